@@ -1,0 +1,1 @@
+"""Weir: accepts events, counts each exactly once, and can prove it."""

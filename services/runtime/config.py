@@ -1,0 +1,46 @@
+"""Settings that every service shares."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.runtime.settings import setting
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _is_log_level(value: str) -> str | None:
+    return None if value in LOG_LEVELS else f"must be one of {', '.join(LOG_LEVELS)}"
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    data_dir: Path = setting(Path(".weir"), "where everything local lives")
+    host: str = setting("127.0.0.1", "address that services bind to")
+    log_level: str = setting("INFO", "least severe level that is logged", check=_is_log_level)
+    log_format: str = setting("text", "`text` or `json`")
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    kafka_bootstrap: str = setting("", "brokers; empty: the embedded one on `WEIR_KAFKA_PORT`")
+    kafka_port: int = setting(9092, "port of the embedded broker")
+    kafka_options: dict[str, str] | None = setting(
+        None, "further librdkafka options, `key=value,...`", secret=True
+    )
+
+    def bootstrap(self) -> str:
+        return self.kafka_bootstrap or f"127.0.0.1:{self.kafka_port}"
+
+
+@dataclass(frozen=True)
+class ClickHouseSettings:
+    clickhouse_url: str = setting(
+        "", "a ClickHouse server; empty: the embedded one on `WEIR_CLICKHOUSE_PORT`"
+    )
+    clickhouse_port: int = setting(8123, "port of the embedded ClickHouse")
+    clickhouse_user: str = setting("default", "user for ClickHouse")
+    clickhouse_password: str = setting("", "password for ClickHouse", secret=True)
+    clickhouse_database: str = setting("weir", "database that Weir's tables live in")
+
+    def url(self) -> str:
+        return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
