@@ -1,0 +1,100 @@
+"""Avro single-object encoding: every record names its schema, so any reader can resolve an older one.
+
+A value is a 2-byte marker, the schema's 8-byte CRC-64-AVRO fingerprint (little-endian) and the datum
+(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A datum is its fields in
+order, so a prefix of a record is read with a prefix of its schema, and a longer record is made by
+appending fields to the bytes of a shorter one.
+"""
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from services.core.paths import SCHEMAS
+
+MARKER = b"\xc3\x01"
+HEADER_BYTES = 10
+
+Record = dict[str, Any]
+
+
+class UnknownSchemaError(ValueError):
+    """The value is not in single-object encoding, or its schema is not among ours."""
+
+
+class Schema:
+    """One `.avsc`: its name, its parsed form, and the header that its values start with."""
+
+    def __init__(self, definition: dict[str, Any]) -> None:
+        self.definition = definition
+        self.name: str = definition["name"]
+        self.parsed = fastavro.parse_schema(json.loads(json.dumps(definition)))
+        digest = fingerprint(to_parsing_canonical_form(self.parsed), "CRC-64-AVRO")
+        self.header = MARKER + int(digest, 16).to_bytes(8, "little")
+        self.fields: list[str] = [field["name"] for field in definition["fields"]]
+
+    def encode(self, record: Record) -> bytes:
+        buffer = io.BytesIO()
+        buffer.write(self.header)
+        fastavro.schemaless_writer(buffer, self.parsed, record)
+        return buffer.getvalue()
+
+    def decode(self, value: bytes) -> Record:
+        """Read a value of exactly this schema; `decode_any` reads any."""
+        buffer = io.BytesIO(value)
+        buffer.seek(HEADER_BYTES)
+        record: Record = fastavro.schemaless_reader(buffer, self.parsed, None)
+        return record
+
+    def prefix(self, last_field: str) -> "Schema":
+        """The schema of this one's leading fields, up to and with `last_field`."""
+        return Schema(self._part(self.fields.index(last_field) + 1, None))
+
+    def suffix(self, first_field: str) -> "Schema":
+        """The schema of this one's last fields, from `first_field` on (simple types only)."""
+        return Schema(self._part(None, self.fields.index(first_field)))
+
+    def _part(self, end: int | None, start: int | None) -> dict[str, Any]:
+        return {**self.definition, "fields": self.definition["fields"][start:end]}
+
+
+@cache
+def schemas() -> dict[str, Schema]:
+    """Every current schema by name."""
+    return {s.name: s for s in (_read(path) for path in sorted(SCHEMAS.glob("*.avsc")))}
+
+
+@cache
+def schemas_by_header() -> dict[bytes, Schema]:
+    """Every schema ever written, current and past (`schemas/past/`), by the header of its values."""
+    past = (_read(path) for path in sorted(SCHEMAS.glob("past/*.avsc")))
+    return {s.header: s for s in (*past, *schemas().values())}
+
+
+def schema_of(value: bytes) -> Schema:
+    """The schema that a value names; `UnknownSchemaError` if it names none of ours."""
+    schema = schemas_by_header().get(value[:HEADER_BYTES])
+    if schema is None:
+        raise UnknownSchemaError(f"no schema of ours starts with {value[:HEADER_BYTES].hex()}")
+    return schema
+
+
+def decode_any(value: bytes) -> tuple[str, Record]:
+    """The name and the content of a value, resolved to the current schema of that name."""
+    writer = schema_of(value)
+    reader = schemas()[writer.name]
+    if reader is writer:
+        return writer.name, writer.decode(value)
+    buffer = io.BytesIO(value)
+    buffer.seek(HEADER_BYTES)
+    record: Record = fastavro.schemaless_reader(buffer, writer.parsed, reader.parsed)
+    return writer.name, record
+
+
+def _read(path: Path) -> Schema:
+    return Schema(json.loads(path.read_text()))

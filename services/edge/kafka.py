@@ -1,0 +1,114 @@
+"""Kafka through confluent-kafka: client options, once, and readers and writers of small tables."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from services.runtime.config import KafkaSettings
+
+Entry = tuple[bytes, bytes | None]
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client starts from. An operator's own options win."""
+    return {
+        "bootstrap.servers": settings.bootstrap(),
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 1_000,
+        **(settings.kafka_options or {}),
+    }
+
+
+class TableReader:
+    """Reads a compacted topic from its beginning and then follows it. Belongs to no group, commits nothing."""
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self._topic = topic
+        self._consumer = Consumer(
+            {
+                **client_options(settings),
+                "group.id": f"weir.table.{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 4_096,
+            }
+        )
+        self._at_end: set[int] = set()
+        self._partitions: set[int] = set()
+
+    def read_all(self, apply: Callable[[bytes, bytes | None], None], timeout: float = 30) -> None:
+        """Apply every entry up to the present end of the topic; `KafkaException` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        self._assign(timeout)
+        while self._at_end < self._partitions:
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {self._topic}"))
+            for key, value in self.poll(0.2):
+                apply(key, value)
+
+    def poll(self, timeout: float) -> list[Entry]:
+        """What was written since: (key, value), value None for a deletion. At most `timeout` seconds."""
+        if not self._partitions:
+            self._assign(10)
+        entries: list[Entry] = []
+        for message in self._consumer.consume(1_000, timeout):
+            if self._is_record(message):
+                entries.append((message.key() or b"", message.value()))
+        return entries
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _assign(self, timeout: float) -> None:
+        if self._partitions:
+            return
+        metadata = self._consumer.list_topics(self._topic, timeout=timeout).topics[self._topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        self._partitions = set(metadata.partitions)
+        self._consumer.assign(
+            [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in self._partitions]
+        )
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end.add(message.partition())
+        elif error.fatal():
+            raise KafkaException(error)
+        return False
+
+
+def write_entries(
+    settings: KafkaSettings, topic: str, entries: Iterable[Entry], timeout: float = 30
+) -> None:
+    """Durable on return: every entry is on all in-sync replicas, or `KafkaException`."""
+    producer = Producer({**client_options(settings), "acks": "all", "enable.idempotence": True})
+    faults: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            faults.append(error)
+
+    for key, value in entries:
+        producer.produce(topic, value, key, on_delivery=delivered)
+    if producer.flush(timeout):
+        raise KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT, f"writing {topic}"))
+    if faults:
+        raise KafkaException(faults[0])
