@@ -1,0 +1,49 @@
+"""What every command shares: settings, clear one-sentence errors, exit codes, consoles.
+
+Exit codes: 0 yes; 1 no (refused, not balanced, not delivered); 2 wrong usage; 3 something Weir
+needs does not answer.
+"""
+
+import os
+from typing import TypeVar
+
+import click
+from rich.console import Console
+
+from services.runtime.settings import SettingsError, load
+
+EXIT_NO = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+
+T = TypeVar("T")
+
+
+class UnreachableError(click.ClickException):
+    """Something that the command needs does not answer; the sentence says what to start."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class WrongInputError(click.ClickException):
+    """What the user gave cannot be used; the sentence says what to mend."""
+
+    exit_code = EXIT_USAGE
+
+
+def settings_of(cls: type[T]) -> T:
+    """The settings of `cls` from the environment; every fault at once otherwise."""
+    try:
+        return load(cls, os.environ)
+    except SettingsError as error:
+        raise WrongInputError("; ".join(error.faults)) from None
+
+
+def screen() -> Console:
+    """Where results go. Made at each call, so that it writes to the present standard output."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def notes() -> Console:
+    """Where progress and remarks go: standard error, so that results can be piped."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)

@@ -1,0 +1,188 @@
+"""Kafka's administration through confluent-kafka: topics, their configuration, offsets and groups."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from services.edge.kafka import client_options
+from services.runtime.config import KafkaSettings
+
+TIMEOUT_SECONDS = 15
+CONNECT_SECONDS = 5
+
+
+class KafkaUnreachableError(Exception):
+    """No broker answers; the text is one sentence that says where and what to start."""
+
+
+class KafkaRefusedError(Exception):
+    """The broker answered and refused; the text is its reason."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as a broker has it, or as it should be."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What one group has yet to read of one partition."""
+
+    group: str
+    topic: str
+    partition: int
+    records: int
+    client: str  # the member that reads it; empty: nobody
+
+
+class KafkaAdmin:
+    """One connection to a cluster. `KafkaUnreachableError` from the constructor when nobody answers."""
+
+    def __init__(self, settings: KafkaSettings, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        # log_level 0: librdkafka would print every failed connection; the exception says it once.
+        self._admin = AdminClient({**client_options(settings), "log_level": 0})
+        try:
+            self._admin.list_topics(timeout=min(timeout, CONNECT_SECONDS))
+        except KafkaException:
+            raise KafkaUnreachableError(
+                f"Kafka does not answer at {settings.bootstrap()}: start it with `weir up`"
+                " (or `weir kafka`), or point WEIR_KAFKA_BOOTSTRAP at a running one."
+            ) from None
+
+    def topics(self, with_config: bool = True) -> dict[str, Topic]:
+        """Every topic that is not Kafka's own, by name."""
+        listed = self._admin.list_topics(timeout=self._timeout).topics
+        names = sorted(name for name in listed if not name.startswith("__"))
+        configs = self._configs(names) if with_config and names else {}
+        return {
+            name: Topic(
+                name,
+                len(listed[name].partitions),
+                min((len(p.replicas) for p in listed[name].partitions.values()), default=0),
+                configs.get(name, {}),
+            )
+            for name in names
+        }
+
+    def create(self, topics: Iterable[Topic]) -> None:
+        """The topics exist on return. One that exists already is left as it is."""
+        wanted = [NewTopic(t.name, t.partitions, t.replicas, config=dict(t.config)) for t in topics]
+        if not wanted:
+            return
+        for future in self._admin.create_topics(
+            wanted, operation_timeout=self._timeout, request_timeout=self._timeout
+        ).values():
+            self._result(future, accept={KafkaError.TOPIC_ALREADY_EXISTS})
+
+    def configure(self, name: str, config: Mapping[str, str]) -> None:
+        """Set these entries of a topic's configuration and leave every other as it is."""
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        for future in self._admin.incremental_alter_configs(
+            [resource], request_timeout=self._timeout
+        ).values():
+            self._result(future)
+
+    def record_counts(self, topics: Iterable[Topic]) -> dict[str, int]:
+        """Offsets between each topic's beginning and end: its records, and transactions' markers."""
+        places = [TopicPartition(t.name, p) for t in topics for p in range(t.partitions)]
+        first = self._offsets(places, OffsetSpec.earliest())
+        last = self._offsets(places, OffsetSpec.latest())
+        counts: dict[str, int] = {}
+        for place, end in last.items():
+            counts[place[0]] = counts.get(place[0], 0) + max(0, end - first.get(place, 0))
+        return counts
+
+    def lags(self, groups: Iterable[str]) -> list[Lag]:
+        """What each group has yet to read of every partition that it has committed or is assigned."""
+        names = list(groups)
+        members = self._members(names)
+        places: dict[tuple[str, str, int], int] = {}
+        for name in names:
+            for place, position in self._positions(name).items():
+                places[(name, *place)] = position
+            for place in members.get(name, {}):
+                places.setdefault((name, *place), -1)
+        wanted = [TopicPartition(topic, p) for topic, p in {(t, p) for _, t, p in places}]
+        first = self._offsets(wanted, OffsetSpec.earliest())
+        last = self._offsets(wanted, OffsetSpec.latest())
+        lags = []
+        for (name, topic, partition), position in sorted(places.items()):
+            start = first.get((topic, partition), 0)
+            read = max(position, start)  # not committed yet: begins at the earliest record
+            records = max(0, last.get((topic, partition), 0) - read)
+            client = members.get(name, {}).get((topic, partition), "")
+            lags.append(Lag(name, topic, partition, records, client))
+        return lags
+
+    def _members(self, groups: list[str]) -> dict[str, dict[tuple[str, int], str]]:
+        found: dict[str, dict[tuple[str, int], str]] = {}
+        described = self._admin.describe_consumer_groups(groups, request_timeout=self._timeout)
+        for name, future in described.items():
+            group = self._result(future, accept={KafkaError.GROUP_ID_NOT_FOUND})
+            if group is None:
+                continue
+            found[name] = {
+                (place.topic, place.partition): member.group_instance_id or member.client_id
+                for member in group.members
+                if member.assignment is not None
+                for place in member.assignment.topic_partitions
+            }
+        return found
+
+    def _positions(self, group: str) -> dict[tuple[str, int], int]:
+        asked = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)], request_timeout=self._timeout
+        )
+        answer = self._result(asked[group], accept={KafkaError.GROUP_ID_NOT_FOUND})
+        places = answer.topic_partitions if answer is not None else []
+        return {(place.topic, place.partition): place.offset for place in places or []}
+
+    def _offsets(self, places: list[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
+        if not places:
+            return {}
+        asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=self._timeout)
+        found = {}
+        for place, future in asked.items():
+            answer = self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
+            if answer is not None:
+                found[(place.topic, place.partition)] = answer.offset
+        return found
+
+    def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        asked = self._admin.describe_configs(resources, request_timeout=self._timeout)
+        return {
+            resource.name: {key: entry.value for key, entry in self._result(future).items()}
+            for resource, future in asked.items()
+        }
+
+    def _result(self, future: Any, accept: Iterable[int] = ()) -> Any:
+        try:
+            return future.result(self._timeout + 5)
+        except KafkaException as error:
+            fault = error.args[0]
+            if fault.code() in accept:
+                return None
+            raise KafkaRefusedError(f"Kafka refused: {fault.str()}") from None
