@@ -63,6 +63,57 @@ class Schema:
         return {**self.definition, "fields": self.definition["fields"][start:end]}
 
 
+# What fastavro raises on bytes that are not of the schema: it documents no error class of its own.
+GARBAGE_ERRORS = (
+    EOFError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    StopIteration,
+    MemoryError,
+)
+
+
+class UnreadableError(ValueError):
+    """The value names a schema of ours but is not a datum of it."""
+
+
+class PrefixReader:
+    """Reads the leading fields of one kind of record, up to `last_field`, whatever follows them.
+
+    Works for every version of the schema, since fields are only ever appended.
+    """
+
+    def __init__(self, name: str, last_field: str) -> None:
+        self._prefixes = {
+            header: schema.prefix(last_field)
+            for header, schema in schemas_by_header().items()
+            if schema.name == name
+        }
+
+    def reads(self, value: bytes) -> bool:
+        return value[:HEADER_BYTES] in self._prefixes
+
+    def read(self, value: bytes) -> Record:
+        """`UnknownSchemaError` for another kind of record, `UnreadableError` for a damaged one."""
+        prefix = self._prefixes.get(value[:HEADER_BYTES])
+        if prefix is None:
+            raise UnknownSchemaError(f"unexpected schema {value[:HEADER_BYTES].hex()}")
+        try:
+            return prefix.decode(value)
+        except GARBAGE_ERRORS as fault:
+            raise UnreadableError(
+                f"cut short or damaged: {type(fault).__name__} {fault}"
+            ) from fault
+
+
+def headers_of(name: str) -> frozenset[bytes]:
+    """The headers of every version, current and past, of one kind of record."""
+    return frozenset(h for h, schema in schemas_by_header().items() if schema.name == name)
+
+
 @cache
 def schemas() -> dict[str, Schema]:
     """Every current schema by name."""

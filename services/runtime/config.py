@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.runtime.settings import setting
+from services.runtime.settings import at_least, setting
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -44,3 +44,28 @@ class ClickHouseSettings:
 
     def url(self) -> str:
         return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What the workers (dedup, identity, rates) and the sink share."""
+
+    instance: int = setting(
+        0, "slot of this instance among its service's; a slot has one process", check=at_least(0)
+    )
+    metrics_port: int = setting(0, "port of /livez, /readyz and /metrics; 0: off")
+    worker_poll_seconds: float = setting(
+        0.05, "how long a worker gathers records for one transaction", "s", check=at_least(0.001)
+    )
+    worker_fetch_kilobytes: int = setting(
+        16_384, "records fetched ahead of a worker at most", "KiB", check=at_least(1_024)
+    )
+    transaction_seconds: int = setting(
+        10, "after that the broker aborts an open transaction", "s", check=at_least(1)
+    )
+    session_seconds: int = setting(
+        10,
+        "after that without a heartbeat an instance's partitions go to others",
+        "s",
+        check=at_least(6),
+    )

@@ -1,0 +1,122 @@
+"""The vocabulary between a worker's loop and its decisions: batches in, decided batches out. Plain values."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+MINUTE_MS = 60_000
+
+State = dict[bytes, bytes]
+Load = Callable[[Iterable[bytes]], State]
+
+
+@dataclass(slots=True, frozen=True)
+class Batch:
+    """Records of one topic-partition in order, as columns (a column is cheaper to make than objects)."""
+
+    topic: str
+    partition: int
+    offsets: list[int]
+    timestamps: list[int]
+    keys: list[bytes]
+    values: list[bytes]
+
+    @property
+    def position(self) -> int:
+        """The next offset after the batch."""
+        return self.offsets[-1] + 1
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+class Output(NamedTuple):
+    """A record to write; `timestamp` 0 lets the client stamp it."""
+
+    key: bytes
+    value: bytes
+    timestamp: int = 0
+
+
+class Refusal(NamedTuple):
+    """The record at `index` of the batch cannot be processed; it goes to `events.dead` untouched."""
+
+    index: int
+    reason: str
+    detail: str
+    source: str = ""
+    received_at: int = 0
+    event_id: bytes | None = None
+
+
+class UsageKey(NamedTuple):
+    source: str
+    minute: int  # epoch milliseconds, truncated to the minute
+    outcome: str
+
+
+@dataclass(slots=True)
+class Count:
+    events: int = 0
+    bytes: int = 0
+    seconds: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a batch came to, for the books: counts by source, minute of receipt and outcome."""
+
+    counts: dict[UsageKey, Count] = field(default_factory=dict)
+
+    def add(self, source: str, received_at: int, outcome: str, events: int, size: int) -> Count:
+        key = UsageKey(source, received_at - received_at % MINUTE_MS, outcome)
+        count = self.counts.get(key)
+        if count is None:
+            count = self.counts[key] = Count()
+        count.events += events
+        count.bytes += size
+        return count
+
+    def add_second(self, source: str, second: int, outcome: str, events: int, size: int) -> None:
+        """As `add`, and remembers which second it was (epoch seconds), for peak rates."""
+        seconds = self.add(source, second * 1000, outcome, events, size).seconds
+        seconds[second % 60] = seconds.get(second % 60, 0) + events
+
+
+@dataclass(slots=True)
+class Decided:
+    """All that a batch came to. The worker writes it in one transaction, then applies `changes`.
+
+    Every record of the batch is emitted, dropped (intended), refused (bad) or forwarded to another
+    key of the same topic: the four add up to the batch's length.
+    """
+
+    outputs: dict[str, list[Output]] = field(default_factory=dict)
+    beside: dict[str, list[Output]] = field(default_factory=dict)  # into the batch's own partition
+    changes: State = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    emitted: int = 0
+    dropped: int = 0
+    forwarded: int = 0
+
+    def check(self, received: int) -> None:
+        """Nothing vanishes without an outcome."""
+        told = self.emitted + self.dropped + self.forwarded + len(self.refusals)
+        if told != received:
+            raise AssertionError(f"{received} records came to {told} outcomes")
+
+
+class Step(Protocol):
+    """What a worker brings to the loop: decisions on batches, and how its state travels."""
+
+    name: str
+
+    def process(self, batch: Batch, load: Load) -> Decided:
+        """Decide on a batch. Pure but for `load`, which reads the partition's state by keys."""
+
+    def refresh(self, partition: int, load: Load) -> Decided | None:
+        """What changed without input (say, a limit in the registry); None: nothing."""
+
+    def forget(self) -> None:
+        """Drop whatever is remembered between batches: the last batch may not have been committed."""

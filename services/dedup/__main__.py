@@ -1,0 +1,32 @@
+"""`python -m services.dedup`: first occurrences on, repeats aside."""
+
+import os
+
+from services.core import topics
+from services.core.registry import DAY_SECONDS, MAX_DEDUP_WINDOW_SECONDS
+from services.dedup.config import DedupSettings
+from services.dedup.stage import DedupStage
+from services.runtime.changelog import PackedChangelog
+from services.runtime.settings import load
+from services.wiring import Environment, WorkerSpec, run_worker
+from services.wiring import main as run_main
+
+
+def run(environment: Environment) -> None:
+    settings = load(DedupSettings, os.environ)
+    spec = WorkerSpec(
+        DedupStage(),
+        topics.ACCEPTED,
+        PackedChangelog(topics.DEDUP_STATE),
+        settings.dedup_batch_records,
+        keep_seconds=MAX_DEDUP_WINDOW_SECONDS + DAY_SECONDS,
+    )
+    run_worker(environment, spec)
+
+
+def main() -> None:
+    run_main("dedup", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What a worker's batch came to, as records of `usage` and `events.dead`."""
+
+from importlib.metadata import version
+
+from services.core.step import Batch, Decided, Output
+from services.edge import avro
+
+VERSION = version("weir")
+
+
+def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
+    """One delta a source, minute and outcome, named for good by the batch's place in its partition."""
+    schema = avro.schemas()["UsageDelta"]
+    outputs = []
+    for key, count in decided.usage.counts.items():
+        delta = {
+            "source": key.source,
+            "minute": key.minute,
+            "stage": step,
+            "outcome": key.outcome,
+            "events": count.events,
+            "bytes": count.bytes,
+            "origin_topic": batch.topic,
+            "origin_partition": batch.partition,
+            "position": batch.position,
+            "seconds": [{"second": s, "events": n} for s, n in sorted(count.seconds.items())],
+        }
+        outputs.append(Output(key.source.encode(), schema.encode(delta)))
+    return outputs
+
+
+def encode_dead(step: str, batch: Batch, decided: Decided) -> list[Output]:
+    """Each refused record, untouched, with who gave up, why, and where it came from."""
+    schema = avro.schemas()["DeadLetter"]
+    outputs = []
+    for refusal in decided.refusals:
+        letter = {
+            "origin_topic": batch.topic,
+            "origin_partition": batch.partition,
+            "origin_offset": batch.offsets[refusal.index],
+            "key": batch.keys[refusal.index],
+            "value": batch.values[refusal.index],
+            "step": step,
+            "version": VERSION,
+            "reason": refusal.reason,
+            "detail": refusal.detail,
+            "source": refusal.source,
+            "received_at": refusal.received_at,
+            "event_id": refusal.event_id,
+            "died_at": max(0, batch.timestamps[refusal.index]),
+        }
+        outputs.append(Output(f"{batch.topic}-{batch.partition}".encode(), schema.encode(letter)))
+    return outputs

@@ -1,0 +1,289 @@
+"""A worker's stream on Kafka: one consumer and one transactional producer whose effects commit together."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from services.core.step import Batch, Output
+from services.edge.kafka import client_options
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
+
+PRODUCE_CHUNK = 20_000
+CHANGELOG_CHUNK = 10_000
+FENCED = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    service: str
+    topic: str
+    instance: int
+    batch_records: int = 10_000
+    transaction_seconds: int = 10
+    session_seconds: int = 10
+    fetch_kilobytes: int = 16_384
+
+    @property
+    def name(self) -> str:
+        return f"weir-{self.service}-{self.instance}"
+
+
+class KafkaStream:
+    """`services.runtime.ports.Stream` on Kafka. One thread only."""
+
+    def __init__(self, settings: KafkaSettings, options: StreamOptions) -> None:
+        self._base = client_options(settings)
+        self._options = options
+        self._gained: set[int] = set()
+        self._lost: set[int] = set()
+        self._assigned: set[int] = set()
+        self._started: dict[int, int | None] = {}
+        self._producer = self._new_producer()
+        self._consumer = self._new_consumer()
+
+    # --- input
+
+    def poll(self, seconds: float) -> list[Batch]:
+        messages = self._consumer.consume(self._options.batch_records, seconds)
+        columns: dict[int, Batch] = {}
+        for message in messages:
+            if message.error() is not None:
+                self._raise_if_grave(message)
+                continue
+            partition = message.partition()
+            batch = columns.get(partition)
+            if batch is None:
+                batch = columns[partition] = Batch(self._options.topic, partition, [], [], [], [])
+            batch.offsets.append(message.offset())
+            batch.timestamps.append(message.timestamp()[1])
+            batch.keys.append(message.key() or b"")
+            batch.values.append(message.value() or b"")
+        return [batch for partition, batch in columns.items() if partition in self._assigned]
+
+    def assignment(self) -> Assignment:
+        changed = Assignment(self._gained, self._lost)
+        self._gained, self._lost = set(), set()
+        return changed
+
+    def committed(self, partition: int) -> int | None:
+        wanted = [TopicPartition(self._options.topic, partition)]
+        try:
+            # waits for pending transactions: the consumer reads committed offsets as stable only
+            (found,) = self._consumer.committed(
+                wanted, timeout=self._options.transaction_seconds * 2
+            )
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+        if found.error is not None:
+            raise StreamBrokenError(str(found.error))
+        return found.offset if found.offset >= 0 else None
+
+    def start(self, partition: int, position: int | None) -> None:
+        offset = OFFSET_BEGINNING if position is None else position
+        place = TopicPartition(self._options.topic, partition, offset)
+        try:
+            self._consumer.seek(place)
+            self._consumer.resume([place])
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+
+    def lag(self) -> Mapping[int, int]:
+        lag = {}
+        for place in self._consumer.position(
+            [TopicPartition(self._options.topic, p) for p in self._assigned]
+        ):
+            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            if place.offset >= 0 and end >= 0:
+                lag[place.partition] = max(0, end - place.offset)
+        return lag
+
+    # --- state
+
+    def changelog(
+        self, topic: str, partition: int, start: int
+    ) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
+        reader = Consumer(
+            {
+                **self._base,
+                "group.id": f"{self._options.name}.restore",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": self._options.fetch_kilobytes,
+            }
+        )
+        try:
+            reader.assign([TopicPartition(topic, partition, start)])
+            while True:
+                for message in reader.consume(CHANGELOG_CHUNK, 0.5):
+                    error = message.error()
+                    if error is None:
+                        yield message.offset(), message.key() or b"", message.value()
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        return
+                    else:
+                        self._raise_if_grave(message)
+        finally:
+            reader.close()
+
+    # --- output
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        producer = self._producer
+        ends: dict[int, int] = {}
+
+        def changelog_written(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                ends[message.partition()] = message.offset() + 1
+
+        try:
+            producer.begin_transaction()
+            for topic, partition, outputs in transaction.writes:
+                self._write(topic, partition, outputs)
+            for topic, partition, outputs in transaction.changelog:
+                self._write(topic, partition, outputs[:-1])
+                last = outputs[-1]
+                # only the last one's offset is needed, so only it has a callback
+                producer.produce(
+                    topic, last.value, last.key, partition, on_delivery=changelog_written
+                )
+            if transaction.inputs:
+                producer.send_offsets_to_transaction(
+                    [
+                        TopicPartition(self._options.topic, partition, position)
+                        for partition, position in transaction.inputs.items()
+                    ],
+                    self._consumer.consumer_group_metadata(),
+                    self._options.transaction_seconds,
+                )
+            producer.commit_transaction(self._options.transaction_seconds)
+        except (KafkaException, BufferError) as fault:
+            raise StreamBrokenError(str(fault)) from fault
+        return ends
+
+    def recover(self) -> set[int]:
+        # librdkafka has no KIP-890 yet: after any doubt the producer is thrown away, and the new one's
+        # init_transactions() settles on the broker whatever the old one left open
+        self._producer.purge()
+        self._producer = self._new_producer()
+        self._gained, self._lost = set(), set()
+        self._pause(self._assigned)
+        return set(self._assigned)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _write(self, topic: str, partition: int | None, outputs: Iterable[Output]) -> None:
+        records: list[dict[str, Any]] = [
+            {"key": key, "value": value, "timestamp": timestamp}
+            if timestamp
+            else {"key": key, "value": value}
+            for key, value, timestamp in outputs
+        ]
+        options = {} if partition is None else {"partition": partition}
+        while records:
+            chunk, records = records[:PRODUCE_CHUNK], records[PRODUCE_CHUNK:]
+            while chunk:
+                taken = self._producer.produce_batch(topic, chunk, **options)
+                if taken == len(chunk):
+                    break
+                # the queue was full: let some go out, then hand in those that were left
+                chunk = [record for record in chunk if record.pop("_error", None) is not None]
+                self._producer.poll(0.1)
+
+    def _new_producer(self) -> Producer:
+        options = self._options
+        producer = Producer(
+            {
+                **self._base,
+                "transactional.id": options.name,
+                "transaction.timeout.ms": options.transaction_seconds * 1000,
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 500_000,
+                "queue.buffering.max.kbytes": 131_072,
+                "batch.size": 1_000_000,
+            }
+        )
+        try:
+            producer.init_transactions(options.transaction_seconds * 3)
+        except KafkaException as fault:
+            if fault.args[0].code() in FENCED:
+                raise FencedError(str(fault)) from fault
+            raise StreamBrokenError(str(fault)) from fault
+        return producer
+
+    def _new_consumer(self) -> Consumer:
+        options = self._options
+        consumer = Consumer(
+            {
+                **self._base,
+                "group.id": f"weir.{options.service}",
+                "group.instance.id": options.name,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": options.session_seconds * 1000,
+                "heartbeat.interval.ms": 1_000,
+                "max.poll.interval.ms": 600_000,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": options.fetch_kilobytes,
+                "fetch.wait.max.ms": 500,
+                "fetch.min.bytes": 1,
+            }
+        )
+        consumer.subscribe(
+            [options.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
+        )
+        return consumer
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        consumer.incremental_assign(places)
+        consumer.pause(places)  # until its state is there: see `start`
+        partitions = {place.partition for place in places}
+        self._gained |= partitions
+        self._lost -= partitions
+        self._assigned |= partitions
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        consumer.incremental_unassign(places)
+        partitions = {place.partition for place in places}
+        self._lost |= partitions
+        self._gained -= partitions
+        self._assigned -= partitions
+
+    def _pause(self, partitions: set[int]) -> None:
+        self._consumer.pause([TopicPartition(self._options.topic, p) for p in partitions])
+
+    def _raise_if_grave(self, message: Message) -> None:
+        error = message.error()
+        if error is None or error.retriable():
+            return
+        if error.code() in FENCED:
+            raise FencedError(str(error))
+        if error.fatal() or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
+            raise StreamBrokenError(str(error))

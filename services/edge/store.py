@@ -1,0 +1,100 @@
+"""Keyed state on local disk: one RocksDB a partition, through rocksdict in raw mode (bytes to bytes)."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+from services.core.step import State
+from services.runtime import logs
+from services.runtime.ports import Positions
+
+POSITIONS_KEY = b"\0positions"
+MEBIBYTE = 1 << 20
+
+
+class RocksStore:
+    """`services.runtime.ports.Store` on one RocksDB. Its write-ahead log is not synced: after a power cut
+
+    it is an earlier whole state, and the changelog has the rest.
+    """
+
+    def __init__(self, db: Rdict) -> None:
+        self._db = db
+
+    def positions(self) -> Positions | None:
+        raw = self._db.get(POSITIONS_KEY)
+        if raw is None:
+            return None
+        return Positions(*(int.from_bytes(raw[i : i + 8], signed=True) for i in (0, 8)))
+
+    def load(self, keys: Iterable[bytes]) -> State:
+        wanted = list(dict.fromkeys(keys))
+        found = self._db.get(wanted)
+        return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
+
+    def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(POSITIONS_KEY, b"".join(p.to_bytes(8, signed=True) for p in positions))
+        self._db.write(batch)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class RocksStores:
+    """The stores of one worker instance, in one folder. `keep_seconds` forgets older entries; 0: never."""
+
+    def __init__(self, folder: Path, keep_seconds: int = 0) -> None:
+        self._folder = folder
+        self._keep_seconds = keep_seconds
+        self._cache = Cache(16 * MEBIBYTE)
+        self._log = logs.get("store")
+
+    def open(self, partition: int) -> RocksStore:
+        path = self._path(partition)
+        try:
+            return self._open(path)
+        except Exception as fault:  # noqa: BLE001  # rocksdict raises bare Exception for every fault
+            if "lock" in str(fault).lower():
+                raise
+            self._log.warning(
+                "local state is damaged, rebuilding it", path=str(path), fault=str(fault)
+            )
+            return self.discard(partition)
+
+    def discard(self, partition: int) -> RocksStore:
+        shutil.rmtree(self._path(partition), ignore_errors=True)
+        return self._open(self._path(partition))
+
+    def _open(self, path: Path) -> RocksStore:
+        path.mkdir(parents=True, exist_ok=True)
+        access = AccessType.read_write()
+        if self._keep_seconds:
+            access = AccessType.with_ttl(self._keep_seconds)
+        store = RocksStore(Rdict(str(path), self._options(), access_type=access))
+        store.positions()  # a damaged one is found now, not in the middle of a batch
+        return store
+
+    def _path(self, partition: int) -> Path:
+        return self._folder / f"partition-{partition}"
+
+    def _options(self) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(8 * MEBIBYTE)
+        options.set_max_write_buffer_number(2)
+        options.set_max_background_jobs(1)
+        options.set_keep_log_file_num(2)
+        options.set_max_total_wal_size(32 * MEBIBYTE)
+        blocks = BlockBasedOptions()
+        blocks.set_bloom_filter(10, False)
+        blocks.set_block_cache(self._cache)
+        options.set_block_based_table_factory(blocks)
+        return options

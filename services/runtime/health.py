@@ -1,0 +1,63 @@
+"""`/livez`, `/readyz` and `/metrics` of a worker, on a port of its own."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+
+class Health:
+    """What a worker says of itself: ready, or the one sentence that says why not."""
+
+    def __init__(self) -> None:
+        self._unready = "starting"
+
+    def ready(self) -> None:
+        self._unready = ""
+
+    def unready(self, why: str) -> None:
+        self._unready = why
+
+    @property
+    def why_unready(self) -> str:
+        return self._unready
+
+
+def serve(host: str, port: int, health: Health) -> Callable[[], None]:
+    """Serve in a daemon thread until the returned function is called; port 0 serves nothing."""
+    if port == 0:
+        return lambda: None
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+            if self.path == "/livez":
+                self._reply(200, "live\n")
+            elif self.path == "/readyz":
+                why = health.why_unready
+                self._reply(503 if why else 200, f"{why or 'ready'}\n")
+            elif self.path == "/metrics":
+                self._reply(200, generate_latest().decode(), CONTENT_TYPE_LATEST)
+            else:
+                self._reply(404, "only /livez, /readyz and /metrics are here\n")
+
+        def _reply(self, status: int, text: str, kind: str = "text/plain; charset=utf-8") -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Probes come every second: they are not worth a line."""
+
+    server = ThreadingHTTPServer((host, port), Answer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+
+    return stop

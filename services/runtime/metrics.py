@@ -1,0 +1,23 @@
+"""The metrics of a worker: a closed set, named once."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECORDS_IN = Counter("weir_records_in", "Records read from the input topic", ["service"])
+RECORDS_OUT = Counter("weir_records_out", "Records by what they came to", ["service", "outcome"])
+BATCH_SECONDS = Histogram(
+    "weir_batch_seconds",
+    "From a poll's return to the commit's",
+    ["service"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+COMMIT_FAILURES = Counter("weir_commit_failures", "Transactions thrown away", ["service"])
+LAG_RECORDS = Gauge("weir_lag_records", "Records not yet read", ["service", "partition"])
+LAG_SECONDS = Gauge(
+    "weir_lag_seconds", "Age of the last record read; 0 when none waits", ["service"]
+)
+RESTORED = Counter(
+    "weir_restored_entries", "State entries replayed from the changelog", ["service"]
+)
+RESTORING = Gauge(
+    "weir_restoring_partitions", "Partitions whose state is being restored", ["service"]
+)

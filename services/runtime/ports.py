@@ -1,0 +1,103 @@
+"""What the worker's loop needs of the outside, as Protocols. `services/edge` has the real ones and memory twins."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from services.core.step import Batch, Output, State
+
+
+class StreamBrokenError(Exception):
+    """The broker refused or did not answer: nothing of the open transaction counts. Recover, then go on."""
+
+
+class FencedError(Exception):
+    """Another instance has taken this one's place for good: end the process."""
+
+
+class Positions(NamedTuple):
+    """How far a store is: `input`, next offset of the input partition; `changelog`, likewise."""
+
+    input: int
+    changelog: int
+
+
+class Transaction(NamedTuple):
+    """All that one or more batches came to, by topic; `None` as partition: by the record's key."""
+
+    writes: list[tuple[str, int | None, list[Output]]]
+    changelog: list[tuple[str, int, list[Output]]]
+    inputs: dict[int, int]  # partition of the input topic -> next offset
+
+
+class Assignment(NamedTuple):
+    gained: set[int]
+    lost: set[int]
+
+
+class Stream(Protocol):
+    """The input topic and the transactional output, which commit together."""
+
+    def poll(self, seconds: float) -> list[Batch]:
+        """What arrived within `seconds`, at most one batch a partition, only of assigned partitions."""
+
+    def assignment(self) -> Assignment:
+        """Partitions gained and lost since the last call. Gained ones are paused until `start`."""
+
+    def committed(self, partition: int) -> int | None:
+        """The group's committed next offset, once no transaction is pending on it; None: never any."""
+
+    def start(self, partition: int, position: int | None) -> None:
+        """Read the partition from `position` on (None: from its beginning)."""
+
+    def changelog(
+        self, topic: str, partition: int, start: int
+    ) -> Iterable[tuple[int, bytes, bytes | None]]:
+        """Committed records (offset, key, value) of a changelog partition, from `start` to its present end."""
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        """Durable and atomic on return: writes, changelog and input offsets, or none of them.
+
+        Returns the next changelog offset of each changelog partition written to.
+        `StreamBrokenError`: it did not, or is not known to have; `recover` before anything else.
+        """
+
+    def recover(self) -> set[int]:
+        """A new producer and consumer position by position anew; the partitions still assigned, paused."""
+
+    def lag(self) -> Mapping[int, int]:
+        """Records between each partition's position and its end, as last heard."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """One partition's keyed state. Never ahead of its changelog."""
+
+    def positions(self) -> Positions | None:
+        """How far it is; None: empty."""
+
+    def load(self, keys: Iterable[bytes]) -> State:
+        """The state of those keys that have one."""
+
+    def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
+        """Atomic: the changes (None deletes) and the positions, or neither."""
+
+    def close(self) -> None: ...
+
+
+class Stores(Protocol):
+    def open(self, partition: int) -> Store:
+        """The partition's local store; a damaged one is discarded and starts empty."""
+
+    def discard(self, partition: int) -> Store:
+        """An empty store in place of whatever was there."""
+
+
+class Changelog(Protocol):
+    """How state changes travel to, and come back from, a changelog topic."""
+
+    topic: str
+
+    def encode(self, changes: State) -> list[Output]: ...
+
+    def decode(self, key: bytes, value: bytes | None) -> Mapping[bytes, bytes | None]: ...

@@ -1,0 +1,222 @@
+"""The order of effects, written once for every worker.
+
+A batch is the unit of work and of commit. See `Worker.turn` for the order and why it is so.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+from services.core import topics
+from services.core.step import Batch, Decided, Output, Step
+from services.runtime import metrics
+from services.runtime.health import Health
+from services.runtime.ports import (
+    Changelog,
+    Positions,
+    Store,
+    Stores,
+    Stream,
+    StreamBrokenError,
+    Transaction,
+)
+
+EncodeUsage = Callable[[str, Batch, Decided], list[Output]]
+EncodeDead = Callable[[str, Batch, Decided], list[Output]]
+RESTORE_CHUNK = 20_000
+DEFAULT_POLL_SECONDS = 0.05
+LAG_EVERY_SECONDS = 1.0
+
+
+class Accounts:
+    """How a batch's usage and refusals become records; the wiring gives the encoders."""
+
+    def __init__(self, usage: EncodeUsage, dead: EncodeDead) -> None:
+        self.usage = usage
+        self.dead = dead
+
+
+class Worker:
+    """Processes each input record exactly once: its outputs, state and position commit together."""
+
+    def __init__(
+        self, step: Step, stream: Stream, stores: Stores, changelog: Changelog, accounts: Accounts
+    ) -> None:
+        self._step = step
+        self._stream = stream
+        self._stores = stores
+        self._changelog = changelog
+        self._accounts = accounts
+        self._open: dict[int, Store] = {}
+        self._lag_at = 0.0
+        self.health = Health()
+
+    def run(self, stopping: Callable[[], bool], poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
+        """Work until `stopping`. The batch under way is finished, nothing else is begun."""
+        try:
+            while not stopping():
+                try:
+                    self.turn(poll_seconds)
+                except StreamBrokenError as fault:
+                    metrics.COMMIT_FAILURES.labels(self._step.name).inc()
+                    self.health.unready(f"recovering: {fault}")
+                    self.recover()
+        finally:
+            self.close()
+
+    def turn(self, poll_seconds: float = DEFAULT_POLL_SECONDS) -> int:
+        """One turn, in this order; returns how many records it settled.
+
+        1. poll; partitions gained or lost meanwhile are restored or let go before anything else;
+        2. decide on each batch, reading (never writing) the partition's store;
+        3. commit outputs, dead letters, usage, changelog and input offsets in one transaction;
+        4. apply the changes to the local stores, with the positions they stand for.
+
+        A crash before 3 leaves nothing; between 3 and 4 a store behind its changelog, which is
+        replayed at the next start. A store is therefore never ahead.
+        """
+        batches = self._stream.poll(poll_seconds)
+        self._follow_assignment()
+        # a batch read before its partition was taken away, or before its store was ready, is not ours
+        batches = [batch for batch in batches if batch.partition in self._open]
+        started = time.perf_counter()
+        decided = [(batch, self._decide(batch)) for batch in batches] + self._refreshed(batches)
+        if not decided:
+            self._report_lag()
+            return 0
+        ends = self._stream.commit(self._transaction(decided))
+        for batch, result in decided:
+            self._apply(batch, result, ends.get(batch.partition))
+        self._report(decided, time.perf_counter() - started)
+        return sum(len(batch) for batch in batches)
+
+    def recover(self) -> None:
+        """Begin anew from what is committed, as after an assignment. Waits as long as it takes."""
+        self._step.forget()
+        for partition in list(self._open):
+            self._open.pop(partition).close()
+        for partition in self._stream.recover():
+            self._restore(partition)
+        self.health.ready()
+
+    def close(self) -> None:
+        for store in self._open.values():
+            store.close()
+        self._open.clear()
+        self._stream.close()
+
+    def _decide(self, batch: Batch) -> Decided:
+        decided = self._step.process(batch, self._open[batch.partition].load)
+        decided.check(len(batch))
+        return decided
+
+    def _refreshed(self, busy: list[Batch]) -> list[tuple[Batch, Decided]]:
+        """Changes that come without input, for partitions that have none in this turn."""
+        refreshed = []
+        for partition in self._open.keys() - {batch.partition for batch in busy}:
+            result = self._step.refresh(partition, self._open[partition].load)
+            if result is not None:
+                refreshed.append((Batch("", partition, [], [], [], []), result))
+        return refreshed
+
+    def _transaction(self, decided: list[tuple[Batch, Decided]]) -> Transaction:
+        writes: list[tuple[str, int | None, list[Output]]] = []
+        changelog: list[tuple[str, int, list[Output]]] = []
+        for batch, result in decided:
+            writes += [(topic, None, outputs) for topic, outputs in result.outputs.items()]
+            writes += [
+                (topic, batch.partition, outputs) for topic, outputs in result.beside.items()
+            ]
+            if result.refusals:
+                writes.append(
+                    (topics.DEAD, None, self._accounts.dead(self._step.name, batch, result))
+                )
+            if result.usage.counts:
+                usage = self._accounts.usage(self._step.name, batch, result)
+                writes.append((topics.USAGE, None, usage))
+            if result.changes:
+                outputs = self._changelog.encode(result.changes)
+                changelog.append((self._changelog.topic, batch.partition, outputs))
+        inputs = {batch.partition: batch.position for batch, _ in decided if len(batch)}
+        return Transaction(writes, changelog, inputs)
+
+    def _apply(self, batch: Batch, result: Decided, changelog_end: int | None) -> None:
+        store = self._open[batch.partition]
+        before = store.positions() or Positions(0, 0)
+        positions = Positions(
+            batch.position if len(batch) else before.input,
+            before.changelog if changelog_end is None else changelog_end,
+        )
+        store.apply(result.changes, positions)
+
+    def _follow_assignment(self) -> None:
+        gained, lost = self._stream.assignment()
+        if gained or lost:
+            self._step.forget()
+        for partition in lost:
+            if (store := self._open.pop(partition, None)) is not None:
+                store.close()
+        for partition in gained:
+            self._restore(partition)
+        if gained or lost:
+            self.health.ready()
+
+    def _restore(self, partition: int) -> None:
+        """Bring the local store to the committed position, then read on from there."""
+        # The committed offset is asked first: it is answered only when no transaction of a former
+        # owner is pending on it, so all of that owner's changelog is in place when it is read.
+        committed = self._stream.committed(partition)
+        store = self._stores.open(partition)
+        held = store.positions()
+        if held is not None and (committed is None or held.input > committed):
+            store.close()  # the group's past was rewritten: only the changelog can be trusted
+            store, held = self._stores.discard(partition), None
+        if held is None or held.input != committed:
+            self._replay(partition, store, held.changelog if held else 0, committed or 0)
+        self._open[partition] = store
+        self._stream.start(partition, committed)
+
+    def _replay(self, partition: int, store: Store, start: int, committed: int) -> None:
+        name = self._step.name
+        changes: dict[bytes, bytes | None] = {}
+        end = start
+        with metrics.RESTORING.labels(name).track_inprogress():
+            for offset, key, value in self._stream.changelog(
+                self._changelog.topic, partition, start
+            ):
+                changes.update(self._changelog.decode(key, value))
+                end = offset + 1
+                if len(changes) >= RESTORE_CHUNK:
+                    metrics.RESTORED.labels(name).inc(len(changes))
+                    # not yet at `committed`: input stays behind, so that a crash here replays on
+                    store.apply(changes, Positions(-1, end))
+                    changes.clear()
+        metrics.RESTORED.labels(name).inc(len(changes))
+        store.apply(changes, Positions(committed, end))
+
+    def _report(self, decided: Iterable[tuple[Batch, Decided]], seconds: float) -> None:
+        name = self._step.name
+        for batch, result in decided:
+            metrics.RECORDS_IN.labels(name).inc(len(batch))
+            for outcome, events in (
+                ("emitted", result.emitted),
+                ("dropped", result.dropped),
+                ("forwarded", result.forwarded),
+                ("refused", len(result.refusals)),
+            ):
+                metrics.RECORDS_OUT.labels(name, outcome).inc(events)
+            if len(batch):
+                age = time.time() - batch.timestamps[-1] / 1000
+                metrics.LAG_SECONDS.labels(name).set(max(0.0, age))
+        metrics.BATCH_SECONDS.labels(name).observe(seconds)
+        self._report_lag()
+
+    def _report_lag(self) -> None:
+        now = time.monotonic()
+        if now - self._lag_at < LAG_EVERY_SECONDS:
+            return
+        self._lag_at = now
+        lag = self._stream.lag()
+        for partition, records in lag.items():
+            metrics.LAG_RECORDS.labels(self._step.name, partition).set(records)
+        if not any(lag.values()):
+            metrics.LAG_SECONDS.labels(self._step.name).set(0)

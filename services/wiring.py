@@ -1,0 +1,105 @@
+"""How a worker is put together: settings, Kafka, state on disk, health, signals. Shared by the three workers."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.core.step import Step
+from services.edge import accounts
+from services.edge.kafka_stream import KafkaStream, StreamOptions
+from services.edge.store import RocksStores
+from services.runtime import health, logs
+from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
+from services.runtime.ports import Changelog
+from services.runtime.settings import SettingsError, load, unknown_variables
+from services.runtime.worker import Accounts, Worker
+from services.settings import ALL_SETTINGS
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The settings that every worker reads."""
+
+    common: CommonSettings
+    kafka: KafkaSettings
+    worker: WorkerSettings
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What one worker adds: its decisions, input topic, changelog, and how long state is kept."""
+
+    step: Step
+    topic: str
+    changelog: Changelog
+    batch_records: int
+    keep_seconds: int = 0
+
+
+def read_environment() -> Environment:
+    """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
+    faults = unknown_variables(os.environ, ALL_SETTINGS)
+    if faults:
+        raise SettingsError(faults)
+    return Environment(
+        load(CommonSettings, os.environ),
+        load(KafkaSettings, os.environ),
+        load(WorkerSettings, os.environ),
+    )
+
+
+def run_worker(environment: Environment, spec: WorkerSpec) -> None:
+    """Run until SIGTERM or SIGINT: the batch under way is committed, then the worker ends."""
+    stop = stop_on_signals()
+    log = logs.get(spec.step.name)
+    options = StreamOptions(
+        spec.step.name,
+        spec.topic,
+        environment.worker.instance,
+        batch_records=spec.batch_records,
+        transaction_seconds=environment.worker.transaction_seconds,
+        session_seconds=environment.worker.session_seconds,
+        fetch_kilobytes=environment.worker.worker_fetch_kilobytes,
+    )
+    folder = environment.common.data_dir / "state" / options.name
+    worker = Worker(
+        spec.step,
+        KafkaStream(environment.kafka, options),
+        RocksStores(folder, spec.keep_seconds),
+        spec.changelog,
+        Accounts(accounts.encode_usage, accounts.encode_dead),
+    )
+    stop_serving = health.serve(
+        environment.common.host, environment.worker.metrics_port, worker.health
+    )
+    log.info("started", input=spec.topic, instance=environment.worker.instance)
+    try:
+        worker.run(stop.is_set, environment.worker.worker_poll_seconds)
+    finally:
+        stop_serving()
+    log.info("stopped")
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def main(name: str, run: Callable[[Environment], None]) -> None:
+    """A service's entry point: a fault of the environment or the world ends it with one clear line."""
+    try:
+        environment = read_environment()
+        logs.configure(environment.common.log_level, environment.common.log_format)
+    except SettingsError as fault:
+        sys.exit("\n".join(fault.faults))
+    try:
+        run(environment)
+    except Exception:  # noqa: BLE001  # the one place: log it whole, end uncommitted
+        logs.get(name).exception("ended by a fault; nothing uncommitted counts")
+        sys.exit(1)
