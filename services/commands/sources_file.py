@@ -1,0 +1,211 @@
+"""The YAML file of sources that `weir apply` takes: read whole, every fault at once, keys hashed at once.
+
+Nothing here keeps, shows or raises a write key in plain: a fault names the key's place only.
+"""
+
+import re
+import typing
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from services.core.registry import MAX_DEDUP_WINDOW_SECONDS, Quota, Source, hash_key
+
+MIN_KEY_CHARACTERS = 8
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+HASH = re.compile(r"[0-9a-f]{64}")
+EXTRA_OPTIONS: dict[type, set[str]] = {Source: {"write_keys"}}
+ORIGIN = re.compile(r"\*|https?://[^/\s?#*]+")
+
+
+class SourcesFileError(Exception):
+    """The file is not valid. `faults`: one line each, with the path in the file and what to mend."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key given twice: YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key!r} is given twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_sources(path: Path) -> dict[str, Source]:
+    """The sources of a file by id, their keys hashed; `SourcesFileError` with every fault."""
+    try:
+        document = yaml.load(path.read_text(), _StrictLoader)
+    except OSError as error:
+        raise SourcesFileError([f"{path} cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SourcesFileError([f"{path} is not UTF-8 text"]) from None
+    except yaml.MarkedYAMLError as error:  # its own text would quote the line, which may be a key
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise SourcesFileError([f"{path}, {place}: not valid YAML: {error.problem}"]) from None
+    except yaml.YAMLError:
+        raise SourcesFileError([f"{path} is not valid YAML"]) from None
+    return check_document(document)
+
+
+def check_document(document: object) -> dict[str, Source]:
+    """The sources of a parsed file by id; `SourcesFileError` with every fault."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("sources"), Mapping):
+        raise SourcesFileError(["sources: must be a mapping of source ids to their options"])
+    faults = [
+        f"{key}: unknown; the file has `sources` alone" for key in document if key != "sources"
+    ]
+    found: dict[str, Source] = {}
+    for name, options in document["sources"].items():
+        source = _read_source(name, options, faults)
+        if source is not None:
+            found[source.id] = source
+    faults += _shared_keys(found.values())
+    if faults:
+        raise SourcesFileError(faults)
+    return found
+
+
+def _read_source(name: object, options: object, faults: list[str]) -> Source | None:
+    path = f"sources.{name}"
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        faults.append(f"{path}: the id must be {NAME_RULE} (quote it if it looks like a number)")
+        return None
+    if options is None:
+        options = {}
+    if not isinstance(options, Mapping):
+        faults.append(f"{path}: must be a mapping of options")
+        return None
+    rest = {key: value for key, value in options.items() if key not in ("write_keys", "quotas")}
+    if "id" in rest:
+        faults.append(f"{path}.id: leave it out; the id is the key `{name}`")
+        del rest["id"]
+    fields = _read_fields(Source, rest, path, faults)
+    fields["write_key_hashes"] = tuple(
+        dict.fromkeys(
+            (
+                *fields.get("write_key_hashes", ()),
+                *_hash_keys(options.get("write_keys"), f"{path}.write_keys", faults),
+            )
+        )
+    )
+    fields["quotas"] = _read_quotas(options.get("quotas"), f"{path}.quotas", faults)
+    source = Source(id=name, **fields)  # a field at fault has its default here, and its fault there
+    faults += [f"{path}.{fault}" for fault in _source_faults(source)]
+    return source
+
+
+def _read_fields(
+    kind: type, options: Mapping[Any, Any], path: str, faults: list[str]
+) -> dict[str, Any]:
+    """Each option converted to its field's type on its own, so that one fault does not hide the next."""
+    types = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in types:
+            known = ", ".join(sorted((set(types) - {"id"}) | EXTRA_OPTIONS.get(kind, set())))
+            faults.append(f"{path}.{name}: unknown; there are {known}")
+            continue
+        try:
+            values[name] = msgspec.convert(value, types[name], strict=True)
+        except msgspec.ValidationError as error:
+            faults.append(f"{path}.{name}: {_lower(str(error))}{_choices(types[name])}")
+    return values
+
+
+def _hash_keys(keys: object, path: str, faults: list[str]) -> list[str]:
+    if keys is None:
+        return []
+    if not isinstance(keys, list):
+        faults.append(f"{path}: must be a list of keys")
+        return []
+    hashes = []
+    for index, key in enumerate(keys):
+        if not isinstance(key, str):
+            faults.append(f"{path}[{index}]: must be text; put it in quotes")
+        elif len(key) < MIN_KEY_CHARACTERS or any(character.isspace() for character in key):
+            faults.append(
+                f"{path}[{index}]: must have at least {MIN_KEY_CHARACTERS} characters and no spaces"
+            )
+        else:
+            hashes.append(hash_key(key))
+    return hashes
+
+
+def _read_quotas(quotas: object, path: str, faults: list[str]) -> tuple[Quota, ...]:
+    if quotas is None:
+        return ()
+    if not isinstance(quotas, list):
+        faults.append(f"{path}: must be a list of quotas")
+        return ()
+    found: list[Quota] = []
+    for index, options in enumerate(quotas):
+        place = f"{path}[{index}]"
+        if not isinstance(options, Mapping):
+            faults.append(f"{place}: must be a mapping with name, period and limit")
+            continue
+        missing = [name for name in ("name", "period", "limit") if name not in options]
+        faults += [f"{place}.{name}: is missing" for name in missing]
+        values = _read_fields(Quota, options, place, faults)
+        quota = Quota(**{"name": "unnamed", "period": "day", "limit": 1, **values})
+        if not NAME.fullmatch(quota.name):
+            faults.append(f"{place}.name: must be {NAME_RULE}")
+        if "name" in values and quota.name in [other.name for other in found]:
+            faults.append(f"{place}.name: {quota.name} is given twice")
+        if quota.limit < 1:
+            faults.append(f"{place}.limit: must be 1 or more (`enabled: false` closes a source)")
+        found.append(quota)
+    return tuple(found)
+
+
+def _source_faults(source: Source) -> Iterable[str]:
+    if not NAME.fullmatch(source.workspace):
+        yield f"workspace: must be {NAME_RULE}"
+    for index, digest in enumerate(source.write_key_hashes):
+        if not HASH.fullmatch(digest):  # not shown: it may be a key in the wrong place
+            yield (
+                f"write_key_hashes[{index}]: must be a SHA-256 in 64 lowercase hex digits"
+                " (a key in plain goes to write_keys)"
+            )
+    for index, origin in enumerate(source.allowed_origins):
+        if not ORIGIN.fullmatch(origin):
+            yield f"allowed_origins[{index}]: must be '*' or like https://shop.example, no path"
+    if not 1 <= source.dedup_window_seconds <= MAX_DEDUP_WINDOW_SECONDS:
+        yield f"dedup_window_seconds: must be 1 to {MAX_DEDUP_WINDOW_SECONDS} (7 days)"
+    if source.events_per_second < 0 or source.events_burst < 0:
+        yield "events_per_second and events_burst: must be 0 (no limit) or more"
+    if source.events_burst and not source.events_per_second:
+        yield "events_burst: does nothing without events_per_second"
+
+
+def _shared_keys(sources: Iterable[Source]) -> Iterable[str]:
+    """A key names one source; the same in two would make an event's source a matter of luck."""
+    owners: dict[str, str] = {}
+    for source in sources:
+        for digest in source.write_key_hashes:
+            owner = owners.setdefault(digest, source.id)
+            if owner != source.id:
+                yield f"sources.{source.id}: has a write key that {owner} has too; give it its own"
+
+
+def _choices(kind: Any) -> str:
+    values = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    return f"; one of {', '.join(values)}" if values else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
