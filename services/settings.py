@@ -1,6 +1,8 @@
 """Every setting of the house, for the check of unknown `WEIR_*` variables and for the README's table."""
 
 from services.dedup.config import DedupSettings
+from services.identity.config import IdentitySettings
+from services.rates.config import RatesSettings
 from services.runtime.config import (
     ClickHouseSettings,
     CommonSettings,
@@ -14,4 +16,6 @@ ALL_SETTINGS: tuple[type, ...] = (
     ClickHouseSettings,
     WorkerSettings,
     DedupSettings,
+    IdentitySettings,
+    RatesSettings,
 )

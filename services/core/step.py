@@ -39,9 +39,9 @@ class Output(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The record at `index` of the batch cannot be processed; it goes to `events.dead` untouched."""
+    """The record at `at` of the batch cannot be processed; it goes to `events.dead` untouched."""
 
-    index: int
+    at: int
     reason: str
     detail: str
     source: str = ""

@@ -37,9 +37,9 @@ def encode_dead(step: str, batch: Batch, decided: Decided) -> list[Output]:
         letter = {
             "origin_topic": batch.topic,
             "origin_partition": batch.partition,
-            "origin_offset": batch.offsets[refusal.index],
-            "key": batch.keys[refusal.index],
-            "value": batch.values[refusal.index],
+            "origin_offset": batch.offsets[refusal.at],
+            "key": batch.keys[refusal.at],
+            "value": batch.values[refusal.at],
             "step": step,
             "version": VERSION,
             "reason": refusal.reason,
@@ -47,7 +47,7 @@ def encode_dead(step: str, batch: Batch, decided: Decided) -> list[Output]:
             "source": refusal.source,
             "received_at": refusal.received_at,
             "event_id": refusal.event_id,
-            "died_at": max(0, batch.timestamps[refusal.index]),
+            "died_at": max(0, batch.timestamps[refusal.at]),
         }
         outputs.append(Output(f"{batch.topic}-{batch.partition}".encode(), schema.encode(letter)))
     return outputs

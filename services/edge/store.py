@@ -61,7 +61,7 @@ class RocksStores:
         path = self._path(partition)
         try:
             return self._open(path)
-        except Exception as fault:  # noqa: BLE001  # rocksdict raises bare Exception for every fault
+        except Exception as fault:  # rocksdict raises bare Exception for every fault
             if "lock" in str(fault).lower():
                 raise
             self._log.warning(

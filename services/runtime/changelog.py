@@ -39,7 +39,7 @@ class PackedChangelog:
         entries = iter(changes.items())
         outputs = []
         while chunk := list(islice(entries, PACKED_ENTRIES)):
-            parts = []
+            parts: list[bytes] = []
             for key, value in chunk:
                 parts += (len(key).to_bytes(2), len(value).to_bytes(2), key, value)
             outputs.append(Output(b"", b"".join(parts)))

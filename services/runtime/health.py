@@ -30,7 +30,7 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
         return lambda: None
 
     class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
+        def do_GET(self) -> None:  # the name that http.server calls
             if self.path == "/livez":
                 self._reply(200, "live\n")
             elif self.path == "/readyz":

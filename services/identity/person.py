@@ -1,0 +1,68 @@
+"""What identity remembers at one identifier, and the sessions a late event may still join. Plain values."""
+
+import msgspec
+
+from services.core.identifiers import minted_profile_id
+
+# Enough for a person's open visits at a few sources and some hours of lateness; older ones are left
+# to the query-time merge (weir.sessions), which joins segments by the same gap rule.
+RECENT_SESSIONS = 12
+LINKS_REMEMBERED = 32
+
+
+class Session(msgspec.Struct):
+    """A visit as seen from one identifier. Times are epoch milliseconds of the events' own time."""
+
+    source: str
+    session_id: str
+    started_at: int
+    ended_at: int
+    given: bool  # the client's own id: the gap rule leaves it alone
+
+
+class Person(msgspec.Struct):
+    """The state of one identifier; also the profile snapshot that analysts see of it."""
+
+    workspace: str
+    identity_key: str
+    profile_id: str
+    owner: str = ""  # user identifier that claimed it
+    linked: list[str] = msgspec.field(default_factory=list)
+    first_seen: int = 0
+    last_seen: int = 0
+    events: int = 0
+    sessions: int = 0
+    recent_sessions: list[Session] = msgspec.field(default_factory=list)
+    traits: str = "{}"
+    traits_at: int = 0
+    version: int = 0
+
+    def at_own_profile(self) -> bool:
+        """True while the identifier has the profile that was minted for it."""
+        return self.profile_id == minted_profile_id(self.workspace, self.identity_key)
+
+    def saw(self, occurred_at: int) -> None:
+        """Count one event. Any order of events comes to the same."""
+        if self.events == 0:
+            self.first_seen = self.last_seen = occurred_at
+        elif occurred_at < self.first_seen:
+            self.first_seen = occurred_at
+        elif occurred_at > self.last_seen:
+            self.last_seen = occurred_at
+        self.events += 1
+
+    def link(self, target: str) -> bool:
+        """True the first time (within the last `LINKS_REMEMBERED`): the link is worth sending."""
+        if target in self.linked:
+            return False
+        self.linked.append(target)
+        del self.linked[:-LINKS_REMEMBERED]
+        return True
+
+    def keep(self, session: Session) -> None:
+        """Remember a new session, forgetting the one that ended longest ago."""
+        self.sessions += 1
+        self.recent_sessions.append(session)
+        if len(self.recent_sessions) > RECENT_SESSIONS:
+            oldest = min(self.recent_sessions, key=lambda known: known.ended_at)
+            self.recent_sessions.remove(oldest)
