@@ -1,5 +1,6 @@
 """Every setting of the house, for the check of unknown `WEIR_*` variables and for the README's table."""
 
+from services.commands.config import SendSettings
 from services.dedup.config import DedupSettings
 from services.identity.config import IdentitySettings
 from services.rates.config import RatesSettings

@@ -1,0 +1,17 @@
+"""Settings of the commands."""
+
+from dataclasses import dataclass
+
+from services.runtime.settings import setting
+
+
+@dataclass(frozen=True)
+class SendSettings:
+    write_key: str = setting("", "the source's key that `weir send` uses", secret=True)
+    gateway_url: str = setting(
+        "", "the gateway that commands speak to; empty: the local one on `WEIR_GATEWAY_PORT`"
+    )
+    gateway_port: int = setting(8080, "port of the gateway")
+
+    def url(self) -> str:
+        return self.gateway_url or f"http://127.0.0.1:{self.gateway_port}"

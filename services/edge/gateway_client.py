@@ -1,0 +1,102 @@
+"""A client of Weir's own gateway, through aiohttp: one request, one answer, no policy."""
+
+import gzip
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+
+REQUEST_SECONDS = 60
+
+
+class GatewayUnreachableError(Exception):
+    """No answer came: nothing listens, or the connection broke. The events may or may not be in."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One event that the gateway refused, by its place in the request."""
+
+    index: int
+    code: str = ""
+    field: str | None = None
+    message: str = ""
+
+
+class _Reply(msgspec.Struct):
+    accepted: int = 0
+    rejected: list[Refusal] = []
+    title: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gateway said to one request."""
+
+    status: int
+    accepted: int
+    rejected: list[Refusal]
+    problem: str  # the problem's own words; empty: none
+    retry_after: float  # seconds; 0: it did not say
+
+
+class GatewayClient:
+    """Posts batches to `/v1/events` over kept connections."""
+
+    def __init__(self, url: str, key: str, *, connections: int, compress: bool = False) -> None:
+        self._address = url.rstrip("/") + "/v1/events"
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        if compress:
+            self._headers["Content-Encoding"] = "gzip"
+        self._compress = compress
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            headers=self._headers,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, body: bytes) -> Answer:
+        """One try. `GatewayUnreachableError` when no whole answer came back."""
+        assert self._session is not None, "use it as a context manager"
+        sent = gzip.compress(body, 1) if self._compress else body
+        try:
+            async with self._session.post(self._address, data=sent) as response:
+                text = await response.read()
+                header = response.headers.get("Retry-After", "")
+                return _answer(response.status, text, header)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise GatewayUnreachableError(_reason(self._address, error)) from None
+
+
+def _reason(address: str, error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"nothing answers at {address}; is `weir up` (or `weir gateway`) running?"
+    if isinstance(error, TimeoutError):
+        return f"no answer from {address} within {REQUEST_SECONDS} s"
+    return f"the connection to {address} broke ({type(error).__name__})"
+
+
+def _answer(status: int, text: bytes, retry_after: str) -> Answer:
+    try:
+        reply = msgspec.json.decode(text, type=_Reply)
+    except msgspec.DecodeError:  # a proxy's page, perhaps: the status alone counts
+        reply = _Reply()
+    problem = ": ".join(filter(None, (reply.title, reply.detail)))
+    seconds = float(retry_after) if retry_after.strip().isdigit() else 0.0
+    return Answer(status, reply.accepted, reply.rejected, problem, seconds)
