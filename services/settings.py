@@ -19,4 +19,5 @@ ALL_SETTINGS: tuple[type, ...] = (
     DedupSettings,
     IdentitySettings,
     RatesSettings,
+    SendSettings,
 )
