@@ -1,0 +1,90 @@
+"""`python -m services.warehouse`: the embedded ClickHouse in the foreground."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from aiohttp import web
+
+from services.runtime import logs
+from services.runtime.config import ClickHouseSettings, CommonSettings
+from services.runtime.settings import SettingsError, load
+from services.warehouse.app import Warehouse
+from services.warehouse.config import WarehouseSettings
+from services.warehouse.engine import Engine
+from services.warehouse.owner import AlreadyOwned
+from services.warehouse.requests import Access, is_loopback
+
+_OPEN_TO_ALL = (
+    "WEIR_HOST={host} would open ClickHouse to other machines without a password: set "
+    "WEIR_CLICKHOUSE_PASSWORD, or leave WEIR_HOST at 127.0.0.1."
+)
+
+
+async def serve(
+    common: CommonSettings, clickhouse: ClickHouseSettings, settings: WarehouseSettings
+) -> int:
+    """Answer until SIGTERM or SIGINT; 0 when every running insert could finish."""
+    log = logs.get("warehouse")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    folder = common.data_dir / "clickhouse"
+    engine = await asyncio.to_thread(Engine, folder, settings)
+    access = Access(clickhouse.clickhouse_user, clickhouse.clickhouse_password)
+    warehouse = Warehouse(engine, settings, access)
+    # Bodies are unpacked by the warehouse itself, which bounds what they unpack to.
+    runner = web.AppRunner(
+        warehouse.application(),
+        access_log=None,
+        auto_decompress=False,
+        handler_cancellation=True,
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    settled = True
+    try:
+        site = web.TCPSite(runner, common.host, clickhouse.clickhouse_port)
+        await site.start()
+        log.info("ready", host=common.host, port=clickhouse.clickhouse_port, folder=str(folder))
+        refreshing = asyncio.create_task(warehouse.refresh_dictionaries())
+        await stop.wait()
+        log.info("stopping")
+        await site.stop()
+        refreshing.cancel()
+        with suppress(asyncio.CancelledError):
+            await refreshing
+        settled = await warehouse.drain()
+    finally:
+        await runner.cleanup()
+        warehouse.close()
+        engine.close()
+    if not settled:
+        log.error("stopped while inserts were still running")
+    return 0 if settled else 1
+
+
+def main() -> int:
+    """Run until stopped. 0 after a graceful stop; 1 with one sentence where that is the reason."""
+    try:
+        common = load(CommonSettings, os.environ)
+        clickhouse = load(ClickHouseSettings, os.environ)
+        settings = load(WarehouseSettings, os.environ)
+    except SettingsError as fault:
+        print(fault, file=sys.stderr)
+        return 1
+    logs.configure(common.log_level, common.log_format)
+    if not is_loopback(common.host) and not clickhouse.clickhouse_password:
+        print(_OPEN_TO_ALL.format(host=common.host), file=sys.stderr)
+        return 1
+    try:
+        return asyncio.run(serve(common, clickhouse, settings))
+    except (AlreadyOwned, OSError, ValueError) as fault:
+        print(fault, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

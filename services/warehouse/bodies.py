@@ -1,0 +1,74 @@
+"""Request bodies: read whole, unpacked, and bounded, each alone and all together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from services.warehouse import encodings
+from services.warehouse.errors import (
+    BAD_REQUEST_PARAMETER,
+    TOO_MANY_BYTES,
+    TOO_MANY_QUERIES,
+    refusal,
+)
+
+
+@dataclass(frozen=True)
+class Body:
+    content: bytes
+    form: MultiMapping[Any] | None = None
+
+
+class Bodies:
+    """Holds at most `max_all` bytes of bodies, none of them larger than `max_one`."""
+
+    def __init__(self, max_one: int, max_all: int) -> None:
+        self._max_one = max_one
+        self._max_all = max_all
+        self.held_bytes = 0
+
+    @asynccontextmanager
+    async def hold(self, request: web.Request) -> AsyncIterator[Body]:
+        """Read a body before any thread is taken, so that a slow client holds up nobody."""
+        taken = 0
+        try:
+            if request.content_type == "multipart/form-data":
+                form = await request.post()  # bounded by the application's client_max_size
+                yield Body(b"", form)
+                return
+            pieces = []
+            async for piece in request.content.iter_chunked(1 << 18):
+                taken += self._take(len(piece), taken)
+                pieces.append(piece)
+            packed = b"".join(pieces)
+            encoding = request.headers.get("Content-Encoding", "")
+            content = await self._unpack(packed, encoding)
+            del packed, pieces
+            if len(content) > taken:
+                taken += self._take(len(content) - taken, taken)
+            yield Body(content)
+        finally:
+            self.held_bytes -= taken
+
+    def _take(self, size: int, taken: int) -> int:
+        if taken + size > self._max_one:
+            raise refusal(TOO_MANY_BYTES, f"The request is larger than {self._max_one} bytes")
+        if self.held_bytes + size > self._max_all:
+            raise refusal(TOO_MANY_QUERIES, "Too many bytes of requests at once; try again")
+        self.held_bytes += size
+        return size
+
+    async def _unpack(self, packed: bytes, encoding: str) -> bytes:
+        if not packed or encoding in ("", "identity"):
+            return packed
+        try:
+            return await asyncio.to_thread(encodings.decode, packed, encoding, self._max_one)
+        except encodings.TooLarge as fault:
+            raise refusal(TOO_MANY_BYTES, str(fault)) from None
+        except ValueError as fault:
+            raise refusal(BAD_REQUEST_PARAMETER, str(fault)) from None

@@ -1,0 +1,229 @@
+"""ClickHouse's engine in this process: one folder, one owner, a fresh session for every request.
+
+A session is an engine connection of its own, opened (0.1 ms) and closed around each request, so no
+setting, current database or failed insert can reach the next request.
+"""
+
+import re
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chdb.state.sqlitelike import Connection
+
+from services.warehouse.config import WarehouseSettings
+from services.warehouse.engine_config import write_config
+from services.warehouse.errors import (
+    SYNTAX_ERROR,
+    UNKNOWN_SETTING,
+    EngineError,
+    from_engine,
+    refusal,
+)
+from services.warehouse.owner import Owner
+
+READ, WRITE = "read", "write"
+_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_APPEND_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one request brings along. `tag` is unique and finds its running statement again."""
+
+    tag: str
+    database: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A whole result, or of an insert the counts alone."""
+
+    content: bytes = b""
+    read_rows: int = 0
+    read_bytes: int = 0
+    result_rows: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    seconds: float = 0.0
+
+
+def quote_text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_name(name: str) -> str:
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+class Engine:
+    """The only owner of its folder. Every method may be called from any thread, and blocks it."""
+
+    def __init__(self, folder: Path, settings: WarehouseSettings) -> None:
+        """Open the folder, or raise `AlreadyOwned` at once while another process has it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = str(folder.resolve())
+        if "?" in self._path:
+            raise ValueError(f"{self._path}: a '?' in the path of the data is not possible")
+        self._settings = settings
+        self._owner = Owner(folder / "owner.lock")
+        config = write_config(folder, settings)
+        try:
+            # The engine lives as long as its first session: this one stays open.
+            self._anchor: Any = Connection(f"{self._path}?config-file={config}")
+        except BaseException:
+            self._owner.release()
+            raise
+        timezone = Session(tag="start")
+        self.timezone = (
+            self.run(timezone, "SELECT timezone()", "TabSeparated").content.decode().strip()
+        )
+
+    def close(self) -> None:
+        """Stop the engine and give the folder back. Durable is what was acknowledged, closed or not."""
+        self._anchor.close()
+        self._owner.release()
+
+    def classify(self, sql: str) -> str:
+        """READ or WRITE; refuses several statements in one request, as ClickHouse does."""
+        with closing(Connection(self._path)) as connection:
+            report = connection._conn.classify_query(sql, "")
+        if int(report["statement_count"]) > 1:
+            raise refusal(SYNTAX_ERROR, "Multi-statements are not allowed")
+        return READ if report["query_class"].name == "READ_ONLY" else WRITE
+
+    def insert(self, session: Session, head: str, form: str, payload: memoryview) -> Outcome:
+        """Durable on return. All rows of `payload`, or an `EngineError`."""
+        with self._open(session) as connection:
+            if session.parameters:
+                # `send_insert` takes no parameters; a session does.
+                _set(connection, {f"param_{k}": v for k, v in session.parameters.items()})
+            inserter: Any = None
+            try:
+                inserter = connection.send_insert(head, form)
+                for start in range(0, len(payload), _APPEND_BYTES):
+                    inserter.append(payload[start : start + _APPEND_BYTES])
+                result = inserter.finish()
+            except RuntimeError as fault:
+                if inserter is not None:
+                    inserter.cancel()  # else the engine keeps the insert open
+                raise from_engine(fault) from None
+        return Outcome(
+            written_rows=result.rows_written,
+            written_bytes=result.bytes_written,
+            seconds=result.elapsed,
+        )
+
+    def run(
+        self, session: Session, sql: str, form: str, limits: Mapping[str, str] | None = None
+    ) -> Outcome:
+        """Run a statement to its end and hold its whole result."""
+        with self._open(session, limits) as connection:
+            return _run(connection, sql, form, session.parameters)
+
+    def stream(
+        self, session: Session, sql: str, form: str, limits: Mapping[str, str]
+    ) -> Generator[Outcome]:
+        """A read's result piece by piece, in constant memory; closing the iterator cancels it."""
+        with self._open(session, limits) as connection:
+            try:
+                result = connection.send_query(sql, form, params=dict(session.parameters))
+            except RuntimeError as fault:
+                if "Streaming query is not supported" not in str(fault):  # SHOW, DESCRIBE, ...
+                    raise from_engine(fault) from None
+                result = None
+            if result is None:
+                yield _run(connection, sql, form, session.parameters)
+                return
+            try:
+                while (piece := result.fetch()) is not None:
+                    rows = int(piece.rows_read())
+                    yield Outcome(
+                        content=piece.bytes(),
+                        read_rows=rows,
+                        read_bytes=int(piece.bytes_read()),
+                        result_rows=rows,
+                    )
+            except RuntimeError as fault:
+                raise from_engine(fault) from None
+            finally:
+                result.cancel()
+
+    def kill(self, tag: str) -> None:
+        """Ask a running statement to stop; it ends with code 394 at its next block."""
+        with self._open(Session(tag="kill")) as connection:
+            condition = f"Settings['log_comment'] = {quote_text(tag)}"
+            _run(connection, f"KILL QUERY WHERE {condition} ASYNC", "TabSeparated", {})
+
+    def read_limits(self, session: Session) -> dict[str, str]:
+        """What a read may take, where the request itself says nothing."""
+        limits = {
+            "max_execution_time": f"{self._settings.warehouse_max_execution:g}",
+            "max_memory_usage": str(self._settings.warehouse_max_query_memory),
+        }
+        return {name: value for name, value in limits.items() if name not in session.settings}
+
+    def result_limits(self) -> dict[str, str]:
+        """For a result that must be held whole."""
+        size = self._settings.warehouse_max_result
+        return {"max_result_bytes": str(size), "result_overflow_mode": "throw"}
+
+    @contextmanager
+    def _open(self, session: Session, limits: Mapping[str, str] | None = None) -> Iterator[Any]:
+        try:
+            connection: Any = Connection(self._path)
+        except RuntimeError as fault:
+            raise from_engine(fault) from None
+        try:
+            if session.database:
+                _run(connection, f"USE {quote_name(session.database)}", "TabSeparated", {})
+            settings = {**(limits or {}), **session.settings, "log_comment": session.tag}
+            if session.readonly:
+                settings["readonly"] = "2"
+            _set(connection, settings)
+            yield connection
+        finally:
+            connection.close()
+
+
+def _set(connection: Any, settings: Mapping[str, str]) -> None:
+    for name in settings:
+        if not _SETTING_NAME.fullmatch(name):
+            raise refusal(UNKNOWN_SETTING, f"Unknown setting {name!r}")
+    pairs = ", ".join(f"{name} = {quote_text(value)}" for name, value in settings.items())
+    _run(connection, f"SET {pairs}", "TabSeparated", {})
+
+
+def _run(connection: Any, sql: str, form: str, parameters: Mapping[str, str]) -> Outcome:
+    started = time.perf_counter()
+    try:
+        result = connection.query(sql, form, params=dict(parameters))
+    except RuntimeError as fault:
+        raise from_engine(fault) from None
+    return Outcome(
+        content=result.bytes(),
+        read_rows=int(result.storage_rows_read()),
+        read_bytes=int(result.storage_bytes_read()),
+        result_rows=int(result.rows_read()),
+        written_rows=int(result.rows_written()),
+        written_bytes=int(result.bytes_written()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+__all__ = [
+    "READ",
+    "WRITE",
+    "Engine",
+    "EngineError",
+    "Outcome",
+    "Session",
+    "quote_name",
+    "quote_text",
+]

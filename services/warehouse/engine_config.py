@@ -1,0 +1,69 @@
+"""The engine's own configuration files: memory, background threads, and what SQL may reach."""
+
+import os
+from pathlib import Path
+
+from services.warehouse.config import WarehouseSettings
+
+_SERVER = """<clickhouse>
+    <max_server_memory_usage>{memory}</max_server_memory_usage>
+    <mark_cache_size>{marks}</mark_cache_size>
+    <index_mark_cache_size>{marks}</index_mark_cache_size>
+    <primary_index_cache_size>{marks}</primary_index_cache_size>
+    <query_condition_cache_size>{marks}</query_condition_cache_size>
+    <background_pool_size>{merges}</background_pool_size>
+    <merges_mutations_memory_usage_to_ram_ratio>0.5</merges_mutations_memory_usage_to_ram_ratio>
+    <merges_mutations_memory_usage_soft_limit>{merge_memory}</merges_mutations_memory_usage_soft_limit>
+    <users_config>{users}</users_config>
+</clickhouse>
+"""
+
+# In-process, the engine would let any query read and write the files of the machine and open
+# connections from it: no SOURCES. A dictionary over the engine's own tables needs none.
+# implicit_select (`1+1` is a query) is a habit of the embedded engine, not of a server;
+# async_insert would acknowledge a batch in another block than its own.
+_USERS = """<clickhouse>
+    <profiles><default>
+        <implicit_select>0</implicit_select>
+        <async_insert>0</async_insert>
+        <max_threads>{threads}</max_threads>
+    </default></profiles>
+    <quotas><default/></quotas>
+    <users><default>
+        <password></password>
+        <networks><ip>::/0</ip></networks>
+        <profile>default</profile>
+        <quota>default</quota>
+        <grants>
+            <query>GRANT ALL ON *.*</query>
+            <query>REVOKE SOURCES, INTROSPECTION ON *.*</query>
+        </grants>
+    </default></users>
+</clickhouse>
+"""
+
+
+def write_config(folder: Path, settings: WarehouseSettings) -> Path:
+    """Write both files whole, readable by their owner only, and return the server's."""
+    users = _write(folder / "users.xml", _USERS.format(threads=settings.warehouse_max_threads))
+    server = _SERVER.format(
+        memory=settings.warehouse_max_memory,
+        marks=settings.warehouse_mark_cache,
+        merges=settings.warehouse_merge_threads,
+        merge_memory=settings.warehouse_max_memory // 2,
+        users=_escaped(users),
+    )
+    return _write(folder / "config.xml", server)
+
+
+def _write(path: Path, content: str) -> Path:
+    path = path.resolve()
+    temporary = path.with_suffix(".new")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.chmod(0o600)
+    os.replace(temporary, path)
+    return path
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("&", "&amp;").replace("<", "&lt;")

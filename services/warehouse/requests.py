@@ -1,0 +1,135 @@
+"""A request of ClickHouse's HTTP interface, told apart into SQL, rows, settings and parameters."""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from services.warehouse.errors import AUTHENTICATION_FAILED, SUPPORT_IS_DISABLED, refusal
+
+# Parameters of the HTTP interface itself; every other one is a setting of the query. A session_id
+# is accepted and not kept: each request is a session of its own.
+_OWN_NAMES = {
+    *("query", "database", "default_format", "query_id", "user", "password", "quota_key", "role"),
+    *("session_id", "session_timeout", "session_check", "compress", "decompress", "stacktrace"),
+    *("buffer_size", "wait_end_of_query", "client_protocol_version", "close_session"),
+}
+_PARAMETER = "param_"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """All that a request says beside its body."""
+
+    query: str
+    query_id: str
+    database: str
+    default_format: str
+    accept: str
+    wait_for_end: bool
+    readonly: bool
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask. Without a password: who reaches the address, but no foreign web page."""
+
+    user: str
+    password: str
+
+    def check(self, request: web.Request) -> None:
+        """Raise code 516 unless the request may be answered."""
+        if not self.password:
+            _refuse_foreign_pages(request)
+            return
+        user, password = _credentials(request)
+        right_user = hmac.compare_digest(user.encode(), self.user.encode())
+        right_password = hmac.compare_digest(password.encode(), self.password.encode())
+        if not (right_user and right_password):
+            raise refusal(AUTHENTICATION_FAILED, "Authentication failed: wrong user or password")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_ask(request: web.Request, form: MultiMapping[Any] | None) -> Ask:
+    """Read URL, headers and form fields. Raises code 344 for what is not spoken here."""
+    given: dict[str, str] = dict(request.query)
+    if form is not None:
+        for name, value in form.items():
+            if not isinstance(value, str):
+                raise refusal(SUPPORT_IS_DISABLED, "External data is not supported here")
+            given[name] = value
+    if given.get("compress", "0") != "0" or given.get("decompress", "0") != "0":
+        raise refusal(
+            SUPPORT_IS_DISABLED,
+            "`compress` and `decompress` are not supported here; use Content-Encoding and "
+            "Accept-Encoding",
+        )
+    headers = request.headers
+    accept = headers.get("Accept-Encoding", "")
+    return Ask(
+        query=given.get("query", ""),
+        query_id=given.get("query_id") or str(uuid.uuid4()),
+        database=given.get("database") or str(headers.get("X-ClickHouse-Database", "")),
+        default_format=given.get("default_format")
+        or str(headers.get("X-ClickHouse-Format", "TabSeparated")),
+        accept=accept if given.get("enable_http_compression", "0") == "1" else "",
+        wait_for_end=given.get("wait_end_of_query", "0") == "1",
+        readonly=request.method != "POST",
+        settings={
+            name: value
+            for name, value in given.items()
+            if name not in _OWN_NAMES and not name.startswith(_PARAMETER)
+        },
+        parameters={
+            name.removeprefix(_PARAMETER): value
+            for name, value in given.items()
+            if name.startswith(_PARAMETER)
+        },
+    )
+
+
+def _credentials(request: web.Request) -> tuple[str, str]:
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            text = base64.b64decode(encoded, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return "", ""
+        user, _, password = text.partition(":")
+        return user, password
+    if "X-ClickHouse-User" in request.headers or "X-ClickHouse-Key" in request.headers:
+        return (
+            request.headers.get("X-ClickHouse-User", "default"),
+            request.headers.get("X-ClickHouse-Key", ""),
+        )
+    return request.query.get("user", "default"), request.query.get("password", "")
+
+
+def _refuse_foreign_pages(request: web.Request) -> None:
+    """A page in the operator's browser can post to loopback, or rebind its name to it."""
+    names = [urlsplit(f"//{request.host}").hostname]
+    if "Origin" in request.headers:
+        names.append(urlsplit(request.headers["Origin"]).hostname)
+    if not all(name is not None and is_loopback(name) for name in names):
+        raise refusal(
+            AUTHENTICATION_FAILED,
+            "Without a password only requests to and from this machine's own names are answered",
+        )

@@ -1,0 +1,162 @@
+"""What a request asks for, read from its SQL without running it: rows to insert, or a statement.
+
+Only the outside of the SQL is looked at: words outside quotes, comments and parentheses. The
+payload of an INSERT is never scanned nor copied.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.warehouse.errors import INTO_OUTFILE_NOT_ALLOWED, QUERY_IS_TOO_LARGE, refusal
+
+_TOKEN = re.compile(
+    rb"""(?P<skip>\s+|--[^\n]*|\#[!\ ][^\n]*|/\*(?:.*?\*/|.*))
+    |(?P<quoted>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`
+        |\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+    |(?P<word>\w+)
+    |(?P<mark>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+_BEFORE_ROWS = re.compile(rb"[ \t\f]*\r?\n?")
+# SQL without rows may be this long; an INSERT's head is looked for in as many bytes.
+_HEAD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Rows for a table: `head` without its format and rows, then the rows as they came."""
+
+    head: str
+    format: str
+    payload: memoryview
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Anything else; `format` is the one that the SQL itself names."""
+
+    sql: str
+    format: str | None
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: bytes
+    start: int
+    end: int
+    depth: int
+
+    def is_word(self, *words: bytes) -> bool:
+        return self.kind == "word" and self.text.upper() in words
+
+
+def parse(query: str, body: bytes) -> Insert | Statement:
+    """Split a request as ClickHouse does: the SQL is `query`, a line break and `body`.
+
+    Raises `EngineError` for what only a client program may do (`INTO OUTFILE`, `FROM INFILE`).
+    """
+    head = query.encode()
+    insert = _find_insert(head)
+    if insert is not None and (insert.format != "Values" or insert.payload or body):
+        rest = bytes(insert.payload)
+        payload = rest + b"\n" + body if rest.strip() else body
+        return Insert(insert.head, insert.format, memoryview(payload))
+    text = b"\n".join((head, body)) if head and body else head or body
+    insert = _find_insert(text)
+    if insert is not None:
+        return insert
+    if len(text) > _HEAD_BYTES:
+        raise refusal(
+            QUERY_IS_TOO_LARGE, f"Max query size exceeded: {len(text)} > {_HEAD_BYTES} bytes"
+        )
+    _refuse_files(text)
+    return Statement(text.decode(errors="replace"), _named_format(text))
+
+
+def _tokens(text: bytes) -> Iterator[_Token]:
+    depth = 0
+    for found in _TOKEN.finditer(text):
+        kind = found.lastgroup or ""
+        if kind == "skip":
+            continue
+        if kind == "tag":
+            kind = "quoted"
+        token = found.group()
+        if kind == "mark" and token in b")]}":
+            depth -= 1
+        yield _Token(kind, token, found.start(), found.end(), depth)
+        if kind == "mark" and token in b"([{":
+            depth += 1
+
+
+def _find_insert(text: bytes) -> Insert | None:
+    """The INSERT with rows that `text` begins with; None for any other statement."""
+    tokens = _tokens(text[:_HEAD_BYTES])
+    first = next(tokens, None)
+    if first is None or not first.is_word(b"INSERT"):
+        return None
+    for token in _after_target(tokens):
+        if token.is_word(b"FROM", b"INFILE", b"SELECT", b"WITH", b"WATCH"):
+            return None
+        if token.depth:
+            continue
+        if token.is_word(b"VALUES"):
+            return _insert(text, token.start, "Values", token.end)
+        if token.is_word(b"FORMAT"):
+            name = next(tokens, None)
+            if name is None or name.kind != "word":
+                return None
+            if name.is_word(b"VALUES"):
+                return _insert(text, token.start, "Values", name.end)
+            return _insert(text, token.start, name.text.decode(), name.end)
+    return None
+
+
+def _after_target(tokens: Iterator[_Token]) -> Iterator[_Token]:
+    """Skip `INTO [TABLE] [FUNCTION] name[.name]`: a table may be called `format`."""
+    token = next(tokens, None)
+    while token is not None and token.is_word(b"INTO", b"TABLE", b"FUNCTION"):
+        token = next(tokens, None)
+    while token is not None:  # `token` is a name, or the mark that opens {name:Identifier}
+        if token.text == b"{":
+            for token in tokens:
+                if token.text == b"}":
+                    break
+        token = next(tokens, None)
+        if token is None:
+            return
+        if token.text != b".":
+            yield token
+            break
+        token = next(tokens, None)
+    yield from tokens
+
+
+def _insert(text: bytes, head_end: int, form: str, rows: int) -> Insert:
+    before = _BEFORE_ROWS.match(text, rows)
+    start = before.end() if before is not None else rows
+    return Insert(text[:head_end].decode(errors="replace"), form, memoryview(text)[start:])
+
+
+def _named_format(text: bytes) -> str | None:
+    named, previous = None, None
+    for token in _tokens(text):
+        if previous is not None and token.kind == "word" and token.depth == 0:
+            named = token.text.decode()
+        previous = token if token.depth == 0 and token.is_word(b"FORMAT") else None
+    return named
+
+
+def _refuse_files(text: bytes) -> None:
+    previous = None
+    for token in _tokens(text):
+        if previous is not None and (
+            (previous.is_word(b"INTO") and token.is_word(b"OUTFILE"))
+            or (previous.is_word(b"FROM") and token.is_word(b"INFILE"))
+        ):
+            raise refusal(
+                INTO_OUTFILE_NOT_ALLOWED, "Files of the server are not within reach of a query"
+            )
+        previous = token
