@@ -1,0 +1,111 @@
+"""Questions to ClickHouse through clickhouse-connect, for the commands. Text in, rows or bytes out."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import clickhouse_connect
+import msgspec
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from services.runtime.config import ClickHouseSettings
+
+# The driver logs what it raises; whoever catches the exception says it once.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+
+CHUNK_BYTES = 1 << 16
+CONNECT_SECONDS = 5
+# What a driver wraps around the engine's own sentence.
+WRAPPING = re.compile(r"^.*?Code: \d+\. *(?:DB::Exception: )?", re.DOTALL)
+TRAILER = re.compile(r"\s*\((?:version|for url|official build)\b.*$", re.DOTALL)
+
+
+class ClickHouseUnreachableError(Exception):
+    """No ClickHouse answers; the text is one sentence that says where and what to start."""
+
+
+class ClickHouseRefusedError(Exception):
+    """ClickHouse answered with an error; the text is its reason in one line."""
+
+    def __init__(self, text: str, code: int | None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result: column names, their ClickHouse types, rows of JSON values."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[list[Any]]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+class ClickHouse:
+    """One connection. `ClickHouseUnreachableError` from the constructor when nobody answers."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._url = settings.url()
+        try:
+            self._client = clickhouse_connect.get_client(
+                dsn=self._url,
+                username=settings.clickhouse_user,
+                password=settings.clickhouse_password,
+                connect_timeout=CONNECT_SECONDS,
+                autogenerate_session_id=False,  # a session would serialise questions
+            )
+        except ClickHouseError as error:
+            raise self._told_apart(error) from None
+
+    def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Answer:
+        """The whole result. A statement without one gives an `Answer` without columns."""
+        text = b"".join(self.stream(sql, "JSONCompact", parameters))
+        if not text.strip():
+            return Answer([], [], [])
+        result = msgspec.json.decode(text)
+        columns = [column["name"] for column in result["meta"]]
+        types = [column["type"] for column in result["meta"]]
+        return Answer(columns, types, result["data"])
+
+    def records(
+        self, sql: str, parameters: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """The result's rows, each by column name."""
+        return self.ask(sql, parameters).records()
+
+    def stream(
+        self, sql: str, form: str | None, parameters: Mapping[str, Any] | None = None
+    ) -> Iterator[bytes]:
+        """The result in a ClickHouse format, as it comes; None: the format that `sql` names itself."""
+        try:
+            source = self._client.raw_stream(
+                sql.rstrip().rstrip(";"),
+                parameters=dict(parameters) if parameters else None,
+                fmt=form,
+                use_database=False,
+            )
+            with source:
+                while piece := source.read(CHUNK_BYTES):
+                    yield piece
+        except ClickHouseError as error:
+            raise self._told_apart(error) from None
+
+    def _told_apart(self, error: ClickHouseError) -> Exception:
+        code = getattr(error, "code", None)
+        if code is None and isinstance(error, OperationalError):
+            return ClickHouseUnreachableError(
+                f"ClickHouse does not answer at {self._url}: start it with `weir up`"
+                " (or `weir warehouse`), or point WEIR_CLICKHOUSE_URL at a running one."
+            )
+        return ClickHouseRefusedError(one_line(str(error)), code)
+
+
+def one_line(text: str) -> str:
+    """ClickHouse's own sentence, without what drivers and servers wrap around it."""
+    bare = TRAILER.sub("", WRAPPING.sub("", text))
+    return " ".join(bare.split())
