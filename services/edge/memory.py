@@ -1,0 +1,150 @@
+"""Memory twins of the ports, with the same guarantees: for tests, and for trying a step out without a broker."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from services.core.step import Batch, Output, State
+from services.runtime.ports import Assignment, Positions, Transaction
+
+
+class Record(NamedTuple):
+    key: bytes
+    value: bytes
+    timestamp: int
+
+
+class MemoryLog:
+    """A broker in memory: partitioned topics, and the committed offsets of groups."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self._topics: dict[str, list[list[Record]]] = {}
+        self.offsets: dict[tuple[str, str, int], int] = {}
+
+    def partition(self, topic: str, number: int) -> list[Record]:
+        """The records of one partition, oldest first; append to it to write."""
+        if topic not in self._topics:
+            self._topics[topic] = [[] for _ in range(self.partitions)]
+        return self._topics[topic][number]
+
+    def write(self, topic: str, outputs: Iterable[Output], partition: int | None = None) -> None:
+        for key, value, timestamp in outputs:
+            number = zlib.crc32(key) % self.partitions if partition is None else partition
+            self.partition(topic, number).append(Record(key, value, timestamp))
+
+    def records(self, topic: str) -> list[Record]:
+        """Every record of a topic, partition by partition."""
+        return [r for number in range(self.partitions) for r in self.partition(topic, number)]
+
+
+class MemoryStream:
+    """`services.runtime.ports.Stream` on a `MemoryLog`. `assign` stands for the group's coordinator."""
+
+    def __init__(self, log: MemoryLog, group: str, topic: str, batch_records: int = 100) -> None:
+        self._log = log
+        self._group = group
+        self._topic = topic
+        self._batch_records = batch_records
+        self._assigned: set[int] = set()
+        self._told: set[int] = set()
+        self._next: dict[int, int] = {}
+
+    def assign(self, partitions: set[int]) -> None:
+        self._assigned = set(partitions)
+        self._next = {p: at for p, at in self._next.items() if p in partitions}
+
+    def poll(self, seconds: float) -> list[Batch]:
+        batches = []
+        for partition, start in sorted(self._next.items()):
+            records = self._log.partition(self._topic, partition)[start:][: self._batch_records]
+            if not records:
+                continue
+            end = start + len(records)
+            self._next[partition] = end
+            columns = [list(column) for column in zip(*records, strict=True)]
+            keys, values, timestamps = columns
+            batches.append(
+                Batch(self._topic, partition, list(range(start, end)), timestamps, keys, values)
+            )
+        return batches
+
+    def assignment(self) -> Assignment:
+        changed = Assignment(self._assigned - self._told, self._told - self._assigned)
+        self._told = set(self._assigned)
+        return changed
+
+    def committed(self, partition: int) -> int | None:
+        return self._log.offsets.get((self._group, self._topic, partition))
+
+    def start(self, partition: int, position: int | None) -> None:
+        self._next[partition] = position or 0
+
+    def changelog(
+        self, topic: str, partition: int, start: int
+    ) -> Iterator[tuple[int, bytes, bytes | None]]:
+        records = self._log.partition(topic, partition)
+        for offset in range(start, len(records)):
+            yield offset, records[offset].key, records[offset].value
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        for topic, partition, outputs in transaction.writes:
+            self._log.write(topic, outputs, partition)
+        ends = {}
+        for topic, partition, outputs in transaction.changelog:
+            self._log.write(topic, outputs, partition)
+            ends[partition] = len(self._log.partition(topic, partition))
+        for partition, position in transaction.inputs.items():
+            self._log.offsets[(self._group, self._topic, partition)] = position
+        return ends
+
+    def recover(self) -> set[int]:
+        self._next.clear()
+        self._told = set(self._assigned)
+        return set(self._assigned)
+
+    def lag(self) -> Mapping[int, int]:
+        return {
+            partition: len(self._log.partition(self._topic, partition)) - position
+            for partition, position in self._next.items()
+        }
+
+    def close(self) -> None:
+        self._next.clear()
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self._entries: State = {}
+        self._positions: Positions | None = None
+
+    def positions(self) -> Positions | None:
+        return self._positions
+
+    def load(self, keys: Iterable[bytes]) -> State:
+        return {key: self._entries[key] for key in keys if key in self._entries}
+
+    def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
+        for key, value in changes.items():
+            if value is None:
+                self._entries.pop(key, None)
+            else:
+                self._entries[key] = value
+        self._positions = positions
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryStores:
+    """One instance's local disk: what it holds outlives the worker that wrote it."""
+
+    def __init__(self) -> None:
+        self._stores: dict[int, MemoryStore] = {}
+
+    def open(self, partition: int) -> MemoryStore:
+        return self._stores.setdefault(partition, MemoryStore())
+
+    def discard(self, partition: int) -> MemoryStore:
+        self._stores.pop(partition, None)
+        return self.open(partition)

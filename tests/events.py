@@ -1,0 +1,69 @@
+"""Accepted events for tests: plain values with sane defaults, encoded as the gateway encodes them."""
+
+import hashlib
+import uuid
+from typing import Any
+
+from services.core.identifiers import dedup_key, identity_key, payload_hash
+from services.core.step import Batch, Output
+from services.edge import avro
+
+NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
+
+
+def accepted(number: int = 0, **fields: Any) -> avro.Record:
+    """One accepted event; `number` makes its id and, unless given, its idempotency key."""
+    event_id = hashlib.blake2b(str(number).encode(), digest_size=16).digest()
+    record: avro.Record = {
+        "event_id": event_id,
+        "received_at": NOON,
+        "source": "shop",
+        "workspace": "acme",
+        "dedup_window_seconds": 86_400,
+        "idempotency_key": str(uuid.UUID(bytes=event_id)),
+        "occurred_at": NOON,
+        "event": "page_view",
+        "user_id": "",
+        "anonymous_id": "",
+        "client_profile_id": "",
+        "client_session_id": "",
+        "wants_profile": True,
+        "wants_session": True,
+        "saved": True,
+        "over_quota": False,
+        "door": "events",
+        "ip": "127.0.0.1",
+        "user_agent": "",
+        "value": None,
+        "context": "{}",
+        "properties": "{}",
+        **fields,
+    }
+    record.setdefault("payload_hash", payload_hash(record["properties"].encode()))
+    record.setdefault(
+        "identity_key",
+        identity_key(
+            record["client_profile_id"],
+            record["user_id"],
+            record["anonymous_id"],
+            record["client_session_id"],
+        ),
+    )
+    return record
+
+
+def accepted_output(record: avro.Record) -> Output:
+    """The record of `events.accepted` that the gateway would write."""
+    key = dedup_key(record["source"], record["idempotency_key"])
+    return Output(key, avro.schemas()["Accepted"].encode(record), record["received_at"])
+
+
+def batch_of(outputs: list[Output], topic: str = "events.accepted", partition: int = 0) -> Batch:
+    return Batch(
+        topic,
+        partition,
+        list(range(len(outputs))),
+        [output.timestamp for output in outputs],
+        [output.key for output in outputs],
+        [output.value for output in outputs],
+    )

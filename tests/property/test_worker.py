@@ -1,0 +1,168 @@
+"""The worker's loop under crashes between any two effects: every event counts exactly once.
+
+The oracle is a plain dictionary. Crash points come through the ports; the worker is as in production.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from services.core import topics
+from services.dedup.stage import DedupStage
+from services.edge import accounts, avro
+from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
+from services.runtime.changelog import PackedChangelog
+from services.runtime.ports import StreamBrokenError, Transaction
+from services.runtime.worker import Accounts, Worker
+from tests.events import accepted, accepted_output
+
+PARTITIONS = 3
+INSTANCES = 2
+
+
+class Crash(BaseException):
+    """The process is gone: nothing after this point happens."""
+
+
+class FaultyStream(MemoryStream):
+    """Breaks at the next commit, as asked: before it, or after it without saying so."""
+
+    fault: str = ""
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        fault, self.fault = self.fault, ""
+        if fault == "crash before":
+            raise Crash
+        if fault == "aborted":
+            raise StreamBrokenError("aborted")
+        ends = super().commit(transaction)
+        if fault == "crash after":
+            raise Crash
+        if fault == "timed out though committed":
+            raise StreamBrokenError("timed out")
+        return ends
+
+
+class Instance:
+    """One slot: its local disk outlives its workers."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self.disk = MemoryStores()
+        self.partitions: set[int] = set()
+        self.start()
+
+    def start(self) -> None:
+        self.stream = FaultyStream(self._log, "weir.dedup", topics.ACCEPTED, batch_records=7)
+        self.worker = Worker(
+            DedupStage(),
+            self.stream,
+            self.disk,
+            PackedChangelog(topics.DEDUP_STATE),
+            Accounts(accounts.encode_usage, accounts.encode_dead),
+        )
+        self.stream.assign(self.partitions)
+
+    def assign(self, partitions: set[int]) -> None:
+        self.partitions = partitions
+        self.stream.assign(partitions)
+
+    def turn(self) -> None:
+        try:
+            self.worker.turn(0)
+        except StreamBrokenError:
+            self.worker.recover()
+        except Crash:
+            self.start()
+
+
+class Exactly(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.log = MemoryLog(PARTITIONS)
+        self.sent: Counter[str] = Counter()
+        self.number = 0
+        self.instances = [Instance(self.log) for _ in range(INSTANCES)]
+        self.instances[0].assign(set(range(PARTITIONS)))
+
+    @rule(keys=st.lists(st.integers(0, 40), min_size=1, max_size=20))
+    def send(self, keys: list[int]) -> None:
+        for key in keys:
+            self.number += 1
+            event = accepted(self.number, idempotency_key=str(key))
+            self.log.write(topics.ACCEPTED, [accepted_output(event)])
+            self.sent[str(key)] += 1
+
+    @rule(which=st.integers(0, INSTANCES - 1))
+    def turn(self, which: int) -> None:
+        self.instances[which].turn()
+
+    @rule(
+        which=st.integers(0, INSTANCES - 1),
+        fault=st.sampled_from(
+            ["crash before", "crash after", "aborted", "timed out though committed"]
+        ),
+    )
+    def turn_with_fault(self, which: int, fault: str) -> None:
+        self.instances[which].stream.fault = fault
+        self.instances[which].turn()
+        self.instances[which].stream.fault = ""
+
+    @rule(which=st.integers(0, INSTANCES - 1))
+    def kill(self, which: int) -> None:
+        self.instances[which].start()
+
+    @rule(which=st.integers(0, INSTANCES - 1))
+    def lose_disk(self, which: int) -> None:
+        self.instances[which].disk = MemoryStores()
+        self.instances[which].start()
+
+    @rule(split=st.sets(st.integers(0, PARTITIONS - 1)))
+    def rebalance(self, split: set[int]) -> None:
+        for instance, partitions in zip(
+            self.instances, (split, set(range(PARTITIONS)) - split), strict=True
+        ):
+            instance.assign(partitions)
+
+    @invariant()
+    def nothing_is_emitted_twice(self) -> None:
+        emitted = Counter(self._keys(topics.UNIQUE))
+        assert all(times == 1 for times in emitted.values())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        for _ in range(200):
+            for instance in self.instances:
+                instance.turn()
+            if all(not any(i.stream.lag().values()) for i in self.instances):
+                break
+        emitted = Counter(self._keys(topics.UNIQUE))
+        assert emitted == dict.fromkeys(self.sent, 1)
+        repeats = Counter(self._keys(topics.DUPLICATE))
+        assert repeats == +Counter({key: times - 1 for key, times in self.sent.items()})
+        told = Counter(
+            accepted=sum(self.sent.values()),
+            unique=len(self.sent),
+            duplicate=sum(self.sent.values()) - len(self.sent),
+        )
+        assert self._usage() == +told
+
+    def _keys(self, topic: str) -> Iterable[str]:
+        for record in self.log.records(topic):
+            _, event = avro.decode_any(record.value)
+            yield event["idempotency_key"]
+
+    def _usage(self) -> Mapping[str, int]:
+        told: Counter[str] = Counter()
+        for record in self.log.records(topics.USAGE):
+            _, delta = avro.decode_any(record.value)
+            told[delta["outcome"]] += delta["events"]
+        return +told
+
+
+Exactly.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestExactlyOnce = Exactly.TestCase

@@ -1,0 +1,69 @@
+"""Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
+
+from services.core import topics
+from services.core.step import Decided, Output, UsageKey
+from services.dedup.stage import DedupStage
+from services.edge import avro
+from tests.events import NOON, accepted, accepted_output, batch_of
+
+
+def process(outputs: list[Output]) -> Decided:
+    decided = DedupStage().process(batch_of(outputs), lambda keys: {})
+    decided.check(len(outputs))
+    return decided
+
+
+def test_the_first_occurrence_is_forwarded_byte_for_byte_under_its_identity_key() -> None:
+    output = accepted_output(accepted(1, user_id="7", properties='{"a": 1}'))
+    (forwarded,) = process([output]).outputs[topics.UNIQUE]
+    assert forwarded == Output(b"acme\0u:7", output.value, NOON)
+
+
+def test_an_event_of_nobody_is_keyed_by_its_own_id() -> None:
+    record = accepted(1)
+    (forwarded,) = process([accepted_output(record)]).outputs[topics.UNIQUE]
+    assert forwarded.key == record["event_id"]
+
+
+def test_a_repeat_names_the_first_event() -> None:
+    first = accepted(1, idempotency_key="k")
+    repeat = accepted(2, idempotency_key="k", properties='{"other": true}', received_at=NOON + 5)
+    (duplicate,) = process([accepted_output(first), accepted_output(repeat)]).outputs[
+        topics.DUPLICATE
+    ]
+    _, told = avro.decode_any(duplicate.value)
+    assert told == {
+        "event_id": repeat["event_id"],
+        "first_event_id": first["event_id"],
+        "source": "shop",
+        "idempotency_key": "k",
+        "same_payload": False,
+        "received_at": NOON + 5,
+        "first_received_at": NOON,
+    }
+
+
+def test_the_same_key_of_another_source_is_another_event() -> None:
+    here, there = accepted(1, idempotency_key="k"), accepted(2, idempotency_key="k", source="blog")
+    decided = process([accepted_output(here), accepted_output(there)])
+    assert decided.emitted == 2
+
+
+def test_unreadable_bytes_are_refused_and_counted_to_the_source_their_key_names() -> None:
+    good = accepted_output(accepted(1))
+    cut = Output(good.key, good.value[:20], NOON)
+    strange = Output(b"", b"not avro", NOON)
+    decided = process([cut, strange, good])
+    assert [refusal.at for refusal in decided.refusals] == [0, 1]
+    assert decided.refusals[0].source == "shop"
+    assert decided.emitted == 1
+
+
+def test_usage_says_what_became_of_every_event() -> None:
+    outputs = [accepted_output(accepted(n, idempotency_key=str(n // 2))) for n in range(4)]
+    counts = process(outputs).usage.counts
+    told = {key.outcome: count.events for key, count in counts.items()}
+    assert told == {"accepted": 4, "unique": 2, "duplicate": 2}
+    accepted_count = counts[UsageKey("shop", NOON, "accepted")]
+    assert accepted_count.bytes == sum(len(output.value) for output in outputs)
+    assert accepted_count.seconds == {0: 4}
