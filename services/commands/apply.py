@@ -13,9 +13,10 @@ from services.commands.base import UnreachableError, WrongInputError, notes, scr
 from services.commands.sources_file import SourcesFileError, read_sources
 from services.core.registry import Quota, Source
 from services.core.topics import REGISTRY
-from services.edge.avro import decode_any, schemas
+from services.edge.avro import schemas
 from services.edge.kafka import Entry, TableReader, write_entries
 from services.edge.kafka_admin import KafkaAdmin, KafkaRefusedError, KafkaUnreachableError
+from services.edge.registry import SOURCE_KIND, Sources, registry_key
 from services.runtime.config import KafkaSettings
 
 MARKS = {"add": "[green]+[/]", "change": "[yellow]~[/]", "remove": "[red]-[/]"}
@@ -34,31 +35,15 @@ class SourceChange:
     details: tuple[str, ...]
 
 
-def source_key(source: str) -> bytes:
-    """Key of a source's entry in the registry."""
-    return f"source\0{source}".encode()
-
-
 def read_registry(settings: KafkaSettings) -> dict[str, Source]:
     """Every source that the registry holds at present, by id."""
-    found: dict[str, Source] = {}
-
-    def keep(key: bytes, value: bytes | None) -> None:
-        kind, _, name = key.decode().partition("\0")
-        if kind != "source":
-            return
-        if value is None:
-            found.pop(name, None)
-        else:
-            _, entry = decode_any(value)
-            found[name] = msgspec.json.decode(entry["document"], type=Source)
-
+    sources = Sources()
     reader = TableReader(settings, REGISTRY)
     try:
-        reader.read_all(keep)
+        reader.read_all(sources.apply)
     finally:
         reader.close()
-    return found
+    return sources.by_id
 
 
 def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> list[SourceChange]:
@@ -126,14 +111,14 @@ def apply_sources(
 
 def _entry(change: SourceChange, source: Source | None, now: int) -> Entry:
     if source is None:
-        return source_key(change.source), None
+        return registry_key(SOURCE_KIND, change.source), None
     record = {
-        "kind": "source",
+        "kind": SOURCE_KIND,
         "id": source.id,
         "document": msgspec.json.encode(source).decode(),
         "updated_at": now,
     }
-    return source_key(source.id), schemas()["RegistryEntry"].encode(record)
+    return registry_key(SOURCE_KIND, source.id), schemas()["RegistryEntry"].encode(record)
 
 
 def _described(source: Source) -> list[str]:

@@ -1,10 +1,18 @@
 """Kafka's administration through confluent-kafka: topics, their configuration, offsets and groups."""
 
+import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -20,6 +28,8 @@ from services.runtime.config import KafkaSettings
 
 TIMEOUT_SECONDS = 15
 CONNECT_SECONDS = 5
+COUNTED = 100  # records: above that, the distance between offsets is near enough
+COUNT_SECONDS = 5
 
 
 class KafkaUnreachableError(Exception):
@@ -42,11 +52,13 @@ class Topic:
 
 @dataclass(frozen=True)
 class Lag:
-    """What one group has yet to read of one partition."""
+    """What one group has yet to read of one partition. `position` -1: it has committed nothing."""
 
     group: str
     topic: str
     partition: int
+    position: int
+    end: int
     records: int
     client: str  # the member that reads it; empty: nobody
 
@@ -57,6 +69,7 @@ class KafkaAdmin:
     def __init__(self, settings: KafkaSettings, timeout: float = TIMEOUT_SECONDS) -> None:
         self._settings = settings
         self._timeout = timeout
+        self._reader: Any = None
         # log_level 0: librdkafka would print every failed connection; the exception says it once.
         self._admin = AdminClient({**client_options(settings), "log_level": 0})
         try:
@@ -115,26 +128,73 @@ class KafkaAdmin:
         return counts
 
     def lags(self, groups: Iterable[str]) -> list[Lag]:
-        """What each group has yet to read of every partition that it has committed or is assigned."""
+        """What each group has yet to read of every partition that it has committed or is assigned.
+
+        Transactions leave markers and aborted records in a partition that nobody is ever given, so
+        the distance between two offsets may be nothing at all. Short distances are counted by
+        reading; of long ones the distance is given.
+        """
         names = list(groups)
         members = self._members(names)
-        places: dict[tuple[str, str, int], int] = {}
+        positions: dict[tuple[str, str, int], int] = {}
         for name in names:
-            for place, position in self._positions(name).items():
-                places[(name, *place)] = position
-            for place in members.get(name, {}):
-                places.setdefault((name, *place), -1)
-        wanted = [TopicPartition(topic, p) for topic, p in {(t, p) for _, t, p in places}]
+            places = self._positions(name)
+            places |= {place: -1 for place in members.get(name, {}) if place not in places}
+            positions |= {(name, *place): position for place, position in places.items()}
+        wanted = [TopicPartition(*place) for place in {place[1:] for place in positions}]
         first = self._offsets(wanted, OffsetSpec.earliest())
         last = self._offsets(wanted, OffsetSpec.latest())
         lags = []
-        for (name, topic, partition), position in sorted(places.items()):
-            start = first.get((topic, partition), 0)
-            read = max(position, start)  # not committed yet: begins at the earliest record
-            records = max(0, last.get((topic, partition), 0) - read)
+        for (name, topic, partition), position in sorted(positions.items()):
+            end = last.get((topic, partition), 0)
+            start = max(position, first.get((topic, partition), 0))
             client = members.get(name, {}).get((topic, partition), "")
-            lags.append(Lag(name, topic, partition, records, client))
+            lags.append(
+                Lag(
+                    name,
+                    topic,
+                    partition,
+                    position,
+                    end,
+                    self._waiting(topic, partition, start, end),
+                    client,
+                )
+            )
         return lags
+
+    def close(self) -> None:
+        """Ends the reader that `lags` may have opened."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _waiting(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Records from `start` on that a reader is given: counted up to COUNTED, else the distance."""
+        if start >= end:
+            return 0
+        if self._reader is None:
+            self._reader = Consumer(
+                {
+                    **client_options(self._settings),
+                    "group.id": f"weir.lag.{uuid.uuid4()}",
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                    "isolation.level": "read_committed",
+                    "fetch.wait.max.ms": 20,
+                    "fetch.message.max.bytes": 65_536,
+                    "log_level": 0,
+                }
+            )
+        self._reader.assign([TopicPartition(topic, partition, start)])
+        count = 0
+        deadline = time.monotonic() + COUNT_SECONDS
+        while count < COUNTED and time.monotonic() < deadline:
+            for message in self._reader.consume(COUNTED, 0.1):
+                if message.error() is None:
+                    count += message.offset() < end
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    return count
+        return end - start
 
     def _members(self, groups: list[str]) -> dict[str, dict[tuple[str, int], str]]:
         found: dict[str, dict[tuple[str, int], str]] = {}
