@@ -1,0 +1,219 @@
+"""What `weir status` sees: one look at processes, groups, sources, Kafka and ClickHouse, as plain values."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from services.core import topics
+from services.edge.avro import decode_any
+from services.edge.clickhouse_query import (
+    ClickHouse,
+    ClickHouseRefusedError,
+    ClickHouseUnreachableError,
+)
+from services.edge.kafka import TableReader
+from services.edge.kafka_admin import KafkaAdmin, KafkaRefusedError, KafkaUnreachableError, Lag
+from services.runtime.config import ClickHouseSettings, KafkaSettings
+
+GROUPS = ("weir.dedup", "weir.identity", "weir.rates", "weir.sink")
+UP_FILE = "up.json"
+PROBE_SECONDS = 1.0
+
+
+class Child(msgspec.Struct, frozen=True):
+    """One process as `weir up` wrote it down."""
+
+    name: str
+    pid: int
+    instance: int = 0
+    metrics_port: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessLook:
+    name: str
+    instance: int
+    pid: int
+    health: str  # ready, or why not
+    cpu_percent: float  # of one core, since the look before
+    memory_mb: float
+
+
+@dataclass(frozen=True)
+class GroupLook:
+    group: str
+    instances: int
+    lag: int  # records
+    rate: float  # records a second that it has committed since the look before
+    arriving: float  # records a second that its topics have got since the look before
+
+
+@dataclass(frozen=True)
+class SourceLook:
+    source: str
+    rate: float  # events a second over the latest full minute
+    peak: float
+    quotas: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look. An empty `kafka` or `clickhouse` means that it answers; else it says why not."""
+
+    at: float
+    kafka: str
+    clickhouse: str
+    stored: int  # rows in events
+    processes: list[ProcessLook]
+    groups: list[GroupLook]
+    sources: list[SourceLook]
+
+
+class Looker:
+    """Looks again and again; rates are between two looks, so the first has none."""
+
+    def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path) -> None:
+        self._kafka_settings = kafka
+        self._clickhouse_settings = clickhouse
+        self._up_file = folder / UP_FILE
+        self._admin: KafkaAdmin | None = None
+        self._clickhouse: ClickHouse | None = None
+        self._quotas: TableReader | None = None
+        self._usage: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, tuple[float, int, int]] = {}  # group: moment, position, end
+        self._processes: dict[int, psutil.Process] = {}
+
+    def look(self) -> Look:
+        kafka, groups, sources = "", [], []
+        try:
+            groups = self._groups()
+            sources = self._sources()
+        except (KafkaUnreachableError, KafkaRefusedError) as error:
+            kafka = str(error)
+            self._admin = None
+        clickhouse, stored = self._stored()
+        return Look(time.time(), kafka, clickhouse, stored, self._children(), groups, sources)
+
+    def close(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
+        if self._quotas is not None:
+            self._quotas.close()
+
+    def _groups(self) -> list[GroupLook]:
+        if self._admin is None:
+            self._admin = KafkaAdmin(self._kafka_settings)
+        lags = self._admin.lags(GROUPS)
+        now = time.monotonic()
+        return [
+            self._group(name, [lag for lag in lags if lag.group == name], now) for name in GROUPS
+        ]
+
+    def _group(self, name: str, lags: list[Lag], now: float) -> GroupLook:
+        position = sum(max(0, lag.position) for lag in lags)
+        end = sum(lag.end for lag in lags)
+        before = self._seen.get(name)
+        self._seen[name] = (now, position, end)
+        rate = arriving = 0.0
+        if before is not None and now > before[0]:
+            seconds = now - before[0]
+            rate = max(0, position - before[1]) / seconds
+            arriving = max(0, end - before[2]) / seconds
+        instances = len({lag.client for lag in lags if lag.client})
+        return GroupLook(name, instances, sum(lag.records for lag in lags), rate, arriving)
+
+    def _sources(self) -> list[SourceLook]:
+        assert self._admin is not None
+        if self._quotas is None:
+            if topics.QUOTAS not in self._admin.topics(with_config=False):
+                return []
+            self._quotas = TableReader(self._kafka_settings, topics.QUOTAS)
+            self._quotas.read_all(self._keep_usage)
+        for key, value in self._quotas.poll(0.05):
+            self._keep_usage(key, value)
+        return [source_look(name, usage) for name, usage in sorted(self._usage.items())]
+
+    def _keep_usage(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._usage.pop(key.decode(), None)
+            return
+        name, usage = decode_any(value)
+        if name == "SourceUsage":  # the topic may hold what rates needs for itself, too
+            self._usage[usage["source"]] = usage
+
+    def _stored(self) -> tuple[str, int]:
+        try:
+            if self._clickhouse is None:
+                self._clickhouse = ClickHouse(self._clickhouse_settings)
+            table = f"{self._clickhouse_settings.clickhouse_database}.events"
+            return "", self._clickhouse.ask(f"SELECT count() FROM {table}").rows[0][0]
+        except ClickHouseUnreachableError as error:
+            self._clickhouse = None
+            return str(error), 0
+        except ClickHouseRefusedError as error:
+            return str(error), 0
+
+    def _children(self) -> list[ProcessLook]:
+        children = read_children(self._up_file)
+        if not children:
+            return []
+        with ThreadPoolExecutor(len(children)) as pool:
+            healths = list(pool.map(probe, children))
+        return [self._child(c, health) for c, health in zip(children, healths, strict=True)]
+
+    def _child(self, child: Child, health: str) -> ProcessLook:
+        try:
+            process = self._processes.setdefault(child.pid, psutil.Process(child.pid))
+            cpu, memory = process.cpu_percent(), process.memory_info().rss / 1e6
+        except psutil.NoSuchProcess:
+            self._processes.pop(child.pid, None)
+            health, cpu, memory = "has ended", 0.0, 0.0
+        return ProcessLook(child.name, child.instance, child.pid, health, cpu, memory)
+
+
+def read_children(path: Path) -> list[Child]:
+    """The processes of `weir up`; none if it does not run here."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Child])
+    except (OSError, msgspec.DecodeError):
+        return []
+
+
+def probe(child: Child) -> str:
+    """`ready`, or what `/readyz` says instead; `running` for a process that has no such address."""
+    if not child.metrics_port:
+        return "running"
+    address = f"http://127.0.0.1:{child.metrics_port}/readyz"
+    try:
+        with urllib.request.urlopen(address, timeout=PROBE_SECONDS):
+            return "ready"
+    except urllib.error.HTTPError as error:
+        return _reason(error.read()) or f"not ready ({error.code})"
+    except OSError:
+        return "does not answer"
+
+
+def _reason(body: bytes) -> str:
+    """A worker says it in plain text, the gateway in a problem document."""
+    text = body.decode(errors="replace").strip()
+    try:
+        problem = json.loads(text)
+    except ValueError:
+        return text[:200]
+    if isinstance(problem, Mapping):
+        return str(problem.get("detail") or problem.get("title") or "")[:200]
+    return text[:200]
+
+
+def source_look(name: str, usage: Mapping[str, Any]) -> SourceLook:
+    """A source's rate, and its quotas as far as their period is the present one."""
+    return SourceLook(name, usage["current_rate"], usage["peak_rate"], usage["quotas"])
