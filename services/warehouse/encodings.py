@@ -8,6 +8,8 @@ import brotli
 import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
+_ZSTD_STEP_BYTES = 1024
+
 
 class Encoder(Protocol):
     def write(self, piece: bytes) -> bytes: ...
@@ -107,14 +109,14 @@ def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 
 def _unpack(name: str, body: bytes, max_bytes: int) -> bytes:
-    if name in ("gzip", "deflate"):
-        stream = zlib.decompressobj(31 if name == "gzip" else 15)
-        return _whole(stream.decompress(body, max_bytes + 1), stream.eof, max_bytes)
+    if name == "gzip":
+        return _unpack_frames(lambda: zlib.decompressobj(31), body, max_bytes)
+    if name == "deflate":
+        return _unpack_frames(lambda: zlib.decompressobj(15), body, max_bytes)
+    if name == "lz4":
+        return _unpack_frames(lz4.frame.LZ4FrameDecompressor, body, max_bytes)
     if name == "zstd":
         return _unpack_zstd(body, max_bytes)
-    if name == "lz4":
-        lz4_stream: Any = lz4.frame.LZ4FrameDecompressor()
-        return _whole(lz4_stream.decompress(body, max_bytes + 1), lz4_stream.eof, max_bytes)
     if name == "br":
         return _unpack_brotli(body, max_bytes)
     raise UnknownEncoding(f"Content-Encoding {name!r} is not one of {', '.join(ENCODERS)}")
@@ -126,19 +128,38 @@ def _whole(unpacked: bytes, complete: bool, max_bytes: int) -> bytes:
     return unpacked
 
 
-def _unpack_zstd(body: bytes, max_bytes: int) -> bytes:
-    # A body may be several frames, one after the other.
-    pieces, size = [], 0
-    with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
-        while size <= max_bytes and (piece := reader.read(1 << 20)):
-            pieces.append(piece)
-            size += len(piece)
+def _unpack_frames(start: Callable[[], Any], body: bytes, max_bytes: int) -> bytes:
+    """A body may be several frames, one after the other."""
+    pieces: list[bytes] = []
+    room = max_bytes + 1
+    while body and room > 0:
+        stream = start()
+        pieces.append(stream.decompress(body, room))
+        room -= len(pieces[-1])
+        if not stream.eof:
+            return _whole(b"".join(pieces), room <= 0, max_bytes)
+        body = stream.unused_data or b""
     return b"".join(pieces)
+
+
+def _unpack_zstd(body: bytes, max_bytes: int) -> bytes:
+    # The library bounds no output by itself: little input at a time (at most 32 MB from each).
+    pieces: list[bytes] = []
+    size, stream = 0, zstandard.ZstdDecompressor().decompressobj()
+    for start in range(0, len(body), _ZSTD_STEP_BYTES):
+        step = body[start : start + _ZSTD_STEP_BYTES]
+        while step and size <= max_bytes:
+            if stream.eof:
+                stream = zstandard.ZstdDecompressor().decompressobj()
+            pieces.append(stream.decompress(step))
+            size += len(pieces[-1])
+            step = stream.unused_data if stream.eof else b""
+    return _whole(b"".join(pieces), stream.eof, max_bytes)
 
 
 def _unpack_brotli(body: bytes, max_bytes: int) -> bytes:
     stream: Any = brotli.Decompressor()
-    pieces, size = [stream.process(body, output_buffer_limit=1 << 20)], 0
+    pieces: list[bytes] = [stream.process(body, output_buffer_limit=1 << 20)]
     size = len(pieces[0])
     while size <= max_bytes and not stream.can_accept_more_data():
         pieces.append(stream.process(b"", output_buffer_limit=1 << 20))

@@ -1,0 +1,35 @@
+"""Pieces of a stream become one document."""
+
+import pytest
+
+from services.warehouse.engine import Outcome
+from services.warehouse.results import content_type, flows, without_repeated_names
+
+
+@pytest.mark.parametrize(
+    ("form", "pieces"),
+    [
+        ("TSVWithNames", [b"a\tb\n1\t2\n", b"a\tb\n3\t4\n", b"a\tb\na\tb\n"]),
+        ("CSVWithNames", [b'"a","b"\n1,2\n', b'"a","b"\n"a","b"\n']),
+        ("CSVWithNames", [b'"a\n""b"\n1\n', b'"a\n""b"\n2\n']),
+    ],
+)
+def test_names_once(form: str, pieces: list[bytes]) -> None:
+    names = pieces[0][: len(pieces[0]) - len(pieces[0].splitlines(keepends=True)[-1])]
+    joined = b"".join(
+        piece.content
+        for piece in without_repeated_names(iter([Outcome(piece) for piece in pieces]), form)
+    )
+    assert joined == names + b"".join(piece.removeprefix(names) for piece in pieces)
+
+
+def test_only_rows_flow() -> None:
+    assert all(flows(form) for form in ("Native", "CSV", "JSONEachRow", "TabSeparatedWithNames"))
+    assert not any(flows(form) for form in ("JSON", "Parquet", "Pretty", "XML", "Values"))
+
+
+def test_content_types() -> None:
+    assert content_type("JSONEachRow").startswith("application/x-ndjson")
+    assert content_type("JSONCompact").startswith("application/json")
+    assert content_type("Native") == "application/octet-stream"
+    assert content_type("Pretty") == "text/plain"

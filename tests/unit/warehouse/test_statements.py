@@ -1,0 +1,106 @@
+"""SQL is told apart from rows as ClickHouse tells it."""
+
+import pytest
+
+from services.warehouse.errors import EngineError
+from services.warehouse.statements import Insert, Statement, parse
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "head", "form", "payload"),
+    [
+        ("INSERT INTO t FORMAT CSV", b"1\n", "INSERT INTO t ", "CSV", b"1\n"),
+        ("insert into t format Avro", b"Obj\x01\x00", "insert into t ", "Avro", b"Obj\x01\x00"),
+        ("", b"INSERT INTO t FORMAT CSV\n1\n", "INSERT INTO t ", "CSV", b"1\n"),
+        ("", b"INSERT INTO t FORMAT CSV 1\n", "INSERT INTO t ", "CSV", b"1\n"),
+        ("", b"INSERT INTO t (a) VALUES (1)", "INSERT INTO t (a) ", "Values", b"(1)"),
+        ("INSERT INTO t VALUES", b"(1)", "INSERT INTO t ", "Values", b"(1)"),
+        ("INSERT INTO t FORMAT VALUES", b"(1)", "INSERT INTO t ", "Values", b"(1)"),
+        ("INSERT INTO t FORMAT CSV\n1", b"2\n", "INSERT INTO t ", "CSV", b"1\n2\n"),
+        ("INSERT INTO t", b"FORMAT CSV\n1\n", "INSERT INTO t\n", "CSV", b"1\n"),
+        (
+            "/* FORMAT A */ INSERT -- x FORMAT B\n INTO t FORMAT C",
+            b"1",
+            "/* FORMAT A */ INSERT -- x FORMAT B\n INTO t ",
+            "C",
+            b"1",
+        ),
+        ("INSERT INTO format FORMAT CSV", b"1", "INSERT INTO format ", "CSV", b"1"),
+        ("INSERT INTO db.values FORMAT CSV", b"1", "INSERT INTO db.values ", "CSV", b"1"),
+        ("INSERT INTO `a FORMAT b` FORMAT CSV", b"", "INSERT INTO `a FORMAT b` ", "CSV", b""),
+        (
+            "INSERT INTO TABLE FUNCTION null('a Int8') FORMAT CSV",
+            b"1",
+            "INSERT INTO TABLE FUNCTION null('a Int8') ",
+            "CSV",
+            b"1",
+        ),
+        (
+            "INSERT INTO {d:Identifier}.{t:Identifier} (a, b) SETTINGS x = 'FORMAT' FORMAT CSV",
+            b"1",
+            "INSERT INTO {d:Identifier}.{t:Identifier} (a, b) SETTINGS x = 'FORMAT' ",
+            "CSV",
+            b"1",
+        ),
+    ],
+)
+def test_rows(query: str, body: bytes, head: str, form: str, payload: bytes) -> None:
+    insert = parse(query, body)
+    assert isinstance(insert, Insert)
+    assert (insert.head, insert.format, bytes(insert.payload)) == (head, form, payload)
+
+
+def test_the_payload_is_not_copied() -> None:
+    body = b"x" * 1000
+    insert = parse("INSERT INTO t FORMAT RowBinary", body)
+    assert isinstance(insert, Insert)
+    assert insert.payload.obj is body
+
+
+@pytest.mark.parametrize(
+    ("sql", "form"),
+    [
+        ("SELECT 1", None),
+        ("SELECT 1 FORMAT JSON", "JSON"),
+        ("SELECT 1 FORMAT JSON SETTINGS max_threads = 1;", "JSON"),
+        ("SELECT 'FORMAT CSV' -- FORMAT TSV", None),
+        ("SELECT * FROM (SELECT 1 FORMAT CSV)", None),
+        ("INSERT INTO t SELECT * FROM u", None),
+        ("INSERT INTO t (a) (SELECT 1)", None),
+        ("INSERT INTO t WITH x AS (SELECT 1) SELECT * FROM x", None),
+        ("INSERT INTO t", None),
+        ("WITH 1 AS x SELECT x FORMAT CSV", "CSV"),
+        ("", None),
+        ("/* never closed", None),
+        ("SELECT 'never closed FORMAT CSV", "CSV"),
+    ],
+)
+def test_statements(sql: str, form: str | None) -> None:
+    assert parse(sql, b"") == Statement(sql, form)
+    assert parse("", sql.encode()) == Statement(sql, form)
+
+
+def test_query_and_body_are_one_statement() -> None:
+    assert parse("SELECT 1", b"+ 1 FORMAT CSV") == Statement("SELECT 1\n+ 1 FORMAT CSV", "CSV")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 INTO OUTFILE 'x'",
+        "select 1 into /* */ outfile 'x' format CSV",
+        "INSERT INTO t FROM INFILE 'x' FORMAT CSV",
+    ],
+)
+def test_files_of_the_server_are_out_of_reach(sql: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        parse(sql, b"")
+    assert caught.value.code == 358
+
+
+def test_sql_is_bounded_and_hostile_sql_is_harmless() -> None:
+    with pytest.raises(EngineError) as caught:
+        parse("SELECT " + "1 " * 600_000, b"")
+    assert caught.value.code == 229
+    for hostile in ("/*" * 100_000, "''" * 100_000 + "'", "$a" * 100_000, "(" * 100_000):
+        assert parse("SELECT " + hostile, b"") is not None
