@@ -55,7 +55,7 @@ def accepted(number: int = 0, **fields: Any) -> avro.Record:
 def accepted_output(record: avro.Record) -> Output:
     """The record of `events.accepted` that the gateway would write."""
     key = dedup_key(record["source"], record["idempotency_key"])
-    return Output(key, avro.schemas()["Accepted"].encode(record), record["received_at"])
+    return Output(key, avro.schemas()["Accepted"].encode(record))
 
 
 def batch_of(outputs: list[Output], topic: str = "events.accepted", partition: int = 0) -> Batch:
@@ -63,7 +63,7 @@ def batch_of(outputs: list[Output], topic: str = "events.accepted", partition: i
         topic,
         partition,
         list(range(len(outputs))),
-        [output.timestamp for output in outputs],
+        [NOON] * len(outputs),
         [output.key for output in outputs],
         [output.value for output in outputs],
     )

@@ -31,11 +31,10 @@ class Batch:
 
 
 class Output(NamedTuple):
-    """A record to write; `timestamp` 0 lets the client stamp it."""
+    """A record to write."""
 
     key: bytes
     value: bytes
-    timestamp: int = 0
 
 
 class Refusal(NamedTuple):

@@ -29,7 +29,7 @@ class DedupStage:
             records, arrivals, values, outcomes, strict=True
         ):
             if outcome is UNIQUE:
-                unique.append(Output(_next_key(record), value, arrival.received_at))
+                unique.append(Output(_next_key(record), value))
                 told = "unique"
             elif isinstance(outcome, Repeat):
                 duplicates.append(self._duplicate_of(record, arrival, outcome))
@@ -102,7 +102,7 @@ class DedupStage:
                 "first_received_at": outcome.first.received_at,
             }
         )
-        return Output(arrival.key, value, arrival.received_at)
+        return Output(arrival.key, value)
 
 
 def _next_key(record: avro.Record) -> bytes:

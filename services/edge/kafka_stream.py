@@ -192,12 +192,7 @@ class KafkaStream:
         self._consumer.close()
 
     def _write(self, topic: str, partition: int | None, outputs: Iterable[Output]) -> None:
-        records: list[dict[str, Any]] = [
-            {"key": key, "value": value, "timestamp": timestamp}
-            if timestamp
-            else {"key": key, "value": value}
-            for key, value, timestamp in outputs
-        ]
+        records: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in outputs]
         options = {} if partition is None else {"partition": partition}
         while records:
             chunk, records = records[:PRODUCE_CHUNK], records[PRODUCE_CHUNK:]
@@ -266,7 +261,6 @@ class KafkaStream:
         consumer.pause(places)  # until its state is there: see `start`
         partitions = {place.partition for place in places}
         self._gained |= partitions
-        self._lost -= partitions
         self._assigned |= partitions
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -21,6 +21,7 @@ class MemoryLog:
         self.partitions = partitions
         self._topics: dict[str, list[list[Record]]] = {}
         self.offsets: dict[tuple[str, str, int], int] = {}
+        self.clock = 0  # timestamp of what is written next, epoch milliseconds
 
     def partition(self, topic: str, number: int) -> list[Record]:
         """The records of one partition, oldest first; append to it to write."""
@@ -29,9 +30,9 @@ class MemoryLog:
         return self._topics[topic][number]
 
     def write(self, topic: str, outputs: Iterable[Output], partition: int | None = None) -> None:
-        for key, value, timestamp in outputs:
+        for key, value in outputs:
             number = zlib.crc32(key) % self.partitions if partition is None else partition
-            self.partition(topic, number).append(Record(key, value, timestamp))
+            self.partition(topic, number).append(Record(key, value, self.clock))
 
     def records(self, topic: str) -> list[Record]:
         """Every record of a topic, partition by partition."""
@@ -47,10 +48,14 @@ class MemoryStream:
         self._topic = topic
         self._batch_records = batch_records
         self._assigned: set[int] = set()
-        self._told: set[int] = set()
+        self._gained: set[int] = set()
+        self._lost: set[int] = set()
         self._next: dict[int, int] = {}
 
     def assign(self, partitions: set[int]) -> None:
+        lost = self._assigned - partitions
+        self._gained = (self._gained - lost) | (partitions - self._assigned)
+        self._lost |= lost
         self._assigned = set(partitions)
         self._next = {p: at for p, at in self._next.items() if p in partitions}
 
@@ -70,8 +75,8 @@ class MemoryStream:
         return batches
 
     def assignment(self) -> Assignment:
-        changed = Assignment(self._assigned - self._told, self._told - self._assigned)
-        self._told = set(self._assigned)
+        changed = Assignment(self._gained, self._lost)
+        self._gained, self._lost = set(), set()
         return changed
 
     def committed(self, partition: int) -> int | None:
@@ -100,7 +105,7 @@ class MemoryStream:
 
     def recover(self) -> set[int]:
         self._next.clear()
-        self._told = set(self._assigned)
+        self._gained, self._lost = set(), set()
         return set(self._assigned)
 
     def lag(self) -> Mapping[int, int]:

@@ -131,13 +131,13 @@ class IdentityStage:
                     header + value[avro.HEADER_BYTES :] + suffix.encode(ids)[avro.HEADER_BYTES :]
                 )
                 key = (outcome.profile_id or outcome.session_id).encode() or item.event_id
-                resolved.append(Output(key, longer, item.received_at))
+                resolved.append(Output(key, longer))
                 decided.usage.add(item.source, item.received_at, "resolved", 1, len(value))
             elif isinstance(outcome, Unsaved):
                 decided.usage.add(item.source, item.received_at, "unsaved", 1, len(value))
             elif isinstance(outcome, Forward):
                 key = workspace_key(item.workspace, outcome.at)
-                forwarded.append(Output(key, value, item.received_at))
+                forwarded.append(Output(key, value))
         decided.outputs[topics.RESOLVED] = resolved
         decided.outputs[topics.UNIQUE] = forwarded
         decided.emitted = len(resolved)
@@ -151,7 +151,6 @@ class IdentityStage:
             output = Output(
                 workspace_key(link.workspace, link.at),
                 self._schemas["Link"].encode(record),
-                link.received_at,
             )
             decided.outputs[topics.UNIQUE].append(output)
         if decisions.merges:

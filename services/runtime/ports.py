@@ -41,7 +41,10 @@ class Stream(Protocol):
         """What arrived within `seconds`, at most one batch a partition, only of assigned partitions."""
 
     def assignment(self) -> Assignment:
-        """Partitions gained and lost since the last call. Gained ones are paused until `start`."""
+        """Partitions gained and lost since the last call (both: lost, then gained again).
+
+        Gained ones are paused until `start`.
+        """
 
     def committed(self, partition: int) -> int | None:
         """The group's committed next offset, once no transaction is pending on it; None: never any."""

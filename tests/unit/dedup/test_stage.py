@@ -16,7 +16,7 @@ def process(outputs: list[Output]) -> Decided:
 def test_the_first_occurrence_is_forwarded_byte_for_byte_under_its_identity_key() -> None:
     output = accepted_output(accepted(1, user_id="7", properties='{"a": 1}'))
     (forwarded,) = process([output]).outputs[topics.UNIQUE]
-    assert forwarded == Output(b"acme\0u:7", output.value, NOON)
+    assert forwarded == Output(b"acme\0u:7", output.value)
 
 
 def test_an_event_of_nobody_is_keyed_by_its_own_id() -> None:
@@ -51,8 +51,8 @@ def test_the_same_key_of_another_source_is_another_event() -> None:
 
 def test_unreadable_bytes_are_refused_and_counted_to_the_source_their_key_names() -> None:
     good = accepted_output(accepted(1))
-    cut = Output(good.key, good.value[:20], NOON)
-    strange = Output(b"", b"not avro", NOON)
+    cut = Output(good.key, good.value[:20])
+    strange = Output(b"", b"not avro")
     decided = process([cut, strange, good])
     assert [refusal.at for refusal in decided.refusals] == [0, 1]
     assert decided.refusals[0].source == "shop"
