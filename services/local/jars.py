@@ -1,0 +1,87 @@
+"""The embedded broker's jars: resolved by Maven once a machine, then shared."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+from services.core.paths import DEPLOY
+from services.local.faults import LocalFaultError
+from services.local.toolchain import find_maven
+
+POM = DEPLOY / "kafka" / "pom.xml"
+NAMESPACE = {"maven": "http://maven.apache.org/POM/4.0.0"}
+LAST_LINES = 5
+
+
+def cache_root() -> Path:
+    """Where downloads are kept for every copy on this machine (XDG base directories)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "weir"
+
+
+def jars_folder(pom: Path = POM) -> Path:
+    """Where the jars of this very `pom.xml` belong, whether they are there or not."""
+    text = pom.read_bytes()
+    version = ElementTree.fromstring(text).findtext(
+        "maven:properties/maven:kafka.version", "unknown", NAMESPACE
+    )
+    return cache_root() / f"kafka-{version}-{hashlib.sha256(text).hexdigest()[:12]}"
+
+
+def resolve_jars(progress: Callable[[str], None] = lambda line: None, pom: Path = POM) -> Path:
+    """The folder with all the jars, complete on return; several processes may ask at once.
+
+    `progress` is told of each file that Maven fetches. Raises `LocalFaultError`.
+    """
+    folder = jars_folder(pom)
+    if folder.is_dir():
+        return folder
+    maven = find_maven()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        _copy_jars(maven, pom, fresh, progress)
+        try:
+            fresh.rename(folder)  # whole or not at all, so a folder that exists is complete
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[str], None]) -> None:
+    arguments = ["--batch-mode", "--file", str(pom), "dependency:copy-dependencies"]
+    options = ["-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
+    lines: list[str] = []
+    with subprocess.Popen(
+        [maven, *arguments, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                fetched = re.search(r"Downloaded from \S+ \S*/(\S+\.jar) \((.*?) at", line)
+                if fetched:
+                    progress(f"{fetched[1]} ({fetched[2]})")
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        errors = [line for line in lines if "[ERROR]" in line] or lines
+        raise LocalFaultError(
+            "Maven could not fetch the embedded broker's jars; check the network or Maven's "
+            "settings.xml and try again. It said:\n" + "\n".join(errors[:LAST_LINES])
+        )

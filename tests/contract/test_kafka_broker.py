@@ -1,0 +1,178 @@
+"""The embedded broker keeps the promises that Weir builds on."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
+
+Names = Callable[[str], str]
+
+
+def make_topic(kafka: RunningKafka, name: str, partitions: int = 1) -> str:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for created in admin.create_topics([NewTopic(name, partitions, 1)]).values():
+        created.result(10)
+    return name
+
+
+def consumer(kafka: RunningKafka, group: str, **options: object) -> Consumer:
+    base = {
+        "bootstrap.servers": kafka.bootstrap,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+    }
+    return Consumer(base | options)
+
+
+def read(reader: Consumer, count: int) -> list[bytes]:
+    values: list[bytes] = []
+
+    def enough() -> bool:
+        for record in reader.consume(100, 0.1):
+            assert record.error() is None
+            values.append(record.value() or b"")
+        return len(values) >= count
+
+    wait_until(enough, 20, f"{count} records")
+    return values
+
+
+def test_an_acknowledged_record_outlives_kill_9(tmp_path: Path) -> None:
+    kafka = start_kafka(tmp_path)
+    topic = make_topic(kafka, "kept")
+    acknowledged: list[KafkaError | None] = []
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all"})
+    producer.produce(topic, b"value", on_delivery=lambda error, _: acknowledged.append(error))
+    assert producer.flush(10) == 0
+    assert acknowledged == [None]
+    kafka.kill()
+
+    again = start_kafka(tmp_path)
+    try:
+        reader = consumer(again, "reader")
+        reader.assign([TopicPartition(topic, 0, 0)])
+        assert read(reader, 1) == [b"value"]
+        reader.close()
+    finally:
+        assert again.stop() == 143  # what a JVM says after a clean end by SIGTERM
+
+
+def test_a_transaction_is_seen_whole_or_not_at_all(kafka: RunningKafka, unique_name: Names) -> None:
+    topic = make_topic(kafka, unique_name("out"))
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "transactional.id": unique_name("producer")}
+    )
+    producer.init_transactions(20)
+    for value, commit in ((b"first", True), (b"aborted", False), (b"second", True)):
+        producer.begin_transaction()
+        producer.produce(topic, value)
+        if commit:
+            producer.commit_transaction(20)
+        else:
+            producer.flush(10)
+            producer.abort_transaction(20)
+    reader = consumer(kafka, unique_name("reader"))
+    reader.assign([TopicPartition(topic, 0, 0)])
+    assert read(reader, 2) == [b"first", b"second"]
+    reader.close()
+
+
+def test_offsets_with_metadata_commit_inside_a_transaction(
+    kafka: RunningKafka, unique_name: Names
+) -> None:
+    topic = make_topic(kafka, unique_name("in"))
+    reader = consumer(kafka, unique_name("group"), **{"group.protocol": "consumer"})
+    reader.subscribe([topic])
+    wait_until(lambda: reader.poll(0.1) is not None or reader.assignment(), 20, "the assignment")
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "transactional.id": unique_name("producer")}
+    )
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    place = TopicPartition(topic, 0, 7, "up to 9")
+    producer.send_offsets_to_transaction([place], reader.consumer_group_metadata(), 20)
+    producer.commit_transaction(20)
+    (found,) = reader.committed([TopicPartition(topic, 0)], timeout=20)
+    assert (found.offset, found.metadata) == (7, "up to 9")
+    reader.close()
+
+
+def test_a_second_member_takes_over_half_the_partitions(
+    kafka: RunningKafka, unique_name: Names
+) -> None:
+    topic = make_topic(kafka, unique_name("shared"), partitions=4)
+    group = unique_name("group")
+    first = consumer(kafka, group, **{"group.protocol": "consumer"})
+    second = consumer(kafka, group, **{"group.protocol": "consumer"})
+
+    def shares(*wanted: int) -> bool:
+        first.poll(0.05)
+        second.poll(0.05)
+        return tuple(len(member.assignment()) for member in (first, second)) == wanted
+
+    first.subscribe([topic])
+    wait_until(lambda: first.poll(0.1) is None and len(first.assignment()) == 4, 20, "all four")
+    second.subscribe([topic])
+    wait_until(lambda: shares(2, 2), 20, "two each")
+    first.close()
+    wait_until(lambda: second.poll(0.1) is None and len(second.assignment()) == 4, 20, "all four")
+    second.close()
+
+
+def test_a_topic_is_never_made_by_a_typo(kafka: RunningKafka, unique_name: Names) -> None:
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "topic.metadata.propagation.max.ms": 500}
+    )
+    refused: list[KafkaError | None] = []
+    producer.produce(unique_name("none"), b"x", on_delivery=lambda error, _: refused.append(error))
+    assert producer.flush(20) == 0
+    assert refused[0] is not None
+    assert refused[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def test_it_listens_on_loopback_alone(kafka: RunningKafka) -> None:
+    hosts = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for connection in psutil.Process(kafka.pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert hosts == {"127.0.0.1"}
+
+
+def foreground(folder: Path, port: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.local.kafka"],
+        env=bare_environ(WEIR_DATA_DIR=str(folder), WEIR_KAFKA_PORT=str(port)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = foreground(tmp_path, port)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"Port {port}, meant for the Kafka broker, is in use: stop what listens there, "
+        "or set WEIR_KAFKA_PORT to another port.\n"
+    )
+
+
+def test_a_folder_in_use_is_one_sentence(kafka: RunningKafka) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        free = probe.getsockname()[1]
+    ended = foreground(kafka.log.parent, free)
+    assert ended.returncode == 1
+    assert f"is in use by process {kafka.pid}" in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,140 @@
+"""Real processes for tests: started on free ports, logged to a file, ended by their own process group."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from services.core.paths import ROOT
+from services.local.ports import free_port
+
+__all__ = [
+    "RunningKafka",
+    "RunningProcess",
+    "bare_environ",
+    "free_port",
+    "start_kafka",
+    "start_process",
+    "wait_until",
+]
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Return as soon as the condition holds; `TimeoutError` naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+def bare_environ(**settings: str) -> dict[str, str]:
+    """The environment without the `WEIR_*` settings it came with, and with those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+    return kept | settings
+
+
+@dataclass
+class RunningProcess:
+    """A process in a group of its own; what it says is in `log`."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self, seconds: float = STOP_SECONDS) -> int:
+        """SIGTERM; the exit code once it has ended. `kill` and `TimeoutExpired` if it does not."""
+        if self.running:
+            self.process.terminate()
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """kill -9 of the whole group; ended on return."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+
+
+def start_process(
+    arguments: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
+) -> RunningProcess:
+    """Started on return. `environ` replaces the environment (see `bare_environ`)."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(arguments),
+            cwd=ROOT,
+            env=dict(environ) if environ is not None else bare_environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return RunningProcess(process, log)
+
+
+@dataclass
+class RunningKafka(RunningProcess):
+    """A broker that answers; its folder outlives it."""
+
+    bootstrap: str
+
+    @property
+    def port(self) -> int:
+        return int(self.bootstrap.rpartition(":")[2])
+
+
+def start_kafka(folder: Path, port: int | None = None) -> RunningKafka:
+    """A broker that answers, on return. Its records are in `folder`: start again and they are there."""
+    port = port or free_port()
+    environ = bare_environ(WEIR_DATA_DIR=str(folder), WEIR_KAFKA_PORT=str(port))
+    started = start_process(
+        [sys.executable, "-m", "services.local.kafka"], folder / "kafka.log", environ
+    )
+    kafka = RunningKafka(started.process, started.log, f"127.0.0.1:{port}")
+    try:
+        _wait_for_broker(kafka)
+    except BaseException:
+        kafka.kill()
+        raise
+    return kafka
+
+
+def _wait_for_broker(kafka: RunningKafka) -> None:
+    options = {"bootstrap.servers": kafka.bootstrap, "log_level": 0}
+    admin = AdminClient(options | {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100})
+
+    def answers() -> bool:
+        if not kafka.running:
+            raise RuntimeError(f"the broker ended at start:\n{kafka.said()}")
+        try:
+            return bool(admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+    wait_until(answers, START_SECONDS, "the broker")
