@@ -3,6 +3,7 @@
 from services.commands.config import SendSettings
 from services.dedup.config import DedupSettings
 from services.identity.config import IdentitySettings
+from services.local.config import BrokerSettings
 from services.rates.config import RatesSettings
 from services.runtime.config import (
     ClickHouseSettings,
@@ -20,4 +21,5 @@ ALL_SETTINGS: tuple[type, ...] = (
     IdentitySettings,
     RatesSettings,
     SendSettings,
+    BrokerSettings,
 )
