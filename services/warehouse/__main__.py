@@ -81,8 +81,11 @@ def main() -> int:
         return 1
     try:
         return asyncio.run(serve(common, clickhouse, settings))
-    except (AlreadyOwned, OSError, ValueError) as fault:
+    except (AlreadyOwned, OSError) as fault:
         print(fault, file=sys.stderr)
+        return 1
+    except Exception:  # noqa: BLE001  # said in the log, whatever it is; nothing goes on after it
+        logs.get("warehouse").exception("ended by a fault")
         return 1
 
 

@@ -53,7 +53,7 @@ class Warehouse:
         waiting = settings.warehouse_max_waiting
         self._inserts = Lane("insert", settings.warehouse_insert_threads, waiting)
         self._queries = Lane("query", settings.warehouse_query_threads, waiting)
-        self._control = Lane("control", 1, settings.warehouse_query_threads + waiting + 1)
+        self._control = Lane("control", 2, settings.warehouse_query_threads + waiting)
         self._lanes = (self._inserts, self._queries, self._control)
         self._bodies = Bodies(settings.warehouse_max_request, settings.warehouse_max_requests)
         self._runs: dict[str, _Run] = {}
@@ -99,6 +99,8 @@ class Warehouse:
             except EngineError as fault:
                 self._log.warning("dictionaries not refreshed", code=fault.code)
                 continue
+            if refreshed.failed:
+                self._log.warning("dictionaries not refreshed", names=refreshed.failed)
             if not refreshed.later:
                 seen = writes
 
@@ -116,14 +118,14 @@ class Warehouse:
         ask: Ask | None = None
         kind, outcome, started = "unknown", "cancelled", perf_counter()
         try:
-            if self._draining:
-                raise refusal(ABORTED, "The server is stopping")
             self._access.check(request)
             async with self._bodies.hold(request) as body:
                 ask = read_ask(request, body.form)
                 if not ask.query and not body.content:
                     return web.Response(text="Ok.\n")
                 statement = parse(ask.query, body.content)
+                if self._draining:  # asked last: from here on `drain` waits for the statement
+                    raise refusal(ABORTED, "The server is stopping")
                 answer = Answer(request, ask, self._engine.timezone, self._settings.warehouse_send)
                 if isinstance(statement, Insert):
                     kind = "insert"

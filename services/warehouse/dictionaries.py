@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.warehouse.engine import Engine, Session, quote_name, quote_text
+from services.warehouse.errors import EngineError
 
 _DUE = """
 SELECT database, name,
@@ -28,9 +29,10 @@ GROUP BY database, table
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What was loaded again; `later`: some dictionary has changed, but its LIFETIME still runs."""
+    """What was loaded again, what could not be; `later`: something is still to be done."""
 
     names: list[str]
+    failed: list[str]
     later: bool
 
 
@@ -43,7 +45,9 @@ class Refresher:
 
     def refresh(self, writes: int) -> Refreshed:
         """Reload what has changed and is due. `writes` grows with every write."""
-        reloaded, later = [], False
+        reloaded: list[str] = []
+        failed: list[str] = []
+        later = False
         dictionaries = self._rows(_DUE)
         versions = self._versions({tuple(s) for d in dictionaries for s in d["sources"]})
         for dictionary in dictionaries:
@@ -57,10 +61,16 @@ class Refresher:
                 later = True
                 continue
             quoted = ".".join(quote_name(part) for part in name)
-            self._engine.run(Session(tag="refresh"), f"SYSTEM RELOAD DICTIONARY {quoted}", "Null")
+            try:
+                self._engine.run(
+                    Session(tag="refresh"), f"SYSTEM RELOAD DICTIONARY {quoted}", "Null"
+                )
+            except EngineError:
+                failed.append(".".join(name))
+                continue
             self._loaded_from[name] = state
             reloaded.append(".".join(name))
-        return Refreshed(reloaded, later)
+        return Refreshed(reloaded, failed, later or bool(failed))
 
     def _versions(self, tables: set[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[int, ...]]:
         if not tables:

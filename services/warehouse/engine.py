@@ -19,7 +19,6 @@ from services.warehouse.engine_config import write_config
 from services.warehouse.errors import (
     SYNTAX_ERROR,
     UNKNOWN_SETTING,
-    EngineError,
     from_engine,
     refusal,
 )
@@ -215,15 +214,3 @@ def _run(connection: Any, sql: str, form: str, parameters: Mapping[str, str]) ->
         written_bytes=int(result.bytes_written()),
         seconds=time.perf_counter() - started,
     )
-
-
-__all__ = [
-    "READ",
-    "WRITE",
-    "Engine",
-    "EngineError",
-    "Outcome",
-    "Session",
-    "quote_name",
-    "quote_text",
-]

@@ -509,10 +509,15 @@ def test_no_other_machine_without_a_password(tmp_path: Path) -> None:
     assert "WEIR_CLICKHOUSE_PASSWORD" in refused.stderr
 
 
-def test_password_is_enforced_and_bodies_are_bounded(tmp_path: Path) -> None:
+def test_password_is_enforced_and_sizes_are_bounded(tmp_path: Path) -> None:
     running = start_warehouse(
         tmp_path,
-        settings={"WEIR_CLICKHOUSE_PASSWORD": "s3cret", "WEIR_WAREHOUSE_MAX_REQUEST": "100000"},
+        settings={
+            "WEIR_CLICKHOUSE_PASSWORD": "s3cret",
+            "WEIR_WAREHOUSE_MAX_REQUEST": "100000",
+            "WEIR_WAREHOUSE_MAX_RESULT": "100000",
+            "WEIR_WAREHOUSE_MAX_QUERY_MEMORY": "100000000",
+        },
     )
     try:
         url = running.url
@@ -531,6 +536,12 @@ def test_password_is_enforced_and_bodies_are_bounded(tmp_path: Path) -> None:
         reply = ask(url, bomb, headers=key | {"Content-Encoding": "gzip"})
         assert (reply.status, reply.code) == (413, "307")
         assert ask(url, b" " * 100_001, headers=key).status == 413
+        large = "SELECT number FROM numbers(1000000) FORMAT JSON"
+        reply = ask(url, large, headers=key)
+        assert (reply.status, reply.code) == (413, "396")
+        greedy = "SELECT number, count() FROM numbers(100000000) GROUP BY number FORMAT Null"
+        assert ask(url, greedy, headers=key).code == "241"
+        assert ask(url, "SELECT 1", headers=key).body == b"1\n"
         assert "s3cret" not in running.log.read_text()
     finally:
         assert running.stop() == 0
