@@ -9,20 +9,21 @@ from typing import Any
 import click
 import msgspec
 
-from services.commands.base import UnreachableError, WrongInputError, notes, screen, settings_of
+from services.commands.base import WrongInputError, clear_errors, notes, screen, settings_of
 from services.commands.sources_file import SourcesFileError, read_sources
 from services.core.registry import Quota, Source
 from services.core.topics import REGISTRY
 from services.edge.avro import schemas
+from services.edge.faults import NotReachedError
 from services.edge.kafka import Entry, TableReader, write_entries
-from services.edge.kafka_admin import KafkaAdmin, KafkaRefusedError, KafkaUnreachableError
+from services.edge.kafka_admin import KafkaAdmin
 from services.edge.registry import SOURCE_KIND, Sources, registry_key
 from services.runtime.config import KafkaSettings
 
 MARKS = {"add": "[green]+[/]", "change": "[yellow]~[/]", "remove": "[red]-[/]"}
 
 
-class NoRegistryError(Exception):
+class NoRegistryError(NotReachedError):
     """The topic of the registry does not exist yet."""
 
 
@@ -168,9 +169,10 @@ def command(file: Path, dry_run: bool, prune: bool) -> None:
       weir apply deploy/sources.yaml
     """
     try:
-        changes = apply_sources(
-            settings_of(KafkaSettings), file, prune=prune, dry_run=dry_run, show=_show
-        )
+        with clear_errors():
+            changes = apply_sources(
+                settings_of(KafkaSettings), file, prune=prune, dry_run=dry_run, show=_show
+            )
     except SourcesFileError as error:
         for fault in error.faults:
             notes().print(f"[red]✗[/] {_escaped(fault)}")
@@ -178,10 +180,6 @@ def command(file: Path, dry_run: bool, prune: bool) -> None:
         raise WrongInputError(
             f"{file} has {count} fault{'s' * (count > 1)}; nothing was written."
         ) from None
-    except (KafkaUnreachableError, NoRegistryError) as error:
-        raise UnreachableError(str(error)) from None
-    except KafkaRefusedError as error:
-        raise click.ClickException(str(error)) from None
     if not changes:
         screen().print("Nothing to change.")
     else:

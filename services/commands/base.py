@@ -5,11 +5,14 @@ needs does not answer.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import click
 from rich.console import Console
 
+from services.edge.faults import NotReachedError, RefusedError
 from services.runtime.settings import SettingsError, load
 
 EXIT_NO = 1
@@ -37,6 +40,17 @@ def settings_of(cls: type[T]) -> T:
         return load(cls, os.environ)
     except SettingsError as error:
         raise WrongInputError("; ".join(error.faults)) from None
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What an edge could not do ends the command with its one sentence."""
+    try:
+        yield
+    except NotReachedError as error:
+        raise UnreachableError(str(error)) from None
+    except RefusedError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def screen() -> Console:

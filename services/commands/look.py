@@ -13,18 +13,15 @@ from typing import Any
 import msgspec
 import psutil
 
+from services.commands.groups import GROUPS
 from services.core import topics
 from services.edge.avro import decode_any
-from services.edge.clickhouse_query import (
-    ClickHouse,
-    ClickHouseRefusedError,
-    ClickHouseUnreachableError,
-)
+from services.edge.clickhouse_query import ClickHouse
+from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import TableReader
-from services.edge.kafka_admin import KafkaAdmin, KafkaRefusedError, KafkaUnreachableError, Lag
+from services.edge.kafka_admin import KafkaAdmin, Lag
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 
-GROUPS = ("weir.dedup", "weir.identity", "weir.rates", "weir.sink")
 UP_FILE = "up.json"
 PROBE_SECONDS = 1.0
 
@@ -97,7 +94,7 @@ class Looker:
         try:
             groups = self._groups()
             sources = self._sources()
-        except (KafkaUnreachableError, KafkaRefusedError) as error:
+        except (NotReachedError, RefusedError) as error:
             kafka = str(error)
             self._admin = None
         clickhouse, stored = self._stored()
@@ -156,10 +153,10 @@ class Looker:
                 self._clickhouse = ClickHouse(self._clickhouse_settings)
             table = f"{self._clickhouse_settings.clickhouse_database}.events"
             return "", self._clickhouse.ask(f"SELECT count() FROM {table}").rows[0][0]
-        except ClickHouseUnreachableError as error:
+        except NotReachedError as error:
             self._clickhouse = None
             return str(error), 0
-        except ClickHouseRefusedError as error:
+        except RefusedError as error:
             return str(error), 0
 
     def _children(self) -> list[ProcessLook]:
@@ -197,6 +194,8 @@ def probe(child: Child) -> str:
         with urllib.request.urlopen(address, timeout=PROBE_SECONDS):
             return "ready"
     except urllib.error.HTTPError as error:
+        if error.code == 404:  # ClickHouse has no such address, and answers
+            return "running"
         return _reason(error.read()) or f"not ready ({error.code})"
     except OSError:
         return "does not answer"

@@ -9,13 +9,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from services.commands.base import UnreachableError, WrongInputError, screen, settings_of
-from services.edge.clickhouse_query import (
-    Answer,
-    ClickHouse,
-    ClickHouseRefusedError,
-    ClickHouseUnreachableError,
-)
+from services.commands.base import WrongInputError, clear_errors, screen, settings_of
+from services.edge.clickhouse_query import Answer, ClickHouse
 from services.runtime.config import ClickHouseSettings
 
 OWN_FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
@@ -36,7 +31,7 @@ def command(query: str, form: str | None) -> None:
     sql = sys.stdin.read() if query == "-" else query
     if not sql.strip():
         raise WrongInputError("The query is empty.")
-    try:
+    with clear_errors():
         clickhouse = ClickHouse(settings_of(ClickHouseSettings))
         if form or OWN_FORMAT.search(sql):
             for piece in clickhouse.stream(sql, form):
@@ -44,10 +39,6 @@ def command(query: str, form: str | None) -> None:
             sys.stdout.buffer.flush()
         else:
             _show(clickhouse.ask(sql))
-    except ClickHouseUnreachableError as error:
-        raise UnreachableError(str(error)) from None
-    except ClickHouseRefusedError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _show(answer: Answer) -> None:

@@ -8,9 +8,9 @@ import msgspec
 import yaml
 from rich.table import Table
 
-from services.commands.base import UnreachableError, WrongInputError, screen, settings_of
+from services.commands.base import WrongInputError, clear_errors, screen, settings_of
 from services.core.paths import DEPLOY
-from services.edge.kafka_admin import KafkaAdmin, KafkaRefusedError, KafkaUnreachableError, Topic
+from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.runtime.config import KafkaSettings
 
 TOPICS_FILE = DEPLOY / "topics.yaml"
@@ -177,13 +177,10 @@ def apply_command(file: Path, profile: str) -> None:
       weir topics apply --profile production
     """
     try:
-        changes = apply_topics(settings_of(KafkaSettings), profile, file)
+        with clear_errors():
+            changes = apply_topics(settings_of(KafkaSettings), profile, file)
     except TopicsError as error:
         raise WrongInputError(str(error)) from None
-    except KafkaUnreachableError as error:
-        raise UnreachableError(str(error)) from None
-    except KafkaRefusedError as error:
-        raise click.ClickException(str(error)) from None
     console = screen()
     for change in changes:
         mark = "[green]+[/]" if change.action == "create" else "[yellow]~[/]"
@@ -199,14 +196,10 @@ def list_command() -> None:
     Example:
       weir topics list
     """
-    try:
+    with clear_errors():
         admin = KafkaAdmin(settings_of(KafkaSettings))
         topics = list(admin.topics().values())
         counts = admin.record_counts(topics)
-    except KafkaUnreachableError as error:
-        raise UnreachableError(str(error)) from None
-    except KafkaRefusedError as error:
-        raise click.ClickException(str(error)) from None
     table = Table(box=None, pad_edge=False)
     table.add_column("topic")
     for name in ("partitions", "replicas", "offsets"):

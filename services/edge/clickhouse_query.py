@@ -10,6 +10,7 @@ import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
+from services.edge.faults import NotReachedError, RefusedError
 from services.runtime.config import ClickHouseSettings
 
 # The driver logs what it raises; whoever catches the exception says it once.
@@ -17,21 +18,18 @@ logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 5
+NO_TABLES = (60, 81)  # UNKNOWN_TABLE, UNKNOWN_DATABASE
 # What a driver wraps around the engine's own sentence.
 WRAPPING = re.compile(r"^.*?Code: \d+\. *(?:DB::Exception: )?", re.DOTALL)
 TRAILER = re.compile(r"\s*\((?:version|for url|official build)\b.*$", re.DOTALL)
 
 
-class ClickHouseUnreachableError(Exception):
+class ClickHouseUnreachableError(NotReachedError):
     """No ClickHouse answers; the text is one sentence that says where and what to start."""
 
 
-class ClickHouseRefusedError(Exception):
+class ClickHouseRefusedError(RefusedError):
     """ClickHouse answered with an error; the text is its reason in one line."""
-
-    def __init__(self, text: str, code: int | None) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,9 @@ class ClickHouse:
                 f"ClickHouse does not answer at {self._url}: start it with `weir up`"
                 " (or `weir warehouse`), or point WEIR_CLICKHOUSE_URL at a running one."
             )
-        return ClickHouseRefusedError(one_line(str(error)), code)
+        if code in NO_TABLES:
+            return ClickHouseRefusedError(f"{one_line(str(error))}: run `weir migrate` first.")
+        return ClickHouseRefusedError(one_line(str(error)))
 
 
 def one_line(text: str) -> str:

@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options
 from services.runtime.config import KafkaSettings
 
@@ -32,11 +33,11 @@ COUNTED = 100  # records: above that, the distance between offsets is near enoug
 COUNT_SECONDS = 5
 
 
-class KafkaUnreachableError(Exception):
+class KafkaUnreachableError(NotReachedError):
     """No broker answers; the text is one sentence that says where and what to start."""
 
 
-class KafkaRefusedError(Exception):
+class KafkaRefusedError(RefusedError):
     """The broker answered and refused; the text is its reason."""
 
 
@@ -127,25 +128,26 @@ class KafkaAdmin:
             counts[place[0]] = counts.get(place[0], 0) + max(0, end - first.get(place, 0))
         return counts
 
-    def lags(self, groups: Iterable[str]) -> list[Lag]:
-        """What each group has yet to read of every partition that it has committed or is assigned.
+    def lags(self, groups: Mapping[str, Iterable[str]]) -> list[Lag]:
+        """What each group has yet to read of every partition of its topics, in the order of `groups`.
 
         Transactions leave markers and aborted records in a partition that nobody is ever given, so
         the distance between two offsets may be nothing at all. Short distances are counted by
-        reading; of long ones the distance is given.
+        reading; of long ones the distance is given. Positions are read before ends, so that a
+        record that went from one group to the next meanwhile is never missed.
         """
-        names = list(groups)
-        members = self._members(names)
+        partitions = {name: topic.partitions for name, topic in self.topics(False).items()}
+        members = self._members(list(groups))
         positions: dict[tuple[str, str, int], int] = {}
-        for name in names:
-            places = self._positions(name)
-            places |= {place: -1 for place in members.get(name, {}) if place not in places}
-            positions |= {(name, *place): position for place, position in places.items()}
+        for name, read in groups.items():
+            committed = self._positions(name)
+            for place in ((t, p) for t in read for p in range(partitions.get(t, 0))):
+                positions[(name, *place)] = committed.get(place, -1)
         wanted = [TopicPartition(*place) for place in {place[1:] for place in positions}]
         first = self._offsets(wanted, OffsetSpec.earliest())
         last = self._offsets(wanted, OffsetSpec.latest())
         lags = []
-        for (name, topic, partition), position in sorted(positions.items()):
+        for (name, topic, partition), position in positions.items():
             end = last.get((topic, partition), 0)
             start = max(position, first.get((topic, partition), 0))
             client = members.get(name, {}).get((topic, partition), "")
