@@ -10,7 +10,7 @@ RECENT_SESSIONS = 12
 LINKS_REMEMBERED = 32
 
 
-class Session(msgspec.Struct):
+class Session(msgspec.Struct, array_like=True):
     """A visit as seen from one identifier. Times are epoch milliseconds of the events' own time."""
 
     source: str
@@ -20,6 +20,13 @@ class Session(msgspec.Struct):
     given: bool  # the client's own id: the gap rule leaves it alone
 
 
+class Memory(msgspec.Struct, array_like=True):
+    """What only identity itself reads; analysts have `weir.sessions` and `weir.merges`."""
+
+    linked: list[str] = []
+    recent_sessions: list[Session] = []
+
+
 class Person(msgspec.Struct):
     """The state of one identifier; also the profile snapshot that analysts see of it."""
 
@@ -27,15 +34,18 @@ class Person(msgspec.Struct):
     identity_key: str
     profile_id: str
     owner: str = ""  # user identifier that claimed it
-    linked: list[str] = msgspec.field(default_factory=list)
     first_seen: int = 0
     last_seen: int = 0
     events: int = 0
     sessions: int = 0
-    recent_sessions: list[Session] = msgspec.field(default_factory=list)
     traits: str = "{}"
     traits_at: int = 0
     version: int = 0
+    memory: Memory = msgspec.field(default_factory=Memory)
+
+    @property
+    def recent_sessions(self) -> list[Session]:
+        return self.memory.recent_sessions
 
     def at_own_profile(self) -> bool:
         """True while the identifier has the profile that was minted for it."""
@@ -53,10 +63,11 @@ class Person(msgspec.Struct):
 
     def link(self, target: str) -> bool:
         """True the first time (within the last `LINKS_REMEMBERED`): the link is worth sending."""
-        if target in self.linked:
+        linked = self.memory.linked
+        if target in linked:
             return False
-        self.linked.append(target)
-        del self.linked[:-LINKS_REMEMBERED]
+        linked.append(target)
+        del linked[:-LINKS_REMEMBERED]
         return True
 
     def keep(self, session: Session) -> None:

@@ -6,7 +6,7 @@ from services.core import reasons, topics
 from services.core.identifiers import SEPARATOR, workspace_key
 from services.core.step import Batch, Decided, Load, Output, Refusal
 from services.edge import avro
-from services.identity.person import Person, Session
+from services.identity.person import Memory, Person
 from services.identity.step import (
     IDENTIFY,
     Decisions,
@@ -20,6 +20,9 @@ from services.identity.step import (
 )
 
 Item = Event | Link
+
+_decode_memory = msgspec.msgpack.Decoder(Memory).decode
+_encode_memory = msgspec.msgpack.Encoder().encode
 
 
 class IdentityStage:
@@ -46,7 +49,7 @@ class IdentityStage:
         self._write_events(batch, indexes, items, decisions, decided)
         self._write_beside(decisions, decided)
         decided.changes = {
-            workspace_key(*place): self._schemas["Profile"].encode(msgspec.to_builtins(person))
+            workspace_key(*place): self._schemas["Profile"].encode(_record_of(person))
             for place, person in people.items()
             if versions.get(place) != person.version and person.version
         }
@@ -168,5 +171,11 @@ def _place(key: bytes) -> tuple[str, str]:
 
 
 def _person_of(record: avro.Record) -> Person:
-    record["recent_sessions"] = [Session(**session) for session in record["recent_sessions"]]
+    record["memory"] = _decode_memory(record["memory"])
     return Person(**record)
+
+
+def _record_of(person: Person) -> avro.Record:
+    record = msgspec.structs.asdict(person)
+    record["memory"] = _encode_memory(person.memory)
+    return record
