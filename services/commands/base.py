@@ -5,6 +5,7 @@ needs does not answer.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -18,6 +19,7 @@ from services.runtime.settings import SettingsError, load
 EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+WIDE = 100_000  # characters
 
 T = TypeVar("T")
 
@@ -54,8 +56,11 @@ def clear_errors() -> Iterator[None]:
 
 
 def screen() -> Console:
-    """Where results go. Made at each call, so that it writes to the present standard output."""
-    return Console(highlight=False, soft_wrap=True)
+    """Where results go. Made at each call, so that it writes to the present standard output.
+
+    Into a pipe nothing is cut or wrapped.
+    """
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def notes() -> Console:
