@@ -6,6 +6,7 @@ import uuid
 SEPARATOR = "\0"
 # Weir's own UUIDv5 namespace; changing it would give every person a new profile id.
 NAMESPACE = uuid.UUID("6f1cf8a5-6f0b-5f0e-9c39-7b1f6f0d7e57")
+_NAMESPACE_BYTES = NAMESPACE.bytes
 
 
 def payload_hash(*parts: bytes) -> bytes:
@@ -43,13 +44,20 @@ def workspace_key(workspace: str, identity: str) -> bytes:
 
 def minted_profile_id(workspace: str, identity: str) -> str:
     """The profile id of an identifier for which the client brought none: the same at every replay."""
-    return str(uuid.uuid5(NAMESPACE, f"profile{SEPARATOR}{workspace}{SEPARATOR}{identity}"))
+    return _uuid5(f"profile{SEPARATOR}{workspace}{SEPARATOR}{identity}")
 
 
 def minted_session_id(profile_id: str, source: str, started_at: int) -> str:
     """The id of a session found by the gap rule (`started_at` in epoch milliseconds)."""
-    return str(
-        uuid.uuid5(
-            NAMESPACE, f"session{SEPARATOR}{profile_id}{SEPARATOR}{source}{SEPARATOR}{started_at}"
-        )
+    return _uuid5(f"session{SEPARATOR}{profile_id}{SEPARATOR}{source}{SEPARATOR}{started_at}")
+
+
+def _uuid5(name: str) -> str:
+    """`str(uuid.uuid5(NAMESPACE, name))` (RFC 9562, 5.5) at a third of the cost: one is made per event."""
+    digest = bytearray(
+        hashlib.sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()[:16]
     )
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

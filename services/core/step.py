@@ -48,10 +48,8 @@ class Refusal(NamedTuple):
     event_id: bytes | None = None
 
 
-class UsageKey(NamedTuple):
-    source: str
-    minute: int  # epoch milliseconds, truncated to the minute
-    outcome: str
+# source, minute of receipt (epoch milliseconds), outcome
+UsageKey = tuple[str, int, str]
 
 
 @dataclass(slots=True)
@@ -68,10 +66,10 @@ class Usage:
     counts: dict[UsageKey, Count] = field(default_factory=dict)
 
     def add(self, source: str, received_at: int, outcome: str, events: int, size: int) -> Count:
-        key = UsageKey(source, received_at - received_at % MINUTE_MS, outcome)
-        count = self.counts.get(key)
+        place = (source, received_at - received_at % MINUTE_MS, outcome)
+        count = self.counts.get(place)
         if count is None:
-            count = self.counts[key] = Count()
+            count = self.counts[place] = Count()
         count.events += events
         count.bytes += size
         return count

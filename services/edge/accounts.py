@@ -12,12 +12,12 @@ def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
     """One delta a source, minute and outcome, named for good by the batch's place in its partition."""
     schema = avro.schemas()["UsageDelta"]
     outputs = []
-    for key, count in decided.usage.counts.items():
+    for (source, minute, outcome), count in decided.usage.counts.items():
         delta = {
-            "source": key.source,
-            "minute": key.minute,
+            "source": source,
+            "minute": minute,
             "stage": step,
-            "outcome": key.outcome,
+            "outcome": outcome,
             "events": count.events,
             "bytes": count.bytes,
             "origin_topic": batch.topic,
@@ -25,7 +25,7 @@ def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
             "position": batch.position,
             "seconds": [{"second": s, "events": n} for s, n in sorted(count.seconds.items())],
         }
-        outputs.append(Output(key.source.encode(), schema.encode(delta)))
+        outputs.append(Output(source.encode(), schema.encode(delta)))
     return outputs
 
 

@@ -23,6 +23,19 @@ HEADER_BYTES = 10
 Record = dict[str, Any]
 
 
+def string_length(text: bytes) -> bytes:
+    """What precedes a string's or bytes' content: its length as a zigzag varint."""
+    number = len(text) << 1
+    if number < 0x80:
+        return number.to_bytes()
+    groups = bytearray()
+    while number >= 0x80:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
 class UnknownSchemaError(ValueError):
     """The value is not in single-object encoding, or its schema is not among ours."""
 
@@ -53,14 +66,10 @@ class Schema:
 
     def prefix(self, last_field: str) -> "Schema":
         """The schema of this one's leading fields, up to and with `last_field`."""
-        return Schema(self._part(self.fields.index(last_field) + 1, None))
+        return Schema(self._part(self.fields.index(last_field) + 1))
 
-    def suffix(self, first_field: str) -> "Schema":
-        """The schema of this one's last fields, from `first_field` on (simple types only)."""
-        return Schema(self._part(None, self.fields.index(first_field)))
-
-    def _part(self, end: int | None, start: int | None) -> dict[str, Any]:
-        return {**self.definition, "fields": self.definition["fields"][start:end]}
+    def _part(self, end: int) -> dict[str, Any]:
+        return {**self.definition, "fields": self.definition["fields"][:end]}
 
 
 # What fastavro raises on bytes that are not of the schema: it documents no error class of its own.

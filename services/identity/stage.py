@@ -34,7 +34,6 @@ class IdentityStage:
         self._schemas = avro.schemas()
         self._events = avro.PrefixReader("Accepted", "saved")
         self._links = avro.PrefixReader("Link", "event_id")
-        self._suffix = self._schemas["Resolved"].suffix("profile_id")
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
@@ -121,7 +120,7 @@ class IdentityStage:
         decisions: Decisions,
         decided: Decided,
     ) -> None:
-        header, suffix = self._schemas["Resolved"].header, self._suffix
+        header, usage = self._schemas["Resolved"].header, decided.usage
         resolved: list[Output] = []
         forwarded: list[Output] = []
         for index, item, outcome in zip(indexes, items, decisions.outcomes, strict=True):
@@ -129,15 +128,18 @@ class IdentityStage:
                 continue
             value = batch.values[index]
             if isinstance(outcome, Resolved):
-                ids = {"profile_id": outcome.profile_id, "session_id": outcome.session_id}
-                longer = (
-                    header + value[avro.HEADER_BYTES :] + suffix.encode(ids)[avro.HEADER_BYTES :]
+                profile, session = outcome.profile_id.encode(), outcome.session_id.encode()
+                suffix = (
+                    avro.string_length(profile),
+                    profile,
+                    avro.string_length(session),
+                    session,
                 )
-                key = (outcome.profile_id or outcome.session_id).encode() or item.event_id
-                resolved.append(Output(key, longer))
-                decided.usage.add(item.source, item.received_at, "resolved", 1, len(value))
+                longer = b"".join((header, value[avro.HEADER_BYTES :], *suffix))
+                resolved.append(Output(profile or session or item.event_id, longer))
+                usage.add(item.source, item.received_at, "resolved", 1, len(value))
             elif isinstance(outcome, Unsaved):
-                decided.usage.add(item.source, item.received_at, "unsaved", 1, len(value))
+                usage.add(item.source, item.received_at, "unsaved", 1, len(value))
             elif isinstance(outcome, Forward):
                 key = workspace_key(item.workspace, outcome.at)
                 forwarded.append(Output(key, value))

@@ -1,7 +1,7 @@
 """Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
 
 from services.core import topics
-from services.core.step import Decided, Output, UsageKey
+from services.core.step import Decided, Output
 from services.dedup.stage import DedupStage
 from services.edge import avro
 from tests.events import NOON, accepted, accepted_output, batch_of
@@ -62,8 +62,8 @@ def test_unreadable_bytes_are_refused_and_counted_to_the_source_their_key_names(
 def test_usage_says_what_became_of_every_event() -> None:
     outputs = [accepted_output(accepted(n, idempotency_key=str(n // 2))) for n in range(4)]
     counts = process(outputs).usage.counts
-    told = {key.outcome: count.events for key, count in counts.items()}
+    told = {outcome: count.events for (_, _, outcome), count in counts.items()}
     assert told == {"accepted": 4, "unique": 2, "duplicate": 2}
-    accepted_count = counts[UsageKey("shop", NOON, "accepted")]
+    accepted_count = counts[("shop", NOON, "accepted")]
     assert accepted_count.bytes == sum(len(output.value) for output in outputs)
     assert accepted_count.seconds == {0: 4}
