@@ -1,8 +1,8 @@
 """Dedup between bytes and decisions: reads the leading fields, forwards the bytes untouched."""
 
 from services.core import reasons, topics
-from services.core.identifiers import workspace_key
 from services.core.step import Batch, Decided, Load, Output, Refusal
+from services.dedup.reader import RoutingReader
 from services.dedup.step import UNIQUE, Arrival, Repeat, decide
 from services.edge import avro
 
@@ -15,28 +15,28 @@ class DedupStage:
     name = "dedup"
 
     def __init__(self) -> None:
-        self._reader = avro.PrefixReader("Accepted", "idempotency_key")
+        self._reader = RoutingReader()
         self._duplicate = avro.schemas()["Duplicate"]
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
-        records, arrivals, values = self._read(batch, decided)
+        arrivals, nexts, values = self._read(batch, decided)
         outcomes, decided.changes = decide(arrivals, load([arrival.key for arrival in arrivals]))
         unique: list[Output] = []
         duplicates: list[Output] = []
         cells: dict[tuple[str, int, str], Cell] = {}
-        for record, arrival, value, outcome in zip(
-            records, arrivals, values, outcomes, strict=True
+        for arrival, (source, next_key), value, outcome in zip(
+            arrivals, nexts, values, outcomes, strict=True
         ):
             if outcome is UNIQUE:
-                unique.append(Output(_next_key(record), value))
+                unique.append(Output(next_key or arrival.event_id, value))
                 told = "unique"
             elif isinstance(outcome, Repeat):
-                duplicates.append(self._duplicate_of(record, arrival, outcome))
+                duplicates.append(self._duplicate_of(value, arrival, outcome))
                 told = "duplicate"
             else:
                 continue  # read again: the books have it already
-            place = (record["source"], arrival.received_at // 1000, told)
+            place = (source, arrival.received_at // 1000, told)
             cell = cells.get(place)
             if cell is None:
                 cells[place] = [1, len(value)]
@@ -57,29 +57,21 @@ class DedupStage:
 
     def _read(
         self, batch: Batch, decided: Decided
-    ) -> tuple[list[avro.Record], list[Arrival], list[bytes]]:
-        records: list[avro.Record] = []
+    ) -> tuple[list[Arrival], list[tuple[str, bytes]], list[bytes]]:
         arrivals: list[Arrival] = []
+        nexts: list[tuple[str, bytes]] = []
         values: list[bytes] = []
         read = self._reader.read
         for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
             try:
-                record = read(value)
+                event_id, payload, received_at, source, window, next_key = read(key, value)
             except (avro.UnknownSchemaError, avro.UnreadableError) as fault:
                 self._refuse(decided, batch, index, str(fault))
                 continue
-            records.append(record)
-            arrivals.append(
-                Arrival(
-                    key,
-                    record["event_id"],
-                    record["payload_hash"],
-                    record["received_at"],
-                    record["dedup_window_seconds"],
-                )
-            )
+            arrivals.append(Arrival(key, event_id, payload, received_at, window))
+            nexts.append((source, next_key))
             values.append(value)
-        return records, arrivals, values
+        return arrivals, nexts, values
 
     def _refuse(self, decided: Decided, batch: Batch, index: int, detail: str) -> None:
         # the key and the record's timestamp still say whose event it was and of which minute
@@ -90,8 +82,9 @@ class DedupStage:
         decided.usage.add(source, received_at, "dead", 1, size)
         decided.usage.add_second(source, received_at // 1000, "accepted", 1, size)
 
-    def _duplicate_of(self, record: avro.Record, arrival: Arrival, outcome: Repeat) -> Output:
-        value = self._duplicate.encode(
+    def _duplicate_of(self, value: bytes, arrival: Arrival, outcome: Repeat) -> Output:
+        record = self._reader.whole(value)
+        told = self._duplicate.encode(
             {
                 "event_id": arrival.event_id,
                 "first_event_id": outcome.first.event_id,
@@ -102,15 +95,7 @@ class DedupStage:
                 "first_received_at": outcome.first.received_at,
             }
         )
-        return Output(arrival.key, value)
-
-
-def _next_key(record: avro.Record) -> bytes:
-    identity = record["identity_key"]
-    if not identity:
-        event_id: bytes = record["event_id"]
-        return event_id
-    return workspace_key(record["workspace"], identity)
+        return Output(arrival.key, told)
 
 
 def _count(decided: Decided, cells: dict[tuple[str, int, str], Cell]) -> None:

@@ -25,7 +25,11 @@ Record = dict[str, Any]
 
 def string_length(text: bytes) -> bytes:
     """What precedes a string's or bytes' content: its length as a zigzag varint."""
-    number = len(text) << 1
+    return varint(len(text) << 1)
+
+
+def varint(number: int) -> bytes:
+    """A number, zigzagged already, in groups of seven bits, the least first."""
     if number < 0x80:
         return number.to_bytes()
     groups = bytearray()
