@@ -79,10 +79,31 @@ class Engine:
         except BaseException:
             self._owner.release()
             raise
-        timezone = Session(tag="start")
-        self.timezone = (
-            self.run(timezone, "SELECT timezone()", "TabSeparated").content.decode().strip()
-        )
+        try:
+            self._make_default_ordinary(folder)
+            self.timezone = self._value("SELECT timezone()")
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_default_ordinary(self, folder: Path) -> None:
+        """Make `default` a database as on a server.
+
+        Embedded, the engine lays one over it in which an unknown table is the name of a file.
+        """
+        if self._value("SELECT engine FROM system.databases WHERE name = 'default'") != "Overlay":
+            return
+        self._value("DETACH DATABASE default")
+        metadata = folder / "metadata"
+        if (metadata / "default").exists():  # there from its first table on
+            self._value("ATTACH DATABASE default")
+            return
+        # Never held a table: the engine has forgotten its id, and would not attach it.
+        (metadata / "default.sql").unlink(missing_ok=True)
+        self._value("CREATE DATABASE default ENGINE Atomic")
+
+    def _value(self, sql: str) -> str:
+        return _run(self._anchor, sql, "TabSeparated", {}).content.decode().strip()
 
     def close(self) -> None:
         """Stop the engine and give the folder back. Durable is what was acknowledged, closed or not."""

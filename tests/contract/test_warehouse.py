@@ -547,6 +547,36 @@ def test_password_is_enforced_and_sizes_are_bounded(tmp_path: Path) -> None:
         assert running.stop() == 0
 
 
+def test_default_database_is_an_ordinary_one_across_restarts(tmp_path: Path) -> None:
+    dictionary = (
+        "CREATE DICTIONARY IF NOT EXISTS other.d (a UInt64, b String) PRIMARY KEY a"
+        " SOURCE(CLICKHOUSE(TABLE 't' DB 'default')) LAYOUT(HASHED()) LIFETIME(0)"
+    )
+    for start in range(1, 4):
+        running = start_warehouse(tmp_path)
+        try:
+            for sql in (
+                "CREATE DATABASE IF NOT EXISTS other",
+                "CREATE TABLE IF NOT EXISTS t (a UInt64, b String) ENGINE = MergeTree ORDER BY a",
+                "CREATE TABLE IF NOT EXISTS other.u (a UInt64) ENGINE = MergeTree ORDER BY a",
+                "CREATE MATERIALIZED VIEW IF NOT EXISTS other.mv TO other.u AS SELECT a FROM t",
+                dictionary,
+                f"INSERT INTO t VALUES ({start}, 'x{start}')",
+            ):
+                reply = ask(running.url, sql)
+                assert reply.status == 200, reply.body
+            assert ask(running.url, "SELECT count() FROM t").body == b"%d\n" % start
+            assert ask(running.url, "SELECT count() FROM other.u").body == b"%d\n" % start
+            assert ask(running.url, "SELECT dictGet('other.d', 'b', 1)").body == b"x1\n"
+            unknown = ask(running.url, "SELECT * FROM nope")
+            assert (unknown.status, unknown.code) == (404, "60")
+        finally:
+            if start == 2:
+                running.kill()
+            else:
+                assert running.stop() == 0
+
+
 def make_landing(url: str) -> None:
     window = "SETTINGS non_replicated_deduplication_window = 1000"
     for sql in (
