@@ -21,9 +21,12 @@ IDLE_SECONDS = 0.2  # standard input: a batch that is not full leaves after this
 GZIP_MAGIC = b"\x1f\x8b"
 
 
+ABSENT = (b"", b"null")
+
+
 class _Ids(msgspec.Struct):
-    id: msgspec.Raw | None = None
-    idempotency_key: msgspec.Raw | None = None
+    id: msgspec.Raw = msgspec.Raw()
+    idempotency_key: msgspec.Raw = msgspec.Raw()
 
 
 _read_ids = msgspec.json.Decoder(_Ids).decode
@@ -113,7 +116,7 @@ def with_id(line: bytes) -> bytes:
     `msgspec.DecodeError` when the line is no JSON object.
     """
     ids = _read_ids(line)
-    if ids.id is not None or ids.idempotency_key is not None:
+    if bytes(ids.id) not in ABSENT or bytes(ids.idempotency_key) not in ABSENT:
         return line
     if b'"id"' in line or b'"idempotency_key"' in line:  # null, or the name of something within
         event = msgspec.json.decode(line)

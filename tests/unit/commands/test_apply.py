@@ -1,0 +1,55 @@
+"""Applying sources: what differs, and what it says of it."""
+
+from services.commands.apply import SourceChange, key_conflicts, plan
+from services.core.registry import Quota, Source, hash_key
+
+DIGEST = hash_key("a-key-of-the-shop")
+SHOP = Source(id="shop", write_key_hashes=(DIGEST,))
+BLOG = Source(id="blog")
+
+
+def named(*sources: Source) -> dict[str, Source]:
+    return {source.id: source for source in sources}
+
+
+def test_a_new_source_is_added_with_all_it_has() -> None:
+    (change,) = plan(named(SHOP), {}, prune=False)
+    assert (change.action, change.source) == ("add", "shop")
+    assert "dedup_window_seconds: 86400" in change.details
+    assert f"write_key_hashes: {DIGEST[:8]}…" in change.details
+
+
+def test_an_equal_source_is_left_alone() -> None:
+    assert plan(named(SHOP), named(SHOP, BLOG), prune=False) == []
+
+
+def test_a_change_names_only_what_differs() -> None:
+    quota = Quota(name="plan", period="month", limit=1_000_000)
+    changed = Source(id="shop", write_key_hashes=(DIGEST,), kind="browser", quotas=(quota,))
+    assert plan(named(changed), named(SHOP), prune=False) == [
+        SourceChange(
+            "change",
+            "shop",
+            (
+                "kind: server -> browser",
+                "quotas: none -> plan (1,000,000 events a month, reject)",
+            ),
+        )
+    ]
+
+
+def test_what_the_file_lacks_goes_only_when_asked() -> None:
+    assert plan(named(SHOP), named(SHOP, BLOG), prune=True) == [SourceChange("remove", "blog", ())]
+
+
+def test_no_whole_digest_is_shown() -> None:
+    changes = plan(named(SHOP), {}, prune=True) + plan(named(BLOG), named(SHOP), prune=True)
+    assert DIGEST not in repr(changes)
+
+
+def test_a_key_of_a_source_that_stays_is_a_conflict() -> None:
+    thief = Source(id="thief", write_key_hashes=(DIGEST,))
+    (fault,) = key_conflicts(named(thief), named(SHOP), prune=False)
+    assert fault.startswith("sources.thief: has a write key that shop of the registry has too")
+    assert key_conflicts(named(thief), named(SHOP), prune=True) == []
+    assert key_conflicts(named(SHOP), named(SHOP), prune=False) == []

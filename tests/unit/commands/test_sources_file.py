@@ -1,0 +1,143 @@
+"""The file of sources: read whole, every fault at once, no key in plain anywhere."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.commands.sources_file import SourcesFileError, check_document, read_sources
+from services.core.paths import DEPLOY
+from services.core.registry import Quota, Source, hash_key
+
+SECRET = "a-key-that-nobody-may-see"
+
+
+def faults_of(sources: dict[Any, Any]) -> list[str]:
+    with pytest.raises(SourcesFileError) as error:
+        check_document({"sources": sources})
+    return list(error.value.faults)
+
+
+def test_the_demo_source_is_as_the_tour_needs_it() -> None:
+    demo = read_sources(DEPLOY / "sources.yaml")["demo"]
+    assert demo.write_key_hashes == (hash_key("demo-write-key"),)
+    assert (demo.kind, demo.workspace, demo.allowed_origins) == ("server", "demo", ("*",))
+
+
+def test_the_commented_options_are_every_option_and_valid(tmp_path: Path) -> None:
+    text = (DEPLOY / "sources.yaml").read_text()
+    shop = text[text.index("  # shop:") :]
+    path = tmp_path / "sources.yaml"
+    path.write_text(
+        "sources:\n" + re.sub(r"(?m)^  # ?", "  ", shop).replace("quotas: []", "quotas:")
+    )
+    source = read_sources(path)["shop"]
+    assert source.quotas[0].name == "monthly-plan"
+    assert source == Source(id="shop", quotas=source.quotas)
+    for option in Source.__struct_fields__:
+        assert option == "id" or f"{option}:" in shop
+
+
+def test_keys_are_hashed_and_added_to_given_hashes() -> None:
+    digest = hash_key("another-key")
+    found = check_document(
+        {"sources": {"s": {"write_keys": [SECRET, SECRET], "write_key_hashes": [digest]}}}
+    )
+    assert found["s"].write_key_hashes == (digest, hash_key(SECRET))
+
+
+def test_a_source_without_options_has_the_defaults() -> None:
+    assert check_document({"sources": {"s": None}}) == {"s": Source(id="s")}
+
+
+def test_quotas_are_read() -> None:
+    quota = {"name": "plan", "period": "month", "unit": "bytes", "limit": 10, "action": "mark"}
+    assert check_document({"sources": {"s": {"quotas": [quota]}}})["s"].quotas == (
+        Quota(name="plan", period="month", unit="bytes", limit=10, action="mark"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"kind": "phone"}, "sources.s.kind: invalid enum value 'phone'; one of browser, server"),
+        ({"colour": 1}, "sources.s.colour: unknown; there are allowed_origins, "),
+        ({"id": "t"}, "sources.s.id: leave it out"),
+        ({"write_keys": SECRET}, "sources.s.write_keys: must be a list of keys"),
+        ({"write_keys": [12345678]}, "sources.s.write_keys[0]: must be text; put it in quotes"),
+        ({"write_keys": [SECRET, "short"]}, "sources.s.write_keys[1]: must have at least 8"),
+        ({"write_keys": ["a key with spaces"]}, "sources.s.write_keys[0]: must have at least 8"),
+        ({"write_key_hashes": [SECRET]}, "sources.s.write_key_hashes[0]: must be a SHA-256"),
+        ({"allowed_origins": ["shop.example"]}, "sources.s.allowed_origins[0]: must be '*' or"),
+        ({"allowed_origins": ["https://a.example/x"]}, "sources.s.allowed_origins[0]: must be"),
+        ({"dedup_window_seconds": 0}, "sources.s.dedup_window_seconds: must be 1 to 604800"),
+        ({"dedup_window_seconds": 604_801}, "sources.s.dedup_window_seconds: must be 1 to 604800"),
+        ({"dedup_window_seconds": "1d"}, "sources.s.dedup_window_seconds: expected `int`"),
+        ({"events_per_second": -1}, "sources.s.events_per_second and events_burst: must be 0"),
+        ({"events_burst": 5}, "sources.s.events_burst: does nothing without events_per_second"),
+        ({"enabled": "maybe"}, "sources.s.enabled: expected `bool`, got `str`"),
+        ({"workspace": "a b"}, "sources.s.workspace: must be 1 to 128"),
+        ({"quotas": {}}, "sources.s.quotas: must be a list of quotas"),
+        ({"quotas": ["plan"]}, "sources.s.quotas[0]: must be a mapping with name, period"),
+        ({"quotas": [{"period": "day"}]}, "sources.s.quotas[0].name: is missing"),
+        ({"quotas": [{"name": "q", "period": "week", "limit": 1}]}, "sources.s.quotas[0].period:"),
+        ({"quotas": [{"name": "q", "period": "day", "limit": 0}]}, "sources.s.quotas[0].limit:"),
+        ([], "sources.s: must be a mapping of options"),
+    ],
+)
+def test_a_fault_is_told_with_its_place_and_never_with_a_key(options: Any, fault: str) -> None:
+    faults = faults_of({"s": options})
+    assert any(line.startswith(fault) for line in faults), faults
+    assert SECRET not in "\n".join(faults)
+
+
+def test_quota_names_are_a_sources_own() -> None:
+    quota = {"name": "q", "period": "day", "limit": 1}
+    assert faults_of({"s": {"quotas": [quota, quota]}}) == [
+        "sources.s.quotas[1].name: q is given twice"
+    ]
+
+
+def test_every_fault_is_told_at_once() -> None:
+    faults = faults_of(
+        {
+            "a": {"kind": "phone", "dedup_window_seconds": 0, "quotas": [{"limit": 0}]},
+            "bad id": {},
+            7: {},
+            "b": {"write_keys": [SECRET]},
+            "c": {"write_keys": [SECRET]},
+        }
+    )
+    assert len(faults) == 8
+    assert faults[-1] == "sources.c: has a write key that b has too; give it its own"
+
+
+@pytest.mark.parametrize("document", [None, [], {"source": {}}, {"sources": []}, "text"])
+def test_a_file_of_another_shape_is_told(document: object) -> None:
+    with pytest.raises(SourcesFileError, match="must be a mapping of source ids"):
+        check_document(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"sources:\n  s: {{write_keys: [{SECRET}}}\n", "line 2, column"),
+        ("sources:\n  s: {}\n  s: {}\n", "line 3, column 3: not valid YAML: 's' is given twice"),
+        ("sources: {s: {}}\nother: 1\n", "other: unknown"),
+    ],
+)
+def test_faulty_yaml_is_told_without_quoting_it(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "sources.yaml"
+    path.write_text(text)
+    with pytest.raises(SourcesFileError) as error:
+        read_sources(path)
+    assert told in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sources.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SourcesFileError, match="not UTF-8"):
+        read_sources(path)
