@@ -1,0 +1,68 @@
+"""The store's contract, on memory and on RocksDB."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.edge.memory import MemoryStores
+from services.edge.store import RocksStores
+from services.runtime.ports import Positions, Stores
+
+Reopen = Callable[[], Stores]
+
+
+@pytest.fixture(params=["memory", "rocksdb"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    if request.param == "memory":
+        return MemoryStores()
+    return RocksStores(tmp_path)
+
+
+def test_a_new_store_is_empty(stores: Stores) -> None:
+    store = stores.open(0)
+    assert store.positions() is None
+    assert store.load([b"k"]) == {}
+    store.close()
+
+
+def test_changes_and_positions_are_there_after_reopening(stores: Stores) -> None:
+    store = stores.open(0)
+    store.apply({b"k": b"1", b"l": b"2"}, Positions(5, 7))
+    store.apply({b"k": None, b"m": b"3"}, Positions(6, -1))
+    store.close()
+    store = stores.open(0)
+    assert store.load([b"k", b"l", b"m", b"l"]) == {b"l": b"2", b"m": b"3"}
+    assert store.positions() == Positions(6, -1)
+    store.close()
+
+
+def test_partitions_are_apart_and_a_discarded_one_is_empty(stores: Stores) -> None:
+    here, there = stores.open(0), stores.open(1)
+    here.apply({b"k": b"1"}, Positions(1, 1))
+    there.apply({b"k": b"2"}, Positions(2, 2))
+    here.close()
+    there.close()
+    here, there = stores.discard(0), stores.open(1)
+    assert here.positions() is None
+    assert there.load([b"k"]) == {b"k": b"2"}
+    here.close()
+    there.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "missing"])
+def test_a_damaged_rocksdb_starts_empty_instead_of_failing(tmp_path: Path, damage: str) -> None:
+    stores = RocksStores(tmp_path)
+    store = stores.open(0)
+    store.apply({b"k": b"1"}, Positions(1, 1))
+    store.close()
+    for path in (tmp_path / "partition-0").glob("MANIFEST*"):
+        if damage == "garbage":
+            path.write_bytes(b"\xff" * 100)
+        elif damage == "truncated":
+            path.write_bytes(path.read_bytes()[:10])
+        else:
+            path.unlink()
+    store = stores.open(0)
+    assert store.positions() is None
+    store.close()

@@ -1,0 +1,216 @@
+"""The stream's contract, on memory and on a real broker: writes, changelog and offsets commit together."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from services.core.step import Batch, Output
+from services.edge.kafka import client_options, write_entries
+from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.kafka_stream import KafkaStream, StreamOptions
+from services.edge.memory import MemoryLog, MemoryStream
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError, Stream, StreamBrokenError, Transaction
+from tests.running import RunningKafka, wait_until
+
+PATIENCE = 30
+
+
+class Broker(Protocol):
+    def write(self, topic: str, outputs: list[Output]) -> None: ...
+    def read(self, topic: str) -> list[tuple[bytes, bytes]]: ...
+    def stream(self) -> Stream: ...
+    def name(self, topic: str) -> str: ...
+
+
+class InMemory:
+    """One partition, as the tests need no more."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog(1)
+
+    def write(self, topic: str, outputs: list[Output]) -> None:
+        self.log.write(topic, outputs)
+
+    def read(self, topic: str) -> list[tuple[bytes, bytes]]:
+        return [(record.key, record.value) for record in self.log.records(topic)]
+
+    def stream(self) -> Stream:
+        stream = MemoryStream(self.log, "group", "in")
+        stream.assign({0})
+        return stream
+
+    def name(self, topic: str) -> str:
+        return topic
+
+
+class OnKafka:
+    def __init__(self, settings: KafkaSettings, unique: Callable[[str], str]) -> None:
+        self.settings = settings
+        self.service = unique("service")
+        self.name = unique
+        admin = KafkaAdmin(settings)
+        admin.create([Topic(unique(topic), 1, 1, {}) for topic in ("in", "out", "log")])
+        admin.close()
+
+    def write(self, topic: str, outputs: list[Output]) -> None:
+        write_entries(self.settings, self.name(topic), outputs)
+
+    def read(self, topic: str) -> list[tuple[bytes, bytes]]:
+        options = {"group.id": "reader", "enable.partition.eof": True}
+        consumer = Consumer(client_options(self.settings) | options)
+        consumer.assign([TopicPartition(self.name(topic), 0, 0)])
+        records: list[tuple[bytes, bytes]] = []
+        while True:
+            message = consumer.poll(PATIENCE)
+            assert message is not None, f"no end of {topic} within {PATIENCE} s"
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                consumer.close()
+                return records
+            records.append((message.key() or b"", message.value() or b""))
+
+    def stream(self) -> Stream:
+        return KafkaStream(self.settings, StreamOptions(self.service, self.name("in"), 0))
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    if request.param == "memory":
+        return InMemory()
+    kafka: RunningKafka = request.getfixturevalue("kafka")
+    settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+    return OnKafka(settings, request.getfixturevalue("unique_name"))
+
+
+@pytest.fixture
+def open_stream(broker: Broker) -> Iterator[Callable[[], Stream]]:
+    """Streams of one and the same instance; the last is closed in the end."""
+    opened: list[Stream] = []
+
+    def start() -> Stream:
+        opened.append(broker.stream())
+        return opened[-1]
+
+    yield start
+    opened[-1].close()
+
+
+def begin(stream: Stream) -> int | None:
+    """Wait for the partition and start it where the group left it; returns the committed position."""
+
+    def gained() -> bool:
+        assert stream.poll(0.1) == []
+        return 0 in stream.assignment().gained
+
+    wait_until(gained, PATIENCE, "the partition to be assigned")
+    committed = stream.committed(0)
+    stream.start(0, committed)
+    return committed
+
+
+def next_batch(stream: Stream) -> Batch:
+    batches: list[Batch] = []
+
+    def arrived() -> bool:
+        batches.extend(stream.poll(0.2))
+        return bool(batches)
+
+    wait_until(arrived, PATIENCE, "records")
+    return batches[0]
+
+
+def test_a_batch_holds_records_in_order_with_their_coordinates(
+    broker: Broker, open_stream: Callable[[], Stream]
+) -> None:
+    broker.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
+    stream = open_stream()
+    assert begin(stream) is None
+    batch = next_batch(stream)
+    assert (batch.partition, batch.offsets) == (0, [0, 1])
+    assert (batch.keys, batch.values) == ([b"k", b"l"], [b"1", b"2"])
+    assert batch.position == 2
+
+
+def test_what_is_committed_is_there_and_is_not_read_again(
+    broker: Broker, open_stream: Callable[[], Stream]
+) -> None:
+    broker.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
+    stream = open_stream()
+    begin(stream)
+    next_batch(stream)
+    ends = stream.commit(
+        Transaction(
+            [(broker.name("out"), None, [Output(b"k", b"out")])],
+            [(broker.name("log"), 0, [Output(b"a", b"1"), Output(b"b", b"2")])],
+            {0: 2},
+        )
+    )
+    assert ends == {0: 2}
+    assert broker.read("out") == [(b"k", b"out")]
+    assert list(stream.changelog(broker.name("log"), 0, 1)) == [(1, b"b", b"2")]
+    stream.close()
+    again = open_stream()
+    assert begin(again) == 2
+    broker.write("in", [Output(b"m", b"3")])
+    assert next_batch(again).values == [b"3"]
+
+
+def test_what_is_not_committed_is_read_again(
+    broker: Broker, open_stream: Callable[[], Stream]
+) -> None:
+    broker.write("in", [Output(b"k", b"1")])
+    stream = open_stream()
+    begin(stream)
+    next_batch(stream)
+    stream.close()
+    again = open_stream()
+    assert begin(again) is None
+    assert next_batch(again).values == [b"1"]
+
+
+def test_after_recovery_it_goes_on_from_what_is_committed(
+    broker: Broker, open_stream: Callable[[], Stream]
+) -> None:
+    broker.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
+    stream = open_stream()
+    begin(stream)
+    next_batch(stream)
+    stream.commit(Transaction([], [], {0: 1}))
+    assert stream.recover() == {0}
+    assert stream.committed(0) == 1
+    stream.start(0, 1)
+    assert next_batch(stream).values == [b"2"]
+    stream.commit(Transaction([(broker.name("out"), 0, [Output(b"", b"after")])], [], {0: 2}))
+    assert broker.read("out") == [(b"", b"after")]
+
+
+def test_lag_is_what_has_not_been_read(broker: Broker, open_stream: Callable[[], Stream]) -> None:
+    broker.write("in", [Output(b"k", b"1")])
+    stream = open_stream()
+    begin(stream)
+    next_batch(stream)
+    wait_until(lambda: stream.lag() == {0: 0}, PATIENCE, "no lag")
+
+
+def test_a_second_process_in_the_same_slot_fences_the_first(
+    kafka: RunningKafka, unique_name: Callable[[str], str]
+) -> None:
+    broker = OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name)
+    broker.write("in", [Output(b"k", b"1")])
+    zombie = broker.stream()
+    begin(zombie)
+    next_batch(zombie)
+    successor = broker.stream()
+    begin(successor)
+    assert next_batch(successor).values == [b"1"]
+    output = (broker.name("out"), 0, [Output(b"", b"zombie's")])
+    with pytest.raises((StreamBrokenError, FencedError)):
+        zombie.commit(Transaction([output], [], {0: 1}))
+    successor.commit(Transaction([(broker.name("out"), 0, [Output(b"", b"mine")])], [], {0: 1}))
+    assert broker.read("out") == [(b"", b"mine")]
+    successor.close()
+    zombie.close()
