@@ -11,6 +11,7 @@ from services.runtime.config import (
     KafkaSettings,
     WorkerSettings,
 )
+from services.warehouse.config import WarehouseSettings
 
 ALL_SETTINGS: tuple[type, ...] = (
     CommonSettings,
@@ -22,4 +23,5 @@ ALL_SETTINGS: tuple[type, ...] = (
     RatesSettings,
     SendSettings,
     BrokerSettings,
+    WarehouseSettings,
 )

@@ -1,0 +1,47 @@
+"""Records: prefixes, appended fields, and versions."""
+
+import io
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.edge import avro
+from tests.events import accepted
+
+
+def test_a_record_names_its_schema() -> None:
+    value = avro.schemas()["Accepted"].encode(accepted(1))
+    assert avro.decode_any(value) == ("Accepted", accepted(1))
+    with pytest.raises(avro.UnknownSchemaError):
+        avro.decode_any(b"{}")
+
+
+def test_a_prefix_reads_the_leading_fields_of_shorter_and_longer_records() -> None:
+    longer = {**accepted(1), "profile_id": "p", "session_id": "s"}
+    reader = avro.PrefixReader("Resolved", "source")
+    read = reader.read(avro.schemas()["Resolved"].encode(longer))
+    assert list(read) == ["event_id", "payload_hash", "received_at", "source"]
+
+
+@pytest.mark.parametrize("size", [0, 9, 10, 11, 30, 60])
+def test_a_record_cut_short_is_unreadable_or_unknown(size: int) -> None:
+    value = avro.schemas()["Accepted"].encode(accepted(1))[:size]
+    reader = avro.PrefixReader("Accepted", "idempotency_key")
+    with pytest.raises((avro.UnreadableError, avro.UnknownSchemaError)):
+        reader.read(value)
+
+
+@given(st.binary(max_size=300) | st.integers(0, 20_000).map(bytes))
+def test_a_string_is_its_length_and_its_bytes(text: bytes) -> None:
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, "bytes", text)
+    assert avro.string_length(text) + text == buffer.getvalue()
+
+
+def test_accepted_is_the_beginning_of_resolved() -> None:
+    accepted_fields = avro.schemas()["Accepted"].definition["fields"]
+    assert (
+        avro.schemas()["Resolved"].definition["fields"][: len(accepted_fields)] == accepted_fields
+    )

@@ -1,0 +1,87 @@
+"""Identity on bytes: what it appends decodes as the longer record, and state comes back as it went."""
+
+import pytest
+
+from services.core import topics
+from services.core.identifiers import minted_profile_id, workspace_key
+from services.core.step import Decided, Load, Output
+from services.edge import avro
+from services.identity.stage import IdentityStage
+from tests.events import accepted, batch_of
+
+
+def unique(record: avro.Record, at: str | None = None) -> Output:
+    """The record of `events.unique` that dedup would write."""
+    identity = record["identity_key"] if at is None else at
+    key = workspace_key(record["workspace"], identity) if identity else record["event_id"]
+    return Output(key, avro.schemas()["Accepted"].encode(record))
+
+
+def process(outputs: list[Output], load: Load = lambda keys: {}) -> Decided:
+    decided = IdentityStage().process(batch_of(outputs, topics.UNIQUE), load)
+    decided.check(len(outputs))
+    return decided
+
+
+@pytest.mark.parametrize("session", ["", "s", "x" * 63, "x" * 64, "ø" * 200])
+def test_the_resolved_event_is_the_accepted_one_and_two_more_fields(session: str) -> None:
+    record = accepted(1, user_id="7", client_session_id=session, properties='{"a": 1}')
+    (resolved,) = process([unique(record)]).outputs[topics.RESOLVED]
+    name, told = avro.decode_any(resolved.value)
+    profile_id, session_id = told.pop("profile_id"), told.pop("session_id")
+    assert (name, told) == ("Resolved", record)
+    assert profile_id == minted_profile_id("acme", "u:7")
+    assert resolved.key == profile_id.encode()
+    assert session_id == session or not session
+
+
+def test_state_comes_back_as_it_went() -> None:
+    first = process([unique(accepted(1, user_id="7"))])
+    again = process([unique(accepted(2, user_id="7"))], lambda keys: first.changes)
+    _, person = avro.decode_any(again.changes[b"acme\0u:7"])
+    assert (person["events"], person["sessions"], person["version"]) == (2, 1, 2)
+
+
+def test_a_link_goes_to_the_worker_of_the_weaker_identifier() -> None:
+    decided = process([unique(accepted(1, user_id="7", anonymous_id="x"))])
+    (link,) = decided.outputs[topics.UNIQUE]
+    assert link.key == b"acme\0a:x"
+    assert process([link]).changes.keys() == {b"acme\0a:x"}
+
+
+def test_a_merge_is_written_beside_the_state_it_follows_from() -> None:
+    before = process([unique(accepted(1, anonymous_id="x"))])
+    login = process([unique(accepted(2, user_id="7", anonymous_id="x"))])
+    (link,) = login.outputs[topics.UNIQUE]
+    merged = process([link], lambda keys: before.changes)
+    (merge,) = merged.beside[topics.PROFILES]
+    _, told = avro.decode_any(merge.value)
+    assert told["into_profile"] == minted_profile_id("acme", "u:7")
+    assert not told["refused"]
+
+
+def test_traits_are_read_from_an_identify() -> None:
+    record = accepted(1, user_id="7", event="$identify", properties='{"plan": "pro", "n": 1e2}')
+    _, person = avro.decode_any(process([unique(record)]).changes[b"acme\0u:7"])
+    assert person["traits"] == '{"plan":"pro","n":1e2}'
+
+
+def test_an_event_of_nobody_leaves_no_state() -> None:
+    record = accepted(1, wants_profile=False, wants_session=False)
+    decided = process([unique(record)])
+    assert decided.changes == {}
+    assert decided.outputs[topics.RESOLVED][0].key == record["event_id"]
+
+
+def test_an_unsaved_event_is_counted_and_not_stored() -> None:
+    decided = process([unique(accepted(1, user_id="7", saved=False))])
+    assert decided.outputs[topics.RESOLVED] == []
+    assert [outcome for _, _, outcome in decided.usage.counts] == ["unsaved"]
+
+
+def test_what_cannot_be_read_is_refused_and_the_rest_goes_on() -> None:
+    good = unique(accepted(1, user_id="7"))
+    bad_traits = unique(accepted(2, user_id="8", event="$identify", properties="[]"))
+    decided = process([Output(b"k", b"garbage"), bad_traits, good])
+    assert [refusal.at for refusal in decided.refusals] == [0, 1]
+    assert decided.emitted == 1

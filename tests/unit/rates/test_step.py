@@ -1,0 +1,112 @@
+"""Rates: sums, quotas and peaks, on plain values."""
+
+from services.core.registry import Quota
+from services.rates.periods import ends_at, starts_at
+from services.rates.step import WINDOWS_KEPT, Delta, SourceUsage, count, hold
+
+MINUTE = 60_000
+NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
+MIDNIGHT = NOON - 12 * 60 * MINUTE
+OCTOBER = 1_759_276_800_000  # 2025-10-01T00:00:00Z
+NOVEMBER = 1_761_955_200_000
+
+
+def delta(
+    events: int,
+    minute: int = NOON,
+    outcome: str = "accepted",
+    seconds: dict[int, int] | None = None,
+) -> Delta:
+    return Delta("shop", minute, outcome, events, events * 100, seconds or {})
+
+
+def windows(
+    usage: SourceUsage, outcome: str = "accepted"
+) -> dict[tuple[str, int], tuple[int, int]]:
+    return {
+        (w.period, w.starts_at): (w.events, w.bytes) for w in usage.windows if w.outcome == outcome
+    }
+
+
+def test_periods_are_calendar_periods_in_utc() -> None:
+    assert starts_at("minute", NOON + 59_999) == NOON
+    assert starts_at("day", NOON) == MIDNIGHT
+    assert (starts_at("month", NOON), ends_at("month", NOON)) == (OCTOBER, NOVEMBER)
+    december = 1_767_225_599_999  # 2025-12-31T23:59:59.999Z
+    assert ends_at("month", december) == ends_at("day", december) == december + 1
+
+
+def test_deltas_add_up_in_every_period_by_outcome() -> None:
+    usage = SourceUsage("shop")
+    count(usage, [delta(3), delta(4), delta(2, NOON + MINUTE), delta(5, outcome="duplicate")])
+    assert windows(usage) == {
+        ("minute", NOON): (7, 700),
+        ("minute", NOON + MINUTE): (2, 200),
+        ("hour", NOON): (9, 900),
+        ("day", MIDNIGHT): (9, 900),
+        ("month", OCTOBER): (9, 900),
+    }
+    assert windows(usage, "duplicate")[("day", MIDNIGHT)] == (5, 500)
+
+
+def test_the_order_of_deltas_does_not_matter() -> None:
+    deltas = [delta(1), delta(2, NOON + MINUTE), delta(4, NOON - MINUTE)]
+    one, other = SourceUsage("shop"), SourceUsage("shop")
+    for each in deltas:
+        count(one, [each])
+    count(other, deltas)
+    assert windows(one)[("day", MIDNIGHT)] == windows(other)[("day", MIDNIGHT)] == (7, 700)
+
+
+def test_state_keeps_the_latest_windows_only() -> None:
+    usage = SourceUsage("shop")
+    for minute in range(10):
+        count(usage, [delta(1, NOON + minute * MINUTE)])
+    kept = sorted(start for period, start in windows(usage) if period == "minute")
+    assert kept == [NOON + 8 * MINUTE, NOON + 9 * MINUTE]
+    assert len(kept) == WINDOWS_KEPT
+    assert windows(usage)[("hour", NOON)] == (10, 1000)
+
+
+def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
+    usage = SourceUsage("shop")
+    quotas = [
+        Quota(name="daily", period="day", limit=10),
+        Quota(name="bytes", period="hour", unit="bytes", limit=10_000, action="mark"),
+    ]
+    count(usage, [delta(9)])
+    hold(usage, quotas)
+    assert [(q.name, q.used, q.exceeded) for q in usage.quotas] == [
+        ("daily", 9, False),
+        ("bytes", 900, False),
+    ]
+    count(usage, [delta(1)])
+    hold(usage, quotas)
+    daily = usage.quotas[0]
+    assert (daily.exceeded, daily.resets_at, daily.action) == (
+        True,
+        MIDNIGHT + 86_400_000,
+        "reject",
+    )
+
+
+def test_a_new_period_starts_from_nothing() -> None:
+    usage = SourceUsage("shop")
+    count(usage, [delta(10), delta(1, NOON + 86_400_000)])
+    hold(usage, [Quota(name="daily", period="day", limit=10)])
+    assert (usage.quotas[0].used, usage.quotas[0].exceeded) == (1, False)
+
+
+def test_only_accepted_events_use_a_quota() -> None:
+    usage = SourceUsage("shop")
+    count(usage, [delta(100, outcome="unique")])
+    hold(usage, [Quota(name="daily", period="day", limit=10)])
+    assert usage.quotas[0].used == 0
+
+
+def test_the_peak_is_the_busiest_second_over_all_deltas() -> None:
+    usage = SourceUsage("shop")
+    count(usage, [delta(30, seconds={0: 10, 1: 20}), delta(15, seconds={1: 15})])
+    count(usage, [delta(5, NOON + 10 * MINUTE, seconds={0: 5})])
+    assert (usage.peak_rate, usage.peak_at) == (35.0, NOON + 1000)
+    assert usage.current_rate == 5.0

@@ -1,0 +1,21 @@
+"""Changelogs give back what went into them."""
+
+from services.runtime.changelog import PACKED_ENTRIES, KeyedChangelog, PackedChangelog
+
+
+def test_packed_entries_come_back() -> None:
+    changes = {str(n).encode(): bytes(n % 300) for n in range(PACKED_ENTRIES + 7)}
+    changelog = PackedChangelog("t")
+    outputs = changelog.encode(changes)
+    assert len(outputs) == 2
+    back = [changelog.decode(output.key, output.value) for output in outputs]
+    assert {**back[0], **back[1]} == changes
+
+
+def test_keyed_entries_come_back_and_others_are_passed_over() -> None:
+    header = b"0123456789"
+    changelog = KeyedChangelog("t", frozenset({header}))
+    (output,) = changelog.encode({b"k": header + b"state"})
+    assert changelog.decode(output.key, output.value) == {b"k": header + b"state"}
+    assert changelog.decode(b"m", b"a merge, say") == {}
+    assert changelog.decode(b"k", None) == {b"k": None}

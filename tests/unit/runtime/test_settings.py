@@ -1,0 +1,65 @@
+"""Settings: every fault at once, and no variable that nobody reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.runtime.settings import SettingsError, at_least, load, setting, unknown_variables
+from services.settings import ALL_SETTINGS
+
+
+@dataclass(frozen=True)
+class Example:
+    port: int = setting(8080, "where it listens")
+    rate: float = setting(0.5, "how fast", "1/s", check=at_least(0))
+    folder: Path = setting(Path("."), "where it is")
+    on: bool = setting(False, "whether")
+    names: tuple[str, ...] = setting((), "which")
+    options: dict[str, str] | None = setting(None, "more", secret=True)
+
+
+def test_defaults_hold_where_nothing_is_set() -> None:
+    assert load(Example, {}) == Example()
+
+
+def test_every_kind_is_read() -> None:
+    environ = {
+        "WEIR_PORT": "1",
+        "WEIR_RATE": "2.5",
+        "WEIR_FOLDER": "/x",
+        "WEIR_ON": "yes",
+        "WEIR_NAMES": "a, b,",
+        "WEIR_OPTIONS": "k=v, l=w=x",
+    }
+    expected = Example(1, 2.5, Path("/x"), True, ("a", "b"), {"k": "v", "l": "w=x"})
+    assert load(Example, environ) == expected
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(Example, {"WEIR_PORT": "x", "WEIR_RATE": "-1", "WEIR_ON": "maybe"})
+    told = "\n".join(caught.value.faults)
+    assert "WEIR_PORT='x': must be a whole number" in told
+    assert "WEIR_RATE: must be at least 0, not -1.0" in told
+    assert "WEIR_ON='maybe': must be true or false" in told
+
+
+def test_a_secret_is_never_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(Example, {"WEIR_OPTIONS": "sasl.password"})
+    assert "sasl.password" not in str(caught.value)
+    assert "hunter2" not in repr(Example(options={"sasl.password": "hunter2"}))
+
+
+def test_a_variable_that_nobody_reads_is_a_fault() -> None:
+    faults = unknown_variables({"WEIR_PROT": "1", "WEIR_PORT": "1", "HOME": "/"}, [Example])
+    assert len(faults) == 1
+    assert faults[0].startswith("WEIR_PROT:")
+
+
+@pytest.mark.parametrize("cls", ALL_SETTINGS)
+def test_every_setting_of_the_house_is_explained(cls: type) -> None:
+    for field in cls.__dataclass_fields__.values():  # type: ignore[attr-defined]
+        assert field.metadata["meaning"], field.name
+    load(cls, {})
