@@ -1,0 +1,68 @@
+"""Dead letters: ages and places as people write them, values as people read them."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.commands.base import WrongInputError
+from services.commands.dead import HEX_BYTES, hex_lines, moment_of, told
+from services.edge.avro import schemas
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+EVENT_ID = uuid.UUID("0199c3a0-0000-7000-8000-000000000001")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("90m", NOW - timedelta(minutes=90)),
+        ("24 h", NOW - timedelta(hours=24)),
+        ("7d", NOW - timedelta(days=7)),
+        ("2026-01-30", datetime(2026, 1, 30, tzinfo=UTC)),
+        ("2026-01-30T10:00+02:00", datetime(2026, 1, 30, 8, tzinfo=UTC)),
+    ],
+)
+def test_since_takes_an_age_or_a_time(text: str, moment: datetime) -> None:
+    assert moment_of(text, NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "5 weeks", "-1h"])
+def test_since_takes_nothing_else(text: str) -> None:
+    with pytest.raises(WrongInputError, match="neither an age"):
+        moment_of(text, NOW)
+
+
+def duplicate() -> bytes:
+    return schemas()["Duplicate"].encode(
+        {
+            **dict.fromkeys(schemas()["Duplicate"].fields, ""),
+            "event_id": EVENT_ID.bytes,
+            "first_event_id": EVENT_ID.bytes,
+            "same_payload": True,
+            "received_at": 1,
+            "first_received_at": 1,
+        }
+    )
+
+
+def test_a_record_of_ours_is_told_by_its_fields() -> None:
+    lines = told(duplicate())
+    assert lines[0].startswith("Duplicate, ")
+    assert f'  "event_id": "{EVENT_ID}",' in lines
+
+
+def test_a_record_cut_short_is_told_by_its_bytes() -> None:
+    lines = told(duplicate()[:20])
+    assert lines[0].startswith("20 bytes, cut short or damaged")
+    assert lines[1].startswith("000000  c3 01 ")
+
+
+def test_anything_else_is_told_by_its_bytes() -> None:
+    lines = told(b"hello\x00world")
+    assert lines[0].startswith("11 bytes, not decoded: no schema of ours")
+    assert lines[1].endswith("hello.world")
+
+
+def test_a_long_value_is_told_in_part() -> None:
+    assert hex_lines(b"x" * (HEX_BYTES + 1_000))[-1] == "... 1,000 more bytes"

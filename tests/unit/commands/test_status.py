@@ -1,0 +1,113 @@
+"""Status: what is wrong comes first; health is what a process says of itself."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from services.commands.look import (
+    Child,
+    GroupLook,
+    Look,
+    ProcessLook,
+    SourceLook,
+    probe,
+    read_children,
+)
+from services.commands.status import rendered
+from services.local.ports import free_port
+
+QUOTA = {"name": "plan", "used": 1_200, "limit": 1_000, "unit": "events", "period": "month"}
+LOOK = Look(
+    at=0,
+    kafka="",
+    clickhouse="",
+    stored=1_234_567,
+    processes=[ProcessLook("dedup", 1, 4711, "restoring", 12.4, 99.6)],
+    groups=[GroupLook("weir.dedup", 2, 1_500, 900.0, 1_000.0)],
+    sources=[SourceLook("demo", 12.34, 99, [{**QUOTA, "exceeded": True}])],
+)
+
+
+def text_of(look: Look) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(rendered(look))
+    return capture.get()
+
+
+def test_everything_is_in_the_tables() -> None:
+    lines = [line.split() for line in text_of(LOOK).splitlines()]
+    assert ["dedup-1", "4711", "12", "%", "100", "MB", "restoring"] in lines
+    assert ["weir.dedup", "2", "1,500", "1,000", "900"] in lines
+    assert ["demo", "12.3", "99", "plan", "1,200/1,000", "events", "a", "month"] in lines
+    assert ["1,234,567", "events", "stored"] in lines
+
+
+def test_what_is_away_is_said_first() -> None:
+    look = Look(0, "Kafka does not answer.", "ClickHouse does not answer.", 0, [], [], [])
+    assert text_of(look).splitlines() == [
+        "Kafka does not answer.",
+        "ClickHouse does not answer.",
+        "No process of `weir up` runs on this data folder.",
+    ]
+
+
+def test_no_file_or_a_broken_one_is_no_process(tmp_path: Path) -> None:
+    path = tmp_path / "up.json"
+    assert read_children(path) == []
+    path.write_text('[{"name": ')
+    assert read_children(path) == []
+    path.write_text('[{"name":"dedup","pid":7,"instance":1,"metrics_port":9000,"more":1}]')
+    assert read_children(path) == [Child("dedup", 7, 1, 9000)]
+
+
+@pytest.fixture
+def worker() -> Iterator[tuple[int, dict[str, tuple[int, bytes]]]]:
+    """A port whose `/readyz` answers what the dict says."""
+    says: dict[str, tuple[int, bytes]] = {}
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the name that http.server calls
+            status, body = says[self.path]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port, says
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "health"),
+    [
+        (200, b"ready\n", "ready"),
+        (503, b"restoring 2 partitions\n", "restoring 2 partitions"),
+        (503, b'{"title":"Not ready","detail":"no produce lately"}', "no produce lately"),
+        (503, b"", "not ready (503)"),
+        (404, b"none", "running"),
+    ],
+)
+def test_health_is_what_readyz_says(
+    worker: tuple[int, dict[str, tuple[int, bytes]]], status: int, body: bytes, health: str
+) -> None:
+    port, says = worker
+    says["/readyz"] = (status, body)
+    assert probe(Child("any", 1, 0, port)) == health
+
+
+def test_a_silent_process_is_told() -> None:
+    assert probe(Child("any", 1, 0, free_port())) == "does not answer"
+    assert probe(Child("any", 1)) == "running"
