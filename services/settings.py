@@ -11,6 +11,7 @@ from services.runtime.config import (
     KafkaSettings,
     WorkerSettings,
 )
+from services.sink.config import MigrationSettings, SinkSettings
 from services.warehouse.config import WarehouseSettings
 
 ALL_SETTINGS: tuple[type, ...] = (
@@ -23,5 +24,7 @@ ALL_SETTINGS: tuple[type, ...] = (
     RatesSettings,
     SendSettings,
     BrokerSettings,
+    SinkSettings,
+    MigrationSettings,
     WarehouseSettings,
 )

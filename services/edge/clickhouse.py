@@ -1,0 +1,154 @@
+"""ClickHouse through clickhouse-connect, for writing: the schema, and inserts of Avro object containers."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import clickhouse_connect
+import zstandard
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.httputil import get_pool_manager
+
+from services.edge import avro
+from services.edge.clickhouse_query import CONNECT_SECONDS, ClickHouse, one_line
+from services.runtime.config import ClickHouseSettings
+from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
+
+# What the rows themselves are to blame for: text that is not JSON, bytes that are not of the schema,
+# values that a column cannot hold. Everything else is the world's fault and passes.
+REFUSED_CODES = frozenset(
+    {
+        *(6, 26, 27, 33, 34, 36, 38, 41, 43, 53, 69, 70, 72, 117, 128, 130, 131, 190, 306, 321),
+        *(349, 376, 407, 441, 467, 622, 675, 676, 1003),
+    }
+)
+# A C++ exception that is not ClickHouse's own; the Avro library's are about the bytes.
+FOREIGN_EXCEPTIONS = {1001, 1002}
+AVRO = re.compile(r"avro", re.IGNORECASE)
+
+# One insert is one block, so that its token covers it whole, and is durable when it is answered.
+ONE_BLOCK = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_insert_threads": 1,
+    "max_insert_block_size": 4_194_304,
+    "min_insert_block_size_rows": 4_194_304,
+    "min_insert_block_size_bytes": 1 << 30,
+    "input_format_parallel_parsing": 0,
+    "input_format_avro_allow_missing_fields": 1,  # a past schema lacks what was appended since
+    "materialized_views_ignore_errors": 0,
+}
+SYNC = b"weir avro blocks"
+AVRO_BLOCK_BYTES = 1 << 20
+
+
+def container(schema: avro.Schema, values: Sequence[bytes]) -> Iterator[bytes]:
+    """An Avro object container of single-object-encoded values, none of them decoded.
+
+    https://avro.apache.org/docs/1.12.0/specification/#object-container-files
+    """
+    definition = json.dumps(schema.definition).encode()
+    meta = ((b"avro.schema", definition), (b"avro.codec", b"null"))
+    fields = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta)
+    yield b"Obj\x01" + _long(len(meta)) + fields + b"\0" + SYNC
+    start = size = 0
+    for end, value in enumerate(values, 1):
+        size += len(value)
+        if size >= AVRO_BLOCK_BYTES or end == len(values):
+            datums = b"".join([v[avro.HEADER_BYTES :] for v in values[start:end]])
+            yield b"".join((_long(end - start), _long(len(datums)), datums, SYNC))
+            start, size = end, 0
+
+
+def _long(number: int) -> bytes:
+    """Avro's zigzag varint, of a number that is not negative."""
+    number <<= 1
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+class ClickHouseRows:
+    """`services.sink.ports.Warehouse`: inserts from any thread, each a request of its own."""
+
+    def __init__(
+        self, settings: ClickHouseSettings, timeout_seconds: float, threads: int, compress: bool
+    ) -> None:
+        self._settings = settings
+        self._timeout = timeout_seconds
+        self._threads = threads
+        self._compress = compress
+        self._lock = threading.Lock()
+        self._connected: Any = None
+
+    def insert(self, insert: Insert) -> None:
+        """See the port."""
+        schema = avro.schemas_by_header()[insert.header]
+        body = container(schema, insert.values)
+        if self._compress:
+            body = _packed(body)
+        try:
+            self._client().raw_insert(
+                f"`{self._settings.clickhouse_database}`.{insert.table}",
+                insert_block=body,
+                settings={**ONE_BLOCK, "insert_deduplication_token": insert.token},
+                fmt="Avro",
+                compression="zstd" if self._compress else None,
+            )
+        except ClickHouseError as fault:
+            raise told_apart(fault) from fault
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+    def _client(self) -> Any:
+        # made at the first insert: ClickHouse may start later than the sink
+        with self._lock:
+            if self._connected is None:
+                self._connected = clickhouse_connect.get_client(
+                    dsn=self._settings.url(),
+                    username=self._settings.clickhouse_user,
+                    password=self._settings.clickhouse_password,
+                    connect_timeout=CONNECT_SECONDS,
+                    send_receive_timeout=self._timeout,
+                    autogenerate_session_id=False,  # a session would serialise inserts
+                    pool_mgr=get_pool_manager(maxsize=self._threads),
+                )
+            return self._connected
+
+
+def _packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    for chunk in chunks:
+        yield packer.compress(chunk)
+    yield packer.flush()
+
+
+def told_apart(fault: ClickHouseError) -> Exception:
+    """Rows to blame, or the world: the latter unless ClickHouse clearly says the former."""
+    code, text = getattr(fault, "code", None), str(fault)
+    reason = one_line(text)[:1_000]
+    if code in REFUSED_CODES or (code in FOREIGN_EXCEPTIONS and AVRO.search(text)):
+        return RowsRefusedError(f"code {code}: {reason}")
+    return WarehouseAwayError(f"code {code}: {reason}" if code else reason)
+
+
+class ClickHouseSchema:
+    """`services.sink.migrations.Database`. `ClickHouseUnreachableError` when nobody answers."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._clickhouse = ClickHouse(settings)
+
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        return self._clickhouse.records(sql)
+
+    def execute(self, sql: str) -> None:
+        for _ in self._clickhouse.stream(sql, None):
+            pass

@@ -1,0 +1,280 @@
+"""The sink's topics on Kafka: one member of a group over many topics, and the writer of dead letters."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from services.core import topics
+from services.edge import avro
+from services.edge.kafka import client_options
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError
+from services.sink.ports import (
+    Columns,
+    Commit,
+    CommitFailedError,
+    DeadLettersFailedError,
+    DeadRecord,
+    Gain,
+    Place,
+    Polled,
+    Slice,
+)
+
+FETCH_RECORDS = 10_000
+REQUEST_SECONDS = 10.0
+VERSION = version("weir")
+FENCED = {KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}
+
+
+@dataclass(frozen=True)
+class RecordsOptions:
+    topics: tuple[str, ...]
+    instance: int
+    group: str = "weir.sink"
+    fetch_kilobytes: int = 16_384
+
+
+class KafkaRecords:
+    """`services.sink.ports.Records` on Kafka. One thread only."""
+
+    def __init__(self, settings: KafkaSettings, options: RecordsOptions) -> None:
+        self._options = options
+        self._base = client_options(settings)
+        self._topic_ids: dict[str, str] = {}
+        self._assigned: set[Place] = set()
+        self._gained: set[Place] = set()
+        self._lost: set[Place] = set()
+        self._held = False
+        self._consumer = self._new_consumer()
+
+    def poll(self, seconds: float, gather: bool) -> Polled:
+        if gather:
+            messages = self._consumer.consume(FETCH_RECORDS, seconds)
+        else:
+            # `consume` waits its time out to fill a batch; `poll` returns at the first record
+            first = self._consumer.poll(seconds)
+            messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
+        slices = self._sliced(messages)
+        lost, self._lost = self._lost, set()
+        return Polled(lost, self._settle_in(), slices)
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        places = [
+            TopicPartition(place.topic, place.partition, offset, metadata)
+            for place, offset, metadata in commits
+        ]
+        try:
+            answers = self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as fault:
+            _raise_if_fenced(fault.args[0])
+            raise CommitFailedError(str(fault)) from fault
+        for answer in answers or []:
+            if answer.error is not None:
+                _raise_if_fenced(answer.error)
+                raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
+
+    def hold(self, held: bool) -> None:
+        self._held = held
+        places = self._places(self._assigned - self._gained)
+        if held:
+            self._consumer.pause(places)
+        else:
+            self._consumer.resume(places)
+
+    def lag(self) -> Mapping[Place, int]:
+        lag = {}
+        for at in self._consumer.position(self._places(self._assigned)):
+            _, end = self._consumer.get_watermark_offsets(at, cached=True)
+            if at.offset >= 0 and end >= 0:
+                lag[Place(at.topic, at.partition)] = max(0, end - at.offset)
+        return lag
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _sliced(self, messages: Iterable[Message]) -> list[Slice]:
+        columns: dict[Place, Columns] = {}
+        positions: dict[Place, int] = {}
+        for message in messages:
+            error = message.error()
+            place = Place(message.topic(), message.partition())
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    positions[place] = message.offset()  # past transactions' markers as well
+                    columns.setdefault(place, Columns([], [], [], []))
+                else:
+                    _raise_if_fenced(error)
+                continue
+            found = columns.get(place)
+            if found is None:
+                found = columns[place] = Columns([], [], [], [])
+            found.offsets.append(message.offset())
+            found.values.append(message.value())
+            found.keys.append(message.key() or b"")
+            found.timestamps.append(message.timestamp()[1])
+        return [
+            Slice(
+                place,
+                found,
+                max(found.offsets[-1] + 1 if found.offsets else 0, positions.get(place, 0)),
+            )
+            for place, found in columns.items()
+            # of one that is gained only now: read before it was lost, and read again from the commit on
+            if place in self._assigned - self._gained
+        ]
+
+    def _settle_in(self) -> list[Gain]:
+        """Where the group had come with what was gained; tried again at the next poll if it is not told."""
+        if not self._gained:
+            return []
+        wanted = self._places(self._gained)
+        try:
+            committed = self._consumer.committed(wanted, timeout=REQUEST_SECONDS)
+            ids = self._ids({place.topic for place in self._gained})
+        except KafkaException as fault:
+            _raise_if_fenced(fault.args[0])
+            return []
+        gains = [
+            Gain(
+                Place(at.topic, at.partition),
+                ids[at.topic],
+                at.offset if at.offset >= 0 else None,
+                at.metadata or "",
+            )
+            for at in committed
+            if at.error is None and at.topic in ids
+        ]
+        told = {gain.place for gain in gains}
+        self._gained -= told
+        if not self._held:
+            self._consumer.resume(self._places(told))
+        return gains
+
+    def _ids(self, names: set[str]) -> dict[str, str]:
+        """Topics' ids: a topic that is made anew has new offsets, which must not look like the old."""
+        missing = names - self._topic_ids.keys()
+        if missing:
+            admin = AdminClient(self._base)
+            asked = admin.describe_topics(
+                TopicCollection(sorted(missing)), request_timeout=REQUEST_SECONDS
+            )
+            for name, future in asked.items():
+                self._topic_ids[name] = str(future.result().topic_id)
+        return self._topic_ids
+
+    def _new_consumer(self) -> Consumer:
+        options = self._options
+        consumer = Consumer(
+            {
+                **self._base,
+                "group.id": options.group,
+                "group.protocol": "consumer",
+                "group.instance.id": f"{options.group.replace('.', '-')}-{options.instance}",
+                "max.poll.interval.ms": 600_000,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": options.fetch_kilobytes,
+                "fetch.wait.max.ms": 500,
+                "fetch.min.bytes": 1,
+            }
+        )
+        consumer.subscribe(
+            list(options.topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
+        )
+        return consumer
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        consumer.incremental_assign(places)
+        consumer.pause(places)  # until it is known what was intended there: see `_settle_in`
+        gained = {Place(place.topic, place.partition) for place in places}
+        self._gained |= gained
+        self._assigned |= gained
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        consumer.incremental_unassign(places)
+        lost = {Place(place.topic, place.partition) for place in places}
+        self._lost |= lost
+        self._gained -= lost
+        self._assigned -= lost
+
+    def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
+        return [TopicPartition(place.topic, place.partition) for place in places]
+
+
+class KafkaDeadLetters:
+    """`services.sink.ports.DeadLetters` on Kafka: `events.dead`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._options = {**client_options(settings), "acks": "all", "enable.idempotence": True}
+        self._producer: Producer | None = None
+
+    def write(self, records: Iterable[DeadRecord]) -> None:
+        if self._producer is None:
+            self._producer = Producer({**self._options, "delivery.timeout.ms": 30_000})
+        faults: list[str] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                faults.append(str(error))
+
+        try:
+            for record in records:
+                key = f"{record.place.topic}-{record.place.partition}".encode()
+                self._producer.produce(topics.DEAD, encode_dead(record), key, on_delivery=delivered)
+        except (BufferError, KafkaException) as fault:
+            faults.append(str(fault))
+        if self._producer.flush(REQUEST_SECONDS * 4) or faults:
+            raise DeadLettersFailedError("; ".join(faults[:3]) or "not acknowledged in time")
+
+
+def encode_dead(record: DeadRecord) -> bytes:
+    """The dead letter of a record: its bytes untouched, and what of its routing fields can be read."""
+    letter: dict[str, Any] = {
+        "origin_topic": record.place.topic,
+        "origin_partition": record.place.partition,
+        "origin_offset": record.offset,
+        "key": record.key,
+        "value": record.value,
+        "step": "sink",
+        "version": VERSION,
+        "reason": record.reason,
+        "detail": record.detail,
+        "source": "",
+        "received_at": 0,
+        "event_id": None,
+        "died_at": max(0, record.timestamp),
+    }
+    try:
+        read = _resolved().read(record.value)
+    except (avro.UnknownSchemaError, avro.UnreadableError):
+        return avro.schemas()["DeadLetter"].encode(letter)
+    letter |= {name: read[name] for name in ("source", "received_at", "event_id")}
+    return avro.schemas()["DeadLetter"].encode(letter)
+
+
+def _resolved() -> avro.PrefixReader:
+    return avro.PrefixReader("Resolved", "source")
+
+
+def _raise_if_fenced(error: KafkaError) -> None:
+    if error.fatal() or error.code() in FENCED:
+        raise FencedError(str(error))

@@ -1,0 +1,75 @@
+"""`python -m services.sink`: every record of every topic into ClickHouse, exactly once."""
+
+import os
+
+from services import wiring
+from services.edge import avro
+from services.edge.clickhouse import ClickHouseRows
+from services.edge.kafka_sink import KafkaDeadLetters, KafkaRecords, RecordsOptions
+from services.runtime import health, logs
+from services.runtime.config import ClickHouseSettings
+from services.runtime.settings import load
+from services.sink.config import SinkSettings
+from services.sink.inserts import ThreadedInserts
+from services.sink.loop import NAME, Options, Ports, Sink
+from services.sink.partition import Limits
+from services.sink.step import SINK_TOPICS, Routes
+
+DRAIN_SECONDS = 10.0
+
+
+def run(environment: wiring.Environment) -> None:
+    settings = load(SinkSettings, os.environ)
+    clickhouse = load(ClickHouseSettings, os.environ)
+    stop = wiring.stop_on_signals()
+    log = logs.get(NAME)
+    rows = ClickHouseRows(
+        clickhouse,
+        settings.sink_insert_timeout,
+        settings.sink_insert_threads,
+        settings.sink_compress,
+    )
+    inserts = ThreadedInserts(rows, settings.sink_insert_threads)
+    records = KafkaRecords(
+        environment.kafka,
+        RecordsOptions(
+            SINK_TOPICS,
+            environment.worker.instance,
+            fetch_kilobytes=environment.worker.worker_fetch_kilobytes,
+        ),
+    )
+    sink = Sink(
+        Ports(records, inserts, KafkaDeadLetters(environment.kafka)),
+        Routes({header: schema.name for header, schema in avro.schemas_by_header().items()}),
+        Options(
+            Limits(
+                settings.sink_flush_seconds, settings.sink_flush_rows, settings.sink_flush_bytes
+            ),
+            settings.sink_buffer_bytes,
+            settings.sink_retry_seconds,
+        ),
+        log,
+    )
+    stop_serving = health.serve(
+        environment.common.host, environment.worker.metrics_port, sink.health
+    )
+    log.info("started", topics=len(SINK_TOPICS), instance=environment.worker.instance)
+    try:
+        while not stop.is_set():
+            sink.turn()
+        if not sink.drain(DRAIN_SECONDS):
+            log.warning("stopped with rows not in yet; they go in at the next start")
+    finally:
+        inserts.close()
+        records.close()
+        rows.close()
+        stop_serving()
+    log.info("stopped")
+
+
+def main() -> None:
+    wiring.main(NAME, run)
+
+
+if __name__ == "__main__":
+    main()

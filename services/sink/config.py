@@ -1,0 +1,43 @@
+"""Settings of the sink and of the warehouse's migrations."""
+
+from dataclasses import dataclass
+
+from services.runtime.settings import at_least, setting
+
+ENGINES = ("plain", "replicated")
+
+
+def _is_engines(value: str) -> str | None:
+    return None if value in ENGINES else f"must be one of {', '.join(ENGINES)}"
+
+
+@dataclass(frozen=True)
+class MigrationSettings:
+    clickhouse_engines: str = setting(
+        "plain", "`plain` tables, or `replicated` ones for a cluster", check=_is_engines
+    )
+    clickhouse_cluster: str = setting(
+        "", "cluster that migrations run on (`ON CLUSTER`); empty: the one server"
+    )
+
+
+@dataclass(frozen=True)
+class SinkSettings:
+    sink_flush_seconds: float = setting(
+        0.5, "a row waits at most this long for its insert", "s", check=at_least(0)
+    )
+    sink_flush_rows: int = setting(50_000, "most rows in one insert", "rows", check=at_least(1))
+    sink_flush_bytes: int = setting(
+        33_554_432, "most bytes in one insert; a larger row goes alone", "bytes", check=at_least(1)
+    )
+    sink_buffer_bytes: int = setting(
+        67_108_864, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
+    )
+    sink_insert_threads: int = setting(2, "inserts at once", "inserts", check=at_least(1))
+    sink_insert_timeout: float = setting(
+        120.0, "after that an insert is tried again", "s", check=at_least(1)
+    )
+    sink_retry_seconds: float = setting(
+        5.0, "longest pause before an insert is tried again", "s", check=at_least(0.1)
+    )
+    sink_compress: bool = setting(False, "send inserts in zstd; pays over a network")

@@ -1,0 +1,270 @@
+"""The sink's order of effects, written once: every record of every topic goes in exactly once.
+
+For each partition, over and over:
+
+1. read; when a range is due, fix its end;
+2. commit its *start*, with the intent in the metadata;
+3. insert its rows, under tokens that name the range; write what is condemned as dead letters;
+4. commit its *end*.
+
+A crash before 2 leaves nothing. Between 2 and 4 whoever comes next reads the same range again and
+repeats 3, which ClickHouse drops where it has it. All commits of a turn go in one request.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.core import reasons, topics
+from services.runtime.health import Health
+from services.runtime.metrics import LAG_RECORDS, RECORDS_IN, RECORDS_OUT
+from services.sink import metrics
+from services.sink.inserts import Inserts
+from services.sink.partition import Limits, Partition
+from services.sink.ports import (
+    CommitFailedError,
+    DeadLetters,
+    DeadLettersFailedError,
+    Place,
+    Polled,
+    Records,
+    RowsRefusedError,
+)
+from services.sink.ranges import Range
+from services.sink.step import Routes, Verdict
+
+NAME = "sink"
+IDLE_SECONDS = 1.0
+BUSY_SECONDS = 0.02
+GATHER_SECONDS = 0.1
+FIRST_RETRY_SECONDS = 0.1
+LAG_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    limits: Limits
+    buffer_bytes: int
+    retry_seconds: float
+
+
+@dataclass(frozen=True)
+class Ports:
+    records: Records
+    inserts: Inserts
+    dead_letters: DeadLetters
+
+
+class Sink:
+    """One member of the group: knows the order of effects, and no technology. One thread."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        routes: Routes,
+        options: Options,
+        log: Any,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._records, self._inserts = ports.records, ports.inserts
+        self._dead_letters = ports.dead_letters
+        self._routes = routes
+        self._options = options
+        self._limits = options.limits
+        self._log = log
+        self._clock = clock
+        self._partitions: dict[Place, Partition] = {}
+        self._held = False
+        self._commit_failed = False
+        self._away = ""
+        self._lag_at = 0.0
+        self.health = Health()
+
+    def turn(self) -> None:
+        """One turn: read, see what has gone in, begin what is due, commit, attempt what is committed."""
+        self._take(self._records.poll(*self._patience(self._clock())))
+        self._collect()
+        self._begin(self._clock())
+        if self._commit():
+            self._attempt(self._clock())
+        self._hold_or_read()
+        self._report()
+
+    def drain(self, seconds: float) -> bool:
+        """Put in what has been read, and read nothing more. False: it took too long; nothing is lost."""
+        self._limits = Limits(0.0, self._limits.rows, self._limits.bytes)
+        self._held = True
+        self._records.hold(True)
+        deadline = self._clock() + seconds
+        while self._busy() and self._clock() < deadline:
+            self.turn()
+        return not self._busy()
+
+    def _busy(self) -> bool:
+        return any(
+            p.range is not None or p.owed() is not None or (p and not p.repeating)
+            for p in self._partitions.values()
+        )
+
+    def _patience(self, now: float) -> tuple[float, bool]:
+        """How long to wait for records, and whether to gather them meanwhile or return at the first."""
+        seconds, gather = IDLE_SECONDS, False
+        for partition in self._partitions.values():
+            if partition.inserting:
+                return BUSY_SECONDS, True
+            if partition.range is not None:
+                seconds, gather = min(seconds, partition.retry_at - now), True
+            elif partition:
+                due = partition.due_at(self._limits)
+                # of one that is read again the end is not here yet: return at the first record
+                seconds = min(seconds, GATHER_SECONDS if due is None else due - now)
+                gather = gather or due is not None
+        if self._commit_failed:
+            seconds = max(seconds, FIRST_RETRY_SECONDS)
+        return min(max(seconds, 0.0), GATHER_SECONDS if gather else IDLE_SECONDS), gather
+
+    def _take(self, polled: Polled) -> None:
+        now = self._clock()
+        for place in polled.lost:
+            self._partitions.pop(
+                place, None
+            )  # with all that was read: its next owner reads it again
+        for gain in polled.gained:
+            self._partitions[gain.place] = Partition(gain)
+        for slice_ in polled.slices:
+            partition = self._partitions.get(slice_.place)
+            if partition is not None:
+                partition.add(slice_, now)
+                RECORDS_IN.labels(NAME).inc(len(slice_.records.offsets))
+
+    def _collect(self) -> None:
+        for range_, insert, fault in self._inserts.finished():
+            partition = self._partitions.get(range_.place)
+            if partition is None or partition.range is not range_:
+                continue  # it was taken away meanwhile, and is its next owner's to see through
+            partition.inserting = False
+            if fault is None:
+                metrics.ROWS.labels(insert.table).inc(len(insert.values))
+                self._settle(partition, range_)
+            elif isinstance(fault, RowsRefusedError):
+                metrics.REFUSED.inc()
+                range_.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, str(fault)))
+            else:
+                metrics.INSERT_RETRIES.inc()
+                self._postpone(partition)
+                self._away = self._away or self._told_away(insert.table, str(fault))
+
+    def _begin(self, now: float) -> None:
+        due = {place: p.due_at(self._limits) for place, p in self._partitions.items()}
+        # Once one is due all go that have anything: a commit for each would cost more than an insert.
+        if not any(at is not None and at <= now for at in due.values()):
+            return
+        for place, at in due.items():
+            if at is not None:
+                range_ = self._partitions[place].begin(self._limits, self._routes)
+                if range_.done:  # nothing but tombstones
+                    self._partitions[place].finish()
+
+    def _commit(self) -> bool:
+        owed = [(p, commit) for p in self._partitions.values() if (commit := p.owed()) is not None]
+        if not owed:
+            return True
+        try:
+            self._records.commit([commit for _, commit in owed])
+        except CommitFailedError as fault:
+            metrics.COMMIT_FAILURES.inc()
+            if not self._commit_failed:
+                self._log.warning("commit failed, trying again", fault=str(fault))
+            self._commit_failed = True
+            return False
+        self._commit_failed = False
+        for partition, commit in owed:
+            partition.confirmed = (commit.offset, commit.metadata)
+        return True
+
+    def _attempt(self, now: float) -> None:
+        """Start what the committed intents say, and nothing else."""
+        for partition in self._partitions.values():
+            range_ = partition.range
+            if range_ is None or partition.inserting or partition.retry_at > now:
+                continue
+            if partition.owed() is not None:
+                continue
+            insert = range_.insert()
+            if insert is not None:
+                partition.inserting = True
+                self._inserts.start(range_, insert)
+            else:
+                self._bury(partition, range_)
+
+    def _bury(self, partition: Partition, range_: Range) -> None:
+        records = range_.condemned()
+        try:
+            if range_.place.topic == topics.DEAD:
+                # a dead letter of a dead letter would go round for ever; its record stays in the topic
+                metrics.LOST.inc(len(records))
+                for record in records:
+                    self._log.error(
+                        "a dead letter cannot go in; it is in the topic alone",
+                        partition=record.place.partition,
+                        offset=record.offset,
+                        reason=record.reason,
+                        detail=record.detail,
+                    )
+            else:
+                self._dead_letters.write(records)
+        except DeadLettersFailedError as fault:
+            self._log.warning("dead letters not written, trying again", fault=str(fault))
+            self._postpone(partition)
+            return
+        for record in records:
+            metrics.DEAD.labels(record.reason).inc()
+        self._settle(partition, range_)
+
+    def _settle(self, partition: Partition, range_: Range) -> None:
+        range_.settled()
+        partition.failures, partition.retry_at = 0, 0.0
+        if range_.done:
+            RECORDS_OUT.labels(NAME, "inserted").inc(range_.size)
+            partition.finish()
+
+    def _postpone(self, partition: Partition) -> None:
+        pause = FIRST_RETRY_SECONDS * 2.0 ** min(partition.failures, 16)
+        partition.failures += 1
+        partition.retry_at = self._clock() + min(pause, self._options.retry_seconds)
+
+    def _told_away(self, table: str, fault: str) -> str:
+        self._log.warning("ClickHouse does not take rows, trying again", table=table, fault=fault)
+        return fault
+
+    def _hold_or_read(self) -> None:
+        if self._limits is not self._options.limits:
+            return  # draining
+        size = sum(p.held_bytes for p in self._partitions.values())
+        metrics.BUFFERED_BYTES.set(size)
+        if not self._held and size >= self._options.buffer_bytes:
+            # only while something can go in: a range that is read again may need more than that
+            self._held = any(p.range is not None for p in self._partitions.values())
+        elif self._held and size < self._options.buffer_bytes // 2:
+            self._held = False
+        else:
+            return
+        metrics.HELD.set(self._held)
+        self._records.hold(self._held)
+
+    def _report(self) -> None:
+        if self._away and not any(p.failures for p in self._partitions.values()):
+            self._log.info("ClickHouse takes rows again")
+            self._away = ""
+        if self._away:
+            self.health.unready(f"ClickHouse does not take rows: {self._away}")
+        elif self._commit_failed:
+            self.health.unready("the broker does not take commits")
+        else:
+            self.health.ready()
+        now = self._clock()
+        if now - self._lag_at >= LAG_EVERY_SECONDS:
+            self._lag_at = now
+            for place, records in self._records.lag().items():
+                LAG_RECORDS.labels(NAME, f"{place.topic}-{place.partition}").set(records)

@@ -1,0 +1,118 @@
+"""What the sink's loop needs of the outside, as Protocols. `services/edge` has the real ones and memory twins."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Place(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Columns(NamedTuple):
+    """Records of one partition in order, as columns (a column is cheaper to make than objects)."""
+
+    offsets: list[int]
+    values: list[bytes | None]
+    keys: list[bytes]
+    timestamps: list[int]
+
+
+class Slice(NamedTuple):
+    """What was read of one partition: all its records before `position`, since the last slice."""
+
+    place: Place
+    records: Columns
+    position: int
+
+
+class Gain(NamedTuple):
+    """A partition that is ours from now on, and where the group had come with it."""
+
+    place: Place
+    topic_id: str
+    offset: int | None  # None: nothing was ever committed
+    metadata: str
+
+
+class Polled(NamedTuple):
+    """Partitions lost and gained, in that order, and then what was read."""
+
+    lost: set[Place]
+    gained: list[Gain]
+    slices: list[Slice]
+
+
+class Commit(NamedTuple):
+    """The group's next offset of a partition, with what is to be known about it."""
+
+    place: Place
+    offset: int
+    metadata: str
+
+
+class Insert(NamedTuple):
+    """Rows of one schema for one table. ClickHouse drops an insert whose token it has seen."""
+
+    table: str
+    header: bytes
+    values: Sequence[bytes]
+    token: str
+
+
+class DeadRecord(NamedTuple):
+    """A record that cannot go in, with why."""
+
+    place: Place
+    offset: int
+    key: bytes
+    value: bytes
+    timestamp: int
+    reason: str
+    detail: str
+
+
+class CommitFailedError(Exception):
+    """The broker did not take the commit, or is not known to have: try again, nothing has changed."""
+
+
+class DeadLettersFailedError(Exception):
+    """The broker did not take the dead letters: try again."""
+
+
+class RowsRefusedError(Exception):
+    """The rows themselves are at fault; none of them went in."""
+
+
+class WarehouseAwayError(Exception):
+    """ClickHouse does not answer or cannot take rows now; whether these went in is not known."""
+
+
+class Records(Protocol):
+    """The topics, as one member of the sink's consumer group."""
+
+    def poll(self, seconds: float, gather: bool) -> Polled:
+        """What changed within `seconds`; returns early at the first record, unless to `gather`."""
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Durable on return, or `CommitFailedError`."""
+
+    def hold(self, held: bool) -> None:
+        """While held nothing is read, and the membership of the group is kept."""
+
+    def lag(self) -> Mapping[Place, int]:
+        """Records between each partition's position and its end, as last heard."""
+
+    def close(self) -> None: ...
+
+
+class DeadLetters(Protocol):
+    def write(self, records: Iterable[DeadRecord]) -> None:
+        """Durable on return, or `DeadLettersFailedError`."""
+
+
+class Warehouse(Protocol):
+    def insert(self, insert: Insert) -> None:
+        """All rows are queryable on return. `RowsRefusedError`: none is. `WarehouseAwayError`: unknown."""

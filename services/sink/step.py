@@ -1,0 +1,53 @@
+"""Which table takes which records. Pure."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from services.core import reasons, topics
+
+# Every record topic of the house.
+SINK_TOPICS = (
+    topics.RESOLVED,
+    topics.DUPLICATE,
+    topics.REJECTED,
+    topics.DEAD,
+    topics.USAGE,
+    topics.PROFILES,
+    topics.QUOTAS,
+)
+
+TABLES = {
+    "Resolved": "landing_resolved",
+    "Duplicate": "landing_duplicate",
+    "Rejected": "landing_rejected",
+    "DeadLetter": "landing_dead_letter",
+    "UsageDelta": "landing_usage_delta",
+    "Profile": "landing_profile",
+    "Merge": "landing_merge",
+    "SourceUsage": "landing_source_usage",
+}
+
+
+class Verdict(NamedTuple):
+    """Why a record cannot go in, for machines and for people."""
+
+    reason: str
+    detail: str
+
+
+class Routes:
+    """Tables by the header that a record's value starts with."""
+
+    def __init__(self, names_by_header: Mapping[bytes, str]) -> None:
+        self._names = names_by_header
+
+    def table(self, header: bytes) -> str | None:
+        """The landing table of a schema; None: it has none."""
+        return TABLES.get(self._names.get(header, ""))
+
+    def verdict(self, header: bytes) -> Verdict:
+        """Why records of a schema without a table cannot go in."""
+        name = self._names.get(header)
+        if name is None:
+            return Verdict(reasons.UNREADABLE, f"no schema of ours starts with {header.hex()}")
+        return Verdict(reasons.UNEXPECTED, f"{name} has no table")
