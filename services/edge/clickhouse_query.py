@@ -79,13 +79,14 @@ class ClickHouse:
     def stream(
         self, sql: str, form: str | None, parameters: Mapping[str, Any] | None = None
     ) -> Iterator[bytes]:
-        """The result in a ClickHouse format, as it comes; None: the format that `sql` names itself."""
+        """The result as it comes, in a ClickHouse format unless `sql` names one itself."""
         try:
             source = self._client.raw_stream(
                 sql.rstrip().rstrip(";"),
                 parameters=dict(parameters) if parameters else None,
-                fmt=form,
                 use_database=False,
+                # a header, not a FORMAT clause, which an INSERT would take for its rows' own
+                transport_settings={"X-ClickHouse-Format": form} if form else None,
             )
             with source:
                 while piece := source.read(CHUNK_BYTES):
