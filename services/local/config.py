@@ -1,7 +1,9 @@
 """Settings of what runs on one machine: the embedded broker and `weir up`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from services.core.paths import DEPLOY
 from services.runtime.settings import at_least, setting
 
 
@@ -10,3 +12,32 @@ class BrokerSettings:
     kafka_heap_megabytes: int = setting(
         512, "heap of the embedded broker", "MiB", check=at_least(128)
     )
+
+
+@dataclass(frozen=True)
+class UpSettings:
+    dedup_instances: int = setting(1, "processes of dedup that `weir up` starts", check=at_least(0))
+    identity_instances: int = setting(
+        1, "processes of identity that `weir up` starts", check=at_least(0)
+    )
+    rates_instances: int = setting(1, "processes of rates that `weir up` starts", check=at_least(0))
+    sink_instances: int = setting(
+        1, "processes of the sink that `weir up` starts", check=at_least(0)
+    )
+    metrics_base_port: int = setting(
+        9100,
+        "`weir up` gives each worker the next free port from here for WEIR_METRICS_PORT; "
+        "0: any free one",
+        check=at_least(0),
+    )
+    sources_file: Path = setting(
+        DEPLOY / "sources.yaml", "sources that `weir up` applies when it starts"
+    )
+    log_megabytes: int = setting(
+        16, "a child's log starts anew at this size, one older is kept", "MiB", check=at_least(1)
+    )
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    gateway_port: int = setting(8080, "port of the gateway")

@@ -1,5 +1,6 @@
 """The embedded broker's jars: resolved by Maven once a machine, then shared."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from services.core.paths import DEPLOY
@@ -34,10 +36,13 @@ def jars_folder(pom: Path = POM) -> Path:
     return cache_root() / f"kafka-{version}-{hashlib.sha256(text).hexdigest()[:12]}"
 
 
-def resolve_jars(progress: Callable[[str], None] = lambda line: None, pom: Path = POM) -> Path:
+async def resolve_jars(
+    progress: Callable[[str], None] = lambda line: None, pom: Path = POM
+) -> Path:
     """The folder with all the jars, complete on return; several processes may ask at once.
 
-    `progress` is told of each file that Maven fetches. Raises `LocalFaultError`.
+    `progress` is told of each file that Maven fetches. Raises `LocalFaultError`. Nothing is left
+    behind when cancelled.
     """
     folder = jars_folder(pom)
     if folder.is_dir():
@@ -46,7 +51,7 @@ def resolve_jars(progress: Callable[[str], None] = lambda line: None, pom: Path 
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        _copy_jars(maven, pom, fresh, progress)
+        await _copy_jars(maven, pom, fresh, progress)
         try:
             fresh.rename(folder)  # whole or not at all, so a folder that exists is complete
         except OSError:
@@ -57,29 +62,30 @@ def resolve_jars(progress: Callable[[str], None] = lambda line: None, pom: Path 
     return folder
 
 
-def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[str], None]) -> None:
-    arguments = ["--batch-mode", "--file", str(pom), "dependency:copy-dependencies"]
-    options = ["-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
+async def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[str], None]) -> None:
     lines: list[str] = []
-    with subprocess.Popen(
-        [maven, *arguments, *options],
+    process = await asyncio.create_subprocess_exec(
+        maven,
+        *("--batch-mode", "--file", str(pom), "dependency:copy-dependencies"),
+        *("-DincludeScope=runtime", f"-DoutputDirectory={folder}"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line.rstrip())
-                fetched = re.search(r"Downloaded from \S+ \S*/(\S+\.jar) \((.*?) at", line)
-                if fetched:
-                    progress(f"{fetched[1]} ({fetched[2]})")
-        except BaseException:
+    )
+    assert process.stdout is not None
+    try:
+        async for line in process.stdout:
+            lines.append(line.decode(errors="replace").rstrip())
+            fetched = re.search(r"Downloaded from \S+ \S*/(\S+\.jar) \((.*?) at", lines[-1])
+            if fetched:
+                progress(f"{fetched[1]} ({fetched[2]})")
+        code = await process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
             process.terminate()
-            raise
-    if process.returncode != 0:
+        await process.wait()
+        raise
+    if code != 0:
         errors = [line for line in lines if "[ERROR]" in line] or lines
         raise LocalFaultError(
             "Maven could not fetch the embedded broker's jars; check the network or Maven's "

@@ -1,5 +1,6 @@
 """`python -m services.local.kafka`: Apache Kafka on this machine, in the foreground."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ def prepare() -> list[str]:
     port = load(KafkaSettings, os.environ).kafka_port
     heap = load(BrokerSettings, os.environ).kafka_heap_megabytes
     java = find_java()
-    jars = resolve_jars(lambda line: print(f"fetching {line}", file=sys.stderr, flush=True))
+    jars = asyncio.run(resolve_jars(lambda file: print(f"fetched {file}", file=sys.stderr)))
     require_free(port, "the Kafka broker", "WEIR_KAFKA_PORT")
     folder = Path(common.data_dir).resolve() / "kafka"
     FolderLock(folder, "broker.lock", inherit=True)

@@ -1,0 +1,139 @@
+"""The processes of `weir up` as plain values: what is started, with which settings, when it is ready."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.local.children import ChildSpec
+from services.local.config import GatewaySettings, UpSettings
+from services.local.faults import LocalFaultError
+from services.local.ports import LOOPBACK, free_port, is_free, require_free
+from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
+
+# Stopped first to last: nothing new comes in, what came in is worked off, then what holds it ends.
+GATEWAY_TIER, WORKER_TIER, WAREHOUSE_TIER, BROKER_TIER = 4, 3, 2, 1
+HIGHEST_PORT = 65_535
+ANY_HOST = {"0.0.0.0", "::", ""}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """All that `weir up` needs to know of its settings."""
+
+    common: CommonSettings
+    kafka: KafkaSettings
+    clickhouse: ClickHouseSettings
+    gateway: GatewaySettings
+    up: UpSettings
+
+    @property
+    def folder(self) -> Path:
+        return self.common.data_dir.resolve()
+
+    @property
+    def host(self) -> str:
+        """Where this machine reaches its own services."""
+        return LOOPBACK if self.common.host in ANY_HOST else self.common.host
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://{self.host}:{self.gateway.gateway_port}"
+
+    def require_ports(self) -> None:
+        """`LocalFaultError` naming the first port that something else listens on."""
+        host = self.common.host
+        require_free(self.gateway.gateway_port, "the gateway", "WEIR_GATEWAY_PORT", host)
+        if not self.clickhouse.clickhouse_url:
+            port = self.clickhouse.clickhouse_port
+            require_free(port, "ClickHouse", "WEIR_CLICKHOUSE_PORT", host)
+        if not self.kafka.kafka_bootstrap:
+            require_free(self.kafka.kafka_port, "the Kafka broker", "WEIR_KAFKA_PORT")
+
+    def broker(self) -> ChildSpec | None:
+        """The embedded broker; None where there is a cluster to use."""
+        if self.kafka.kafka_bootstrap:
+            return None
+        ready = f"kafka://{LOOPBACK}:{self.kafka.kafka_port}"
+        return self._child("kafka", "Kafka broker", "services.local.kafka", ready, BROKER_TIER)
+
+    def warehouse(self) -> ChildSpec | None:
+        """The embedded ClickHouse; None where there is a server to use."""
+        if self.clickhouse.clickhouse_url:
+            return None
+        port = self.clickhouse.clickhouse_port
+        ready = f"http://{self.host}:{port}/ping"
+        module, title = "services.warehouse", "ClickHouse"
+        return self._child("warehouse", title, module, ready, WAREHOUSE_TIER, metrics_port=port)
+
+    def gateway_and_workers(self) -> list[ChildSpec]:
+        """Each worker instance with a slot and a port of its own, and the gateway."""
+        port = self.gateway.gateway_port
+        ready = f"{self.gateway_url}/readyz"
+        module = "services.gateway"
+        gateway = self._child("gateway", "gateway", module, ready, GATEWAY_TIER, metrics_port=port)
+        return [*self._workers(), gateway]
+
+    def _workers(self) -> list[ChildSpec]:
+        counts = {
+            "dedup": self.up.dedup_instances,
+            "identity": self.up.identity_instances,
+            "rates": self.up.rates_instances,
+            "sink": self.up.sink_instances,
+        }
+        slots = [(name, slot) for name, count in counts.items() for slot in range(count)]
+        ports = metrics_ports(self.up.metrics_base_port, len(slots), self.common.host)
+        return [
+            self._child(
+                name,
+                name,
+                f"services.{name}",
+                f"http://{self.host}:{port}/readyz",
+                WORKER_TIER,
+                instance=slot,
+                metrics_port=port,
+                environ={"WEIR_INSTANCE": str(slot), "WEIR_METRICS_PORT": str(port)},
+            )
+            for (name, slot), port in zip(slots, ports, strict=True)
+        ]
+
+    def _child(
+        self,
+        name: str,
+        title: str,
+        module: str,
+        ready: str,
+        tier: int,
+        *,
+        instance: int = 0,
+        metrics_port: int = 0,
+        environ: dict[str, str] | None = None,
+    ) -> ChildSpec:
+        return ChildSpec(
+            name,
+            title,
+            (sys.executable, "-m", module),
+            {"WEIR_DATA_DIR": str(self.folder), **(environ or {})},
+            ready,
+            tier,
+            instance,
+            metrics_port,
+        )
+
+
+def metrics_ports(base: int, count: int, host: str = LOOPBACK) -> list[int]:
+    """That many ports free at this moment: the first ones from `base`, or any if it is 0."""
+    ports: list[int] = []
+    if base == 0:
+        while len(ports) < count:
+            port = free_port()
+            if port not in ports:
+                ports.append(port)
+        return ports
+    for port in range(base, HIGHEST_PORT + 1):
+        if len(ports) == count:
+            return ports
+        if is_free(port, host):
+            ports.append(port)
+    raise LocalFaultError(
+        f"No {count} free ports from {base} on: set WEIR_METRICS_BASE_PORT to a lower one, or 0."
+    )

@@ -1,0 +1,32 @@
+"""Calls that block, beside an event loop that must stay able to stop."""
+
+import asyncio
+from collections.abc import Callable
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """The call's result. Its thread is a daemon: unlike an executor's, it never delays the end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(task: Callable[[], None]) -> None:
+        if not done.done():  # cancelled: nobody waits any more
+            task()
+
+    def run() -> None:
+        try:
+            result = call()
+        except BaseException as raised:  # noqa: BLE001  # handed to whoever waits
+            fault = raised
+            outcome: Callable[[], None] = lambda: done.set_exception(fault)  # noqa: E731
+        else:
+            outcome = lambda: done.set_result(result)  # noqa: E731
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, outcome)
+
+    Thread(target=run, daemon=True).start()
+    return await done
