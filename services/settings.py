@@ -3,7 +3,7 @@
 from services.commands.config import SendSettings
 from services.dedup.config import DedupSettings
 from services.identity.config import IdentitySettings
-from services.local.config import BrokerSettings
+from services.local.config import BrokerSettings, UpSettings
 from services.rates.config import RatesSettings
 from services.runtime.config import (
     ClickHouseSettings,
@@ -24,6 +24,7 @@ ALL_SETTINGS: tuple[type, ...] = (
     RatesSettings,
     SendSettings,
     BrokerSettings,
+    UpSettings,
     SinkSettings,
     MigrationSettings,
     WarehouseSettings,
