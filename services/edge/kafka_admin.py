@@ -71,15 +71,30 @@ class KafkaAdmin:
         self._settings = settings
         self._timeout = timeout
         self._reader: Any = None
+        self._refused = False
         # log_level 0: librdkafka would print every failed connection; the exception says it once.
-        self._admin = AdminClient({**client_options(settings), "log_level": 0})
-        try:
-            self._admin.list_topics(timeout=min(timeout, CONNECT_SECONDS))
-        except KafkaException:
-            raise KafkaUnreachableError(
-                f"Kafka does not answer at {settings.bootstrap()}: start it with `weir up`"
-                " (or `weir kafka`), or point WEIR_KAFKA_BOOTSTRAP at a running one."
-            ) from None
+        self._admin = AdminClient(
+            {**client_options(settings), "log_level": 0, "error_cb": self._on_error}
+        )
+        self._connect(settings)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._refused = self._refused or error.code() == KafkaError._ALL_BROKERS_DOWN
+
+    def _connect(self, settings: KafkaSettings) -> None:
+        """Returns once a broker has answered; does not wait where nobody listens."""
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                self._admin.list_topics(timeout=0.5)
+                return
+            except KafkaException:
+                self._admin.poll(0)
+            if self._refused or time.monotonic() > deadline:
+                raise KafkaUnreachableError(
+                    f"Kafka does not answer at {settings.bootstrap()}: start it with `weir up`"
+                    " (or `weir kafka`), or point WEIR_KAFKA_BOOTSTRAP at a running one."
+                )
 
     def topics(self, with_config: bool = True) -> dict[str, Topic]:
         """Every topic that is not Kafka's own, by name."""
