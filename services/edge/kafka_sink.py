@@ -36,7 +36,7 @@ from services.sink.ports import (
 FETCH_RECORDS = 10_000
 REQUEST_SECONDS = 10.0
 VERSION = version("weir")
-FENCED = {KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}
+FENCED = {KafkaError._FATAL, KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class RecordsOptions:
     instance: int
     group: str = "weir.sink"
     fetch_kilobytes: int = 16_384
+    session_seconds: int = 10
 
 
 class KafkaRecords:
@@ -181,8 +182,13 @@ class KafkaRecords:
             {
                 **self._base,
                 "group.id": options.group,
-                "group.protocol": "consumer",
+                # The classic protocol: a static member that comes back after kill -9 takes its place at
+                # once. Under KIP-848 it is refused (UNRELEASED_INSTANCE_ID, fatal) until the session of
+                # its former self has run out.
                 "group.instance.id": f"{options.group.replace('.', '-')}-{options.instance}",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": options.session_seconds * 1000,
+                "heartbeat.interval.ms": 1_000,
                 "max.poll.interval.ms": 600_000,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,

@@ -36,6 +36,7 @@ def run(environment: wiring.Environment) -> None:
             SINK_TOPICS,
             environment.worker.instance,
             fetch_kilobytes=environment.worker.worker_fetch_kilobytes,
+            session_seconds=environment.worker.session_seconds,
         ),
     )
     sink = Sink(
