@@ -1,0 +1,156 @@
+"""`weir`: every command by name, loaded only when it is called, so that `weir --help` stays quick."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from services.runtime.settings import SettingsError, unknown_variables
+
+# name -> the module whose `command` is run, and the line that `weir --help` shows
+COMMANDS = {
+    "topics": ("services.commands.topics", "Create, mend and list the Kafka topics."),
+    "migrate": ("services.commands.migrate", "Create and mend ClickHouse's tables."),
+    "apply": ("services.commands.apply", "Make the sources as a YAML file declares them."),
+    "send": ("services.commands.send", "Send events from a file to a gateway."),
+    "status": ("services.commands.status", "Show what runs, how far behind, how fast."),
+    "audit": ("services.commands.audit", "Print the books; exit 1 if they do not balance."),
+    "sql": ("services.commands.sql", "Ask ClickHouse; a table on the terminal."),
+    "dead": ("services.commands.dead", "List and show dead letters."),
+    "settings": ("services.commands.settings", "List every setting: default, unit, meaning."),
+}
+
+# name -> the module whose `main()` runs the service in the foreground, its line, and more of it
+SERVICES = {
+    "up": (
+        "services.local.up",
+        "Start everything on this machine; Ctrl-C stops it.",
+        "Kafka and ClickHouse are embedded unless WEIR_KAFKA_BOOTSTRAP or WEIR_CLICKHOUSE_URL "
+        "names others. What it keeps is in WEIR_DATA_DIR: start again and it continues.",
+        "WEIR_GATEWAY_PORT=8090 weir up",
+    ),
+    "gateway": (
+        "services.gateway.__main__",
+        "Run the gateway: HTTP in, Kafka out.",
+        "Accepts events and answers once Kafka has them.",
+        "WEIR_GATEWAY_PROCESSES=4 weir gateway",
+    ),
+    "dedup": (
+        "services.dedup.__main__",
+        "Run one instance of dedup.",
+        "Lets each event's first occurrence pass. Each instance needs a WEIR_INSTANCE of its own.",
+        "WEIR_INSTANCE=1 weir dedup",
+    ),
+    "identity": (
+        "services.identity.__main__",
+        "Run one instance of identity.",
+        "Gives each event its profile and session. Each instance needs a WEIR_INSTANCE of its own.",
+        "WEIR_INSTANCE=1 weir identity",
+    ),
+    "rates": (
+        "services.rates.__main__",
+        "Run one instance of rates.",
+        "Adds up what every source sends and watches its quotas. Each instance needs a "
+        "WEIR_INSTANCE of its own.",
+        "WEIR_INSTANCE=1 weir rates",
+    ),
+    "sink": (
+        "services.sink.__main__",
+        "Run one instance of the sink.",
+        "Puts every record into ClickHouse, once. Each instance needs a WEIR_INSTANCE of its own.",
+        "WEIR_CLICKHOUSE_URL=http://clickhouse:8123 weir sink",
+    ),
+    "warehouse": (
+        "services.warehouse.__main__",
+        "Run the embedded ClickHouse.",
+        "ClickHouse's engine behind ClickHouse's HTTP interface, for one machine.",
+        "WEIR_CLICKHOUSE_PORT=8124 weir warehouse",
+    ),
+    "kafka": (
+        "services.local.kafka",
+        "Run the embedded Kafka broker.",
+        "Apache Kafka, one node, for one machine. Needs a JDK; Maven fetches its jars once.",
+        "WEIR_KAFKA_PORT=9093 weir kafka",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one when it is called; a missing one is not listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        present = [name for name, (module, _) in COMMANDS.items() if is_present(module)]
+        return [*(name for name, entry in SERVICES.items() if is_present(entry[0])), *present]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in SERVICES:
+            return service_command(cmd_name)
+        module, _ = COMMANDS.get(cmd_name, ("", ""))
+        if not module or not is_present(module):
+            return None
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists from the tables above, so that help imports no command."""
+        names = self.list_commands(ctx)
+        for title, table in (("Run", SERVICES), ("Look after", COMMANDS)):
+            with formatter.section(title):
+                formatter.write_dl([(name, table[name][1]) for name in names if name in table])
+
+
+def is_present(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def service_command(name: str) -> click.Command:
+    """A command that becomes the service until it is told to stop."""
+    module, line, more, example = SERVICES[name]
+
+    def run() -> None:
+        main: Callable[[], Any] = importlib.import_module(module).main
+        sys.exit(main())
+
+    return click.Command(
+        name, callback=run, help=f"{line}\n\n{more}\n\n\b\nExample:\n  {example}", short_help=line
+    )
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="weir")
+def cli() -> None:
+    """Weir: an event pipeline that can prove nothing it accepted was lost or counted twice.
+
+    Settings come from the environment (WEIR_*); `weir settings` lists them.
+
+    \b
+    Example:
+      weir up
+      weir send events.ndjson --key demo-write-key
+      weir sql "SELECT event, count() FROM weir.events GROUP BY event"
+    """
+    from services.settings import ALL_SETTINGS  # not for --help: it loads every service's settings
+
+    faults = unknown_variables(os.environ, ALL_SETTINGS)
+    if faults:
+        raise SettingsError(faults)
+
+
+def main() -> None:
+    """Exit code 2 and a line each for wrong settings; else the command's own."""
+    try:
+        cli()
+    except SettingsError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
