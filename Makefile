@@ -1,0 +1,69 @@
+# Weir. `make help` says what there is; every target sets up what it needs first.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+
+# The Python that makes the environment: the newest that works, or `make up PYTHON=/path/to/python`.
+PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r name line; do printf '  make %-8s %s\n' "$$name" "$$line"; done
+
+.PHONY: up
+up: $(READY) java ## Start everything on this machine; Ctrl-C stops it
+	@exec $(BIN)/weir up
+
+.PHONY: check
+check: $(READY) lint ## Format, lint, strict types, unit and property tests
+	$(BIN)/pytest -q tests/unit tests/property $(PYTEST)
+
+.PHONY: test
+test: $(READY) java ## Every test: unit, property, contract, system (PYTEST="-k dedup" chooses)
+	$(BIN)/pytest -q $(PYTEST)
+
+.PHONY: lint
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## Put the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(READY) java ## Measure each stage and the whole chain on this machine
+	$(BIN)/python -m tests.bench $(BENCH)
+
+.PHONY: clean
+clean: ## Remove the environment, caches and what `make up` kept in .weir
+	@if [ -e .weir/up.json ]; then echo "weir up has .weir open, or was killed: end it first, then: rm .weir/up.json"; exit 1; fi
+	rm -rf $(VENV) .weir .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info bench-*.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment: exactly the pinned versions, made again only when they change.
+$(READY): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  rm -rf $(VENV); \
+	  for python in $(PYTHONS) none; do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; \
+	  if [ "$$python" = none ]; then \
+	    echo "Weir needs Python 3.11 or newer: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; fi; \
+	  if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "$$python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)"; exit 1; fi; \
+	  echo "Making $(VENV) with $$("$$python" --version) ..."; \
+	  "$$python" -m venv $(VENV) || exit 1; fi
+	@echo "Installing the pinned dependencies; the first time this downloads some 300 MB ..."
+	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# What the embedded broker needs; `weir up` looks again, and says the same.
+.PHONY: java
+java:
+	@command -v "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" >/dev/null || [ -n "$$WEIR_KAFKA_BOOTSTRAP" ] || { \
+	  echo "The embedded Kafka broker needs a JDK 17 or newer: install one (Debian: apt install openjdk-17-jdk-headless; macOS: brew install openjdk), or point JAVA_HOME at one"; exit 1; }
