@@ -13,7 +13,7 @@ from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
 from services.runtime import health, logs
 from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
-from services.runtime.ports import Changelog
+from services.runtime.ports import Changelog, FencedError, StreamBrokenError
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.runtime.worker import Accounts, Worker
 from services.settings import ALL_SETTINGS
@@ -77,7 +77,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
     )
     log.info("started", input=spec.topic, instance=environment.worker.instance)
     try:
-        worker.run(stop.is_set, environment.worker.worker_poll_seconds)
+        worker.run(stop, environment.worker.worker_poll_seconds)
     finally:
         stop_serving()
     log.info("stopped")
@@ -98,8 +98,20 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
         logs.configure(environment.common.log_level, environment.common.log_format)
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
+    log = logs.get(name)
     try:
         run(environment)
+    except StreamBrokenError as fault:
+        bootstrap = environment.kafka.bootstrap()
+        log.error(
+            "cannot start: is Kafka there, and `weir topics apply` done?",
+            bootstrap=bootstrap,
+            fault=str(fault),
+        )
+        sys.exit(1)
+    except FencedError as fault:
+        log.error("ended: another process has taken this instance's slot", fault=str(fault))
+        sys.exit(1)
     except Exception:  # noqa: BLE001  # the one place: log it whole, end uncommitted
-        logs.get(name).exception("ended by a fault; nothing uncommitted counts")
+        log.exception("ended by a fault; nothing uncommitted counts")
         sys.exit(1)

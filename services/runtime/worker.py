@@ -5,10 +5,11 @@ A batch is the unit of work and of commit. See `Worker.turn` for the order and w
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from services.core import topics
 from services.core.step import Batch, Decided, Output, Step
-from services.runtime import metrics
+from services.runtime import logs, metrics
 from services.runtime.health import Health
 from services.runtime.ports import (
     Changelog,
@@ -25,6 +26,15 @@ EncodeDead = Callable[[str, Batch, Decided], list[Output]]
 RESTORE_CHUNK = 20_000
 DEFAULT_POLL_SECONDS = 0.05
 LAG_EVERY_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Stop(Protocol):
+    """A request to end: `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float) -> bool: ...
 
 
 class Accounts:
@@ -48,18 +58,17 @@ class Worker:
         self._accounts = accounts
         self._open: dict[int, Store] = {}
         self._lag_at = 0.0
+        self._log = logs.get(step.name)
         self.health = Health()
 
-    def run(self, stopping: Callable[[], bool], poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
-        """Work until `stopping`. The batch under way is finished, nothing else is begun."""
+    def run(self, stop: Stop, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
+        """Work until `stop` is set. The batch under way is finished, nothing else is begun."""
         try:
-            while not stopping():
+            while not stop.is_set():
                 try:
                     self.turn(poll_seconds)
                 except StreamBrokenError as fault:
-                    metrics.COMMIT_FAILURES.labels(self._step.name).inc()
-                    self.health.unready(f"recovering: {fault}")
-                    self.recover()
+                    self._recover_in_time(stop, fault)
         finally:
             self.close()
 
@@ -89,8 +98,25 @@ class Worker:
         self._report(decided, time.perf_counter() - started)
         return sum(len(batch) for batch in batches)
 
+    def _recover_in_time(self, stop: Stop, fault: StreamBrokenError) -> None:
+        """Try to recover for as long as the broker needs; uncommitted work is decided again."""
+        metrics.COMMIT_FAILURES.labels(self._step.name).inc()
+        pause = FIRST_PAUSE_SECONDS
+        while not stop.is_set():
+            self.health.unready(f"recovering: {fault}")
+            self._log.warning("recovering", fault=str(fault))
+            try:
+                self.recover()
+            except StreamBrokenError as still:
+                fault = still
+                stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                self._log.info("recovered")
+                return
+
     def recover(self) -> None:
-        """Begin anew from what is committed, as after an assignment. Waits as long as it takes."""
+        """Begin anew from what is committed, as after an assignment."""
         self._step.forget()
         for partition in list(self._open):
             self._open.pop(partition).close()
