@@ -112,6 +112,6 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
     except FencedError as fault:
         log.error("ended: another process has taken this instance's slot", fault=str(fault))
         sys.exit(1)
-    except Exception:  # noqa: BLE001  # the one place: log it whole, end uncommitted
+    except Exception:  # the one place: log it whole, end uncommitted
         log.exception("ended by a fault; nothing uncommitted counts")
         sys.exit(1)
