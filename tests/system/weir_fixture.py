@@ -1,0 +1,89 @@
+"""A whole Weir for system tests: `weir up` on free ports, in a folder of its own."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+
+from services.core.paths import ROOT
+from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+
+Row = tuple[Any, ...]
+
+START_SECONDS = 120
+STOP_SECONDS = 60
+COMMAND_SECONDS = 240
+SOURCES = Path(__file__).with_name("sources.yaml")
+KEYS = {"shop": "shop-write-key", "github": "github-write-key"}
+
+
+@dataclass(frozen=True)
+class RunningWeir:
+    """All of it: HTTP in at `gateway`, ClickHouse out at `clickhouse_port`."""
+
+    process: RunningProcess
+    gateway: str
+    clickhouse_port: int
+    environ: Mapping[str, str]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`weir ARGUMENTS` as somebody at this Weir's terminal would."""
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli", *arguments],
+            cwd=ROOT,
+            env=dict(self.environ),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+
+    def ask(self, sql: str) -> list[Row]:
+        """Rows, by way of the client that analysts use."""
+        client = clickhouse_connect.get_client(host="127.0.0.1", port=self.clickhouse_port)
+        try:
+            return [tuple(row) for row in client.query(sql).result_rows]
+        finally:
+            client.close()
+
+    def require_balanced_books(self) -> None:
+        """Waits until nothing is in flight; every accepted event is accounted for on return."""
+        audit = self.run("audit", "--wait", "120")
+        assert audit.returncode == 0, audit.stdout + audit.stderr
+
+    def stop(self) -> int:
+        return self.process.stop(STOP_SECONDS)
+
+
+def start_weir(folder: Path, **settings: str) -> RunningWeir:
+    """Everything is ready on return. `settings` are further `WEIR_*` variables."""
+    ports = {name: free_port() for name in ("gateway", "clickhouse", "kafka")}
+    environ = bare_environ(
+        WEIR_DATA_DIR=str(folder),
+        WEIR_METRICS_BASE_PORT="0",
+        WEIR_SOURCES_FILE=str(SOURCES),
+        **{f"WEIR_{name.upper()}_PORT": str(port) for name, port in ports.items()},
+        **settings,
+    )
+    process = start_process(
+        [sys.executable, "-m", "services.cli", "up"], folder / "up.log", environ
+    )
+    weir = RunningWeir(
+        process, f"http://127.0.0.1:{ports['gateway']}", ports["clickhouse"], environ
+    )
+    try:
+        wait_until(lambda: _is_up(process), START_SECONDS, "weir up")
+    except BaseException:
+        print(process.said())
+        process.kill()
+        raise
+    return weir
+
+
+def _is_up(process: RunningProcess) -> bool:
+    if not process.running:
+        raise RuntimeError(f"weir up ended at start:\n{process.said()}")
+    return "Weir is up" in process.said()
