@@ -43,7 +43,7 @@ class TableReader:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": 1_000,
                 "queued.max.messages.kbytes": 4_096,
             }
         )

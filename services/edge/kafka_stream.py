@@ -237,14 +237,14 @@ class KafkaStream:
                 "group.instance.id": options.name,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": options.session_seconds * 1000,
-                "heartbeat.interval.ms": 1_000,
+                "heartbeat.interval.ms": 3_000,
                 "max.poll.interval.ms": 600_000,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": options.fetch_kilobytes,
-                "fetch.wait.max.ms": 500,
+                "fetch.wait.max.ms": 1_000,
                 "fetch.min.bytes": 1,
             }
         )
