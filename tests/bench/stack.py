@@ -1,0 +1,121 @@
+"""The real processes that a measurement is of, on free ports and in a folder of their own."""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from services.commands.apply import apply_sources
+from services.commands.migrate import migrate
+from services.commands.topics import apply_topics
+from services.runtime.config import ClickHouseSettings, KafkaSettings
+from services.sink.config import MigrationSettings
+from tests.bench import input
+from tests.bench.measure import Probe
+from tests.running import (
+    RunningProcess,
+    bare_environ,
+    free_port,
+    start_kafka,
+    start_process,
+    wait_until,
+)
+
+READY_SECONDS = 60.0
+
+
+@dataclass
+class Member:
+    """One running process of the stack, and where it tells about itself."""
+
+    name: str
+    process: RunningProcess
+    probe: Probe
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+class Stack(ExitStack):
+    """A broker with Weir's topics; further processes as asked for. All ended, last first, on exit."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.pids: dict[str, int] = {}
+        self.clickhouse_port = free_port()
+        self.broker = start_kafka(folder)
+        self.callback(self.broker.stop)
+        self.pids["kafka"] = self.broker.pid
+        try:
+            apply_topics(self.kafka)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        return KafkaSettings(kafka_bootstrap=self.broker.bootstrap)
+
+    @property
+    def clickhouse(self) -> ClickHouseSettings:
+        return ClickHouseSettings(clickhouse_port=self.clickhouse_port)
+
+    def start(self, name: str, **settings: str) -> Member:
+        """Started on return; see `wait_ready`."""
+        port = self.clickhouse_port if name == "warehouse" else free_port()
+        probe = Probe(port, "/ping" if name == "warehouse" else "/readyz")
+        member = Member(name, self._run(name, port, settings), probe)
+        self.callback(self.end, member)
+        self.pids[name] = member.pid
+        return member
+
+    def end(self, member: Member) -> None:
+        """Ended on return, in its own way: SIGTERM. Safe to repeat."""
+        self.pids.pop(member.name, None)
+        member.process.stop()
+
+    def start_ready(self, name: str, **settings: str) -> Member:
+        member = self.start(name, **settings)
+        self.wait_ready(member)
+        return member
+
+    def wait_ready(self, member: Member) -> None:
+        """Ready on return; `RuntimeError` with its last lines if it ended instead."""
+
+        def ready() -> bool:
+            if not member.process.running:
+                raise RuntimeError(f"{member.name} ended:\n{member.process.said()[-2_000:]}")
+            return member.probe.ready()
+
+        wait_until(ready, READY_SECONDS, f"{member.name} to be ready")
+
+    def migrate(self) -> None:
+        """The warehouse has Weir's tables on return."""
+        migrate(self.clickhouse, MigrationSettings())
+
+    def apply_sources(self) -> None:
+        """The registry holds the input's sources on return."""
+        path = self.folder / "sources.yaml"
+        path.write_text(yaml.safe_dump({"sources": input.registry()}))
+        apply_sources(self.kafka, path)
+
+    def _run(self, name: str, port: int, settings: dict[str, str]) -> RunningProcess:
+        own = {
+            "gateway": "WEIR_GATEWAY_PORT",
+            "warehouse": "WEIR_CLICKHOUSE_PORT",
+        }
+        environ = {
+            "WEIR_DATA_DIR": str(self.folder),
+            "WEIR_KAFKA_BOOTSTRAP": self.broker.bootstrap,
+            "WEIR_CLICKHOUSE_PORT": str(self.clickhouse_port),
+            own.get(name, "WEIR_METRICS_PORT"): str(port),
+            **settings,
+        }
+        log = self.folder / "logs" / f"{name}.log"
+        return start_process(
+            [sys.executable, "-m", f"services.{name}"], log, bare_environ(**environ)
+        )
