@@ -11,7 +11,3 @@ class SendSettings:
     gateway_url: str = setting(
         "", "the gateway that commands speak to; empty: the local one on `WEIR_GATEWAY_PORT`"
     )
-    gateway_port: int = setting(8080, "port of the gateway")
-
-    def url(self) -> str:
-        return self.gateway_url or f"http://127.0.0.1:{self.gateway_port}"

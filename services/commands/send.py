@@ -19,6 +19,7 @@ from services.commands.config import SendSettings
 from services.commands.delivery import Delivery, DeliveryStoppedError, Refused
 from services.commands.lines import Chunks, batches, open_chunks
 from services.edge.gateway_client import GatewayClient
+from services.gateway.config import GatewaySettings
 
 SHOWN_REFUSALS = 5
 REFRESH_SECONDS = 0.2
@@ -116,7 +117,8 @@ def command(
     used_key = key or settings.write_key
     if not used_key:
         raise WrongInputError("No write key: give --key, or set WEIR_WRITE_KEY.")
-    sending = Sending(url or settings.url(), used_key, batch, concurrency, compress, patience)
+    address = url or settings.gateway_url or local_gateway()
+    sending = Sending(address, used_key, batch, concurrency, compress, patience)
     try:
         chunks = open_chunks(file)
     except OSError as error:
@@ -129,6 +131,10 @@ def command(
         chunks.close()
     if not delivered:
         raise SystemExit(EXIT_NO)
+
+
+def local_gateway() -> str:
+    return f"http://127.0.0.1:{settings_of(GatewaySettings).gateway_port}"
 
 
 def _run(sending: Sending, chunks: Chunks, refusals: Refusals) -> bool:
@@ -145,7 +151,7 @@ def _run(sending: Sending, chunks: Chunks, refusals: Refusals) -> bool:
         notes().print(f"... and {tally.refused - SHOWN_REFUSALS:,} more; --rejects FILE keeps all")
     screen().print(
         f"{tally.accepted:,} accepted, {tally.refused:,} refused, {tally.undelivered:,} not"
-        f" delivered of {tally.read:,} events in {seconds:.1f} s"
+        f" delivered of {tally.read:,} events read in {seconds:.1f} s"
         f" ({tally.accepted / seconds:,.0f}/s, {tally.retries} retries)"
     )
     if stopped:
