@@ -4,12 +4,12 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
-from services.runtime.settings import SettingsError, unknown_variables
+from services.runtime.settings import SettingsError, load, unknown_variables
 
 # name -> the module whose `command` is run, and the line that `weir --help` shows
 COMMANDS = {
@@ -136,9 +136,19 @@ def cli() -> None:
       weir send events.ndjson --key demo-write-key
       weir sql "SELECT event, count() FROM weir.events GROUP BY event"
     """
+    check_settings(os.environ)
+
+
+def check_settings(environ: Mapping[str, str]) -> None:
+    """`SettingsError` with every fault of the environment: unknown variables and unfit values."""
     from services.settings import ALL_SETTINGS  # not for --help: it loads every service's settings
 
-    faults = unknown_variables(os.environ, ALL_SETTINGS)
+    faults = unknown_variables(environ, ALL_SETTINGS)
+    for cls in ALL_SETTINGS:
+        try:
+            load(cls, environ)
+        except SettingsError as fault:
+            faults += [line for line in fault.faults if line not in faults]
     if faults:
         raise SettingsError(faults)
 

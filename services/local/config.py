@@ -36,8 +36,3 @@ class UpSettings:
     log_megabytes: int = setting(
         16, "a child's log starts anew at this size, one older is kept", "MiB", check=at_least(1)
     )
-
-
-@dataclass(frozen=True)
-class GatewaySettings:
-    gateway_port: int = setting(8080, "port of the gateway")

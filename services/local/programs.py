@@ -4,8 +4,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.gateway.config import GatewaySettings
 from services.local.children import ChildSpec
-from services.local.config import GatewaySettings, UpSettings
+from services.local.config import UpSettings
 from services.local.faults import LocalFaultError
 from services.local.ports import LOOPBACK, free_port, is_free, require_free
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings

@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
 
+from services.gateway.config import GatewaySettings
 from services.local.children import ChildLostError, ChildSpec
-from services.local.config import GatewaySettings, UpSettings
+from services.local.config import UpSettings
 from services.local.faults import LocalFaultError
 from services.local.jars import resolve_jars
 from services.local.lock import FolderLock
@@ -93,7 +95,7 @@ class Up:
         from services.edge.faults import NotReachedError, RefusedError
 
         try:
-            apply_topics(self._programs.kafka)
+            apply_topics(quiet(self._programs.kafka))
         except (TopicsError, NotReachedError, RefusedError) as fault:
             raise LocalFaultError(f"Topics cannot be applied: {fault}") from None
 
@@ -104,7 +106,7 @@ class Up:
 
         path = self._programs.up.sources_file
         try:
-            apply_sources(self._programs.kafka, path)
+            apply_sources(quiet(self._programs.kafka), path)
         except (SourcesFileError, NoRegistryError, NotReachedError, RefusedError) as fault:
             raise LocalFaultError(f"{path} cannot be applied: {fault}") from None
 
@@ -118,6 +120,11 @@ class Up:
             migrate(self._programs.clickhouse, load(MigrationSettings, os.environ))
         except (MigrationError, NotReachedError, RefusedError) as fault:
             raise LocalFaultError(f"ClickHouse's tables cannot be applied: {fault}") from None
+
+
+def quiet(kafka: KafkaSettings) -> KafkaSettings:
+    """A broker that has just started makes clients wait a moment: not worth a line of librdkafka's."""
+    return replace(kafka, kafka_options={"log_level": "3", **(kafka.kafka_options or {})})
 
 
 async def run(programs: Programs) -> int:

@@ -1,0 +1,204 @@
+"""What a machine may lack or have in the way: each told in one sentence."""
+
+import asyncio
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.local.faults import LocalFaultError
+from services.local.jars import jars_folder, resolve_jars
+from services.local.lock import FolderLock
+from services.local.ports import free_port, is_free, require_free
+from services.local.programs import metrics_ports
+from services.local.readiness import is_ready
+from services.local.toolchain import find_java, find_maven, java_version
+from tests.running import bare_environ
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def jdk(folder: Path, version: str) -> Path:
+    program(folder / "bin" / "java", "exit 1")
+    (folder / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("17.0.15", 17), ("21", 21), ("1.8.0_392", 8), ("25-ea", 25)]
+)
+def test_java_versions(tmp_path: Path, text: str, version: int) -> None:
+    assert java_version(str(jdk(tmp_path, text) / "bin" / "java")) == version
+
+
+def test_a_java_without_a_release_file_is_asked(tmp_path: Path) -> None:
+    java = program(tmp_path / "bin" / "java", "echo 'openjdk version \"21.0.2\" 2024' >&2")
+    assert java_version(str(java)) == 21
+
+
+def test_an_old_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(jdk(tmp_path, "11.0.2")))
+    with pytest.raises(LocalFaultError, match=r"needs Java 17, and .* is version 11: install"):
+        find_java()
+
+
+def test_missing_tools_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(LocalFaultError, match="install a JDK 17 or newer"):
+        find_java()
+    with pytest.raises(LocalFaultError, match="install Apache Maven"):
+        find_maven()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "cache" / "weir"
+
+
+# A stand-in for Maven that puts one file where it is told to.
+FETCHES = """
+for argument in "$@"; do
+  case "$argument" in -DoutputDirectory=*) folder="${argument#*=}";; esac
+done
+echo "[INFO] Downloaded from somewhere: https://x.invalid/a/kafka.jar (5 kB at 1 MB/s)"
+echo jar > "$folder/kafka.jar"
+"""
+
+
+async def test_jars_are_fetched_once_and_whole(cache: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "mvn", f"echo x >> {tmp_path}/runs{FETCHES}")
+    said: list[str] = []
+    first, second = await asyncio.gather(resolve_jars(said.append), resolve_jars())
+    assert first == second == jars_folder()
+    assert [path.name for path in cache.iterdir()] == [first.name]
+    assert (first / "kafka.jar").exists()
+    assert said == ["kafka.jar (5 kB)"]
+    before = (tmp_path / "runs").read_text()
+    await resolve_jars()
+    assert (tmp_path / "runs").read_text() == before
+
+
+async def test_a_failed_fetch_leaves_nothing_and_tells_why(cache: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "mvn", "echo '[INFO] so far'; echo '[ERROR] no route'; exit 1")
+    with pytest.raises(LocalFaultError, match=r"could not fetch.*\n\[ERROR\] no route"):
+        await resolve_jars()
+    assert list(cache.iterdir()) == []
+
+
+async def test_a_cancelled_fetch_leaves_nothing(cache: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "mvn", f"touch {tmp_path}/began; exec sleep 100")
+    fetching = asyncio.create_task(resolve_jars())
+    async with asyncio.timeout(20):
+        while not (tmp_path / "began").exists():
+            await asyncio.sleep(0.01)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert list(cache.iterdir()) == []
+
+
+def test_another_pom_is_another_folder(cache: Path, tmp_path: Path) -> None:
+    pom = tmp_path / "pom.xml"
+    pom.write_text("<project/>")
+    first = jars_folder(pom)
+    pom.write_text("<project></project>")
+    assert jars_folder(pom) != first
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path, "up.lock")
+    with pytest.raises(LocalFaultError, match=f"is in use by process {os.getpid()}: stop that"):
+        FolderLock(tmp_path, "up.lock")
+    lock.release()
+    FolderLock(tmp_path, "up.lock").release()
+
+
+def test_an_inherited_lock_lasts_as_long_as_its_heir(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path, "broker.lock", inherit=True)
+    with subprocess.Popen(["sleep", "100"], close_fds=False) as heir:
+        lock.release()
+        with pytest.raises(LocalFaultError):
+            FolderLock(tmp_path, "broker.lock")
+        heir.kill()
+    FolderLock(tmp_path, "broker.lock").release()
+
+
+def test_ports() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert not is_free(port)
+        with pytest.raises(LocalFaultError, match=f"Port {port}, meant for x, .* or set WEIR_X"):
+            require_free(port, "x", "WEIR_X")
+        assert port not in metrics_ports(port, 2)
+    anywhere = metrics_ports(0, 3)
+    assert len(set(anywhere)) == 3
+    with pytest.raises(LocalFaultError, match="WEIR_METRICS_BASE_PORT"):
+        metrics_ports(65_535, 3)
+
+
+async def test_nobody_there_is_not_ready() -> None:
+    port = free_port()
+    assert not await is_ready(f"http://127.0.0.1:{port}/readyz")
+    assert not await is_ready(f"kafka://127.0.0.1:{port}")
+    assert await is_ready("")
+
+
+def up(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", "up"],
+        env=bare_environ(WEIR_DATA_DIR=str(folder), **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def free_ports() -> dict[str, str]:
+    return {f"WEIR_{name}_PORT": str(free_port()) for name in ("GATEWAY", "CLICKHOUSE", "KAFKA")}
+
+
+@pytest.mark.parametrize("name", ["GATEWAY", "CLICKHOUSE", "KAFKA"])
+def test_up_with_a_port_in_use(tmp_path: Path, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        variable = f"WEIR_{name}_PORT"
+        ended = up(tmp_path, **(free_ports() | {variable: str(taken.getsockname()[1])}))
+    assert ended.returncode == 1
+    assert f"or set {variable} to another port." in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_up_with_a_folder_in_use(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path, "up.lock")
+    ended = up(tmp_path, **free_ports())
+    lock.release()
+    assert ended.returncode == 1
+    assert "or set WEIR_DATA_DIR to another folder." in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_up_without_java(tmp_path: Path) -> None:
+    ended = up(tmp_path, PATH=str(tmp_path), JAVA_HOME="", **free_ports())
+    assert ended.returncode == 1
+    assert "install a JDK 17 or newer" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_up_without_maven_and_jars(tmp_path: Path) -> None:
+    home = jdk(tmp_path / "jdk", "17.0.1")
+    settings = {"PATH": str(tmp_path), "JAVA_HOME": str(home), "XDG_CACHE_HOME": str(tmp_path)}
+    ended = up(tmp_path, **settings, **free_ports())
+    assert ended.returncode == 1
+    assert "install Apache Maven" in ended.stderr
+    assert not (tmp_path / "up.json").exists()

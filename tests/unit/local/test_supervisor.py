@@ -1,0 +1,264 @@
+"""The supervisor on small programs of its own: real processes, real signals."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.local.children import ChildLostError, ChildSpec, RestartPolicy
+from services.local.ports import free_port
+from services.local.supervisor import Supervisor, turn_log
+from tests.running import start_process, wait_until
+
+QUICK = RestartPolicy(first_seconds=0.01, longest_seconds=0.05)
+
+# Prints what it does, notes its end in a file, and waits for SIGTERM.
+STAYS = """
+import signal, sys
+def end(*_):
+    with open(sys.argv[1], "a") as ended:
+        ended.write(sys.argv[2] + "\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print("here", flush=True)
+while True:
+    signal.pause()
+"""
+# Ends with code 3 for the first N starts, then stays.
+DIES = """
+import pathlib, signal, sys
+starts = pathlib.Path(sys.argv[1])
+count = len(starts.read_text()) if starts.exists() else 0
+starts.write_text("x" * (count + 1))
+print("start", count, flush=True)
+if count < int(sys.argv[2]):
+    sys.exit(3)
+signal.pause()
+"""
+# Lives while the file is there: a test ends it by removing the file.
+LEANS = """
+import pathlib, sys, time
+while pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+print("nothing to lean on", flush=True)
+sys.exit(4)
+"""
+STUBBORN = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+print(child.pid, flush=True)
+while True:
+    signal.pause()
+"""
+SERVES = """
+import http.server, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Answer.asked += 1
+        self.send_response(200 if Answer.asked > 2 else 503)
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+ORPHANS = """
+import asyncio, pathlib, sys
+from services.local.children import ChildSpec
+from services.local.supervisor import Supervisor
+async def main():
+    supervisor = Supervisor(pathlib.Path(sys.argv[1]), print)
+    sleeper = (sys.executable, "-c", "import signal; signal.pause()")
+    child = await supervisor.start(ChildSpec("sleeper", "", sleeper))
+    print("child", child.pid, flush=True)
+    await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+
+
+class Supervised:
+    """A supervisor with what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said: list[str] = []
+        self.supervisor = Supervisor(folder, self.said.append, QUICK)
+
+    def spec(self, name: str, program: str, *arguments: object, **more: object) -> ChildSpec:
+        command = (sys.executable, "-c", program, *map(str, arguments))
+        return ChildSpec(name, name, command, **more)  # type: ignore[arg-type]
+
+    def log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
+
+    async def until_said(self, text: str, name: str) -> None:
+        async with asyncio.timeout(20):
+            while text not in self.log(name).read_text():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def supervised(tmp_path: Path) -> AsyncIterator[Supervised]:
+    one = Supervised(tmp_path)
+    yield one
+    await one.supervisor.stop()
+
+
+async def test_stops_tier_by_tier_and_leaves_nothing(supervised: Supervised) -> None:
+    ended = supervised.folder / "ended"
+    supervisor = supervised.supervisor
+    pids = []
+    for name, tier in (("broker", 1), ("worker", 2), ("gateway", 3)):
+        child = await supervisor.start(supervised.spec(name, STAYS, ended, name, tier=tier))
+        await supervised.until_said("here", name)
+        pids.append(child.pid)
+    assert [entry["name"] for entry in up_file(supervised)] == ["broker", "worker", "gateway"]
+    assert [entry["pid"] for entry in up_file(supervised)] == pids
+
+    await supervisor.stop()
+
+    assert ended.read_text().split() == ["gateway", "worker", "broker"]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not (supervised.folder / "up.json").exists()
+    assert supervised.said == []
+
+
+def up_file(supervised: Supervised) -> list[dict[str, object]]:
+    entries: list[dict[str, object]] = json.loads((supervised.folder / "up.json").read_text())
+    return entries
+
+
+async def test_a_child_that_dies_is_started_again_and_said_so(supervised: Supervised) -> None:
+    prop = supervised.folder / "prop"
+    prop.touch()
+    child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
+    first = child.pid
+    prop.unlink()
+    async with asyncio.timeout(20):
+        while not supervised.said:
+            await asyncio.sleep(0.01)
+        prop.touch()
+        while child.pid in (0, first):
+            await asyncio.sleep(0.01)
+    assert supervised.said[0] == "worker ended with exit code 4; starting it again in 0.01 s"
+    assert child.pid in {entry["pid"] for entry in up_file(supervised)}
+
+
+async def test_a_child_that_keeps_dying_is_given_up_with_its_last_lines(
+    supervised: Supervised,
+) -> None:
+    prop = supervised.folder / "prop"
+    prop.touch()
+    await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
+    prop.unlink()
+    with pytest.raises(ChildLostError, match="worker ended with exit code 4, 5 times") as lost:
+        await asyncio.wait_for(asyncio.shield(supervised.supervisor.failed), 20)
+    assert "    nothing to lean on" in str(lost.value)
+    assert len(supervised.said) == 4
+
+
+async def test_a_child_that_never_gets_ready_is_given_up_sooner(supervised: Supervised) -> None:
+    spec = supervised.spec(
+        "worker", DIES, supervised.folder / "starts", 99, ready="http://127.0.0.1:1/readyz"
+    )
+    with pytest.raises(ChildLostError, match="2 times in a row"):
+        await supervised.supervisor.start(spec)
+    assert (supervised.folder / "starts").read_text() == "xx"
+
+
+async def test_a_child_that_is_killed_is_named_by_its_signal(supervised: Supervised) -> None:
+    ended = supervised.folder / "ended"
+    child = await supervised.supervisor.start(supervised.spec("worker", STAYS, ended, "worker"))
+    psutil.Process(child.pid).send_signal(signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while not supervised.said:
+            await asyncio.sleep(0.01)
+    assert supervised.said[0].startswith("worker was ended by SIGKILL; starting it again")
+
+
+async def test_ready_is_when_its_address_answers_200(supervised: Supervised) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/readyz"
+    child = await supervised.supervisor.start(
+        supervised.spec("gateway", SERVES, port, ready=address)
+    )
+    assert child.was_ready
+
+
+async def test_not_ready_in_time_shows_its_last_lines(supervised: Supervised) -> None:
+    spec = supervised.spec(
+        "worker", STAYS, "/dev/null", "", ready="http://127.0.0.1:1/", start_seconds=1
+    )
+    with pytest.raises(ChildLostError, match="was not ready after 1 s"):
+        await supervised.supervisor.start(spec)
+
+
+async def test_what_ignores_sigterm_is_killed_with_its_children(supervised: Supervised) -> None:
+    child = await supervised.supervisor.start(
+        supervised.spec("worker", STUBBORN, grace_seconds=0.2)
+    )
+    await supervised.until_said("\n", "worker")
+    grandchild = int(supervised.log("worker").read_text())
+    pid = child.pid
+    await supervised.supervisor.stop()
+    assert supervised.said == ["worker did not stop in 0.2 s: killed"]
+    wait_until(lambda: has_ended(pid) and has_ended(grandchild), 20, "both to end")
+
+
+async def test_instances_have_logs_and_slots_of_their_own(supervised: Supervised) -> None:
+    for slot in range(2):
+        spec = supervised.spec("dedup", STAYS, "/dev/null", "", instance=slot)
+        await supervised.supervisor.start(spec)
+    assert [entry["instance"] for entry in up_file(supervised)] == [0, 1]
+    assert supervised.log("dedup").exists()
+    assert supervised.log("dedup-1").exists()
+
+
+async def test_stopping_while_something_starts(supervised: Supervised) -> None:
+    spec = supervised.spec("worker", STAYS, "/dev/null", "", ready="http://127.0.0.1:1/")
+    starting = asyncio.create_task(supervised.supervisor.start(spec))
+    await asyncio.sleep(0)  # it has begun, nothing more
+    starting.cancel()
+    await supervised.supervisor.stop()
+    assert [child.pid for child in supervised.supervisor.children] == [0]
+
+
+def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
+    running = start_process([sys.executable, "-c", ORPHANS, str(tmp_path)], tmp_path / "log")
+    try:
+        wait_until(lambda: "child" in running.said(), 20, "the child")
+        child = int(running.said().split()[1])
+        assert psutil.pid_exists(child)
+    finally:
+        running.kill()
+    wait_until(lambda: has_ended(child), 20, "the child to end")
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that nobody reaps: in a container the first process may not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_log_that_is_too_large_starts_anew(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"old\n" * 10)
+        turn_log(log, 100)
+        assert log.read_bytes() == b"old\n" * 10
+        turn_log(log, 10)
+        writer.write(b"new\n")
+    assert log.read_bytes() == b"new\n"
+    assert (tmp_path / "worker.log.1").read_bytes() == b"old\n" * 10
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    policy = RestartPolicy(first_seconds=0.5, longest_seconds=30)
+    assert [policy.pause(deaths) for deaths in (1, 2, 3, 7, 99)] == [0.5, 1, 2, 30, 30]

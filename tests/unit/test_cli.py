@@ -1,0 +1,83 @@
+"""`weir`: every command is there, quick to list, and clear about wrong settings."""
+
+import importlib
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from services.cli import COMMANDS, SERVICES, cli
+from services.runtime.settings import known_variables
+from services.settings import ALL_SETTINGS
+from tests.running import bare_environ
+
+
+def weir(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        env=bare_environ(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *COMMANDS])
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    shown = CliRunner().invoke(cli, [name, "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert f"Usage: cli {name}" in shown.output
+    assert "Example" in shown.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_click_command_of_that_name(name: str) -> None:
+    command = importlib.import_module(COMMANDS[name][0]).command
+    assert isinstance(command, click.Command)
+    assert command.name == name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_a_main(name: str) -> None:
+    assert callable(importlib.import_module(SERVICES[name][0]).main)
+
+
+def test_help_imports_no_command() -> None:
+    listing = (
+        "import sys, services.cli; sys.argv[1:] = ['--help']\n"
+        "try: services.cli.main()\n"
+        "except SystemExit: pass\n"
+        "print(*sorted(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True)
+    assert "Look after:" in shown.stdout
+    loaded = shown.stdout.splitlines()[-1].split()
+    assert not {"confluent_kafka", "aiohttp", "rich", "chdb", "services.commands.topics"} & set(
+        loaded
+    )
+
+
+@pytest.mark.parametrize("command", [("topics", "list"), ("up",), ("kafka",), ("dedup",)])
+def test_an_unknown_setting_is_refused(command: tuple[str, ...]) -> None:
+    ended = weir(*command, WEIR_GATEWAY_PROT="8080")
+    assert ended.returncode == 2
+    assert ended.stderr == ("WEIR_GATEWAY_PROT: no such setting; `weir settings` lists them all\n")
+
+
+def test_all_faults_of_the_settings_at_once() -> None:
+    ended = weir("up", WEIR_KAFKA_PORT="x", WEIR_LOG_LEVEL="LOUD")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert "WEIR_KAFKA_PORT='x': must be a whole number" in ended.stderr
+    assert "WEIR_LOG_LEVEL: must be one of" in ended.stderr
+
+
+def test_settings_lists_every_variable() -> None:
+    shown = CliRunner().invoke(cli, ["settings", "--markdown"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    names = [line.split("`")[1] for line in shown.output.splitlines()[2:]]
+    assert len(names) == len(set(names))
+    assert set(names) == known_variables(ALL_SETTINGS)
+    assert CliRunner().invoke(cli, ["settings"]).exit_code == 0
