@@ -24,6 +24,7 @@ from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 UP_FILE = "up.json"
 PROBE_SECONDS = 1.0
+QUIET_MS = 120_000  # nothing counted for so long: the source sends nothing
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -137,7 +138,8 @@ class Looker:
             self._quotas.read_all(self._keep_usage)
         for key, value in self._quotas.poll(0.05):
             self._keep_usage(key, value)
-        return [source_look(name, usage) for name, usage in sorted(self._usage.items())]
+        now = int(time.time() * 1_000)
+        return [source_look(name, usage, now) for name, usage in sorted(self._usage.items())]
 
     def _keep_usage(self, key: bytes, value: bytes | None) -> None:
         if value is None:
@@ -213,6 +215,11 @@ def _reason(body: bytes) -> str:
     return text[:200]
 
 
-def source_look(name: str, usage: Mapping[str, Any]) -> SourceLook:
-    """A source's rate, and its quotas as far as their period is the present one."""
-    return SourceLook(name, usage["current_rate"], usage["peak_rate"], usage["quotas"])
+def source_look(name: str, usage: Mapping[str, Any], now: int) -> SourceLook:
+    """A source as of `now` (epoch milliseconds): what was counted is of its own time, not for ever."""
+    quiet = usage["updated_at"] < now - QUIET_MS
+    quotas = [
+        quota if now < quota["resets_at"] else {**quota, "used": 0, "exceeded": False}
+        for quota in usage["quotas"]
+    ]
+    return SourceLook(name, 0.0 if quiet else usage["current_rate"], usage["peak_rate"], quotas)

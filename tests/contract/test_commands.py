@@ -287,14 +287,14 @@ def test_status_shows_a_sources_rate_and_quotas(weir: Weir, place: Place) -> Non
         "used": 12,
         "action": "reject",
         "exceeded": False,
-        "resets_at": 0,
+        "resets_at": 1 << 45,
     }
     schema = schemas()["SourceUsage"]
     usage: dict[str, Any] = {
         field["name"]: [] if isinstance(field["type"], dict) else 0
         for field in schema.definition["fields"]
     }
-    usage |= {"source": name, "quotas": [quota], "current_rate": 2.5}
+    usage |= {"source": name, "quotas": [quota], "current_rate": 2.5, "updated_at": 1 << 45}
     producer = Producer({"bootstrap.servers": place.kafka.bootstrap()})
     producer.produce("quotas", schema.encode(usage), name)
     assert producer.flush(20) == 0

@@ -16,6 +16,7 @@ from services.commands.look import (
     SourceLook,
     probe,
     read_children,
+    source_look,
 )
 from services.commands.status import rendered
 from services.local.ports import free_port
@@ -54,6 +55,15 @@ def test_what_is_away_is_said_first() -> None:
         "ClickHouse does not answer.",
         "No process of `weir up` runs on this data folder.",
     ]
+
+
+def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:
+    quota = {**QUOTA, "exceeded": True, "resets_at": 500_000}
+    usage = {"updated_at": 400_000, "current_rate": 9.5, "peak_rate": 20.0, "quotas": [quota]}
+    assert source_look("s", usage, 450_000) == SourceLook("s", 9.5, 20.0, [quota])
+    later = source_look("s", usage, 600_000)
+    assert (later.rate, later.peak) == (0.0, 20.0)
+    assert (later.quotas[0]["used"], later.quotas[0]["exceeded"]) == (0, False)
 
 
 def test_no_file_or_a_broken_one_is_no_process(tmp_path: Path) -> None:
