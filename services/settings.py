@@ -2,6 +2,7 @@
 
 from services.commands.config import SendSettings
 from services.dedup.config import DedupSettings
+from services.gateway.config import GatewaySettings
 from services.identity.config import IdentitySettings
 from services.local.config import BrokerSettings, UpSettings
 from services.rates.config import RatesSettings
@@ -19,6 +20,7 @@ ALL_SETTINGS: tuple[type, ...] = (
     KafkaSettings,
     ClickHouseSettings,
     WorkerSettings,
+    GatewaySettings,
     DedupSettings,
     IdentitySettings,
     RatesSettings,

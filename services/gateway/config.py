@@ -1,0 +1,60 @@
+"""Settings of the gateway."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from services.runtime.settings import at_least, setting
+
+MEBIBYTE = 1024 * 1024
+
+
+def _are_networks(values: tuple[str, ...]) -> str | None:
+    for value in values:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            return f"{value!r} is neither an address nor a network such as 10.0.0.0/8"
+    return None
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    gateway_port: int = setting(8080, "port of the gateway")
+    gateway_processes: int = setting(
+        1, "gateway processes that share the port (SO_REUSEPORT)", check=at_least(1)
+    )
+    gateway_max_events: int = setting(2_000, "events a request at most", check=at_least(1))
+    gateway_max_body_bytes: int = setting(
+        2 * MEBIBYTE, "decompressed body of a request at most", "B", check=at_least(1_024)
+    )
+    gateway_inflight_kilobytes: int = setting(
+        65_536, "bodies in memory at most, read or being read", "KiB", check=at_least(4_096)
+    )
+    gateway_queue_kilobytes: int = setting(
+        65_536, "records that wait for the brokers at most", "KiB", check=at_least(4_096)
+    )
+    gateway_linger_ms: float = setting(
+        1.0, "how long records are gathered for one request to a broker", "ms", check=at_least(0)
+    )
+    gateway_ack_seconds: float = setting(
+        10.0, "after that without the brokers' word a request is answered 503", "s", check=at_least(1)
+    )
+    gateway_body_seconds: float = setting(
+        30.0, "how long a client may take to send a body or read a reply", "s", check=at_least(0.1)
+    )
+    gateway_idle_seconds: float = setting(
+        75.0, "how long a connection may be silent, its headers included", "s", check=at_least(1)
+    )
+    gateway_drain_seconds: float = setting(
+        20.0, "how long SIGTERM waits for requests under way", "s", check=at_least(0)
+    )
+    ingest_rate: float = setting(
+        20.0, "requests a second and client address to browser sources; 0: no limit", "1/s",
+        check=at_least(0),
+    )  # fmt: skip
+    ingest_burst: int = setting(
+        40, "requests at once of one client address to browser sources", check=at_least(1)
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "addresses or networks whose X-Forwarded-For is believed", check=_are_networks
+    )
