@@ -40,6 +40,8 @@ ONE_BLOCK = {
     "input_format_parallel_parsing": 0,
     "input_format_avro_allow_missing_fields": 1,  # a past schema lacks what was appended since
     "materialized_views_ignore_errors": 0,
+    # a name used twice is legal JSON: the first one stands, rather than losing the event
+    "type_json_skip_duplicated_paths": 1,
 }
 SYNC = b"weir avro blocks"
 AVRO_BLOCK_BYTES = 1 << 20

@@ -1,0 +1,181 @@
+"""Memory twins of the sink's ports, with the same guarantees: for tests, and for trying it out without a broker."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from services.core import topics
+from services.edge.kafka_sink import encode_dead
+from services.sink.inserts import Finished
+from services.sink.ports import (
+    Columns,
+    Commit,
+    CommitFailedError,
+    DeadRecord,
+    Gain,
+    Insert,
+    Place,
+    Polled,
+    RowsRefusedError,
+    Slice,
+    Warehouse,
+    WarehouseAwayError,
+)
+from services.sink.ranges import Range
+
+
+class Record(NamedTuple):
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
+class MemoryTopics:
+    """Partitions with holes in their offsets (transactions' markers), and one group's commits."""
+
+    def __init__(self) -> None:
+        self.records: dict[Place, list[Record]] = {}
+        self.ends: dict[Place, int] = {}
+        self.commits: dict[Place, tuple[int, str]] = {}
+        self.owners: dict[Place, object] = {}
+
+    def write(self, place: Place, value: bytes | None, key: bytes = b"") -> int:
+        offset = self.ends.get(place, 0)
+        self.records.setdefault(place, []).append(Record(offset, key, value))
+        self.ends[place] = offset + 1
+        return offset
+
+    def mark(self, place: Place) -> None:
+        """A transaction's marker: an offset without a record."""
+        self.records.setdefault(place, [])
+        self.ends[place] = self.ends.get(place, 0) + 1
+
+
+class MemoryRecords:
+    """`services.sink.ports.Records`. `assign` stands for the group's coordinator."""
+
+    def __init__(self, log: MemoryTopics, poll_records: int = 5) -> None:
+        self._log = log
+        self._poll_records = poll_records
+        self._next: dict[Place, int] = {}
+        self._gained: set[Place] = set()
+        self._lost: set[Place] = set()
+        self._held = False
+
+    @property
+    def assigned(self) -> set[Place]:
+        return set(self._next)
+
+    def assign(self, places: set[Place]) -> None:
+        """Lost partitions are given up at once: nothing more is committed for them."""
+        lost = set(self._next) - places
+        for place in lost:
+            del self._next[place]
+            self._lost.add(place)
+            self._gained.discard(place)
+        for place in places - set(self._next):
+            self._next[place] = self._log.commits.get(place, (0, ""))[0]
+            self._gained.add(place)
+            self._log.owners[place] = self
+
+    def poll(self, seconds: float, gather: bool) -> Polled:
+        lost, self._lost = self._lost, set()
+        gained = []
+        for place in sorted(self._gained):
+            offset, metadata = self._log.commits.get(place, (None, ""))
+            gained.append(Gain(place, "id", offset, metadata))
+        self._gained.clear()
+        return Polled(lost, gained, [] if self._held else self._slices())
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        # like a broker: a member that is behind the group's generation commits nothing
+        if any(self._log.owners.get(commit.place) is not self for commit in commits):
+            raise CommitFailedError("another member owns it")
+        for place, offset, metadata in commits:
+            self._log.commits[place] = (offset, metadata)
+
+    def hold(self, held: bool) -> None:
+        self._held = held
+
+    def lag(self) -> Mapping[Place, int]:
+        return {place: self._log.ends.get(place, 0) - at for place, at in self._next.items()}
+
+    def close(self) -> None:
+        self.assign(set())
+
+    def _slices(self) -> list[Slice]:
+        slices = []
+        for place, at in sorted(self._next.items()):
+            waiting = [r for r in self._log.records.get(place, []) if r.offset >= at]
+            taken = waiting[: self._poll_records]
+            end = self._log.ends.get(place, 0)
+            if not taken and at >= end:
+                continue
+            position = taken[-1].offset + 1 if len(taken) < len(waiting) else end
+            columns = Columns(
+                [r.offset for r in taken],
+                [r.value for r in taken],
+                [r.key for r in taken],
+                [0 for _ in taken],
+            )
+            slices.append(Slice(place, columns, position))
+            self._next[place] = position
+        return slices
+
+
+class MemoryDeadLetters:
+    """`services.sink.ports.DeadLetters`: `events.dead`, in one partition."""
+
+    def __init__(self, log: MemoryTopics) -> None:
+        self._log = log
+
+    def write(self, records: Iterable[DeadRecord]) -> None:
+        for record in records:
+            self._log.write(Place(topics.DEAD, 0), encode_dead(record))
+
+
+class MemoryWarehouse:
+    """`services.sink.ports.Warehouse`: drops an insert whose token it has seen, refuses bad rows whole."""
+
+    def __init__(self, bad: Callable[[bytes], bool] = lambda _: False) -> None:
+        self.rows: list[tuple[str, bytes]] = []
+        self.tokens: set[str] = set()
+        self.bad = bad
+        self.away = False
+
+    def insert(self, insert: Insert) -> None:
+        if self.away:
+            raise WarehouseAwayError("away")
+        if insert.token in self.tokens:
+            return
+        if any(self.bad(value) for value in insert.values):
+            raise RowsRefusedError("a row is bad")
+        self.tokens.add(insert.token)
+        self.rows += [(insert.table, value) for value in insert.values]
+
+
+class MemoryInserts:
+    """`services.sink.inserts.Inserts` without threads: an insert is under way until it is run."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self.waiting: list[tuple[Range, Insert]] = []
+        self._finished: list[Finished] = []
+
+    def start(self, range_: Range, insert: Insert) -> None:
+        self.waiting.append((range_, insert))
+
+    def run(self, index: int = 0, *, answered: bool = True) -> None:
+        """Run one of those under way; not `answered`: what it came to is never heard."""
+        range_, insert = self.waiting.pop(index)
+        fault: RowsRefusedError | WarehouseAwayError | None = None
+        try:
+            self._warehouse.insert(insert)
+        except (RowsRefusedError, WarehouseAwayError) as raised:
+            fault = raised
+        if not answered:
+            fault = WarehouseAwayError("no answer")
+        self._finished.append(Finished(range_, insert, fault))
+
+    def finished(self) -> list[Finished]:
+        done, self._finished = self._finished, []
+        return done
