@@ -37,7 +37,10 @@ class GatewaySettings:
         1.0, "how long records are gathered for one request to a broker", "ms", check=at_least(0)
     )
     gateway_ack_seconds: float = setting(
-        10.0, "after that without the brokers' word a request is answered 503", "s", check=at_least(1)
+        10.0,
+        "after that without the brokers' word a request is answered 503",
+        "s",
+        check=at_least(1),
     )
     gateway_body_seconds: float = setting(
         30.0, "how long a client may take to send a body or read a reply", "s", check=at_least(0.1)

@@ -1,0 +1,96 @@
+"""Who asks: the write key, the client's address, the page's origin, the body's type, out of the headers."""
+
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote
+
+from aiohttp import hdrs
+from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDictProxy, istr
+
+from services.gateway.limits import Proxies
+
+Headers = CIMultiDictProxy[str]
+
+WEIR_KEY = istr("X-Weir-Key")
+FORWARDED_FOR = istr("X-Forwarded-For")
+IDEMPOTENCY_KEY = istr("Idempotency-Key")
+MAX_USER_AGENT = 512
+NDJSON_TYPES = frozenset(
+    {
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+        "application/jsonlines",
+        "application/json-lines",
+        "text/x-ndjson",
+    }
+)
+# text/plain is what browsers' beacons send, so that no preflight is needed.
+JSON_TYPES = frozenset({"", "application/json", "text/plain", "text/json"})
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
+class Media(NamedTuple):
+    """What a Content-Type says of the body."""
+
+    taken: bool
+    is_ndjson: bool
+
+
+_known: dict[str, Media] = {"application/json": Media(True, False)}
+
+
+def media_of(content_type: str) -> Media:
+    known = _known.get(content_type)
+    if known is not None:
+        return known
+    name, _, parameters = content_type.lower().partition(";")
+    name = name.strip()
+    charset = parameters.strip().removeprefix("charset=").strip('" ') if parameters else "utf-8"
+    is_ndjson = name in NDJSON_TYPES
+    is_json = name in JSON_TYPES or (name.startswith("application/") and name.endswith("+json"))
+    plain = "charset" not in parameters or charset in CHARSETS
+    media = Media((is_ndjson or is_json) and plain, is_ndjson)
+    if len(_known) < 256:
+        _known[content_type] = media
+    return media
+
+
+def key_of(headers: Headers, query: str) -> str:
+    """The write key: `Authorization: Bearer`, `X-Weir-Key` or `?key=`, the first that is there."""
+    authorization = headers.get(hdrs.AUTHORIZATION)
+    if authorization is not None and authorization[:7].lower() == "bearer ":
+        return clean(authorization[7:].strip())
+    key = headers.get(WEIR_KEY)
+    if key is not None:
+        return clean(key.strip())
+    if query:
+        return clean(parse_qs(query).get("key", [""])[0])
+    return ""
+
+
+def client_address(request: BaseRequest, proxies: Proxies) -> str:
+    """The address of whoever sent the request; empty when it came by no address (a Unix socket)."""
+    peer = request.protocol.peername
+    address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+    if not proxies:
+        return address
+    forwarded = ",".join(request.headers.getall(FORWARDED_FOR, ()))
+    return proxies.client_of(address, forwarded)
+
+
+def user_agent_of(headers: Headers) -> str:
+    return clean(headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT])
+
+
+def path_part(text: str) -> str:
+    """A part of the path as text, percent-encoding undone."""
+    return clean(unquote(text, errors="replace"))
+
+
+def clean(text: str) -> str:
+    """Text that can be written as UTF-8, whatever bytes the header held."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,143 @@
+"""Writes `Accepted` and `Rejected` records; `Accepted` faster than a general Avro writer can.
+
+An Avro datum is its fields in order (https://avro.apache.org/docs/1.12.0/specification/#binary_encode_record),
+so what a request's events share is encoded once. A property test holds the bytes against fastavro's.
+"""
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+from services.core.identifiers import identity_key
+from services.core.registry import Source
+from services.edge import avro
+from services.gateway.rules import Event
+
+ABSENT = b"\x00"  # an empty string, null and false alike
+TRUE = b"\x01"
+DOUBLE = b"\x02"  # the second branch of ["null", "double"]
+_double = struct.Struct("<d").pack
+_header = avro.schemas()["Accepted"].header
+
+
+def varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; all but the last byte are marked "goes on"."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def long(number: int) -> bytes:
+    """Avro's int and long: zigzag, so that small negative numbers are short too."""
+    return varint((number << 1) ^ (number >> 63))
+
+
+LENGTHS = [long(n) for n in range(4_096)]
+# The lowest 14 bits of a number that has more: two bytes, both marked "goes on".
+LOW_BITS = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
+
+
+_high_bits = lru_cache(maxsize=4_096)(varint)
+
+
+def moment(epoch_ms: int) -> bytes:
+    """As `long`, quickly: times of one request share all but their lowest bits."""
+    zigzag = (epoch_ms << 1) ^ (epoch_ms >> 63)
+    if zigzag < 1 << 14:
+        return varint(zigzag)
+    return LOW_BITS[zigzag & 0x3FFF] + _high_bits(zigzag >> 14)
+
+
+def length(size: int) -> bytes:
+    return LENGTHS[size] if size < 4_096 else long(size)
+
+
+def string(text: str) -> bytes:
+    encoded = text.encode()
+    return length(len(encoded)) + encoded
+
+
+def optional(text: str) -> bytes:
+    return string(text) if text else ABSENT
+
+
+@dataclass(frozen=True)
+class SourceFields:
+    """What all events of a source share, encoded once a change of the registry."""
+
+    source: str
+    key_prefix: bytes  # of its dedup keys
+    encoded: bytes
+
+    @classmethod
+    def of(cls, source: Source) -> "SourceFields":
+        encoded = string(source.id) + string(source.workspace) + long(source.dedup_window_seconds)
+        return cls(source.id, source.id.encode() + b"\0", encoded)
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who sent a request, and by which door."""
+
+    door: str
+    ip: str
+    user_agent: str
+    has_profile: bool = True  # and so sessions
+    over_quota: bool = False
+
+
+class AcceptedWriter:
+    """Encodes the accepted events of one request; what they share is encoded once."""
+
+    __slots__ = ("_after", "_before", "_now")
+
+    def __init__(self, source: SourceFields, received_at: int, client: Client) -> None:
+        self._now = moment(received_at)
+        self._before = self._now + source.encoded
+        person = TRUE if client.has_profile else ABSENT
+        self._after = b"".join(
+            (
+                person,
+                person,
+                TRUE,  # saved
+                TRUE if client.over_quota else ABSENT,
+                optional(client.door),
+                optional(client.ip),
+                optional(client.user_agent),
+            )
+        )
+
+    def encode(self, event_id: bytes, digest: bytes, key: bytes, event: Event) -> bytes:
+        """The record of a valid event; `key` is its idempotency key, at most 1,023 bytes."""
+        name = event.name.encode()
+        user, anonymous = event.user_id, event.anonymous_id
+        profile, session = event.profile_id, event.session_id
+        occurred, value = event.occurred_at, event.value
+        context, properties = event.context, event.properties
+        return b"".join(
+            (
+                _header,
+                event_id,
+                digest,
+                self._before,
+                optional(identity_key(profile, user, anonymous, session)),
+                length(len(key)),
+                key,
+                self._now if occurred is None else moment(occurred),
+                length(len(name)),
+                name,
+                string(user) if user else ABSENT,
+                string(anonymous) if anonymous else ABSENT,
+                string(profile) if profile else ABSENT,
+                string(session) if session else ABSENT,
+                self._after,
+                ABSENT if value is None else DOUBLE + _double(value),
+                length(len(context)),
+                context,
+                length(len(properties)),
+                properties,
+            )
+        )

@@ -1,0 +1,61 @@
+"""The gateway's metrics: a closed set. Counted in plain integers, handed to Prometheus once a second."""
+
+import os
+from collections import Counter as Tally
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
+from prometheus_client import REGISTRY as PROCESS_REGISTRY
+
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own name for it
+
+REQUESTS = Counter("weir_gateway_requests", "Requests answered", ["door", "status"])
+PROBLEMS = Counter("weir_gateway_problems", "Requests refused as a whole", ["code"])
+EVENTS = Counter("weir_gateway_events", "Events by what they came to", ["outcome"])
+REFUSED = Counter("weir_gateway_refused_events", "Refused events by reason", ["code"])
+BODY_BYTES = Counter("weir_gateway_body_bytes", "Decompressed bytes of bodies")
+ACK_SECONDS = Counter("weir_gateway_ack_wait_seconds", "Time requests waited for the brokers")
+IN_FLIGHT = Gauge("weir_gateway_inflight_bytes", "Bodies in memory", multiprocess_mode="livesum")
+WAITING = Gauge(
+    "weir_gateway_waiting_requests",
+    "Requests that wait for the brokers",
+    multiprocess_mode="livesum",
+)
+READY = Gauge(
+    "weir_gateway_ready", "1 while produces are acknowledged", multiprocess_mode="livemin"
+)
+
+
+class Counts:
+    """What happened since the last `hand_over`."""
+
+    def __init__(self) -> None:
+        self.requests: Tally[tuple[str, int]] = Tally()
+        self.problems: Tally[str] = Tally()
+        self.refused: Tally[str] = Tally()
+        self.accepted = 0
+        self.body_bytes = 0
+        self.ack_seconds = 0.0
+
+    def hand_over(self) -> None:
+        for (door, status), count in self.requests.items():
+            REQUESTS.labels(door, str(status)).inc(count)
+        for code, count in self.problems.items():
+            PROBLEMS.labels(code).inc(count)
+        for code, count in self.refused.items():
+            REFUSED.labels(code).inc(count)
+        if self.accepted:
+            EVENTS.labels("accepted").inc(self.accepted)
+        if self.refused:
+            EVENTS.labels("rejected").inc(self.refused.total())
+        BODY_BYTES.inc(self.body_bytes)
+        ACK_SECONDS.inc(self.ack_seconds)
+        self.__init__()  # type: ignore[misc]  # as new
+
+
+def exposition() -> bytes:
+    """The text that Prometheus reads: of all processes that share the port."""
+    if MULTIPROCESS_FOLDER not in os.environ:
+        return bytes(generate_latest(PROCESS_REGISTRY))
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return bytes(generate_latest(registry))

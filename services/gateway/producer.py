@@ -1,0 +1,126 @@
+"""Writes a request's records and says when all of them are durable; knows whether the brokers answer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from services.core import topics
+from services.gateway.pulse import Pulse, make_pulse
+
+PULSE_SECONDS = 0.000_25
+PROBE_SECONDS = 1.0
+READY_SECONDS = 5.0  # ready: something was acknowledged this lately
+
+
+class Record(NamedTuple):
+    topic: str
+    key: bytes
+    value: bytes
+
+
+class Output(Protocol):
+    """What this needs of a Kafka producer: see `services/edge/kafka_producer.py`."""
+
+    write: Callable[..., None]
+    poll: Callable[[float], int]
+
+    def flush(self, seconds: float) -> int: ...
+
+    def __len__(self) -> int: ...
+
+
+class Delivery:
+    """The records of one request: counts acknowledgements, wakes the request after the last one."""
+
+    __slots__ = ("error", "left", "producer", "waiter")
+
+    def __init__(self, producer: "GatewayProducer", left: int) -> None:
+        self.producer = producer
+        self.left = left
+        self.error: object = None
+        self.waiter: asyncio.Future[None] = producer.loop.create_future()
+
+    def __call__(self, error: object, _record: object) -> None:
+        if error is not None:
+            self.error = error
+        self.left -= 1
+        if not self.left:
+            self.producer.settle(self)
+
+
+class GatewayProducer:
+    """One producer for all requests of a process. Bounded: what does not fit is refused at once."""
+
+    def __init__(self, output: Output, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.outstanding = 0  # requests that wait
+        self.acknowledged_at = float("-inf")
+        self._output = output
+        self._pulse: Pulse = make_pulse(loop, PULSE_SECONDS, lambda: output.poll(0))
+        self._probe: Delivery | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Probe the brokers from now on, once a second unless requests do."""
+        if self._probe is None and time.monotonic() - self.acknowledged_at > PROBE_SECONDS / 2:
+            self._send_probe()
+        self._output.poll(0)  # errors and statistics come this way, even when nobody waits
+        self._timer = self.loop.call_later(PROBE_SECONDS, self.start)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a real record was acknowledged lately."""
+        return time.monotonic() - self.acknowledged_at < READY_SECONDS
+
+    async def write(self, records: Sequence[Record], timestamp: int) -> bool:
+        """True: every record is on all in-sync replicas. False: at least one is not known to be."""
+        delivery = Delivery(self, len(records))
+        written = 0
+        write = self._output.write
+        try:
+            for topic, key, value in records:
+                write(topic, value, key, -1, delivery, None, timestamp)
+                written += 1
+        except BufferError:
+            delivery.error = "the queue is full"
+            delivery.left -= len(records) - written
+        if not delivery.left:
+            return False
+        self.outstanding += 1
+        if self.outstanding == 1:
+            self._pulse.start()
+        await delivery.waiter
+        return delivery.error is None
+
+    def settle(self, delivery: Delivery) -> None:
+        """Called by a delivery whose last acknowledgement came."""
+        if delivery.error is None:
+            self.acknowledged_at = time.monotonic()
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._pulse.stop()
+        if delivery is self._probe:
+            self._probe = None
+        elif not delivery.waiter.done():
+            delivery.waiter.set_result(None)
+
+    def close(self, seconds: float) -> int:
+        """Stop probing and wait for what was written; how many acknowledgements did not come."""
+        if self._timer is not None:
+            self._timer.cancel()
+        left = self._output.flush(seconds)
+        self._pulse.close()
+        return left
+
+    def _send_probe(self) -> None:
+        self._probe = Delivery(self, 1)
+        try:
+            now = int(time.time() * 1000)
+            self._output.write(topics.PROBE, b"", b"", -1, self._probe, None, now)
+        except BufferError:
+            self._probe = None
+            return
+        self.outstanding += 1
+        if self.outstanding == 1:
+            self._pulse.start()

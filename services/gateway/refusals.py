@@ -1,0 +1,70 @@
+"""Why the gateway says no: the closed set of codes, each with its HTTP status and title."""
+
+from typing import NamedTuple
+
+MAX_QUOTED = 100
+
+
+class Refusal(NamedTuple):
+    """One event is not accepted: code, the field at fault (empty: the whole), what to mend."""
+
+    code: str
+    field: str
+    text: str
+
+
+class Problem(NamedTuple):
+    """A whole request is not accepted; `retry_after` in seconds, 0 when waiting would not help."""
+
+    code: str
+    detail: str
+    field: str = ""
+    retry_after: int = 0
+
+
+class Kind(NamedTuple):
+    """What a problem's code means over HTTP."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: dict[str, Kind] = {
+    "empty_body": Kind(400, "The body is empty"),
+    "invalid_utf8": Kind(400, "The body is not UTF-8"),
+    "invalid_json": Kind(400, "The body is not JSON"),
+    "invalid_body": Kind(400, "The body has none of the known shapes"),
+    "no_events": Kind(400, "The body holds no events"),
+    "too_deep": Kind(400, "The body is nested too deeply"),
+    "invalid_encoding": Kind(400, "The body cannot be decompressed"),
+    "invalid_length": Kind(400, "The body ended early"),
+    "invalid_context": Kind(400, "The shared context is not valid"),
+    "invalid_idempotency_key": Kind(400, "The Idempotency-Key header is not valid"),
+    "unauthorized": Kind(401, "The write key is missing or unknown"),
+    "origin_not_allowed": Kind(403, "Pages of this origin may not send to this source"),
+    "not_found": Kind(404, "There is nothing here"),
+    "method_not_allowed": Kind(405, "This path does not answer this method"),
+    "body_too_slow": Kind(408, "The body took too long"),
+    "body_too_large": Kind(413, "The body is too large"),
+    "too_many_events": Kind(413, "The body holds too many events"),
+    "context_too_large": Kind(413, "The shared context is too large for so many events"),
+    "unsupported_media_type": Kind(415, "The content type is not taken"),
+    "unsupported_encoding": Kind(415, "The content encoding is not taken"),
+    "no_valid_event": Kind(422, "No event of the request is valid"),
+    "client_rate_limited": Kind(429, "Too many requests from this address"),
+    "source_rate_limited": Kind(429, "The source sends more events a second than it may"),
+    "quota_exceeded": Kind(429, "A quota of the source is used up"),
+    "overloaded": Kind(503, "Too much at once"),
+    "unavailable": Kind(503, "Events cannot be made durable just now"),
+}
+
+# Problems whose body is kept in `events.rejected`: the client's to mend, and read whole.
+KEPT = frozenset(
+    code for code, kind in PROBLEMS.items() if kind.status in (400, 413, 415)
+)  # fmt: skip
+
+
+def quoted(text: str) -> str:
+    """A client's text as it may appear in a sentence: printable and short."""
+    shown = ascii(text)
+    return shown if len(shown) <= MAX_QUOTED else shown[: MAX_QUOTED - 1] + "…"

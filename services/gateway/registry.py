@@ -1,0 +1,134 @@
+"""The gateway's copy of the registry and of the quotas' use: who may send, what, and how much."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.core.registry import Quota, Source, hash_key
+from services.edge import avro
+from services.edge.registry import Sources
+from services.gateway.encode import SourceFields
+from services.gateway.limits import Bucket
+
+Entry = tuple[bytes, bytes | None]
+KEYS_REMEMBERED = 10_000
+ANY_ORIGIN = "*"
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much of a quota was used in the period that ends at `resets_at` (epoch milliseconds)."""
+
+    period: str
+    unit: str
+    used: int
+    resets_at: int
+
+
+@dataclass
+class SourceView:
+    """A source, with what the door needs of it made ready."""
+
+    source: Source
+    fields: SourceFields
+    bucket: Bucket | None
+    exceeded: list[tuple[Quota, int]] = field(default_factory=list)  # with the end of each
+
+    def exceeded_at(self, now_ms: int) -> tuple[Quota | None, int, bool]:
+        """A quota that refuses events now, if any, and its end; and whether one marks them."""
+        marked = False
+        for quota, resets_at in self.exceeded:
+            if now_ms >= resets_at:
+                continue
+            if quota.action == "reject":
+                return quota, resets_at, marked
+            marked = True
+        return None, 0, marked
+
+    def allows(self, origin: str) -> bool:
+        origins = self.source.allowed_origins
+        return ANY_ORIGIN in origins or origin in origins
+
+
+class Registry:
+    """Every source by key and by id, with its quotas' use. Lives in the event loop's thread."""
+
+    def __init__(self, processes: int = 1) -> None:
+        self.loaded = False
+        self.by_id: dict[str, SourceView] = {}
+        self._processes = processes
+        self._sources = Sources()
+        self._uses: dict[str, dict[str, Use]] = {}
+        self._by_hash: dict[str, SourceView] = {}
+        self._by_key: dict[str, SourceView] = {}  # keys seen and found valid; bounded
+        self._origins: set[str] = set()
+
+    def find(self, key: str) -> SourceView | None:
+        """The enabled source that a write key belongs to."""
+        view = self._by_key.get(key)
+        if view is None:
+            view = self._by_hash.get(hash_key(key))
+            if view is not None and len(self._by_key) < KEYS_REMEMBERED:
+                self._by_key[key] = view
+        return view
+
+    def knows_origin(self, origin: str) -> bool:
+        """Whether any source takes events from pages of it: all that a preflight can be asked."""
+        return ANY_ORIGIN in self._origins or origin in self._origins
+
+    def apply_sources(self, entries: Iterable[Entry]) -> None:
+        for key, value in entries:
+            self._sources.apply(key, value)
+        for source_id in self._sources.take_changed():
+            self._change(source_id)
+        enabled = [view for view in self.by_id.values() if view.source.enabled]
+        self._by_key.clear()
+        self._by_hash = {h: view for view in enabled for h in view.source.write_key_hashes}
+        self._origins = {o for view in enabled for o in view.source.allowed_origins}
+        self.loaded = True
+
+    def apply_usage(self, entries: Iterable[Entry]) -> None:
+        """Usage of sources that are not here, or quotas that are gone, refuses nobody."""
+        for key, value in entries:
+            source_id = key.decode()
+            if value is None:
+                self._uses.pop(source_id, None)
+            else:
+                _, usage = avro.decode_any(value)
+                self._uses[source_id] = {
+                    q["name"]: Use(q["period"], q["unit"], q["used"], q["resets_at"])
+                    for q in usage["quotas"]
+                }
+            if view := self.by_id.get(source_id):
+                self._weigh(view)
+
+    def _change(self, source_id: str) -> None:
+        source = self._sources.by_id.get(source_id)
+        if source is None:
+            self.by_id.pop(source_id, None)
+            return
+        before = self.by_id.get(source_id)
+        same_rate = before is not None and _rate(before.source) == _rate(source)
+        bucket = before.bucket if before is not None and same_rate else self._bucket(source)
+        view = self.by_id[source_id] = SourceView(source, SourceFields.of(source), bucket)
+        self._weigh(view)
+
+    def _bucket(self, source: Source) -> Bucket | None:
+        if not source.events_per_second:
+            return None
+        rate, burst = _rate(source)
+        return Bucket(rate / self._processes, max(1.0, burst / self._processes))
+
+    def _weigh(self, view: SourceView) -> None:
+        """Held against the limits in force: a raised or removed one counts before rates has said so."""
+        uses = self._uses.get(view.source.id, {})
+        view.exceeded = [
+            (quota, use.resets_at)
+            for quota in view.source.quotas
+            if (use := uses.get(quota.name)) is not None
+            and (use.period, use.unit) == (quota.period, quota.unit)
+            and use.used >= quota.limit
+        ]
+
+
+def _rate(source: Source) -> tuple[float, float]:
+    return source.events_per_second, source.events_burst or 2 * source.events_per_second

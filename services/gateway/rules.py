@@ -1,0 +1,267 @@
+"""What makes an event valid: one event's bytes in, an `Event` or a `Refusal` out. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from services.gateway.refusals import Refusal, quoted
+
+MAX_EVENT_BYTES = 100 * 1024
+MAX_DEPTH = 32
+MAX_CHARACTERS = 255
+AHEAD_MS = 3_600_000
+# ClickHouse's DateTime64 begins in 1900: an earlier time could not be stored as what it is.
+EARLIEST_MS = -2_208_988_800_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+# The names starting with `$` or `ss_` that clients may use. `$identify`: its properties are traits.
+SYSTEM_EVENTS = frozenset({"$identify"})
+RESERVED = ("$", "ss_")
+EMPTY_OBJECT = b"{}"
+NULL = b"null"
+KNOWN_NAMES = 4_096
+
+_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_blank = re.compile(r"\s").search
+_in_strings = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL).sub
+_OPEN_CLOSE = bytes.maketrans(b"[]", b"{}")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_valid_names: set[str] = set(SYSTEM_EVENTS)  # names seen and found valid; bounded
+
+
+class SentEvent(Struct, forbid_unknown_fields=True, gc=False):
+    """An event as clients write it. Null is as good as absent, save for `event`."""
+
+    event: str
+    user_id: str | int | None = None
+    anonymous_id: str | None = None
+    profile_id: str | None = None
+    session_id: str | None = None
+    id: str | None = None
+    idempotency_key: str | None = None
+    value: float | None = None
+    occurred_at: Annotated[datetime, Meta(tz=True)] | int | float | None = None
+    properties: Raw = Raw()
+    context: Raw = Raw()
+
+
+class Event(Struct, gc=False, frozen=True):
+    """A valid event: absent texts are empty, times are epoch milliseconds (None: when received)."""
+
+    name: str
+    user_id: str
+    anonymous_id: str
+    profile_id: str
+    session_id: str
+    idempotency_key: str
+    occurred_at: int | None
+    value: float | None
+    context: bytes
+    properties: bytes
+
+
+WHAT_FIELDS_ARE = {
+    "event": "a string of 1 to 255 characters",
+    "user_id": "a string or an integer",
+    "anonymous_id": "a string",
+    "profile_id": "a string",
+    "session_id": "a string",
+    "id": "a string of 1 to 255 characters",
+    "idempotency_key": "a string of 1 to 255 characters",
+    "value": "a finite number",
+    "occurred_at": "an RFC 3339 time with its offset from UTC, or epoch milliseconds",
+    "properties": "an object",
+    "context": "an object",
+}
+
+_decode_event = msgspec.json.Decoder(SentEvent).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode_members = msgspec.json.Encoder().encode
+
+
+class Shared:
+    """The context that a request's events share: an object's bytes, empty when there is none."""
+
+    __slots__ = ("members", "raw")
+
+    def __init__(self, raw: bytes = b"") -> None:
+        self.raw = raw
+        self.members = _decode_members(raw) if raw else {}
+
+    def under(self, own: bytes) -> bytes:
+        """The shared context with an event's own on top: whole top-level members, own ones win."""
+        if not self.raw:
+            return own
+        if own == EMPTY_OBJECT:
+            return self.raw
+        return _encode_members({**self.members, **_decode_members(own)})
+
+
+def check_event(raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
+    """The event in `raw` (UTF-8) if it is valid, else why not."""
+    if len(raw) > MAX_EVENT_BYTES:
+        return Refusal(
+            "too_large", "", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
+        )
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_deeper(raw, MAX_DEPTH):
+        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        sent = _decode_event(raw)
+    except msgspec.ValidationError as fault:
+        return explain(str(fault))
+    except msgspec.DecodeError as fault:
+        return Refusal("invalid_json", "", f"not JSON: {fault}")
+    except RecursionError:
+        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+    return _check_fields(sent, raw, shared, now_ms)
+
+
+def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
+    if sent.event not in _valid_names and (refusal := check_name(sent.event)):
+        return refusal
+    user, anonymous, profile, session, key = "", "", "", "", ""
+    try:
+        if sent.user_id is not None:
+            user = _identifier("user_id", str(sent.user_id))
+        if sent.anonymous_id is not None:
+            anonymous = _identifier("anonymous_id", sent.anonymous_id)
+        if sent.profile_id is not None:
+            profile = _identifier("profile_id", sent.profile_id)
+        if sent.session_id is not None:
+            session = _identifier("session_id", sent.session_id)
+        if sent.id is not None:
+            key = _key("id", sent.id)
+        if sent.idempotency_key is not None:
+            key = _key("idempotency_key", sent.idempotency_key)
+        occurred = sent.occurred_at
+        if occurred is not None:
+            occurred = _time(occurred, now_ms)
+        properties = _object("properties", sent.properties)
+        if (b"$" in raw or b"\\" in raw or b'"ss_' in raw) and (name := reserved_in(properties)):
+            raise _RefusedError(
+                "reserved_name", f"properties.{name}", "names starting with $ or ss_ are Weir's own"
+            )
+        context = shared.under(_object("context", sent.context))
+    except _RefusedError as refused:
+        return refused.refusal
+    return Event(
+        sent.event,
+        user,
+        anonymous,
+        profile,
+        session,
+        key,
+        occurred,
+        sent.value,
+        context,
+        properties,
+    )
+
+
+class _RefusedError(Exception):
+    """Leaves the checks of one event early; never leaves this module."""
+
+    def __init__(self, code: str, field: str, text: str) -> None:
+        self.refusal = Refusal(code, field, text)
+
+
+def _identifier(field: str, text: str) -> str:
+    """Trimmed. Blank is as good as absent; NUL and its kin would break keys, so they are refused."""
+    if len(text) <= MAX_CHARACTERS and text.isascii() and text.isprintable() and " " not in text:
+        return text
+    text = text.strip()
+    if len(text) > MAX_CHARACTERS:
+        raise _RefusedError(
+            "too_long", field, f"has {len(text)} characters; at most 255 are allowed"
+        )
+    if _control(text):
+        raise _RefusedError("control_character", field, "must not contain control characters")
+    return text
+
+
+def _key(field: str, text: str) -> str:
+    key = _identifier(field, text)
+    if not key:
+        raise _RefusedError("empty", field, "must not be blank; leave it out if there is none")
+    return key
+
+
+def _time(sent: datetime | int | float, now_ms: int) -> int:
+    at = (sent - EPOCH) // MILLISECOND if isinstance(sent, datetime) else int(sent)
+    if at - now_ms > AHEAD_MS:
+        raise _RefusedError("in_future", "occurred_at", "is more than an hour ahead of the gateway")
+    if at < EARLIEST_MS:
+        raise _RefusedError("too_early", "occurred_at", "is before 1900 and cannot be stored")
+    return at
+
+
+def _object(field: str, raw: Raw) -> bytes:
+    text = bytes(raw)
+    if text[:1] == b"{":
+        return text
+    if not text or text == NULL:
+        return EMPTY_OBJECT
+    raise _RefusedError("wrong_type", field, "must be an object")
+
+
+def reserved_in(properties: bytes) -> str:
+    """The first top-level name that is Weir's own; empty: none."""
+    return next((n for n in _decode_members(properties) if n.startswith(RESERVED)), "")
+
+
+def is_deeper(raw: bytes, levels: int) -> bool:
+    """Whether well-formed JSON is nested deeper: innermost pairs are taken off, level by level."""
+    left = _in_strings(b"", raw).translate(_OPEN_CLOSE, _NOT_BRACKETS)
+    for _ in range(levels):
+        if not left:
+            return False
+        left = left.replace(b"{}", b"")
+    return bool(left)
+
+
+_place = re.compile(r"(.*) - at `\$(?:\.([a-z_]+))?.*`$", re.DOTALL).fullmatch
+_unknown = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL).fullmatch
+
+
+def explain(fault: str) -> Refusal:
+    """A refusal in the field's own words, from what msgspec says."""
+    if unknown := _unknown(fault):
+        name = quoted(unknown[1])
+        return Refusal(
+            "unknown_field",
+            unknown[1][:MAX_CHARACTERS],
+            f"no such field as {name}; put it in properties",
+        )
+    if fault.startswith("Object missing required field"):
+        return Refusal("missing", "event", "every event needs a name")
+    place = _place(fault)
+    field = place[2] or "" if place else ""
+    if not field:
+        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+    if "out of range" in fault:
+        code = "out_of_range"
+    elif "RFC3339" in fault or "timezone" in fault:
+        code = "invalid_time"
+    else:
+        code = "wrong_type"
+    return Refusal(code, field, f"must be {WHAT_FIELDS_ARE[field]}")
+
+
+def check_name(name: str) -> Refusal | None:
+    """Names are 1 to 255 characters, none of them blank or a control character, and not reserved."""
+    if not 1 <= len(name) <= MAX_CHARACTERS:
+        return Refusal("invalid_name", "event", f"has {len(name)} characters; 1 to 255 are allowed")
+    if _blank(name) or _control(name):
+        return Refusal("invalid_name", "event", "must not contain whitespace or control characters")
+    if name.startswith(RESERVED) and name not in SYSTEM_EVENTS:
+        allowed = ", ".join(sorted(SYSTEM_EVENTS))
+        return Refusal(
+            "reserved_name", "event", f"names starting with $ or ss_ are Weir's own, save {allowed}"
+        )
+    if len(_valid_names) >= KNOWN_NAMES:
+        _valid_names.clear()
+    _valid_names.add(name)
+    return None

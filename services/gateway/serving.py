@@ -1,0 +1,132 @@
+"""One gateway process: listens, serves, and on SIGTERM answers what is under way before it ends."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from services.core import topics
+from services.edge.kafka_producer import DurableProducer, ProducerOptions
+from services.edge.kafka_table import Apply, TableFollower
+from services.gateway.app import App
+from services.gateway.config import GatewaySettings
+from services.gateway.limits import ClientBuckets, Proxies
+from services.gateway.metrics import Counts
+from services.gateway.posting import World
+from services.gateway.producer import GatewayProducer
+from services.gateway.reading import Budget
+from services.gateway.registry import Registry
+from services.runtime import logs
+from services.runtime.config import KafkaSettings
+
+BACKLOG = 1_024
+READ_AHEAD_BYTES = 256 * 1024  # of a body, before its connection is paused
+LINGER_SECONDS = 2.0  # how long the rest of a refused body is read and thrown away
+COUNTS_SECONDS = 1.0
+
+
+def listen(host: str, port: int, shared: bool) -> socket.socket:
+    """A bound socket; `shared`: others may bind the same port, the kernel spreads connections."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+class Process:
+    """Everything that one process of the gateway is made of."""
+
+    def __init__(
+        self, settings: GatewaySettings, kafka: KafkaSettings, bound: socket.socket
+    ) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._log = logs.get("gateway")
+        self._stop = asyncio.Event()
+        self.fault = ""
+        options = ProducerOptions(
+            settings.gateway_linger_ms,
+            settings.gateway_ack_seconds,
+            settings.gateway_queue_kilobytes,
+            self._end_by_fault,
+        )
+        registry = Registry(settings.gateway_processes)
+        self._producer = GatewayProducer(DurableProducer(kafka, options), self._loop)
+        self._world = World(
+            settings,
+            registry,
+            self._producer,
+            ClientBuckets(settings.ingest_rate, settings.ingest_burst),
+            Proxies(settings.trusted_proxies),
+            Budget(settings.gateway_inflight_kilobytes * 1024),
+            Counts(),
+        )
+        self._app = App(self._world)
+        self._followers = [
+            TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),
+            TableFollower(kafka, topics.QUOTAS, self._in_loop(registry.apply_usage)),
+        ]
+        self._bound = bound
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; every request under way then is answered on return."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        for follower in self._followers:
+            follower.start()
+        self._producer.start()
+        self._hand_over_counts()
+        server = web.Server(
+            self._app,
+            access_log=None,
+            keepalive_timeout=self._settings.gateway_idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=READ_AHEAD_BYTES,
+            auto_decompress=False,
+        )
+        listener = await self._loop.create_server(server, sock=self._bound, backlog=BACKLOG)
+        self._log.info("listening", address=self._bound.getsockname()[:2])
+        await self._stop.wait()
+        await self._drain(listener, server)
+
+    async def _drain(self, listener: asyncio.AbstractServer, server: web.Server) -> None:
+        self._app.draining = True
+        self._log.info("draining")
+        listener.close()
+        server.pre_shutdown()
+        await server.shutdown(self._settings.gateway_drain_seconds)
+        for follower in self._followers:
+            follower.stop()
+        left = self._producer.close(self._settings.gateway_ack_seconds)
+        self._log.info("stopped", unacknowledged=left)
+
+    def _in_loop(self, apply: Apply) -> Apply:
+        return lambda entries: void(self._loop.call_soon_threadsafe(apply, entries))
+
+    def _hand_over_counts(self) -> None:
+        self._app.hand_over_counts()
+        self._loop.call_later(COUNTS_SECONDS, self._hand_over_counts)
+
+    def _end_by_fault(self, fault: str) -> None:
+        """A fatal error of the producer: nothing can be written any more, so end and be restarted."""
+        self.fault = fault
+        self._log.error("the producer failed for good", fault=fault)
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+
+def void(_: Any) -> None:
+    """Drop a result."""
+
+
+Run = Callable[[], None]
