@@ -20,6 +20,7 @@ from services.edge.kafka_admin import KafkaAdmin
 from services.edge.registry import SOURCE_KIND, Sources, registry_key
 from services.runtime.config import KafkaSettings
 
+READ_ONCE_MS = 20
 MARKS = {"add": "[green]+[/]", "change": "[yellow]~[/]", "remove": "[red]-[/]"}
 
 
@@ -39,7 +40,7 @@ class SourceChange:
 def read_registry(settings: KafkaSettings) -> dict[str, Source]:
     """Every source that the registry holds at present, by id."""
     sources = Sources()
-    reader = TableReader(settings, REGISTRY)
+    reader = TableReader(settings, REGISTRY, READ_ONCE_MS)
     try:
         reader.read_all(sources.apply)
     finally:

@@ -24,6 +24,7 @@ from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 UP_FILE = "up.json"
 PROBE_SECONDS = 1.0
+QUOTA_REST_MS = 200
 QUIET_MS = 120_000  # nothing counted for so long: the source sends nothing
 
 
@@ -134,7 +135,7 @@ class Looker:
         if self._quotas is None:
             if topics.QUOTAS not in self._admin.topics(with_config=False):
                 return []
-            self._quotas = TableReader(self._kafka_settings, topics.QUOTAS)
+            self._quotas = TableReader(self._kafka_settings, topics.QUOTAS, QUOTA_REST_MS)
             self._quotas.read_all(self._keep_usage)
         for key, value in self._quotas.poll(0.05):
             self._keep_usage(key, value)

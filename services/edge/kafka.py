@@ -31,9 +31,13 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 class TableReader:
-    """Reads a compacted topic from its beginning and then follows it. Belongs to no group, commits nothing."""
+    """Reads a compacted topic from its beginning and then follows it. Belongs to no group, commits nothing.
 
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+    `rest_ms`: how long a broker with nothing new lets it wait; the end is noticed only then, so
+    who reads once and ends wants it short, who follows for hours wants it long.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str, rest_ms: int = 1_000) -> None:
         self._topic = topic
         self._consumer = Consumer(
             {
@@ -43,7 +47,7 @@ class TableReader:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 1_000,
+                "fetch.wait.max.ms": rest_ms,
                 "queued.max.messages.kbytes": 4_096,
             }
         )

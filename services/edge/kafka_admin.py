@@ -206,7 +206,7 @@ class KafkaAdmin:
         count = 0
         deadline = time.monotonic() + COUNT_SECONDS
         while count < COUNTED and time.monotonic() < deadline:
-            for message in self._reader.consume(COUNTED, 0.1):
+            for message in self._reader.consume(1, 0.1):  # more would wait for more
                 if message.error() is None:
                     count += message.offset() < end
                 elif message.error().code() == KafkaError._PARTITION_EOF:
