@@ -1,0 +1,357 @@
+"""The warehouse's schema and inserts, on the real engine: tokens, refusals, and what analysts read."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.core.paths import ROOT
+from services.edge import avro
+from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
+from services.runtime.config import ClickHouseSettings
+from services.sink.migrations import (
+    Dialect,
+    Migration,
+    MigrationError,
+    apply_migrations,
+    read_migrations,
+)
+from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.step import TABLES
+from tests.contract import rows
+from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
+from tests.events import NOON
+
+MINUTE = rows.MINUTE
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWarehouse]:
+    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
+    yield running
+    running.stop()
+
+
+class Tables:
+    """A migrated database of the test's own."""
+
+    def __init__(self, url: str) -> None:
+        self.database = f"weir_{uuid.uuid4().hex[:8]}"
+        self.settings = ClickHouseSettings(clickhouse_url=url, clickhouse_database=self.database)
+        self.schema = ClickHouseSchema(self.settings)
+        self.dialect = Dialect(self.database)
+        self._rows = ClickHouseRows(self.settings, 60, 2, compress=False)
+        self._tokens = 0
+
+    def insert(self, table: str, *values: bytes, token: str = "") -> None:
+        self._tokens += 1
+        self._rows.insert(Insert(table, values[0][:10], values, token or f"t{self._tokens}"))
+
+    def ask(self, sql: str) -> list[list[Any]]:
+        sql = sql.replace("weir.", f"{self.database}.")
+        return [list(record.values()) for record in self.schema.records(sql)]
+
+    def one(self, sql: str) -> Any:
+        ((value,),) = self.ask(sql)
+        return value
+
+    def count(self, table: str) -> int:
+        return int(self.one(f"SELECT count() FROM weir.{table}"))
+
+    def close(self) -> None:
+        self._rows.close()
+        self.schema.execute(f"DROP DATABASE {self.database}")
+
+
+@pytest.fixture
+def tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
+    made = Tables(warehouse.url)
+    apply_migrations(made.schema, made.dialect)
+    yield made
+    made.close()
+
+
+# --- migrations
+
+
+def test_migrations_are_applied_once_and_a_changed_one_is_refused(tables: Tables) -> None:
+    assert apply_migrations(tables.schema, tables.dialect) == []
+    first, *others = read_migrations()
+    changed = Migration(first.number, first.name, first.sql + "-- changed\n")
+    with pytest.raises(MigrationError, match="was changed after it had been applied"):
+        apply_migrations(tables.schema, tables.dialect, [changed, *others])
+
+
+def test_a_migration_applied_by_half_is_applied_again(tables: Tables) -> None:
+    tables.schema.execute(f"TRUNCATE TABLE {tables.database}.migrations")
+    assert len(apply_migrations(tables.schema, tables.dialect)) == len(read_migrations())
+
+
+def test_every_landing_column_is_a_field(tables: Tables) -> None:
+    """A column that no field fills would silently be empty, since past schemas may lack fields."""
+    for name, table in TABLES.items():
+        columns = tables.ask(
+            f"SELECT name FROM system.columns WHERE table = '{table}'"
+            f" AND database = '{tables.database}'"
+        )
+        assert {column for (column,) in columns} <= set(avro.schemas()[name].fields)
+
+
+# --- inserts
+
+
+@pytest.mark.parametrize(("count", "padding"), [(20, 0), (50_000, 0), (30_000, 1_000)])
+def test_a_repeated_token_is_dropped_in_every_table(
+    tables: Tables, count: int, padding: int
+) -> None:
+    values = [
+        rows.resolved(n, f"p{n % 100}", f"s{n % 100}", properties=rows.properties(n, padding))
+        for n in range(count)
+    ]
+    for token, expected in (("a", count), ("a", count), ("b", 2 * count)):
+        tables.insert("landing_resolved", *values, token=token)
+        assert tables.count("events") == expected
+        assert tables.one("SELECT sum(events) FROM weir.session_segments") == expected
+    parts = tables.ask(
+        "SELECT max(rows) FROM system.parts WHERE active AND table = 'events'"
+        f" AND database = '{tables.database}' AND level = 0"
+    )
+    assert parts in ([[count]], [[0]])  # one insert is one part (or merged by now)
+
+
+def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
+    kinds = {
+        "Resolved": (rows.resolved(1, "p", "s"), "events"),
+        "Duplicate": (rows.duplicate(), "duplicates"),
+        "Rejected": (rows.rejected(), "rejected"),
+        "DeadLetter": (rows.dead_letter(), "dead"),
+        "UsageDelta": (rows.usage("accepted", 3, 7), "usage_deltas"),
+        "Profile": (rows.profile("u:1", "p"), "profile_parts"),
+        "Merge": (rows.merge("a", "b"), "merges"),
+        "SourceUsage": (rows.source_usage(), "source_usage"),
+    }
+    assert kinds.keys() == TABLES.keys()
+    for name, (value, table) in kinds.items():
+        for _ in range(3):  # with a new token each, as after ClickHouse has forgotten the first
+            tables.insert(TABLES[name], value)
+        assert len(tables.ask(f"SELECT * FROM weir.{table} FINAL")) == 1, name
+    assert tables.ask("SELECT hex(key), hex(value), event_id FROM weir.dead FINAL") == [
+        ["FF00", "00FE", "00000000-0000-0000-0000-000000000000"]
+    ]
+    assert tables.ask("SELECT hex(payload) FROM weir.rejected FINAL") == [["7B22FF"]]
+
+
+def test_ten_years_of_history_go_in_with_one_insert(tables: Tables) -> None:
+    day = 86_400_000
+    values = [rows.resolved(n, "p", "", occurred_at=NOON - n * day) for n in range(3_650)]
+    tables.insert("landing_resolved", *values)
+    assert tables.one("SELECT uniqExact(toDate32(occurred_at)) FROM weir.events") == 3_650
+
+
+REFUSED: dict[str, Callable[[int], bytes]] = {
+    "cut json": lambda n: rows.resolved(n, properties='{"a":'),
+    "no json": lambda n: rows.resolved(n, properties=""),
+    "no object": lambda n: rows.resolved(n, properties="[1]"),
+    "lone surrogate": lambda n: rows.resolved(n, context='{"a":"\\ud800"}'),
+    "infinite number": lambda n: rows.resolved(n, properties='{"a":1e999}'),
+    "cut datum": lambda n: rows.resolved(n)[:-20],
+    "header alone": lambda n: rows.resolved(n)[:10],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_row_is_said_so_and_leaves_nothing_anywhere(tables: Tables, name: str) -> None:
+    good = [rows.resolved(n, "p", "s") for n in (1, 2)]
+    with pytest.raises(RowsRefusedError):
+        tables.insert("landing_resolved", good[0], REFUSED[name](3), good[1])
+    assert tables.count("events") == 0
+    assert tables.count("session_segments") == 0
+    tables.insert("landing_resolved", *good)
+    assert tables.count("events") == 2
+
+
+def test_odd_but_legal_json_goes_in(tables: Tables) -> None:
+    odd = [
+        '{"a":1,"a":2}',
+        '{"a":{"b":1},"a.b":2}',
+        '{"":1,"a":{"":2}}',
+        '{"a":123456789012345678901234567890}',
+        '{"a":[1,"x",{"b":[2,{"c":null}]}]}',
+        '{"a\\u0000b":"\\u0000"}',
+        '{"a":' * 32 + "1" + "}" * 32,
+        "{" + ",".join(f'"k{n}":{n}' for n in range(3_000)) + "}",
+    ]
+    tables.insert(
+        "landing_resolved", *(rows.resolved(n, properties=text) for n, text in enumerate(odd))
+    )
+    assert tables.count("events") == len(odd)
+
+
+def test_times_beyond_the_calendar_go_in(tables: Tables) -> None:
+    times = (-(2**62), -62_200_000_000_000, -300_000_000_000, 0, 253_402_300_799_000, 2**63 - 1)
+    tables.insert(
+        "landing_resolved", *(rows.resolved(n, occurred_at=at) for n, at in enumerate(times))
+    )
+    assert tables.count("events") == len(times)
+
+
+def test_the_world_is_told_from_the_rows(tables: Tables) -> None:
+    with pytest.raises(WarehouseAwayError, match="code 60"):
+        tables.insert("nowhere", rows.resolved(1))
+    nobody = ClickHouseSettings(clickhouse_url=f"http://127.0.0.1:{free_port()}")
+    away = ClickHouseRows(nobody, 5, 1, compress=False)
+    with pytest.raises(WarehouseAwayError):
+        away.insert(Insert("landing_resolved", rows.resolved(1)[:10], [rows.resolved(1)], "t"))
+
+
+def test_compressed_inserts_are_the_same(tables: Tables) -> None:
+    packed = ClickHouseRows(tables.settings, 60, 1, compress=True)
+    values = [rows.resolved(n) for n in range(2_000)]
+    packed.insert(Insert("landing_resolved", values[0][:10], values, "t"))
+    packed.close()
+    assert tables.count("events") == 2_000
+
+
+# --- what analysts read
+
+
+def test_nested_properties_query_directly(tables: Tables) -> None:
+    tables.insert("landing_resolved", rows.resolved(1, properties='{"price":3.5,"a":{"b":7}}'))
+    sql = "SELECT properties.price::Float64, properties.a.b::Int64 FROM weir.events"
+    assert tables.ask(sql) == [[3.5, 7]]
+
+
+def test_people_after_merges(tables: Tables) -> None:
+    names = ("a", "p", "u", "b", "other")
+    tables.insert("landing_resolved", *(rows.resolved(n, name) for n, name in enumerate(names)))
+    assert tables.one("SELECT uniqExact(profile_id) FROM weir.events_current") == 5
+    tables.insert(
+        "landing_merge",
+        *(rows.merge("a", "p"), rows.merge("p", "u"), rows.merge("b", "a")),
+        rows.merge("other", "u", refused=True),
+    )
+    assert tables.ask(
+        "SELECT profile_id, count() FROM weir.events_current GROUP BY 1 ORDER BY 1"
+    ) == [
+        ["other", 1],
+        ["u", 4],
+    ]
+    assert tables.ask("SELECT from_profile, into_profile FROM weir.conflicts") == [["other", "u"]]
+
+
+def test_a_visit_is_one_session_across_identifiers(tables: Tables) -> None:
+    def at(number: int, minutes: int, person: str, session: str, **fields: Any) -> bytes:
+        return rows.resolved(number, person, session, occurred_at=NOON + minutes * MINUTE, **fields)
+
+    tables.insert(
+        "landing_resolved",
+        at(1, 0, "a", "s1", anonymous_id="x", event="first"),
+        at(2, 10, "a", "s1", anonymous_id="x"),
+        at(3, 40, "u", "s2", user_id="u1", event="last"),  # after exactly 30 minutes: joins
+        at(4, 71, "u", "s3", user_id="u1"),  # after 31: does not
+        at(5, 20, "u", "own", client_session_id="own"),  # the client's own stands
+        at(6, 25, "u", "far", source="other"),  # another source
+        at(7, 30, "stranger", "s9"),
+        at(8, 30, "", ""),
+    )
+    tables.insert("landing_merge", rows.merge("a", "u"))
+    sessions = tables.ask(
+        "SELECT session_id, profile_id, events, duration_seconds, entry_event, exit_event,"
+        " user_ids, anonymous_ids FROM weir.sessions ORDER BY session_id"
+    )
+    page = ["page_view", "page_view"]
+    assert sessions == [
+        ["far", "u", 1, 0, *page, [], []],
+        ["own", "u", 1, 0, *page, [], []],
+        ["s1", "u", 3, 2_400, "first", "last", ["u1"], ["x"]],
+        ["s3", "u", 1, 0, *page, ["u1"], []],
+        ["s9", "stranger", 1, 0, *page, [], []],
+    ]
+    current = tables.ask(
+        "SELECT session_id, count() FROM weir.events_current GROUP BY 1 ORDER BY 1"
+    )
+    assert current == [["", 1], ["far", 1], ["own", 1], ["s1", 3], ["s3", 1], ["s9", 1]]
+
+
+def test_a_late_event_joins_two_visits(tables: Tables) -> None:
+    times = {"s1": 0, "s2": 50}
+    for number, (session, minutes) in enumerate(times.items()):
+        event = rows.resolved(number, "u", session, occurred_at=NOON + minutes * MINUTE)
+        tables.insert("landing_resolved", event)
+    assert tables.count("sessions") == 2
+    late = rows.resolved(9, "u", "s1", occurred_at=NOON + 25 * MINUTE)
+    tables.insert("landing_resolved", late)
+    assert tables.ask("SELECT session_id, events FROM weir.sessions") == [["s1", 3]]
+
+
+def test_a_profile_is_the_sum_of_its_parts(tables: Tables) -> None:
+    tables.insert(
+        "landing_profile",
+        rows.profile("a:x", "a", 1, events=1),
+        rows.profile("a:x", "a", 2, events=2, traits='{"plan":"free","big":12345678901234567}'),
+        rows.profile("u:7", "u", 1, events=3, traits='{"plan":"pro","o":{"p":1}}', traits_at=NOON),
+        rows.profile("u:8", "v", 1, events=0),
+    )
+    tables.insert("landing_merge", rows.merge("a", "u"))
+    event = rows.resolved(1, "a", "s1")
+    tables.insert("landing_resolved", event, rows.resolved(2, "u", "s1x", occurred_at=NOON + 1))
+    found = tables.ask(
+        "SELECT profile_id, user_ids, anonymous_ids, events, sessions, traits.plan::String,"
+        " traits.big::Int64, traits.o.p::Int64 FROM weir.profiles ORDER BY profile_id"
+    )
+    assert [[str(x) if isinstance(x, int) else x for x in row] for row in found] == [
+        ["u", ["7"], ["x"], "5", "1", "pro", "12345678901234567", "1"],
+        ["v", ["8"], [], "0", "0", "", "0", "0"],
+    ]
+
+
+def test_the_books(tables: Tables) -> None:
+    tables.insert(
+        "landing_usage_delta",
+        rows.usage("accepted", 10, 10),
+        rows.usage("unique", 8, 10),
+        rows.usage("duplicate", 1, 10),
+        rows.usage("dead", 1, 10),
+        rows.usage("unsaved", 2, 8, stage="identity"),
+        rows.usage("dead", 1, 8, stage="identity"),
+        rows.usage("resolved", 5, 8, stage="identity"),
+    )
+    tables.insert("landing_rejected", rows.rejected(1), rows.rejected(2))
+    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(4)))
+    sql = "SELECT accepted, stored, duplicate, dead, unsaved, difference FROM weir.books"
+    assert tables.ask(sql) == [[10, 4, 1, 2, 2, 1]]
+    of_sink: dict[str, Any] = {"step": "sink", "origin_topic": "events.resolved", "source": "shop"}
+    for _ in range(2):
+        tables.insert("landing_dead_letter", rows.dead_letter(**of_sink, received_at=NOON))
+    assert tables.ask(sql) == [[10, 4, 1, 3, 2, 0]]
+    told = tables.ask("SELECT events, bytes FROM weir.usage WHERE outcome = 'rejected'")
+    assert told == [[2, 6]]
+
+
+def test_rates_and_quotas(tables: Tables) -> None:
+    tables.insert("landing_source_usage", rows.source_usage())
+    assert tables.ask("SELECT source, current_rate, peak_rate FROM weir.rates") == [
+        ["shop", 1.5, 3]
+    ]
+    sql = "SELECT name, used, `limit`, exceeded, toString(resets_at) FROM weir.quotas"
+    assert tables.ask(sql) == [["daily", 11, 10, True, "2025-10-09 12:00:00.000"]]
+
+
+def test_the_analysts_queries_all_run(tables: Tables) -> None:
+    text = (ROOT / "docs" / "analysts.md").read_text()
+    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(queries) >= 10
+    for query in queries:
+        tables.ask(query.strip().rstrip(";"))
+
+
+def test_a_migration_folder_of_ones_own(tables: Tables, tmp_path: Path) -> None:
+    (tmp_path / "900_own.sql").write_text(
+        "CREATE TABLE IF NOT EXISTS {{database}}.own {{cluster}} (x Int8)\n"
+        "ENGINE = {{engine MergeTree}} ORDER BY x SETTINGS {{deduplication}};\n"
+    )
+    apply_migrations(tables.schema, tables.dialect, read_migrations(tmp_path))
+    assert tables.count("own") == 0

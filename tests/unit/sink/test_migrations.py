@@ -1,0 +1,77 @@
+"""Migrations: read, rendered, applied once, and refused when they were changed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.sink.migrations import (
+    Dialect,
+    Migration,
+    MigrationError,
+    apply_migrations,
+    pending,
+    read_migrations,
+)
+
+FIRST = Migration(
+    1, "one", "CREATE TABLE {{database}}.a {{cluster}} (x Int8)\nENGINE = {{engine X(y)}};\n"
+)
+SECOND = Migration(2, "two", "-- a remark; with a semicolon\nSELECT 1;\n\nSELECT 2;\n")
+
+
+class Ledger:
+    """A database that remembers what was run, and which migrations were recorded."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        if "system.tables" in sql:
+            return [{"found": 1}] if self.ran else []
+        return self.rows
+
+    def execute(self, sql: str) -> None:
+        self.ran.append(sql)
+        if "INSERT INTO" in sql:
+            number, _, sha256 = sql.rpartition("VALUES ")[2].strip("()").split(", ")
+            self.rows.append({"number": int(number), "sha256": sha256.strip("'")})
+
+
+def test_each_is_applied_once_in_order() -> None:
+    ledger = Ledger()
+    assert apply_migrations(ledger, Dialect(), [FIRST]) == [FIRST]
+    assert apply_migrations(ledger, Dialect(), [FIRST, SECOND]) == [SECOND]
+    assert apply_migrations(ledger, Dialect(), [FIRST, SECOND]) == []
+    assert [sql for sql in ledger.ran if sql.startswith("SELECT")] == ["SELECT 1", "SELECT 2"]
+
+
+def test_a_changed_one_is_refused_with_what_to_do() -> None:
+    with pytest.raises(MigrationError, match=r"001_one.sql was changed .* restore it"):
+        pending([FIRST, SECOND], {1: "other"})
+
+
+def test_the_same_file_makes_plain_and_replicated_tables() -> None:
+    assert FIRST.statements(Dialect("w")) == ["CREATE TABLE w.a (x Int8)\nENGINE = X(y)"]
+    assert FIRST.statements(Dialect("w-1", "replicated", "c")) == [
+        "CREATE TABLE `w-1`.a ON CLUSTER c (x Int8)\nENGINE = ReplicatedX(y)"
+    ]
+
+
+@pytest.mark.parametrize("engines", ["plain", "replicated"])
+def test_nothing_is_left_to_fill_in(engines: str) -> None:
+    for migration in read_migrations():
+        for statement in migration.statements(Dialect("weir", engines, "main")):
+            assert "{{" not in statement
+            assert ("Replicated" in statement) == (
+                engines == "replicated" and "ENGINE = " in statement and "= Null" not in statement
+            )
+
+
+@pytest.mark.parametrize("names", [["1_a.sql"], ["001_a.sql", "001_b.sql"]])
+def test_misnamed_files_are_refused(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("SELECT 1;\n")
+    with pytest.raises(MigrationError):
+        read_migrations(tmp_path)

@@ -1,0 +1,152 @@
+"""Ranges: tokens that never change, and what becomes of rows that ClickHouse refuses."""
+
+import pytest
+
+from services.core import reasons
+from services.sink.ports import Columns, Insert, Place
+from services.sink.ranges import VERSION, ForeignIntentError, Intent, Range, read_intent
+from services.sink.step import Routes, Verdict
+
+PLACE = Place("profiles", 3)
+PROFILE, MERGE, LINK = (b"\xc3\x01" + bytes([n] * 8) for n in (1, 2, 3))
+ROUTES = Routes({PROFILE: "Profile", MERGE: "Merge", LINK: "Link"})
+REFUSED = Verdict(reasons.REFUSED_BY_CLICKHOUSE, "code 117")
+
+
+def columns(*values: bytes | None, first: int = 10) -> Columns:
+    offsets = list(range(first, first + len(values)))
+    return Columns(offsets, list(values), [b"k"] * len(values), [7] * len(values))
+
+
+def range_of(records: Columns, intent: Intent | None = None) -> Range:
+    end = records.offsets[-1] + 1
+    return Range(PLACE, "id", records.offsets[0], records, ROUTES, intent or Intent(VERSION, end))
+
+
+def again(range_: Range, records: Columns) -> Range:
+    """The same range, read by whoever comes next."""
+    intent = read_intent(range_.intent())
+    assert intent is not None
+    return Range(PLACE, "id", range_.start, records, ROUTES, intent)
+
+
+def next_insert(range_: Range) -> Insert:
+    insert = range_.insert()
+    assert insert is not None
+    return insert
+
+
+def test_one_schema_is_one_insert_whose_token_names_the_range() -> None:
+    range_ = range_of(columns(PROFILE + b"a", PROFILE + b"b"))
+    assert range_.intent() == '{"v":1,"end":12,"groups":{}}'
+    insert = next_insert(range_)
+    assert insert.table == "landing_profile"
+    assert insert.values == [PROFILE + b"a", PROFILE + b"b"]
+    assert insert.token == "profiles:id:3:10-12:0101010101010101"
+    range_.settled()
+    assert range_.done
+
+
+def test_two_schemas_are_two_inserts_and_tombstones_none() -> None:
+    range_ = range_of(columns(PROFILE, None, MERGE, PROFILE))
+    tables = []
+    while not range_.done:
+        insert = next_insert(range_)
+        tables.append((insert.table, len(insert.values)))
+        range_.settled()
+    assert tables == [("landing_profile", 2), ("landing_merge", 1)]
+    assert range_of(columns(None, None)).done
+
+
+def settle(records: Columns, bad: set[int]) -> tuple[list[int], list[int], int]:
+    """Offsets that went in and that died, and attempts; begun anew from the intent before each."""
+    stored: list[int] = []
+    dead: list[int] = []
+    attempts = 0
+    range_ = range_of(records)
+    while not range_.done:
+        range_ = again(range_, records)
+        insert = range_.insert()
+        if insert is None:
+            dead += [record.offset for record in range_.condemned()]
+            range_.settled()
+            continue
+        attempts += 1
+        offsets = [int(value[10:]) for value in insert.values]
+        if bad & set(offsets):
+            range_.refused(REFUSED)
+        else:
+            stored += offsets
+            range_.settled()
+    return stored, dead, attempts
+
+
+@pytest.mark.parametrize("bad", [set(), {10}, {21}, {109}, {20, 21, 60}, set(range(10, 110))])
+def test_refused_rows_are_found_and_the_rest_goes_in_once(bad: set[int]) -> None:
+    records = columns(*(PROFILE + str(offset).encode() for offset in range(10, 110)))
+    stored, dead, attempts = settle(records, bad)
+    assert sorted(stored) == [offset for offset in range(10, 110) if offset not in bad]
+    assert dead == sorted(bad)
+    assert attempts <= 1 + min(30 * len(bad), 2 * len(records.offsets))
+
+
+def test_a_condemned_row_stays_dead_even_if_it_would_be_taken_now() -> None:
+    records = columns(PROFILE + b"a")
+    range_ = range_of(records)
+    next_insert(range_)
+    range_.refused(REFUSED)
+    later = again(range_, records)
+    assert later.insert() is None
+    (record,) = later.condemned()
+    assert (record.offset, record.value, record.reason) == (
+        10,
+        PROFILE + b"a",
+        reasons.REFUSED_BY_CLICKHOUSE,
+    )
+    later.settled()
+    assert later.done
+
+
+def test_what_has_no_table_is_condemned_at_sight() -> None:
+    range_ = range_of(columns(PROFILE, LINK, b"", b"\xc3\x01stranger?"))
+    assert next_insert(range_).table == "landing_profile"
+    range_.settled()
+    found = []
+    while not range_.done:
+        assert range_.insert() is None
+        found += [(record.offset, record.reason) for record in range_.condemned()]
+        range_.settled()
+    assert found == [
+        (11, reasons.UNEXPECTED),
+        (12, reasons.UNREADABLE),
+        (13, reasons.UNREADABLE),
+    ]
+
+
+def test_a_range_of_which_compaction_has_taken_records_still_ends() -> None:
+    records = columns(*(PROFILE + str(offset).encode() for offset in range(10, 18)))
+    range_ = range_of(records)
+    next_insert(range_)
+    range_.refused(REFUSED)  # the window is now 10 to 14
+    left = Columns([16, 17], records.values[6:], [b"k"] * 2, [7] * 2)
+    later = again(range_, left)
+    assert len(next_insert(later).values) == 2
+    later.settled()
+    assert later.done
+
+
+@pytest.mark.parametrize("metadata", ["x", '{"v":2,"end":3}', '{"end":3}'])
+def test_metadata_of_a_stranger_stops_the_sink(metadata: str) -> None:
+    with pytest.raises(ForeignIntentError):
+        read_intent(metadata)
+    assert read_intent("") is None
+
+
+def test_metadata_stays_small() -> None:
+    records = columns(PROFILE, MERGE, LINK, b"", *(bytes([n]) * 12 for n in range(4)))
+    range_ = range_of(records)
+    for _ in range(2):
+        range_.refused(Verdict("x" * 30, "y" * 10_000))
+    while not range_.done:
+        assert len(range_.intent()) < 4_096
+        range_.settled()
