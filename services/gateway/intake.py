@@ -1,11 +1,9 @@
 """From the events of one request to the records that it becomes. Pure but for the ids it mints."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import uuid_utils
-from msgspec import Raw
 
 from services.core import topics
 from services.edge import avro
@@ -14,7 +12,7 @@ from services.gateway.doors.webhook import check_webhook
 from services.gateway.encode import AcceptedWriter, Client, SourceFields
 from services.gateway.producer import Record
 from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event, check_event
+from services.gateway.rules import check_event
 
 _encode_rejected = avro.schemas()["Rejected"].encode
 _mint = uuid_utils.uuid7
@@ -59,12 +57,9 @@ def take_events(sent: Sent, origin: Origin) -> Intake:
         key = (event.idempotency_key or event_id).encode()
         digest = blake2b(raw + salt if salt else raw, digest_size=16).digest()
         value = writer.encode(minted.bytes, digest, key, event)
-        add_record((ACCEPTED, prefix + blake2b(key, digest_size=16).digest(), value))
+        add_record((topics.ACCEPTED, prefix + blake2b(key, digest_size=16).digest(), value))
         add_id(event_id)
     return intake
-
-
-ACCEPTED = topics.ACCEPTED
 
 
 def take_webhook(event_type: str, body: bytes, idempotency_key: str, origin: Origin) -> Intake:
@@ -78,7 +73,7 @@ def take_webhook(event_type: str, body: bytes, idempotency_key: str, origin: Ori
     writer = AcceptedWriter(origin.source, origin.received_at, origin.client)
     value = writer.encode(minted.bytes, blake2b(body, digest_size=16).digest(), key, event)
     place = origin.source.key_prefix + blake2b(key, digest_size=16).digest()
-    return Intake([Record(topics.ACCEPTED, place, value)], [str(minted)], [])
+    return Intake([(topics.ACCEPTED, place, value)], [str(minted)], [])
 
 
 def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
@@ -100,7 +95,7 @@ def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
             "payload": payload,
         }
     )
-    return Record(topics.REJECTED, event_id, value)
+    return topics.REJECTED, event_id, value
 
 
 def rejected_body(problem: Problem, body: bytes, origin: Origin) -> Record:

@@ -1,9 +1,209 @@
-"""The OpenAPI 3.1 document of the gateway."""
+"""The OpenAPI 3.1 document of the gateway; a test holds it against the routes."""
 
 from typing import Any
 
-DOCUMENT: dict[str, Any] = {
+from services.gateway.refusals import PROBLEMS
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": ["string", "null"], "maxLength": 255}
+_KEY: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
+_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
+
+EVENT: Schema = {
+    "type": "object",
+    "required": ["event"],
+    "additionalProperties": False,
+    "properties": {
+        "event": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": r"^\S+$",
+            "description": "Its name. Names that start with `$` or `ss_` are Weir's own;"
+            " of these a client may send `$identify`, whose properties are the person's traits.",
+        },
+        "user_id": {
+            "type": ["string", "integer", "null"],
+            "description": "Kept as text, all digits of an integer of any size.",
+        },
+        "anonymous_id": _TEXT,
+        "profile_id": _TEXT,
+        "session_id": _TEXT,
+        "id": {**_KEY, "description": "The client's id of the event: the idempotency key, unless"
+               " there is one."},
+        "idempotency_key": {**_KEY, "description": "Trimmed. A second event of the source with the"
+                            " same key, within the source's window, is a duplicate."},
+        "value": {"type": ["number", "null"]},
+        "occurred_at": {
+            "description": "RFC 3339 with an offset, or epoch milliseconds; default: when received."
+            " From 1900 until an hour ahead.",
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["number", "null"]}],
+        },
+        "properties": {**_OBJECT, "description": "Names at the top that start with `$` or `ss_` are"
+                       " refused."},
+        "context": _OBJECT,
+    },
+}  # fmt: skip
+
+REJECTED: Schema = {
+    "type": "object",
+    "required": ["index", "id", "code", "field", "message"],
+    "properties": {
+        "index": {"type": "integer", "description": "Place in the request, from 0."},
+        "id": {"type": ["string", "null"], "description": "The client's own id, if readable."},
+        "code": {"type": "string"},
+        "field": {"type": ["string", "null"]},
+        "message": {"type": "string"},
+    },
+}
+
+REPLY: Schema = {
+    "type": "object",
+    "required": ["accepted", "rejected", "event_ids"],
+    "properties": {
+        "accepted": {"type": "integer"},
+        "rejected": {"type": "array", "items": {"$ref": "#/components/schemas/Rejected"}},
+        "event_ids": {
+            "type": "array",
+            "items": {"type": "string", "format": "uuid"},
+            "description": "Of the accepted events, in their order.",
+        },
+    },
+}
+
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "RFC 9457.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": list(PROBLEMS)},
+        "field": {"type": "string"},
+        "rejected": {"type": "array", "items": {"$ref": "#/components/schemas/Rejected"}},
+    },
+}
+
+BODY: Schema = {
+    "oneOf": [
+        {"$ref": "#/components/schemas/Event"},
+        {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Event"}},
+        {
+            "type": "object",
+            "required": ["events"],
+            "additionalProperties": False,
+            "properties": {
+                "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+                "context": {
+                    **_OBJECT,
+                    "description": "Put under each event's own context; own members win, whole.",
+                },
+            },
+        },
+    ]
+}
+
+
+def _problem(text: str) -> Schema:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _problems() -> Schema:
+    """A response a status, with the codes that it may carry."""
+    by_status: dict[int, list[str]] = {}
+    for code, kind in PROBLEMS.items():
+        by_status.setdefault(kind.status, []).append(code)
+    found = {str(s): _problem(", ".join(codes)) for s, codes in sorted(by_status.items())}
+    wait = {"description": "Seconds.", "schema": {"type": "integer"}}
+    for status in ("429", "503"):
+        found[status]["headers"] = {"Retry-After": wait}
+    return found
+
+
+def _post(summary: str, body: Schema, **more: Any) -> Schema:
+    schema = {"$ref": "#/components/schemas/Reply"}
+    accepted = {
+        "description": "On all in-sync replicas.",
+        "content": {"application/json": {"schema": schema}},
+    }
+    return {
+        "summary": summary,
+        "security": [{"bearer": []}, {"header": []}, {"query": []}],
+        "requestBody": {"required": True, "content": body},
+        "responses": {"202": accepted, **_problems()},
+        **more,
+    }
+
+
+def _plain(summary: str, kind: str = "text/plain", *, may_fail: bool = False) -> Schema:
+    answer = {"description": summary, "content": {kind: {"schema": {}}}}
+    return {
+        "summary": summary,
+        "responses": {"200": answer, **({"503": answer} if may_fail else {})},
+    }
+
+
+def _path_parameter(name: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+_PREFLIGHT: Schema = {
+    "summary": "CORS preflight: granted to pages of any origin that any source allows.",
+    "responses": {"204": {"description": "Granted."}, "403": _problem("origin_not_allowed")},
+}
+
+DOCUMENT: Schema = {
     "openapi": "3.1.0",
-    "info": {"title": "Weir gateway", "version": "1"},
-    "paths": {},
+    "info": {
+        "title": "Weir gateway",
+        "version": "1",
+        "description": "Takes events. An answer of 202 means: durable, on all in-sync replicas."
+        " After 503, or no answer, send the same again with the same ids: nothing counts twice.",
+    },
+    "paths": {
+        "/v1/events": {
+            "post": _post(
+                "Send one event or many. One bad event never refuses its neighbours.",
+                {
+                    "application/json": {"schema": BODY},
+                    "application/x-ndjson": {"schema": {"type": "string"}},
+                    "text/plain": {"schema": BODY},
+                },
+            ),
+            "options": _PREFLIGHT,
+        },
+        "/collect/{event_type}/{source_id}": {
+            "parameters": [_path_parameter("event_type"), _path_parameter("source_id")],
+            "post": _post(
+                "Any JSON object becomes the properties of one event without profile or session.",
+                {"application/json": {"schema": {"type": "object"}}},
+                parameters=[
+                    {
+                        "name": "Idempotency-Key",
+                        "in": "header",
+                        "schema": {"type": "string", "maxLength": 255},
+                    }
+                ],
+            ),
+            "options": _PREFLIGHT,
+        },
+        "/livez": {"get": _plain("The process answers.")},
+        "/readyz": {
+            "get": _plain("A real produce was acknowledged in the last 5 s.", may_fail=True)
+        },
+        "/metrics": {"get": _plain("Prometheus metrics of all processes on the port.")},
+        "/openapi.json": {"get": _plain("This document.", "application/json")},
+    },
+    "components": {
+        "schemas": {"Event": EVENT, "Rejected": REJECTED, "Reply": REPLY, "Problem": PROBLEM},
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-Weir-Key"},
+            "query": {"type": "apiKey", "in": "query", "name": "key"},
+        },
+    },
 }

@@ -16,7 +16,7 @@ from services.gateway.http import Answer, problem
 from services.gateway.intake import Intake, Origin, rejected_body, take_events, take_webhook
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
-from services.gateway.producer import GatewayProducer
+from services.gateway.producer import GatewayProducer, Record
 from services.gateway.reading import Budget, Reading
 from services.gateway.refusals import KEPT, Problem
 from services.gateway.registry import Registry, SourceView
@@ -179,7 +179,7 @@ class Posting:
             event_ids=[],
         )
 
-    async def _is_durable(self, records: list, visit: Visit) -> bool:  # type: ignore[type-arg]
+    async def _is_durable(self, records: list[Record], visit: Visit) -> bool:
         started = time.perf_counter()
         durable = await self._world.producer.write(records, visit.origin.received_at)
         self._world.counts.ack_seconds += time.perf_counter() - started

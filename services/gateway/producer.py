@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from services.core import topics
 from services.gateway.pulse import Pulse, make_pulse
@@ -13,10 +13,7 @@ PROBE_SECONDS = 1.0
 READY_SECONDS = 5.0  # ready: something was acknowledged this lately
 
 
-class Record(NamedTuple):
-    topic: str
-    key: bytes
-    value: bytes
+Record = tuple[str, bytes, bytes]  # topic, key, value: plain, since there is one an event
 
 
 class Output(Protocol):

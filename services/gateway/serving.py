@@ -3,12 +3,11 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
 from services.core import topics
+from services.edge.kafka import Entry
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
 from services.edge.kafka_table import Apply, TableFollower
 from services.gateway.app import App
@@ -112,7 +111,10 @@ class Process:
         self._log.info("stopped", unacknowledged=left)
 
     def _in_loop(self, apply: Apply) -> Apply:
-        return lambda entries: void(self._loop.call_soon_threadsafe(apply, entries))
+        def hand_over(entries: list[Entry]) -> None:
+            self._loop.call_soon_threadsafe(apply, entries)
+
+        return hand_over
 
     def _hand_over_counts(self) -> None:
         self._app.hand_over_counts()
@@ -123,10 +125,3 @@ class Process:
         self.fault = fault
         self._log.error("the producer failed for good", fault=fault)
         self._loop.call_soon_threadsafe(self._stop.set)
-
-
-def void(_: Any) -> None:
-    """Drop a result."""
-
-
-Run = Callable[[], None]

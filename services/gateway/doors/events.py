@@ -20,7 +20,7 @@ class Sent(NamedTuple):
     shared: Shared
 
 
-class Refused(NamedTuple):
+class Refused(Struct, frozen=True):
     """One event of the request that was refused, by its place."""
 
     index: int

@@ -1,0 +1,54 @@
+"""Several gateway processes on one port: started together, stopped together, none left behind."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+
+def run_together(count: int, serve: Callable[[], None]) -> int:
+    """Run `serve` in `count` child processes until all have ended; the exit code of the worst.
+
+    SIGTERM and SIGINT are passed on. When one ends, the others are asked to: whoever started this
+    starts all anew, rather than going on with fewer. Call it before there are threads.
+    """
+    children: set[int] = set()
+
+    def pass_on(number: int, _frame: FrameType | None = None) -> None:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+
+    # Held back until the handlers know all children.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+            _serve_and_exit(serve)
+        children.add(child)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    worst = 0
+    while children:
+        ended, status = os.wait()
+        if ended in children:
+            children.discard(ended)
+            worst = max(worst, os.waitstatus_to_exitcode(status) and 1)
+            pass_on(signal.SIGTERM)
+    return worst
+
+
+def _serve_and_exit(serve: Callable[[], None]) -> None:
+    code = 1
+    try:
+        serve()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
