@@ -1,5 +1,6 @@
 """A whole Weir for system tests: `weir up` on free ports, in a folder of its own."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ START_SECONDS = 120
 STOP_SECONDS = 60
 COMMAND_SECONDS = 240
 SOURCES = Path(__file__).with_name("sources.yaml")
-KEYS = {"shop": "shop-write-key", "github": "github-write-key"}
+SOURCE_IDS = ("shop", "github", "faults", "limited", "marked")
+KEYS = {source: f"{source}-write-key" for source in SOURCE_IDS}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class RunningWeir:
             return [tuple(row) for row in client.query(sql).result_rows]
         finally:
             client.close()
+
+    def pid(self, service: str) -> int:
+        """The process of a service's first instance, as it is now; 0: none runs."""
+        children = json.loads((Path(self.environ["WEIR_DATA_DIR"]) / "up.json").read_text())
+        return next((c["pid"] for c in children if c["name"] == service), 0)
 
     def require_balanced_books(self) -> None:
         """Waits until nothing is in flight; every accepted event is accounted for on return."""

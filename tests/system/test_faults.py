@@ -1,0 +1,107 @@
+"""Nothing is lost or counted twice while processes die and disks are lost."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.running import wait_until
+from tests.system.weir_fixture import KEYS, RunningWeir, start_weir
+
+EVENTS, REPEATS = 20_000, 2_000
+WORKERS = ("dedup", "identity", "rates", "sink")
+COUNTS = "SELECT count(), uniqExact(event_id) FROM weir.events WHERE source = 'faults'"
+USAGE = """
+    SELECT outcome, sum(events) FROM weir.usage
+    WHERE source = 'faults' AND stage = 'dedup' GROUP BY outcome ORDER BY outcome
+"""
+
+
+def write_events(path: Path, seed: int) -> Path:
+    """`EVENTS` events and `REPEATS` repeats of them under the same keys, mixed."""
+    chance = random.Random(seed)
+    numbers = list(range(EVENTS))
+    for _ in range(REPEATS):
+        numbers.insert(chance.randrange(EVENTS), chance.randrange(EVENTS))
+    with path.open("w") as file:
+        for number in numbers:
+            event = {
+                "event": "page_view",
+                "id": f"{seed}-{number}",
+                "user_id": number % 500,
+                "anonymous_id": f"device-{number % 700}",
+                "properties": {"price": number / 10},
+            }
+            file.write(json.dumps(event) + "\n")
+    return path
+
+
+def send(weir: RunningWeir, path: Path) -> None:
+    result = weir.run("send", str(path), "--url", weir.gateway, "--key", KEYS["faults"])
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def wait_for_successor(weir: RunningWeir, worker: str, victim: int) -> None:
+    wait_until(lambda: weir.pid(worker) not in (0, victim), 30, f"a new {worker}")
+
+
+def test_each_worker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> None:
+    before: dict[str, int] = dict(weir.ask(USAGE))  # type: ignore[arg-type]  # (outcome, events)
+    ((stored, _),) = weir.ask(COUNTS)
+    path = write_events(tmp_path / "events.ndjson", seed=1)
+    sending = threading.Thread(target=send, args=(weir, path))
+    sending.start()
+    for worker in WORKERS:
+        victim = weir.pid(worker)
+        os.kill(victim, signal.SIGKILL)
+        wait_for_successor(weir, worker, victim)
+    sending.join()
+    weir.require_balanced_books()
+    assert weir.ask(COUNTS) == [(stored + EVENTS, stored + EVENTS)]
+    added = {outcome: events - before.get(outcome, 0) for outcome, events in weir.ask(USAGE)}
+    assert added == {"accepted": EVENTS + REPEATS, "unique": EVENTS, "duplicate": REPEATS}
+
+
+@pytest.mark.parametrize("worker", ["dedup", "identity", "rates"])
+def test_local_state_that_is_lost_comes_back_from_the_changelog(
+    weir: RunningWeir, tmp_path: Path, worker: str
+) -> None:
+    path = write_events(tmp_path / "events.ndjson", seed=2)
+    send(weir, path)
+    weir.require_balanced_books()
+    people = "SELECT profile_id, events, sessions FROM weir.profiles WHERE workspace = 'faults'"
+    peak = "SELECT peak_rate > 0 FROM weir.rates WHERE source = 'faults'"
+    counts, known, rate = weir.ask(COUNTS), sorted(weir.ask(people)), weir.ask(peak)
+    victim = weir.pid(worker)
+    os.kill(victim, signal.SIGSTOP)  # so that it cannot write its state while the folder goes
+    shutil.rmtree(Path(weir.environ["WEIR_DATA_DIR"]) / "state" / f"weir-{worker}-0")
+    os.kill(victim, signal.SIGKILL)
+    wait_for_successor(weir, worker, victim)
+    send(weir, path)
+    weir.require_balanced_books()
+    assert weir.ask(COUNTS) == counts
+    assert sorted(weir.ask(people)) == known
+    assert weir.ask(peak) == rate == [(1,)]
+
+
+def test_stopping_and_starting_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "events.ndjson", seed=3)
+    data = tmp_path / "data"
+    data.mkdir()
+    weir = start_weir(data)
+    try:
+        send(weir, path)
+    finally:
+        assert weir.stop() == 0, weir.process.said()
+    weir = start_weir(data)
+    try:
+        send(weir, path)
+        weir.require_balanced_books()
+        assert weir.ask(COUNTS) == [(EVENTS, EVENTS)]
+    finally:
+        assert weir.stop() == 0, weir.process.said()

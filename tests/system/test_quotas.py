@@ -1,0 +1,60 @@
+"""A quota is in force at the gateway soon after it is used up, with the reason in the answer."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import ClientSession
+
+from tests.system.weir_fixture import KEYS, RunningWeir
+
+PATIENCE = 30
+
+
+async def send(session: ClientSession, source: str, number: int) -> tuple[int, dict[str, Any], str]:
+    headers = {"Authorization": f"Bearer {KEYS[source]}"}
+    events = [{"event": "hit", "id": f"{source}-{number}-{i}"} for i in range(50)]
+    async with session.post("/v1/events", json=events, headers=headers) as response:
+        return response.status, await response.json(), response.headers.get("Retry-After", "")
+
+
+async def send_until_refused(weir: RunningWeir, source: str) -> tuple[int, dict[str, Any], str]:
+    async with ClientSession(weir.gateway) as session, asyncio.timeout(PATIENCE):
+        for number in range(10_000):
+            status, body, retry_after = await send(session, source, number)
+            if status != 202:
+                return status, body, retry_after
+            await asyncio.sleep(0.05)
+    raise AssertionError("never refused")
+
+
+def test_a_used_up_quota_refuses_and_says_which_and_until_when(weir: RunningWeir) -> None:
+    status, problem, retry_after = asyncio.run(send_until_refused(weir, "limited"))
+    assert status == 429
+    assert "small-plan" in problem["detail"]
+    assert int(retry_after) > 0
+    weir.require_balanced_books()
+    quota = "SELECT used >= 100, exceeded FROM weir.quotas WHERE source = 'limited'"
+    assert weir.ask(quota) == [(1, True)]
+
+
+async def send_all(weir: RunningWeir, source: str, requests: int) -> list[int]:
+    async with ClientSession(weir.gateway) as session:
+        statuses = []
+        for number in range(requests):
+            statuses.append((await send(session, source, number))[0])
+        return statuses
+
+
+async def send_more(weir: RunningWeir) -> int:
+    async with ClientSession(weir.gateway) as session:
+        return (await send(session, "marked", 1_000))[0]
+
+
+def test_a_quota_that_marks_accepts_and_flags_what_is_over(weir: RunningWeir) -> None:
+    asyncio.run(send_all(weir, "marked", 4))
+    weir.require_balanced_books()
+    assert asyncio.run(send_more(weir)) == 202
+    weir.require_balanced_books()
+    assert weir.ask("SELECT countIf(over_quota) FROM weir.events WHERE source = 'marked'") == [
+        (50,)
+    ]
