@@ -51,7 +51,7 @@ def wait_for_successor(weir: RunningWeir, worker: str, victim: int) -> None:
 
 
 def test_each_worker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> None:
-    before: dict[str, int] = dict(weir.ask(USAGE))  # type: ignore[arg-type]  # (outcome, events)
+    before: dict[str, int] = dict(weir.ask(USAGE))
     ((stored, _),) = weir.ask(COUNTS)
     path = write_events(tmp_path / "events.ndjson", seed=1)
     sending = threading.Thread(target=send, args=(weir, path))
