@@ -11,11 +11,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from tests.bench.chain import measure_chain, measure_up
+from tests.bench.gateway import measure_gateway
 from tests.bench.measure import machine
 from tests.bench.report import print_tables, write_json
 from tests.bench.stages import WORKERS, measure_workers
 
-PARTS = (*WORKERS,)
+PARTS = ("gateway", *WORKERS, "chain", "up")
 
 
 class PartsType(click.ParamType[set[str]]):
@@ -57,8 +59,16 @@ def main(quick: bool, only: set[str], events: int, out: Path | None) -> None:
         "machine": machine(),
     }
     count = events or (5_000 if quick else 200_000)
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        results["workers"] = measure_workers(Path(folder) / "workers", count, only, say)
+    with tempfile.TemporaryDirectory(prefix="weir-bench-") as name:
+        folder = Path(name)
+        if "gateway" in only:
+            results["gateway"] = measure_gateway(folder / "gateway", quick, say)
+        if only & set(WORKERS):
+            results["workers"] = measure_workers(folder / "workers", count, only, say)
+        if "chain" in only:
+            results["chain"] = measure_chain(folder / "chain", count, quick, say)
+        if "up" in only:
+            results["up"] = measure_up(folder / "up", say)
     console.print()
     print_tables(console, results)
     path = out or Path(f"bench-{datetime.now():%Y-%m-%d}.json")
