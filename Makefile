@@ -40,6 +40,10 @@ format: $(READY) ## Put the code into its format
 bench: $(READY) java ## Measure each stage and the whole chain on this machine
 	$(BIN)/python -m tests.bench $(BENCH)
 
+.PHONY: docs
+docs: $(READY) ## Write docs/settings.md anew
+	@{ printf '# Settings\n\nEnvironment variables, read once at start. `weir settings` prints the same; `make docs` writes this page.\n\n'; $(BIN)/weir settings --markdown; } > docs/settings.md
+
 .PHONY: clean
 clean: ## Remove the environment, caches and what `make up` kept in .weir
 	@if [ -e .weir/up.json ]; then echo "weir up has .weir open, or was killed: end it first, then: rm .weir/up.json"; exit 1; fi

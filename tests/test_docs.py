@@ -1,0 +1,61 @@
+"""Documentation that cannot drift: the settings table, the links, the commands and the compose file."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from services.cli import cli
+from services.core.paths import DEPLOY, ROOT
+from services.runtime.settings import known_variables
+from services.settings import ALL_SETTINGS
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_settings_page_is_what_the_code_says() -> None:
+    table = run("settings", "--markdown").strip()
+    assert table in (ROOT / "docs" / "settings.md").read_text(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_of_the_readme_is_there() -> None:
+    named = set(re.findall(r"(?:`|bin/)weir ([a-z]+)", README))
+    assert named >= {"send", "audit", "status", "sql"}
+    for name in named:
+        assert "Usage" in run(name, "--help")
+
+
+def test_every_command_has_an_example() -> None:
+    context = cli.make_context("weir", ["--help"], resilient_parsing=True)
+    for name in cli.list_commands(context):
+        assert "xample" in run(name, "--help"), name
+
+
+def test_every_variable_that_is_written_about_exists() -> None:
+    known = known_variables(ALL_SETTINGS)
+    for page in (*PAGES, DEPLOY / "compose.yaml", DEPLOY / "Dockerfile"):
+        for name in re.findall(r"\bWEIR_[A-Z][A-Z_]*[A-Z]\b", page.read_text()):
+            assert name in known, f"{page.name}: {name}"
+
+
+def test_the_compose_file_runs_commands_that_exist() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    commands = [service["command"] for service in services.values() if "command" in service]
+    assert sorted(commands) == ["dedup", "gateway", "identity", "rates", "sink"]
+    for command in commands:
+        assert "Usage" in run(command, "--help")
