@@ -101,7 +101,7 @@ class _Moment(click.ParamType[datetime]):
     "--wait",
     default=0.0,
     type=click.FloatRange(0),
-    help="Wait so many seconds at most until nothing is in flight any more.",
+    help="Wait so many seconds at most until nothing is in flight; exit code 1 if something still is.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(
@@ -115,7 +115,7 @@ def command(
     """Show the books: accepted = stored + duplicate + dead + unsaved, for every source.
 
     Also holds the stages' own counts against the rows, and rows against distinct event ids. Exit
-    code 0: they balance; 1: they do not (what is still in flight counts as a difference: --wait).
+    code 0: they balance; 1: they do not (what is between two stages counts as a difference).
 
     \b
     Example:
@@ -140,7 +140,7 @@ def command(
         screen().print(msgspec.json.encode(shown).decode(), markup=False)
     else:
         _show(audit, minutes)
-    if not audit.balanced:
+    if not (audit.settled if wait else audit.balanced):
         raise SystemExit(EXIT_NO)
 
 
@@ -167,9 +167,11 @@ def _show(audit: Audit, minutes: bool) -> None:
         told = ", ".join(f"{group} {lag:,}" for group, lag in waiting.items())
         console.print(Text(f"In flight (records yet to be read): {told}", style="yellow"))
     if not audit.balanced and waiting:
-        console.print("Not balanced yet; `weir audit --wait 30` waits for what is in flight.")
+        console.print("Not balanced yet: --wait SECONDS waits for what is in flight.")
     elif not audit.balanced:
         console.print(Text("NOT BALANCED, and nothing is in flight.", style="bold red"))
+    elif waiting:
+        console.print("What has been read so far balances.")
     else:
         console.print(Text("The books balance.", style="bold green"))
 

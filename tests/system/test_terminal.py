@@ -1,0 +1,40 @@
+"""What an operator sees of a running Weir."""
+
+import json
+
+from services.commands.groups import GROUPS
+from tests.running import wait_until
+from tests.system.weir_fixture import RunningWeir
+
+
+def test_status_shows_every_process_ready_and_every_group_at_work(weir: RunningWeir) -> None:
+    result = weir.run("status", "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    look = json.loads(result.stdout)
+    health = {process["name"]: process["health"] for process in look["processes"]}
+    assert {"kafka", "warehouse", "gateway", "dedup", "identity", "rates", "sink"} <= set(health)
+    assert set(health.values()) <= {"ready", "running"}
+    assert {group["group"]: group["instances"] for group in look["groups"]} == dict.fromkeys(
+        GROUPS, 1
+    )
+
+
+def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
+    sql = "SELECT count() FROM weir.events WHERE source = 'terminal'"
+    sent = weir.run(
+        "send", "tests/system/terminal.ndjson", "--url", weir.gateway, "--key", "terminal-key"
+    )
+    assert sent.returncode == 1  # one of them is refused
+    assert "2 accepted, 1 refused, 0 not delivered of 3" in sent.stdout
+    wait_until(lambda: weir.ask(sql) == [(2,)], 30, "two rows")
+    weir.require_balanced_books()
+    table = weir.run(
+        "sql", "SELECT event FROM weir.events WHERE source = 'terminal' ORDER BY event"
+    )
+    assert table.stdout.split() == ["event", "hello", "world", "2", "rows"]
+    refused = "SELECT count() FROM weir.rejected WHERE source = 'terminal'"
+    wait_until(lambda: weir.ask(refused) == [(1,)], 30, "the refused one")
+
+
+def test_nothing_is_dead(weir: RunningWeir) -> None:
+    assert weir.run("dead", "list").stdout == "No dead letters.\n"
