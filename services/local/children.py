@@ -33,7 +33,7 @@ class ChildSpec:
     instance: int = 0
     metrics_port: int = 0
     grace_seconds: float = 15.0  # between SIGTERM and SIGKILL
-    start_seconds: float = 60.0
+    start_seconds: float = 90.0
 
     @property
     def label(self) -> str:
