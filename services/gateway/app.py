@@ -57,7 +57,7 @@ class App:
         answer, door = await self._answer(request, path, query)
         self._counts.requests[door, answer.status] += 1
         # The server only ever calls `prepare`, `write_eof` and `keep_alive`.
-        return Reply(request, answer, self._seconds)  # type: ignore[return-value]
+        return Reply(request, answer, self._seconds, self.draining)  # type: ignore[return-value]
 
     async def _answer(self, request: BaseRequest, path: str, query: str) -> tuple[Answer, str]:
         method = request.method

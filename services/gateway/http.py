@@ -70,9 +70,11 @@ class Reply:
 
     __slots__ = ("_answer", "_seconds", "keep_alive", "status")
 
-    def __init__(self, request: BaseRequest, answer: Answer, seconds: float) -> None:
+    def __init__(
+        self, request: BaseRequest, answer: Answer, seconds: float, closing: bool = False
+    ) -> None:
         self.status = answer.status
-        self.keep_alive = bool(request.keep_alive)
+        self.keep_alive = bool(request.keep_alive) and not closing
         self._answer = answer
         self._seconds = seconds
 

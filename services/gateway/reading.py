@@ -75,6 +75,8 @@ class Reading:
                 return await self._gather()
         except TimeoutError:
             return b"", Problem("body_too_slow", f"A body has to arrive within {seconds:g} s.")
+        except ConnectionError:
+            return b"", Problem("client_gone", "The connection ended before the body did.")
         except (RequestPayloadError, HttpProcessingError, PayloadAccessError) as fault:
             return b"", Problem("invalid_length", f"The body cannot be read: {fault}.")
 

@@ -30,6 +30,8 @@ class Kind(NamedTuple):
 
 
 PROBLEMS: dict[str, Kind] = {
+    "invalid_http": Kind(400, "The request is not HTTP/1.1"),
+    "client_gone": Kind(400, "The client hung up"),
     "empty_body": Kind(400, "The body is empty"),
     "invalid_utf8": Kind(400, "The body is not UTF-8"),
     "invalid_json": Kind(400, "The body is not JSON"),
@@ -54,14 +56,16 @@ PROBLEMS: dict[str, Kind] = {
     "client_rate_limited": Kind(429, "Too many requests from this address"),
     "source_rate_limited": Kind(429, "The source sends more events a second than it may"),
     "quota_exceeded": Kind(429, "A quota of the source is used up"),
+    "internal": Kind(500, "The gateway failed"),
     "overloaded": Kind(503, "Too much at once"),
     "unavailable": Kind(503, "Events cannot be made durable just now"),
 }
 
 # Problems whose body is kept in `events.rejected`: the client's to mend, and read whole.
-KEPT = frozenset(
-    code for code, kind in PROBLEMS.items() if kind.status in (400, 413, 415)
-)  # fmt: skip
+KEPT = frozenset(code for code, kind in PROBLEMS.items() if kind.status in (400, 413, 415)) - {
+    "invalid_http",
+    "client_gone",
+}
 
 
 def quoted(text: str) -> str:

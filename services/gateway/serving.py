@@ -4,14 +4,13 @@ import asyncio
 import signal
 import socket
 
-from aiohttp import web
-
 from services.core import topics
 from services.edge.kafka import Entry
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
 from services.edge.kafka_table import Apply, TableFollower
 from services.gateway.app import App
 from services.gateway.config import GatewaySettings
+from services.gateway.connections import Server
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
 from services.gateway.posting import World
@@ -86,7 +85,7 @@ class Process:
             follower.start()
         self._producer.start()
         self._hand_over_counts()
-        server = web.Server(
+        server = Server(
             self._app,
             access_log=None,
             keepalive_timeout=self._settings.gateway_idle_seconds,
@@ -99,16 +98,15 @@ class Process:
         await self._stop.wait()
         await self._drain(listener, server)
 
-    async def _drain(self, listener: asyncio.AbstractServer, server: web.Server) -> None:
+    async def _drain(self, listener: asyncio.AbstractServer, server: Server) -> None:
         self._app.draining = True
         self._log.info("draining")
         listener.close()
-        server.pre_shutdown()
-        await server.shutdown(self._settings.gateway_drain_seconds)
+        finished = await server.drain(self._settings.gateway_drain_seconds)
         for follower in self._followers:
             follower.stop()
         left = self._producer.close(self._settings.gateway_ack_seconds)
-        self._log.info("stopped", unacknowledged=left)
+        self._log.info("stopped", unacknowledged=left, finished=finished)
 
     def _in_loop(self, apply: Apply) -> Apply:
         def hand_over(entries: list[Entry]) -> None:

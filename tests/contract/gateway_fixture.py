@@ -1,0 +1,190 @@
+"""A real gateway process on a real broker, and a client that speaks to it byte by byte."""
+
+import http.client
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+
+from services.commands.topics import apply_topics
+from services.core import topics
+from services.core.registry import Source, hash_key
+from services.edge import avro
+from services.edge.kafka import write_entries
+from services.edge.registry import registry_key
+from services.runtime.config import KafkaSettings
+from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+
+START_SECONDS = 30
+
+
+@dataclass
+class HttpAnswer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that is ready, and its broker's address."""
+
+    process: RunningProcess
+    port: int
+    kafka: KafkaSettings
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpAnswer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return HttpAnswer(answer.status, dict(answer.getheaders()), answer.read())
+        finally:
+            connection.close()
+
+    def post(self, key: str, body: bytes, **headers: str) -> HttpAnswer:
+        return self.ask(
+            "POST",
+            "/v1/events",
+            body,
+            {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers},
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    def knows(self, key: str) -> bool:
+        """Whether the gateway has read the registry's entry of a key: 401 until then."""
+        return self.post(key, b"[]").status == 400
+
+
+def start_gateway(
+    bootstrap: str, folder: Path, *, ready: bool = True, **settings: str
+) -> RunningGateway:
+    """Ready on return, unless `ready` is false: then it only answers."""
+    port = free_port()
+    environ = bare_environ(
+        WEIR_KAFKA_BOOTSTRAP=bootstrap,
+        WEIR_GATEWAY_PORT=str(port),
+        WEIR_DATA_DIR=str(folder),
+        **settings,
+    )
+    import sys
+
+    process = start_process(
+        [sys.executable, "-m", "services.gateway"], folder / f"gateway-{port}.log", environ
+    )
+    gateway = RunningGateway(process, port, KafkaSettings(kafka_bootstrap=bootstrap))
+
+    def answers() -> bool:
+        if not process.running:
+            raise RuntimeError(f"the gateway ended at start:\n{process.said()}")
+        if ready:
+            return gateway.is_ready()
+        try:
+            return gateway.ask("GET", "/livez").status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, START_SECONDS, "the gateway")
+    except BaseException:
+        process.kill()
+        raise
+    return gateway
+
+
+def make_topics(bootstrap: str) -> None:
+    apply_topics(KafkaSettings(kafka_bootstrap=bootstrap))
+
+
+def declare(bootstrap: str, key: str, source: Source) -> None:
+    """Durable on return: the source is in the registry, with a key given in plain."""
+    settings = KafkaSettings(kafka_bootstrap=bootstrap)
+    keyed = msgspec.structs.replace(source, write_key_hashes=(hash_key(key),))
+    entry = {
+        "kind": "source",
+        "id": source.id,
+        "document": msgspec.json.encode(keyed).decode(),
+        "updated_at": int(time.time() * 1000),
+    }
+    value = avro.schemas()["RegistryEntry"].encode(entry)
+    write_entries(settings, topics.REGISTRY, [(registry_key("source", source.id), value)])
+
+
+def write_quota(bootstrap: str, source: str, **quota: Any) -> None:
+    """What the rates service would write of one quota of a source."""
+    use = {"period": "hour", "unit": "events", "limit": 10, "action": "reject", **quota}
+    record = {
+        "source": source,
+        "updated_at": int(time.time() * 1000),
+        "windows": [],
+        "quotas": [use],
+        "current_rate": 0.0,
+        "peak_rate": 0.0,
+        "peak_at": 0,
+        "recent_seconds": [],
+    }
+    value = avro.schemas()["SourceUsage"].encode(record)
+    settings = KafkaSettings(kafka_bootstrap=bootstrap)
+    write_entries(settings, topics.QUOTAS, [(source.encode(), value)])
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record as a consumer finds it."""
+
+    key: bytes
+    value: bytes
+    timestamp: int
+
+
+class TopicReader:
+    """Everything written to a topic since the reader was made."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False}
+        )
+        partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        places = []
+        for partition in partitions:
+            place = TopicPartition(topic, partition)
+            place.offset = self._consumer.get_watermark_offsets(place, timeout=10)[1]
+            places.append(place)
+        self._consumer.assign(places)
+        self._read: list[Written] = []
+
+    def wait_for(self, wanted: Callable[[Written], bool], count: int) -> list[Written]:
+        """At least `count` records that are wanted, read within 20 s."""
+
+        def found() -> list[Written]:
+            for record in self._consumer.consume(1_000, 0.1):
+                assert record.error() is None
+                self._read.append(
+                    Written(record.key() or b"", record.value() or b"", record.timestamp()[1])
+                )
+            return [record for record in self._read if wanted(record)]
+
+        wait_until(lambda: len(found()) >= count, 20, f"{count} records")
+        return found()
+
+    def close(self) -> None:
+        self._consumer.close()
