@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import clickhouse_connect
@@ -44,25 +45,35 @@ ONE_BLOCK = {
     "type_json_skip_duplicated_paths": 1,
 }
 SYNC = b"weir avro blocks"
-AVRO_BLOCK_BYTES = 1 << 20
+# Records in one Avro block. Blocks bound the memory of a request, not what goes in together.
+BLOCK_RECORDS = 512
 
 
 def container(schema: avro.Schema, values: Sequence[bytes]) -> Iterator[bytes]:
     """An Avro object container of single-object-encoded values, none of them decoded.
 
+    The container's schema has the values' own header as its first field, which no table has a
+    column for: so values are joined as they are, and not a byte of them is cut off.
     https://avro.apache.org/docs/1.12.0/specification/#object-container-files
     """
-    definition = json.dumps(schema.definition).encode()
+    definition = _definition(schema.header)
     meta = ((b"avro.schema", definition), (b"avro.codec", b"null"))
     fields = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta)
     yield b"Obj\x01" + _long(len(meta)) + fields + b"\0" + SYNC
-    start = size = 0
-    for end, value in enumerate(values, 1):
-        size += len(value)
-        if size >= AVRO_BLOCK_BYTES or end == len(values):
-            datums = b"".join([v[avro.HEADER_BYTES :] for v in values[start:end]])
-            yield b"".join((_long(end - start), _long(len(datums)), datums, SYNC))
-            start, size = end, 0
+    for start in range(0, len(values), BLOCK_RECORDS):
+        part = values[start : start + BLOCK_RECORDS]
+        datums = b"".join(part)
+        yield b"".join((_long(len(part)), _long(len(datums)), datums, SYNC))
+
+
+@cache
+def _definition(header: bytes) -> bytes:
+    definition = avro.schemas_by_header()[header].definition
+    first = {
+        "name": "single_object_header",
+        "type": {"type": "fixed", "name": "SingleObjectHeader", "size": avro.HEADER_BYTES},
+    }
+    return json.dumps({**definition, "fields": [first, *definition["fields"]]}).encode()
 
 
 def _long(number: int) -> bytes:

@@ -1,5 +1,6 @@
 """The sink's topics on Kafka: one member of a group over many topics, and the writer of dead letters."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,7 +34,10 @@ from services.sink.ports import (
     Slice,
 )
 
-FETCH_RECORDS = 10_000
+FETCH_RECORDS = 5_000
+# A pause throws away what has been fetched ahead, so a short hold does without.
+PAUSE_AFTER_SECONDS = 5.0
+HELD_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 VERSION = version("weir")
 FENCED = {KafkaError._FATAL, KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}
@@ -58,10 +62,17 @@ class KafkaRecords:
         self._assigned: set[Place] = set()
         self._gained: set[Place] = set()
         self._lost: set[Place] = set()
-        self._held = False
+        self._held_since: float | None = None
+        self._paused = False
         self._consumer = self._new_consumer()
 
     def poll(self, seconds: float, gather: bool) -> Polled:
+        if self._held_since is not None and not self._paused:
+            if time.monotonic() - self._held_since < PAUSE_AFTER_SECONDS:
+                time.sleep(min(seconds, HELD_SECONDS))
+                return Polled(set(), [], [])
+            # longer than that the group must hear from us, and a poll would read
+            self._pause(True)
         if gather:
             messages = self._consumer.consume(FETCH_RECORDS, seconds)
         else:
@@ -88,12 +99,12 @@ class KafkaRecords:
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
 
     def hold(self, held: bool) -> None:
-        self._held = held
-        places = self._places(self._assigned - self._gained)
-        if held:
-            self._consumer.pause(places)
-        else:
-            self._consumer.resume(places)
+        if not held:
+            self._held_since = None
+            if self._paused:
+                self._pause(False)
+        elif self._held_since is None:
+            self._held_since = time.monotonic()
 
     def lag(self) -> Mapping[Place, int]:
         lag = {}
@@ -106,36 +117,47 @@ class KafkaRecords:
     def close(self) -> None:
         self._consumer.close()
 
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        places = self._places(self._assigned - self._gained)
+        if paused:
+            self._consumer.pause(places)
+        else:
+            self._consumer.resume(places)
+
     def _sliced(self, messages: Iterable[Message]) -> list[Slice]:
-        columns: dict[Place, Columns] = {}
-        positions: dict[Place, int] = {}
+        columns: dict[tuple[str, int], Columns] = {}
+        ends: dict[tuple[str, int], int] = {}
+        place: tuple[str, int] | None = None
         for message in messages:
             error = message.error()
-            place = Place(message.topic(), message.partition())
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    positions[place] = message.offset()  # past transactions' markers as well
-                    columns.setdefault(place, Columns([], [], [], []))
+                    # the next offset to be read: past transactions' markers as well
+                    ends[(message.topic(), message.partition())] = message.offset()
                 else:
                     _raise_if_fenced(error)
                 continue
-            found = columns.get(place)
-            if found is None:
-                found = columns[place] = Columns([], [], [], [])
-            found.offsets.append(message.offset())
-            found.values.append(message.value())
-            found.keys.append(message.key() or b"")
-            found.timestamps.append(message.timestamp()[1])
-        return [
-            Slice(
-                place,
-                found,
-                max(found.offsets[-1] + 1 if found.offsets else 0, positions.get(place, 0)),
-            )
-            for place, found in columns.items()
-            # of one that is gained only now: read before it was lost, and read again from the commit on
-            if place in self._assigned - self._gained
-        ]
+            at = (message.topic(), message.partition())
+            if at != place:
+                place = at
+                found = columns.get(at)
+                if found is None:
+                    found = columns[at] = Columns([], [], [], [])
+                # looked up once for the many neighbours that come from one partition
+                add_offset, add_value = found.offsets.append, found.values.append
+                add_key, add_timestamp = found.keys.append, found.timestamps.append
+            add_offset(message.offset())
+            add_value(message.value())
+            add_key(message.key() or b"")
+            add_timestamp(message.timestamp()[1])
+        slices = []
+        for at in columns.keys() | ends.keys():
+            read = columns.get(at) or Columns([], [], [], [])
+            last = read.offsets[-1] + 1 if read.offsets else 0
+            slices.append(Slice(Place(*at), read, max(last, ends.get(at, 0))))
+        # of one that is gained only now: read before it was lost, and read again from the commit on
+        return [s for s in slices if s.place in self._assigned and s.place not in self._gained]
 
     def _settle_in(self) -> list[Gain]:
         """Where the group had come with what was gained; tried again at the next poll if it is not told."""
@@ -160,7 +182,7 @@ class KafkaRecords:
         ]
         told = {gain.place for gain in gains}
         self._gained -= told
-        if not self._held:
+        if not self._paused:
             self._consumer.resume(self._places(told))
         return gains
 

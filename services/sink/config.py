@@ -31,7 +31,7 @@ class SinkSettings:
         33_554_432, "most bytes in one insert; a larger row goes alone", "bytes", check=at_least(1)
     )
     sink_buffer_bytes: int = setting(
-        67_108_864, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
+        50_331_648, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
     )
     sink_insert_threads: int = setting(2, "inserts at once", "inserts", check=at_least(1))
     sink_insert_timeout: float = setting(

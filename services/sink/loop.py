@@ -36,7 +36,7 @@ from services.sink.step import Routes, Verdict
 
 NAME = "sink"
 IDLE_SECONDS = 1.0
-BUSY_SECONDS = 0.02
+BUSY_SECONDS = 0.05
 GATHER_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.1
 LAG_EVERY_SECONDS = 1.0

@@ -113,6 +113,8 @@ class Partition:
 
     def _fitting(self, limits: Limits) -> int:
         """How many of the records one range may have; at least one."""
+        if len(self) <= limits.rows and self.bytes <= limits.bytes:
+            return len(self)
         size = 0
         for rows, value in enumerate(self._records.values[: limits.rows]):
             size += len(value or b"")

@@ -185,6 +185,10 @@ class Range:
 
     def _grouped(self, intent: Intent) -> list[_Group]:
         offsets, values = self._records.offsets, self._records.values
+        header = (values[0] or b"")[:HEADER_BYTES] if values else b""
+        alike = [value for value in values if value and value.startswith(header)]
+        if len(header) == HEADER_BYTES and len(alike) == len(values):
+            return [self._group(header, offsets, alike, intent)]  # nearly always
         by_header: dict[bytes, tuple[list[int], list[bytes]]] = {}
         for offset, value in zip(offsets, values, strict=True):
             if value is None:
@@ -194,12 +198,14 @@ class Range:
                 column = by_header[value[:HEADER_BYTES]] = ([], [])
             column[0].append(offset)
             column[1].append(value)
-        groups = []
-        for header, (own, rows) in by_header.items():
-            known = intent.groups.get(_name(header))
-            window = Window(self.start, self.end) if known is None else known
-            groups.append(_Group(header, own, rows, window, narrowed=known is not None))
-        return groups
+        return [self._group(h, own, rows, intent) for h, (own, rows) in by_header.items()]
+
+    def _group(
+        self, header: bytes, offsets: list[int], values: list[bytes], intent: Intent
+    ) -> _Group:
+        known = intent.groups.get(_name(header))
+        window = Window(self.start, self.end) if known is None else known
+        return _Group(header, offsets, values, window, narrowed=known is not None)
 
 
 def _name(header: bytes) -> str:
