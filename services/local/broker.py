@@ -46,7 +46,7 @@ FIXED = {
     "log.cleaner.threads": 1,
     "log.cleaner.dedupe.buffer.size": 32 * MIB,
     "num.network.threads": 2,
-    "num.io.threads": 4,
+    "num.io.threads": 2,
     "num.recovery.threads.per.data.dir": 2,
     "group.coordinator.threads": 1,
     # an idle broker rests: no record in the metadata log twice a second

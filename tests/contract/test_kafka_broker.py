@@ -10,6 +10,7 @@ import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from services.local.readiness import is_ready
 from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
 
 Names = Callable[[str], str]
@@ -137,6 +138,10 @@ def test_a_topic_is_never_made_by_a_typo(kafka: RunningKafka, unique_name: Names
     assert producer.flush(20) == 0
     assert refused[0] is not None
     assert refused[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+async def test_ready_is_when_it_answers(kafka: RunningKafka) -> None:
+    assert await is_ready(f"kafka://{kafka.bootstrap}")
 
 
 def test_it_listens_on_loopback_alone(kafka: RunningKafka) -> None:
