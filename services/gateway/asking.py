@@ -45,13 +45,11 @@ def media_of(content_type: str) -> Media:
     known = _known.get(content_type)
     if known is not None:
         return known
-    name, _, parameters = content_type.lower().partition(";")
-    name = name.strip()
-    charset = parameters.strip().removeprefix("charset=").strip('" ') if parameters else "utf-8"
+    name, *parameters = (part.strip() for part in content_type.lower().split(";"))
+    charset = [p.partition("=")[2].strip('" ') for p in parameters if p.startswith("charset")]
     is_ndjson = name in NDJSON_TYPES
     is_json = name in JSON_TYPES or (name.startswith("application/") and name.endswith("+json"))
-    plain = "charset" not in parameters or charset in CHARSETS
-    media = Media((is_ndjson or is_json) and plain, is_ndjson)
+    media = Media((is_ndjson or is_json) and CHARSETS.issuperset(charset), is_ndjson)
     if len(_known) < 256:
         _known[content_type] = media
     return media

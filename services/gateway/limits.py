@@ -7,7 +7,7 @@ MAX_CLIENTS = 50_000
 
 
 class Bucket:
-    """At most `burst` at once and `rate` a second, in debt after a larger take than it held.
+    """At most `burst` (1 or more) at once and `rate` a second; a larger take is paid back first.
 
     Kept as the moment at which it is full again (the generic cell rate algorithm, ITU-T I.371).
     """
@@ -21,9 +21,9 @@ class Bucket:
 
     def take(self, amount: int, now: float) -> float:
         """0 when it was taken; else the seconds until something can be taken again."""
-        empty_for = max(self._full_at, now) - now - self._burst_seconds
-        if empty_for >= -1e-9:
-            return max(empty_for + self._seconds_each, 1e-3)
+        missing = self._full_at - now - self._burst_seconds + self._seconds_each
+        if missing > 1e-9:
+            return missing
         self._full_at = max(self._full_at, now) + amount * self._seconds_each
         return 0.0
 

@@ -1,0 +1,58 @@
+"""What headers say: keys, types, agents, in any spelling."""
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.gateway.asking import clean, key_of, media_of, path_part
+
+
+def headers(**fields: str) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict({name.replace("_", "-"): v for name, v in fields.items()}))
+
+
+@pytest.mark.parametrize(
+    ("given", "query", "expected"),
+    [
+        (headers(authorization="Bearer a"), "key=c", "a"),
+        (headers(authorization="bearer  a "), "", "a"),
+        (headers(authorization="Basic xyz", x_weir_key=" b "), "key=c", "b"),
+        (headers(), "x=1&key=c%2Fd", "c/d"),
+        (headers(), "x=1", ""),
+        (headers(), "", ""),
+        (headers(), "key=%ff", "\ufffd"),
+    ],
+)
+def test_the_first_key_that_is_there(
+    given: CIMultiDictProxy[str], query: str, expected: str
+) -> None:
+    assert key_of(given, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "taken", "is_ndjson"),
+    [
+        ("application/json", True, False),
+        ("", True, False),
+        ("Application/JSON; charset=UTF-8", True, False),
+        ('application/json;charset="utf-8"', True, False),
+        ("text/plain;charset=UTF-8", True, False),
+        ("application/vnd.api+json", True, False),
+        ("application/cloudevents+json; charset=utf-8; x=y", True, False),
+        ("application/x-ndjson", True, True),
+        ("application/jsonl", True, True),
+        ("application/json; charset=utf-16", False, False),
+        ("application/x-www-form-urlencoded", False, False),
+        ("multipart/form-data; boundary=x", False, False),
+        ("text/html", False, False),
+        ("json", False, False),
+    ],
+)
+def test_types(content_type: str, taken: bool, is_ndjson: bool) -> None:
+    assert media_of(content_type) == (taken, is_ndjson)
+
+
+def test_text_of_headers_can_always_be_written() -> None:
+    assert clean("caf\udce9") == "caf\ufffd"
+    assert clean("caf\udcc3\udca9") == "café"
+    assert path_part("a%20b") == "a b"
+    assert path_part("%ff") == "\ufffd"

@@ -1,0 +1,74 @@
+"""Decompression: whole or not at all, and never beyond the cap."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.bodies import ENCODINGS, decompress
+from services.gateway.refusals import Problem
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+PACK: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("gzip", gzip.compress),
+    ("deflate", zlib.compress),
+    ("deflate", raw_deflate),
+    ("br", brotli.compress),
+    ("zstd", zstandard.compress),
+]
+CAP = 200_000
+
+
+def code(found: bytes | Problem) -> str:
+    return found.code if isinstance(found, Problem) else ""
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACK)
+@pytest.mark.parametrize("size", [0, 1, 70_000, CAP])
+def test_what_was_packed_comes_out(
+    encoding: str, pack: Callable[[bytes], bytes], size: int
+) -> None:
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    assert decompress(pack(body), encoding, CAP) == body
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACK)
+def test_more_than_the_cap_is_refused(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    assert code(decompress(pack(b"x" * (CAP + 1)), encoding, CAP)) == "body_too_large"
+    assert code(decompress(pack(b"x" * 100 * CAP), encoding, CAP)) == "body_too_large"
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACK)
+def test_a_body_cut_short_is_damaged(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(bytes(range(256)) * 40)
+    for end in (len(packed) - 1, len(packed) // 2, 1):
+        assert code(decompress(packed[:end], encoding, CAP)) == "invalid_encoding"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_members_follow_each_other(pack: Callable[[bytes], bytes]) -> None:
+    encoding = "gzip" if pack is gzip.compress else "zstd"
+    assert decompress(pack(b"one") + pack(b"two"), encoding, CAP) == b"onetwo"
+    assert code(decompress(pack(b"one") + b"junk", encoding, CAP)) == "invalid_encoding"
+
+
+@given(st.sampled_from(sorted(ENCODINGS)), st.binary(max_size=200))
+def test_any_bytes_get_an_answer(encoding: str, body: bytes) -> None:
+    assert isinstance(decompress(body, encoding, CAP), bytes | Problem)
+
+
+def test_an_unknown_encoding_names_the_known() -> None:
+    found = decompress(b"", "compress", CAP)
+    assert isinstance(found, Problem)
+    assert found.code == "unsupported_encoding"
+    assert "zstd" in found.detail

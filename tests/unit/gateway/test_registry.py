@@ -1,0 +1,152 @@
+"""The gateway's copy of sources and quotas: plain entries in, decisions out."""
+
+from typing import Any
+
+import msgspec
+
+from services.core.registry import Quota, Source, hash_key
+from services.edge import avro
+from services.edge.registry import registry_key
+from services.gateway.registry import Registry
+
+HOUR = 3_600_000
+NOW = 1_760_011_200_000
+
+
+def source_entry(source: Source) -> tuple[bytes, bytes]:
+    record = {
+        "kind": "source",
+        "id": source.id,
+        "document": msgspec.json.encode(source).decode(),
+        "updated_at": NOW,
+    }
+    return registry_key("source", source.id), avro.schemas()["RegistryEntry"].encode(record)
+
+
+def usage_entry(source: str, **fields: Any) -> tuple[bytes, bytes]:
+    use = {
+        "name": "plan",
+        "period": "hour",
+        "unit": "events",
+        "limit": 10,
+        "used": 10,
+        "action": "reject",
+        "exceeded": True,
+        "resets_at": NOW + HOUR,
+        **fields,
+    }
+    record = {
+        "source": source,
+        "updated_at": NOW,
+        "windows": [],
+        "quotas": [use],
+        "current_rate": 0.0,
+        "peak_rate": 0.0,
+        "peak_at": 0,
+        "recent_seconds": [],
+    }
+    return source.encode(), avro.schemas()["SourceUsage"].encode(record)
+
+
+def shop(**fields: Any) -> Source:
+    return Source(id="shop", write_key_hashes=(hash_key("k1"), hash_key("k2")), **fields)
+
+
+def registry_of(*sources: Source) -> Registry:
+    registry = Registry()
+    registry.apply_sources([source_entry(source) for source in sources])
+    return registry
+
+
+def refuses(registry: Registry, now: int = NOW) -> bool:
+    return registry.by_id["shop"].exceeded_at(now)[0] is not None
+
+
+PLAN = Quota(name="plan", period="hour", limit=10)
+
+
+def test_every_key_of_a_source_finds_it_until_it_is_gone() -> None:
+    registry = registry_of(shop())
+    assert not Registry().loaded
+    assert registry.loaded
+    for key in ("k1", "k2"):
+        found = registry.find(key)
+        assert found is not None
+        assert found.source.id == "shop"
+    assert registry.find("k3") is None
+    registry.apply_sources([source_entry(Source(id="shop", write_key_hashes=(hash_key("k2"),)))])
+    assert registry.find("k1") is None
+    assert registry.find("k2") is not None
+    registry.apply_sources([(registry_key("source", "shop"), None)])
+    assert registry.find("k2") is None
+
+
+def test_a_disabled_source_has_no_keys_and_no_origins() -> None:
+    registry = registry_of(shop(enabled=False, allowed_origins=("https://a",)))
+    assert registry.find("k1") is None
+    assert not registry.knows_origin("https://a")
+
+
+def test_origins_of_any_source_are_known() -> None:
+    registry = registry_of(shop(allowed_origins=("https://a",)), Source(id="b"))
+    assert registry.knows_origin("https://a")
+    assert not registry.knows_origin("https://b")
+    assert registry_of(shop(allowed_origins=("*",))).knows_origin("https://b")
+
+
+def test_without_usage_nobody_is_refused() -> None:
+    assert not refuses(registry_of(shop(quotas=(PLAN,))))
+
+
+def test_a_used_up_quota_refuses_until_its_period_ends() -> None:
+    registry = registry_of(shop(quotas=(PLAN,)))
+    registry.apply_usage([usage_entry("shop")])
+    assert refuses(registry)
+    assert refuses(registry, NOW + HOUR - 1)
+    assert not refuses(registry, NOW + HOUR)
+    registry.apply_usage([usage_entry("shop", used=9)])
+    assert not refuses(registry)
+    registry.apply_usage([usage_entry("shop"), (b"shop", None)])
+    assert not refuses(registry)  # nothing known: open
+
+
+def test_usage_may_come_before_its_source() -> None:
+    registry = Registry()
+    registry.apply_usage([usage_entry("shop")])
+    registry.apply_sources([source_entry(shop(quotas=(PLAN,)))])
+    assert refuses(registry)
+
+
+def test_a_changed_quota_is_weighed_anew() -> None:
+    registry = registry_of(shop(quotas=(PLAN,)))
+    registry.apply_usage([usage_entry("shop")])
+    for changed in (
+        (Quota(name="plan", period="hour", limit=11),),
+        (Quota(name="plan", period="day", limit=10),),
+        (Quota(name="plan", period="hour", unit="bytes", limit=10),),
+        (Quota(name="other", period="hour", limit=10),),
+        (),
+    ):
+        registry.apply_sources([source_entry(shop(quotas=changed))])
+        assert not refuses(registry)
+    registry.apply_sources([source_entry(shop(quotas=(PLAN,)))])
+    assert refuses(registry)
+
+
+def test_a_quota_that_marks_does_not_refuse() -> None:
+    mark = Quota(name="plan", period="hour", limit=10, action="mark")
+    registry = registry_of(shop(quotas=(mark,)))
+    registry.apply_usage([usage_entry("shop")])
+    assert registry.by_id["shop"].exceeded_at(NOW) == (None, 0, True)
+    assert registry.by_id["shop"].exceeded_at(NOW + HOUR) == (None, 0, False)
+
+
+def test_a_bucket_outlives_changes_that_do_not_concern_it() -> None:
+    registry = registry_of(shop(events_per_second=5.0))
+    bucket = registry.by_id["shop"].bucket
+    registry.apply_sources([source_entry(shop(events_per_second=5.0, quotas=(PLAN,)))])
+    assert registry.by_id["shop"].bucket is bucket
+    registry.apply_sources([source_entry(shop(events_per_second=6.0))])
+    assert registry.by_id["shop"].bucket is not bucket
+    registry.apply_sources([source_entry(shop())])
+    assert registry.by_id["shop"].bucket is None

@@ -1,0 +1,149 @@
+"""One event's rules: what the golden examples cannot say, and any input at all."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.refusals import Refusal
+from services.gateway.rules import (
+    MAX_EVENT_BYTES,
+    Event,
+    Shared,
+    check_event,
+    is_deeper,
+    reserved_in,
+)
+
+NOW = 1_760_011_200_000
+HOUR = 3_600_000
+
+
+def check(raw: bytes, shared: bytes = b"") -> Event | Refusal:
+    return check_event(raw, Shared(shared), NOW)
+
+
+def code(raw: bytes) -> str:
+    found = check(raw)
+    return found.code if isinstance(found, Refusal) else ""
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"), [(NOW + HOUR, ""), (NOW + HOUR + 1, "in_future"), (0, ""), (-1, "")]
+)
+def test_an_hour_ahead_is_the_limit(at: int, expected: str) -> None:
+    assert code(b'{"event":"a","occurred_at":%d}' % at) == expected
+
+
+def test_fractions_of_milliseconds_are_cut() -> None:
+    event = check(b'{"event":"a","occurred_at":1760011200000.9}')
+    assert isinstance(event, Event)
+    assert event.occurred_at == NOW
+    event = check(b'{"event":"a","occurred_at":"2025-10-09T12:00:00.0009Z"}')
+    assert isinstance(event, Event)
+    assert event.occurred_at == NOW
+
+
+def test_size_is_counted_in_bytes_of_the_event_itself() -> None:
+    room = MAX_EVENT_BYTES - len(b'{"event":"a","properties":{"x":""}}')
+    assert code(b'{"event":"a","properties":{"x":"%b"}}' % (b"x" * room)) == ""
+    assert code(b'{"event":"a","properties":{"x":"%b"}}' % (b"x" * (room + 1))) == "too_large"
+
+
+def test_many_brackets_are_not_depth() -> None:
+    wide = json.dumps({"event": "a", "properties": {"x": [{}] * 500, "y": '{[\\"' * 50}})
+    assert code(wide.encode()) == ""
+
+
+def test_a_thousand_levels_are_too_deep_and_no_crash() -> None:
+    for levels in (40, 900, 20_000):
+        assert code(b'{"event":"a","properties":' + b'{"a":' * levels) in {
+            "too_deep",
+            "invalid_json",
+        }
+        nested = b"[" * levels + b"]" * levels
+        assert code(b'{"event":"a","context":' + nested + b"}") == "too_deep"
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth, value), default=0)
+    return 0
+
+
+@given(json_values, st.integers(0, 6), st.booleans())
+def test_depth_is_exact(value: Any, levels: int, ascii_only: bool) -> None:
+    raw = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
+    assert is_deeper(raw, levels) == (depth(value) > levels)
+
+
+def spelled_out(name: str) -> str:
+    """Every character as its escape, where it has one of its own."""
+    return "".join(f"\\u{ord(c):04x}" if ord(c) < 0x10000 else c for c in name)
+
+
+@given(
+    st.dictionaries(
+        st.one_of(st.text(), st.sampled_from(["$", "ss_", "s", "ss", "$a", "ss_b"])), st.none()
+    )
+)
+def test_reserved_names_are_found_in_any_spelling(members: dict[str, None]) -> None:
+    members = {name.encode("utf-8", "replace").decode(): None for name in members}
+    reserved = any(name.startswith(("$", "ss_")) for name in members)
+    escaped = ",".join(f'"{spelled_out(name)}":null' for name in members)
+    plain = json.dumps(members).encode()
+    for properties in (plain, b"{" + escaped.encode() + b"}"):
+        assert bool(reserved_in(properties)) == reserved
+        assert (
+            code(b'{"event":"a","properties":' + properties + b"}") == "reserved_name"
+        ) == reserved
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_get_an_answer(raw: bytes) -> None:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return  # refused before it comes to events
+    assert isinstance(check(raw), Event | Refusal)
+
+
+@given(
+    json_values,
+    st.sampled_from(["event", "user_id", "id", "value", "occurred_at", "properties", "x"]),
+)
+def test_any_field_of_any_kind_gets_an_answer(value: Any, field: str) -> None:
+    raw = json.dumps({"event": "a", field: value}, ensure_ascii=True).encode()
+    assert isinstance(check(raw), Event | Refusal)
+
+
+def test_shared_context_lies_under_the_events_own() -> None:
+    shared = b'{"a": 1.0, "b": {"x": 1}}'
+    event = check(b'{"event":"a","context":{"b":{"y":2},"c":3e0}}', shared)
+    assert isinstance(event, Event)
+    assert event.context == b'{"a":1.0,"b":{"y":2},"c":3e0}'
+    event = check(b'{"event":"a"}', shared)
+    assert isinstance(event, Event)
+    assert event.context == shared  # as it was written
+
+
+def test_large_integers_keep_their_digits() -> None:
+    for user in ("9" * 255, "-" + "9" * 254):
+        event = check(b'{"event":"a","user_id":%b}' % user.encode())
+        assert isinstance(event, Event)
+        assert event.user_id == user
+    assert code(b'{"event":"a","user_id":%b}' % (b"9" * 256)) == "too_long"
+    assert code(b'{"event":"a","user_id":%b}' % (b"9" * 5_000)) == "out_of_range"
