@@ -184,8 +184,8 @@ class Sink:
         return True
 
     def _attempt(self, now: float) -> None:
-        """Start what the committed intents say, and nothing else."""
-        for partition in self._partitions.values():
+        """Start what the committed intents say, and nothing else. Events first: analysts wait for them."""
+        for partition in sorted(self._partitions.values(), key=_is_bookkeeping):
             range_ = partition.range
             if range_ is None or partition.inserting or partition.retry_at > now:
                 continue
@@ -268,3 +268,7 @@ class Sink:
             self._lag_at = now
             for place, records in self._records.lag().items():
                 LAG_RECORDS.labels(NAME, f"{place.topic}-{place.partition}").set(records)
+
+
+def _is_bookkeeping(partition: Partition) -> bool:
+    return partition.place.topic != topics.RESOLVED
