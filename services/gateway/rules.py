@@ -25,8 +25,9 @@ NULL = b"null"
 KNOWN_NAMES = 4_096
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_plain = re.compile(r"[!-~]{1,255}").fullmatch
 _blank = re.compile(r"\s").search
-_in_strings = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL).sub
+_in_strings = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL).sub
 _OPEN_CLOSE = bytes.maketrans(b"[]", b"{}")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _valid_names: set[str] = set(SYSTEM_EVENTS)  # names seen and found valid; bounded
@@ -93,8 +94,6 @@ class Shared:
 
     def under(self, own: bytes) -> bytes:
         """The shared context with an event's own on top: whole top-level members, own ones win."""
-        if not self.raw:
-            return own
         if own == EMPTY_OBJECT:
             return self.raw
         return _encode_members({**self.members, **_decode_members(own)})
@@ -120,6 +119,7 @@ def check_event(raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
 
 
 def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
+    """Every field of an event in turn; what most events hold is decided without a call."""
     if sent.event not in _valid_names and (refusal := check_name(sent.event)):
         return refusal
     user, anonymous, profile, session, key = "", "", "", "", ""
@@ -139,12 +139,16 @@ def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> E
         occurred = sent.occurred_at
         if occurred is not None:
             occurred = _time(occurred, now_ms)
-        properties = _object("properties", sent.properties)
-        if (b"$" in raw or b"\\" in raw or b'"ss_' in raw) and (name := reserved_in(properties)):
-            raise _RefusedError(
-                "reserved_name", f"properties.{name}", "names starting with $ or ss_ are Weir's own"
-            )
-        context = shared.under(_object("context", sent.context))
+        properties = bytes(sent.properties)
+        if properties[:1] != b"{":
+            properties = _absent("properties", properties)
+        elif b"$" in raw or b"\\" in raw or b'"ss_' in raw:  # else no name can be reserved
+            _check_names(properties)
+        context = bytes(sent.context)
+        if context[:1] != b"{":
+            context = _absent("context", context)
+        if shared.raw:
+            context = shared.under(context)
     except _RefusedError as refused:
         return refused.refusal
     return Event(
@@ -170,7 +174,7 @@ class _RefusedError(Exception):
 
 def _identifier(field: str, text: str) -> str:
     """Trimmed. Blank is as good as absent; NUL and its kin would break keys, so they are refused."""
-    if len(text) <= MAX_CHARACTERS and text.isascii() and text.isprintable() and " " not in text:
+    if _plain(text):
         return text
     text = text.strip()
     if len(text) > MAX_CHARACTERS:
@@ -198,13 +202,17 @@ def _time(sent: datetime | int | float, now_ms: int) -> int:
     return at
 
 
-def _object(field: str, raw: Raw) -> bytes:
-    text = bytes(raw)
-    if text[:1] == b"{":
-        return text
-    if not text or text == NULL:
+def _absent(field: str, raw: bytes) -> bytes:
+    if not raw or raw == NULL:
         return EMPTY_OBJECT
     raise _RefusedError("wrong_type", field, "must be an object")
+
+
+def _check_names(properties: bytes) -> None:
+    if name := reserved_in(properties):
+        raise _RefusedError(
+            "reserved_name", f"properties.{name}", "names starting with $ or ss_ are Weir's own"
+        )
 
 
 def reserved_in(properties: bytes) -> str:
