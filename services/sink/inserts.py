@@ -1,8 +1,7 @@
 """Inserts under way, in threads: one a partition at most, several partitions at once."""
 
-import queue
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from services.sink import metrics
@@ -31,29 +30,29 @@ class ThreadedInserts:
     def __init__(self, warehouse: Warehouse, threads: int) -> None:
         self._warehouse = warehouse
         self._pool = ThreadPoolExecutor(threads, "insert")
-        self._finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
+        self._open: list[Future[Finished]] = []
 
     def start(self, range_: Range, insert: Insert) -> None:
-        self._pool.submit(self._run, range_, insert)
+        self._open.append(self._pool.submit(_run, self._warehouse, range_, insert))
 
     def finished(self) -> list[Finished]:
-        done = []
-        while not self._finished.empty():
-            done.append(self._finished.get())
-        return done
+        """See the port. What a thread did not expect is raised here, and ends the process."""
+        done = [future for future in self._open if future.done()]
+        if done:
+            self._open = [future for future in self._open if future not in done]
+        return [future.result() for future in done]
 
     def close(self) -> None:
         """Those that wait are dropped; those under way are waited for."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, range_: Range, insert: Insert) -> None:
-        started = time.perf_counter()
-        fault: RowsRefusedError | WarehouseAwayError | None = None
-        try:
-            self._warehouse.insert(insert)
-        except (RowsRefusedError, WarehouseAwayError) as raised:
-            fault = raised
-        except Exception as raised:  # noqa: BLE001  # a thread's fault must not vanish with it
-            fault = WarehouseAwayError(f"{type(raised).__name__}: {raised}")
-        metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
-        self._finished.put(Finished(range_, insert, fault))
+
+def _run(warehouse: Warehouse, range_: Range, insert: Insert) -> Finished:
+    started = time.perf_counter()
+    fault: RowsRefusedError | WarehouseAwayError | None = None
+    try:
+        warehouse.insert(insert)
+    except (RowsRefusedError, WarehouseAwayError) as raised:
+        fault = raised
+    metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
+    return Finished(range_, insert, fault)
