@@ -83,13 +83,20 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode_members = msgspec.json.Encoder().encode
 
 
+def may_reserve(raw: bytes) -> bool:
+    """Whether a name in it might be one of Weir's own, however spelled; false is certain."""
+    return b"$" in raw or b"\\" in raw or b'"ss_' in raw
+
+
 class Shared:
-    """The context that a request's events share: an object's bytes, empty when there is none."""
+    """What a request's events share: a context, an object's bytes, empty when there is none; and
+    whether any name among them `may_reserve`, looked up once for all."""
 
-    __slots__ = ("members", "raw")
+    __slots__ = ("may_reserve", "members", "raw")
 
-    def __init__(self, raw: bytes = b"") -> None:
+    def __init__(self, raw: bytes = b"", may_reserve: bool = True) -> None:
         self.raw = raw
+        self.may_reserve = may_reserve
         self.members = _decode_members(raw) if raw else {}
 
     def under(self, own: bytes) -> bytes:
@@ -142,7 +149,7 @@ def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> E
         properties = bytes(sent.properties)
         if properties[:1] != b"{":
             properties = _absent("properties", properties)
-        elif b"$" in raw or b"\\" in raw or b'"ss_' in raw:  # else no name can be reserved
+        elif shared.may_reserve and may_reserve(raw):
             _check_names(properties)
         context = bytes(sent.context)
         if context[:1] != b"{":

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from services.gateway.refusals import Problem, Refusal, quoted
-from services.gateway.rules import MAX_DEPTH, Shared, is_deeper
+from services.gateway.rules import MAX_DEPTH, Shared, is_deeper, may_reserve
 
 DOOR = "events"
 BOM = b"\xef\xbb\xbf"
@@ -79,7 +79,7 @@ def _too_many(max_events: int) -> Problem:
 def _read_json(body: bytes, max_events: int) -> Sent | Problem:
     first = body[:1]
     if first == b"[":
-        return Sent(_decode_list(body), Shared())
+        return Sent(_decode_list(body), Shared(b"", may_reserve(body)))
     if first != b"{":
         _decode_raw(body)
         return Problem("invalid_body", "The body must be an object, an array of them, or NDJSON.")
@@ -112,18 +112,18 @@ def _read_envelope(body: bytes) -> Sent | Problem:
             f"An envelope is an object with `events`, an array, and `context`, an object: {fault}.",
             field,
         )
-    return _with_context(envelope.events, bytes(envelope.context))
+    return _with_context(envelope.events, bytes(envelope.context), may_reserve(body))
 
 
-def _with_context(events: list[Raw], context: bytes) -> Sent | Problem:
+def _with_context(events: list[Raw], context: bytes, suspect: bool) -> Sent | Problem:
     if context in (b"", b"null", b"{}"):
-        return Sent(events, Shared())
+        return Sent(events, Shared(b"", suspect))
     if not context.startswith(b"{"):
         return Problem("invalid_context", "`context` must be an object.", "context")
     # one level is the event's own, as for a context that an event brings itself
     if is_deeper(context, MAX_DEPTH - 1):
         return Problem("invalid_context", f"nested deeper than {MAX_DEPTH} levels", "context")
-    return Sent(events, Shared(context))
+    return Sent(events, Shared(context, suspect))
 
 
 def _is_json(line: bytes) -> bool:
