@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from services.core import topics
 from services.edge.kafka_sink import encode_dead
-from services.sink.inserts import Finished
 from services.sink.ports import (
     Columns,
     Commit,
     CommitFailedError,
     DeadRecord,
+    Finished,
     Gain,
     Insert,
     Place,
@@ -20,7 +20,6 @@ from services.sink.ports import (
     Warehouse,
     WarehouseAwayError,
 )
-from services.sink.ranges import Range
 
 
 class Record(NamedTuple):
@@ -154,19 +153,19 @@ class MemoryWarehouse:
 
 
 class MemoryInserts:
-    """`services.sink.inserts.Inserts` without threads: an insert is under way until it is run."""
+    """`services.sink.ports.Inserts` without threads: an insert is under way until it is run."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self.waiting: list[tuple[Range, Insert]] = []
+        self.waiting: list[tuple[Place, Insert]] = []
         self._finished: list[Finished] = []
 
-    def start(self, range_: Range, insert: Insert) -> None:
-        self.waiting.append((range_, insert))
+    def start(self, place: Place, insert: Insert) -> None:
+        self.waiting.append((place, insert))
 
     def run(self, index: int = 0, *, answered: bool = True) -> None:
         """Run one of those under way; not `answered`: what it came to is never heard."""
-        range_, insert = self.waiting.pop(index)
+        place, insert = self.waiting.pop(index)
         fault: RowsRefusedError | WarehouseAwayError | None = None
         try:
             self._warehouse.insert(insert)
@@ -174,7 +173,7 @@ class MemoryInserts:
             fault = raised
         if not answered:
             fault = WarehouseAwayError("no answer")
-        self._finished.append(Finished(range_, insert, fault))
+        self._finished.append(Finished(place, insert, fault))
 
     def finished(self) -> list[Finished]:
         done, self._finished = self._finished, []

@@ -2,26 +2,16 @@
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Protocol
 
 from services.sink import metrics
-from services.sink.ports import Insert, RowsRefusedError, Warehouse, WarehouseAwayError
-from services.sink.ranges import Range
-
-
-class Finished(NamedTuple):
-    """What an insert came to; no fault: its rows are in."""
-
-    range: Range
-    insert: Insert
-    fault: RowsRefusedError | WarehouseAwayError | None
-
-
-class Inserts(Protocol):
-    def start(self, range_: Range, insert: Insert) -> None: ...
-
-    def finished(self) -> list[Finished]:
-        """Those that ended since the last call."""
+from services.sink.ports import (
+    Finished,
+    Insert,
+    Place,
+    RowsRefusedError,
+    Warehouse,
+    WarehouseAwayError,
+)
 
 
 class ThreadedInserts:
@@ -32,8 +22,8 @@ class ThreadedInserts:
         self._pool = ThreadPoolExecutor(threads, "insert")
         self._open: list[Future[Finished]] = []
 
-    def start(self, range_: Range, insert: Insert) -> None:
-        self._open.append(self._pool.submit(_run, self._warehouse, range_, insert))
+    def start(self, place: Place, insert: Insert) -> None:
+        self._open.append(self._pool.submit(_run, self._warehouse, place, insert))
 
     def finished(self) -> list[Finished]:
         """See the port. What a thread did not expect is raised here, and ends the process."""
@@ -47,7 +37,7 @@ class ThreadedInserts:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _run(warehouse: Warehouse, range_: Range, insert: Insert) -> Finished:
+def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
     started = time.perf_counter()
     fault: RowsRefusedError | WarehouseAwayError | None = None
     try:
@@ -55,4 +45,4 @@ def _run(warehouse: Warehouse, range_: Range, insert: Insert) -> Finished:
     except (RowsRefusedError, WarehouseAwayError) as raised:
         fault = raised
     metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
-    return Finished(range_, insert, fault)
+    return Finished(place, insert, fault)

@@ -20,12 +20,12 @@ from services.core import reasons, topics
 from services.runtime.health import Health
 from services.runtime.metrics import LAG_RECORDS, RECORDS_IN, RECORDS_OUT
 from services.sink import metrics
-from services.sink.inserts import Inserts
 from services.sink.partition import Limits, Partition
 from services.sink.ports import (
     CommitFailedError,
     DeadLetters,
     DeadLettersFailedError,
+    Inserts,
     Place,
     Polled,
     Records,
@@ -139,11 +139,11 @@ class Sink:
                 RECORDS_IN.labels(NAME).inc(len(slice_.records.offsets))
 
     def _collect(self) -> None:
-        for range_, insert, fault in self._inserts.finished():
-            partition = self._partitions.get(range_.place)
-            if partition is None or partition.range is not range_:
+        for place, insert, fault in self._inserts.finished():
+            partition = self._partitions.get(place)
+            if partition is None or partition.inserting is not insert or partition.range is None:
                 continue  # it was taken away meanwhile, and is its next owner's to see through
-            partition.inserting = False
+            partition.inserting, range_ = None, partition.range
             if fault is None:
                 metrics.ROWS.labels(insert.table).inc(len(insert.values))
                 self._settle(partition, range_)
@@ -193,8 +193,8 @@ class Sink:
                 continue
             insert = range_.insert()
             if insert is not None:
-                partition.inserting = True
-                self._inserts.start(range_, insert)
+                partition.inserting = insert
+                self._inserts.start(partition.place, insert)
             else:
                 self._bury(partition, range_)
 

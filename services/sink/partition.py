@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from services.sink.ports import Columns, Commit, Gain, Place, Slice
+from services.sink.ports import Columns, Commit, Gain, Insert, Place, Slice
 from services.sink.ranges import VERSION, Intent, Range, read_intent
 from services.sink.step import Routes
 
@@ -30,7 +30,7 @@ class Partition:
         self.range_bytes = 0
         self.first_at = 0.0
         self.range: Range | None = None
-        self.inserting = False
+        self.inserting: Insert | None = None
         self.retry_at = 0.0
         self.failures = 0  # of the present insert
         self._repeat = read_intent(gain.metadata)

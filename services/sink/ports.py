@@ -90,6 +90,14 @@ class WarehouseAwayError(Exception):
     """ClickHouse does not answer or cannot take rows now; whether these went in is not known."""
 
 
+class Finished(NamedTuple):
+    """What an insert came to; no fault: its rows are in."""
+
+    place: Place
+    insert: Insert
+    fault: RowsRefusedError | WarehouseAwayError | None
+
+
 class Records(Protocol):
     """The topics, as one member of the sink's consumer group."""
 
@@ -116,3 +124,12 @@ class DeadLetters(Protocol):
 class Warehouse(Protocol):
     def insert(self, insert: Insert) -> None:
         """All rows are queryable on return. `RowsRefusedError`: none is. `WarehouseAwayError`: unknown."""
+
+
+class Inserts(Protocol):
+    """Inserts under way, several at once."""
+
+    def start(self, place: Place, insert: Insert) -> None: ...
+
+    def finished(self) -> list[Finished]:
+        """Those that ended since the last call."""
