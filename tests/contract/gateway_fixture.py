@@ -1,7 +1,10 @@
 """A real gateway process on a real broker, and a client that speaks to it byte by byte."""
 
 import http.client
+import socket
+import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,12 @@ from services.runtime.config import KafkaSettings
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 START_SECONDS = 30
+KEY = "contract-key"
+SOURCE = "contract"
+# Of the source that the session's gateway knows from the start.
+CONTRACT = Source(
+    id=SOURCE, workspace="acme", dedup_window_seconds=60, allowed_origins=("https://a.example",)
+)
 
 
 @dataclass
@@ -86,8 +95,6 @@ def start_gateway(
         WEIR_DATA_DIR=str(folder),
         **settings,
     )
-    import sys
-
     process = start_process(
         [sys.executable, "-m", "services.gateway"], folder / f"gateway-{port}.log", environ
     )
@@ -188,3 +195,30 @@ class TopicReader:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def new_source(gateway: RunningGateway, **fields: Any) -> tuple[str, str]:
+    """A source of a test's own that the gateway knows: its id and its key."""
+    source = f"source-{uuid.uuid4().hex[:8]}"
+    key = f"key-of-{source}"
+    declare(gateway.kafka.bootstrap(), key, Source(id=source, **fields))
+    wait_until(lambda: gateway.post(key, b"[]").status != 401, 10, "the source")
+    return source, key
+
+
+def metrics(gateway: RunningGateway) -> str:
+    return gateway.ask("GET", "/metrics").body.decode()
+
+
+def connect(gateway: RunningGateway) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
+
+
+def receive_all(connection: socket.socket) -> bytes:
+    received = b""
+    while part := connection.recv(65_536):
+        received += part
+    return received
+
+
+HEAD = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nX-Weir-Key: {KEY}\r\n".encode()

@@ -1,0 +1,54 @@
+"""One real gateway for the session, and readers of what it writes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.core import topics
+from tests.contract.gateway_fixture import (
+    CONTRACT,
+    KEY,
+    RunningGateway,
+    TopicReader,
+    declare,
+    make_topics,
+    start_gateway,
+)
+from tests.running import RunningKafka, wait_until
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    kafka: RunningKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningGateway]:
+    make_topics(kafka.bootstrap)
+    declare(
+        kafka.bootstrap,
+        KEY,
+        CONTRACT,
+    )
+    running = start_gateway(
+        kafka.bootstrap,
+        tmp_path_factory.mktemp("gateway"),
+        WEIR_INGEST_RATE="5",
+        WEIR_INGEST_BURST="3",
+        WEIR_GATEWAY_BODY_SECONDS="2",
+        WEIR_TRUSTED_PROXIES="127.0.0.1",
+    )
+    wait_until(lambda: running.knows(KEY), 10, "the source")
+    yield running
+    assert running.process.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def accepted(gateway: RunningGateway) -> Iterator[TopicReader]:
+    reader = TopicReader(gateway.kafka.bootstrap(), topics.ACCEPTED)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture(scope="session")
+def rejected(gateway: RunningGateway) -> Iterator[TopicReader]:
+    reader = TopicReader(gateway.kafka.bootstrap(), topics.REJECTED)
+    yield reader
+    reader.close()
