@@ -6,15 +6,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 from tests.bench.input import Sent, sent_events, write_key
 from tests.bench.measure import percentile
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 WATCHED_A_SECOND = 200  # of the events; so that the watching costs little
 REQUESTS_A_SECOND = 200  # beyond it events travel together
+CONNECTIONS = 16
 BEHIND_SECONDS = 30.0  # how long the last ones are waited for
 OVERLAP_MS = 2_000  # inserts may be seen in another order than they were begun
 
@@ -59,9 +61,10 @@ class Watcher:
         sql = (
             "SELECT toFixedString(UUIDStringToNum(toString(event_id)), 16),"
             " toUnixTimestamp64Milli(inserted_at)"
-            f" FROM weir.events WHERE inserted_at >= fromUnixTimestamp64Milli({self._latest - OVERLAP_MS})"
+            " FROM weir.events"
+            f" WHERE inserted_at >= fromUnixTimestamp64Milli({self._latest - OVERLAP_MS})"
             f" AND received_at >= fromUnixTimestamp64Milli({self._latest - 60_000})"
-            f" AND {watched_sql(self._one_in)} FORMAT RowBinary"
+            f" AND {watched_sql(self._one_in)} FORMAT RowBinary SETTINGS max_threads = 1"
         )
         self._connection.request("POST", "/", sql)
         answer = self._connection.getresponse()
@@ -116,19 +119,44 @@ def _send(
 ) -> tuple[dict[bytes, float], float]:
     """When each watched event's 202 was there, and how far behind its plan the sender was at worst."""
     per_request = max(1, rate // REQUESTS_A_SECOND)
-    bodies = list(_bodies(int(rate * seconds), per_request, seed))
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    accepted: dict[bytes, float] = {}
-    began, late = time.time(), 0.0
-    for number, (source, body) in enumerate(bodies):
-        due = began + number * per_request / rate
-        if (ahead := due - time.time()) > 0:
-            time.sleep(ahead)
-        late = max(late, time.time() - due)
-        headers = {
-            "Authorization": f"Bearer {write_key(source)}",
-            "Content-Type": "application/json",
-        }
+    sender = _Sender(port, _bodies(int(rate * seconds), per_request, seed), per_request / rate)
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        for finished in [threads.submit(sender.run) for _ in range(CONNECTIONS)]:
+            finished.result()
+    watched = {event: at for event, at in sender.accepted.items() if is_watched(event, one_in)}
+    return watched, sender.late
+
+
+class _Sender:
+    """Sends requests at their planned times, on as many connections as `run` has threads."""
+
+    def __init__(self, port: int, bodies: Iterator[tuple[str, bytes]], every: float) -> None:
+        self.accepted: dict[bytes, float] = {}
+        self.late = 0.0
+        self._port = port
+        self._plan = enumerate(list(bodies))
+        self._every = every
+        self._began = time.time()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            while True:
+                with self._lock:
+                    number, request = next(self._plan, (0, None))
+                if request is None:
+                    return
+                due = self._began + number * self._every
+                time.sleep(max(0.0, due - time.time()))
+                self.late = max(self.late, time.time() - due)
+                self._send(connection, *request)
+        finally:
+            connection.close()
+
+    def _send(self, connection: http.client.HTTPConnection, source: str, body: bytes) -> None:
+        key, kind = write_key(source), "application/json"
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
         connection.request("POST", "/v1/events", body, headers)
         answer = connection.getresponse()
         text = answer.read()
@@ -136,11 +164,7 @@ def _send(
         if answer.status != 202:
             raise RuntimeError(f"the gateway answered {answer.status}: {text[:500]!r}")
         for event_id in json.loads(text)["event_ids"]:
-            named = uuid.UUID(event_id).bytes
-            if is_watched(named, one_in):
-                accepted[named] = now
-    connection.close()
-    return accepted, late
+            self.accepted[uuid.UUID(event_id).bytes] = now
 
 
 def _bodies(count: int, per_request: int, seed: int) -> Iterator[tuple[str, bytes]]:

@@ -87,7 +87,8 @@ def _chain(chain: Mapping[str, Any]) -> list[Table]:
     tables = []
     if latency := chain.get("latency"):
         table = _table(
-            "Accepted to queryable", "events/s", "events", "p50 s", "p99 s", "worst s", "missing"
+            "Accepted to queryable",
+            *("events/s", "events", "p50 s", "p99 s", "worst s", "missing", "sender late s"),
         )
         for told in latency:
             table.add_row(
@@ -95,6 +96,7 @@ def _chain(chain: Mapping[str, Any]) -> list[Table]:
                 f"{told['events']:,}",
                 *(f"{told[name]:.2f}" for name in ("p50", "p99", "worst")),
                 f"{told['missing']:,}",
+                f"{told['sender_late_seconds']:.2f}",
             )
         tables.append(table)
     processes = _table(
