@@ -43,8 +43,6 @@ class DurableProducer:
             "queue.buffering.max.kbytes": options.queue_kilobytes,
             "queue.buffering.max.messages": 1_000_000,
             "message.max.bytes": MAX_RECORD_BYTES,
-            "sticky.partitioning.linger.ms": 0,
-            "socket.nagle.disable": True,
             **client_options(settings),
             "acks": "all",
             "enable.idempotence": True,

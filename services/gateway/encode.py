@@ -8,6 +8,8 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
+
 from services.core.identifiers import identity_key
 from services.core.registry import Source
 from services.edge import avro
@@ -78,8 +80,7 @@ class SourceFields:
         return cls(source.id, source.id.encode() + b"\0", encoded)
 
 
-@dataclass(frozen=True)
-class Client:
+class Client(Struct, frozen=True):
     """Who sent a request, and by which door."""
 
     door: str
