@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import uuid_utils
+from msgspec import Struct
 
 from services.core import topics
 from services.edge import avro
@@ -18,8 +19,7 @@ _encode_rejected = avro.schemas()["Rejected"].encode
 _mint = uuid_utils.uuid7
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Which source a request is of, when it came, and from whom."""
 
     source: SourceFields

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
+from msgspec import Struct
 
 from services.gateway import asking
 from services.gateway.config import GatewaySettings
@@ -38,8 +39,7 @@ class World:
     counts: Counts
 
 
-@dataclass
-class Visit:
+class Visit(Struct, frozen=True):
     """A request that may post: its source, and where it came from."""
 
     view: SourceView
