@@ -16,6 +16,7 @@ from confluent_kafka import (
 
 from services.core.step import Batch, Output
 from services.edge.kafka import client_options
+from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
 
@@ -53,7 +54,7 @@ class KafkaStream:
         self._gained: set[int] = set()
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
-        self._started: dict[int, int | None] = {}
+        self._rebalanced = False
         self._producer = self._new_producer()
         self._consumer = self._new_consumer()
 
@@ -77,8 +78,8 @@ class KafkaStream:
         return [batch for partition, batch in columns.items() if partition in self._assigned]
 
     def assignment(self) -> Assignment:
-        changed = Assignment(self._gained, self._lost)
-        self._gained, self._lost = set(), set()
+        changed = Assignment(self._gained, self._lost, self._rebalanced)
+        self._gained, self._lost, self._rebalanced = set(), set(), False
         return changed
 
     def committed(self, partition: int) -> int | None:
@@ -131,9 +132,13 @@ class KafkaStream:
             }
         )
         try:
-            reader.assign([TopicPartition(topic, partition, start)])
+            place = TopicPartition(topic, partition, start)
+            _, end = reader.get_watermark_offsets(place, timeout=self._options.transaction_seconds)
+            if start >= end:
+                return  # most often nothing has been missed: no need to fetch to see that
+            reader.assign([place])
             while True:
-                for message in reader.consume(CHANGELOG_CHUNK, 0.5):
+                for message in reader.consume(CHANGELOG_CHUNK, 0.1):
                     error = message.error()
                     if error is None:
                         yield message.offset(), message.key() or b"", message.value()
@@ -141,6 +146,8 @@ class KafkaStream:
                         return
                     else:
                         self._raise_if_grave(message)
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
         finally:
             reader.close()
 
@@ -155,41 +162,47 @@ class KafkaStream:
                 ends[message.partition()] = message.offset() + 1
 
         try:
-            producer.begin_transaction()
-            for topic, partition, outputs in transaction.writes:
-                self._write(topic, partition, outputs)
-            for topic, partition, outputs in transaction.changelog:
-                self._write(topic, partition, outputs[:-1])
-                last = outputs[-1]
-                # only the last one's offset is needed, so only it has a callback
-                producer.produce(
-                    topic, last.value, last.key, partition, on_delivery=changelog_written
-                )
-            if transaction.inputs:
-                producer.send_offsets_to_transaction(
-                    [
-                        TopicPartition(self._options.topic, partition, position)
-                        for partition, position in transaction.inputs.items()
-                    ],
-                    self._consumer.consumer_group_metadata(),
-                    self._options.transaction_seconds,
-                )
-            producer.commit_transaction(self._options.transaction_seconds)
+            # twice the time after which the broker has given the transaction up anyway
+            with returning_within(2 * self._options.transaction_seconds):
+                producer.begin_transaction()
+                for topic, partition, outputs in transaction.writes:
+                    self._write(topic, partition, outputs)
+                for topic, partition, outputs in transaction.changelog:
+                    self._write(topic, partition, outputs[:-1])
+                    last = outputs[-1]
+                    # only the last one's offset is needed, so only it has a callback
+                    producer.produce(
+                        topic, last.value, last.key, partition, on_delivery=changelog_written
+                    )
+                self._send_offsets(transaction.inputs)
+                producer.commit_transaction(self._options.transaction_seconds)
         except (KafkaException, BufferError) as fault:
             raise StreamBrokenError(str(fault)) from fault
         return ends
 
-    def recover(self) -> set[int]:
+    def recover(self) -> None:
         # librdkafka has no KIP-890 yet: after any doubt the producer is thrown away, and the new one's
-        # init_transactions() settles on the broker whatever the old one left open
-        self._producer.purge()
+        # init_transactions() settles on the broker whatever the old one left open. The consumer goes
+        # as well: its offset requests may wait for a coordinator that is gone, and one way to begin
+        # is better than two.
+        with returning_within(2 * self._options.transaction_seconds):
+            self._producer.purge()
+            self._consumer.close()
+        self._gained, self._lost, self._assigned = set(), set(), set()
         self._producer = self._new_producer()
-        self._gained, self._lost = set(), set()
-        self._pause(self._assigned)
-        return set(self._assigned)
+        self._consumer = self._new_consumer()
 
     def close(self) -> None:
         self._consumer.close()
+
+    def _send_offsets(self, inputs: Mapping[int, int]) -> None:
+        if not inputs:
+            return
+        self._producer.send_offsets_to_transaction(
+            [TopicPartition(self._options.topic, p, position) for p, position in inputs.items()],
+            self._consumer.consumer_group_metadata(),
+            self._options.transaction_seconds,
+        )
 
     def _write(self, topic: str, partition: int | None, outputs: Iterable[Output]) -> None:
         records: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in outputs]
@@ -260,6 +273,7 @@ class KafkaStream:
         consumer.incremental_assign(places)
         consumer.pause(places)  # until its state is there: see `start`
         partitions = {place.partition for place in places}
+        self._rebalanced = True
         self._gained |= partitions
         self._assigned |= partitions
 
@@ -269,9 +283,6 @@ class KafkaStream:
         self._lost |= partitions
         self._gained -= partitions
         self._assigned -= partitions
-
-    def _pause(self, partitions: set[int]) -> None:
-        self._consumer.pause([TopicPartition(self._options.topic, p) for p in partitions])
 
     def _raise_if_grave(self, message: Message) -> None:
         error = message.error()

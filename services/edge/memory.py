@@ -50,12 +50,14 @@ class MemoryStream:
         self._assigned: set[int] = set()
         self._gained: set[int] = set()
         self._lost: set[int] = set()
+        self._rebalanced = False
         self._next: dict[int, int] = {}
 
     def assign(self, partitions: set[int]) -> None:
         lost = self._assigned - partitions
         self._gained = (self._gained - lost) | (partitions - self._assigned)
         self._lost |= lost
+        self._rebalanced = True
         self._assigned = set(partitions)
         self._next = {p: at for p, at in self._next.items() if p in partitions}
 
@@ -75,8 +77,8 @@ class MemoryStream:
         return batches
 
     def assignment(self) -> Assignment:
-        changed = Assignment(self._gained, self._lost)
-        self._gained, self._lost = set(), set()
+        changed = Assignment(self._gained, self._lost, self._rebalanced)
+        self._gained, self._lost, self._rebalanced = set(), set(), False
         return changed
 
     def committed(self, partition: int) -> int | None:
@@ -103,10 +105,9 @@ class MemoryStream:
             self._log.offsets[(self._group, self._topic, partition)] = position
         return ends
 
-    def recover(self) -> set[int]:
+    def recover(self) -> None:
         self._next.clear()
-        self._gained, self._lost = set(), set()
-        return set(self._assigned)
+        self._gained, self._lost, self._rebalanced = set(self._assigned), set(), True
 
     def lag(self) -> Mapping[int, int]:
         return {

@@ -32,6 +32,7 @@ class Transaction(NamedTuple):
 class Assignment(NamedTuple):
     gained: set[int]
     lost: set[int]
+    rebalanced: bool  # the group has spoken, if only to say that there is nothing for this member
 
 
 class Stream(Protocol):
@@ -64,8 +65,11 @@ class Stream(Protocol):
         `StreamBrokenError`: it did not, or is not known to have; `recover` before anything else.
         """
 
-    def recover(self) -> set[int]:
-        """A new producer and consumer position by position anew; the partitions still assigned, paused."""
+    def recover(self) -> None:
+        """As if the process had just started: nothing is assigned until `assignment` says so.
+
+        `StreamBrokenError`: not yet; try again.
+        """
 
     def lag(self) -> Mapping[int, int]:
         """Records between each partition's position and its end, as last heard."""

@@ -116,19 +116,19 @@ class Worker:
                 return
 
     def recover(self) -> None:
-        """Begin anew from what is committed, as after an assignment."""
+        """Begin anew from what is committed, as after a start."""
         self._step.forget()
-        for partition in list(self._open):
-            self._open.pop(partition).close()
-        for partition in self._stream.recover():
-            self._restore(partition)
-        self.health.ready()
+        self._close_stores()
+        self._stream.recover()
 
     def close(self) -> None:
+        self._close_stores()
+        self._stream.close()
+
+    def _close_stores(self) -> None:
         for store in self._open.values():
             store.close()
         self._open.clear()
-        self._stream.close()
 
     def _decide(self, batch: Batch) -> Decided:
         decided = self._step.process(batch, self._open[batch.partition].load)
@@ -175,7 +175,7 @@ class Worker:
         store.apply(result.changes, positions)
 
     def _follow_assignment(self) -> None:
-        gained, lost = self._stream.assignment()
+        gained, lost, rebalanced = self._stream.assignment()
         if gained or lost:
             self._step.forget()
         for partition in lost:
@@ -183,7 +183,7 @@ class Worker:
                 store.close()
         for partition in gained:
             self._restore(partition)
-        if gained or lost:
+        if rebalanced:
             self.health.ready()
 
     def _restore(self, partition: int) -> None:
