@@ -36,6 +36,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     events_per_second: float = 0.0  # 0: no limit of its own
     events_burst: int = 0  # 0: twice events_per_second
     quotas: tuple[Quota, ...] = ()
+    open_webhooks: bool = False  # the source id alone lets webhooks in: who knows the URL may send
     enabled: bool = True
 
 

@@ -26,8 +26,19 @@ NDJSON_TYPES = frozenset(
         "text/x-ndjson",
     }
 )
-# text/plain is what browsers' beacons send, so that no preflight is needed.
-JSON_TYPES = frozenset({"", "application/json", "text/plain", "text/json"})
+# What senders of JSON say without meaning it: text/plain comes from browsers' beacons, so that no
+# preflight is needed, a form from curl's -d, a stream of bytes from clients that know no better.
+JSON_TYPES = frozenset(
+    {
+        "",
+        "application/json",
+        "application/x-json",
+        "text/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+    }
+)
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
@@ -48,7 +59,7 @@ def media_of(content_type: str) -> Media:
     name, *parameters = (part.strip() for part in content_type.lower().split(";"))
     charset = [p.partition("=")[2].strip('" ') for p in parameters if p.startswith("charset")]
     is_ndjson = name in NDJSON_TYPES
-    is_json = name in JSON_TYPES or (name.startswith("application/") and name.endswith("+json"))
+    is_json = name in JSON_TYPES or ("/" in name and name.endswith("+json"))
     media = Media((is_ndjson or is_json) and CHARSETS.issuperset(charset), is_ndjson)
     if len(_known) < 256:
         _known[content_type] = media

@@ -19,7 +19,7 @@ from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
 from services.gateway.producer import GatewayProducer, Record
 from services.gateway.reading import Budget, Reading
-from services.gateway.refusals import KEPT, Problem
+from services.gateway.refusals import KEPT, Problem, quoted
 from services.gateway.registry import Registry, SourceView
 
 RETRY_SECONDS = 2
@@ -83,7 +83,7 @@ class Posting:
     async def post_webhook(
         self, request: BaseRequest, query: str, name: str, source: str
     ) -> Answer:
-        """`POST /collect/{event_type}/{source_id}`."""
+        """`POST /collect/{event_type}/{source_id}`; without a key only if the source has open webhooks."""
         visit = self._admit(request, query, webhook.DOOR, source)
         if isinstance(visit, Answer):
             return visit
@@ -108,8 +108,8 @@ class Posting:
         page = headers.get(hdrs.ORIGIN)
         if not world.registry.loaded:
             return self._refuse(unavailable("The registry is not read yet."))
-        view = world.registry.find(asking.key_of(headers, query))
-        if view is None or (source and view.source.id != source):
+        view = self._find(asking.key_of(headers, query), door, source)
+        if view is None:
             known = page is not None and world.registry.knows_origin(page)
             return self._refuse(
                 Problem(
@@ -140,15 +140,21 @@ class Posting:
         client = Client(door, address, asking.user_agent_of(headers), door == events.DOOR, marked)
         return Visit(view, Origin(view.fields, now_ms, client), cors_lines)
 
+    def _find(self, key: str, door: str, source: str) -> SourceView | None:
+        """The source that a request may send to: of its key, or of an open webhook's path."""
+        if door == events.DOOR:
+            return self._world.registry.find(key)
+        if not key:
+            return self._world.registry.find_open(source)
+        view = self._world.registry.find(key)
+        return view if view is not None and view.source.id == source else None
+
     async def _post(self, request: BaseRequest, visit: Visit, taken: bool, take: Take) -> Answer:
         reading = Reading(request, self._world.budget, self._max_bytes)
         try:
             body, trouble = await reading.read(self._world.settings.gateway_body_seconds)
             if trouble is None and not taken:
-                trouble = Problem(
-                    "unsupported_media_type",
-                    "Send application/json or application/x-ndjson, in UTF-8.",
-                )
+                trouble = unsupported(request.headers.get(hdrs.CONTENT_TYPE, ""))
             self._world.counts.body_bytes += len(body)
             found = trouble or take(body, visit.origin)
             if isinstance(found, Problem):
@@ -225,6 +231,12 @@ def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
 def limited(code: str, what: str, wait: float) -> Problem:
     seconds = max(1, math.ceil(wait))
     return Problem(code, f"{what} come faster than allowed; try again in {seconds} s.", "", seconds)
+
+
+def unsupported(content_type: str) -> Problem:
+    said = quoted(asking.clean(content_type))
+    text = f"{said} is not taken: send application/json or application/x-ndjson, in UTF-8."
+    return Problem("unsupported_media_type", text)
 
 
 def unavailable(why: str) -> Problem:

@@ -71,6 +71,13 @@ class Registry:
                 self._by_key[key] = view
         return view
 
+    def find_open(self, source_id: str) -> SourceView | None:
+        """The enabled source of an id, if it takes webhooks without a key."""
+        view = self.by_id.get(source_id)
+        if view is None or not (view.source.enabled and view.source.open_webhooks):
+            return None
+        return view
+
     def knows_origin(self, origin: str) -> bool:
         """Whether any source takes events from pages of it: all that a preflight can be asked."""
         return ANY_ORIGIN in self._origins or origin in self._origins
