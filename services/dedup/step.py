@@ -4,16 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 ID_BYTES = 16
+IDS_BYTES = 2 * ID_BYTES
 
 
 class Arrival(NamedTuple):
     """What dedup reads of an accepted event."""
 
     key: bytes  # source and hash of the idempotency key
-    event_id: bytes
-    payload_hash: bytes
+    ids: bytes  # event id and payload hash, as they stand in the record
     received_at: int  # epoch milliseconds
+    source: str
     window_seconds: int
+    next_key: bytes = b""  # of `events.unique`; empty: the event names nobody
+
+    @property
+    def event_id(self) -> bytes:
+        return self.ids[:ID_BYTES]
+
+    @property
+    def payload_hash(self) -> bytes:
+        return self.ids[ID_BYTES:]
 
 
 class First(NamedTuple):
@@ -22,9 +32,6 @@ class First(NamedTuple):
     event_id: bytes
     payload_hash: bytes
     received_at: int
-
-    def pack(self) -> bytes:
-        return self.event_id + self.payload_hash + self.received_at.to_bytes(8)
 
 
 class Unique(NamedTuple):
@@ -51,8 +58,8 @@ UNIQUE, REREAD = Unique(), Reread()
 def unpack_first(packed: bytes) -> First:
     return First(
         packed[:ID_BYTES],
-        packed[ID_BYTES : 2 * ID_BYTES],
-        int.from_bytes(packed[2 * ID_BYTES :]),
+        packed[ID_BYTES:IDS_BYTES],
+        int.from_bytes(packed[IDS_BYTES:]),
     )
 
 
@@ -67,17 +74,16 @@ def decide(
     """
     fresh: dict[bytes, bytes] = {}
     outcomes: list[Outcome] = []
-    for arrival in arrivals:
-        key, event_id, payload, received_at, window = arrival
+    for key, ids, received_at, _, window, _ in arrivals:
         packed = fresh.get(key) or seen.get(key)
         if packed is not None:
             first = unpack_first(packed)
-            if first.event_id == event_id:
+            if ids.startswith(first.event_id):
                 outcomes.append(REREAD)
                 continue
             if received_at - first.received_at <= window * 1000:
                 outcomes.append(Repeat(first))
                 continue
-        fresh[key] = event_id + payload + received_at.to_bytes(8)
+        fresh[key] = ids + received_at.to_bytes(8)
         outcomes.append(UNIQUE)
     return outcomes, fresh

@@ -4,20 +4,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core.identifiers import workspace_key
-from services.dedup.reader import RoutingReader
+from services.core.step import Output
+from services.dedup.reader import ArrivalReader
+from services.dedup.step import Arrival
+from services.edge import avro
 from tests.events import accepted, accepted_output
 
 NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
+LONG_NAMES = st.integers(60, 9_000).map("ø".__mul__)
 EVENTS = st.lists(
     st.fixed_dictionaries(
         {
             "received_at": st.integers(0, 2**45)
-            | st.integers(1_700_000_000_000, 1_900_000_000_000),
+            | st.integers(1_700_000_000_000, 1_900_000_000_000)
+            | st.integers(-(2**63), 2**63 - 1),
             "source": st.sampled_from(["shop", "blog", "ø" * 40]),
             "workspace": st.sampled_from(["acme", "", "w" * 70]),
             "dedup_window_seconds": st.sampled_from([0, 63, 64, 86_400, 2**31 - 1]),
-            "user_id": NAMES,
-            "idempotency_key": NAMES.filter(bool),
+            "user_id": NAMES | LONG_NAMES,
+            "idempotency_key": NAMES.filter(bool) | LONG_NAMES,
         }
     ),
     min_size=1,
@@ -25,20 +30,41 @@ EVENTS = st.lists(
 )
 
 
+def read_or_fault(reader: ArrivalReader, output: Output) -> Arrival | str:
+    try:
+        return reader.read(output.key, output.value)
+    except (avro.UnknownSchemaError, avro.UnreadableError) as fault:
+        return str(fault)
+
+
 @settings(max_examples=400, deadline=None)
 @given(EVENTS)
 def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
-    reader = RoutingReader()
+    reader = ArrivalReader()
     for number, fields in enumerate(sent):
         record = accepted(number, **fields)
         output = accepted_output(record)
         identity = record["identity_key"]
         expected_key = workspace_key(record["workspace"], identity) if identity else b""
         assert reader.read(output.key, output.value) == (
-            record["event_id"],
-            record["payload_hash"],
+            output.key,
+            record["event_id"] + record["payload_hash"],
             record["received_at"],
             record["source"],
             record["dedup_window_seconds"],
             expected_key,
         )
+
+
+@settings(max_examples=400, deadline=None)
+@given(EVENTS, st.data())
+def test_cut_short_anywhere_both_readings_say_the_same(
+    sent: list[dict[str, object]], data: st.DataObject
+) -> None:
+    experienced = ArrivalReader()
+    for number, fields in enumerate(sent):
+        output = accepted_output(accepted(number, **fields))
+        experienced.read(output.key, output.value)
+        size = data.draw(st.integers(0, len(output.value)) | st.integers(0, 200))
+        cut = Output(output.key, output.value[:size])
+        assert read_or_fault(experienced, cut) == read_or_fault(ArrivalReader(), cut)

@@ -6,7 +6,7 @@ WINDOW = 3600
 
 
 def arrival(key: str, number: int, at: int = 0, payload: bytes = b"p") -> Arrival:
-    return Arrival(key.encode(), number.to_bytes(16), payload.ljust(16), at, WINDOW)
+    return Arrival(key.encode(), number.to_bytes(16) + payload.ljust(16), at, "shop", WINDOW)
 
 
 def test_first_occurrence_is_unique_and_its_repeats_name_it() -> None:
