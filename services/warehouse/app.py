@@ -168,9 +168,7 @@ class Warehouse:
         session = self._session(answer.ask)
         if session.readonly:
             raise refusal(READONLY, "Cannot insert by GET: it is read-only; use POST")
-        outcome = await self._inserts.submit(
-            self._engine.insert, session, insert.head, insert.format, insert.payload
-        )
+        outcome = await self._inserts.submit(self._engine.insert, session, insert)
         self._writes += 1
         self._metrics.inserted_bytes.inc(len(insert.payload))
         return await answer.whole(outcome, answer.ask.default_format)

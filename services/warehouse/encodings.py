@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import brotli
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 import zstandard
 
 _ZSTD_STEP_BYTES = 1024

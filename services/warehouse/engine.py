@@ -4,29 +4,33 @@ A session is an engine connection of its own, opened (0.1 ms) and closed around 
 setting, current database or failed insert can reach the next request.
 """
 
+import os
 import re
+import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from chdb.state.sqlitelike import Connection
 
 from services.warehouse.config import WarehouseSettings
 from services.warehouse.engine_config import write_config
 from services.warehouse.errors import (
+    NOT_ENOUGH_SPACE,
     SYNTAX_ERROR,
     UNKNOWN_SETTING,
     from_engine,
     refusal,
 )
 from services.warehouse.owner import Owner
+from services.warehouse.statements import Insert
 
 READ, WRITE = "read", "write"
+_DEFAULT = re.compile(rb"\bDEFAULT\b", re.IGNORECASE)
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_APPEND_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -118,27 +122,36 @@ class Engine:
             raise refusal(SYNTAX_ERROR, "Multi-statements are not allowed")
         return READ if report["query_class"].name == "READ_ONLY" else WRITE
 
-    def insert(self, session: Session, head: str, form: str, payload: memoryview) -> Outcome:
-        """Durable on return. All rows of `payload`, or an `EngineError`."""
-        with self._open(session) as connection:
-            if session.parameters:
-                # `send_insert` takes no parameters; a session does.
+    def insert(self, session: Session, insert: Insert) -> Outcome:
+        """Durable on return. All rows of `insert`, or an `EngineError`."""
+        with self._open(session) as connection, self._readable(insert.payload) as path:
+            if session.parameters:  # given along with a statement, they would bar it from files
                 _set(connection, {f"param_{k}": v for k, v in session.parameters.items()})
-            inserter: Any = None
-            try:
-                inserter = connection.send_insert(head, form)
-                for start in range(0, len(payload), _APPEND_BYTES):
-                    inserter.append(payload[start : start + _APPEND_BYTES])
-                result = inserter.finish()
-            except RuntimeError as fault:
-                if inserter is not None:
-                    inserter.cancel()  # else the engine keeps the insert open
-                raise from_engine(fault) from None
-        return Outcome(
-            written_rows=result.rows_written,
-            written_bytes=result.bytes_written,
-            seconds=result.elapsed,
-        )
+            if insert.format == "Values" and _DEFAULT.search(insert.payload):
+                return self._insert_values(connection, insert)
+            # `send_insert` would take rows as they are, and swallow all that fails once they are
+            # parsed: constraints, views, too many parts. A file's rows come with every error.
+            rows = f"FROM INFILE {quote_text(path)} {insert.settings} FORMAT {insert.format}"
+            return _run(connection, f"{insert.head} {rows}", "TabSeparated", {})
+
+    def _insert_values(self, connection: Any, insert: Insert) -> Outcome:
+        """`DEFAULT` for a value is understood in SQL alone, not in a file."""
+        head = f"{insert.head} {insert.settings} VALUES ".encode()
+        sql = head + insert.payload
+        if int(connection._conn.classify_query(sql, "")["statement_count"]) != 1:
+            raise refusal(SYNTAX_ERROR, "Multi-statements are not allowed")
+        return _run(connection, sql, "TabSeparated", {})
+
+    @contextmanager
+    def _readable(self, payload: memoryview) -> Iterator[str]:
+        """The payload as a file without a name on disk: none is left behind, whatever happens."""
+        try:
+            with _nameless(self._path) as file:
+                file.write(payload)
+                file.seek(0)
+                yield f"/dev/fd/{file.fileno()}"
+        except OSError as fault:
+            raise refusal(NOT_ENOUGH_SPACE, f"No room for the rows of an insert: {fault}") from None
 
     def run(
         self, session: Session, sql: str, form: str, limits: Mapping[str, str] | None = None
@@ -212,6 +225,12 @@ class Engine:
             connection.close()
 
 
+def _nameless(folder: str) -> IO[bytes]:
+    if hasattr(os, "memfd_create"):  # in memory: an insert waits for no disk but its table's
+        return open(os.memfd_create("rows"), "w+b")
+    return tempfile.TemporaryFile(dir=folder)
+
+
 def _set(connection: Any, settings: Mapping[str, str]) -> None:
     for name in settings:
         if not _SETTING_NAME.fullmatch(name):
@@ -220,7 +239,7 @@ def _set(connection: Any, settings: Mapping[str, str]) -> None:
     _run(connection, f"SET {pairs}", "TabSeparated", {})
 
 
-def _run(connection: Any, sql: str, form: str, parameters: Mapping[str, str]) -> Outcome:
+def _run(connection: Any, sql: str | bytes, form: str, parameters: Mapping[str, str]) -> Outcome:
     started = time.perf_counter()
     try:
         result = connection.query(sql, form, params=dict(parameters))

@@ -8,12 +8,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.warehouse.errors import INTO_OUTFILE_NOT_ALLOWED, QUERY_IS_TOO_LARGE, refusal
+from services.warehouse.errors import (
+    INTO_OUTFILE_NOT_ALLOWED,
+    QUERY_IS_TOO_LARGE,
+    SUPPORT_IS_DISABLED,
+    SYNTAX_ERROR,
+    refusal,
+)
 
 _TOKEN = re.compile(
     rb"""(?P<skip>\s+|--[^\n]*|\#[!\ ][^\n]*|/\*(?:.*?\*/|.*))
     |(?P<quoted>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`
-        |\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+        |\$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+        |\xe2\x80\x98.*?\xe2\x80\x99|\xe2\x80\x9c.*?\xe2\x80\x9d)
+    |(?P<beyond>[\x80-\xff])
     |(?P<word>\w+)
     |(?P<mark>.)""",
     re.DOTALL | re.VERBOSE,
@@ -25,9 +33,10 @@ _HEAD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Insert:
-    """Rows for a table: `head` without its format and rows, then the rows as they came."""
+    """Rows for a table: `head` up to its own SETTINGS, those, then the rows as they came."""
 
     head: str
+    settings: str
     format: str
     payload: memoryview
 
@@ -62,7 +71,7 @@ def parse(query: str, body: bytes) -> Insert | Statement:
     if insert is not None and (insert.format != "Values" or insert.payload or body):
         rest = bytes(insert.payload)
         payload = rest + b"\n" + body if rest.strip() else body
-        return Insert(insert.head, insert.format, memoryview(payload))
+        return Insert(insert.head, insert.settings, insert.format, memoryview(payload))
     text = b"\n".join((head, body)) if head and body else head or body
     insert = _find_insert(text)
     if insert is not None:
@@ -72,6 +81,7 @@ def parse(query: str, body: bytes) -> Insert | Statement:
             QUERY_IS_TOO_LARGE, f"Max query size exceeded: {len(text)} > {_HEAD_BYTES} bytes"
         )
     _refuse_files(text)
+    _refuse_rows_unseen(text)
     return Statement(text.decode(errors="replace"), _named_format(text))
 
 
@@ -79,7 +89,7 @@ def _tokens(text: bytes) -> Iterator[_Token]:
     depth = 0
     for found in _TOKEN.finditer(text):
         kind = found.lastgroup or ""
-        if kind == "skip":
+        if kind in ("skip", "beyond"):  # some spaces of Unicode are spaces to the engine as well
             continue
         if kind == "tag":
             kind = "quoted"
@@ -97,20 +107,22 @@ def _find_insert(text: bytes) -> Insert | None:
     first = next(tokens, None)
     if first is None or not first.is_word(b"INSERT"):
         return None
+    settings: int | None = None
     for token in _after_target(tokens):
         if token.is_word(b"FROM", b"INFILE", b"SELECT", b"WITH", b"WATCH"):
             return None
         if token.depth:
             continue
         if token.is_word(b"VALUES"):
-            return _insert(text, token.start, "Values", token.end)
+            return _insert(text, settings, token.start, "Values", token.end)
+        if settings is None and token.is_word(b"SETTINGS"):
+            settings = token.start
         if token.is_word(b"FORMAT"):
             name = next(tokens, None)
             if name is None or name.kind != "word":
                 return None
-            if name.is_word(b"VALUES"):
-                return _insert(text, token.start, "Values", name.end)
-            return _insert(text, token.start, name.text.decode(), name.end)
+            form = "Values" if name.is_word(b"VALUES") else name.text.decode()
+            return _insert(text, settings, token.start, form, name.end)
     return None
 
 
@@ -134,10 +146,12 @@ def _after_target(tokens: Iterator[_Token]) -> Iterator[_Token]:
     yield from tokens
 
 
-def _insert(text: bytes, head_end: int, form: str, rows: int) -> Insert:
+def _insert(text: bytes, settings: int | None, head_end: int, form: str, rows: int) -> Insert:
     before = _BEFORE_ROWS.match(text, rows)
     start = before.end() if before is not None else rows
-    return Insert(text[:head_end].decode(errors="replace"), form, memoryview(text)[start:])
+    middle = head_end if settings is None else settings
+    head, own = (part.decode(errors="replace") for part in (text[:middle], text[middle:head_end]))
+    return Insert(head, own, form, memoryview(text)[start:])
 
 
 def _named_format(text: bytes) -> str | None:
@@ -159,4 +173,21 @@ def _refuse_files(text: bytes) -> None:
             raise refusal(
                 INTO_OUTFILE_NOT_ALLOWED, "Files of the server are not within reach of a query"
             )
+        previous = token
+
+
+def _refuse_rows_unseen(text: bytes) -> None:
+    """Of an INSERT that is not told apart from its rows, the engine would lose or alter some."""
+    tokens = _tokens(text)
+    first = next(tokens, None)
+    if first is None or not first.is_word(b"INSERT"):
+        return
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise refusal(SYNTAX_ERROR, "An INSERT without rows of its own must be UTF-8") from None
+    previous = first
+    for token in tokens:
+        if previous.is_word(b"INPUT") and token.text == b"(":
+            raise refusal(SUPPORT_IS_DISABLED, "INSERT ... SELECT ... FROM input() is not possible")
         previous = token

@@ -22,7 +22,7 @@ from typing import Any
 import brotli
 import clickhouse_connect
 import fastavro
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 import pytest
 import zstandard
 
@@ -385,6 +385,78 @@ def test_a_failed_insert_leaves_nothing_behind(url: str, database: str) -> None:
     good = ask(url, "1\n", query="INSERT INTO t FORMAT CSV", database=database)
     assert good.status == 200
     assert ask(url, "SELECT count() FROM t", database=database).body == b"1\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "insert", "code"),
+    [
+        ("ENGINE = Memory", "INSERT INTO t FORMAT JSONEachRow", "117"),
+        ("ENGINE = Memory", "INSERT INTO TABLE `t` (`s`) FORMAT JSONEachRow", "117"),
+        ("ENGINE = Memory", "INSERT INTO t SETTINGS async_insert = 0 FORMAT JSONEachRow", "117"),
+        ("ENGINE = Null", "INSERT INTO t (s) FORMAT JSONEachRow", "117"),
+        ("CONSTRAINT c CHECK a > 2) ENGINE = Memory", "INSERT INTO t FORMAT JSONEachRow", "469"),
+        (
+            "ENGINE = MergeTree ORDER BY a PARTITION BY a"
+            " SETTINGS parts_to_throw_insert = 1, parts_to_delay_insert = 1",
+            "INSERT INTO t FORMAT JSONEachRow",
+            "252",
+        ),
+    ],
+)
+def test_an_insert_that_fails_after_its_rows_are_parsed_is_an_error(
+    url: str, database: str, table: str, insert: str, code: str
+) -> None:
+    text, comma = "[]" if code == "117" else "{}", ", " if table.startswith("CONSTRAINT") else ") "
+    for sql in (
+        f"CREATE TABLE t (s String, a Int64 DEFAULT length(s){comma}{table}",
+        "CREATE TABLE copy (s JSON) ENGINE = Memory",
+        "CREATE MATERIALIZED VIEW v TO copy AS SELECT s::JSON AS s FROM t",
+        "INSERT INTO t VALUES ('{}', 3)",
+    ):
+        assert ask(url, sql, database=database).status == 200
+    reply = ask(url, json.dumps({"s": text}), query=insert, database=database)
+    assert reply.code == code, reply.body
+    assert reply.status >= 400
+    assert ask(url, "SELECT count() FROM copy", database=database).body == b"1\n"
+
+
+def test_an_insert_counts_its_rows_once_by_its_token(url: str, database: str) -> None:
+    for sql in (
+        "CREATE TABLE t (s String) ENGINE = Null",
+        "CREATE TABLE copy (s String) ENGINE = MergeTree ORDER BY s"
+        " SETTINGS non_replicated_deduplication_window = 100",
+        "CREATE MATERIALIZED VIEW v TO copy AS SELECT s FROM t",
+    ):
+        assert ask(url, sql, database=database).status == 200
+    for token in ("one", "one", "two", "one"):
+        reply = ask(
+            url,
+            "a\n" * 50_000,
+            query="INSERT INTO t FORMAT CSV",
+            database=database,
+            insert_deduplication_token=token,
+            deduplicate_blocks_in_dependent_materialized_views="1",
+        )
+        assert reply.status == 200, reply.body
+    assert ask(url, "SELECT count() FROM copy", database=database).body == b"100000\n"
+
+
+def test_values_are_one_statement(url: str, database: str) -> None:
+    create = "CREATE TABLE t (a Int64, b String DEFAULT 'd') ENGINE = Memory"
+    assert ask(url, create, database=database).status == 200
+    good = ask(url, "INSERT INTO t VALUES (1, default), (1 + 1, 'x;y');\n", database=database)
+    assert good.status == 200, good.body
+    for more in ("DROP TABLE t", "(3, 'x')"):
+        bad = ask(url, f"INSERT INTO t VALUES (3, DEFAULT); {more}", database=database)
+        assert (bad.status, bad.code) == (400, "62")
+    read = ask(url, "SELECT a, b FROM t ORDER BY a", database=database)
+    assert read.body == b"1\td\n2\tx;y\n"
+
+
+def test_inserts_into_what_lies_outside_are_refused(url: str) -> None:
+    for function in ("file('/tmp/weir', 'CSV', 'a Int8')", "url('http://127.0.0.1:1/', 'CSV')"):
+        reply = ask(url, "1\n", query=f"INSERT INTO FUNCTION {function} FORMAT CSV")
+        assert (reply.status, reply.code) == (403, "497")
 
 
 def test_foreign_web_pages_are_refused(warehouse: RunningWarehouse) -> None:

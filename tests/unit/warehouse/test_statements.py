@@ -38,7 +38,14 @@ from services.warehouse.statements import Insert, Statement, parse
         (
             "INSERT INTO {d:Identifier}.{t:Identifier} (a, b) SETTINGS x = 'FORMAT' FORMAT CSV",
             b"1",
-            "INSERT INTO {d:Identifier}.{t:Identifier} (a, b) SETTINGS x = 'FORMAT' ",
+            "INSERT INTO {d:Identifier}.{t:Identifier} (a, b) ",
+            "CSV",
+            b"1",
+        ),
+        (
+            "INSERT INTO settings (settings) FORMAT CSV",
+            b"1",
+            "INSERT INTO settings (settings) ",
             "CSV",
             b"1",
         ),
@@ -48,6 +55,12 @@ def test_rows(query: str, body: bytes, head: str, form: str, payload: bytes) -> 
     insert = parse(query, body)
     assert isinstance(insert, Insert)
     assert (insert.head, insert.format, bytes(insert.payload)) == (head, form, payload)
+
+
+def test_settings_of_an_insert_come_apart() -> None:
+    insert = parse("INSERT INTO t (a) SETTINGS x = 'FORMAT', y = 1 FORMAT CSV", b"1")
+    assert isinstance(insert, Insert)
+    assert (insert.head, insert.settings) == ("INSERT INTO t (a) ", "SETTINGS x = 'FORMAT', y = 1 ")
 
 
 def test_the_payload_is_not_copied() -> None:
@@ -90,12 +103,26 @@ def test_query_and_body_are_one_statement() -> None:
         "SELECT 1 INTO OUTFILE 'x'",
         "select 1 into /* */ outfile 'x' format CSV",
         "INSERT INTO t FROM INFILE 'x' FORMAT CSV",
+        "INSERT INTO t FROM\u00a0INFILE 'x' FORMAT CSV",
+        "INSERT INTO t (\u201c'\u201d) FROM INFILE 'x' FORMAT CSV",
+        "INSERT INTO t (\u00a0\u201c'\u201d) FROM INFILE 'x' FORMAT CSV",
     ],
 )
 def test_files_of_the_server_are_out_of_reach(sql: str) -> None:
     with pytest.raises(EngineError) as caught:
         parse(sql, b"")
     assert caught.value.code == 358
+
+
+def test_rows_that_the_engine_would_lose_or_alter_are_refused() -> None:
+    for query, body, code in (
+        ("INSERT INTO t SELECT a FROM input('a Int8') FORMAT CSV", b"1\n", 344),
+        ("INSERT INTO t SELECT a FROM Input /* */ ('a Int8') FORMAT CSV", b"1\n", 344),
+        ("INSERT INTO t (from, b) FORMAT RowBinary", b"\x01\xff", 62),
+    ):
+        with pytest.raises(EngineError) as caught:
+            parse(query, body)
+        assert caught.value.code == code
 
 
 def test_sql_is_bounded_and_hostile_sql_is_harmless() -> None:
