@@ -30,13 +30,13 @@ class RocksStore:
         return Positions(*(int.from_bytes(raw[i : i + 8], signed=True) for i in (0, 8)))
 
     def load(self, keys: Iterable[bytes]) -> State:
-        wanted = list(dict.fromkeys(keys))
+        wanted = sorted(set(keys))  # neighbours are found together
         found = self._db.get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key, value in changes.items():
+        for key, value in sorted(changes.items()):
             if value is None:
                 batch.delete(key)
             else:
@@ -90,6 +90,8 @@ class RocksStores:
         options.create_if_missing(True)
         options.set_write_buffer_size(8 * MEBIBYTE)
         options.set_max_write_buffer_number(2)
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)
         options.set_max_background_jobs(1)
         options.set_keep_log_file_num(2)
         options.set_max_total_wal_size(32 * MEBIBYTE)

@@ -87,7 +87,8 @@ class Broker:
         """The log folder carries a cluster id on return; one that does already is left alone."""
         if (self.folder / "log" / "meta.properties").exists():
             return
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # with a letter in front, since an id that begins with a dash would be taken for an option
+        cluster_id = "w" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         arguments = ["format", "-t", cluster_id, "-c", str(self.properties)]
         command = self._java("kafka.tools.StorageTool", "-XX:TieredStopAtLevel=1", "-Xmx128m")
         done = subprocess.run([*command, *arguments], capture_output=True, text=True)

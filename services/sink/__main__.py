@@ -48,6 +48,7 @@ def run(environment: wiring.Environment) -> None:
             ),
             settings.sink_buffer_bytes,
             settings.sink_retry_seconds,
+            settings.sink_side_flush_seconds,
         ),
         log,
     )

@@ -24,7 +24,13 @@ class MigrationSettings:
 @dataclass(frozen=True)
 class SinkSettings:
     sink_flush_seconds: float = setting(
-        0.5, "a row waits at most this long for its insert", "s", check=at_least(0)
+        0.5, "an event waits at most this long for its insert", "s", check=at_least(0)
+    )
+    sink_side_flush_seconds: float = setting(
+        2.0,
+        "the same for what is not an event: duplicates, usage, profiles, …",
+        "s",
+        check=at_least(0),
     )
     sink_flush_rows: int = setting(50_000, "most rows in one insert", "rows", check=at_least(1))
     sink_flush_bytes: int = setting(

@@ -13,7 +13,7 @@ repeats 3, which ClickHouse drops where it has it. All commits of a turn go in o
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.core import reasons, topics
@@ -47,6 +47,8 @@ class Options:
     limits: Limits
     buffer_bytes: int
     retry_seconds: float
+    # how long records wait that nobody looks for within the second: each insert has a price of its own
+    side_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class Sink:
         self._routes = routes
         self._options = options
         self._limits = options.limits
+        self._side_limits = options.limits
+        if options.side_seconds is not None:
+            self._side_limits = replace(options.limits, seconds=options.side_seconds)
         self._log = log
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
@@ -93,7 +98,7 @@ class Sink:
 
     def drain(self, seconds: float) -> bool:
         """Put in what has been read, and read nothing more. False: it took too long; nothing is lost."""
-        self._limits = Limits(0.0, self._limits.rows, self._limits.bytes)
+        self._limits = self._side_limits = replace(self._limits, seconds=0.0)
         self._held = True
         self._records.hold(True)
         deadline = self._clock() + seconds
@@ -116,7 +121,7 @@ class Sink:
             if partition.range is not None:
                 seconds, gather = min(seconds, partition.retry_at - now), True
             elif partition:
-                due = partition.due_at(self._limits)
+                due = partition.due_at(self._limits_of(partition.place))
                 # of one that is read again the end is not here yet: return at the first record
                 seconds = min(seconds, GATHER_SECONDS if due is None else due - now)
                 gather = gather or due is not None
@@ -156,15 +161,17 @@ class Sink:
                 self._away = self._away or self._told_away(insert.table, str(fault))
 
     def _begin(self, now: float) -> None:
-        due = {place: p.due_at(self._limits) for place, p in self._partitions.items()}
-        # Once one is due all go that have anything: a commit for each would cost more than an insert.
-        if not any(at is not None and at <= now for at in due.values()):
-            return
+        due = {place: p.due_at(self._limits_of(place)) for place, p in self._partitions.items()}
+        # Once one is due all of its kind go that have anything: commits of their own would cost more.
+        ready = {_is_side(place) for place, at in due.items() if at is not None and at <= now}
         for place, at in due.items():
-            if at is not None:
-                range_ = self._partitions[place].begin(self._limits, self._routes)
+            if at is not None and _is_side(place) in ready:
+                range_ = self._partitions[place].begin(self._limits_of(place), self._routes)
                 if range_.done:  # nothing but tombstones
                     self._partitions[place].finish()
+
+    def _limits_of(self, place: Place) -> Limits:
+        return self._side_limits if _is_side(place) else self._limits
 
     def _commit(self) -> bool:
         owed = [(p, commit) for p in self._partitions.values() if (commit := p.owed()) is not None]
@@ -272,3 +279,7 @@ class Sink:
 
 def _is_bookkeeping(partition: Partition) -> bool:
     return partition.place.topic != topics.RESOLVED
+
+
+def _is_side(place: Place) -> bool:
+    return place.topic != topics.RESOLVED
