@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Refusal, quoted
 
 MAX_EVENT_BYTES = 100 * 1024
@@ -22,6 +23,7 @@ SYSTEM_EVENTS = frozenset({"$identify"})
 RESERVED = ("$", "ss_")
 EMPTY_OBJECT = b"{}"
 NULL = b"null"
+TOO_LARGE_A_NUMBER = "holds a number beyond ±1.797e308, which cannot be stored"
 KNOWN_NAMES = 4_096
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
@@ -90,13 +92,14 @@ def may_reserve(raw: bytes) -> bool:
 
 class Shared:
     """What a request's events share: a context, an object's bytes, empty when there is none; and
-    whether any name among them `may_reserve`, looked up once for all."""
+    whether anything in `body` `may_reserve` or `may_overflow`, looked up once for all."""
 
-    __slots__ = ("may_reserve", "members", "raw")
+    __slots__ = ("may_overflow", "may_reserve", "members", "raw")
 
-    def __init__(self, raw: bytes = b"", may_reserve: bool = True) -> None:
+    def __init__(self, raw: bytes, body: bytes) -> None:
         self.raw = raw
-        self.may_reserve = may_reserve
+        self.may_reserve = may_reserve(body)
+        self.may_overflow = may_overflow(body)
         self.members = _decode_members(raw) if raw else {}
 
     def under(self, own: bytes) -> bytes:
@@ -154,6 +157,8 @@ def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> E
         context = bytes(sent.context)
         if context[:1] != b"{":
             context = _absent("context", context)
+        if shared.may_overflow and may_overflow(raw):
+            _check_numbers(properties, context)
         if shared.raw:
             context = shared.under(context)
     except _RefusedError as refused:
@@ -213,6 +218,12 @@ def _absent(field: str, raw: bytes) -> bytes:
     if not raw or raw == NULL:
         return EMPTY_OBJECT
     raise _RefusedError("wrong_type", field, "must be an object")
+
+
+def _check_numbers(properties: bytes, context: bytes) -> None:
+    for field, raw in (("properties", properties), ("context", context)):
+        if overflows(raw):
+            raise _RefusedError("out_of_range", field, TOO_LARGE_A_NUMBER)
 
 
 def _check_names(properties: bytes) -> None:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from services.gateway.numbers import overflows
 from services.gateway.refusals import Problem, Refusal, quoted
-from services.gateway.rules import MAX_DEPTH, Shared, is_deeper, may_reserve
+from services.gateway.rules import MAX_DEPTH, TOO_LARGE_A_NUMBER, Shared, is_deeper
 
 DOOR = "events"
 BOM = b"\xef\xbb\xbf"
@@ -79,7 +80,7 @@ def _too_many(max_events: int) -> Problem:
 def _read_json(body: bytes, max_events: int) -> Sent | Problem:
     first = body[:1]
     if first == b"[":
-        return Sent(_decode_list(body), Shared(b"", may_reserve(body)))
+        return Sent(_decode_list(body), Shared(b"", body))
     if first != b"{":
         _decode_raw(body)
         return Problem("invalid_body", "The body must be an object, an array of them, or NDJSON.")
@@ -88,7 +89,7 @@ def _read_json(body: bytes, max_events: int) -> Sent | Problem:
     if b'"events"' in body:
         return _read_envelope(body)
     _decode_raw(body)
-    return Sent([body], Shared())
+    return Sent([body], Shared(b"", body))
 
 
 def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
@@ -96,7 +97,7 @@ def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
     if body.count(b"\n") >= 2 * max_events:  # blank lines may be among them, within reason
         return _too_many(max_events)
     lines = [line for line in (line.strip() for line in body.split(b"\n")) if line]
-    return Sent(lines, Shared())
+    return Sent(lines, Shared(b"", body))
 
 
 def _read_envelope(body: bytes) -> Sent | Problem:
@@ -105,25 +106,28 @@ def _read_envelope(body: bytes) -> Sent | Problem:
     except msgspec.ValidationError as fault:
         found = _decode_any(body)
         if found.events is UNSET or found.event is not UNSET:
-            return Sent([body], Shared())  # an event that has "events" somewhere inside
+            return Sent([body], Shared(b"", body))  # an event that has "events" somewhere inside
         field = "events" if "$.events" in str(fault) else ""
         return Problem(
             "invalid_body",
             f"An envelope is an object with `events`, an array, and `context`, an object: {fault}.",
             field,
         )
-    return _with_context(envelope.events, bytes(envelope.context), may_reserve(body))
+    return _with_context(envelope.events, bytes(envelope.context), body)
 
 
-def _with_context(events: list[Raw], context: bytes, suspect: bool) -> Sent | Problem:
+def _with_context(events: list[Raw], context: bytes, body: bytes) -> Sent | Problem:
     if context in (b"", b"null", b"{}"):
-        return Sent(events, Shared(b"", suspect))
+        return Sent(events, Shared(b"", body))
     if not context.startswith(b"{"):
         return Problem("invalid_context", "`context` must be an object.", "context")
     # one level is the event's own, as for a context that an event brings itself
     if is_deeper(context, MAX_DEPTH - 1):
         return Problem("invalid_context", f"nested deeper than {MAX_DEPTH} levels", "context")
-    return Sent(events, Shared(context, suspect))
+    shared = Shared(context, body)
+    if shared.may_overflow and overflows(context):
+        return Problem("invalid_context", f"`context` {TOO_LARGE_A_NUMBER}.", "context")
+    return Sent(events, shared)
 
 
 def _is_json(line: bytes) -> bool:

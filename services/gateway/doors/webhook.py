@@ -3,11 +3,13 @@
 import msgspec
 from msgspec import Raw
 
+from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Problem, Refusal
 from services.gateway.rules import (
     EMPTY_OBJECT,
     MAX_DEPTH,
     MAX_EVENT_BYTES,
+    TOO_LARGE_A_NUMBER,
     Event,
     check_name,
     is_deeper,
@@ -48,6 +50,8 @@ def check_webhook(event_type: str, body: bytes, idempotency_key: str) -> Event |
         )
     if is_deeper(body, MAX_DEPTH):
         return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+    if may_overflow(body) and overflows(body):
+        return Refusal("out_of_range", "", f"the body {TOO_LARGE_A_NUMBER}")
     if refusal := check_name(event_type):
         return refusal
     return Event(event_type, "", "", "", "", idempotency_key, None, None, EMPTY_OBJECT, body)

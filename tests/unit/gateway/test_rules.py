@@ -22,7 +22,7 @@ HOUR = 3_600_000
 
 
 def check(raw: bytes, shared: bytes = b"") -> Event | Refusal:
-    return check_event(raw, Shared(shared), NOW)
+    return check_event(raw, Shared(shared, shared + raw), NOW)
 
 
 def code(raw: bytes) -> str:
