@@ -67,6 +67,21 @@ def test_each_worker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> Non
     assert added == {"accepted": EVENTS + REPEATS, "unique": EVENTS, "duplicate": REPEATS}
 
 
+def test_the_broker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> None:
+    ((stored, _),) = weir.ask(COUNTS)
+    path = write_events(tmp_path / "events.ndjson", seed=4)
+    sending = threading.Thread(target=send, args=(weir, path))
+    sending.start()
+    wait_until(lambda: weir.ask(COUNTS)[0][0] > stored, 60, "the first events")
+    victim = weir.pid("kafka")
+    os.kill(victim, signal.SIGKILL)
+    wait_for_successor(weir, "kafka", victim)
+    wait_until(lambda: weir.run("topics", "list").returncode == 0, 60, "the broker to answer")
+    sending.join()
+    weir.require_balanced_books()
+    assert weir.ask(COUNTS) == [(stored + EVENTS, stored + EVENTS)]
+
+
 @pytest.mark.parametrize("worker", ["dedup", "identity", "rates"])
 def test_local_state_that_is_lost_comes_back_from_the_changelog(
     weir: RunningWeir, tmp_path: Path, worker: str
