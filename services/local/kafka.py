@@ -9,10 +9,10 @@ from services.local.broker import Broker
 from services.local.config import BrokerSettings
 from services.local.faults import LocalFaultError
 from services.local.jars import resolve_jars
-from services.local.lock import FolderLock
 from services.local.ports import free_port, require_free
 from services.local.toolchain import find_java
 from services.runtime.config import CommonSettings, KafkaSettings
+from services.runtime.lock import FolderInUseError, FolderLock
 from services.runtime.settings import SettingsError, load
 
 
@@ -40,7 +40,7 @@ def main() -> int:
     except SettingsError as fault:
         print(fault, file=sys.stderr)
         return 2
-    except LocalFaultError as fault:
+    except (LocalFaultError, FolderInUseError) as fault:
         print(fault, file=sys.stderr)
         return 1
 

@@ -17,13 +17,13 @@ from services.local.children import ChildLostError, ChildSpec
 from services.local.config import UpSettings
 from services.local.faults import LocalFaultError
 from services.local.jars import resolve_jars
-from services.local.lock import FolderLock
 from services.local.programs import Programs
 from services.local.progress import Progress
 from services.local.supervisor import MIB, Supervisor
 from services.local.threads import in_thread
 from services.local.toolchain import find_java
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
+from services.runtime.lock import FolderInUseError, FolderLock
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.settings import ALL_SETTINGS
 
@@ -220,7 +220,7 @@ def main() -> int:
     except SettingsError as fault:
         print(fault, file=sys.stderr)
         return 2
-    except LocalFaultError as fault:
+    except (LocalFaultError, FolderInUseError) as fault:
         print(fault, file=sys.stderr)
         return 1
     try:

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from services.runtime import logs
 from services.runtime.config import ClickHouseSettings, CommonSettings
+from services.runtime.lock import FolderInUseError
 from services.runtime.settings import SettingsError, load
 from services.warehouse.app import Warehouse
 from services.warehouse.config import WarehouseSettings
 from services.warehouse.engine import Engine
-from services.warehouse.owner import AlreadyOwned
 from services.warehouse.requests import Access, is_loopback
 
 _OPEN_TO_ALL = (
@@ -81,7 +81,7 @@ def main() -> int:
         return 1
     try:
         return asyncio.run(serve(common, clickhouse, settings))
-    except (AlreadyOwned, OSError) as fault:
+    except (FolderInUseError, OSError) as fault:
         print(fault, file=sys.stderr)
         return 1
     except Exception:  # noqa: BLE001  # said in the log, whatever it is; nothing goes on after it

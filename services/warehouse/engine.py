@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from chdb.state.sqlitelike import Connection
 
+from services.runtime.lock import FolderLock
 from services.warehouse.config import WarehouseSettings
 from services.warehouse.engine_config import write_config
 from services.warehouse.errors import (
@@ -25,7 +26,6 @@ from services.warehouse.errors import (
     from_engine,
     refusal,
 )
-from services.warehouse.owner import Owner
 from services.warehouse.statements import Insert
 
 READ, WRITE = "read", "write"
@@ -69,13 +69,12 @@ class Engine:
     """The only owner of its folder. Every method may be called from any thread, and blocks it."""
 
     def __init__(self, folder: Path, settings: WarehouseSettings) -> None:
-        """Open the folder, or raise `AlreadyOwned` at once while another process has it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Open the folder, or raise `FolderInUseError` at once while another process has it."""
         self._path = str(folder.resolve())
         if "?" in self._path:
             raise ValueError(f"{self._path}: a '?' in the path of the data is not possible")
         self._settings = settings
-        self._owner = Owner(folder / "owner.lock")
+        self._owner = FolderLock(folder, "owner.lock")
         config = write_config(folder, settings)
         try:
             # The engine lives as long as its first session: this one stays open.

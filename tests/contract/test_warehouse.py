@@ -570,7 +570,7 @@ def launch(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProces
 def test_one_process_owns_a_folder(warehouse: RunningWarehouse) -> None:
     second = launch(warehouse.log.parent, {})
     assert second.returncode == 1
-    assert f"already open in process {warehouse.pid}" in second.stderr
+    assert f"in use by process {warehouse.pid}" in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
     assert ask(warehouse.url, "SELECT 1").body == b"1\n"
 

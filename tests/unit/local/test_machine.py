@@ -12,11 +12,11 @@ import pytest
 
 from services.local.faults import LocalFaultError
 from services.local.jars import jars_folder, resolve_jars
-from services.local.lock import FolderLock
 from services.local.ports import free_port, is_free, require_free
 from services.local.programs import metrics_ports
 from services.local.readiness import is_ready
 from services.local.toolchain import find_java, find_maven, java_version
+from services.runtime.lock import FolderInUseError, FolderLock
 from tests.running import bare_environ
 
 
@@ -119,7 +119,7 @@ def test_another_pom_is_another_folder(cache: Path, tmp_path: Path) -> None:
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, "up.lock")
-    with pytest.raises(LocalFaultError, match=f"is in use by process {os.getpid()}: stop that"):
+    with pytest.raises(FolderInUseError, match=f"is in use by process {os.getpid()}: stop that"):
         FolderLock(tmp_path, "up.lock")
     lock.release()
     FolderLock(tmp_path, "up.lock").release()
@@ -129,7 +129,7 @@ def test_an_inherited_lock_lasts_as_long_as_its_heir(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, "broker.lock", inherit=True)
     with subprocess.Popen(["sleep", "100"], close_fds=False) as heir:
         lock.release()
-        with pytest.raises(LocalFaultError):
+        with pytest.raises(FolderInUseError):
             FolderLock(tmp_path, "broker.lock")
         heir.kill()
     FolderLock(tmp_path, "broker.lock").release()

@@ -4,7 +4,9 @@ import fcntl
 import os
 from pathlib import Path
 
-from services.local.faults import LocalFaultError
+
+class FolderInUseError(Exception):
+    """Another process has the folder; the text is one sentence that says what to do."""
 
 
 class FolderLock:
@@ -12,14 +14,14 @@ class FolderLock:
 
     def __init__(self, folder: Path, name: str, *, inherit: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / name
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # 0o600: the file is nobody else's to hold. The kernel drops the lock with the process.
+        self._file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._file, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._file)
-            raise LocalFaultError(
+            raise FolderInUseError(
                 f"{folder} is in use by process {holder}: stop that one, "
                 "or set WEIR_DATA_DIR to another folder."
             ) from None
