@@ -4,11 +4,12 @@ import msgspec
 
 from services.core import reasons, topics
 from services.core.identifiers import SEPARATOR, workspace_key
-from services.core.step import Batch, Decided, Load, Output, Refusal
+from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal
 from services.edge import avro
-from services.identity.person import Memory, Person
+from services.identity.reader import ItemReader
+from services.identity.recall import Recall
+from services.identity.snapshot import encode_person
 from services.identity.step import (
-    IDENTIFY,
     Decisions,
     Event,
     Forward,
@@ -20,9 +21,7 @@ from services.identity.step import (
 )
 
 Item = Event | Link
-
-_decode_memory = msgspec.msgpack.Decoder(Memory).decode
-_encode_memory = msgspec.msgpack.Encoder().encode
+Cell = list[int]  # [events, bytes]
 
 
 class IdentityStage:
@@ -32,40 +31,39 @@ class IdentityStage:
 
     def __init__(self) -> None:
         self._schemas = avro.schemas()
-        self._events = avro.PrefixReader("Accepted", "saved")
-        self._links = avro.PrefixReader("Link", "event_id")
+        self._reader = ItemReader()
+        self._recall = Recall()
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
-        indexes, items = self._read(batch, decided)
-        known = load({batch.keys[index] for index in indexes})
-        people = {
-            _place(key): _person_of(self._schemas["Profile"].decode(value))
-            for key, value in known.items()
-        }
+        items, values = self._read(batch, decided)
+        known = self._recall.load(batch.partition, dict.fromkeys(batch.keys), load)
+        people = {_place(key): person for key, person in known.items()}
         versions = {place: person.version for place, person in people.items()}
         decisions = decide(items, people)
-        self._write_events(batch, indexes, items, decisions, decided)
+        self._write_events(items, values, decisions, decided)
         self._write_beside(decisions, decided)
-        decided.changes = {
-            workspace_key(*place): self._schemas["Profile"].encode(_record_of(person))
-            for place, person in people.items()
-            if versions.get(place) != person.version and person.version
-        }
+        for place, person in people.items():
+            if versions.get(place) != person.version and person.version:
+                key, state = workspace_key(*place), encode_person(person)
+                decided.changes[key] = state
+                self._recall.keep(batch.partition, key, person, len(state))
         return decided
 
     def refresh(self, partition: int, load: Load) -> Decided | None:
         return None
 
     def forget(self) -> None:
-        pass
+        self._recall.forget()
 
-    def _read(self, batch: Batch, decided: Decided) -> tuple[list[int], list[Item]]:
-        indexes: list[int] = []
+    def _read(self, batch: Batch, decided: Decided) -> tuple[list[Item], list[bytes]]:
+        """What could be read, and its bytes. The rest is refused."""
         items: list[Item] = []
+        values: list[bytes] = []
+        read = self._reader.read
         for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
             try:
-                item = self._read_one(key, value)
+                items.append(read(key, value))
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
                 received_at = max(0, batch.timestamps[index])
                 decided.refusals.append(
@@ -73,76 +71,38 @@ class IdentityStage:
                 )
                 decided.usage.add("", received_at, "dead", 1, len(value))
                 continue
-            indexes.append(index)
-            items.append(item)
-        return indexes, items
-
-    def _read_one(self, key: bytes, value: bytes) -> Item:
-        if self._links.reads(value):
-            link = self._links.read(value)
-            return Link(
-                link["identity_key"],
-                link["workspace"],
-                link["profile_id"],
-                link["owner"],
-                link["source"],
-                link["received_at"],
-                link["event_id"],
-            )
-        record = self._events.read(value)
-        event = Event(
-            # the key, not the field, says who decides: a forwarded event has another key
-            key.partition(b"\0")[2].decode() if record["identity_key"] else "",
-            record["event_id"],
-            record["workspace"],
-            record["source"],
-            record["event"],
-            record["occurred_at"],
-            record["received_at"],
-            record["user_id"],
-            record["anonymous_id"],
-            record["client_profile_id"],
-            record["client_session_id"],
-            record["wants_profile"],
-            record["wants_session"],
-            record["saved"],
-        )
-        if event.name == IDENTIFY:
-            _, whole = avro.decode_any(value)
-            event.traits = msgspec.json.decode(whole["properties"], type=dict[str, msgspec.Raw])
-        return event
+            values.append(value)
+        return items, values
 
     def _write_events(
-        self,
-        batch: Batch,
-        indexes: list[int],
-        items: list[Item],
-        decisions: Decisions,
-        decided: Decided,
+        self, items: list[Item], values: list[bytes], decisions: Decisions, decided: Decided
     ) -> None:
-        header, usage = self._schemas["Resolved"].header, decided.usage
+        header = self._schemas["Resolved"].header
         resolved: list[Output] = []
         forwarded: list[Output] = []
-        for index, item, outcome in zip(indexes, items, decisions.outcomes, strict=True):
+        cells: dict[tuple[str, int, str], Cell] = {}
+        for item, value, outcome in zip(items, values, decisions.outcomes, strict=True):
             if isinstance(item, Link):
                 continue
-            value = batch.values[index]
             if isinstance(outcome, Resolved):
-                profile, session = outcome.profile_id.encode(), outcome.session_id.encode()
-                suffix = (
-                    avro.string_length(profile),
-                    profile,
-                    avro.string_length(session),
-                    session,
-                )
-                longer = b"".join((header, value[avro.HEADER_BYTES :], *suffix))
-                resolved.append(Output(profile or session or item.event_id, longer))
-                usage.add(item.source, item.received_at, "resolved", 1, len(value))
+                resolved.append(_resolved(header, value, outcome, item.event_id))
+                told = "resolved"
             elif isinstance(outcome, Unsaved):
-                usage.add(item.source, item.received_at, "unsaved", 1, len(value))
+                told = "unsaved"
             elif isinstance(outcome, Forward):
-                key = workspace_key(item.workspace, outcome.at)
-                forwarded.append(Output(key, value))
+                forwarded.append(Output(workspace_key(item.workspace, outcome.at), value))
+                continue
+            else:
+                continue
+            place = (item.source, item.received_at // MINUTE_MS, told)
+            cell = cells.get(place)
+            if cell is None:
+                cells[place] = [1, len(value)]
+            else:
+                cell[0] += 1
+                cell[1] += len(value)
+        for (source, minute, told), (events, size) in cells.items():
+            decided.usage.add(source, minute * MINUTE_MS, told, events, size)
         decided.outputs[topics.RESOLVED] = resolved
         decided.outputs[topics.UNIQUE] = forwarded
         decided.emitted = len(resolved)
@@ -167,17 +127,20 @@ class IdentityStage:
         return Output(SEPARATOR.join(parts).encode(), self._schemas["Merge"].encode(record))
 
 
+def _resolved(header: bytes, value: bytes, outcome: Resolved, event_id: bytes) -> Output:
+    """The accepted event's bytes under the longer schema's header, with the two fields it adds."""
+    profile, session = outcome.profile_id.encode(), outcome.session_id.encode()
+    longer = (
+        header,
+        value[avro.HEADER_BYTES :],
+        avro.string_length(profile),
+        profile,
+        avro.string_length(session),
+        session,
+    )
+    return Output(profile or session or event_id, b"".join(longer))
+
+
 def _place(key: bytes) -> tuple[str, str]:
     workspace, _, identity = key.decode().partition(SEPARATOR)
     return workspace, identity
-
-
-def _person_of(record: avro.Record) -> Person:
-    record["memory"] = _decode_memory(record["memory"])
-    return Person(**record)
-
-
-def _record_of(person: Person) -> avro.Record:
-    record = msgspec.structs.asdict(person)
-    record["memory"] = _encode_memory(person.memory)
-    return record

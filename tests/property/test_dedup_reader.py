@@ -11,7 +11,7 @@ from services.edge import avro
 from tests.events import accepted, accepted_output
 
 NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
-LONG_NAMES = st.integers(60, 9_000).map("ø".__mul__)
+LONG_NAMES = st.sampled_from([64, 127, 128, 8_191, 8_192, 9_000]).map("x".__mul__)
 EVENTS = st.lists(
     st.fixed_dictionaries(
         {
@@ -30,11 +30,11 @@ EVENTS = st.lists(
 )
 
 
-def read_or_fault(reader: ArrivalReader, output: Output) -> Arrival | str:
+def read_or_fault(reader: ArrivalReader, output: Output) -> Arrival | type[ValueError]:
     try:
         return reader.read(output.key, output.value)
     except (avro.UnknownSchemaError, avro.UnreadableError) as fault:
-        return str(fault)
+        return type(fault)  # its text may name a buffer by its address
 
 
 @settings(max_examples=400, deadline=None)

@@ -85,3 +85,9 @@ def test_what_cannot_be_read_is_refused_and_the_rest_goes_on() -> None:
     decided = process([Output(b"k", b"garbage"), bad_traits, good])
     assert [refusal.at for refusal in decided.refusals] == [0, 1]
     assert decided.emitted == 1
+
+
+def test_an_identify_cut_short_in_its_traits_is_refused() -> None:
+    whole = unique(accepted(1, user_id="7", event="$identify", properties='{"plan": "pro"}'))
+    decided = process([Output(whole.key, whole.value[:-3])])
+    assert [refusal.at for refusal in decided.refusals] == [0]

@@ -1,0 +1,111 @@
+"""Identity's quick reading and writing say what the schemas say, for every record and every person."""
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.core.identifiers import workspace_key
+from services.core.step import Output
+from services.edge import avro
+from services.identity.person import Memory, Person, Session
+from services.identity.reader import ItemReader
+from services.identity.snapshot import decode_person, encode_person
+from services.identity.step import IDENTIFY, Event, Link
+from tests.events import accepted
+
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
+LONG_TEXTS = st.sampled_from([64, 127, 128, 8_191, 8_192, 9_000]).map("x".__mul__)
+NAMES = st.sampled_from(["", "u", "visitor", "x" * 63, "x" * 64, "ø" * 32]) | TEXTS | LONG_TEXTS
+LONGS = st.integers(-(2**63), 2**63 - 1)
+TIMES = LONGS | st.integers(-(2**45), 2**45) | st.integers(1_700_000_000_000, 1_900_000_000_000)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "received_at": TIMES,
+            "occurred_at": TIMES,
+            "source": st.sampled_from(["shop", "blog", "", "ø" * 40]),
+            "workspace": st.sampled_from(["acme", "", "w" * 70]),
+            "dedup_window_seconds": st.sampled_from([0, 63, 64, 86_400, 2**31 - 1]),
+            "idempotency_key": NAMES,
+            "event": st.sampled_from(["view", IDENTIFY]) | NAMES,
+            "user_id": NAMES,
+            "anonymous_id": NAMES,
+            "client_profile_id": NAMES,
+            "client_session_id": NAMES,
+            "wants_profile": st.booleans(),
+            "wants_session": st.booleans(),
+            "saved": st.booleans(),
+            "properties": st.sampled_from(["{}", '{"plan": "pro"}']),
+        }
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def unique(record: avro.Record) -> Output:
+    identity = record["identity_key"]
+    key = workspace_key(record["workspace"], identity) if identity else record["event_id"]
+    return Output(key, avro.schemas()["Accepted"].encode(record))
+
+
+def read_or_fault(reader: ItemReader, output: Output) -> Event | Link | type[Exception]:
+    try:
+        return reader.read(output.key, output.value)
+    except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
+        return type(fault)  # its text may name a buffer by its address
+
+
+@settings(max_examples=200, deadline=None)
+@given(EVENTS)
+def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
+    reader = ItemReader()
+    for number, fields in enumerate(sent):
+        record = accepted(number, **fields)
+        output = unique(record)
+        for _ in ("perhaps learning", "learned"):
+            event = reader.read(output.key, output.value)
+            assert isinstance(event, Event)
+            told = msgspec.structs.asdict(event)
+            assert told.pop("at") == record["identity_key"]
+            assert told.pop("name") == record["event"]
+            traits = msgspec.json.encode(told.pop("traits"))
+            identify = record["event"] == IDENTIFY
+            assert msgspec.json.decode(traits) == (
+                msgspec.json.decode(record["properties"]) if identify else {}
+            )
+            assert told == {field: record[field] for field in told}
+
+
+@settings(max_examples=200, deadline=None)
+@given(EVENTS, st.data())
+def test_cut_short_anywhere_both_readings_say_the_same(
+    sent: list[dict[str, object]], data: st.DataObject
+) -> None:
+    experienced = ItemReader()
+    for number, fields in enumerate(sent):
+        output = unique(accepted(number, **fields))
+        experienced.read(output.key, output.value)
+        size = data.draw(st.integers(0, len(output.value)) | st.integers(0, 200))
+        cut = Output(output.key, output.value[:size])
+        assert read_or_fault(experienced, cut) == read_or_fault(ItemReader(), cut)
+
+
+SESSIONS = st.builds(Session, TEXTS, TEXTS, TIMES, TIMES, st.booleans())
+PEOPLE = st.builds(
+    Person,
+    *(NAMES, NAMES, NAMES, NAMES),
+    *(TIMES, TIMES, LONGS, LONGS),
+    st.just("{}") | LONG_TEXTS,
+    *(TIMES, LONGS),
+    st.builds(Memory, st.lists(TEXTS, max_size=4), st.lists(SESSIONS, max_size=4)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PEOPLE)
+def test_a_person_is_written_as_the_schema_says_and_comes_back_as_it_went(person: Person) -> None:
+    record = msgspec.structs.asdict(person)
+    record["memory"] = msgspec.msgpack.encode(person.memory)
+    assert encode_person(person) == avro.schemas()["Profile"].encode(record)
+    assert decode_person(encode_person(person)) == person

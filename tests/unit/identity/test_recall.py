@@ -1,0 +1,78 @@
+"""What identity recalls between batches is what the store says, and is dropped when in doubt."""
+
+from collections.abc import Iterable
+
+from services.core.step import Batch, State
+from services.edge import avro
+from services.identity.person import Person
+from services.identity.recall import MAX_BYTES, Recall
+from services.identity.snapshot import encode_person
+from services.identity.stage import IdentityStage
+from tests.events import accepted, batch_of
+from tests.unit.identity.test_stage import unique
+
+KEY = b"acme\0u:7"
+
+
+class Kept:
+    """A partition's store; tells which keys it was asked for."""
+
+    def __init__(self) -> None:
+        self.state: State = {}
+        self.asked: list[bytes] = []
+
+    def load(self, keys: Iterable[bytes]) -> State:
+        wanted = list(keys)
+        self.asked += wanted
+        return {key: self.state[key] for key in wanted if key in self.state}
+
+
+def visit(number: int, partition: int = 0, user: str = "7") -> Batch:
+    return batch_of([unique(accepted(number, user_id=user))], "events.unique", partition)
+
+
+def events_of(state: State) -> int:
+    events: int = avro.decode_any(state[KEY])[1]["events"]
+    return events
+
+
+def test_a_person_who_comes_again_is_not_loaded_again_and_counts_on() -> None:
+    stage, store = IdentityStage(), Kept()
+    for number in range(3):
+        store.state.update(stage.process(visit(number), store.load).changes)
+    assert store.asked == [KEY]
+    assert events_of(store.state) == 3
+
+
+def test_after_forget_what_was_never_committed_is_gone() -> None:
+    stage, store = IdentityStage(), Kept()
+    store.state.update(stage.process(visit(1), store.load).changes)
+    stage.process(visit(2), store.load)  # its transaction fails: nothing is applied
+    stage.forget()
+    again = stage.process(visit(2), store.load)
+    assert events_of(again.changes) == 2
+
+
+def test_partitions_have_people_of_their_own() -> None:
+    stage, here, there = IdentityStage(), Kept(), Kept()
+    stage.process(visit(1, partition=0), here.load)
+    assert events_of(stage.process(visit(2, partition=1), there.load).changes) == 1
+
+
+def test_who_came_least_recently_is_dropped_first() -> None:
+    recall, store = Recall(kept=2), Kept()
+    for name in (b"a", b"b", b"a", b"c"):
+        recall.load(0, [name], store.load)
+        recall.keep(0, name, Person("acme", "u:" + name.decode(), "p"), 100)
+    store.asked.clear()
+    recall.load(0, [b"a", b"b", b"c"], store.load)
+    assert store.asked == [b"b"]
+
+
+def test_a_large_person_is_read_from_the_store_each_time() -> None:
+    recall, store = Recall(), Kept()
+    person = Person("acme", "u:7", "p", traits="x" * MAX_BYTES)
+    store.state[KEY] = encode_person(person)
+    recall.keep(0, KEY, person, len(store.state[KEY]))
+    assert recall.load(0, [KEY], store.load) == {KEY: person}
+    assert store.asked == [KEY]
