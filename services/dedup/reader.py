@@ -5,11 +5,14 @@ source but for `received_at`. So the bytes of (source, workspace, window) are le
 through the schema, and recognised from then on; whatever is not recognised is read through the schema.
 """
 
+from collections.abc import Sequence
+
 from services.core.identifiers import SEPARATOR
 from services.dedup.step import IDS_BYTES, Arrival
 from services.edge import avro
 
-IDS_END = avro.HEADER_BYTES + IDS_BYTES
+HEADER_BYTES = avro.HEADER_BYTES
+IDS_END = HEADER_BYTES + IDS_BYTES
 TIME_END = IDS_END + avro.TIME_BYTES
 POLICIES_KEPT = 10_000
 
@@ -28,42 +31,47 @@ class ArrivalReader:
         self._policies: dict[bytes, Policy] = {}
         self._bases = avro.TimeBases()
 
-    def read(self, key: bytes, value: bytes) -> Arrival:
-        """`avro.UnknownSchemaError`, `avro.UnreadableError` as the schema's reader."""
-        encoded, at, source, window, prefix = self._policies.get(key[:-16], UNKNOWN)
-        size = len(value)
-        if (
-            value.startswith(encoded, TIME_END)
-            and at < size
-            and value[: avro.HEADER_BYTES] in self._headers
-        ):
-            length = value[at]
-            end = at + 1 + (length >> 1)  # of the identity key
-            low, high = value[IDS_END], value[IDS_END + 1]
-            base = self._bases[value[IDS_END + 2 : TIME_END]]
-            if (
-                length & 0x81
-                == 0  # below 64: one byte, as is that of the idempotency key behind it
-                and end < size
-                and value[end] & 0x81 == 0
-                and end + (value[end] >> 1) < size
-                and low & 0x81 == 0x80
-                and high & 0x80
-                and base >= 0
-            ):
-                # tuple.__new__ makes a named tuple in half the time that its own __new__ takes
-                return tuple.__new__(
-                    Arrival,
-                    (
-                        key,
-                        value[avro.HEADER_BYTES : IDS_END],
-                        base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6),
-                        source,
-                        window,
-                        prefix + value[at + 1 : end] if length else b"",
-                    ),
-                )
-        return self._learn(key, value)
+    def read(
+        self, keys: Sequence[bytes], values: Sequence[bytes]
+    ) -> tuple[list[Arrival], dict[int, ValueError]]:
+        """What could be read, and by index what could not, as `avro.PrefixReader.read` says it.
+
+        One loop over the columns, since it runs for every event: calls would be a third of its time.
+        """
+        arrivals: list[Arrival] = []
+        faults: dict[int, ValueError] = {}
+        policies, headers, bases = self._policies, self._headers, self._bases
+        new = tuple.__new__  # makes a named tuple in half the time that its own __new__ takes
+        for index, (key, value) in enumerate(zip(keys, values, strict=True)):
+            encoded, at, source, window, prefix = policies.get(key[:-16], UNKNOWN)
+            try:
+                if value.startswith(encoded, TIME_END) and value[:HEADER_BYTES] in headers:
+                    identity = value[at]  # twice its length, if below 64: one byte
+                    end = at + 1 + (identity >> 1)
+                    idempotency = value[end]
+                    low, high = value[IDS_END], value[IDS_END + 1]
+                    base = bases[value[IDS_END + 2 : TIME_END]]
+                    if (
+                        (identity | idempotency) & 0x81 == 0
+                        and end + (idempotency >> 1) < len(value)
+                        and low & 0x81 == 0x80
+                        and high & 0x80
+                        and base >= 0
+                    ):
+                        ids = value[HEADER_BYTES:IDS_END]
+                        received_at = base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6)
+                        next_key = prefix + value[at + 1 : end] if identity else b""
+                        arrivals.append(
+                            new(Arrival, (key, ids, received_at, source, window, next_key))
+                        )
+                        continue
+            except IndexError:
+                pass  # cut short: the schema's reader says how
+            try:
+                arrivals.append(self._learn(key, value))
+            except (avro.UnknownSchemaError, avro.UnreadableError) as fault:
+                faults[index] = fault
+        return arrivals, faults
 
     def whole(self, value: bytes) -> avro.Record:
         return self._reader.read(value)
