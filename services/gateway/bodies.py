@@ -12,6 +12,8 @@ from services.gateway.refusals import Problem
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 # A few bytes of zstd can stand for a block of 128 KiB: fed in slices, at most 10 MiB come out at once.
 ZSTD_SLICE = 256
+# What follows a gzip member is copied each time: a body of empty ones would take seconds.
+MAX_MEMBERS = 100
 
 
 class _DamagedError(Exception):
@@ -45,6 +47,8 @@ def _inflate(body: bytes, cap: int, window: int) -> bytes:
     parts: list[bytes] = []
     room = cap + 1
     while body:
+        if len(parts) == MAX_MEMBERS:
+            raise _DamagedError(f"it has more than {MAX_MEMBERS} members")
         stream = zlib.decompressobj(window)
         try:
             part = stream.decompress(body, room)

@@ -72,3 +72,11 @@ def test_an_unknown_encoding_names_the_known() -> None:
     assert isinstance(found, Problem)
     assert found.code == "unsupported_encoding"
     assert "zstd" in found.detail
+
+
+def test_gzip_members_are_counted() -> None:
+    few, many = (gzip.compress(b"a") * count for count in (100, 101))
+    assert decompress(few, "gzip", 1_000) == b"a" * 100
+    found = decompress(many, "gzip", 1_000)
+    assert isinstance(found, Problem)
+    assert found.code == "invalid_encoding"
