@@ -10,6 +10,7 @@ from math import isinf
 _SHAPES = bytes.maketrans(b"123456789+E", b"0000000000e")
 _LARGE_EXPONENT = b"0e000"
 _BEFORE_NUMBERS = b":[, \t\r\n"
+_LOOKALIKES = 1_000  # at most are told apart; with more, the closer look is cheaper
 _LONG = b"0" * 200  # with less, and an exponent of two digits, a number is below 1e299
 
 _in_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL).sub
@@ -21,15 +22,16 @@ def may_overflow(raw: bytes) -> bool:
     shapes = raw.translate(_SHAPES)
     if _LONG in shapes:
         return True
-    at = shapes.find(_LARGE_EXPONENT)
-    while (
-        at >= 0
-    ):  # ids in hex digits look alike; numbers follow a space or one of JSON's own marks
+    at = -1
+    for _ in range(_LOOKALIKES):
+        at = shapes.find(_LARGE_EXPONENT, at + 1)
+        if at < 0:
+            return False
+        # ids in hex digits look alike; numbers follow a space or one of JSON's own marks
         before = shapes[max(0, at - len(_LONG)) : at].rstrip(b"0.-")
         if before[-1:] in _BEFORE_NUMBERS:
             return True
-        at = shapes.find(_LARGE_EXPONENT, at + 1)
-    return False
+    return True
 
 
 def overflows(raw: bytes) -> bool:

@@ -262,7 +262,7 @@ def explain(fault: str) -> Refusal:
             f"no such field as {name}; put it in properties",
         )
     if fault.startswith("Object missing required field"):
-        return Refusal("missing", "event", "every event needs a name")
+        return Refusal("missing", "event", "is missing; every event needs a name")
     place = _place(fault)
     field = place[2] or "" if place else ""
     if not field:

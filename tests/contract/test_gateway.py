@@ -153,6 +153,20 @@ def test_a_webhook_needs_the_key_of_its_own_source(gateway: RunningGateway) -> N
     assert gateway.ask("POST", f"/collect/push/{SOURCE}?key={KEY}", b"{}").status == 202
 
 
+def test_an_open_webhook_needs_no_key(gateway: RunningGateway) -> None:
+    source, key = new_source(gateway, open_webhooks=True)
+    path = f"/collect/push/{source}"
+    assert gateway.ask("POST", path, b"{}").status == 202
+    assert gateway.ask("POST", f"{path}?key={key}", b"{}").status == 202
+    for wrong in ("wrong", KEY):
+        assert gateway.ask("POST", f"{path}?key={wrong}", b"{}").status == 401
+    assert gateway.ask("POST", f"/collect/push/{SOURCE}", b"{}").status == 401
+    assert gateway.ask("POST", "/v1/events", b'{"event":"a"}').status == 401
+    closed = Source(id=source, open_webhooks=True, enabled=False)
+    declare(gateway.kafka.bootstrap(), key, closed)
+    wait_until(lambda: gateway.ask("POST", path, b"{}").status == 401, 10, "the change")
+
+
 def test_a_disabled_source_is_refused(gateway: RunningGateway) -> None:
     source, key = new_source(gateway)
     declare(gateway.kafka.bootstrap(), key, Source(id=source, enabled=False))

@@ -51,6 +51,14 @@ def test_broken_http_is_a_400(gateway: RunningGateway, request_bytes: bytes) -> 
     assert "Traceback" not in gateway.process.said()
 
 
+def test_leading_zeros_of_a_length_are_only_zeros(gateway: RunningGateway) -> None:
+    length = b"Content-Length: " + b"0" * 5_000 + b"13\r\n"
+    with connect(gateway) as connection:
+        connection.sendall(HEAD + length + b'Connection: close\r\n\r\n{"event":"a"}')
+        assert receive_all(connection).startswith(b"HTTP/1.1 202 ")
+    assert "Traceback" not in gateway.process.said()
+
+
 def test_pipelined_requests_are_answered_in_order(gateway: RunningGateway) -> None:
     one = HEAD + b"Content-Length: 13\r\n\r\n" + b'{"event":"a"}'
     two = HEAD + b"Content-Length: 12\r\nConnection: close\r\n\r\n" + b'{"event":""}'

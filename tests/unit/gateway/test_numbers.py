@@ -49,6 +49,11 @@ def test_exactly_what_a_double_cannot_hold(mantissa: str, exponent: str, text: s
     assert found(raw) == (not is_integer and math.isinf(float(number)))
 
 
+def test_many_lookalikes_leave_it_to_the_closer_look() -> None:
+    assert may_overflow(b'{"x":"' + b"a0e000" * 2_000 + b'"}')
+    assert not found(b'{"x":"' + b"a0e000" * 2_000 + b'"}')
+
+
 def test_hex_ids_are_not_looked_at_closely() -> None:
     assert not may_overflow(b'{"id":"0f8fad5b-d9cb-469f-a165-70867728950e","x":"1e999"}')
     assert not may_overflow(b'{"id":"550e8400-e29b-41d4-a716-4466554e0000"}')
