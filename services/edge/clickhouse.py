@@ -41,6 +41,9 @@ ONE_BLOCK = {
     "input_format_parallel_parsing": 0,
     "input_format_avro_allow_missing_fields": 1,  # a past schema lacks what was appended since
     "materialized_views_ignore_errors": 0,
+    # a text stays the text that was sent: guessing would make "2024-02-30" the first of March
+    "input_format_try_infer_dates": 0,
+    "input_format_try_infer_datetimes": 0,
     # a name used twice is legal JSON: the first one stands, rather than losing the event
     "type_json_skip_duplicated_paths": 1,
 }

@@ -1,5 +1,6 @@
 """The door `POST /v1/events`: an object, an array, an envelope or NDJSON in; the 202's JSON out. Pure."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder(_AnyObject).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _quote = msgspec.json.Encoder().encode
+_surrogate = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
 
 
 def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem:
@@ -60,7 +62,10 @@ def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem
     try:
         sent = _read_lines(body, max_events) if is_ndjson else _read_json(body, max_events)
     except msgspec.DecodeError as fault:
-        return Problem("invalid_json", f"{fault}.")
+        despite = None if is_ndjson else _read_despite_surrogates(body, max_events)
+        if despite is None:
+            return Problem("invalid_json", f"{fault}.")
+        sent = despite
     except RecursionError:
         return Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
     if isinstance(sent, Sent):
@@ -90,6 +95,32 @@ def _read_json(body: bytes, max_events: int) -> Sent | Problem:
         return _read_envelope(body)
     _decode_raw(body)
     return Sent([body], Shared(b"", body))
+
+
+def _read_despite_surrogates(body: bytes, max_events: int) -> Sent | Problem | None:
+    """Tell events apart though one has half a surrogate pair, as a cut emoji leaves it. None: it is not that.
+
+    For telling apart alone, every such escape is replaced by one of the same length; each event is
+    then its own bytes of the body again, and refused by its own check.
+    """
+    told = _surrogate(rb"\\ufffd", body)
+    if told == body:
+        return None
+    try:
+        sent = _read_json(told, max_events)
+    except msgspec.DecodeError:
+        return None
+    if isinstance(sent, Problem):
+        return sent
+    if sent.shared.raw and sent.shared.raw not in body:
+        return Problem("invalid_context", "`context` has half a surrogate pair.", "context")
+    events: list[bytes | Raw] = []
+    at = 0
+    for event in map(bytes, sent.events):
+        at = told.index(event, at)
+        events.append(body[at : at + len(event)])
+        at += len(event)
+    return Sent(events, sent.shared)
 
 
 def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
