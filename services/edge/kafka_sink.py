@@ -210,7 +210,7 @@ class KafkaRecords:
                 "group.instance.id": f"{options.group.replace('.', '-')}-{options.instance}",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": options.session_seconds * 1000,
-                "heartbeat.interval.ms": 1_000,
+                "heartbeat.interval.ms": 3_000,
                 "max.poll.interval.ms": 600_000,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -218,7 +218,8 @@ class KafkaRecords:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": options.fetch_kilobytes,
-                "fetch.wait.max.ms": 500,
+                "fetch.wait.max.ms": 1_000,
+                "fetch.queue.backoff.ms": 10,
                 "fetch.min.bytes": 1,
             }
         )

@@ -7,7 +7,7 @@ from services.core.step import Load
 from services.identity.person import Person
 from services.identity.snapshot import decode_person
 
-PEOPLE_KEPT = 20_000
+PEOPLE_KEPT = 10_000
 # Larger ones (mostly traits) are read from the store each time, so that what is kept has a known bound.
 MAX_BYTES = 2_048
 

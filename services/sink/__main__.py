@@ -55,6 +55,7 @@ def run(environment: wiring.Environment) -> None:
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, sink.health
     )
+    wiring.spare_the_collector()
     log.info("started", topics=len(SINK_TOPICS), instance=environment.worker.instance)
     try:
         while not stop.is_set():
