@@ -9,15 +9,24 @@ NAMESPACE = uuid.UUID("6f1cf8a5-6f0b-5f0e-9c39-7b1f6f0d7e57")
 _NAMESPACE_BYTES = NAMESPACE.bytes
 
 
+def content_digest(content: bytes) -> bytes:
+    """16 bytes that name a content: BLAKE2b-128."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
 def payload_hash(*parts: bytes) -> bytes:
     """16 bytes that name a content: BLAKE2b-128 of the parts, joined by NUL."""
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+    return content_digest(b"\0".join(parts))
 
 
 def dedup_key(source: str, idempotency_key: str) -> bytes:
     """Key of `events.accepted`: equal for, and only for, one source's equal idempotency keys."""
-    name = idempotency_key.encode()
-    return source.encode() + b"\0" + hashlib.blake2b(name, digest_size=16).digest()
+    return dedup_prefix(source) + content_digest(idempotency_key.encode())
+
+
+def dedup_prefix(source: str) -> bytes:
+    """What the dedup keys of one source begin with; the digest of the idempotency key follows."""
+    return source.encode() + b"\0"
 
 
 def identity_key(profile_id: str, user_id: str, anonymous_id: str, session_id: str) -> str:

@@ -30,6 +30,33 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+def group_options(
+    group: str, member: str, session_seconds: int, fetch_kilobytes: int
+) -> dict[str, Any]:
+    """What every member of a group reads with: static, transactional, committed by hand.
+
+    The classic protocol, since a static member that comes back after kill -9 takes its place at once
+    (docs/decisions/0001-classic-groups.md).
+    """
+    return {
+        "group.id": group,
+        "group.instance.id": member,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": session_seconds * 1000,
+        "heartbeat.interval.ms": 3_000,
+        "max.poll.interval.ms": 600_000,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "queued.max.messages.kbytes": fetch_kilobytes,
+        "fetch.wait.max.ms": 1_000,
+        # after a full queue go on fetching at once: the default rests for a second
+        "fetch.queue.backoff.ms": 10,
+        "fetch.min.bytes": 1,
+    }
+
+
 class TableReader:
     """Reads a compacted topic from its beginning and then follows it. Belongs to no group, commits nothing.
 

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from services.core import topics
 from services.edge import avro
-from services.edge.kafka import client_options
+from services.edge.kafka import client_options, group_options
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import FencedError
 from services.sink.ports import (
@@ -203,24 +203,13 @@ class KafkaRecords:
         consumer = Consumer(
             {
                 **self._base,
-                "group.id": options.group,
-                # The classic protocol: a static member that comes back after kill -9 takes its place at
-                # once. Under KIP-848 it is refused (UNRELEASED_INSTANCE_ID, fatal) until the session of
-                # its former self has run out.
-                "group.instance.id": f"{options.group.replace('.', '-')}-{options.instance}",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": options.session_seconds * 1000,
-                "heartbeat.interval.ms": 3_000,
-                "max.poll.interval.ms": 600_000,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
+                **group_options(
+                    options.group,
+                    f"{options.group.replace('.', '-')}-{options.instance}",
+                    options.session_seconds,
+                    options.fetch_kilobytes,
+                ),
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "queued.max.messages.kbytes": options.fetch_kilobytes,
-                "fetch.wait.max.ms": 1_000,
-                "fetch.queue.backoff.ms": 10,
-                "fetch.min.bytes": 1,
             }
         )
         consumer.subscribe(

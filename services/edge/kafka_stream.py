@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 
 from services.core.step import Batch, Output
-from services.edge.kafka import client_options
+from services.edge.kafka import client_options, group_options
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
@@ -276,22 +276,13 @@ class KafkaStream:
         consumer = Consumer(
             {
                 **self._base,
-                "group.id": f"weir.{options.service}",
-                "group.instance.id": options.name,
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": options.session_seconds * 1000,
-                "heartbeat.interval.ms": 3_000,
-                "max.poll.interval.ms": 600_000,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "queued.max.messages.kbytes": options.fetch_kilobytes,
-                "fetch.wait.max.ms": 1_000,
+                **group_options(
+                    f"weir.{options.service}",
+                    options.name,
+                    options.session_seconds,
+                    options.fetch_kilobytes,
+                ),
                 "fetch.message.max.bytes": 2_097_152,
-                # after a full queue go on fetching at once: the default rests for a second
-                "fetch.queue.backoff.ms": 10,
-                "fetch.min.bytes": 1,
             }
         )
         consumer.subscribe(

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from services.core.identifiers import identity_key
+from services.core.identifiers import dedup_prefix, identity_key
 from services.core.registry import Source
 from services.edge import avro
 from services.gateway.rules import Event
@@ -77,7 +77,7 @@ class SourceFields:
     @classmethod
     def of(cls, source: Source) -> "SourceFields":
         encoded = string(source.id) + string(source.workspace) + long(source.dedup_window_seconds)
-        return cls(source.id, source.id.encode() + b"\0", encoded)
+        return cls(source.id, dedup_prefix(source.id), encoded)
 
 
 class Client(Struct, frozen=True):

@@ -1,12 +1,12 @@
 """From the events of one request to the records that it becomes. Pure but for the ids it mints."""
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import uuid_utils
 from msgspec import Struct
 
 from services.core import topics
+from services.core.identifiers import content_digest
 from services.edge import avro
 from services.gateway.doors.events import Refused, Sent, client_id
 from services.gateway.doors.webhook import check_webhook
@@ -55,9 +55,9 @@ def take_events(sent: Sent, origin: Origin) -> Intake:
         minted = _mint()
         event_id = str(minted)
         key = (event.idempotency_key or event_id).encode()
-        digest = blake2b(raw + salt if salt else raw, digest_size=16).digest()
+        digest = content_digest(raw + salt if salt else raw)
         value = writer.encode(minted.bytes, digest, key, event)
-        add_record((topics.ACCEPTED, prefix + blake2b(key, digest_size=16).digest(), value))
+        add_record((topics.ACCEPTED, prefix + content_digest(key), value))
         add_id(event_id)
     return intake
 
@@ -71,8 +71,8 @@ def take_webhook(event_type: str, body: bytes, idempotency_key: str, origin: Ori
     minted = _mint()
     key = (idempotency_key or str(minted)).encode()
     writer = AcceptedWriter(origin.source, origin.received_at, origin.client)
-    value = writer.encode(minted.bytes, blake2b(body, digest_size=16).digest(), key, event)
-    place = origin.source.key_prefix + blake2b(key, digest_size=16).digest()
+    value = writer.encode(minted.bytes, content_digest(body), key, event)
+    place = origin.source.key_prefix + content_digest(key)
     return Intake([(topics.ACCEPTED, place, value)], [str(minted)], [])
 
 
