@@ -51,7 +51,7 @@ clean: ## Remove the environment, caches and what `make up` kept in .weir
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment: exactly the pinned versions, made again only when they change.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/clients/requirements.txt
 	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  rm -rf $(VENV); \
 	  for python in $(PYTHONS) none; do \
@@ -64,6 +64,7 @@ $(READY): pyproject.toml constraints.txt
 	  "$$python" -m venv $(VENV) || exit 1; fi
 	@echo "Installing the pinned dependencies; the first time this downloads some 300 MB ..."
 	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --upgrade --target $(VENV)/clients -r tests/clients/requirements.txt
 	@touch $@
 
 # What the embedded broker needs; `weir up` looks again, and says the same.

@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from services.runtime.settings import SettingsError, load, unknown_variables
+from services.runtime.settings import (
+    SettingsError,
+    flag,
+    flags_of,
+    load,
+    unknown_variables,
+    variable,
+)
 
 # name -> the module whose `command` is run, and the line that `weir --help` shows
 COMMANDS = {
@@ -19,7 +26,9 @@ COMMANDS = {
     "send": ("services.commands.send", "Send events from a file to a gateway."),
     "status": ("services.commands.status", "Show what runs, how far behind, how fast."),
     "audit": ("services.commands.audit", "Print the books; exit 1 if they do not balance."),
+    "where": ("services.commands.where", "Say what became of one event."),
     "sql": ("services.commands.sql", "Ask ClickHouse; a table on the terminal."),
+    "experiment": ("services.commands.experiment", "Compare an experiment's variations by a goal."),
     "dead": ("services.commands.dead", "List and show dead letters."),
     "settings": ("services.commands.settings", "List every setting: default, unit, meaning."),
 }
@@ -79,6 +88,9 @@ SERVICES = {
 }
 
 
+GATEWAYS = {"up", "gateway"}  # the services that take the gateway's flags
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and imports one when it is called; a missing one is not listed."""
 
@@ -114,13 +126,31 @@ def service_command(name: str) -> click.Command:
     """A command that becomes the service until it is told to stop."""
     module, line, more, example = SERVICES[name]
 
-    def run() -> None:
+    def run(**flags: str | None) -> None:
+        given = {variable(field): text for field, text in flags.items() if text is not None}
+        if given:  # and what a flag says wins, for the processes it starts as well
+            os.environ.update(given)
+            check_settings(os.environ)
         main: Callable[[], Any] = importlib.import_module(module).main
         sys.exit(main())
 
     return click.Command(
-        name, callback=run, help=f"{line}\n\n{more}\n\n\b\nExample:\n  {example}", short_help=line
+        name,
+        callback=run,
+        params=_options() if name in GATEWAYS else [],
+        help=f"{line}\n\n{more}\n\n\b\nExample:\n  {example}",
+        short_help=line,
     )
+
+
+def _options() -> list[click.Parameter]:
+    """The gateway's settings that may be given as flags."""
+    from services.gateway.config import GatewaySettings
+
+    return [
+        click.Option([flag(field), field], metavar="N", help=f"{meaning} ({variable(field)}).")
+        for field, meaning in flags_of(GatewaySettings).items()
+    ]
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,5 @@
 """How a worker is put together: settings, Kafka, state on disk, health, signals. Shared by the three workers."""
 
-import gc
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from services.core.step import Step
 from services.edge import accounts
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
-from services.runtime import health, logs
+from services.runtime import collector, health, logs
 from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
 from services.runtime.ports import Changelog, FencedError, StreamBrokenError
 from services.runtime.settings import SettingsError, load, unknown_variables
@@ -76,24 +75,13 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, worker.health
     )
-    spare_the_collector()
+    collector.spare()
     log.info("started", input=spec.topic, instance=environment.worker.instance)
     try:
         worker.run(stop, environment.worker.worker_poll_seconds)
     finally:
         stop_serving()
     log.info("stopped")
-
-
-def spare_the_collector() -> None:
-    """What is there now stays: do not look at it again, and look less often at batches that come and go.
-
-    A batch is tens of thousands of small objects without cycles; the default thresholds had the
-    collector walk them over and over (a tenth of a worker's time).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
 
 
 def stop_on_signals() -> threading.Event:

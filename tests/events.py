@@ -30,6 +30,7 @@ def accepted(number: int = 0, **fields: Any) -> avro.Record:
         "wants_profile": True,
         "wants_session": True,
         "saved": True,
+        "wants_receipt": False,
         "over_quota": False,
         "door": "events",
         "ip": "127.0.0.1",

@@ -11,7 +11,7 @@ import msgspec
 
 from services.commands.base import WrongInputError, clear_errors, notes, screen, settings_of
 from services.commands.sources_file import SourcesFileError, read_sources
-from services.core.registry import Quota, Source
+from services.core.registry import IdMapping, Quota, Source
 from services.core.topics import REGISTRY
 from services.edge.avro import schemas
 from services.edge.faults import NotReachedError
@@ -71,13 +71,13 @@ def key_conflicts(wanted: dict[str, Source], present: dict[str, Source], prune: 
         digest: name
         for name, source in present.items()
         if name not in wanted
-        for digest in source.write_key_hashes
+        for digest in source.key_hashes
     }
     return [
-        f"sources.{source.id}: has a write key that {owners[digest]} of the registry has too;"
+        f"sources.{source.id}: has a key that {owners[digest]} of the registry has too;"
         " give it its own"
         for source in wanted.values()
-        for digest in source.write_key_hashes
+        for digest in source.key_hashes
         if digest in owners
     ]
 
@@ -141,10 +141,14 @@ def _differences(old: Source, new: Source) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "write_key_hashes":  # enough of a digest to tell keys apart
+    if name == "signing_secrets":
+        return f"{len(value)} of them" if value else "none"
+    if name.endswith("key_hashes"):  # enough of a digest to tell keys apart
         return ", ".join(digest[:8] + "…" for digest in value) or "none"
     if name == "quotas":
         return ", ".join(_quota(quota) for quota in value) or "none"
+    if name == "mappings":
+        return ", ".join(_mapping(mapping) for mapping in value) or "none"
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -154,6 +158,13 @@ def _quota(quota: Quota) -> str:
     return f"{quota.name} ({quota.limit:,} {quota.unit} a {quota.period}, {quota.action})"
 
 
+def _mapping(mapping: IdMapping) -> str:
+    ids = msgspec.structs.asdict(mapping)
+    del ids["event"]
+    named = ", ".join(f"{name}={path}" for name, path in ids.items() if path)
+    return f"{mapping.event} ({named})"
+
+
 @click.command("apply")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
@@ -161,7 +172,7 @@ def _quota(quota: Quota) -> str:
 def command(file: Path, dry_run: bool, prune: bool) -> None:
     """Make the registry's sources as FILE (YAML) declares them; shows the difference first.
 
-    deploy/sources.yaml is an example with every option. Write keys are hashed before anything is
+    deploy/sources.yaml is an example with every option. Keys are hashed before anything is
     written or shown. Gateways follow within two seconds.
 
     \b

@@ -2,14 +2,21 @@
 
 import dataclasses
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from services.commands.base import EXIT_NO, WrongInputError, clear_errors, screen, settings_of
+from services.commands.base import (
+    EXIT_NO,
+    Moment,
+    WrongInputError,
+    clear_errors,
+    screen,
+    settings_of,
+)
 from services.commands.books import COLUMNS, Counts, Page, Range, findings, read_counts, read_pages
 from services.commands.groups import GROUPS
 from services.edge.clickhouse_query import ClickHouse
@@ -79,22 +86,9 @@ class Auditor:
         self._admin.close()
 
 
-class _Moment(click.ParamType[datetime]):
-    name = "time"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value} is not a time such as 2026-01-31T12:00 (UTC)", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 @click.command("audit")
-@click.option("--from", "start", type=_Moment(), help="Minutes of receipt from this time (UTC) on.")
-@click.option("--to", "end", type=_Moment(), help="Minutes of receipt before this time (UTC).")
+@click.option("--from", "start", type=Moment(), help="Minutes of receipt from this time (UTC) on.")
+@click.option("--to", "end", type=Moment(), help="Minutes of receipt before this time (UTC).")
 @click.option("--source", default="", help="One source alone.")
 @click.option("--minutes", is_flag=True, help="A line for every minute, not just every source.")
 @click.option(

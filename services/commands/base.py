@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import click
@@ -34,6 +35,21 @@ class WrongInputError(click.ClickException):
     """What the user gave cannot be used; the sentence says what to mend."""
 
     exit_code = EXIT_USAGE
+
+
+class Moment(click.ParamType[datetime]):
+    """A time as people write it; UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value} is not a time such as 2026-01-31T12:00 (UTC)", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def settings_of(cls: type[T]) -> T:

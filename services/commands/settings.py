@@ -10,7 +10,7 @@ from rich.table import Table
 
 from services.commands.base import screen
 from services.core.paths import ROOT
-from services.runtime.settings import variable
+from services.runtime.settings import flag, variable
 from services.settings import ALL_SETTINGS
 
 
@@ -32,8 +32,16 @@ def all_settings() -> Iterator[SettingLine]:
             if name in seen:
                 continue
             seen.add(name)
-            unit, meaning = field.metadata["unit"], field.metadata["meaning"]
-            yield SettingLine(name, shown(field.default), unit, meaning)
+            yield SettingLine(name, shown(field.default), field.metadata["unit"], explained(field))
+
+
+def explained(field: dataclasses.Field[Any]) -> str:
+    """What it means, and how else it can be said."""
+    ways = [f"`{flag(field.name)}`"] if field.metadata["is_flag"] else []
+    if alias := field.metadata["alias"]:
+        ways.append(f"`{alias}`")
+    meaning = str(field.metadata["meaning"])
+    return f"{meaning} (also {', '.join(ways)})" if ways else meaning
 
 
 def shown(default: Any) -> str:

@@ -12,13 +12,22 @@ from typing import Any
 import msgspec
 import yaml
 
-from services.core.registry import MAX_DEDUP_WINDOW_SECONDS, Quota, Source, hash_key
+from services.core.registry import MAX_DEDUP_WINDOW_SECONDS, IdMapping, Quota, Source, hash_key
 
 MIN_KEY_CHARACTERS = 8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
 HASH = re.compile(r"[0-9a-f]{64}")
-EXTRA_OPTIONS: dict[type, set[str]] = {Source: {"write_keys"}}
+# Options that hold keys in plain, and the fields that their hashes go to.
+KEY_OPTIONS = {
+    "write_keys": "write_key_hashes",
+    "read_keys": "read_key_hashes",
+    "admin_keys": "admin_key_hashes",
+}
+EXTRA_OPTIONS: dict[type, set[str]] = {Source: set(KEY_OPTIONS)}
+EVENT = re.compile(r"\S{1,255}")
+PROPERTY_PATH = re.compile(r"[^.]+(\.[^.]+)*")
+SITE = re.compile(r"(?!www\.)[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?")
 ORIGIN = re.compile(r"\*|https?://[^/\s?#*]+")
 
 
@@ -90,20 +99,17 @@ def _read_source(name: object, options: object, faults: list[str]) -> Source | N
     if not isinstance(options, Mapping):
         faults.append(f"{path}: must be a mapping of options")
         return None
-    rest = {key: value for key, value in options.items() if key not in ("write_keys", "quotas")}
+    read_apart = (*KEY_OPTIONS, "quotas", "mappings")
+    rest = {key: value for key, value in options.items() if key not in read_apart}
     if "id" in rest:
         faults.append(f"{path}.id: leave it out; the id is the key `{name}`")
         del rest["id"]
     fields = _read_fields(Source, rest, path, faults)
-    fields["write_key_hashes"] = tuple(
-        dict.fromkeys(
-            (
-                *fields.get("write_key_hashes", ()),
-                *_hash_keys(options.get("write_keys"), f"{path}.write_keys", faults),
-            )
-        )
-    )
+    for option, field in KEY_OPTIONS.items():
+        hashes = _hash_keys(options.get(option), f"{path}.{option}", faults)
+        fields[field] = tuple(dict.fromkeys((*fields.get(field, ()), *hashes)))
     fields["quotas"] = _read_quotas(options.get("quotas"), f"{path}.quotas", faults)
+    fields["mappings"] = _read_mappings(options.get("mappings"), f"{path}.mappings", faults)
     source = Source(id=name, **fields)  # a field at fault has its default here, and its fault there
     faults += [f"{path}.{fault}" for fault in _source_faults(source)]
     return source
@@ -172,18 +178,60 @@ def _read_quotas(quotas: object, path: str, faults: list[str]) -> tuple[Quota, .
     return tuple(found)
 
 
+def _read_mappings(mappings: object, path: str, faults: list[str]) -> tuple[IdMapping, ...]:
+    if mappings is None:
+        return ()
+    if not isinstance(mappings, list):
+        faults.append(f"{path}: must be a list of mappings")
+        return ()
+    found: list[IdMapping] = []
+    for index, options in enumerate(mappings):
+        place = f"{path}[{index}]"
+        if not isinstance(options, Mapping):
+            faults.append(f"{place}: must be a mapping with event and the paths of ids")
+            continue
+        values = _read_fields(IdMapping, options, place, faults)
+        if "event" not in options:
+            faults.append(f'{place}.event: is missing; "*" is every event')
+        elif "event" in values and not EVENT.fullmatch(values["event"]):
+            faults.append(f'{place}.event: must be the name of an event, or "*" for every one')
+        elif values.get("event") in [other.event for other in found]:
+            faults.append(f"{place}.event: {values['event']} is given twice")
+        paths = {name: value for name, value in values.items() if name != "event"}
+        faults += [
+            f"{place}.{name}: must be a path into the properties, like customer.id"
+            for name, value in paths.items()
+            if not PROPERTY_PATH.fullmatch(value)
+        ]
+        if not set(options) - {"event"}:
+            faults.append(f"{place}: names no id; give user_id, anonymous_id, profile_id, ...")
+        found.append(IdMapping(**{"event": "", **values}))
+    return tuple(found)
+
+
 def _source_faults(source: Source) -> Iterable[str]:
     if not NAME.fullmatch(source.workspace):
         yield f"workspace: must be {NAME_RULE}"
-    for index, digest in enumerate(source.write_key_hashes):
-        if not HASH.fullmatch(digest):  # not shown: it may be a key in the wrong place
-            yield (
-                f"write_key_hashes[{index}]: must be a SHA-256 in 64 lowercase hex digits"
-                " (a key in plain goes to write_keys)"
-            )
+    for option, field in KEY_OPTIONS.items():
+        for index, digest in enumerate(getattr(source, field)):
+            if not HASH.fullmatch(digest):  # not shown: it may be a key in the wrong place
+                yield (
+                    f"{field}[{index}]: must be a SHA-256 in 64 lowercase hex digits"
+                    f" (a key in plain goes to {option})"
+                )
+    if len(set(source.key_hashes)) < len(source.key_hashes):
+        yield "write_keys, read_keys and admin_keys: a key is in two of them; give each its own"
     for index, origin in enumerate(source.allowed_origins):
         if not ORIGIN.fullmatch(origin):
             yield f"allowed_origins[{index}]: must be '*' or like https://shop.example, no path"
+    for index, site in enumerate(source.sites):
+        if not SITE.fullmatch(site):
+            yield f"sites[{index}]: must be a host name in lower case, without `www.` or a scheme"
+    for index, secret in enumerate(source.signing_secrets):
+        if len(secret) < MIN_KEY_CHARACTERS:  # not shown
+            yield f"signing_secrets[{index}]: must have at least {MIN_KEY_CHARACTERS} characters"
+    if source.enforce_casing and source.event_casing is None:
+        yield "enforce_casing: does nothing without event_casing"
     if not 1 <= source.dedup_window_seconds <= MAX_DEDUP_WINDOW_SECONDS:
         yield f"dedup_window_seconds: must be 1 to {MAX_DEDUP_WINDOW_SECONDS} (7 days)"
     if source.events_per_second < 0 or source.events_burst < 0:
@@ -196,10 +244,10 @@ def _shared_keys(sources: Iterable[Source]) -> Iterable[str]:
     """A key names one source; the same in two would make an event's source a matter of luck."""
     owners: dict[str, str] = {}
     for source in sources:
-        for digest in source.write_key_hashes:
+        for digest in source.key_hashes:
             owner = owners.setdefault(digest, source.id)
             if owner != source.id:
-                yield f"sources.{source.id}: has a write key that {owner} has too; give it its own"
+                yield f"sources.{source.id}: has a key that {owner} has too; give it its own"
 
 
 def _choices(kind: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the registry holds: sources, their keys, policies, limits. Declared in YAML, applied by `weir apply`."""
+"""What the registry holds: sources as `weir apply` declares them, and goals as the API makes them."""
 
 import hashlib
 from typing import Literal
@@ -11,7 +11,9 @@ MAX_DEDUP_WINDOW_SECONDS = 7 * DAY_SECONDS
 SourceKind = Literal["browser", "server"]
 Period = Literal["minute", "hour", "day", "month"]
 Unit = Literal["events", "bytes"]
+Casing = Literal["TitleCase", "camelCase", "snake_case", "kebab-case"]
 QuotaAction = Literal["reject", "mark"]
+GoalType = Literal["event", "path"]
 
 
 class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -24,6 +26,19 @@ class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     action: QuotaAction = "reject"
 
 
+EVERY_EVENT = "*"
+
+
+class IdMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a source's profile-less events of one name hold ids: paths into properties, `customer.id`."""
+
+    event: str  # its name, or EVERY_EVENT
+    user_id: str = ""
+    anonymous_id: str = ""
+    profile_id: str = ""
+    session_id: str = ""
+
+
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sender of events. Keys are stored as SHA-256 hex digests only."""
 
@@ -31,15 +46,48 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     workspace: str = "default"
     kind: SourceKind = "server"
     write_key_hashes: tuple[str, ...] = ()
+    read_key_hashes: tuple[
+        str, ...
+    ] = ()  # of keys that may read the site's goals and their figures
+    admin_key_hashes: tuple[str, ...] = ()  # of keys that may also change the goals
     allowed_origins: tuple[str, ...] = ()
     dedup_window_seconds: int = DAY_SECONDS
     events_per_second: float = 0.0  # 0: no limit of its own
     events_burst: int = 0  # 0: twice events_per_second
     quotas: tuple[Quota, ...] = ()
-    open_webhooks: bool = False  # the source id alone lets webhooks in: who knows the URL may send
+    mappings: tuple[IdMapping, ...] = ()
+    # the id alone lets in, at the doors that send no key (/collect, /track, /ingest): who knows it may send
+    open_by_id: bool = False
+    sites: tuple[
+        str, ...
+    ] = ()  # host names whose pages send by no more than their Origin (/ingest)
+    signing_secrets: tuple[str, ...] = ()  # of senders that sign what they send, in plain
+    event_casing: Casing | None = None  # how event names are to be written
+    enforce_casing: bool = False  # refuse others; else they are taken, and the answer warns
     enabled: bool = True
+
+    @property
+    def key_hashes(self) -> tuple[str, ...]:
+        """Of its keys of every kind."""
+        return self.write_key_hashes + self.read_key_hashes + self.admin_key_hashes
+
+
+class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a site counts as a conversion: an event of this name, or a page view of this path, exactly."""
+
+    id: str  # UUID
+    site_id: str  # a source's id
+    name: str
+    type: GoalType
+    value: str
+    created_at: str  # RFC 3339
+
+    @property
+    def entry_id(self) -> str:
+        """Its id among all goals of the registry, sites first: a site's id has no slash."""
+        return f"{self.site_id}/{self.id}"
 
 
 def hash_key(key: str) -> str:
-    """The form in which a write key is stored and looked up. Keys are random, so no salt is needed."""
+    """The form in which a key is stored and looked up. Keys are random, so no salt is needed."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -27,6 +27,7 @@ class ArrivalReader:
 
     def __init__(self) -> None:
         self._reader = avro.PrefixReader("Accepted", "idempotency_key")
+        self._longer = avro.PrefixReader("Accepted", "wants_receipt")
         self._headers = avro.headers_of("Accepted")
         self._policies: dict[bytes, Policy] = {}
         self._bases = avro.TimeBases()
@@ -73,8 +74,13 @@ class ArrivalReader:
                 faults[index] = fault
         return arrivals, faults
 
-    def whole(self, value: bytes) -> avro.Record:
-        return self._reader.read(value)
+    def repeated(self, value: bytes) -> tuple[str, str, bool]:
+        """Source, idempotency key, and whether its sender asks for a receipt (not if cut short there)."""
+        try:
+            record = self._longer.read(value)
+        except avro.UnreadableError:
+            record = self._reader.read(value)
+        return record["source"], record["idempotency_key"], record.get("wants_receipt", False)
 
     def _learn(self, key: bytes, value: bytes) -> Arrival:
         record = self._reader.read(value)

@@ -1,10 +1,12 @@
 """Dedup between bytes and decisions: reads the leading fields, forwards the bytes untouched."""
 
 from services.core import reasons, topics
+from services.core.receipts import Receipt
 from services.core.step import Batch, Decided, Load, Output, Refusal
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import ID_BYTES, UNIQUE, Arrival, Repeat, decide
 from services.edge import avro
+from services.edge.receipts import encode_receipt
 
 Cell = list[int]  # [events, bytes]
 
@@ -25,6 +27,7 @@ class DedupStage:
         new = tuple.__new__  # makes a named tuple in half the time that its own __new__ takes
         unique: list[Output] = []
         duplicates: list[Output] = []
+        receipts: list[Output] = []
         cells: dict[tuple[str, int, str], Cell] = {}
         for arrival, value, outcome in zip(arrivals, values, outcomes, strict=True):
             _, ids, received_at, source, _, next_key = arrival
@@ -32,7 +35,7 @@ class DedupStage:
                 unique.append(new(Output, (next_key or ids[:ID_BYTES], value)))
                 told = "unique"
             elif isinstance(outcome, Repeat):
-                duplicates.append(self._duplicate_of(value, arrival, outcome))
+                duplicates.append(self._duplicate_of(value, arrival, outcome, receipts))
                 told = "duplicate"
             else:
                 continue  # read again: the books have it already
@@ -44,6 +47,8 @@ class DedupStage:
                 cell[0] += 1
                 cell[1] += len(value)
         decided.outputs = {topics.UNIQUE: unique, topics.DUPLICATE: duplicates}
+        if receipts:
+            decided.outputs[topics.RECEIPTS] = receipts
         decided.emitted = len(unique)
         decided.dropped = len(arrivals) - len(unique)
         _count(decided, cells)
@@ -73,20 +78,36 @@ class DedupStage:
         decided.usage.add(source, received_at, "dead", 1, size)
         decided.usage.add_second(source, received_at // 1000, "accepted", 1, size)
 
-    def _duplicate_of(self, value: bytes, arrival: Arrival, outcome: Repeat) -> Output:
-        record = self._reader.whole(value)
+    def _duplicate_of(
+        self, value: bytes, arrival: Arrival, outcome: Repeat, receipts: list[Output]
+    ) -> Output:
+        source, idempotency_key, wants_receipt = self._reader.repeated(value)
+        if wants_receipt:
+            receipts.append(_receipt_of(arrival, outcome))
         told = self._duplicate.encode(
             {
                 "event_id": arrival.event_id,
                 "first_event_id": outcome.first.event_id,
-                "source": record["source"],
-                "idempotency_key": record["idempotency_key"],
+                "source": source,
+                "idempotency_key": idempotency_key,
                 "same_payload": outcome.same_payload(arrival),
                 "received_at": arrival.received_at,
                 "first_received_at": outcome.first.received_at,
             }
         )
         return Output(arrival.key, told)
+
+
+def _receipt_of(arrival: Arrival, outcome: Repeat) -> Output:
+    receipt = Receipt(
+        event_id=arrival.event_id,
+        step="dedup",
+        outcome="duplicate",
+        received_at=arrival.received_at,
+        first_event_id=outcome.first.event_id,
+        same_payload=outcome.same_payload(arrival),
+    )
+    return encode_receipt(receipt)
 
 
 def _count(decided: Decided, cells: dict[tuple[str, int, str], Cell]) -> None:

@@ -192,5 +192,13 @@ def decode_any(value: bytes) -> tuple[str, Record]:
     return writer.name, record
 
 
+def read_whole(value: bytes) -> Record:
+    """As `decode_any`; `UnreadableError` for a value that is not all there."""
+    try:
+        return decode_any(value)[1]
+    except GARBAGE_ERRORS as fault:
+        raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault
+
+
 def _read(path: Path) -> Schema:
     return Schema(json.loads(path.read_text()))

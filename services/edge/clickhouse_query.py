@@ -47,7 +47,7 @@ class Answer:
 class ClickHouse:
     """One connection. `ClickHouseUnreachableError` from the constructor when nobody answers."""
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
+    def __init__(self, settings: ClickHouseSettings, timeout_seconds: int = 300) -> None:
         self._url = settings.url()
         try:
             self._client = clickhouse_connect.get_client(
@@ -55,6 +55,7 @@ class ClickHouse:
                 username=settings.clickhouse_user,
                 password=settings.clickhouse_password,
                 connect_timeout=CONNECT_SECONDS,
+                send_receive_timeout=timeout_seconds,
                 autogenerate_session_id=False,  # a session would serialise questions
             )
         except ClickHouseError as error:

@@ -57,27 +57,38 @@ def group_options(
     }
 
 
-class TableReader:
-    """Reads a compacted topic from its beginning and then follows it. Belongs to no group, commits nothing.
+def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
+    """What those read with who follow whole topics: they belong to no group and commit nothing.
 
     `rest_ms`: how long a broker with nothing new lets it wait; the end is noticed only then, so
     who reads once and ends wants it short, who follows for hours wants it long.
     """
+    return {
+        **client_options(settings),
+        "group.id": f"weir.table.{uuid.uuid4()}",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": rest_ms,
+        "queued.max.messages.kbytes": 4_096,
+    }
+
+
+def partitions_of(consumer: Consumer, topic: str, timeout: float) -> set[int]:
+    """The numbers of a topic's partitions; `KafkaException` if it, or the broker, is not there."""
+    metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
+    if metadata.error is not None:
+        raise KafkaException(metadata.error)
+    return set(metadata.partitions)
+
+
+class TableReader:
+    """Reads a compacted topic from its beginning and then follows it. `rest_ms`: see `lone_options`."""
 
     def __init__(self, settings: KafkaSettings, topic: str, rest_ms: int = 1_000) -> None:
         self._topic = topic
-        self._consumer = Consumer(
-            {
-                **client_options(settings),
-                "group.id": f"weir.table.{uuid.uuid4()}",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": rest_ms,
-                "queued.max.messages.kbytes": 4_096,
-            }
-        )
+        self._consumer = Consumer(lone_options(settings, rest_ms))
         self._at_end: set[int] = set()
         self._partitions: set[int] = set()
 
@@ -107,23 +118,54 @@ class TableReader:
     def _assign(self, timeout: float) -> None:
         if self._partitions:
             return
-        metadata = self._consumer.list_topics(self._topic, timeout=timeout).topics[self._topic]
-        if metadata.error is not None:
-            raise KafkaException(metadata.error)
-        self._partitions = set(metadata.partitions)
+        self._partitions = partitions_of(self._consumer, self._topic, timeout)
         self._consumer.assign(
             [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in self._partitions]
         )
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
-        if error is None:
-            return True
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
             self._at_end.add(message.partition())
-        elif error.fatal():
-            raise KafkaException(error)
-        return False
+            return False
+        return is_record(message)
+
+
+class TailReader:
+    """Reads what is written to a topic from now on, each record as soon as it is committed."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, rest_ms: int = 1_000) -> None:
+        self._topic = topic
+        self._consumer = Consumer(lone_options(settings, rest_ms))
+
+    def start(self, timeout: float) -> None:
+        """On return, all that is written later will be read. `KafkaException` after `timeout` seconds."""
+        places = []
+        for partition in partitions_of(self._consumer, self._topic, timeout):
+            place = TopicPartition(self._topic, partition)
+            # asked for and not left to the first fetch, which would take its own time's end
+            _, place.offset = self._consumer.get_watermark_offsets(place, timeout)
+            places.append(place)
+        self._consumer.assign(places)
+
+    def poll(self, timeout: float) -> list[Entry]:
+        """What is there, or comes first within `timeout` seconds."""
+        first = self._consumer.poll(timeout)
+        if first is None:
+            return []
+        messages = [first, *self._consumer.consume(1_000, 0)]
+        return [(m.key() or b"", m.value()) for m in messages if is_record(m)]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def is_record(message: Message) -> bool:
+    """Whether it is one, and no notice; `KafkaException` if the consumer is past help."""
+    error = message.error()
+    if error is not None and error.fatal():
+        raise KafkaException(error)
+    return error is None
 
 
 def write_entries(

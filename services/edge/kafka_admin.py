@@ -155,7 +155,7 @@ class KafkaAdmin:
         members = self._members(list(groups))
         positions: dict[tuple[str, str, int], int] = {}
         for name, read in groups.items():
-            committed = self._positions(name)
+            committed = self.positions(name)
             for place in ((t, p) for t in read for p in range(partitions.get(t, 0))):
                 positions[(name, *place)] = committed.get(place, -1)
         wanted = [TopicPartition(*place) for place in {place[1:] for place in positions}]
@@ -228,7 +228,8 @@ class KafkaAdmin:
             }
         return found
 
-    def _positions(self, group: str) -> dict[tuple[str, int], int]:
+    def positions(self, group: str) -> dict[tuple[str, int], int]:
+        """What a group has committed: its next offset of every topic and partition."""
         asked = self._admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)], request_timeout=self._timeout
         )

@@ -257,7 +257,7 @@ class KafkaStream:
                 "acks": "all",
                 "partitioner": "murmur2_random",
                 # a commit flushes, so this delays nothing, and larger requests cost less
-                "linger.ms": 50,
+                "linger.ms": 500,
                 "queue.buffering.max.messages": 500_000,
                 "queue.buffering.max.kbytes": 131_072,
                 "batch.size": 1_000_000,

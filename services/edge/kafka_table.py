@@ -1,11 +1,12 @@
-"""A compacted topic as a stream of changes, from a thread that outlives the broker's absences."""
+"""A topic as a stream of changes, from a thread that outlives the broker's absences."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-from services.edge.kafka import Entry, TableReader
+from services.edge.kafka import Entry, TableReader, TailReader
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
 
@@ -16,11 +17,8 @@ POLL_SECONDS = 0.5
 Apply = Callable[[list[Entry]], None]
 
 
-class TableFollower:
-    """Reads a topic whole, then follows it: `apply` gets the first reading as one list, then changes.
-
-    `apply` is called in the follower's own thread. While no broker answers, it tries again.
-    """
+class Follower(ABC):
+    """Calls `apply` with what a topic says, in a thread of its own. While no broker answers, it tries again."""
 
     def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
         self._settings = settings
@@ -40,19 +38,47 @@ class TableFollower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            reader = TableReader(self._settings, self._topic)
             try:
-                self._follow(reader)
+                self._follow()
             except KafkaException as fault:
-                self._log.warning("table not readable yet", topic=self._topic, fault=str(fault))
+                self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
-            finally:
-                reader.close()
 
-    def _follow(self, reader: TableReader) -> None:
-        whole: list[Entry] = []
-        reader.read_all(lambda key, value: whole.append((key, value)), READ_SECONDS)
-        self._apply(whole)
-        while not self._stop.is_set():
-            if entries := reader.poll(POLL_SECONDS):
-                self._apply(entries)
+    @abstractmethod
+    def _follow(self) -> None:
+        """Read until `_stop` is set, or `KafkaException`."""
+
+
+class TableFollower(Follower):
+    """Reads a compacted topic whole, then follows it: first all of it as one list, then changes."""
+
+    def _follow(self) -> None:
+        reader = TableReader(self._settings, self._topic)
+        try:
+            whole: list[Entry] = []
+            reader.read_all(lambda key, value: whole.append((key, value)), READ_SECONDS)
+            self._apply(whole)
+            while not self._stop.is_set():
+                if entries := reader.poll(POLL_SECONDS):
+                    self._apply(entries)
+        finally:
+            reader.close()
+
+
+class TailFollower(Follower):
+    """Follows a topic from its present end on. `following` is set once that end is known."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
+        super().__init__(settings, topic, apply)
+        self.following = threading.Event()
+
+    def _follow(self) -> None:
+        reader = TailReader(self._settings, self._topic)
+        try:
+            reader.start(READ_SECONDS)
+            self.following.set()
+            while not self._stop.is_set():
+                if entries := reader.poll(POLL_SECONDS):
+                    self._apply(entries)
+        finally:
+            reader.close()

@@ -1,22 +1,35 @@
 """The registry as a service sees it: a copy in memory that follows the topic."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import msgspec
 
 from services.core import topics
-from services.core.registry import Source
+from services.core.registry import Goal, Source
 from services.edge import avro
 from services.edge.kafka import TableReader
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
 
 SOURCE_KIND = "source"
+GOAL_KIND = "goal"
 
 
 def registry_key(kind: str, entry_id: str) -> bytes:
     return f"{kind}\0{entry_id}".encode()
+
+
+def goal_entry(goal: Goal) -> tuple[bytes, bytes]:
+    """Key and value of the topic's entry that says what a goal is."""
+    record = {
+        "kind": GOAL_KIND,
+        "id": goal.entry_id,
+        "document": msgspec.json.encode(goal).decode(),
+        "updated_at": int(time.time() * 1_000),
+    }
+    return registry_key(GOAL_KIND, goal.entry_id), avro.schemas()["RegistryEntry"].encode(record)
 
 
 class Sources:
@@ -47,6 +60,36 @@ class Sources:
         """The ids that changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
+
+
+class Goals:
+    """Every goal by site, as they were made. Bring it up to date with `apply`, entry by entry."""
+
+    def __init__(self) -> None:
+        self._by_site: dict[str, dict[str, Goal]] = {}
+        self._log = logs.get("registry")
+
+    def of(self, site_id: str) -> list[Goal]:
+        """The goals of a site, the oldest first."""
+        goals = self._by_site.get(site_id, {})
+        return sorted(goals.values(), key=lambda goal: (goal.created_at, goal.id))
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        kind, _, entry_id = key.decode().partition("\0")
+        if kind != GOAL_KIND:
+            return
+        site_id, _, goal_id = entry_id.partition("/")
+        if value is None:
+            self._by_site.get(site_id, {}).pop(goal_id, None)
+            return
+        _, entry = avro.decode_any(value)
+        try:
+            goal = msgspec.json.decode(entry["document"], type=Goal)
+        except msgspec.ValidationError as fault:
+            # an entry of a newer version: the one before it stays in force
+            self._log.error("registry entry not understood", id=entry_id, fault=str(fault))
+            return
+        self._by_site.setdefault(site_id, {})[goal_id] = goal
 
 
 class RegistryFollower:

@@ -1,40 +1,64 @@
 """`python -m services.gateway`: the door of the house."""
 
+import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.gateway.config import GatewaySettings
 from services.gateway.processes import run_together
 from services.runtime import logs
-from services.runtime.config import CommonSettings, KafkaSettings
-from services.runtime.settings import SettingsError, load, unknown_variables
+from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
+from services.runtime.settings import (
+    SettingsError,
+    flag,
+    flags_of,
+    load,
+    unknown_variables,
+    variable,
+)
 from services.settings import ALL_SETTINGS
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client adds processes up
 
 
-def read_environment() -> tuple[CommonSettings, KafkaSettings, GatewaySettings]:
+@dataclass(frozen=True)
+class Environment:
+    """The settings that the gateway reads."""
+
+    common: CommonSettings
+    kafka: KafkaSettings
+    clickhouse: ClickHouseSettings
+    gateway: GatewaySettings
+
+
+def read_environment() -> Environment:
     """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
     if faults := unknown_variables(os.environ, ALL_SETTINGS):
         raise SettingsError(faults)
-    return (
+    return Environment(
         load(CommonSettings, os.environ),
         load(KafkaSettings, os.environ),
+        load(ClickHouseSettings, os.environ),
         load(GatewaySettings, os.environ),
     )
 
 
-def serve(common: CommonSettings, kafka: KafkaSettings, settings: GatewaySettings) -> None:
+def serve(environment: Environment) -> None:
     """One process, until SIGTERM."""
     # Not before METRICS_FOLDER is set, and not in the parent of several: see run_all.
     import uvloop
 
     from services.gateway.serving import Process, listen
 
+    host, settings = environment.common.host, environment.gateway
+
     async def run() -> str:
         shared = settings.gateway_processes > 1
-        process = Process(settings, kafka, listen(common.host, settings.gateway_port, shared))
+        bound = listen(host, settings.gateway_port, shared)
+        process = Process(settings, environment.kafka, environment.clickhouse, bound)
         await process.run()
         return process.fault
 
@@ -42,7 +66,7 @@ def serve(common: CommonSettings, kafka: KafkaSettings, settings: GatewaySetting
         if fault := uvloop.run(run()):
             sys.exit(f"The gateway ended: {fault}")
     except OSError as fault:
-        place = f"{common.host}:{settings.gateway_port}"
+        place = f"{host}:{settings.gateway_port}"
         sys.exit(
             f"The gateway cannot listen on {place}: {fault.strerror}; set WEIR_GATEWAY_PORT to a"
             " free port, or end what uses this one."
@@ -52,25 +76,37 @@ def serve(common: CommonSettings, kafka: KafkaSettings, settings: GatewaySetting
         sys.exit(1)
 
 
-def run_all(common: CommonSettings, kafka: KafkaSettings, settings: GatewaySettings) -> None:
+def run_all(environment: Environment) -> None:
     """As many processes as asked for; one needs no parent."""
-    if settings.gateway_processes == 1:
-        serve(common, kafka, settings)
+    processes = environment.gateway.gateway_processes
+    if processes == 1:
+        serve(environment)
         return
     with tempfile.TemporaryDirectory(prefix="weir-gateway-") as folder:
         os.environ[METRICS_FOLDER] = folder
-        code = run_together(settings.gateway_processes, lambda: serve(common, kafka, settings))
+        code = run_together(processes, lambda: serve(environment))
     sys.exit(code)
 
 
 def main() -> None:
     try:
-        common, kafka, settings = read_environment()
-        logs.configure(common.log_level, common.log_format)
+        environment = read_environment()
+        logs.configure(environment.common.log_level, environment.common.log_format)
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
-    run_all(common, kafka, settings)
+    run_all(environment)
+
+
+def take_flags(arguments: Sequence[str]) -> None:
+    """What a flag says is in the environment then, and wins over what was there."""
+    parser = argparse.ArgumentParser("services.gateway", description=__doc__)
+    for field, meaning in flags_of(GatewaySettings).items():
+        parser.add_argument(flag(field), help=meaning, metavar="N")
+    for field, text in vars(parser.parse_args(arguments)).items():
+        if text is not None:
+            os.environ[variable(field)] = text
 
 
 if __name__ == "__main__":
+    take_flags(sys.argv[1:])
     main()

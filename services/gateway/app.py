@@ -1,5 +1,6 @@
 """The gateway's routes over aiohttp's low-level server: no middlewares, nothing between socket and door."""
 
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -8,29 +9,22 @@ from aiohttp.web_request import BaseRequest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.gateway import asking, metrics
-from services.gateway.doors import events, webhook
+from services.gateway.door import Asked, Door
 from services.gateway.http import TEXT, Answer, Reply, problem
-from services.gateway.openapi import DOCUMENT
+from services.gateway.openapi import document
 from services.gateway.posting import Posting, World, cors, unavailable
+from services.gateway.reading import Reading
 from services.gateway.refusals import Problem
+from services.gateway.routes import ROUTES, Found, Router
 
-EVENTS = "/v1/events"
-COLLECT = "/collect/"
-# What the server answers: the OpenAPI document is held against it.
-ROUTES = {
-    EVENTS: ("POST", "OPTIONS"),
-    "/collect/{event_type}/{source_id}": ("POST", "OPTIONS"),
-    "/livez": ("GET",),
-    "/readyz": ("GET",),
-    "/metrics": ("GET",),
-    "/openapi.json": ("GET",),
-}
 PREFLIGHT = (
-    b"Access-Control-Allow-Methods: POST\r\n"
+    b"Access-Control-Allow-Methods: %b\r\n"
     b"Access-Control-Allow-Headers: authorization, content-type, content-encoding, x-weir-key,"
+    b" x-api-key, x-hackle-sdk-key, x-hackle-sdk-name, x-hackle-sdk-version, x-hackle-sdk-time,"
     b" idempotency-key\r\n"
     b"Access-Control-Max-Age: 7200\r\n"
 )
+DOCUMENT = document(ROUTES)
 _OPENAPI = msgspec.json.encode(DOCUMENT)
 _METRICS_KIND = CONTENT_TYPE_LATEST.encode()
 Get = Callable[[], Answer]
@@ -44,6 +38,7 @@ class App:
         self._world = world
         self._counts = world.counts
         self._posting = Posting(world)
+        self._router = Router(ROUTES)
         self._seconds = world.settings.gateway_body_seconds
         self._gets: dict[str, Get] = {
             "/livez": lambda: Answer(200, b"live\n", TEXT),
@@ -54,31 +49,56 @@ class App:
 
     async def __call__(self, request: BaseRequest) -> web.StreamResponse:
         path, _, query = request.path_qs.partition("?")
-        answer, door = await self._answer(request, path, query)
-        self._counts.requests[door, answer.status] += 1
+        found = self._router.find(path)
+        if found is None or (path in self._gets and request.method in ("GET", "HEAD")):
+            answer, name = self._get(request, path)
+        else:
+            answer, name = await self._answer(request, found, query)
+        self._counts.requests[name, answer.status] += 1
         # The server only ever calls `prepare`, `write_eof` and `keep_alive`.
         return Reply(request, answer, self._seconds, self.draining)  # type: ignore[return-value]
 
-    async def _answer(self, request: BaseRequest, path: str, query: str) -> tuple[Answer, str]:
+    async def _answer(self, request: BaseRequest, found: Found, query: str) -> tuple[Answer, str]:
         method = request.method
-        if path == EVENTS:
-            if method == "POST":
-                return await self._posting.post_events(request, query), events.DOOR
-            return self._preflight(request, "POST, OPTIONS"), events.DOOR
-        if path.startswith(COLLECT) and path.count("/") == 3:
-            if method != "POST":
-                return self._preflight(request, "POST, OPTIONS"), webhook.DOOR
-            _, _, name, source = map(asking.path_part, path.split("/"))
-            return await self._posting.post_webhook(request, query, name, source), webhook.DOOR
+        at = found.methods.get(method)
+        if at is None:
+            return self._preflight(request, found), found.path
+        world = self._world
+        asked = Asked(
+            method,
+            found.path,
+            query,
+            found.parts,
+            request.headers,
+            asking.client_address(request, world.proxies),
+            time.time_ns() // 1_000_000,
+            request.raw_path,
+        )
+        if isinstance(at, Door):
+            return await self._posting.post(request, at, asked), at.name
+        reading = Reading(request, world.budget, world.settings.gateway_max_body_bytes)
+        try:
+            body, trouble = await reading.read(self._seconds)
+            answer = problem(trouble) if trouble else await at.answer(asked, body, world)
+            page = request.headers.get(hdrs.ORIGIN)
+            if page is not None and world.registry.knows_origin(page):
+                answer = answer._replace(headers=answer.headers + cors(page))
+            return answer, at.name
+        finally:
+            reading.release()
+
+    def _get(self, request: BaseRequest, path: str) -> tuple[Answer, str]:
         get = self._gets.get(path)
         if get is None:
-            return problem(Problem("not_found", f"Events go to POST {EVENTS}.")), "none"
-        if method not in ("GET", "HEAD"):
+            text = "Events go to POST /v1/events; GET /openapi.json has every other path."
+            return problem(Problem("not_found", text)), "none"
+        if request.method not in ("GET", "HEAD"):
             return self._not_allowed("GET, HEAD"), path
         return get(), path
 
-    def _preflight(self, request: BaseRequest, allowed: str) -> Answer:
+    def _preflight(self, request: BaseRequest, found: Found) -> Answer:
         """A preflight carries no key: pages of an origin that any source allows may ask."""
+        allowed = ", ".join((*found.methods, "OPTIONS"))
         if request.method != "OPTIONS":
             return self._not_allowed(allowed)
         page = request.headers.get(hdrs.ORIGIN)
@@ -88,7 +108,8 @@ class App:
             return problem(unavailable("The registry is not read yet."))
         if not self._world.registry.knows_origin(page):
             return problem(Problem("origin_not_allowed", "No source takes events from its pages."))
-        return Answer(204, b"", headers=cors(page) + PREFLIGHT)
+        methods = ", ".join(found.methods).encode()
+        return Answer(204, b"", headers=cors(page) + PREFLIGHT % methods)
 
     def _not_allowed(self, allowed: str) -> Answer:
         lines = b"Allow: %b\r\n" % allowed.encode()

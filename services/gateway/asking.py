@@ -1,7 +1,8 @@
 """Who asks: the write key, the client's address, the page's origin, the body's type, out of the headers."""
 
+from base64 import b64decode
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
@@ -67,16 +68,27 @@ def media_of(content_type: str) -> Media:
 
 
 def key_of(headers: Headers, query: str) -> str:
-    """The write key: `Authorization: Bearer`, `X-Weir-Key` or `?key=`, the first that is there."""
+    """The write key: `Authorization: Bearer`, `X-Weir-Key`, `?key=` or the user name of
+    `Authorization: Basic`, the first that is there."""
     authorization = headers.get(hdrs.AUTHORIZATION)
     if authorization is not None and authorization[:7].lower() == "bearer ":
         return clean(authorization[7:].strip())
     key = headers.get(WEIR_KEY)
     if key is not None:
         return clean(key.strip())
-    if query:
-        return clean(parse_qs(query).get("key", [""])[0])
+    if query and (key := clean(parse_qs(query).get("key", [""])[0])):
+        return key
+    if authorization is not None and authorization[:6].lower() == "basic ":
+        return _user_name(authorization[6:])
     return ""
+
+
+def _user_name(credentials: str) -> str:
+    """Of RFC 7617's credentials; a lone name without its colon will do."""
+    try:
+        return b64decode(credentials.strip()).decode().partition(":")[0]
+    except ValueError:
+        return ""
 
 
 def client_address(request: BaseRequest, proxies: Proxies) -> str:
@@ -87,6 +99,16 @@ def client_address(request: BaseRequest, proxies: Proxies) -> str:
         return address
     forwarded = ",".join(request.headers.getall(FORWARDED_FOR, ()))
     return proxies.client_of(address, forwarded)
+
+
+def site_of(url: str) -> str:
+    """The host of an http(s) URL or origin, in lower case and without `www.`; empty: it has none."""
+    try:
+        parts = urlsplit(url.strip())
+        host = parts.hostname or ""
+    except ValueError:
+        return ""
+    return clean(host.removeprefix("www.")) if parts.scheme in ("http", "https") else ""
 
 
 def user_agent_of(headers: Headers) -> str:

@@ -52,11 +52,20 @@ class GatewaySettings:
         20.0, "how long SIGTERM waits for requests under way", "s", check=at_least(0)
     )
     ingest_rate: float = setting(
-        20.0, "requests a second and client address to browser sources; 0: no limit", "1/s",
+        20.0,
+        "requests a second and client address to browser sources, and to `/ingest` without a key;"
+        " 0: no limit",
+        "1/s",
         check=at_least(0),
-    )  # fmt: skip
+        alias="HITKEEP_INGEST_RATE_LIMIT",
+        is_flag=True,
+    )
     ingest_burst: int = setting(
-        40, "requests at once of one client address to browser sources", check=at_least(1)
+        40,
+        "the same: requests at once",
+        check=at_least(1),
+        alias="HITKEEP_INGEST_BURST",
+        is_flag=True,
     )
     trusted_proxies: tuple[str, ...] = setting(
         (), "addresses or networks whose X-Forwarded-For is believed", check=_are_networks

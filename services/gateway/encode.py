@@ -73,11 +73,13 @@ class SourceFields:
     source: str
     key_prefix: bytes  # of its dedup keys
     encoded: bytes
+    window: bytes  # how long its keys are remembered
 
     @classmethod
     def of(cls, source: Source) -> "SourceFields":
-        encoded = string(source.id) + string(source.workspace) + long(source.dedup_window_seconds)
-        return cls(source.id, dedup_prefix(source.id), encoded)
+        encoded = string(source.id) + string(source.workspace)
+        window = long(source.dedup_window_seconds)
+        return cls(source.id, dedup_prefix(source.id), encoded, window)
 
 
 class Client(Struct, frozen=True):
@@ -86,8 +88,32 @@ class Client(Struct, frozen=True):
     door: str
     ip: str
     user_agent: str
-    has_profile: bool = True  # and so sessions
+    has_profile: bool = True
     over_quota: bool = False
+    has_session: bool | None = None  # None: where there is a profile
+    saved: bool = True
+    wants_receipt: bool = False
+
+
+@lru_cache(maxsize=4_096)
+def _client_fields(client: Client) -> bytes:
+    """What the events of one client have in common: most clients come again."""
+    has_session = client.has_profile if client.has_session is None else client.has_session
+    flags = (
+        client.has_profile,
+        has_session,
+        client.saved,
+        client.wants_receipt,
+        client.over_quota,
+    )
+    return b"".join(
+        (
+            *(TRUE if flag else ABSENT for flag in flags),
+            optional(client.door),
+            optional(client.ip),
+            optional(client.user_agent),
+        )
+    )
 
 
 class AcceptedWriter:
@@ -95,21 +121,18 @@ class AcceptedWriter:
 
     __slots__ = ("_after", "_before", "_now")
 
-    def __init__(self, source: SourceFields, received_at: int, client: Client) -> None:
+    def __init__(
+        self,
+        source: SourceFields,
+        received_at: int,
+        client: Client,
+        window_seconds: int | None = None,
+    ) -> None:
+        """`window_seconds`: how long keys are remembered; None: as the source has it."""
         self._now = moment(received_at)
-        self._before = self._now + source.encoded
-        person = TRUE if client.has_profile else ABSENT
-        self._after = b"".join(
-            (
-                person,
-                person,
-                TRUE,  # saved
-                TRUE if client.over_quota else ABSENT,
-                optional(client.door),
-                optional(client.ip),
-                optional(client.user_agent),
-            )
-        )
+        window = source.window if window_seconds is None else long(window_seconds)
+        self._before = self._now + source.encoded + window
+        self._after = _client_fields(client)
 
     def encode(self, event_id: bytes, digest: bytes, key: bytes, event: Event) -> bytes:
         """The record of a valid event; `key` is its idempotency key, at most 1,023 bytes."""

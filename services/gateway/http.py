@@ -85,7 +85,7 @@ class Reply:
             raise ConnectionResetError
         status, body, kind, headers = self._answer
         parts = [_status_lines[status], _clock.date(), headers]
-        if status != 204:
+        if status not in (204, 304):
             parts += (b"Content-Type: ", kind, b"\r\nContent-Length: %d\r\n" % len(body))
         if not self.keep_alive:
             parts.append(b"Connection: close\r\n")

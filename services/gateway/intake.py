@@ -1,19 +1,20 @@
-"""From the events of one request to the records that it becomes. Pure but for the ids it mints."""
+"""From the parcel of one request to the records that it becomes. Pure but for the ids it mints."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import uuid_utils
 from msgspec import Struct
 
 from services.core import topics
 from services.core.identifiers import content_digest
+from services.core.registry import Source
 from services.edge import avro
-from services.gateway.doors.events import Refused, Sent, client_id
-from services.gateway.doors.webhook import check_webhook
+from services.gateway.casing import is_cased
+from services.gateway.door import Outcome, Parcel, Refused
 from services.gateway.encode import AcceptedWriter, Client, SourceFields
+from services.gateway.masking import masked
 from services.gateway.producer import Record
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import check_event
+from services.gateway.refusals import Problem, Refusal, quoted
 
 _encode_rejected = avro.schemas()["Rejected"].encode
 _mint = uuid_utils.uuid7
@@ -25,59 +26,61 @@ class Origin(Struct, frozen=True):
     source: SourceFields
     received_at: int
     client: Client
+    key: str = ""  # that the request claimed; empty: none
+    mask: Callable[[bytes], bytes] = bytes  # the door's, for other keys; `bytes`: there are none
 
 
-@dataclass
-class Intake:
+class Intake(Struct):
     """What a request came to: the records to write, the ids to answer, what was refused."""
 
-    records: list[Record] = field(default_factory=list)
-    event_ids: list[str] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    records: list[Record] = []
+    event_ids: list[str] = []
+    refused: list[Refused] = []
+    warnings: list[str] = []
+
+    def outcome(self) -> Outcome:
+        return Outcome(self.event_ids, self.refused, self.warnings)
 
 
-def take_events(sent: Sent, origin: Origin) -> Intake:
+def take(parcel: Parcel, source: Source, origin: Origin) -> Intake:
     """Every event is either accepted or refused; one never affects another."""
     intake = Intake()
-    writer = AcceptedWriter(origin.source, origin.received_at, origin.client)
-    shared, now = sent.shared, origin.received_at
-    salt = b"\0" + shared.raw if shared.raw else b""
+    writer = AcceptedWriter(origin.source, origin.received_at, origin.client, parcel.window_seconds)
+    salt = b"\0" + parcel.shared.raw if parcel.shared.raw else b""
     add_record, add_id = intake.records.append, intake.event_ids.append
+    payload_of = parcel.payload_of
     prefix = origin.source.key_prefix
-    for index, one in enumerate(sent.events):
-        raw = bytes(one)
-        event = check_event(raw, shared, now)
+    casing = source.event_casing
+    for index, (raw, event) in enumerate(parcel.checked(origin.received_at)):
+        if (
+            casing
+            and not isinstance(event, Refusal)
+            and event.name not in parcel.uncased_names
+            and not is_cased(event.name, casing)
+        ):
+            text = f"{quoted(event.name)} is not {casing}, as this source writes its events"
+            if source.enforce_casing:
+                event = Refusal("wrong_casing", parcel.words.get("event", "event"), text)
+            else:
+                intake.warnings.append(f"event {index}: {text}")
         if isinstance(event, Refusal):
-            refused = Refused(index, client_id(raw), event)
+            refused = Refused(index, parcel.client_id(index), event)
             intake.refused.append(refused)
             add_record(rejected(refused, raw, origin))
             continue
         minted = _mint()
         event_id = str(minted)
         key = (event.idempotency_key or event_id).encode()
-        digest = content_digest(raw + salt if salt else raw)
+        payload = raw if payload_of is None else payload_of(event)
+        digest = content_digest(payload + salt if salt else payload)
         value = writer.encode(minted.bytes, digest, key, event)
         add_record((topics.ACCEPTED, prefix + content_digest(key), value))
         add_id(event_id)
     return intake
 
 
-def take_webhook(event_type: str, body: bytes, idempotency_key: str, origin: Origin) -> Intake:
-    """As `take_events`, for the one event that a webhook is."""
-    event = check_webhook(event_type, body, idempotency_key)
-    if isinstance(event, Refusal):
-        refused = Refused(0, idempotency_key, event)
-        return Intake([rejected(refused, body, origin)], [], [refused])
-    minted = _mint()
-    key = (idempotency_key or str(minted)).encode()
-    writer = AcceptedWriter(origin.source, origin.received_at, origin.client)
-    value = writer.encode(minted.bytes, content_digest(body), key, event)
-    place = origin.source.key_prefix + content_digest(key)
-    return Intake([(topics.ACCEPTED, place, value)], [str(minted)], [])
-
-
 def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
-    """The record of `events.rejected` for a refused event."""
+    """The record of `events.rejected` for a refused event: its payload, but for write keys."""
     event_id = _mint().bytes
     refusal = refused.refusal
     value = _encode_rejected(
@@ -92,7 +95,7 @@ def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
             "client_id": refused.client_id,
             "ip": origin.client.ip,
             "user_agent": origin.client.user_agent,
-            "payload": payload,
+            "payload": masked(origin.mask(payload), origin.key),
         }
     )
     return topics.REJECTED, event_id, value

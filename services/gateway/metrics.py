@@ -12,6 +12,7 @@ REQUESTS = Counter("weir_gateway_requests", "Requests answered", ["door", "statu
 PROBLEMS = Counter("weir_gateway_problems", "Requests refused as a whole", ["code"])
 EVENTS = Counter("weir_gateway_events", "Events by what they came to", ["outcome"])
 REFUSED = Counter("weir_gateway_refused_events", "Refused events by reason", ["code"])
+WARNED = Counter("weir_gateway_warned_events", "Accepted events that the answer warns of")
 BODY_BYTES = Counter("weir_gateway_body_bytes", "Decompressed bytes of bodies")
 ACK_SECONDS = Counter("weir_gateway_ack_wait_seconds", "Time requests waited for the brokers")
 IN_FLIGHT = Gauge("weir_gateway_inflight_bytes", "Bodies in memory", multiprocess_mode="livesum")
@@ -33,6 +34,8 @@ class Counts:
         self.problems: Tally[str] = Tally()
         self.refused: Tally[str] = Tally()
         self.accepted = 0
+        self.declined = 0
+        self.warned = 0
         self.body_bytes = 0
         self.ack_seconds = 0.0
 
@@ -47,6 +50,9 @@ class Counts:
             EVENTS.labels("accepted").inc(self.accepted)
         if self.refused:
             EVENTS.labels("rejected").inc(self.refused.total())
+        if self.declined:
+            EVENTS.labels("declined").inc(self.declined)
+        WARNED.inc(self.warned)
         BODY_BYTES.inc(self.body_bytes)
         ACK_SECONDS.inc(self.ack_seconds)
         self.__init__()  # type: ignore[misc]  # as new

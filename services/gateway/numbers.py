@@ -13,7 +13,7 @@ _BEFORE_NUMBERS = b":[, \t\r\n"
 _LOOKALIKES = 1_000  # at most are told apart; with more, the closer look is cheaper
 _LONG = b"0" * 200  # with less, and an exponent of two digits, a number is below 1e299
 
-_in_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL).sub
+_in_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL).sub
 _numbers = re.compile(rb"-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?").findall
 
 

@@ -1,6 +1,8 @@
-"""The OpenAPI 3.1 document of the gateway; a test holds it against the routes."""
+"""The OpenAPI 3.1 document of the gateway: made of the routes, each of which brings its operation."""
 
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from services.gateway.refusals import PROBLEMS
 
@@ -69,6 +71,11 @@ REPLY: Schema = {
             "items": {"type": "string", "format": "uuid"},
             "description": "Of the accepted events, in their order.",
         },
+        "warnings": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Of accepted events whose names are not as the source writes them.",
+        },
     },
 }
 
@@ -124,7 +131,7 @@ def _problems() -> Schema:
     return found
 
 
-def _post(summary: str, body: Schema, **more: Any) -> Schema:
+def post(summary: str, body: Schema, **more: Any) -> Schema:
     schema = {"$ref": "#/components/schemas/Reply"}
     accepted = {
         "description": "On all in-sync replicas.",
@@ -132,7 +139,7 @@ def _post(summary: str, body: Schema, **more: Any) -> Schema:
     }
     return {
         "summary": summary,
-        "security": [{"bearer": []}, {"header": []}, {"query": []}],
+        "security": [{"bearer": []}, {"header": []}, {"query": []}, {"basic": []}],
         "requestBody": {"required": True, "content": body},
         "responses": {"202": accepted, **_problems()},
         **more,
@@ -147,6 +154,13 @@ def _plain(summary: str, kind: str = "text/plain", *, may_fail: bool = False) ->
     }
 
 
+class Described(Protocol):
+    """What stands at a route, as far as it describes itself."""
+
+    @property
+    def operation(self) -> Schema: ...
+
+
 def _path_parameter(name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
@@ -156,7 +170,7 @@ _PREFLIGHT: Schema = {
     "responses": {"204": {"description": "Granted."}, "403": _problem("origin_not_allowed")},
 }
 
-DOCUMENT: Schema = {
+_DOCUMENT: Schema = {
     "openapi": "3.1.0",
     "info": {
         "title": "Weir gateway",
@@ -164,46 +178,32 @@ DOCUMENT: Schema = {
         "description": "Takes events. An answer of 202 means: durable, on all in-sync replicas."
         " After 503, or no answer, send the same again with the same ids: nothing counts twice.",
     },
-    "paths": {
-        "/v1/events": {
-            "post": _post(
-                "Send one event or many. One bad event never refuses its neighbours.",
-                {
-                    "application/json": {"schema": BODY},
-                    "application/x-ndjson": {"schema": {"type": "string"}},
-                    "text/plain": {"schema": BODY},
-                },
-            ),
-            "options": _PREFLIGHT,
-        },
-        "/collect/{event_type}/{source_id}": {
-            "parameters": [_path_parameter("event_type"), _path_parameter("source_id")],
-            "post": _post(
-                "Any JSON object becomes the properties of one event without profile or session.",
-                {"application/json": {"schema": {"type": "object"}}},
-                parameters=[
-                    {
-                        "name": "Idempotency-Key",
-                        "in": "header",
-                        "schema": {"type": "string", "maxLength": 255},
-                    }
-                ],
-            ),
-            "options": _PREFLIGHT,
-        },
-        "/livez": {"get": _plain("The process answers.")},
-        "/readyz": {
-            "get": _plain("A real produce was acknowledged in the last 5 s.", may_fail=True)
-        },
-        "/metrics": {"get": _plain("Prometheus metrics of all processes on the port.")},
-        "/openapi.json": {"get": _plain("This document.", "application/json")},
-    },
     "components": {
         "schemas": {"Event": EVENT, "Rejected": REJECTED, "Reply": REPLY, "Problem": PROBLEM},
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-Weir-Key"},
             "query": {"type": "apiKey", "in": "query", "name": "key"},
+            "basic": {"type": "http", "scheme": "basic", "description": "The key as user name."},
         },
     },
 }
+
+_OWN: Schema = {
+    "/livez": {"get": _plain("The process answers.")},
+    "/readyz": {"get": _plain("A real produce was acknowledged in the last 5 s.", may_fail=True)},
+    "/metrics": {"get": _plain("Prometheus metrics of all processes on the port.")},
+    "/openapi.json": {"get": _plain("This document.", "application/json")},
+}
+
+
+def document(routes: Iterable[tuple[str, str, Described]]) -> Schema:
+    """The document of a table of routes: method, path, and what stands there."""
+    paths: Schema = {}
+    for method, path, at in routes:
+        there = paths.setdefault(path, {"options": _PREFLIGHT})
+        there[method.lower()] = at.operation
+        if names := re.findall(r"{(\w+)}", path):
+            there["parameters"] = [_path_parameter(name) for name in names]
+    own = {path: paths.get(path, {}) | operations for path, operations in _OWN.items()}
+    return _DOCUMENT | {"paths": paths | own}

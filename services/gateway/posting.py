@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+import uuid
 from dataclasses import dataclass
 
 from aiohttp import hdrs
@@ -11,19 +11,21 @@ from msgspec import Struct
 
 from services.gateway import asking
 from services.gateway.config import GatewaySettings
-from services.gateway.doors import events, webhook
+from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
 from services.gateway.encode import Client
-from services.gateway.http import Answer, problem
-from services.gateway.intake import Intake, Origin, rejected_body, take_events, take_webhook
+from services.gateway.http import Answer
+from services.gateway.intake import Intake, Origin, rejected_body, take
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
+from services.gateway.pages.counting import Counting
+from services.gateway.pages.finding import Finding
 from services.gateway.producer import GatewayProducer, Record
 from services.gateway.reading import Budget, Reading
+from services.gateway.receipts import Receipts
 from services.gateway.refusals import KEPT, Problem, quoted
 from services.gateway.registry import Registry, SourceView
 
 RETRY_SECONDS = 2
-EXPANDED = 8  # a shared context may make a request this many times its cap, no more
 
 
 @dataclass
@@ -37,177 +39,167 @@ class World:
     proxies: Proxies
     budget: Budget
     counts: Counts
+    receipts: Receipts
+    counting: Counting
+    finding: Finding
 
 
 class Visit(Struct, frozen=True):
     """A request that may post: its source, and where it came from."""
 
     view: SourceView
-    origin: Origin
+    address: str
+    marked: bool  # over a quota that only marks
     headers: bytes  # CORS, for browsers
-
-
-Take = Callable[[bytes, Origin], "Intake | Problem"]
+    key: str  # that it claimed; empty: none
 
 
 class Posting:
-    """Answers the two doors. 202 only after every record is on all in-sync replicas."""
+    """Answers at any door. A good answer comes only after every record is on all in-sync replicas."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._max_events = world.settings.gateway_max_events
-        self._max_bytes = world.settings.gateway_max_body_bytes
+        settings = world.settings
+        self._caps = Caps(settings.gateway_max_events, settings.gateway_max_body_bytes)
 
-    async def post_events(self, request: BaseRequest, query: str) -> Answer:
-        """`POST /v1/events`."""
-        visit = self._admit(request, query, events.DOOR, "")
-        if isinstance(visit, Answer):
-            return visit
-        media = asking.media_of(request.headers.get(hdrs.CONTENT_TYPE, ""))
-        is_ndjson = media.is_ndjson
-
-        def take(body: bytes, origin: Origin) -> Intake | Problem:
-            sent = events.read_events(body, is_ndjson, self._max_events)
-            if isinstance(sent, Problem):
-                return sent
-            count = len(sent.events)
-            if len(sent.shared.raw) * count > EXPANDED * self._max_bytes:
-                return Problem(
-                    "context_too_large",
-                    f"{len(sent.shared.raw):,} bytes of context for {count:,} events.",
-                )
-            return self._limit_source(visit.view, count) or take_events(sent, origin)
-
-        return await self._post(request, visit, media.taken, take)
-
-    async def post_webhook(
-        self, request: BaseRequest, query: str, name: str, source: str
-    ) -> Answer:
-        """`POST /collect/{event_type}/{source_id}`; without a key only if the source has open webhooks."""
-        visit = self._admit(request, query, webhook.DOOR, source)
-        if isinstance(visit, Answer):
-            return visit
-        media = asking.media_of(request.headers.get(hdrs.CONTENT_TYPE, ""))
-        key = asking.clean(request.headers.get(asking.IDEMPOTENCY_KEY, "").strip())
-        if len(key) > webhook.MAX_CHARACTERS:
-            trouble = Problem("invalid_idempotency_key", "It has at most 255 characters.")
-            return problem(trouble, visit.headers)
-
-        def take(body: bytes, origin: Origin) -> Intake | Problem:
-            found = webhook.read_webhook(body)
-            if isinstance(found, Problem):
+    async def post(self, request: BaseRequest, door: Door, asked: Asked) -> Answer:
+        """The answer of `door` to a request."""
+        if not self._world.registry.loaded:
+            return self._refuse(door, asked, unavailable("The registry is not read yet."))
+        claim = door.claim(asked)
+        visit: Visit | None = None
+        if claim is not None:  # whoever may not send is told before the body is read
+            found = self._admit(claim, door, asked)
+            if isinstance(found, Answer):
                 return found
-            return self._limit_source(visit.view, 1) or take_webhook(name, found, key, origin)
-
-        return await self._post(request, visit, media.taken and not media.is_ndjson, take)
-
-    def _admit(self, request: BaseRequest, query: str, door: str, source: str) -> Visit | Answer:
-        """Key, origin, brokers, rate and quota: all that needs no body."""
-        world = self._world
-        headers = request.headers
-        page = headers.get(hdrs.ORIGIN)
-        if not world.registry.loaded:
-            return self._refuse(unavailable("The registry is not read yet."))
-        view = self._find(asking.key_of(headers, query), door, source)
-        if view is None:
-            known = page is not None and world.registry.knows_origin(page)
-            return self._refuse(
-                Problem(
-                    "unauthorized", "Send it as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
-                ),
-                (cors(page) if known and page else b"") + b"WWW-Authenticate: Bearer\r\n",
-            )
-        cors_lines = b""
-        if page is not None:
-            if not view.allows(page):
-                return self._refuse(
-                    Problem(
-                        "origin_not_allowed",
-                        "Add the page's origin to the source's allowed_origins.",
-                    )
-                )
-            cors_lines = cors(page)
-        if not world.producer.ready:
-            return self._refuse(unavailable("The brokers do not acknowledge."), cors_lines)
-        address = asking.client_address(request, world.proxies)
-        now_ms = time.time_ns() // 1_000_000
-        marked = False
-        limited = self._limit_client(view, address)
-        if limited is None and view.exceeded:
-            limited, marked = over_quota(view, now_ms)
-        if limited is not None:
-            return self._refuse(limited, cors_lines)
-        client = Client(door, address, asking.user_agent_of(headers), door == events.DOOR, marked)
-        return Visit(view, Origin(view.fields, now_ms, client), cors_lines)
-
-    def _find(self, key: str, door: str, source: str) -> SourceView | None:
-        """The source that a request may send to: of its key, or of an open webhook's path."""
-        if door == events.DOOR:
-            return self._world.registry.find(key)
-        if not key:
-            return self._world.registry.find_open(source)
-        view = self._world.registry.find(key)
-        return view if view is not None and view.source.id == source else None
-
-    async def _post(self, request: BaseRequest, visit: Visit, taken: bool, take: Take) -> Answer:
-        reading = Reading(request, self._world.budget, self._max_bytes)
+            visit = found
+        reading = Reading(request, self._world.budget, self._caps.body_bytes)
         try:
             body, trouble = await reading.read(self._world.settings.gateway_body_seconds)
-            if trouble is None and not taken:
-                trouble = unsupported(request.headers.get(hdrs.CONTENT_TYPE, ""))
             self._world.counts.body_bytes += len(body)
-            found = trouble or take(body, visit.origin)
-            if isinstance(found, Problem):
-                return await self._refuse_body(found, body, visit)
-            return await self._write(found, visit)
+            is_whole = trouble is None
+            content_type = asked.headers.get(hdrs.CONTENT_TYPE, "")
+            if trouble is None and not door.takes(asking.media_of(content_type)):
+                trouble = unsupported(content_type)
+            parcel = trouble or door.read(asked, body, self._caps)
+            if visit is None:
+                if isinstance(parcel, Problem):  # nobody's, so there is no account to keep it in
+                    return self._refuse(door, asked, parcel)
+                found = self._admit(parcel.claim or Claim(), door, asked)
+                if isinstance(found, Answer):
+                    return found
+                visit = found
+            if isinstance(parcel, Parcel):
+                parcel = parcel.problem or parcel
+            if is_whole:
+                parcel = door.verify(asked, body, visit.view.source) or parcel
+            if isinstance(parcel, Parcel):
+                parcel = self._limit_source(visit.view, len(parcel)) or parcel
+            if isinstance(parcel, Problem):
+                if not is_whole and door.signed and visit.view.source.signing_secrets:
+                    # perhaps not the source's: whoever knows its key alone would fill its account
+                    return self._refuse(door, asked, parcel, visit.headers)
+                return await self._refuse_body(door, asked, parcel, body, visit)
+            return await self._write(door, asked, parcel, visit)
         finally:
             reading.release()
 
-    async def _write(self, intake: Intake, visit: Visit) -> Answer:
-        if not await self._is_durable(intake.records, visit):
-            return self._refuse(
-                unavailable("The brokers did not acknowledge in time."), visit.headers
-            )
+    def _admit(self, claim: Claim, door: Door, asked: Asked) -> Visit | Answer:
+        """Key, origin, brokers, rate and quota: all that needs no event."""
+        world = self._world
+        page = asked.headers.get(hdrs.ORIGIN)
+        view = world.registry.claimed(claim)
+        if view is None:
+            known = page is not None and world.registry.knows_origin(page)
+            trouble = unauthorized(claim)
+            lines = (cors(page) if known and page else b"") + b"WWW-Authenticate: Bearer\r\n"
+            return self._refuse(door, asked, trouble, lines)
+        cors_lines = b""
+        if page is not None:
+            if not view.allows(page):
+                text = "Add the page's origin to the source's allowed_origins."
+                return self._refuse(door, asked, Problem("origin_not_allowed", text))
+            cors_lines = cors(page)
+        if not world.producer.ready:
+            trouble = unavailable("The brokers do not acknowledge.")
+            return self._refuse(door, asked, trouble, cors_lines)
+        marked = False
+        is_limited = view.source.kind == "browser" or (door.limits_keyless and not claim.key)
+        limited = self._limit_client(asked.address) if is_limited else None
+        if limited is None and view.exceeded:
+            limited, marked = over_quota(view, asked.now_ms)
+        if limited is not None:
+            return self._refuse(door, asked, limited, cors_lines)
+        return Visit(view, asked.address, marked, cors_lines, claim.key)
+
+    async def _write(self, door: Door, asked: Asked, parcel: Parcel, visit: Visit) -> Answer:
+        intake = take(parcel, visit.view.source, self._origin(door, asked, visit, parcel))
+        outcome = await self._settle(intake, parcel, asked)
+        if outcome is None:
+            trouble = unavailable("The brokers did not acknowledge in time.")
+            return self._refuse(door, asked, trouble, visit.headers)
         counts = self._world.counts
         counts.accepted += len(intake.event_ids)
+        counts.declined += parcel.declined
+        counts.warned += len(intake.warnings)
         for one in intake.refused:
             counts.refused[one.refusal.code] += 1
-        if intake.event_ids:
-            return Answer(
-                202, events.reply(intake.event_ids, intake.refused), headers=visit.headers
-            )
-        none = Problem("no_valid_event", events.message(intake.refused[0].refusal))
-        return problem(
-            none,
-            visit.headers,
-            accepted=0,
-            rejected=events.rejected_list(intake.refused),
-            event_ids=[],
-        )
+        answer = door.reply(asked, parcel, outcome)
+        if not visit.headers:
+            return answer
+        return answer._replace(headers=answer.headers + visit.headers)
 
-    async def _is_durable(self, records: list[Record], visit: Visit) -> bool:
+    async def _settle(self, intake: Intake, parcel: Parcel, asked: Asked) -> Outcome | None:
+        """Durable on return, with the receipts that came in time if there are to be any; None: it is not."""
+        outcome = intake.outcome()
+        if not parcel.wants_receipts:
+            return outcome if await self._is_durable(intake.records, asked) else None
+        event_ids = {uuid.UUID(text).bytes: text for text in intake.event_ids}
+        with self._world.receipts.expect(event_ids) as waiting:
+            if not await self._is_durable(intake.records, asked):
+                return None
+            heard = await waiting.wait(RECEIPT_SECONDS)
+        outcome.receipts = {event_ids[event_id]: receipt for event_id, receipt in heard.items()}
+        return outcome
+
+    async def _is_durable(self, records: list[Record], asked: Asked) -> bool:
+        if not records:
+            return True
         started = time.perf_counter()
-        durable = await self._world.producer.write(records, visit.origin.received_at)
+        durable = await self._world.producer.write(records, asked.now_ms)
         self._world.counts.ack_seconds += time.perf_counter() - started
         return durable
 
-    async def _refuse_body(self, found: Problem, body: bytes, visit: Visit) -> Answer:
+    async def _refuse_body(
+        self, door: Door, asked: Asked, trouble: Problem, body: bytes, visit: Visit
+    ) -> Answer:
         """Kept whole if it is the client's to mend: the answer follows the acknowledgement then, too."""
-        if found.code in KEPT:
-            record = rejected_body(found, body, visit.origin)
-            if not await self._is_durable([record], visit):
-                found = unavailable("The brokers did not acknowledge in time.")
+        if trouble.code in KEPT and not door.declines(asked):
+            origin = self._origin(door, asked, visit, Parcel())
+            if not await self._is_durable([rejected_body(trouble, body, origin)], asked):
+                trouble = unavailable("The brokers did not acknowledge in time.")
             else:
-                self._world.counts.refused[found.code] += 1
-        return self._refuse(found, visit.headers)
+                self._world.counts.refused[trouble.code] += 1
+        return self._refuse(door, asked, trouble, visit.headers)
 
-    def _refuse(self, found: Problem, headers: bytes = b"") -> Answer:
-        self._world.counts.problems[found.code] += 1
-        return problem(found, headers)
+    def _origin(self, door: Door, asked: Asked, visit: Visit, parcel: Parcel) -> Origin:
+        client = Client(
+            door.name,
+            parcel.ip or visit.address,
+            parcel.user_agent or asking.user_agent_of(asked.headers),
+            has_profile=parcel.wants_profile,
+            over_quota=visit.marked,
+            has_session=parcel.wants_session,
+            saved=parcel.saved,
+            wants_receipt=parcel.wants_receipts,
+        )
+        return Origin(visit.view.fields, asked.now_ms, client, visit.key, door.mask)
 
-    def _limit_client(self, view: SourceView, address: str) -> Problem | None:
-        if view.source.kind != "browser":
-            return None
+    def _refuse(self, door: Door, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+        self._world.counts.problems[trouble.code] += 1
+        return door.refuse(asked, trouble, headers)
+
+    def _limit_client(self, address: str) -> Problem | None:
         wait = self._world.clients.take(address, time.monotonic())
         return limited("client_rate_limited", "Requests of this address", wait) if wait else None
 
@@ -226,6 +218,16 @@ def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
     wait = max(1, math.ceil((resets_at - now_ms) / 1000))
     text = f"Quota {quota.name!r}: {quota.limit:,} {quota.unit} a {quota.period}, all used."
     return Problem("quota_exceeded", text, "", wait), marked
+
+
+def unauthorized(claim: Claim) -> Problem:
+    if claim.site:
+        return Problem("unknown_site", f"No source has {quoted(claim.site)} among its sites.")
+    if claim.source and not claim.key:
+        text = f"No source {quoted(claim.source)} takes events without its key."
+        return Problem("unauthorized", text)
+    text = "Send it as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
+    return Problem("unauthorized", text)
 
 
 def limited(code: str, what: str, wait: float) -> Problem:

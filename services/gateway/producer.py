@@ -8,12 +8,13 @@ from typing import Protocol
 from services.core import topics
 from services.gateway.pulse import Pulse, make_pulse
 
-PULSE_SECONDS = 0.000_25
+PULSE_SECONDS = 0.000_5
 PROBE_SECONDS = 1.0
 READY_SECONDS = 5.0  # ready: something was acknowledged this lately
 
 
-Record = tuple[str, bytes, bytes]  # topic, key, value: plain, since there is one an event
+# topic, key, value (None: a deletion): plain, since there is one an event
+Record = tuple[str, bytes, bytes | None]
 
 
 class Output(Protocol):

@@ -38,13 +38,13 @@ class Reading:
     async def read(self, seconds: float) -> tuple[bytes, Problem | None]:
         """The decompressed body; or as much as is known of it, with why it is not taken."""
         headers = self._request.headers
-        encoding = headers.get(hdrs.CONTENT_ENCODING, "")
+        encoding = headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
         sent, trouble = await self._receive(seconds)
         if trouble is not None or not encoding or encoding == "identity":
             return sent, trouble
         if not self._take(self._cap):
             return b"", overloaded()
-        body = decompress(sent, encoding.strip().lower(), self._cap)
+        body = decompress(sent, encoding, self._cap)
         return (sent, body) if isinstance(body, Problem) else (body, None)
 
     def release(self) -> None:
@@ -65,7 +65,8 @@ class Reading:
         # digits, as the parser saw to; of leading zeros Python would take 4,300 at most
         if declared is not None and int(declared.lstrip("0") or 0) > self._cap:
             return b"", too_large(self._cap)
-        if hdrs.EXPECT in headers and request.transport is not None:
+        expected = headers.get(hdrs.EXPECT, "").strip().lower()
+        if expected == "100-continue" and request.version >= (1, 1) and request.transport:
             request.transport.write(CONTINUE)
         content = request.content
         if content.is_eof():  # it came together with its headers, as most do

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from services.core.registry import Quota, Source, hash_key
 from services.edge import avro
-from services.edge.registry import Sources
+from services.edge.registry import Goals, Sources
+from services.gateway.asking import site_of
+from services.gateway.door import Claim
 from services.gateway.encode import SourceFields
 from services.gateway.limits import Bucket
 
@@ -45,21 +47,26 @@ class SourceView:
         return None, 0, marked
 
     def allows(self, origin: str) -> bool:
+        """Whether pages of it may send: pages of the source's sites may."""
         origins = self.source.allowed_origins
-        return ANY_ORIGIN in origins or origin in origins
+        if ANY_ORIGIN in origins or origin in origins:
+            return True
+        return bool(self.source.sites) and site_of(origin) in self.source.sites
 
 
 class Registry:
-    """Every source by key and by id, with its quotas' use. Lives in the event loop's thread."""
+    """Every source by key and by id, with its goals and its quotas' use. Lives in the event loop's thread."""
 
     def __init__(self, processes: int = 1) -> None:
         self.loaded = False
         self.by_id: dict[str, SourceView] = {}
+        self.goals = Goals()
         self._processes = processes
         self._sources = Sources()
         self._uses: dict[str, dict[str, Use]] = {}
         self._by_hash: dict[str, SourceView] = {}
         self._by_key: dict[str, SourceView] = {}  # keys seen and found valid; bounded
+        self._by_site: dict[str, SourceView] = {}
         self._origins: set[str] = set()
 
     def find(self, key: str) -> SourceView | None:
@@ -71,25 +78,34 @@ class Registry:
                 self._by_key[key] = view
         return view
 
-    def find_open(self, source_id: str) -> SourceView | None:
-        """The enabled source of an id, if it takes webhooks without a key."""
-        view = self.by_id.get(source_id)
-        if view is None or not (view.source.enabled and view.source.open_webhooks):
-            return None
-        return view
+    def claimed(self, claim: Claim) -> SourceView | None:
+        """The enabled source that a request may send to."""
+        if claim.key:
+            view = self.find(claim.key)
+            is_its = view is None or not claim.source or view.source.id == claim.source
+            return view if is_its else None
+        if claim.source:
+            view = self.by_id.get(claim.source)
+            is_open = view is not None and view.source.enabled and view.source.open_by_id
+            return view if is_open else None
+        return self._by_site.get(claim.site) if claim.site else None
 
     def knows_origin(self, origin: str) -> bool:
         """Whether any source takes events from pages of it: all that a preflight can be asked."""
-        return ANY_ORIGIN in self._origins or origin in self._origins
+        if ANY_ORIGIN in self._origins or origin in self._origins:
+            return True
+        return bool(self._by_site) and site_of(origin) in self._by_site
 
     def apply_sources(self, entries: Iterable[Entry]) -> None:
         for key, value in entries:
             self._sources.apply(key, value)
+            self.goals.apply(key, value)
         for source_id in self._sources.take_changed():
             self._change(source_id)
         enabled = [view for view in self.by_id.values() if view.source.enabled]
         self._by_key.clear()
         self._by_hash = {h: view for view in enabled for h in view.source.write_key_hashes}
+        self._by_site = {site: view for view in enabled for site in view.source.sites}
         self._origins = {o for view in enabled for o in view.source.allowed_origins}
         self.loaded = True
 

@@ -9,6 +9,7 @@ from msgspec import Meta, Raw, Struct
 
 from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Refusal, quoted
+from services.gateway.telling import not_json
 
 MAX_EVENT_BYTES = 100 * 1024
 MAX_DEPTH = 32
@@ -21,6 +22,7 @@ MILLISECOND = timedelta(milliseconds=1)
 # The names starting with `$` or `ss_` that clients may use. `$identify`: its properties are traits.
 SYSTEM_EVENTS = frozenset({"$identify"})
 RESERVED = ("$", "ss_")
+NO_NAMES: frozenset[str] = frozenset()
 EMPTY_OBJECT = b"{}"
 NULL = b"null"
 TOO_LARGE_A_NUMBER = "holds a number beyond ±1.797e308, which cannot be stored"
@@ -29,10 +31,12 @@ KNOWN_NAMES = 4_096
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _plain = re.compile(r"[!-~]{1,255}").fullmatch
 _blank = re.compile(r"\s").search
-_in_strings = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL).sub
+# What never ends is taken to its end: looking for it anew at every quote would take quadratic time.
+_in_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL).sub
 _OPEN_CLOSE = bytes.maketrans(b"[]", b"{}")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _valid_names: set[str] = set(SYSTEM_EVENTS)  # names seen and found valid; bounded
+_valid_spaced: set[str] = set()  # the same, of names that have spaces: valid at some doors alone
 
 
 class SentEvent(Struct, forbid_unknown_fields=True, gc=False):
@@ -102,6 +106,10 @@ class Shared:
         self.may_overflow = may_overflow(body)
         self.members = _decode_members(raw) if raw else {}
 
+    @classmethod
+    def nothing(cls) -> "Shared":
+        return cls(b"", b"")
+
     def under(self, own: bytes) -> bytes:
         """The shared context with an event's own on top: whole top-level members, own ones win."""
         if own == EMPTY_OBJECT:
@@ -111,27 +119,65 @@ class Shared:
 
 def check_event(raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
     """The event in `raw` (UTF-8) if it is valid, else why not."""
+    if refusal := check_size(raw):
+        return refusal
+    try:
+        sent = _decode_event(raw)
+    except msgspec.ValidationError as fault:
+        return explain(str(fault))
+    except msgspec.DecodeError as fault:
+        return not_json(raw, fault)
+    except RecursionError:
+        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+    return _check_fields(sent, raw, shared, now_ms, NO_NAMES)
+
+
+def check_sent(
+    sent: SentEvent,
+    raw: bytes,
+    shared: Shared,
+    now_ms: int,
+    own_names: frozenset[str] | None,
+    spaced: bool = False,
+    clamps_future: bool = False,
+) -> Event | Refusal:
+    """As `check_event`, for an event that a door has read out of `raw`.
+
+    `own_names`: those of the product's that may start as Weir's own do; None: all may.
+    `spaced`: its name may have spaces inside.
+    `clamps_future`: a time too far ahead becomes that of receipt, and refuses nothing.
+    """
+    return check_size(raw) or _check_fields(
+        sent, raw, shared, now_ms, own_names, spaced, clamps_future
+    )
+
+
+def check_size(raw: bytes) -> Refusal | None:
+    """How large an event may be, and how deeply nested."""
     if len(raw) > MAX_EVENT_BYTES:
         return Refusal(
             "too_large", "", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
         )
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_deeper(raw, MAX_DEPTH):
         return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
-    try:
-        sent = _decode_event(raw)
-    except msgspec.ValidationError as fault:
-        return explain(str(fault))
-    except msgspec.DecodeError as fault:
-        return Refusal("invalid_json", "", f"not JSON: {fault}")
-    except RecursionError:
-        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
-    return _check_fields(sent, raw, shared, now_ms)
+    return None
 
 
-def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
+def _check_fields(
+    sent: SentEvent,
+    raw: bytes,
+    shared: Shared,
+    now_ms: int,
+    own_names: frozenset[str] | None,
+    spaced: bool = False,
+    clamps_future: bool = False,
+) -> Event | Refusal:
     """Every field of an event in turn; what most events hold is decided without a call."""
-    if sent.event not in _valid_names and (refusal := check_name(sent.event)):
-        return refusal
+    name = sent.event
+    if name not in _valid_names and not (spaced and name in _valid_spaced):
+        refusal = check_name(name, own_names or NO_NAMES, spaced)
+        if refusal is not None:
+            return refusal
     user, anonymous, profile, session, key = "", "", "", "", ""
     try:
         if sent.user_id is not None:
@@ -148,12 +194,12 @@ def _check_fields(sent: SentEvent, raw: bytes, shared: Shared, now_ms: int) -> E
             key = _key("idempotency_key", sent.idempotency_key)
         occurred = sent.occurred_at
         if occurred is not None:
-            occurred = _time(occurred, now_ms)
+            occurred = _time(occurred, now_ms, clamps_future)
         properties = bytes(sent.properties)
         if properties[:1] != b"{":
             properties = _absent("properties", properties)
-        elif shared.may_reserve and may_reserve(raw):
-            _check_names(properties)
+        elif shared.may_reserve and own_names is not None and may_reserve(raw):
+            _check_names(properties, own_names)
         context = bytes(sent.context)
         if context[:1] != b"{":
             context = _absent("context", context)
@@ -205,9 +251,11 @@ def _key(field: str, text: str) -> str:
     return key
 
 
-def _time(sent: datetime | int | float, now_ms: int) -> int:
+def _time(sent: datetime | int | float, now_ms: int, clamps_future: bool) -> int | None:
     at = (sent - EPOCH) // MILLISECOND if isinstance(sent, datetime) else int(sent)
     if at - now_ms > AHEAD_MS:
+        if clamps_future:
+            return None
         raise _RefusedError("in_future", "occurred_at", "is more than an hour ahead of the gateway")
     if at < EARLIEST_MS:
         raise _RefusedError("too_early", "occurred_at", "is before 1900 and cannot be stored")
@@ -226,16 +274,17 @@ def _check_numbers(properties: bytes, context: bytes) -> None:
             raise _RefusedError("out_of_range", field, TOO_LARGE_A_NUMBER)
 
 
-def _check_names(properties: bytes) -> None:
-    if name := reserved_in(properties):
+def _check_names(properties: bytes, own_names: frozenset[str]) -> None:
+    if name := reserved_in(properties, own_names):
         raise _RefusedError(
             "reserved_name", f"properties.{name}", "names starting with $ or ss_ are Weir's own"
         )
 
 
-def reserved_in(properties: bytes) -> str:
+def reserved_in(properties: bytes, own_names: frozenset[str] = NO_NAMES) -> str:
     """The first top-level name that is Weir's own; empty: none."""
-    return next((n for n in _decode_members(properties) if n.startswith(RESERVED)), "")
+    names = _decode_members(properties)
+    return next((n for n in names if n.startswith(RESERVED) and n not in own_names), "")
 
 
 def is_deeper(raw: bytes, levels: int) -> bool:
@@ -276,18 +325,27 @@ def explain(fault: str) -> Refusal:
     return Refusal(code, field, f"must be {WHAT_FIELDS_ARE[field]}")
 
 
-def check_name(name: str) -> Refusal | None:
-    """Names are 1 to 255 characters, none of them blank or a control character, and not reserved."""
+def check_name(
+    name: str, own_names: frozenset[str] = NO_NAMES, spaced: bool = False
+) -> Refusal | None:
+    """Names are 1 to 255 characters, none of them blank or a control character, and not reserved.
+
+    `spaced`: spaces inside are allowed.
+    """
     if not 1 <= len(name) <= MAX_CHARACTERS:
         return Refusal("invalid_name", "event", f"has {len(name)} characters; 1 to 255 are allowed")
-    if _blank(name) or _control(name):
+    solid = name[0] + name[1:-1].replace(" ", "") + name[-1] if spaced else name
+    if _blank(solid) or _control(solid):
         return Refusal("invalid_name", "event", "must not contain whitespace or control characters")
     if name.startswith(RESERVED) and name not in SYSTEM_EVENTS:
+        if name in own_names:
+            return None
         allowed = ", ".join(sorted(SYSTEM_EVENTS))
         return Refusal(
             "reserved_name", "event", f"names starting with $ or ss_ are Weir's own, save {allowed}"
         )
-    if len(_valid_names) >= KNOWN_NAMES:
-        _valid_names.clear()
-    _valid_names.add(name)
+    valid = _valid_spaced if " " in name else _valid_names
+    if len(valid) >= KNOWN_NAMES:
+        valid.clear()
+    valid.add(name)
     return None

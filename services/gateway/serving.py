@@ -5,20 +5,25 @@ import signal
 import socket
 
 from services.core import topics
+from services.edge.goal_counts import GoalCounts
 from services.edge.kafka import Entry
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
-from services.edge.kafka_table import Apply, TableFollower
+from services.edge.kafka_table import Apply, Follower, TableFollower, TailFollower
+from services.edge.whereabouts import Whereabouts
 from services.gateway.app import App
 from services.gateway.config import GatewaySettings
 from services.gateway.connections import Server
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
+from services.gateway.pages.counting import Counting
+from services.gateway.pages.finding import Finding
 from services.gateway.posting import World
 from services.gateway.producer import GatewayProducer
 from services.gateway.reading import Budget
+from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
-from services.runtime import logs
-from services.runtime.config import KafkaSettings
+from services.runtime import collector, logs
+from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 BACKLOG = 1_024
 READ_AHEAD_BYTES = 256 * 1024  # of a body, before its connection is paused
@@ -46,7 +51,11 @@ class Process:
     """Everything that one process of the gateway is made of."""
 
     def __init__(
-        self, settings: GatewaySettings, kafka: KafkaSettings, bound: socket.socket
+        self,
+        settings: GatewaySettings,
+        kafka: KafkaSettings,
+        clickhouse: ClickHouseSettings,
+        bound: socket.socket,
     ) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -59,7 +68,10 @@ class Process:
             settings.gateway_queue_kilobytes,
             self._end_by_fault,
         )
+        self._counting = Counting(GoalCounts(clickhouse))
+        self._finding = Finding(Whereabouts(kafka, clickhouse))
         registry = Registry(settings.gateway_processes)
+        receipts = Receipts()
         self._producer = GatewayProducer(DurableProducer(kafka, options), self._loop)
         self._world = World(
             settings,
@@ -69,11 +81,15 @@ class Process:
             Proxies(settings.trusted_proxies),
             Budget(settings.gateway_inflight_kilobytes * 1024),
             Counts(),
+            receipts,
+            self._counting,
+            self._finding,
         )
         self._app = App(self._world)
-        self._followers = [
+        self._followers: list[Follower] = [
             TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),
             TableFollower(kafka, topics.QUOTAS, self._in_loop(registry.apply_usage)),
+            TailFollower(kafka, topics.RECEIPTS, self._in_loop(receipts.apply)),
         ]
         self._bound = bound
 
@@ -93,6 +109,7 @@ class Process:
             read_bufsize=READ_AHEAD_BYTES,
             auto_decompress=False,
         )
+        collector.spare()
         listener = await self._loop.create_server(server, sock=self._bound, backlog=BACKLOG)
         self._log.info("listening", address=self._bound.getsockname()[:2])
         await self._stop.wait()
@@ -105,6 +122,8 @@ class Process:
         finished = await server.drain(self._settings.gateway_drain_seconds)
         for follower in self._followers:
             follower.stop()
+        self._counting.close()
+        self._finding.close()
         left = self._producer.close(self._settings.gateway_ack_seconds)
         self._log.info("stopped", unacknowledged=left, finished=finished)
 

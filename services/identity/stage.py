@@ -6,19 +6,14 @@ from services.core import reasons, topics
 from services.core.identifiers import SEPARATOR, workspace_key
 from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal
 from services.edge import avro
+from services.edge.receipts import encode_receipt
+from services.identity.attachment import Attachment, MappingsOf
+from services.identity.items import Event, Link
 from services.identity.reader import ItemReader
 from services.identity.recall import Recall
 from services.identity.snapshot import encode_person
-from services.identity.step import (
-    Decisions,
-    Event,
-    Forward,
-    Link,
-    Merge,
-    Resolved,
-    Unsaved,
-    decide,
-)
+from services.identity.step import Decisions, Forward, Merge, Resolved, Unsaved, decide
+from services.identity.telling import tell_dead
 
 Item = Event | Link
 Cell = list[int]  # [events, bytes]
@@ -29,10 +24,11 @@ class IdentityStage:
 
     name = "identity"
 
-    def __init__(self) -> None:
+    def __init__(self, mappings_of: MappingsOf = lambda source: ()) -> None:
         self._schemas = avro.schemas()
         self._reader = ItemReader()
         self._recall = Recall()
+        self._attachment = Attachment(mappings_of)
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
@@ -57,20 +53,27 @@ class IdentityStage:
         self._recall.forget()
 
     def _read(self, batch: Batch, decided: Decided) -> tuple[list[Item], list[bytes]]:
-        """What could be read, and its bytes. The rest is refused."""
+        """What could be read, and the bytes to go on with. The rest is refused."""
         items: list[Item] = []
         values: list[bytes] = []
         read = self._reader.read
         for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
             try:
-                items.append(read(key, value))
+                item = read(key, value)
+                if isinstance(item, Event) and not item.wants_profile:
+                    value = self._attachment.attach(item, value)
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
                 received_at = max(0, batch.timestamps[index])
                 decided.refusals.append(
                     Refusal(index, reasons.UNREADABLE, str(fault), "", received_at)
                 )
                 decided.usage.add("", received_at, "dead", 1, len(value))
+                event = self._reader.leading(key, value)
+                if event is not None and event.wants_receipt:
+                    receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
+                    receipts.append(encode_receipt(tell_dead(event)))
                 continue
+            items.append(item)
             values.append(value)
         return items, values
 
@@ -118,6 +121,9 @@ class IdentityStage:
                 self._schemas["Link"].encode(record),
             )
             decided.outputs[topics.UNIQUE].append(output)
+        if decisions.receipts:
+            receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
+            receipts += map(encode_receipt, decisions.receipts)
         if decisions.merges:
             decided.beside[topics.PROFILES] = [self._merge_output(m) for m in decisions.merges]
 

@@ -12,43 +12,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from services.core.identifiers import minted_profile_id
+from services.core.receipts import Receipt
+from services.identity.items import IDENTIFY, Event, Link
 from services.identity.person import Person
 from services.identity.sessions import session_of
+from services.identity.telling import tell, tell_person
 
-IDENTIFY = "$identify"
 MAX_TRAITS_BYTES = 102_400
-
-
-class Event(msgspec.Struct):
-    """What identity reads of an accepted event. `at` is the identifier that keys its record."""
-
-    at: str
-    event_id: bytes
-    workspace: str
-    source: str
-    name: str
-    occurred_at: int
-    received_at: int
-    user_id: str
-    anonymous_id: str
-    client_profile_id: str
-    client_session_id: str
-    wants_profile: bool
-    wants_session: bool
-    saved: bool
-    traits: dict[str, msgspec.Raw] = {}  # properties of an `$identify`
-
-
-class Link(msgspec.Struct):
-    """Says to the identifier `at`: an event showed that you belong to `profile_id`, owned by `owner`."""
-
-    at: str
-    workspace: str
-    profile_id: str
-    owner: str  # user identifier; empty: still anonymous
-    source: str
-    received_at: int
-    event_id: bytes
 
 
 class Resolved(msgspec.Struct):
@@ -97,6 +67,7 @@ class Decisions:
     outcomes: list[Outcome] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
 
 
 People = MutableMapping[tuple[str, str], Person]  # by workspace and identifier
@@ -125,6 +96,10 @@ def _person(people: People, workspace: str, at: str) -> Person:
 
 def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:
     if not event.at or not event.wants_profile:
+        if event.mapped_to:
+            return Forward(event.mapped_to)
+        if event.wants_receipt:
+            decisions.receipts.append(tell(event, "", event.client_session_id))
         return _outcome(event, "", event.client_session_id)
     person = _person(people, event.workspace, event.at)
     user = "u:" + event.user_id if event.user_id else ""
@@ -132,7 +107,7 @@ def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:
         if person.owner and person.owner != user:
             return _disown(event, person, user, decisions)
         person.owner = user
-    profile_id = person.profile_id
+    profile_id, sessions = person.profile_id, person.sessions
     session_id = ""
     if event.wants_session or event.client_session_id:
         session_id = session_of(
@@ -143,6 +118,9 @@ def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:
         _learn(person, event)
     _link(event, person, user, decisions)
     person.version += 1
+    if event.wants_receipt:
+        receipt = tell(event, profile_id, session_id)
+        decisions.receipts.append(tell_person(receipt, event.source, person, sessions))
     return _outcome(event, profile_id, session_id)
 
 

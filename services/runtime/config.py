@@ -58,7 +58,7 @@ class WorkerSettings:
         0.05, "how long a worker gathers records for one transaction", "s", check=at_least(0.001)
     )
     worker_fetch_kilobytes: int = setting(
-        16_384, "records fetched ahead of a worker at most", "KiB", check=at_least(1_024)
+        4_096, "records fetched ahead of a worker at most", "KiB", check=at_least(1_024)
     )
     transaction_seconds: int = setting(
         10, "after that the broker aborts an open transaction", "s", check=at_least(1)

@@ -33,9 +33,21 @@ def setting(
     *,
     secret: bool = False,
     check: Callable[[Any], str | None] | None = None,
+    alias: str = "",
+    is_flag: bool = False,
 ) -> Any:
-    """Declare a setting: its default, what it means, its unit; `check` returns what is wrong, or None."""
-    metadata = {"meaning": meaning, "unit": unit, "secret": secret, "check": check}
+    """Declare a setting: its default, what it means, its unit; `check` returns what is wrong, or None.
+
+    `alias`: another product's variable, read where ours is not set. `is_flag`: a command's option too.
+    """
+    metadata = {
+        "meaning": meaning,
+        "unit": unit,
+        "secret": secret,
+        "check": check,
+        "alias": alias,
+        "is_flag": is_flag,
+    }
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
 
@@ -46,6 +58,20 @@ def at_least(low: float) -> Callable[[Any], str | None]:
 def variable(field_name: str) -> str:
     """The environment variable of a field: `kafka_bootstrap` -> `WEIR_KAFKA_BOOTSTRAP`."""
     return PREFIX + field_name.upper()
+
+
+def flag(field_name: str) -> str:
+    """The command line's option of a field: `ingest_rate` -> `--ingest-rate`."""
+    return "--" + field_name.replace("_", "-")
+
+
+def flags_of(cls: type) -> dict[str, str]:
+    """The fields that are options of the command line too, and what they mean."""
+    return {
+        field.name: field.metadata["meaning"]
+        for field in dataclasses.fields(cls)
+        if field.metadata.get("is_flag")
+    }
 
 
 def known_variables(classes: Iterable[type]) -> set[str]:
@@ -68,19 +94,22 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # T is a dataclass by contract
-        text = environ.get(variable(field.name))
+        name = variable(field.name)
+        if name not in environ:
+            name = field.metadata.get("alias", "")
+        text = environ.get(name)
         if text is None:
             continue
         try:
             value = _parse(text, hints[field.name])
         except ValueError as fault:
             shown = "(hidden)" if field.metadata.get("secret") else repr(text)
-            faults.append(f"{variable(field.name)}={shown}: {fault}")
+            faults.append(f"{name}={shown}: {fault}")
             continue
         check = field.metadata.get("check")
         wrong = check(value) if check is not None else None
         if wrong:
-            faults.append(f"{variable(field.name)}: {wrong}")
+            faults.append(f"{name}: {wrong}")
         values[field.name] = value
     if faults:
         raise SettingsError(faults)

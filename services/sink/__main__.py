@@ -6,7 +6,7 @@ from services import wiring
 from services.edge import avro
 from services.edge.clickhouse import ClickHouseRows
 from services.edge.kafka_sink import KafkaDeadLetters, KafkaRecords, RecordsOptions
-from services.runtime import health, logs
+from services.runtime import collector, health, logs
 from services.runtime.config import ClickHouseSettings
 from services.runtime.settings import load
 from services.sink.config import SinkSettings
@@ -55,7 +55,7 @@ def run(environment: wiring.Environment) -> None:
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, sink.health
     )
-    wiring.spare_the_collector()
+    collector.spare()
     log.info("started", topics=len(SINK_TOPICS), instance=environment.worker.instance)
     try:
         while not stop.is_set():

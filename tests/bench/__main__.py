@@ -12,12 +12,13 @@ import click
 from rich.console import Console
 
 from tests.bench.chain import measure_chain, measure_up
+from tests.bench.doors import measure_doors
 from tests.bench.gateway import measure_gateway
 from tests.bench.measure import machine
 from tests.bench.report import print_tables, write_json
 from tests.bench.stages import WORKERS, measure_workers
 
-PARTS = ("gateway", *WORKERS, "chain", "up")
+PARTS = ("gateway", "doors", *WORKERS, "chain", "up")
 
 
 class PartsType(click.ParamType[set[str]]):
@@ -40,7 +41,7 @@ class PartsType(click.ParamType[set[str]]):
 @click.option("--events", type=int, default=0, help="Events drained; default 200,000.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: bench-<date>.json here.")
 def main(quick: bool, only: set[str], events: int, out: Path | None) -> None:
-    """Measure on this machine; about eight minutes. Nothing else should be running.
+    """Measure on this machine; about eleven minutes. Nothing else should be running.
 
     \b
     Example:
@@ -63,6 +64,8 @@ def main(quick: bool, only: set[str], events: int, out: Path | None) -> None:
         folder = Path(name)
         if "gateway" in only:
             results["gateway"] = measure_gateway(folder / "gateway", quick, say)
+        if "doors" in only:
+            results["doors"] = measure_doors(folder / "doors", quick, say)
         if only & set(WORKERS):
             results["workers"] = measure_workers(folder / "workers", count, only, say)
         if "chain" in only:

@@ -32,7 +32,7 @@ def measure_gateway(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
                     connections=connections,
                     batch=batch,
                     seconds=2.0 if quick else 10.0,
-                    gateway_pids=_family(gateway.pid),
+                    gateway_pids=family(gateway.pid),
                     first_id=next_id,
                 )
                 told = run_apart(load)
@@ -47,6 +47,7 @@ def measure_gateway(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
     return results
 
 
-def _family(pid: int) -> tuple[int, ...]:
+def family(pid: int) -> tuple[int, ...]:
+    """A process and all that it started."""
     children = psutil.Process(pid).children(recursive=True)
     return (pid, *(child.pid for child in children))

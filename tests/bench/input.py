@@ -42,6 +42,10 @@ def write_key(source: str) -> str:
     return f"{source}-key"
 
 
+def signing_secret(source: str) -> str:
+    return f"{source}-signing-secret"
+
+
 def sent_events(count: int, now_ms: int, people: int = 0, seed: int = SEED) -> Iterator[Sent]:
     """`count` events whose last is at about `now_ms`, 2,000 a second; `REPEATED` of them repeats.
 
@@ -121,7 +125,12 @@ def _product(chance: random.Random, number: int) -> dict[str, object]:
 def registry() -> dict[str, dict[str, object]]:
     """The sources, as `weir apply` takes them."""
     return {
-        source: {"workspace": WORKSPACE, "write_keys": [write_key(source)]} for source in SOURCES
+        source: {
+            "workspace": WORKSPACE,
+            "write_keys": [write_key(source)],
+            "signing_secrets": [signing_secret(source)],
+        }
+        for source in SOURCES
     }
 
 
@@ -157,6 +166,7 @@ def accepted_records(sent: Iterator[Sent], seed: int = SEED) -> Iterator[Accepte
             "wants_profile": True,
             "wants_session": True,
             "saved": True,
+            "wants_receipt": False,
             "over_quota": False,
             "door": "events",
             "ip": "127.0.0.1",

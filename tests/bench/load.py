@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import random
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -18,10 +17,9 @@ from urllib.parse import urlsplit
 import psutil
 import uvloop
 
-EVENT_BYTES = 1_100
+from tests.bench.wires import EVENT_BYTES, PLACEHOLDER, WIRES, Sender, make_body
+
 BODIES = 200  # different requests; they are sent over and over, with ids of their own each time
-ID_DIGITS = 12
-PLACEHOLDER = b"#" * ID_DIGITS
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,9 @@ class Load:
     gateway_pids: tuple[int, ...] = ()
     first_id: int = 0
     event_bytes: int = EVENT_BYTES
+    wire: str = "events"  # of WIRES: in whose words
+    source: str = ""  # its id and its signing secret, for wires that say so
+    secret: str = ""
 
 
 @dataclass
@@ -58,43 +59,8 @@ class LoadResult:
     gateway_cpu_us_per_request: float = 0.0
     gateway_memory_mb: float = 0.0
     statuses: dict[int, int] = field(default_factory=dict)
-    sent_in_all: int = 0  # events answered 202, warm-up included
+    sent_in_all: int = 0  # events answered 2xx, warm-up included
     first_unused_id: int = 0
-
-
-def make_event(number: int, size: int = EVENT_BYTES) -> dict[str, object]:
-    """The event of a number, the same at every run; its JSON has `size` bytes."""
-    chance = random.Random(number)
-    products = ("mug", "lamp", "chair", "desk", "sofa", "plant", "shelf", "clock")
-    properties: dict[str, object] = {
-        "product": chance.choice(products),
-        "price": chance.randrange(100, 100_000) / 100,
-        "quantity": chance.randrange(1, 5),
-        "currency": "EUR",
-        "url": f"https://shop.example/p/{chance.randrange(10_000)}?ref=mail",
-        "in_stock": chance.random() < 0.9,
-        "tags": chance.sample(products, 3),
-        "shipping": {"country": "DE", "days": chance.randrange(1, 9), "express": False},
-    }
-    for index in range(16):
-        properties[f"attribute_{index}"] = f"{chance.choice(products)} {chance.randrange(10**6)}"
-    event: dict[str, object] = {
-        "event": chance.choice(("page_view", "product_view", "add_to_cart", "order")),
-        "anonymous_id": f"visitor-{chance.randrange(100_000):06d}",
-        "id": PLACEHOLDER.decode(),
-        "value": chance.randrange(0, 10_000) / 100,
-        "context": {"page": {"path": "/p", "title": "Shop"}, "locale": "de-DE"},
-        "properties": properties,
-    }
-    missing = size - len(json.dumps(event, separators=(",", ":"))) - len(',"note":""')
-    properties["note"] = "n" * max(0, missing)
-    return event
-
-
-def make_body(first: int, batch: int, size: int = EVENT_BYTES) -> bytes:
-    """One event, or an array of `batch`, each with a placeholder for its id."""
-    events = [make_event(first + n, size) for n in range(batch)]
-    return json.dumps(events[0] if batch == 1 else events, separators=(",", ":")).encode()
 
 
 class Requests:
@@ -105,26 +71,37 @@ class Requests:
         self.host, self.port = address.hostname or "127.0.0.1", address.port or 80
         self.next_id = load.first_id
         self._batch = load.batch
-        bodies = max(1, BODIES // load.batch)
-        self._pieces = []
-        for number in range(bodies):
-            body = make_body(number * load.batch, load.batch, load.event_bytes)
+        self._path = address.path or "/v1/events"
+        self._wire = wire = WIRES[load.wire]
+        self._sender = sender = Sender(load.source, load.key, load.secret)
+        self._bodies = []
+        for number in range(max(1, BODIES // load.batch)):
+            body = make_body(number * load.batch, load.batch, load.event_bytes, wire, sender)
             head = (
-                f"POST {address.path or '/v1/events'} HTTP/1.1\r\nHost: {address.netloc}\r\n"
-                f"Authorization: Bearer {load.key}\r\nContent-Type: application/json\r\n"
-                f"User-Agent: weir-load\r\nContent-Length: {len(body)}\r\n\r\n"
-            ).encode()
-            self._pieces.append((head + body).split(PLACEHOLDER))
+                f"POST {self._path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+                f"Content-Type: {wire.content_type}\r\nUser-Agent: weir-load\r\n"
+                f"Content-Length: {len(body)}\r\n"
+            )
+            if wire.authorization is not None:
+                head += f"Authorization: {wire.authorization(sender)}\r\n"
+            self._bodies.append((head.encode(), body.split(PLACEHOLDER)))
 
     def take(self) -> bytes:
-        pieces = self._pieces[self.next_id // self._batch % len(self._pieces)]
+        head, pieces = self._bodies[self.next_id // self._batch % len(self._bodies)]
         first = self.next_id
         self.next_id += self._batch
         parts = [pieces[0]]
         for offset, piece in enumerate(pieces[1:]):
             parts.append(b"%012d" % (first + offset))
             parts.append(piece)
-        return b"".join(parts)
+        if self._wire.sign is None:
+            return b"".join((head, b"\r\n", *parts))
+        body = b"".join(parts)
+        return head + self._wire.sign(self._sender, self._path, body) + b"\r\n" + body
+
+
+def is_good(status: int) -> bool:
+    return 200 <= status < 300
 
 
 class _Meter:
@@ -140,7 +117,7 @@ class _Meter:
         self.over = False
 
     def answered(self, status: int, seconds: float) -> None:
-        if status == 202:
+        if is_good(status):
             self.accepted_in_all += self.load.batch
         if self.measuring:
             self.statuses[status] += 1
@@ -262,7 +239,7 @@ def _cpu_seconds(processes: list[psutil.Process]) -> float:
 def _result(meter: _Meter, seconds: float, cpu: float) -> LoadResult:
     latencies = sorted(meter.latencies)
     count = len(latencies)
-    events = meter.statuses[202] * meter.load.batch
+    events = sum(n for status, n in meter.statuses.items() if is_good(status)) * meter.load.batch
 
     def percentile(share: float) -> float:
         return latencies[min(count - 1, int(count * share))] * 1e3 if count else 0.0
@@ -300,6 +277,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8080/v1/events")
     parser.add_argument("--key", default="demo-write-key")
+    parser.add_argument("--wire", choices=list(WIRES), default="events")
+    parser.add_argument("--source", default="demo")
+    parser.add_argument("--secret", default="")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)

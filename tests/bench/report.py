@@ -22,6 +22,8 @@ def print_tables(console: Console, results: Results) -> None:
         console.print(_workers(workers))
     if gateway := results.get("gateway"):
         console.print(_gateway(gateway))
+    if doors := results.get("doors"):
+        console.print(_doors(doors))
     if chain := results.get("chain"):
         for table in _chain(chain):
             console.print(table)
@@ -79,6 +81,23 @@ def _gateway(gateway: Mapping[str, Any]) -> Table:
             f"{told['p50_ms']:.1f}",
             f"{told['p99_ms']:.1f}",
             f"{told['peak_mib']:.0f}",
+        )
+    return table
+
+
+def _doors(doors: list[Mapping[str, Any]]) -> Table:
+    table = _table(
+        "The gateway at each door; the ratio is to /v1/events with as many events a request",
+        *("door", "events a request", "events/s", "p50 ms", "CPU µs/event", "ratio"),
+    )
+    for told in doors:
+        table.add_row(
+            told["path"],
+            f"{told['batch']:,}",
+            f"{told['events_per_second']:,.0f}",
+            f"{told['p50_ms']:.1f}",
+            f"{told['cpu_us_per_event']:.1f}",
+            f"{told['cpu_ratio']:.2f}",
         )
     return table
 

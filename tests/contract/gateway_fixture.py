@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,17 @@ from services.runtime.config import KafkaSettings
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 START_SECONDS = 30
-KEY = "contract-key"
+KEY = "contract-write-key-of-32-letters"
+SECRET = "contract-signing-secret"
 SOURCE = "contract"
 # Of the source that the session's gateway knows from the start.
 CONTRACT = Source(
-    id=SOURCE, workspace="acme", dedup_window_seconds=60, allowed_origins=("https://a.example",)
+    id=SOURCE,
+    workspace="acme",
+    dedup_window_seconds=60,
+    allowed_origins=("https://a.example",),
+    signing_secrets=(SECRET,),
+    sites=("shop.example",),
 )
 
 
@@ -85,7 +91,12 @@ class RunningGateway:
 
 
 def start_gateway(
-    bootstrap: str, folder: Path, *, ready: bool = True, **settings: str
+    bootstrap: str,
+    folder: Path,
+    *,
+    ready: bool = True,
+    arguments: Sequence[str] = (),
+    **settings: str,
 ) -> RunningGateway:
     """Ready on return, unless `ready` is false: then it only answers."""
     port = free_port()
@@ -96,7 +107,9 @@ def start_gateway(
         **settings,
     )
     process = start_process(
-        [sys.executable, "-m", "services.gateway"], folder / f"gateway-{port}.log", environ
+        [sys.executable, "-m", "services.gateway", *arguments],
+        folder / f"gateway-{port}.log",
+        environ,
     )
     gateway = RunningGateway(process, port, KafkaSettings(kafka_bootstrap=bootstrap))
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core.identifiers import identity_key
+from services.identity.items import Event, Link
 from services.identity.person import Person
 from services.identity.sessions import GAP_MS
-from services.identity.step import Event, Forward, Link, Merge, Resolved, decide
+from services.identity.step import Forward, Merge, Resolved, decide
 
 MINUTE = 60_000
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from services.core.identifiers import workspace_key
 from services.core.step import Output
 from services.edge import avro
+from services.identity.items import IDENTIFY, Event, Link
 from services.identity.person import Memory, Person, Session
 from services.identity.reader import ItemReader
 from services.identity.snapshot import decode_person, encode_person
-from services.identity.step import IDENTIFY, Event, Link
 from tests.events import accepted
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
@@ -35,6 +35,7 @@ EVENTS = st.lists(
             "wants_profile": st.booleans(),
             "wants_session": st.booleans(),
             "saved": st.booleans(),
+            "wants_receipt": st.booleans(),
             "properties": st.sampled_from(["{}", '{"plan": "pro"}']),
         }
     ),
@@ -69,6 +70,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
             told = msgspec.structs.asdict(event)
             assert told.pop("at") == record["identity_key"]
             assert told.pop("name") == record["event"]
+            assert told.pop("mapped_to") == ""
             traits = msgspec.json.encode(told.pop("traits"))
             identify = record["event"] == IDENTIFY
             assert msgspec.json.decode(traits) == (

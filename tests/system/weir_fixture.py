@@ -19,7 +19,7 @@ START_SECONDS = 120
 STOP_SECONDS = 60
 COMMAND_SECONDS = 240
 SOURCES = Path(__file__).with_name("sources.yaml")
-SOURCE_IDS = ("shop", "github", "faults", "limited", "marked")
+SOURCE_IDS = ("shop", "github", "faults", "limited", "marked", "mapped")
 KEYS = {source: f"{source}-write-key" for source in SOURCE_IDS}
 
 

@@ -81,3 +81,14 @@ def test_settings_lists_every_variable() -> None:
     assert len(names) == len(set(names))
     assert set(names) == known_variables(ALL_SETTINGS)
     assert CliRunner().invoke(cli, ["settings"]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["gateway", "up"])
+def test_the_gateways_rates_are_flags(command: str) -> None:
+    shown = CliRunner().invoke(cli, [command, "--help"])
+    assert "--ingest-rate" in shown.output
+    assert "--ingest-burst" in shown.output
+    ended = weir(command, "--ingest-rate", "fast", "--ingest-burst", "0", WEIR_INGEST_BURST="9")
+    assert ended.returncode == 2
+    assert "WEIR_INGEST_RATE='fast': must be a number" in ended.stderr
+    assert "WEIR_INGEST_BURST: must be at least 1, not 0" in ended.stderr

@@ -1,33 +1,81 @@
 """The door `POST /v1/events`: an object, an array, an envelope or NDJSON in; the 202's JSON out. Pure."""
 
-import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import msgspec
+from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from services.gateway import asking, openapi, telling
+from services.gateway.door import Asked, Caps, Door, Outcome, Parcel, Refused
+from services.gateway.http import Answer, problem
 from services.gateway.numbers import overflows
 from services.gateway.refusals import Problem, Refusal, quoted
-from services.gateway.rules import MAX_DEPTH, TOO_LARGE_A_NUMBER, Shared, is_deeper
+from services.gateway.rules import (
+    MAX_DEPTH,
+    TOO_LARGE_A_NUMBER,
+    Event,
+    Shared,
+    check_event,
+    is_deeper,
+)
 
-DOOR = "events"
+EXPANDED = 8  # a shared context may make a request this many times its cap, no more
 BOM = b"\xef\xbb\xbf"
 
 
-class Sent(NamedTuple):
-    """The events of a body as the client wrote them, each by its own bytes."""
+class EventsDoor(Door):
+    """Weir's own door."""
 
-    events: Sequence[bytes | Raw]
-    shared: Shared
+    name = "events"
+    operation = openapi.post(
+        "Send one event or many. One bad event never refuses its neighbours.",
+        {
+            "application/json": {"schema": openapi.BODY},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "text/plain": {"schema": openapi.BODY},
+        },
+    )
+
+    def takes(self, media: asking.Media) -> bool:
+        return media.taken
+
+    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+        is_ndjson = asking.media_of(asked.headers.get(hdrs.CONTENT_TYPE, "")).is_ndjson
+        sent = read_events(body, is_ndjson, caps.events)
+        if isinstance(sent, Problem):
+            return sent
+        return expanding(sent.shared, len(sent), caps) or sent
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        if outcome.event_ids:
+            return Answer(202, reply(outcome))
+        return without_valid_event(outcome)
 
 
-class Refused(Struct, frozen=True):
-    """One event of the request that was refused, by its place."""
+DOOR = EventsDoor()
 
-    index: int
-    client_id: str  # the client's own key or id; empty: none could be read
-    refusal: Refusal
+
+class Sent(Parcel):
+    """The events of a body as the client wrote them, each by its own bytes; decoded when checked."""
+
+    events: Sequence[bytes | Raw] = ()
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def checked(self, now_ms: int) -> Iterator[tuple[bytes, Event | Refusal]]:
+        shared = self.shared
+        for one in self.events:
+            raw = bytes(one)
+            yield raw, check_event(raw, shared, now_ms)
+
+    def client_id(self, index: int) -> str:
+        return client_id(bytes(self.events[index]))
+
+
+def sent_of(events: Sequence[bytes | Raw], shared: Shared) -> Sent:
+    return Sent(events=events, shared=shared)
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -45,7 +93,6 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder(_AnyObject).decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _quote = msgspec.json.Encoder().encode
-_surrogate = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
 
 
 def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem:
@@ -62,7 +109,7 @@ def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem
     try:
         sent = _read_lines(body, max_events) if is_ndjson else _read_json(body, max_events)
     except msgspec.DecodeError as fault:
-        despite = None if is_ndjson else _read_despite_surrogates(body, max_events)
+        despite = None if is_ndjson else _read_masked(body, max_events)
         if despite is None:
             return Problem("invalid_json", f"{fault}.")
         sent = despite
@@ -85,7 +132,7 @@ def _too_many(max_events: int) -> Problem:
 def _read_json(body: bytes, max_events: int) -> Sent | Problem:
     first = body[:1]
     if first == b"[":
-        return Sent(_decode_list(body), Shared(b"", body))
+        return sent_of(_decode_list(body), Shared(b"", body))
     if first != b"{":
         _decode_raw(body)
         return Problem("invalid_body", "The body must be an object, an array of them, or NDJSON.")
@@ -94,16 +141,12 @@ def _read_json(body: bytes, max_events: int) -> Sent | Problem:
     if b'"events"' in body:
         return _read_envelope(body)
     _decode_raw(body)
-    return Sent([body], Shared(b"", body))
+    return sent_of([body], Shared(b"", body))
 
 
-def _read_despite_surrogates(body: bytes, max_events: int) -> Sent | Problem | None:
-    """Tell events apart though one has half a surrogate pair, as a cut emoji leaves it. None: it is not that.
-
-    For telling apart alone, every such escape is replaced by one of the same length; each event is
-    then its own bytes of the body again, and refused by its own check.
-    """
-    told = _surrogate(rb"\\ufffd", body)
+def _read_masked(body: bytes, max_events: int) -> Sent | Problem | None:
+    """Tell events apart though one holds what is no JSON; its own check refuses it. None: it is not that."""
+    told = telling.masked(body)
     if told == body:
         return None
     try:
@@ -112,15 +155,13 @@ def _read_despite_surrogates(body: bytes, max_events: int) -> Sent | Problem | N
         return None
     if isinstance(sent, Problem):
         return sent
-    if sent.shared.raw and sent.shared.raw not in body:
-        return Problem("invalid_context", "`context` has half a surrogate pair.", "context")
-    events: list[bytes | Raw] = []
-    at = 0
-    for event in map(bytes, sent.events):
-        at = told.index(event, at)
-        events.append(body[at : at + len(event)])
-        at += len(event)
-    return Sent(events, sent.shared)
+    events = telling.unmasked(map(bytes, sent.events), told, body)
+    if events == [body] and telling.has_not_numbers(body):
+        return None  # nothing to tell apart
+    if telling.is_outside(events, body):
+        text = "`context` has half a surrogate pair, NaN or an infinity."
+        return Problem("invalid_context", text, "context")
+    return sent_of(events, sent.shared)
 
 
 def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
@@ -128,7 +169,7 @@ def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
     if body.count(b"\n") >= 2 * max_events:  # blank lines may be among them, within reason
         return _too_many(max_events)
     lines = [line for line in (line.strip() for line in body.split(b"\n")) if line]
-    return Sent(lines, Shared(b"", body))
+    return sent_of(lines, Shared(b"", body))
 
 
 def _read_envelope(body: bytes) -> Sent | Problem:
@@ -137,7 +178,7 @@ def _read_envelope(body: bytes) -> Sent | Problem:
     except msgspec.ValidationError as fault:
         found = _decode_any(body)
         if found.events is UNSET or found.event is not UNSET:
-            return Sent([body], Shared(b"", body))  # an event that has "events" somewhere inside
+            return sent_of([body], Shared(b"", body))  # an event that has "events" somewhere inside
         field = "events" if "$.events" in str(fault) else ""
         return Problem(
             "invalid_body",
@@ -148,8 +189,14 @@ def _read_envelope(body: bytes) -> Sent | Problem:
 
 
 def _with_context(events: list[Raw], context: bytes, body: bytes) -> Sent | Problem:
+    shared = shared_of(context, body)
+    return shared if isinstance(shared, Problem) else sent_of(events, shared)
+
+
+def shared_of(context: bytes, body: bytes) -> Shared | Problem:
+    """What the events of a body share, if its `context` may stand under theirs."""
     if context in (b"", b"null", b"{}"):
-        return Sent(events, Shared(b"", body))
+        return Shared(b"", body)
     if not context.startswith(b"{"):
         return Problem("invalid_context", "`context` must be an object.", "context")
     # one level is the event's own, as for a context that an event brings itself
@@ -158,7 +205,15 @@ def _with_context(events: list[Raw], context: bytes, body: bytes) -> Sent | Prob
     shared = Shared(context, body)
     if shared.may_overflow and overflows(context):
         return Problem("invalid_context", f"`context` {TOO_LARGE_A_NUMBER}.", "context")
-    return Sent(events, shared)
+    return shared
+
+
+def expanding(shared: Shared, count: int, caps: Caps) -> Problem | None:
+    """Why a shared context may not stand under so many events, if so."""
+    if len(shared.raw) * count <= EXPANDED * caps.body_bytes:
+        return None
+    text = f"{len(shared.raw):,} bytes of context for {count:,} events."
+    return Problem("context_too_large", text)
 
 
 def _is_json(line: bytes) -> bool:
@@ -169,12 +224,24 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def reply(event_ids: Sequence[str], refused: Sequence[Refused]) -> bytes:
+def reply(outcome: Outcome) -> bytes:
     """The 202's body: what was accepted, in order, and what was not, by its place."""
-    ids = '","'.join(event_ids)
+    ids = '","'.join(outcome.event_ids)
     ids = f'"{ids}"' if ids else ""
-    rejected = b",".join(map(_rejected, refused)).decode() if refused else ""
-    return f'{{"accepted":{len(event_ids)},"rejected":[{rejected}],"event_ids":[{ids}]}}'.encode()
+    refused = b",".join(map(_rejected, outcome.refused)).decode() if outcome.refused else ""
+    warned = f',"warnings":{_quote(outcome.warnings).decode()}' if outcome.warnings else ""
+    count = len(outcome.event_ids)
+    return f'{{"accepted":{count},"rejected":[{refused}],"event_ids":[{ids}]{warned}}}'.encode()
+
+
+def without_valid_event(outcome: Outcome) -> Answer:
+    """The answer to a request all of whose events were refused."""
+    return problem(
+        Problem("no_valid_event", message(outcome.refused[0].refusal)),
+        accepted=0,
+        rejected=rejected_list(outcome.refused),
+        event_ids=[],
+    )
 
 
 def rejected_list(refused: Sequence[Refused]) -> list[dict[str, object]]:

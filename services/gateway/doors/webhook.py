@@ -1,28 +1,109 @@
-"""The door `POST /collect/{event_type}/{source_id}`: any JSON object becomes an event's properties. Pure."""
+"""The door `/collect/{event_type}/{source_id}`: any JSON object becomes an event's properties. Pure.
+
+By GET, for services and pixels that can do no more, the parameters of the query do.
+"""
+
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Raw
 
+from services.gateway import asking, openapi
+from services.gateway.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
+from services.gateway.doors import events
+from services.gateway.http import Answer
 from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import (
-    EMPTY_OBJECT,
-    MAX_DEPTH,
-    MAX_EVENT_BYTES,
-    TOO_LARGE_A_NUMBER,
-    Event,
-    check_name,
-    is_deeper,
-)
+from services.gateway.rules import MAX_DEPTH, TOO_LARGE_A_NUMBER, SentEvent, Shared
 
-DOOR = "collect"
 MAX_CHARACTERS = 255
 
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": MAX_CHARACTERS},
+}
+
+_encode = msgspec.json.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
+class WebhookDoor(Door):
+    """Takes what other services post of their own accord: no profile, no session."""
+
+    name = "collect"
+    operation = openapi.post(
+        "Any JSON object becomes the properties of one event without profile or session.",
+        {"application/json": {"schema": {"type": "object"}}},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+
+    def claim(self, asked: Asked) -> Claim:
+        return Claim(asking.key_of(asked.headers, asked.query), asked.parts["source_id"])
+
+    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+        found = read_webhook(body)
+        return found if isinstance(found, Problem) else parcel_of(asked, found)
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        return events.DOOR.reply(asked, parcel, outcome)
+
+
+class QueryDoor(WebhookDoor):
+    """The same by GET: nothing of the answer may be kept on the way, or the next one would not arrive."""
+
+    operation = openapi.post(
+        "The query's parameters, `key` aside, become the properties of such an event.",
+        {},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    del operation["requestBody"]
+
+    def takes(self, media: asking.Media) -> bool:
+        return True  # there is nothing in the body
+
+    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+        return parcel_of(asked, _encode(properties_of(asked.query)))
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        answer = super().reply(asked, parcel, outcome)
+        return answer._replace(headers=answer.headers + b"Cache-Control: no-store\r\n")
+
+
+DOOR = WebhookDoor()
+BY_QUERY = QueryDoor()
+
+
+def parcel_of(asked: Asked, properties: bytes) -> Parcel | Problem:
+    key = asking.clean(asked.headers.get(asking.IDEMPOTENCY_KEY, "").strip())
+    if len(key) > MAX_CHARACTERS:
+        return Problem("invalid_idempotency_key", "It has at most 255 characters.")
+    return Parcel(
+        drafts=[Draft(properties, draft(asked.parts["event_type"], properties, key))],
+        shared=Shared(b"", properties),
+        wants_profile=False,
+        own_names=None,
+    )
+
+
+def properties_of(query: str) -> dict[str, str | list[str]]:
+    """The parameters but for the key; one that is there several times is an array, in order."""
+    found: dict[str, str | list[str]] = {}
+    for name, value in parse_qsl(asking.clean(query), keep_blank_values=True):
+        if name == "key":
+            continue
+        before = found.get(name)
+        if before is None:
+            found[name] = value
+        elif isinstance(before, list):
+            before.append(value)
+        else:
+            found[name] = [before, value]
+    return found
+
+
 def read_webhook(body: bytes) -> bytes | Problem:
-    """The JSON object that a body holds, as it was written."""
+    """The JSON that a body holds, as it was written."""
     try:
         if not body.isascii():
             body.decode()
@@ -38,20 +119,11 @@ def read_webhook(body: bytes) -> bytes | Problem:
     return body
 
 
-def check_webhook(event_type: str, body: bytes, idempotency_key: str) -> Event | Refusal:
-    """A profile-less event whose properties are the body; its names are the sender's own affair."""
+def draft(event_type: str, body: bytes, idempotency_key: str) -> SentEvent | Refusal:
+    """An event whose properties are the body; its names are the sender's own affair."""
     if not body.startswith(b"{"):
-        return Refusal(
-            "not_an_object", "", "a webhook's body is an object; it becomes the properties"
-        )
-    if len(body) > MAX_EVENT_BYTES:
-        return Refusal(
-            "too_large", "", f"{len(body):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
-        )
-    if is_deeper(body, MAX_DEPTH):
-        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+        text = "a webhook's body is an object; it becomes the properties"
+        return Refusal("not_an_object", "", text)
     if may_overflow(body) and overflows(body):
         return Refusal("out_of_range", "", f"the body {TOO_LARGE_A_NUMBER}")
-    if refusal := check_name(event_type):
-        return refusal
-    return Event(event_type, "", "", "", "", idempotency_key, None, None, EMPTY_OBJECT, body)
+    return SentEvent(event_type, idempotency_key=idempotency_key or None, properties=Raw(body))

@@ -1,7 +1,7 @@
 """Applying sources: what differs, and what it says of it."""
 
 from services.commands.apply import SourceChange, key_conflicts, plan
-from services.core.registry import Quota, Source, hash_key
+from services.core.registry import IdMapping, Quota, Source, hash_key
 
 DIGEST = hash_key("a-key-of-the-shop")
 SHOP = Source(id="shop", write_key_hashes=(DIGEST,))
@@ -25,7 +25,14 @@ def test_an_equal_source_is_left_alone() -> None:
 
 def test_a_change_names_only_what_differs() -> None:
     quota = Quota(name="plan", period="month", limit=1_000_000)
-    changed = Source(id="shop", write_key_hashes=(DIGEST,), kind="browser", quotas=(quota,))
+    mapping = IdMapping(event="*", user_id="customer.id")
+    changed = Source(
+        id="shop",
+        write_key_hashes=(DIGEST,),
+        kind="browser",
+        quotas=(quota,),
+        mappings=(mapping,),
+    )
     assert plan(named(changed), named(SHOP), prune=False) == [
         SourceChange(
             "change",
@@ -33,6 +40,7 @@ def test_a_change_names_only_what_differs() -> None:
             (
                 "kind: server -> browser",
                 "quotas: none -> plan (1,000,000 events a month, reject)",
+                "mappings: none -> * (user_id=customer.id)",
             ),
         )
     ]
@@ -45,11 +53,15 @@ def test_what_the_file_lacks_goes_only_when_asked() -> None:
 def test_no_whole_digest_is_shown() -> None:
     changes = plan(named(SHOP), {}, prune=True) + plan(named(BLOG), named(SHOP), prune=True)
     assert DIGEST not in repr(changes)
+    keyed = Source(id="shop", admin_key_hashes=(DIGEST,), signing_secrets=("a-secret-of-theirs",))
+    (change,) = plan(named(keyed), named(Source(id="shop")), prune=False)
+    assert DIGEST not in repr(change)
+    assert change.details[-1] == "signing_secrets: none -> 1 of them"
 
 
 def test_a_key_of_a_source_that_stays_is_a_conflict() -> None:
     thief = Source(id="thief", write_key_hashes=(DIGEST,))
     (fault,) = key_conflicts(named(thief), named(SHOP), prune=False)
-    assert fault.startswith("sources.thief: has a write key that shop of the registry has too")
+    assert fault.startswith("sources.thief: has a key that shop of the registry has too")
     assert key_conflicts(named(thief), named(SHOP), prune=True) == []
     assert key_conflicts(named(SHOP), named(SHOP), prune=False) == []

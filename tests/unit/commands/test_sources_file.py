@@ -8,7 +8,7 @@ import pytest
 
 from services.commands.sources_file import SourcesFileError, check_document, read_sources
 from services.core.paths import DEPLOY
-from services.core.registry import Quota, Source, hash_key
+from services.core.registry import IdMapping, Quota, Source, hash_key
 
 SECRET = "a-key-that-nobody-may-see"
 
@@ -29,12 +29,12 @@ def test_the_commented_options_are_every_option_and_valid(tmp_path: Path) -> Non
     text = (DEPLOY / "sources.yaml").read_text()
     shop = text[text.index("  # shop:") :]
     path = tmp_path / "sources.yaml"
-    path.write_text(
-        "sources:\n" + re.sub(r"(?m)^  # ?", "  ", shop).replace("quotas: []", "quotas:")
-    )
+    shown = re.sub(r"(quotas|mappings): \[\]", r"\1:", shop)
+    path.write_text("sources:\n" + re.sub(r"(?m)^  # ?", "  ", shown))
     source = read_sources(path)["shop"]
     assert source.quotas[0].name == "monthly-plan"
-    assert source == Source(id="shop", quotas=source.quotas)
+    assert source.mappings[0].user_id == "customer.id"
+    assert source == Source(id="shop", quotas=source.quotas, mappings=source.mappings)
     for option in Source.__struct_fields__:
         assert option == "id" or f"{option}:" in shop
 
@@ -45,6 +45,21 @@ def test_keys_are_hashed_and_added_to_given_hashes() -> None:
         {"sources": {"s": {"write_keys": [SECRET, SECRET], "write_key_hashes": [digest]}}}
     )
     assert found["s"].write_key_hashes == (digest, hash_key(SECRET))
+
+
+def test_keys_of_each_purpose_are_hashed_apart() -> None:
+    keys = {"read_keys": ["reader-key"], "admin_keys": ["admin-key"], "write_keys": [SECRET]}
+    source = check_document({"sources": {"s": keys}})["s"]
+    assert source.read_key_hashes == (hash_key("reader-key"),)
+    assert source.admin_key_hashes == (hash_key("admin-key"),)
+    assert source.key_hashes == tuple(map(hash_key, (SECRET, "reader-key", "admin-key")))
+
+
+def test_a_key_has_one_purpose() -> None:
+    (fault,) = faults_of({"s": {"write_keys": [SECRET], "admin_keys": [SECRET]}})
+    assert fault.startswith("sources.s.write_keys, read_keys and admin_keys: a key is in two")
+    (fault,) = faults_of({"s": {"write_keys": [SECRET]}, "t": {"read_keys": [SECRET]}})
+    assert fault == "sources.t: has a key that s has too; give it its own"
 
 
 def test_a_source_without_options_has_the_defaults() -> None:
@@ -62,7 +77,7 @@ def test_quotas_are_read() -> None:
     ("options", "fault"),
     [
         ({"kind": "phone"}, "sources.s.kind: invalid enum value 'phone'; one of browser, server"),
-        ({"colour": 1}, "sources.s.colour: unknown; there are allowed_origins, "),
+        ({"colour": 1}, "sources.s.colour: unknown; there are admin_key_hashes, "),
         ({"id": "t"}, "sources.s.id: leave it out"),
         ({"write_keys": SECRET}, "sources.s.write_keys: must be a list of keys"),
         ({"write_keys": [12345678]}, "sources.s.write_keys[0]: must be text; put it in quotes"),
@@ -83,6 +98,14 @@ def test_quotas_are_read() -> None:
         ({"quotas": [{"period": "day"}]}, "sources.s.quotas[0].name: is missing"),
         ({"quotas": [{"name": "q", "period": "week", "limit": 1}]}, "sources.s.quotas[0].period:"),
         ({"quotas": [{"name": "q", "period": "day", "limit": 0}]}, "sources.s.quotas[0].limit:"),
+        ({"mappings": {}}, "sources.s.mappings: must be a list of mappings"),
+        ({"mappings": ["id"]}, "sources.s.mappings[0]: must be a mapping with event and"),
+        ({"mappings": [{"user_id": "id"}]}, "sources.s.mappings[0].event: is missing"),
+        ({"mappings": [{"event": "a b", "user_id": "id"}]}, "sources.s.mappings[0].event: must be"),
+        ({"mappings": [{"event": "a"}]}, "sources.s.mappings[0]: names no id"),
+        ({"mappings": [{"event": "a", "user_id": "a..b"}]}, "sources.s.mappings[0].user_id: must"),
+        ({"mappings": [{"event": "a", "user_id": 7}]}, "sources.s.mappings[0].user_id: expected"),
+        ({"mappings": [{"event": "a", "email": "e"}]}, "sources.s.mappings[0].email: unknown"),
         ([], "sources.s: must be a mapping of options"),
     ],
 )
@@ -99,6 +122,15 @@ def test_quota_names_are_a_sources_own() -> None:
     ]
 
 
+def test_mappings_are_read_and_an_event_has_one() -> None:
+    mapping = {"event": "*", "user_id": "customer.id", "session_id": "visits.0"}
+    (found,) = check_document({"sources": {"s": {"mappings": [mapping]}}})["s"].mappings
+    assert found == IdMapping(event="*", user_id="customer.id", session_id="visits.0")
+    assert faults_of({"s": {"mappings": [mapping, mapping]}}) == [
+        "sources.s.mappings[1].event: * is given twice"
+    ]
+
+
 def test_every_fault_is_told_at_once() -> None:
     faults = faults_of(
         {
@@ -110,7 +142,7 @@ def test_every_fault_is_told_at_once() -> None:
         }
     )
     assert len(faults) == 8
-    assert faults[-1] == "sources.c: has a write key that b has too; give it its own"
+    assert faults[-1] == "sources.c: has a key that b has too; give it its own"
 
 
 @pytest.mark.parametrize("document", [None, [], {"source": {}}, {"sources": []}, "text"])

@@ -1,9 +1,11 @@
 """Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
 
 from services.core import topics
+from services.core.receipts import Receipt
 from services.core.step import Decided, Output
 from services.dedup.stage import DedupStage
 from services.edge import avro
+from services.edge.receipts import decode_receipt
 from tests.events import NOON, accepted, accepted_output, batch_of
 
 
@@ -67,3 +69,29 @@ def test_usage_says_what_became_of_every_event() -> None:
     accepted_count = counts[("shop", NOON, "accepted")]
     assert accepted_count.bytes == sum(len(output.value) for output in outputs)
     assert accepted_count.seconds == {0: 4}
+
+
+def test_a_repeat_whose_sender_asks_is_told_of_the_first_event() -> None:
+    first = accepted(1, idempotency_key="k", wants_receipt=True)
+    repeat = accepted(2, idempotency_key="k", wants_receipt=True)
+    silent = accepted(3, idempotency_key="k")
+    decided = process([accepted_output(record) for record in (first, repeat, silent)])
+    (receipt,) = decided.outputs[topics.RECEIPTS]
+    assert decode_receipt(receipt.value) == Receipt(
+        event_id=repeat["event_id"],
+        step="dedup",
+        outcome="duplicate",
+        received_at=NOON,
+        first_event_id=first["event_id"],
+        same_payload=True,
+    )
+    assert receipt.key == repeat["event_id"]
+
+
+def test_a_repeat_cut_short_behind_its_key_is_still_a_repeat() -> None:
+    first, repeat = accepted(1, idempotency_key="k"), accepted(2, idempotency_key="k")
+    whole = accepted_output(repeat)
+    cut = Output(whole.key, whole.value[: whole.value.index(b"page_view")])
+    decided = process([accepted_output(first), cut])
+    assert len(decided.outputs[topics.DUPLICATE]) == 1
+    assert topics.RECEIPTS not in decided.outputs

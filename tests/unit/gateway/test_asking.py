@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from services.gateway.asking import clean, key_of, media_of, path_part
+from services.gateway.asking import clean, key_of, media_of, path_part, site_of
 
 
 def headers(**fields: str) -> CIMultiDictProxy[str]:
@@ -20,6 +20,13 @@ def headers(**fields: str) -> CIMultiDictProxy[str]:
         (headers(), "x=1", ""),
         (headers(), "", ""),
         (headers(), "key=%ff", "\ufffd"),
+        (headers(authorization="Basic ZDo="), "key=c", "c"),
+        (headers(authorization="Basic ZDo="), "x=1", "d"),
+        (headers(authorization="basic  ZDpzZWNyZXQ= "), "", "d"),
+        (headers(authorization="Basic ZA=="), "", "d"),
+        (headers(authorization="Basic /w=="), "", ""),
+        (headers(authorization="Basic \ufffd"), "", ""),
+        (headers(authorization="Basic"), "", ""),
     ],
 )
 def test_the_first_key_that_is_there(
@@ -60,3 +67,24 @@ def test_text_of_headers_can_always_be_written() -> None:
     assert clean("caf\udcc3\udca9") == "café"
     assert path_part("a%20b") == "a b"
     assert path_part("%ff") == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("url", "site"),
+    [
+        ("https://Shop.example", "shop.example"),
+        ("http://www.shop.example:8080", "shop.example"),
+        ("HTTPS://WWW.SHOP.EXAMPLE/a?b#c", "shop.example"),
+        ("https://shop.example@evil.example/", "evil.example"),
+        ("https://www.www.shop.example", "www.shop.example"),
+        ("http://[::1]:80", "::1"),
+        ("ftp://shop.example", ""),
+        ("//shop.example", ""),
+        ("shop.example", ""),
+        ("https://[", ""),
+        ("null", ""),
+        ("", ""),
+    ],
+)
+def test_the_site_of_a_page(url: str, site: str) -> None:
+    assert site_of(url) == site

@@ -1,14 +1,24 @@
 """The doors tell events apart, whatever shape they come in, and say what became of them."""
 
 import json
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.doors.events import Refused, Sent, client_id, read_events, reply
-from services.gateway.doors.webhook import check_webhook, read_webhook
+from services.core.registry import Source
+from services.gateway.casing import is_cased
+from services.gateway.door import Draft, Outcome, Parcel, Refused
+from services.gateway.doors import webhook
+from services.gateway.doors.events import Sent, client_id, read_events, reply
+from services.gateway.doors.webhook import draft, read_webhook
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Origin, take
 from services.gateway.refusals import KEPT, PROBLEMS, Problem, Refusal
+from services.gateway.routes import ROUTES, Router
+from services.gateway.rules import SentEvent, Shared
 
 EVENT = b'{"event":"a"}'
 
@@ -64,7 +74,7 @@ def test_any_body_gets_an_answer(body: bytes, is_ndjson: bool) -> None:
 
 def test_the_reply_is_json() -> None:
     refused = [Refused(1, 'k"1', Refusal("wrong_type", "value", "must be a finite number"))]
-    assert json.loads(reply(["x", "y"], refused)) == {
+    assert json.loads(reply(Outcome(["x", "y"], refused, ["odd"]))) == {
         "accepted": 2,
         "rejected": [
             {
@@ -76,8 +86,9 @@ def test_the_reply_is_json() -> None:
             }
         ],
         "event_ids": ["x", "y"],
+        "warnings": ["odd"],
     }
-    assert json.loads(reply([], [])) == {"accepted": 0, "rejected": [], "event_ids": []}
+    assert json.loads(reply(Outcome([], []))) == {"accepted": 0, "rejected": [], "event_ids": []}
 
 
 @pytest.mark.parametrize(
@@ -98,9 +109,66 @@ def test_a_refused_event_is_named_if_it_can_be(raw: bytes, expected: str) -> Non
 
 def test_a_webhook_keeps_its_bytes_and_any_names() -> None:
     body = b'{"$x": 1.0,  "nested": {"a": []}}'
-    event = check_webhook("push", body, "key")
+    sent = draft("push", body, "key")
+    parcel = Parcel([Draft(body, sent)], Shared(b"", body), own_names=None)
+    ((raw, event),) = parcel.checked(0)
     assert not isinstance(event, Refusal)
-    assert (event.properties, event.idempotency_key, event.user_id) == (body, "key", "")
+    assert (raw, event.properties, event.idempotency_key) == (body, body, "key")
+    assert event.user_id == ""
+
+
+def test_names_of_a_product_pass_and_others_that_are_reserved_do_not() -> None:
+    own = frozenset({"$its_event", "$its_property"})
+    for name, place, code in (
+        ("$its_event", b'{"$its_property":1}', None),
+        ("$another", b"{}", "reserved_name"),
+        ("plain", b'{"ss_x":1}', "reserved_name"),
+    ):
+        drafts = [Draft(place, SentEvent(name, properties=msgspec.Raw(place)))]
+        ((_, found),) = Parcel(drafts, Shared(b"", place), own_names=own).checked(0)
+        assert (found.code if isinstance(found, Refusal) else None) == code
+
+
+@pytest.mark.parametrize(
+    ("casing", "good", "bad"),
+    [
+        ("TitleCase", ["Signup", "PlanUpgraded", "Top10"], ["signup", "Plan_Upgraded", "planUp"]),
+        ("camelCase", ["signup", "planUpgraded"], ["Signup", "plan_upgraded"]),
+        ("snake_case", ["signup", "plan_upgraded", "top_10"], ["planUpgraded", "plan-x", "a__b"]),
+        ("kebab-case", ["signup", "plan-upgraded"], ["plan_upgraded", "Plan-x", "a-"]),
+    ],
+)
+def test_casing(casing: Any, good: list[str], bad: list[str]) -> None:
+    assert [name for name in [*good, *bad] if is_cased(name, casing)] == good
+    assert is_cased("$identify", casing)
+
+
+@pytest.mark.parametrize("enforce", [False, True])
+def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
+    source = Source(id="s", event_casing="snake_case", enforce_casing=enforce)
+    parcel = read_events(b'[{"event":"a_b"},{"event":"aB"}]', False, 9)
+    assert isinstance(parcel, Sent)
+    intake = take(parcel, source, Origin(SourceFields.of(source), 0, Client("events", "", "")))
+    told = "'aB' is not snake_case, as this source writes its events"
+    if enforce:
+        assert [(r.index, r.refusal.code, r.refusal.text) for r in intake.refused] == [
+            (1, "wrong_casing", told)
+        ]
+        assert (len(intake.event_ids), intake.warnings) == (1, [])
+    else:
+        assert (len(intake.event_ids), intake.refused) == (2, [])
+        assert intake.warnings == [f"event 1: {told}"]
+
+
+def test_routes_are_found_by_their_parts() -> None:
+    router = Router(ROUTES)
+    found = router.find("/collect/a%20b/shop/")
+    assert found is not None
+    assert found.parts == {"event_type": "a b", "source_id": "shop"}
+    assert found.methods["POST"] is webhook.DOOR
+    assert router.find("/collect/a") is None
+    assert router.find("/") is None
+    assert router.find("/v1/events" + 3_000 * "/") is None
 
 
 def test_every_problem_has_a_place() -> None:

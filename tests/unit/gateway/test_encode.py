@@ -30,7 +30,15 @@ events = st.builds(
 )
 sources = st.builds(Source, id=text, workspace=text, dedup_window_seconds=st.integers(0, 2**31 - 1))
 clients = st.builds(
-    Client, door=text, ip=text, user_agent=text, has_profile=st.booleans(), over_quota=st.booleans()
+    Client,
+    door=text,
+    ip=text,
+    user_agent=text,
+    has_profile=st.booleans(),
+    over_quota=st.booleans(),
+    has_session=st.none() | st.booleans(),
+    saved=st.booleans(),
+    wants_receipt=st.booleans(),
 )
 
 
@@ -63,8 +71,9 @@ def test_bytes_equal_those_of_fastavro(
         "client_profile_id": event.profile_id,
         "client_session_id": event.session_id,
         "wants_profile": client.has_profile,
-        "wants_session": client.has_profile,
-        "saved": True,
+        "wants_session": (client.has_profile if client.has_session is None else client.has_session),
+        "saved": client.saved,
+        "wants_receipt": client.wants_receipt,
         "over_quota": client.over_quota,
         "door": client.door,
         "ip": client.ip,

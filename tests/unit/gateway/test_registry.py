@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from services.core.registry import Quota, Source, hash_key
 from services.edge import avro
@@ -85,6 +86,23 @@ def test_a_disabled_source_has_no_keys_and_no_origins() -> None:
     registry = registry_of(shop(enabled=False, allowed_origins=("https://a",)))
     assert registry.find("k1") is None
     assert not registry.knows_origin("https://a")
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example", "http://a.example:8080", "https://www.A.example"]
+)
+def test_pages_of_a_site_may_send(origin: str) -> None:
+    registry = registry_of(shop(sites=("a.example",)), Source(id="b"))
+    assert registry.knows_origin(origin)
+    assert registry.by_id["shop"].allows(origin)
+    assert not registry.by_id["b"].allows(origin)
+
+
+@pytest.mark.parametrize("origin", ["https://b.a.example", "ftp://a.example", "a.example", "null"])
+def test_other_pages_may_not(origin: str) -> None:
+    registry = registry_of(shop(sites=("a.example",)))
+    assert not registry.knows_origin(origin)
+    assert not registry.by_id["shop"].allows(origin)
 
 
 def test_origins_of_any_source_are_known() -> None:

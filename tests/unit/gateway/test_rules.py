@@ -147,3 +147,8 @@ def test_large_integers_keep_their_digits() -> None:
         assert event.user_id == user
     assert code(b'{"event":"a","user_id":%b}' % (b"9" * 256)) == "too_long"
     assert code(b'{"event":"a","user_id":%b}' % (b"9" * 5_000)) == "out_of_range"
+
+
+def test_a_string_without_an_end_is_looked_through_once() -> None:
+    # quadratic, this took half a minute; the test's own limit is what would fail it
+    assert is_deeper(b"{" * 33 + b'"' + b'\\"' * 50_000, 32)

@@ -3,8 +3,9 @@
 import msgspec
 
 from services.core.identifiers import identity_key, minted_profile_id
+from services.identity.items import Event, Link
 from services.identity.person import RECENT_SESSIONS, Person
-from services.identity.step import Decisions, Event, Forward, Link, Resolved, Unsaved, decide
+from services.identity.step import Decisions, Forward, Resolved, Unsaved, decide
 
 MINUTE = 60_000
 People = dict[tuple[str, str], Person]

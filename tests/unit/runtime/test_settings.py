@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.settings import SettingsError, at_least, load, setting, unknown_variables
+from services.gateway.config import GatewaySettings
+from services.runtime.settings import (
+    SettingsError,
+    at_least,
+    flags_of,
+    load,
+    setting,
+    unknown_variables,
+)
 from services.settings import ALL_SETTINGS
 
 
@@ -17,6 +25,7 @@ class Example:
     on: bool = setting(False, "whether")
     names: tuple[str, ...] = setting((), "which")
     options: dict[str, str] | None = setting(None, "more", secret=True)
+    burst: int = setting(40, "how much", check=at_least(1), alias="OTHER_BURST", is_flag=True)
 
 
 def test_defaults_hold_where_nothing_is_set() -> None:
@@ -56,6 +65,27 @@ def test_a_variable_that_nobody_reads_is_a_fault() -> None:
     faults = unknown_variables({"WEIR_PROT": "1", "WEIR_PORT": "1", "HOME": "/"}, [Example])
     assert len(faults) == 1
     assert faults[0].startswith("WEIR_PROT:")
+
+
+def test_an_alias_is_read_where_ours_is_not_set() -> None:
+    assert load(Example, {"OTHER_BURST": "7"}).burst == 7
+    assert load(Example, {"OTHER_BURST": "7", "WEIR_BURST": "8"}).burst == 8
+    with pytest.raises(SettingsError, match=r"^OTHER_BURST: must be at least 1, not 0$"):
+        load(Example, {"OTHER_BURST": "0"})
+
+
+def test_only_what_is_declared_as_a_flag_is_one() -> None:
+    assert flags_of(Example) == {"burst": "how much"}
+
+
+def test_hitkeeps_variables_are_read() -> None:
+    theirs = {"HITKEEP_INGEST_RATE_LIMIT": "2.5", "HITKEEP_INGEST_BURST": "3"}
+    settings = load(GatewaySettings, theirs)
+    assert (settings.ingest_rate, settings.ingest_burst) == (2.5, 3)
+    settings = load(GatewaySettings, theirs | {"WEIR_INGEST_RATE": "9", "WEIR_INGEST_BURST": "8"})
+    assert (settings.ingest_rate, settings.ingest_burst) == (9, 8)
+    settings = load(GatewaySettings, {})
+    assert (settings.ingest_rate, settings.ingest_burst) == (20, 40)
 
 
 @pytest.mark.parametrize("cls", ALL_SETTINGS)

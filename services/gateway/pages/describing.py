@@ -1,0 +1,68 @@
+"""What the pages of goals say of themselves in the OpenAPI document."""
+
+from typing import Any
+
+Operation = dict[str, Any]
+
+_SECURITY: list[Operation] = [{"bearer": []}, {"header": []}, {"query": []}]
+_QUERY: dict[str, Operation] = {
+    "from": {"schema": {"type": "string", "format": "date-time"}},
+    "to": {"schema": {"type": "string", "format": "date-time"}},
+    "interval": {"schema": {"type": "string", "enum": ["hour", "day"], "default": "day"}},
+    "goal_id": {
+        "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}},
+        "explode": True,
+    },
+}
+_GOAL: Operation = {
+    "type": "object",
+    "required": ["name", "type", "value"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 255},
+        "type": {"type": "string", "enum": ["event", "path"]},
+        "value": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 2_048,
+            "description": "Compared exactly: an event's name, or the path of a page view's URL.",
+        },
+    },
+}
+
+
+def reading(summary: str, *query: str) -> Operation:
+    parameters = [{"name": name, "in": "query", **_QUERY[name]} for name in query]
+    return _operation(summary, {"200": _json("Found.")}, parameters=parameters)
+
+
+def making(summary: str) -> Operation:
+    body = {"required": True, "content": {"application/json": {"schema": _GOAL}}}
+    answers = {"201": _json("Durable."), "200": _json("It has been made before.")}
+    return _operation(summary, answers, requestBody=body)
+
+
+def deletion(summary: str) -> Operation:
+    return _operation(summary, {"204": {"description": "Durably gone."}})
+
+
+def _operation(summary: str, answers: Operation, **more: Any) -> Operation:
+    problems = {
+        "400": _problem("The request cannot be understood."),
+        "401": _problem("No key, or an unknown one."),
+        "403": _problem("A key for something else."),
+        "404": _problem("No such goal."),
+        "422": _problem("Not a goal, or one too many."),
+        "503": _problem("The brokers or ClickHouse are away; try again."),
+    }
+    return {
+        "summary": summary, "security": _SECURITY, "responses": answers | problems, **more
+    }  # fmt: skip
+
+
+def _json(text: str) -> Operation:
+    return {"description": text, "content": {"application/json": {"schema": {}}}}
+
+
+def _problem(text: str) -> Operation:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}

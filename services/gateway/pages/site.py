@@ -1,0 +1,126 @@
+"""The pages of a site's API: who may, and what is asked of them, for `/api/sites/{site_id}/...`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from services.core import topics
+from services.core.registry import Goal
+from services.edge.registry import Goals, goal_entry
+from services.gateway.door import Asked
+from services.gateway.http import Answer, problem
+from services.gateway.pages import goals
+from services.gateway.pages.access import api_key_of, refuse_access
+from services.gateway.pages.describing import deletion, making, reading
+from services.gateway.posting import World, unavailable
+from services.gateway.producer import GatewayProducer
+
+
+@dataclass(frozen=True)
+class RegistryGoals:
+    """`goals.GoalStore` on the registry's topic; other gateways follow within two seconds."""
+
+    goals: Goals
+    producer: GatewayProducer
+    now_ms: int
+
+    def of(self, site_id: str) -> list[Goal]:
+        return self.goals.of(site_id)
+
+    async def write(self, goal: Goal) -> bool:
+        key, value = goal_entry(goal)
+        return await self._write(key, value)
+
+    async def delete(self, goal: Goal) -> bool:
+        key, _ = goal_entry(goal)
+        return await self._write(key, None)
+
+    async def _write(self, key: bytes, value: bytes | None) -> bool:
+        durable = await self.producer.write([(topics.REGISTRY, key, value)], self.now_ms)
+        if durable:  # whoever asks this process next finds it
+            self.goals.apply(key, value)
+        return durable
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request that may, and what it meets."""
+
+    site_id: str
+    goal_id: str  # of the path or the query; empty: none
+    query: dict[str, list[str]]
+    body: bytes
+    now_ms: int
+    store: RegistryGoals
+    counting: goals.Counting
+
+
+@dataclass(frozen=True)
+class SitePage:
+    """A page for keys of the site: those that administer, or also those that read."""
+
+    name: str
+    administers: bool
+    operation: dict[str, Any]
+    call: Callable[[Visit], Awaitable[Answer]]
+
+    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+        if not world.registry.loaded:
+            return problem(unavailable("The registry is not read yet."))
+        site_id = asked.parts["site_id"]
+        key = api_key_of(asked.headers, asked.query)
+        sources = [view.source for view in world.registry.by_id.values()]
+        if refused := refuse_access(key, site_id, self.administers, sources):
+            ask = b"WWW-Authenticate: Bearer\r\n" if refused.code == "unauthorized" else b""
+            return problem(refused, ask)
+        query = parse_qs(asked.query)
+        goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
+        store = RegistryGoals(world.registry.goals, world.producer, asked.now_ms)
+        visit = Visit(site_id, goal_id, query, body, asked.now_ms, store, world.counting)
+        return await self.call(visit)
+
+
+async def _list(visit: Visit) -> Answer:
+    return goals.list_goals(visit.site_id, visit.store)
+
+
+async def _create(visit: Visit) -> Answer:
+    return await goals.create_goal(visit.site_id, visit.body, visit.store, visit.now_ms)
+
+
+async def _delete(visit: Visit) -> Answer:
+    return await goals.delete_goal(visit.site_id, visit.goal_id, visit.store)
+
+
+async def _stats(visit: Visit) -> Answer:
+    return await goals.goal_stats(
+        visit.site_id, visit.query, visit.store, visit.counting, visit.now_ms
+    )
+
+
+async def _timeseries(visit: Visit) -> Answer:
+    return await goals.goal_timeseries(
+        visit.site_id, visit.query, visit.store, visit.counting, visit.now_ms
+    )
+
+
+LIST = SitePage("goals", False, reading("The goals of a site, the oldest first."), _list)
+CREATE = SitePage("goals", True, making("Make a goal; made twice it is one."), _create)
+DELETE = SitePage(
+    "goals", True, deletion("Delete a goal. Nothing that it counted is lost."), _delete
+)
+STATS = SitePage(
+    "goal_stats",
+    False,
+    reading("How often each goal was reached, by how many of all visitors.", "from", "to"),
+    _stats,
+)
+TIMESERIES = SitePage(
+    "goal_timeseries",
+    False,
+    reading(
+        "How often each goal was reached, by hour or day.", "from", "to", "interval", "goal_id"
+    ),
+    _timeseries,
+)

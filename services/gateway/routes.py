@@ -1,0 +1,123 @@
+"""Where each door is. A new one is a file in `doors/` and a line here; see docs/doors.md."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from services.gateway import asking
+from services.gateway.door import Asked, Door
+from services.gateway.doors import (
+    cloudevents,
+    events,
+    hackle,
+    hitkeep,
+    hitkeep_server,
+    hitkeep_views,
+    segment,
+    suprsend,
+    tracardi,
+    userflux,
+    webhook,
+)
+from services.gateway.http import Answer
+from services.gateway.pages import hackle as hackle_pages
+from services.gateway.pages import site, where
+
+
+class Page(Protocol):
+    """What answers at a route that takes no events: reads, and what is written to the registry."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def operation(self) -> dict[str, Any]: ...  # of OpenAPI
+
+    def answer(self, asked: Asked, body: bytes, world: Any) -> Awaitable[Answer]: ...
+
+
+class Route(NamedTuple):
+    """`{name}` in a path stands for anything but a slash; a slash at the end makes no difference."""
+
+    method: str
+    path: str
+    at: Door | Page
+
+
+ROUTES = (
+    Route("POST", "/v1/events", events.DOOR),
+    Route("GET", "/v1/events/{id}", where.PAGE),
+    Route("POST", "/collect/{event_type}/{source_id}", webhook.DOOR),
+    Route("GET", "/collect/{event_type}/{source_id}", webhook.BY_QUERY),
+    Route("POST", "/track", tracardi.DOOR),
+    Route("POST", "/ingest", hitkeep_views.DOOR),
+    Route("POST", "/ingest/event", hitkeep.DOOR),
+    Route("POST", "/api/ingest/server/event", hitkeep_server.EVENT),
+    Route("POST", "/api/ingest/server/pageview", hitkeep_server.VIEW),
+    Route("POST", "/v2/event", suprsend.DOOR),
+    Route("POST", "/v2/bulk/event", suprsend.BULK),
+    Route("POST", "/api/v2/events", hackle.DOOR),
+    Route("POST", "/event/ingest", userflux.EVENT),
+    Route("POST", "/event/ingest/batch", userflux.BATCH),
+    Route("POST", "/profile", userflux.PROFILE),
+    *(Route("POST", f"/v1/{path}", door) for path, door in segment.DOORS.items()),
+    Route("POST", "/v1/cloudevents", cloudevents.DOOR),
+    Route("GET", "/api/v2/workspaces/{sdk_key}/config", hackle_pages.WORKSPACE_PAGE),
+    Route("POST", "/metrics", hackle_pages.MONITORING_PAGE),  # GET: Prometheus's
+    Route("GET", "/api/sites/{site_id}/goals", site.LIST),
+    Route("POST", "/api/sites/{site_id}/goals", site.CREATE),
+    Route("DELETE", "/api/sites/{site_id}/goals", site.DELETE),  # ?goal_id=
+    Route("GET", "/api/sites/{site_id}/goals/stats", site.STATS),
+    Route("GET", "/api/sites/{site_id}/goals/timeseries", site.TIMESERIES),
+    Route("DELETE", "/api/sites/{site_id}/goals/{goal_id}", site.DELETE),
+)
+
+
+class Found(NamedTuple):
+    """What is at a path: a door or a page for each method, and what stands where the route has {name}."""
+
+    path: str  # as in the table
+    methods: Mapping[str, Door | Page]
+    parts: Mapping[str, str]
+
+
+class Router:
+    """Finds routes by path: those without {name} at once, the others in the table's order."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.paths: dict[str, dict[str, Door | Page]] = {}
+        for route in routes:
+            self.paths.setdefault(route.path, {})[route.method] = route.at
+        self._plain = {
+            path: Found(path, methods, {})
+            for path, methods in self.paths.items()
+            if "{" not in path
+        }
+        self._patterns = [path.split("/") for path in self.paths if "{" in path]
+
+    def find(self, path: str) -> Found | None:
+        found = self._plain.get(path)
+        if found is not None:
+            return found
+        if len(path) > 1 and path.endswith("/"):
+            path = path[:-1]
+            if (found := self._plain.get(path)) is not None:
+                return found
+        given = path.split("/")
+        for pattern in self._patterns:
+            parts = _match(pattern, given)
+            if parts is not None:
+                named = "/".join(pattern)
+                return Found(named, self.paths[named], parts)
+        return None
+
+
+def _match(pattern: list[str], given: list[str]) -> dict[str, str] | None:
+    if len(pattern) != len(given):
+        return None
+    parts = {}
+    for wanted, part in zip(pattern, given, strict=True):
+        if wanted.startswith("{"):
+            parts[wanted[1:-1]] = asking.path_part(part)
+        elif wanted != part:
+            return None
+    return parts

@@ -1,0 +1,71 @@
+"""Telling events apart though one of them holds what is no JSON: that is its fault alone. Pure.
+
+Half a surrogate pair, as a cut emoji leaves it, and NaN and the infinities, as Python's `json` writes
+them. Only for bodies that do not decode: others need none of it.
+"""
+
+import re
+from collections.abc import Iterable
+
+from services.gateway.refusals import Refusal
+
+NOT_NUMBERS = "holds NaN or an infinity, which is not JSON"
+# Numbers as nobody writes them, so that no event looks like another that has them.
+_NAN = (b"NaN", b"0E7")
+_INFINITY = (b"Infinity", b"0E-00007")
+
+_escaped = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
+# Strings, and what is between them that cannot be meant; to the body's end where a closing quote is
+# missing, so that each byte is looked at once.
+_strings = re.compile(rb'((?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"NI]*+)++)', re.DOTALL).split
+
+
+def masked(body: bytes) -> bytes:
+    """The body with JSON of the same length in place of every such thing; for telling events apart."""
+    told = _escaped(rb"\\ufffd", body)
+    if not _may_have_not_numbers(told):
+        return told
+    parts = _strings(told)
+    between = b'"'.join(parts[::2])  # quotes are in strings alone
+    parts[::2] = between.replace(*_NAN).replace(*_INFINITY).split(b'"')
+    return b"".join(parts)
+
+
+def unmasked(events: Iterable[bytes], told: bytes, body: bytes) -> list[bytes]:
+    """The events of a masked body, in its order, as they stand in the body itself."""
+    found = []
+    at = 0
+    for event in events:
+        at = told.index(event, at)
+        found.append(body[at : at + len(event)])
+        at += len(event)
+    return found
+
+
+def is_outside(events: Iterable[bytes], body: bytes) -> bool:
+    """Whether something besides the body's events, as they stand in it, was masked."""
+    return _masked_bits(body) != sum(map(_masked_bits, events))
+
+
+def has_not_numbers(raw: bytes) -> bool:
+    """Whether NaN or an infinity is in it, outside of strings."""
+    if not _may_have_not_numbers(raw):
+        return False
+    between = b'"'.join(_strings(raw)[::2])
+    return _may_have_not_numbers(between)
+
+
+def not_json(raw: bytes, fault: Exception) -> Refusal:
+    """Why an event is refused that does not decode."""
+    return Refusal(
+        "invalid_json", "", NOT_NUMBERS if has_not_numbers(raw) else f"not JSON: {fault}"
+    )
+
+
+def _may_have_not_numbers(raw: bytes) -> bool:
+    return _NAN[0] in raw or _INFINITY[0] in raw
+
+
+def _masked_bits(raw: bytes) -> int:
+    told = masked(raw)
+    return 0 if told == raw else (int.from_bytes(told) ^ int.from_bytes(raw)).bit_count()

@@ -1,0 +1,175 @@
+"""One answer from what every place says: which fate wins, what is told of it, and when nothing can be."""
+
+from typing import Any
+
+import pytest
+
+from services.core import topics
+from services.core.fates import ORDER, Rows, Sighting, Trail, decide, moment
+
+ID = "01a1fe2b-ec6c-74db-8b0f-3e2c2e8d5530"
+OTHER = "01a1fe2b-ec70-7424-ba48-8b9816861935"
+NOON = 1_769_860_800_000
+AWAY = "ClickHouse does not answer."
+EVENT: dict[str, Any] = {
+    "source": "shop",
+    "event": "hello",
+    "user_id": "ada",
+    "received_at": NOON,
+    "occurred_at": NOON - 5,
+    "saved": True,
+}
+STORED = EVENT | {"event_id": ID, "profile_id": "p", "session_id": "s", "inserted_at": NOON + 500}
+DUPLICATE = {
+    "event_id": ID,
+    "first_event_id": OTHER,
+    "source": "shop",
+    "idempotency_key": "k",
+    "same_payload": True,
+    "received_at": NOON,
+    "first_received_at": NOON - 9,
+}
+REJECTED = {
+    "event_id": ID,
+    "source": "shop",
+    "code": "wrong_type",
+    "field": "value",
+    "detail": "must be a finite number",
+    "client_id": "k",
+    "door": "events",
+    "received_at": NOON,
+}
+DEAD = {
+    "event_id": ID,
+    "source": "shop",
+    "step": "identity",
+    "reason": "unreadable",
+    "detail": "cut short",
+    "origin_topic": "events.unique",
+    "origin_partition": 3,
+    "origin_offset": 14,
+    "received_at": NOON,
+    "died_at": NOON + 7,
+}
+ACCEPTED = Sighting(topics.ACCEPTED, NOON + 1, waiting=False)
+UNIQUE = Sighting(topics.UNIQUE, NOON + 2, waiting=False)
+RESOLVED = Sighting(topics.RESOLVED, NOON + 3, waiting=False)
+
+
+def trail(*seen: Sighting, **more: Any) -> Trail:
+    return Trail(ID, more.pop("event", EVENT), seen, **more)
+
+
+def waits(at: Sighting) -> Sighting:
+    return Sighting(at.topic, at.at, waiting=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "stage"),
+    [
+        ([waits(ACCEPTED)], "dedup"),
+        ([ACCEPTED, waits(UNIQUE)], "identity"),
+        ([ACCEPTED, UNIQUE, waits(RESOLVED)], "sink"),
+    ],
+)
+@pytest.mark.parametrize("rows", [Rows(), AWAY])
+def test_queued_where_its_next_reader_has_not_come_yet(
+    seen: list[Sighting], stage: str, rows: Rows | str
+) -> None:
+    told = decide(ID, rows, trail(*seen))
+    assert (told.fate, told.stage, told.since) == ("queued", stage, moment(seen[-1].at))
+    assert list(told.times) == [
+        "occurred_at", "received_at", "accepted_at", "deduplicated_at", "resolved_at",
+    ][: 2 + len(seen)]  # fmt: skip
+
+
+def test_stored_has_the_facts_and_the_times_at_every_stage() -> None:
+    told = decide(ID, Rows(stored=[STORED]), trail(ACCEPTED, UNIQUE, waits(RESOLVED)))
+    assert (told.fate, told.event_id, told.source, told.stage) == ("stored", ID, "shop", None)
+    assert told.facts == {
+        "event": "hello", "profile_id": "p", "session_id": "s", "user_id": "ada",
+    }  # fmt: skip
+    assert told.since == told.times["inserted_at"] == "2026-01-31T12:00:00.500Z"
+    assert list(told.times) == [
+        "occurred_at", "received_at", "accepted_at", "deduplicated_at", "resolved_at",
+        "inserted_at",
+    ]  # fmt: skip
+
+
+def test_stored_by_the_sinks_own_account_while_clickhouse_is_away() -> None:
+    told = decide(ID, AWAY, trail(ACCEPTED, UNIQUE, RESOLVED))
+    assert told.fate == "stored"
+    assert AWAY in told.notes[0]
+    assert told.since is None
+
+
+def test_accepted_and_in_no_place_is_told_as_that() -> None:
+    told = decide(ID, Rows(), trail(ACCEPTED, UNIQUE, RESOLVED))
+    assert (told.fate, told.event_id, told.certain) == ("unknown", ID, False)
+    assert "weir audit" in told.advice
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_duplicate_says_of_which_and_whether_the_payload_is_the_same(same: bool) -> None:
+    row = DUPLICATE | {"same_payload": same}
+    told = decide(ID, Rows(duplicates=[row]), trail(ACCEPTED, duplicate=row))
+    assert (told.fate, told.facts["first_event_id"]) == ("duplicate", OTHER)
+    assert told.facts["same_payload"] is same
+    assert ("another payload" in told.advice) is not same
+    assert decide(ID, AWAY, trail(ACCEPTED, duplicate=row)).facts == told.facts
+
+
+def test_rejected_says_why_and_what_to_mend() -> None:
+    for told in (
+        decide("k", Rows(rejected=[REJECTED]), Trail()),
+        decide("k", AWAY, trail(rejected=REJECTED)),
+    ):
+        assert (told.fate, told.event_id) == ("rejected", ID)
+        assert (told.facts["reason"], told.facts["field"]) == ("wrong_type", "value")
+        assert "mend `value`" in told.advice
+
+
+def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
+    for told in (
+        decide(ID, Rows(dead=[DEAD]), trail(ACCEPTED, UNIQUE)),
+        decide(ID, AWAY, trail(ACCEPTED, UNIQUE, dead=DEAD)),
+    ):
+        assert (told.fate, told.facts["step"]) == ("dead", "identity")
+        assert "weir dead show events.unique/3/14" in told.advice
+
+
+def test_unsaved_as_its_sender_asked() -> None:
+    told = decide(ID, Rows(), trail(ACCEPTED, UNIQUE, event=EVENT | {"saved": False}))
+    assert (told.fate, told.source) == ("unsaved", "shop")
+    lost = decide(ID, Rows(), trail(ACCEPTED, UNIQUE))
+    assert lost.fate == "unknown"
+
+
+def test_of_one_key_the_stored_event_counts_and_the_others_are_named() -> None:
+    repeat = DUPLICATE | {"event_id": OTHER}
+    rows = Rows(stored=[STORED], duplicates=[repeat], rejected=[REJECTED])
+    told = decide("k", rows, Trail())
+    assert (told.fate, told.event_id) == ("stored", ID)
+    assert told.notes == (f"Other events of this id: {OTHER}.",)
+
+
+def test_what_was_mended_and_waits_counts_before_its_refusal() -> None:
+    assert decide("k", Rows(rejected=[REJECTED]), trail(waits(ACCEPTED))).fate == "queued"
+
+
+def test_unknown_is_certain_only_if_every_place_was_looked_through() -> None:
+    assert decide(ID, Rows(), Trail()).certain
+    for rows, found in (
+        (AWAY, Trail()),
+        (Rows(), "Kafka does not answer."),
+        (AWAY, "Kafka does not answer."),
+        (Rows(), Trail(bounds=("Only the latest records were read.",))),
+    ):
+        told = decide(ID, rows, found)
+        assert (told.fate, told.event_id, told.certain) == ("unknown", None, False)
+        assert "Cannot tell" in told.advice
+        assert told.notes
+
+
+def test_every_fate_but_unknown_has_its_place_in_the_order() -> None:
+    assert len(set(ORDER)) == len(ORDER) == 6

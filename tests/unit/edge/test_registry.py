@@ -1,0 +1,54 @@
+"""The registry's copies in memory: sources and goals keep to their own entries."""
+
+from services.core.registry import Goal, Source
+from services.edge import avro
+from services.edge.registry import Goals, Sources, goal_entry, registry_key
+
+
+def goal(number: int, site: str = "shop", value: str = "signup") -> Goal:
+    return Goal(
+        id=f"00000000-0000-4000-8000-{number:012}",
+        site_id=site,
+        name="Signup",
+        type="event",
+        value=value,
+        created_at=f"2026-01-{number:02}T00:00:00Z",
+    )
+
+
+def test_goals_are_kept_by_site_the_oldest_first() -> None:
+    goals = Goals()
+    for made in (goal(2), goal(1), goal(3, "blog")):
+        goals.apply(*goal_entry(made))
+    assert goals.of("shop") == [goal(1), goal(2)]
+    assert goals.of("blog") == [goal(3, "blog")]
+    assert goals.of("elsewhere") == []
+
+
+def test_a_deleted_goal_is_gone_and_may_be_deleted_again() -> None:
+    goals = Goals()
+    key, value = goal_entry(goal(1))
+    goals.apply(key, value)
+    goals.apply(key, None)
+    goals.apply(key, None)
+    assert goals.of("shop") == []
+
+
+def test_an_entry_not_understood_leaves_the_one_before_it_in_force() -> None:
+    goals = Goals()
+    key, value = goal_entry(goal(1))
+    goals.apply(key, value)
+    record = {"kind": "goal", "id": "x", "document": '{"id": "x", "colour": 1}', "updated_at": 0}
+    goals.apply(key, avro.schemas()["RegistryEntry"].encode(record))
+    assert goals.of("shop") == [goal(1)]
+
+
+def test_sources_and_goals_do_not_see_each_other() -> None:
+    goals, sources = Goals(), Sources()
+    sources.apply(*goal_entry(goal(1)))
+    record = {"kind": "source", "id": "shop", "document": '{"id": "shop"}', "updated_at": 0}
+    entry = registry_key("source", "shop"), avro.schemas()["RegistryEntry"].encode(record)
+    goals.apply(*entry)
+    assert (sources.by_id, goals.of("shop")) == ({}, [])
+    sources.apply(*entry)
+    assert sources.by_id == {"shop": Source(id="shop")}

@@ -1,0 +1,121 @@
+"""How names may be written: each casing, what is an abbreviation, and scripts that have no case."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.registry import Casing, Source
+from services.gateway.casing import SEPARATORS, is_cased
+from services.gateway.door import Draft, Parcel
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Intake, Origin, take
+from services.gateway.rules import SentEvent
+
+CASINGS: tuple[Casing, ...] = get_args(Casing)
+TITLE, CAMEL, SNAKE, KEBAB = CASINGS
+
+
+def casings_of(name: str) -> set[Casing]:
+    return {casing for casing in CASINGS if is_cased(name, casing)}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("PlanUpgraded", {TITLE}),
+        ("planUpgraded", {CAMEL}),
+        ("plan_upgraded", {SNAKE}),
+        ("plan-upgraded", {KEBAB}),
+        ("signup", {CAMEL, SNAKE, KEBAB}),
+        ("Signup", {TITLE}),
+        ("Plan_Upgraded", set()),
+        ("plan-Upgraded", set()),
+        ("plan_up-graded", set()),
+        ("plan.upgraded", set()),
+        ("_signup", set()),
+        ("signup-", set()),
+        ("sign__up", set()),
+        ("_", set()),
+    ],
+)
+def test_a_name_has_the_casings_that_it_is_written_in(name: str, expected: set[Casing]) -> None:
+    assert casings_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("HTTPRequest", {TITLE}),
+        ("OpenPDF", {TITLE}),
+        ("FAQ", {TITLE}),
+        ("parseHTML", {CAMEL}),
+        ("userIDChanged", {CAMEL}),
+        ("user_ID", set()),
+        ("user-ID", set()),
+    ],
+)
+def test_capitals_in_a_row_are_an_abbreviation(name: str, expected: set[Casing]) -> None:
+    assert casings_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("top10", {CAMEL, SNAKE, KEBAB}),
+        ("Top10Seen", {TITLE}),
+        ("2faEnabled", {CAMEL}),
+        ("2FaEnabled", {TITLE}),
+        ("2fa_enabled", {SNAKE}),
+        ("404", set(CASINGS)),
+    ],
+)
+def test_digits_have_no_case(name: str, expected: set[Casing]) -> None:
+    assert casings_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("größe_geändert", {SNAKE}),
+        ("Größe_geändert", set()),
+        ("ÜbersichtGeöffnet", {TITLE}),
+        ("übersichtGeöffnet", {CAMEL}),
+        ("주문_완료", {SNAKE}),
+        ("주문완료", set(CASINGS)),
+        ("ऑर्डर-पूरा", {KEBAB}),
+        ("cafe\u0301-opened", {KEBAB}),
+    ],
+)
+def test_letters_of_any_script(name: str, expected: set[Casing]) -> None:
+    assert casings_of(name) == expected
+
+
+WORDS = st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), min_size=2, max_size=5)
+
+
+@given(WORDS.filter(lambda words: words[0] != "ss"))  # `ss_…` is Weir's own
+def test_words_joined_in_one_casing_are_of_no_other(words: list[str]) -> None:
+    title = "".join(word.capitalize() for word in words)
+    assert casings_of(title) == {TITLE}
+    assert casings_of(title[0].lower() + title[1:]) == {CAMEL}
+    for casing, separator in SEPARATORS.items():
+        assert casings_of(separator.join(words)) == {casing}
+
+
+def take_names(source: Source, *names: str, uncased: frozenset[str] = frozenset()) -> Intake:
+    parcel = Parcel([Draft(b"{}", SentEvent(name)) for name in names], uncased_names=uncased)
+    return take(parcel, source, Origin(SourceFields.of(source), 0, Client("d", "", "")))
+
+
+@pytest.mark.parametrize("enforced", [False, True])
+def test_names_that_a_client_gives_by_itself_are_nobodys_choice(enforced: bool) -> None:
+    source = Source(id="s", event_casing=TITLE, enforce_casing=enforced)
+    intake = take_names(source, "page_view", "$identify", uncased=frozenset({"page_view"}))
+    assert (len(intake.event_ids), intake.refused, intake.warnings) == (2, [], [])
+
+
+def test_a_source_without_a_casing_takes_any() -> None:
+    intake = take_names(Source(id="s"), "a-b", "A_b", "aB")
+    assert (len(intake.event_ids), intake.refused, intake.warnings) == (3, [], [])

@@ -1,0 +1,392 @@
+"""The door of CloudEvents: the rules of its specification, JSON format and HTTP binding."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.gateway.door import Asked, Caps, Outcome, Parcel, Refused
+from services.gateway.doors.cloudevents import BATCHED, DOOR, STRUCTURED
+from services.gateway.doors.cloudevents_wire import attribute_of, key_of
+from services.gateway.refusals import Problem, Refusal
+from services.gateway.rules import Event
+
+CAPS = Caps(events=3, body_bytes=4_000)
+NOW = 1_795_262_400_000
+ATTRIBUTES: dict[str, Any] = {
+    "specversion": "1.0",
+    "type": "com.example.someevent",
+    "source": "/mycontext",
+    "id": "A234-1234-1234",
+}
+HEADERS = {f"ce-{name}": told for name, told in ATTRIBUTES.items()}
+
+
+def asked(**headers: str) -> Asked:
+    told = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Asked("POST", "/v1/cloudevents", "", {}, CIMultiDictProxy(CIMultiDict(told)), "", NOW)
+
+
+def read(body: bytes, content_type: str, **headers: str) -> Parcel | Problem:
+    told = {"Content_Type": content_type} if content_type else {}
+    return DOOR.read(asked(**told, **headers), body, CAPS)
+
+
+def checked(found: Parcel | Problem) -> list[Event | Refusal]:
+    assert isinstance(found, Parcel), found
+    return [event for _, event in found.checked(NOW)]
+
+
+def one(found: Parcel | Problem) -> Event | Refusal:
+    (event,) = checked(found)
+    return event
+
+
+def structured(**members: Any) -> Event | Refusal:
+    return one(read(json.dumps(ATTRIBUTES | members).encode(), STRUCTURED))
+
+
+def binary(body: bytes, content_type: str = "", **headers: str) -> Event | Refusal:
+    return one(read(body, content_type, **{**HEADERS, **headers}))
+
+
+def taken(event: Event | Refusal) -> Event:
+    assert isinstance(event, Event), event
+    return event
+
+
+def refused(event: Event | Refusal) -> tuple[str, str]:
+    assert isinstance(event, Refusal), event
+    return event.code, event.field
+
+
+def properties(event: Event | Refusal) -> Any:
+    return json.loads(taken(event).properties)
+
+
+def context(event: Event | Refusal) -> Any:
+    return json.loads(taken(event).context)
+
+
+# Attributes
+
+
+def test_the_type_is_the_name_and_source_with_id_the_idempotency_key() -> None:
+    for event in (structured(), binary(b"")):
+        assert taken(event).name == "com.example.someevent"
+        assert taken(event).idempotency_key == "/mycontext A234-1234-1234"
+        assert taken(event).occurred_at is None
+        assert context(event) == {"source": "/mycontext", "id": "A234-1234-1234"}
+        assert properties(event) == {}
+
+
+def test_the_time_is_when_it_occurred() -> None:
+    for time, epoch_ms in (
+        ("2018-04-05T17:31:00Z", 1522949460000),
+        ("2018-04-05T17:31:00.123456789+02:00", 1522942260123),
+    ):
+        assert taken(structured(time=time)).occurred_at == epoch_ms
+        assert taken(binary(b"", ce_time=time)).occurred_at == epoch_ms
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2018-04-05", "2018-04-05T17:31:00", ""])
+def test_the_time_is_of_rfc_3339(time: str) -> None:
+    assert refused(structured(time=time)) == ("invalid_time", "time")
+    assert refused(binary(b"", ce_time=time)) == ("invalid_time", "time")
+
+
+def test_the_subject_and_every_extension_are_kept_in_the_context() -> None:
+    told = {"subject": "123", "comexampleextension1": "value", "comexampleothervalue": 5}
+    event = structured(**told, dataschema="urn:x", traceparent="00-a-b-00")
+    named = {"source": "/mycontext", "id": "A234-1234-1234"}
+    more = {"dataschema": "urn:x", "traceparent": "00-a-b-00"}
+    assert context(event) == named | told | more
+    event = binary(b"", ce_subject="123", ce_comexampleothervalue="5")
+    assert context(event) == named | {"subject": "123", "comexampleothervalue": "5"}
+
+
+def test_extensions_say_whose_the_event_is() -> None:
+    told = {"userid": 12, "anonymousid": "a", "profileid": "p", "sessionid": "s"}
+    for event in (
+        structured(**told),
+        binary(b"", ce_userid="12", ce_anonymousid="a", ce_profileid="p", ce_sessionid="s"),
+    ):
+        who = taken(event)
+        assert (who.user_id, who.anonymous_id) == ("12", "a")
+        assert (who.profile_id, who.session_id) == ("p", "s")
+        assert "userid" not in context(event)
+
+
+@pytest.mark.parametrize("told", [True, 1.5, {}, []])
+def test_an_identifier_is_a_string_or_an_integer(told: Any) -> None:
+    assert refused(structured(userid=told)) == ("wrong_type", "userid")
+
+
+@pytest.mark.parametrize("name", ["specversion", "id", "source", "type"])
+def test_every_required_attribute_must_be_there_and_not_empty(name: str) -> None:
+    for empty in ("", None):
+        assert refused(structured(**{name: empty})) == ("missing", name)
+    assert refused(structured(**{name: 12})) == ("wrong_type", name)
+    assert refused(binary(b"", **{f"ce-{name}": ""})) == ("missing", f"ce-{name}")
+    rest = {header: told for header, told in HEADERS.items() if header != f"ce-{name}"}
+    assert refused(one(read(b"{}", "application/json", **rest))) == ("missing", f"ce-{name}")
+
+
+@pytest.mark.parametrize("version", ["0.3", "1", "1.0.2", "2.0"])
+def test_the_specversion_is_1_0(version: str) -> None:
+    assert refused(structured(specversion=version)) == ("unknown_version", "specversion")
+    event = binary(b"", **{"ce-specversion": version})
+    assert refused(event) == ("unknown_version", "ce-specversion")
+
+
+@pytest.mark.parametrize("name", ["subject", "time", "dataschema", "datacontenttype"])
+def test_optional_attributes_are_strings_and_null_is_as_good_as_absent(name: str) -> None:
+    assert refused(structured(**{name: 5})) == ("wrong_type", name)
+    assert context(structured(**{name: None})) == context(structured())
+
+
+def test_types_may_hold_spaces() -> None:
+    assert taken(structured(type="Order Completed")).name == "Order Completed"
+
+
+@pytest.mark.parametrize(
+    ("source", "event_id", "key"),
+    [
+        ("/a", "b", "/a b"),
+        ("urn:event:from:myapi/resource/123", "x y", "urn:event:from:myapi/resource/123 x y"),
+    ],
+)
+def test_the_key_is_readable_where_it_can_be(source: str, event_id: str, key: str) -> None:
+    assert key_of(source, event_id) == key
+
+
+@pytest.mark.parametrize(
+    ("source", "event_id"),
+    [("/a b", "c"), ("/a", " b"), ("/a", "b\0"), ("/a", "b" * 254), ("/ä", "b")],
+)
+def test_else_it_is_a_digest(source: str, event_id: str) -> None:
+    assert key_of(source, event_id).startswith("sha256:")
+    assert taken(structured(source=source, id=event_id)).idempotency_key == key_of(source, event_id)
+
+
+_text = st.text("ab /\0é", min_size=1, max_size=4)
+
+
+@given(_text, _text, _text, _text)
+@example("a\0b", "c", "a", "b\0c")
+@example("a b", "c", "a", "b c")
+def test_two_events_have_one_key_only_if_source_and_id_are_the_same(
+    source: str, event_id: str, other_source: str, other_id: str
+) -> None:
+    is_same = key_of(source, event_id) == key_of(other_source, other_id)
+    assert is_same == ((source, event_id) == (other_source, other_id))
+
+
+# Data
+
+
+def test_an_object_is_the_properties() -> None:
+    data = {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True, "$own": 1}
+    assert properties(structured(data=data)) == data
+    assert properties(structured(data=data, datacontenttype="application/json")) == data
+    assert properties(structured(data=data, datacontenttype="application/vnd.x+json")) == data
+    body = json.dumps(data).encode()
+    assert properties(binary(body, "application/json; charset=utf-8")) == data
+    encoded = base64.b64encode(body).decode()
+    event = structured(data_base64=encoded, datacontenttype="text/json")
+    assert properties(event) == data
+
+
+@pytest.mark.parametrize("data", [1.5, "I'm just a string", [1, 2], False])
+def test_other_json_is_a_member_of_the_properties(data: Any) -> None:
+    assert properties(structured(data=data)) == {"data": data}
+    told = {"data": data, "datacontenttype": "application/json"}
+    assert properties(structured(**told)) == told
+    assert properties(binary(json.dumps(data).encode(), "application/json")) == told
+
+
+def test_null_is_no_data() -> None:
+    assert properties(structured(data=None)) == {}
+    assert properties(binary(b"null", "application/json")) == {}
+
+
+def test_a_json_string_is_not_read_again_as_json() -> None:
+    assert properties(structured(data='{"a": 1}')) == {"data": '{"a": 1}'}
+
+
+def test_text_is_kept_as_text() -> None:
+    told = {"datacontenttype": "application/xml", "data": '<much wow="xml"/>'}
+    assert properties(structured(**told)) == told
+    assert properties(binary(b'<much wow="xml"/>', "application/xml")) == told
+    event = binary("é".encode(), "text/plain; charset=UTF-8")
+    assert properties(event) == {"data": "é", "datacontenttype": "text/plain; charset=UTF-8"}
+
+
+def test_text_of_another_kind_must_be_a_string() -> None:
+    event = structured(datacontenttype="text/xml", data={"a": 1})
+    assert refused(event) == ("wrong_type", "data")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/vnd.apache.thrift.binary", "text/plain; charset=latin1",
+                     "application/json; charset=utf-16", "image/png"],
+)  # fmt: skip
+def test_what_is_not_text_is_kept_in_base64(content_type: str) -> None:
+    told = {"data_base64": "/wA=", "datacontenttype": content_type}
+    assert properties(binary(b"\xff\0", content_type)) == told
+    assert properties(structured(**told)) == told
+
+
+def test_text_that_is_not_utf8_is_kept_in_base64() -> None:
+    told = {"data_base64": "/wA=", "datacontenttype": "text/plain"}
+    assert properties(binary(b"\xff\0", "text/plain")) == told
+
+
+def test_without_a_content_type_no_type_is_inferred_of_bytes() -> None:
+    told = {"data_base64": "eyAieHl6IjogMTIzIH0="}
+    assert properties(structured(**told)) == told
+    assert properties(binary(b'{ "xyz": 123 }')) == told
+
+
+def test_data_and_data_base64_exclude_each_other() -> None:
+    assert refused(structured(data=1, data_base64="YQ==")) == ("invalid_body", "data_base64")
+
+
+@pytest.mark.parametrize("encoded", ["... base64 encoded string ...", "YQ", 12, {}])
+def test_data_base64_is_base64(encoded: Any) -> None:
+    assert refused(structured(data_base64=encoded)) == ("wrong_type", "data_base64")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "invalid_json"),
+        (b'"\\ud83d"', "invalid_json"),
+        (b"\xff", "invalid_utf8"),
+        (b"[" * 40 + b"]" * 40, "too_deep"),
+        (b"[" * 5_000, "too_deep"),
+        (b'{"a": 1e999}', "out_of_range"),
+        (b"I'm just a string", "invalid_json"),
+    ],
+)
+def test_data_is_what_its_type_says(body: bytes, code: str) -> None:
+    assert refused(binary(body, "application/json"))[0] == code
+    encoded = base64.b64encode(body).decode()
+    event = structured(data_base64=encoded, datacontenttype="application/json")
+    assert refused(event) == (code, "data")
+
+
+# Content modes
+
+
+def test_header_values_are_percent_encoded() -> None:
+    event = binary(b"", ce_subject="Euro%20%E2%82%AC%20%F0%9F%98%80")
+    assert context(event)["subject"] == "Euro € 😀"
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ("Euro%20%e2%82%ac", "Euro €"),  # lower case
+        ("%41b", "Ab"),  # unnecessarily encoded
+        ("%2541", "%41"),  # undone once only
+        ('"a b"', "a b"),
+        (r'"a \"b\" \\ %20"', 'a "b" \\  '),
+        ('x"y z"', "xy z"),
+        ("100%", "100%"),
+        ("é", "é"),
+        ("%C0%A0", None),  # an overlong form of U+0020
+        ("%ff", None),
+        ("\udcff", None),  # as a byte that is no UTF-8 comes
+    ],
+)
+def test_header_values_are_decoded_as_the_binding_says(header: str, text: str | None) -> None:
+    assert attribute_of(header) == text
+
+
+def test_a_header_that_is_not_utf8_is_refused() -> None:
+    assert refused(binary(b"", ce_subject="%C0%A0")) == ("invalid_utf8", "ce-subject")
+
+
+def test_header_names_are_of_any_case() -> None:
+    headers = {name.upper(): told for name, told in HEADERS.items()}
+    assert taken(one(read(b"{}", "application/json", **headers))).name == ATTRIBUTES["type"]
+
+
+def test_the_content_type_alone_says_the_datas_type() -> None:
+    event = binary(b"{}", "application/json", ce_datacontenttype="text/xml")
+    assert refused(event) == ("unknown_field", "ce-datacontenttype")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/cloudevents+avro", "application/cloudevents", "application/cloudevents-batch",
+     "application/cloudevents+json; charset=utf-16"],
+)  # fmt: skip
+def test_event_formats_other_than_json_are_not_taken(content_type: str) -> None:
+    trouble = read(b"{}", content_type, **HEADERS)
+    assert isinstance(trouble, Problem)
+    assert trouble.code == "unsupported_media_type"
+
+
+def test_the_media_type_is_of_any_case_and_headers_beside_it_count_for_nothing() -> None:
+    body = json.dumps(ATTRIBUTES).encode()
+    headers = {**HEADERS, "ce-type": "other"}
+    event = one(read(body, "Application/CloudEvents+JSON; charset=UTF-8", **headers))
+    assert taken(event).name == ATTRIBUTES["type"]
+
+
+def test_a_batch_has_several_events_each_for_itself() -> None:
+    batch = [ATTRIBUTES | {"id": "1"}, ATTRIBUTES | {"id": ""}, 12]
+    first, second, third = checked(read(json.dumps(batch).encode(), BATCHED))
+    assert taken(first).idempotency_key == "/mycontext 1"
+    assert refused(second) == ("missing", "id")
+    assert refused(third) == ("not_an_object", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "code"),
+    [
+        (b"", STRUCTURED, "empty_body"),
+        (b"{", STRUCTURED, "invalid_json"),
+        (b"", BATCHED, "empty_body"),
+        (b"{}", BATCHED, "invalid_body"),
+        (b"[]", BATCHED, "no_events"),
+        (b"[1,2,3,4]", BATCHED, "too_many_events"),
+        (b"[{]", BATCHED, "invalid_json"),
+    ],
+)
+def test_a_body_that_is_none_is_refused_whole(body: bytes, content_type: str, code: str) -> None:
+    trouble = read(body, content_type)
+    assert isinstance(trouble, Problem)
+    assert trouble.code == code
+
+
+def test_in_binary_mode_the_digest_is_of_the_attributes_too() -> None:
+    def payload(**headers: str) -> bytes:
+        found = read(b"{}", "application/json", **HEADERS, **headers)
+        assert isinstance(found, Parcel)
+        assert found.payload_of is not None
+        return found.payload_of(taken(one(found)))
+
+    assert payload() == payload()
+    assert len({payload(), payload(ce_subject="a"), payload(ce_userid="a")}) == 3
+
+
+def test_a_refusal_is_told_in_the_words_of_cloudevents() -> None:
+    assert refused(structured(time="2999-01-01T00:00:00Z")) == ("in_future", "time")
+    assert refused(structured(type="tab\there")) == ("invalid_name", "type")
+    assert refused(structured(userid="x" * 256)) == ("too_long", "userid")
+
+
+def test_the_answers_are_those_of_weirs_own_door() -> None:
+    refusal = Refusal("in_future", "time", "is too far ahead")
+    answer = DOOR.reply(asked(), Parcel(), Outcome([], [Refused(0, "/a b", refusal)]))
+    assert answer.status == 422
+    (told,) = json.loads(answer.body)["rejected"]
+    assert (told["field"], told["message"]) == ("time", "time is too far ahead")
+    assert DOOR.reply(asked(), Parcel(), Outcome(["x"], [])).status == 202

@@ -1,0 +1,390 @@
+"""HitKeep's doors: what each body becomes, whose it is, and what is refused or not kept."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.core.identifiers import identity_key
+from services.core.registry import Source
+from services.gateway.door import Asked, Caps, Claim, Door, Outcome, Parcel, Refused
+from services.gateway.doors import hitkeep, hitkeep_server, hitkeep_views
+from services.gateway.doors.hitkeep import key_of
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Origin, take
+from services.gateway.refusals import Problem, Refusal
+from services.gateway.rules import Event
+
+NOW = 1_760_011_200_000
+CAPS = Caps(100, 100_000)
+PAGE = "https://www.Shop.example"
+SESSION = "8f14e45f-ceea-467f-a8d2-0c1f3f7f0a11"
+DOCUMENTED = {  # as HitKeep documents it, with the site's id filled in
+    "site_id": "shop",
+    "name": "purchase",
+    "url": "https://your-site.com/checkout/success",
+    "referrer": "",
+    "props": {"plan": "pro", "amount": "49"},
+}
+COMPACT = {
+    "n": "signup",
+    "p": {"plan": "pro"},
+    "r": "https://search.example/",
+    "sid": SESSION,
+    "path": "/pricing",
+    "ua": "Browser/1",
+    "tsrc": "hk.js",
+    "tv": "2.9.0",
+}
+VIEW = {
+    "path": "/pricing",
+    "referrer": "https://search.example/",
+    "ua": "Browser/1",
+    "vp_w": 1200,
+    "vp_h": 800.5,
+    "sc_w": 1920,
+    "sc_h": 1080,
+    "lang": "en-GB",
+    "u_src": "news",
+    "u_med": "email",
+    "u_cmp": "spring",
+    "u_trm": "shoes",
+    "u_cnt": "top",
+    "qr": "q1",
+    "unique": True,
+    "session_id": SESSION,
+    "page_id": "p1",
+}
+CALL = {
+    "url": "https://www.shop.example/checkout?utm_source=news&utm_campaign=spring%20sale&hk_qr=q1",
+    "timestamp": "2025-04-15T12:00:00Z",
+    "visitor_ip": "203.0.113.7",
+    "user_agent": "Visitor/1",
+    "name": "purchase",
+    "properties": {"amount": 49},
+    "referrer": "https://search.example/",
+    "session_id": SESSION,
+}
+
+
+def asked(query: str = "", **headers: str) -> Asked:
+    given = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
+    return Asked("POST", "/ingest", query, {}, CIMultiDictProxy(given), "198.51.100.1", NOW)
+
+
+def parcel_of(door: Door, body: Any, request: Asked) -> Parcel:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    found = door.read(request, raw, CAPS)
+    assert isinstance(found, Parcel), found
+    return found
+
+
+def event_of(door: Door, body: Any, request: Asked) -> Event:
+    ((_, event),) = parcel_of(door, body, request).checked(NOW)
+    assert isinstance(event, Event), event
+    return event
+
+
+def refusal_of(door: Door, body: Any, request: Asked) -> Refusal:
+    ((_, event),) = parcel_of(door, body, request).checked(NOW)
+    assert isinstance(event, Refusal)
+    return event
+
+
+def test_the_documented_server_body() -> None:
+    parcel = parcel_of(hitkeep.DOOR, DOCUMENTED, asked())
+    ((raw, event),) = parcel.checked(NOW)
+    assert isinstance(event, Event)
+    assert parcel.claim == Claim(source="shop")
+    assert json.loads(raw) == DOCUMENTED
+    assert event.name == "purchase"
+    assert json.loads(event.properties) == {"plan": "pro", "amount": "49"}
+    assert json.loads(event.context) == {
+        "page": {
+            "host": "your-site.com",
+            "path": "/checkout/success",
+            "url": "https://your-site.com/checkout/success",
+        }
+    }
+
+
+def test_properties_keep_their_bytes() -> None:
+    body = b'{"n": "a", "p": {"x":  1.0, "$y": [1e3]}}'
+    assert event_of(hitkeep.DOOR, body, asked(Origin=PAGE)).properties == (
+        b'{"x":  1.0, "$y": [1e3]}'
+    )
+
+
+def test_names_are_the_sites_own_affair() -> None:
+    body = {"n": " Pro Signup ", "p": {"$step": 1, "ss_x": 2}}
+    event = event_of(hitkeep.DOOR, body, asked(Origin=PAGE))
+    assert event.name == "Pro Signup"
+    assert json.loads(event.properties) == body["p"]
+
+
+def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
+    parcel = parcel_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
+    ((_, event),) = parcel.checked(NOW)
+    assert isinstance(event, Event)
+    assert parcel.claim == Claim(site="shop.example")
+    assert parcel.user_agent == "Browser/1"
+    assert (event.name, event.session_id) == ("signup", SESSION)
+    assert json.loads(event.properties) == {"plan": "pro"}
+    assert json.loads(event.context) == {
+        "page": {"host": "shop.example", "path": "/pricing", "referrer": "https://search.example/"},
+        "tracker": {"source": "hk.js", "version": "2.9.0"},
+    }
+
+
+def test_a_page_view_has_plain_names() -> None:
+    parcel = parcel_of(hitkeep_views.DOOR, VIEW, asked(Origin="http://shop.example:8080"))
+    ((_, event),) = parcel.checked(NOW)
+    assert isinstance(event, Event)
+    assert (event.name, event.session_id, event.context) == ("page_view", SESSION, b"{}")
+    assert (parcel.claim, parcel.user_agent) == (Claim(site="shop.example"), "Browser/1")
+    assert json.loads(event.properties) == {
+        "host": "shop.example",
+        "path": "/pricing",
+        "referrer": "https://search.example/",
+        "viewport_width": 1200,
+        "viewport_height": 800.5,
+        "screen_width": 1920,
+        "screen_height": 1080,
+        "language": "en-GB",
+        "utm_source": "news",
+        "utm_medium": "email",
+        "utm_campaign": "spring",
+        "utm_term": "shoes",
+        "utm_content": "top",
+        "qr": "q1",
+        "unique": True,
+        "page_id": "p1",
+    }
+
+
+def test_what_a_page_view_does_not_say_is_left_out() -> None:
+    body = {"path": "/", "referrer": None, "unique": False, "u_src": None}
+    event = event_of(hitkeep_views.DOOR, body, asked(Origin=PAGE))
+    assert json.loads(event.properties) == {"host": "shop.example", "path": "/", "unique": False}
+
+
+def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
+    parcel = parcel_of(hitkeep_server.EVENT, CALL, asked(X_Api_Key="k"))
+    ((_, event),) = parcel.checked(NOW)
+    assert isinstance(event, Event)
+    assert (parcel.ip, parcel.user_agent) == ("203.0.113.7", "Visitor/1")
+    assert (event.name, event.occurred_at) == ("purchase", 1_744_718_400_000)
+    assert (event.session_id, event.properties) == (SESSION, b'{"amount": 49}')
+    assert json.loads(event.context)["page"] == {
+        "host": "shop.example",
+        "path": "/checkout",
+        "url": CALL["url"],
+        "referrer": "https://search.example/",
+    }
+
+
+def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
+    body = CALL | {"page_id": "p1", "language": "de", "viewport_width": 10, "screen_height": 20}
+    event = event_of(hitkeep_server.VIEW, body, asked(X_Api_Key="k"))
+    assert event.name == "page_view"
+    assert json.loads(event.properties) == {
+        "host": "shop.example",
+        "path": "/checkout",
+        "url": CALL["url"],
+        "referrer": "https://search.example/",
+        "viewport_width": 10,
+        "screen_height": 20,
+        "language": "de",
+        "utm_source": "news",
+        "utm_campaign": "spring sale",
+        "qr": "q1",
+        "page_id": "p1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("door", "body"), [(hitkeep_views.DOOR, VIEW), (hitkeep_server.VIEW, CALL)]
+)
+def test_the_name_of_a_page_view_is_right_in_every_casing(door: Door, body: Any) -> None:
+    """Nobody at the source chose it; a custom event's name somebody did."""
+    source = Source(id="s", event_casing="TitleCase", enforce_casing=True)
+    origin = Origin(SourceFields.of(source), NOW, Client("hitkeep", "", ""))
+    intake = take(parcel_of(door, body, asked(Origin=PAGE)), source, origin)
+    assert (len(intake.event_ids), intake.refused, intake.warnings) == (1, [], [])
+    chosen = parcel_of(hitkeep.DOOR, DOCUMENTED | {"name": "page_view"}, asked())
+    assert [one.refusal.code for one in take(chosen, source, origin).refused] == ["wrong_casing"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "site_id", "claim"),
+    [
+        ({}, "shop", Claim(source="shop")),
+        ({"Origin": "https://other.example"}, "shop", Claim(source="shop")),
+        ({"X_Api_Key": "k"}, "shop", Claim("k", "shop")),
+        ({"Authorization": "Bearer k"}, None, Claim("k")),
+        ({"Origin": "https://www.A.example:8443"}, None, Claim(site="a.example")),
+        ({"Origin": "http://www.www.a.example"}, "", Claim(site="www.a.example")),
+    ],
+)
+def test_whose_an_event_is(headers: dict[str, str], site_id: str | None, claim: Claim) -> None:
+    body = {"site_id": site_id, "name": "a"}
+    assert parcel_of(hitkeep.DOOR, body, asked(**headers)).claim == claim
+
+
+@pytest.mark.parametrize("origin", ["", "null", "ftp://a.example", "https://", "https://[x"])
+def test_an_event_of_no_site_is_an_error(origin: str) -> None:
+    found = hitkeep.DOOR.read(asked(Origin=origin), b'{"n": "a"}', CAPS)
+    assert isinstance(found, Problem)
+    assert (found.code, found.field) == ("unknown_site", "site_id")
+
+
+def test_a_server_is_known_by_bearer_or_api_key() -> None:
+    assert key_of(asked(Authorization="Bearer k")) == "k"
+    assert key_of(asked(X_Api_Key=" k ")) == "k"
+    assert hitkeep_server.EVENT.claim(asked(X_Api_Key="k")) == Claim("k")
+
+
+def test_the_site_of_a_servers_url_is_its_sources() -> None:
+    def verify(url: object, *sites: str) -> Problem | None:
+        body = json.dumps(CALL | {"url": url}).encode()
+        return hitkeep_server.EVENT.verify(asked(), body, Source(id="shop", sites=sites))
+
+    assert verify("https://www.Shop.example/x", "shop.example") is None
+    found = verify("https://other.example/x", "shop.example")
+    assert found is not None
+    assert (found.code, found.field) == ("unknown_site", "url")
+    assert verify("https://shop.example/x") is not None
+    assert verify("/x") is None  # not a site's: the event says so
+    assert verify(5) is None
+    assert hitkeep_server.EVENT.verify(asked(), b'{"url":"\xff"}', Source(id="s")) is None
+
+
+@pytest.mark.parametrize("session", [None, "", "00000000-0000-0000-0000-000000000000"])
+def test_without_a_session_nobody_is_made_up(session: str | None) -> None:
+    body = COMPACT | {"sid": session}
+    parcel = parcel_of(hitkeep.DOOR, body, asked(Origin=PAGE))
+    assert not parcel.wants_profile  # and so no session, unless a mapping names somebody
+    event = event_of(hitkeep.DOOR, body, asked(Origin=PAGE))
+    assert identity_key(event.profile_id, event.user_id, event.anonymous_id, event.session_id) == ""
+
+
+def test_a_session_is_the_identifier() -> None:
+    parcel = parcel_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
+    assert (parcel.wants_profile, parcel.wants_session) == (True, True)
+    event = event_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
+    key = identity_key(event.profile_id, event.user_id, event.anonymous_id, event.session_id)
+    assert key == f"s:{SESSION}"
+
+
+@pytest.mark.parametrize(
+    ("door", "body"),
+    [
+        (hitkeep.DOOR, DOCUMENTED),
+        (hitkeep_views.DOOR, VIEW),
+        (hitkeep_server.EVENT, CALL),
+        (hitkeep_server.VIEW, CALL),
+    ],
+)
+@pytest.mark.parametrize("way", ["DNT", "Sec_GPC", "body", "body, not of its shape"])
+def test_who_declines_is_not_kept(door: Door, body: dict[str, Any], way: str) -> None:
+    headers = {"Origin": PAGE} | ({way: "1"} if way in ("DNT", "Sec_GPC") else {})
+    if way == "body":
+        body = body | {"dnt": True}
+    elif "shape" in way:
+        body = body | {"dnt": "yes", "referrer": 5}
+    parcel = parcel_of(door, body, asked(**headers))
+    assert (parcel.declined, list(parcel.drafts)) == (1, [])
+    assert door.declines(asked(**headers)) == (way in ("DNT", "Sec_GPC"))
+    answer = door.reply(asked(**headers), parcel, Outcome([], []))
+    assert (answer.status, answer.body) == (202, b"")
+
+
+@pytest.mark.parametrize("said", [{"DNT": "0"}, {"Sec_GPC": "0"}, {"DNT": "unspecified"}, {}])
+def test_who_does_not_decline_is_kept(said: dict[str, str]) -> None:
+    parcel = parcel_of(hitkeep.DOOR, COMPACT | {"dnt": False}, asked(Origin=PAGE, **said))
+    assert (parcel.declined, len(parcel.drafts)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("door", "change", "refusal"),
+    [
+        (hitkeep.DOOR, {"n": None}, ("missing", "name")),
+        (hitkeep.DOOR, {"n": " "}, ("invalid_name", "n")),
+        (hitkeep.DOOR, {"n": 5}, ("wrong_type", "n")),
+        (hitkeep.DOOR, {"p": []}, ("wrong_type", "p")),
+        (hitkeep.DOOR, {"sid": "x" * 256}, ("too_long", "sid")),
+        (hitkeep.DOOR, {"n": None, "name": ""}, ("invalid_name", "name")),
+        (hitkeep.DOOR, {"n": None, "name": "a", "props": "b"}, ("wrong_type", "props")),
+        (hitkeep_views.DOOR, {"path": None}, ("wrong_type", "path")),
+        (hitkeep_views.DOOR, {"path": ""}, ("empty", "path")),
+        (hitkeep_views.DOOR, {"vp_w": "wide"}, ("wrong_type", "vp_w")),
+        (hitkeep_server.EVENT, {"name": None}, ("missing", "name")),
+        (hitkeep_server.EVENT, {"url": "/x"}, ("invalid_url", "url")),
+        (hitkeep_server.EVENT, {"timestamp": "yesterday"}, ("invalid_time", "timestamp")),
+        (hitkeep_server.EVENT, {"timestamp": "2025-04-15T12:00:00"}, ("invalid_time", "timestamp")),
+        (hitkeep_server.EVENT, {"timestamp": "2125-04-15T12:00:00Z"}, ("in_future", "timestamp")),
+        (hitkeep_server.EVENT, {"visitor_ip": "home"}, ("invalid_address", "visitor_ip")),
+        (hitkeep_server.EVENT, {"user_agent": " "}, ("empty", "user_agent")),
+    ],
+)
+def test_a_wrong_field_is_named_as_the_client_calls_it(
+    door: Door, change: dict[str, Any], refusal: tuple[str, str]
+) -> None:
+    whole: dict[str, Any] = COMPACT if door is hitkeep.DOOR else CALL
+    whole = VIEW if door is hitkeep_views.DOOR else whole
+    found = refusal_of(door, whole | change, asked(Origin=PAGE, X_Api_Key="k"))
+    assert (found.code, found.field) == refusal
+    answer = door.reply(asked(), Parcel(), Outcome([], [Refused(0, "", found)]))
+    assert answer.status == 422
+    assert json.loads(answer.body)["detail"].startswith(found.field)
+
+
+@pytest.mark.parametrize("field", ["url", "timestamp", "visitor_ip", "user_agent"])
+def test_what_a_server_must_say(field: str) -> None:
+    body = {name: value for name, value in CALL.items() if name != field}
+    for door in (hitkeep_server.EVENT, hitkeep_server.VIEW):
+        assert refusal_of(door, body, asked())[:2] == ("missing", field)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "empty_body"),
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_body"),
+        (b'"x"', "invalid_body"),
+        (b'{"n": "\xff"}', "invalid_utf8"),
+        (b'{"n": "\\ud83d"}', "invalid_json"),
+        (b'{"n":"a","p":' + b"[" * 100_000, "too_deep"),
+    ],
+)
+def test_a_body_that_is_no_event_is_a_problem_of_its_site(body: bytes, code: str) -> None:
+    parcel = parcel_of(hitkeep.DOOR, body, asked(Origin=PAGE))
+    assert parcel.problem is not None
+    assert (parcel.problem.code, parcel.claim) == (code, Claim(site="shop.example"))
+    nobodys = hitkeep.DOOR.read(asked(), body, CAPS)
+    assert isinstance(nobodys, Problem)
+    assert nobodys.code == code
+
+
+@pytest.mark.parametrize("body", [b'{"n": 5, "x": ', b'{"site_id": "\\ud83d", "n": 5}', b"[5"])
+def test_a_wrong_field_does_not_hide_that_the_body_is_no_json(body: bytes) -> None:
+    found = hitkeep.DOOR.read(asked(), body, CAPS)
+    assert isinstance(found, Problem)
+    assert found.code == "invalid_json"
+
+
+@given(st.binary(max_size=100))
+def test_any_body_gets_an_answer(body: bytes) -> None:
+    for door in (hitkeep.DOOR, hitkeep_views.DOOR, hitkeep_server.EVENT):
+        for text in (body, b'{"url":5,' + body, b'{"n":5,"site_id":"' + body):
+            assert isinstance(door.read(asked(), text, CAPS), Parcel | Problem)
+            assert door.verify(asked(), text, Source(id="shop")) is None
+
+
+def test_a_key_makes_a_servers_retry_safe() -> None:
+    event = event_of(hitkeep.DOOR, DOCUMENTED, asked(Idempotency_Key=" order-1 "))
+    assert event.idempotency_key == "order-1"

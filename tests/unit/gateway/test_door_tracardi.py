@@ -1,0 +1,395 @@
+"""Tracardi's door: what its document says of tracker payloads, and what its clients are told."""
+
+import json
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.core.receipts import Outcome as Decided
+from services.core.receipts import Receipt, ToldProfile, ToldSession
+from services.gateway.door import Asked, Caps, Claim, Outcome, Parcel, Refused
+from services.gateway.doors.tracardi import DOOR
+from services.gateway.refusals import Problem, Refusal
+from services.gateway.rules import Event, SentEvent
+
+CAPS = Caps(events=3, body_bytes=2_000)
+PAYLOAD: dict[str, Any] = {
+    "source": {"id": "shop"},
+    "session": {"id": "visit-1"},
+    "events": [{"type": "purchase-order", "properties": {"quantity": 1}}, {"type": "page-view"}],
+}
+FIRST, SECOND = (str(uuid.UUID(int=n)) for n in (1, 2))
+
+
+def asked(query: str = "", **headers: str) -> Asked:
+    return Asked("POST", "/track", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", 0)
+
+
+def read(query: str = "", body: bytes | None = None, **members: Any) -> Parcel | Problem:
+    sent = json.dumps(PAYLOAD | members).encode() if body is None else body
+    return DOOR.read(asked(query), sent, CAPS)
+
+
+def parcel(query: str = "", **members: Any) -> Parcel:
+    found = read(query, **members)
+    assert isinstance(found, Parcel)
+    assert found.problem is None
+    return found
+
+
+def problem(query: str = "", **members: Any) -> Problem:
+    found = read(query, **members)
+    assert isinstance(found, Parcel)
+    assert found.claim == Claim("", "shop")  # so that it can be kept in the source's account
+    assert found.problem is not None
+    return found.problem
+
+
+def sent(found: Parcel) -> list[SentEvent]:
+    return [draft.event for draft in found.drafts if isinstance(draft.event, SentEvent)]
+
+
+def events(found: Parcel) -> list[Event]:
+    return [event for _, event in found.checked(0) if isinstance(event, Event)]
+
+
+def replied(found: Parcel, outcome: Outcome, status: int = 200) -> Any:
+    answer = DOOR.reply(asked(), found, outcome)
+    assert answer.status == status
+    return json.loads(answer.body)
+
+
+def receipt(event_id: str, outcome: Decided = "resolved", **members: Any) -> Receipt:
+    return Receipt(
+        event_id=uuid.UUID(event_id).bytes,
+        step="dedup" if outcome == "duplicate" else "identity",
+        outcome=outcome,
+        received_at=0,
+        **members,
+    )
+
+
+def test_the_source_must_match_one_that_is_defined() -> None:
+    assert parcel().claim == Claim("", "shop")
+    body = json.dumps(PAYLOAD).encode()
+    for keyed in (asked("key=k"), asked(**{"X-Weir-Key": "k"})):
+        found = DOOR.read(keyed, body, CAPS)
+        assert isinstance(found, Parcel)
+        assert found.claim == Claim("k", "shop")
+
+
+def test_there_may_be_several_events_within_one_query() -> None:
+    found = parcel()
+    assert [event.name for event in events(found)] == ["purchase-order", "page-view"]
+    assert [event.properties for event in events(found)] == [b'{"quantity": 1}', b"{}"]
+    assert bytes(found.drafts[1].raw) == b'{"type": "page-view"}'
+
+
+def test_a_session_id_is_needed() -> None:
+    for session in ({}, {"id": " "}, {"id": None}):
+        assert problem(session=session).field == "session.id"
+    assert problem(session=None).field == "session"
+
+
+def test_an_event_without_a_type_is_none() -> None:
+    found = parcel(events=[{"properties": {}}, {"type": 1}, 7])
+    refusals = [event for _, event in found.checked(0)]
+    assert [r.code for r in refusals if isinstance(r, Refusal)] == [
+        "missing",
+        "wrong_type",
+        "not_an_object",
+    ]
+
+
+def test_if_no_profile_id_is_sent_a_new_one_is_generated_for_all_events() -> None:
+    found = parcel()
+    assert len({event.profile_id for event in sent(found) + sent(parcel())}) == 2
+    for profile in (None, {}, {"id": None}, {"id": " "}):
+        found = parcel(profile=profile)
+        (minted,) = {event.profile_id for event in sent(found)}
+        assert uuid.UUID(minted).version == 4
+        assert replied(found, Outcome([FIRST, SECOND], []))["profile"] == {"id": minted}
+
+
+def test_a_profile_id_that_is_sent_is_used_and_returned() -> None:
+    found = parcel(profile={"id": " p-1 "})
+    assert {event.profile_id for event in events(found)} == {"p-1"}
+    assert replied(found, Outcome([FIRST, SECOND], [])) == {
+        "profile": {"id": "p-1"},
+        "source": {"consent": False},
+    }
+
+
+def test_the_context_is_every_events_under_its_own() -> None:
+    own = [{"type": "a", "context": {"x": 1}}, {"type": "b"}]
+    found = parcel(context={"x": 0, "y": 2}, events=own)
+    assert [json.loads(event.context) for event in events(found)] == [
+        {"x": 1, "y": 2},
+        {"x": 0, "y": 2},
+    ]
+
+
+def test_the_requests_properties_are_a_member_of_the_context() -> None:
+    for context, seen in (({}, {"p": 1}), ({"properties": 2}, 2)):
+        found = parcel(context=context, properties={"p": 1})
+        assert [json.loads(event.context)["properties"] for event in events(found)] == [seen, seen]
+
+
+def test_context_and_properties_may_have_any_schema() -> None:
+    any_schema = {"$set": {"a": [1, {"ss_b": None}]}, "ss_c": "ü"}
+    found = parcel(events=[{"type": "a", "properties": any_schema, "context": any_schema}])
+    (event,) = events(found)
+    assert json.loads(event.properties) == json.loads(event.context) == any_schema
+    assert problem(context=[1]).code == "invalid_context"
+    assert problem(properties=[1]).field == "properties"
+
+
+def test_a_context_does_not_multiply_without_bound() -> None:
+    two, one = [{"type": "a"}] * 2, [{"type": "a"}]
+    large = {"x": "x" * 9_000}
+    assert problem(context=large, events=two).code == "context_too_large"
+    assert problem(properties=large, events=two).code == "context_too_large"
+    assert parcel(context=large, events=one)
+
+
+def test_without_options_all_is_saved_and_nothing_waited_for() -> None:
+    for options in ({}, None, {"debugger": False, "profile": False}, {"saveEvents": True}):
+        found = parcel(options=options)
+        assert (found.saved, found.wants_session, found.wants_receipts) == (True, True, False)
+
+
+@pytest.mark.parametrize("option", ["debugger", "profile"])
+def test_the_debugger_and_the_full_profile_need_the_workers_word(option: str) -> None:
+    assert parcel(options={option: True}).wants_receipts
+
+
+def test_save_session_false_makes_no_session() -> None:
+    found = parcel(options={"saveSession": False})
+    assert not found.wants_session
+    assert {event.session_id for event in events(found)} == {""}
+
+
+def test_save_events_false_processes_the_events_only() -> None:
+    found = parcel(options={"saveEvents": False})
+    assert not found.saved
+    assert {event.session_id for event in events(found)} == {"visit-1"}
+
+
+def test_an_option_is_true_or_false() -> None:
+    assert problem(options={"saveEvents": "false"}).field == "options.saveEvents"
+    assert problem(options={"saveSession": 0}).field == "options.saveSession"
+
+
+@pytest.mark.parametrize(
+    ("query", "is_so"),
+    [("profile_less=true", True), ("a=b&profile_less=1", True), ("profile_less=False", False)],
+)
+def test_a_profile_less_event_has_no_profile_but_a_session(query: str, is_so: bool) -> None:
+    found = parcel(query, profile={"id": "p-1"})
+    assert (found.wants_profile, found.wants_session) == (not is_so, True)
+    assert {event.profile_id for event in events(found)} == ({""} if is_so else {"p-1"})
+    assert {event.session_id for event in events(found)} == {"visit-1"}
+    reply = replied(found, Outcome([FIRST, SECOND], []))
+    assert reply["profile"] == {"id": None if is_so else "p-1"}
+
+
+def test_profile_less_is_true_or_false() -> None:
+    assert problem("profile_less=perhaps").code == "invalid_query"
+
+
+def test_the_number_of_events_is_bounded() -> None:
+    assert problem(events=[{"type": "a"}] * 4).code == "too_many_events"
+    assert problem(events=[]).code == "no_events"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "empty_body"),
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_body"),
+        (b'{"source": "shop"}', "invalid_body"),
+        (b'{"x": "\xff"}', "invalid_utf8"),
+        (b'{"events":' + b"[" * 100_000, "too_deep"),
+    ],
+)
+def test_a_body_that_does_not_say_whose_it_is(body: bytes, code: str) -> None:
+    found = read(body=body)
+    assert isinstance(found, Problem)
+    assert found.code == code
+
+
+def test_half_a_surrogate_pair_is_its_events_fault_alone() -> None:
+    body = rb"""{"source": {"id": "shop"}, "session": {"id": "s"}, "events":
+        [{"type": "a", "id": "\ud83d"}, {"type": "b", "id": "\ud83d\ude00 \ufffd"}]}"""
+    found = read(body=body)
+    assert isinstance(found, Parcel)
+    cut, whole = (event for _, event in found.checked(0))
+    assert isinstance(cut, Refusal)
+    assert isinstance(whole, Event)
+    assert (cut.code, whole.idempotency_key) == ("invalid_json", "\U0001f600 \ufffd")
+    beside = read(body=body.replace(b'"s"', rb'"\ud83d"'))
+    assert isinstance(beside, Problem)
+    assert beside.code == "invalid_json"
+
+
+@given(st.binary(max_size=60))
+def test_any_body_gets_an_answer(body: bytes) -> None:
+    assert isinstance(read(body=body), Problem | Parcel)
+
+
+def test_what_was_refused_or_looked_odd_is_in_the_answer() -> None:
+    found = parcel(events=[{"type": "a b"}, {"type": "page-view"}])
+    refused = Refused(0, "", Refusal("invalid_name", "event", "must not contain whitespace"))
+    reply = replied(found, Outcome([FIRST], [refused], ["it is odd"]))
+    assert [one["code"] for one in reply["rejected"]] == ["invalid_name"]
+    assert reply["warnings"] == ["it is odd"]
+    assert replied(found, Outcome([], [refused, refused]), 422)["code"] == "no_valid_event"
+
+
+PROFILE = ToldProfile(
+    id="p-1",
+    traits={"name": msgspec.Raw(b'"Ada"')},
+    events=2,
+    sessions=1,
+    first_seen_at=0,
+    last_seen_at=1_500,
+    session=ToldSession("visit-1", 0, 1_500),
+)
+
+
+def told(**members: Any) -> str:
+    return msgspec.json.encode(msgspec.structs.replace(PROFILE, **members)).decode()
+
+
+def test_the_debugger_says_how_it_went() -> None:
+    found = parcel(profile={"id": "p-1"}, options={"debugger": True})
+    common: dict[str, Any] = {"profile_id": "p-1", "session_id": "visit-1"}
+    receipts = {
+        FIRST: receipt(FIRST, profile_new=True, session_new=True, **common),
+        SECOND: receipt(SECOND, **common),
+    }
+    assert replied(found, Outcome([FIRST, SECOND], [], receipts=receipts)) == {
+        "profile": {"id": "p-1"},
+        "source": {"consent": False},
+        "debugging": {
+            "session": {"saved": 1, "errors": [], "ids": ["visit-1"], "types": []},
+            "events": {
+                "saved": 2,
+                "errors": [],
+                "ids": [FIRST, SECOND],
+                "types": ["purchase-order", "page-view"],
+            },
+            "profile": {"saved": 1, "errors": [], "ids": ["p-1"], "types": []},
+            "execution": {},
+            "segmentation": {"errors": [], "ids": []},
+            "logs": ["Profile p-1 is new.", "Session visit-1 is new."],
+        },
+    }
+
+
+def test_the_debugger_says_what_is_still_open() -> None:
+    found = parcel(profile={"id": "p-1"}, options={"debugger": True})
+    receipts = {FIRST: receipt(FIRST, profile_id="p-1", session_id="visit-1")}
+    debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
+    text = (
+        "1 of 2 events still open: the workers said nothing of them within 5 s;"
+        " they are accepted and will be processed."
+    )
+    assert debugging["events"] == {
+        "saved": 1,
+        "errors": [text],
+        "ids": [FIRST],
+        "types": ["purchase-order"],
+    }
+    assert debugging["session"]["errors"] == debugging["profile"]["errors"] == [text]
+    assert debugging["logs"] == [f"Event {SECOND} is still open."]
+
+
+def test_the_debugger_names_repeats_dead_letters_and_refusals() -> None:
+    found = parcel(
+        events=[{"type": "a b"}, {"type": "x"}, {"type": "y"}], options={"debugger": True}
+    )
+    refused = Refused(0, "", Refusal("invalid_name", "event", "must not contain whitespace"))
+    receipts = {
+        FIRST: receipt(FIRST, "dead"),
+        SECOND: receipt(SECOND, "duplicate", first_event_id=uuid.UUID(FIRST).bytes),
+    }
+    outcome = Outcome([FIRST, SECOND], [refused], receipts=receipts)
+    debugging = replied(found, outcome)["debugging"]
+    assert debugging["events"]["saved"] == debugging["profile"]["saved"] == 0
+    assert debugging["events"]["errors"] == [
+        "Event at 0: event must not contain whitespace.",
+        f"Event {FIRST} could not be processed; it is kept as a dead letter.",
+    ]
+    assert debugging["logs"] == [
+        f"Event {SECOND} repeats {FIRST} with another payload; it was not stored again."
+    ]
+
+
+def test_the_debugger_counts_nothing_that_was_not_to_be_saved() -> None:
+    options = {"debugger": True, "saveEvents": False, "saveSession": False}
+    found = parcel(profile={"id": "p-1"}, options=options)
+    receipts = {one: receipt(one, "unsaved", profile_id="p-1") for one in (FIRST, SECOND)}
+    debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
+    assert [debugging[of]["saved"] for of in ("session", "events", "profile")] == [0, 0, 1]
+    assert debugging["logs"] == [
+        "2 of 2 events processed and not stored, as asked.",
+        "No session was made, as asked.",
+    ]
+
+
+def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
+    found = parcel("profile_less=true", events=[{"type": "a"}], options={"debugger": True})
+    receipts = {FIRST: receipt(FIRST, session_id="visit-1")}
+    debugging = replied(found, Outcome([FIRST], [], receipts=receipts))["debugging"]
+    assert debugging["session"]["ids"] == ["visit-1"]
+    assert debugging["profile"] == {"saved": 0, "errors": [], "ids": [], "types": []}
+    assert debugging["logs"] == ["No profile was made, as asked."]
+
+
+def test_the_full_profile_is_the_latest_that_was_told() -> None:
+    found = parcel(profile={"id": "p-1"}, options={"profile": True})
+    receipts = {
+        FIRST: receipt(FIRST, profile=told(events=3)),
+        SECOND: receipt(SECOND, profile=told()),
+    }
+    reply = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))
+    assert reply == {
+        "profile": {
+            "id": "p-1",
+            "user_id": None,
+            "traits": {"name": "Ada"},
+            "events": 3,
+            "sessions": 1,
+            "first_seen": "1970-01-01T00:00:00.000Z",
+            "last_seen": "1970-01-01T00:00:01.500Z",
+            "session": {
+                "id": "visit-1",
+                "started_at": "1970-01-01T00:00:00.000Z",
+                "ended_at": "1970-01-01T00:00:01.500Z",
+            },
+        },
+        "source": {"consent": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("receipts", "why"),
+    [
+        ({}, "1 of 1 events still open"),
+        ({FIRST: receipt(FIRST, "duplicate")}, "its events are duplicate"),
+    ],
+)
+def test_a_profile_that_was_not_told_is_its_id_and_why(
+    receipts: dict[str, Receipt], why: str
+) -> None:
+    found = parcel(profile={"id": "p-1"}, events=[{"type": "a"}], options={"profile": True})
+    reply = replied(found, Outcome([FIRST], [], receipts=receipts))
+    assert reply["profile"] == {"id": "p-1"}
+    assert why in reply["warnings"][0]

@@ -1,0 +1,283 @@
+"""The goals API by plain values: what is a goal, what is a time, and what is answered."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+import pytest
+
+from services.core.registry import Goal
+from services.edge.clickhouse_query import ClickHouseUnreachableError
+from services.edge.goal_counts import GoalBucket, GoalCount, Span
+from services.gateway.http import Answer
+from services.gateway.pages import goals
+from services.gateway.pages.counting import WAITING, Counting
+from services.gateway.refusals import Problem
+from tests.events import NOON
+
+SIGNUP = b'{"name":"Pro Signup","type":"event","value":"signup"}'
+THANKS = b'{"name":"Thanks","type":"path","value":"/thanks"}'
+HOUR = 3_600_000
+
+
+class Memory:
+    """A `GoalStore` whose brokers answer, or do not."""
+
+    def __init__(self, durable: bool = True) -> None:
+        self.durable = durable
+        self.goals: dict[str, Goal] = {}
+
+    def of(self, site_id: str) -> list[Goal]:
+        return [goal for goal in self.goals.values() if goal.site_id == site_id]
+
+    async def write(self, goal: Goal) -> bool:
+        if self.durable:
+            self.goals[goal.id] = goal
+        return self.durable
+
+    async def delete(self, goal: Goal) -> bool:
+        if self.durable:
+            del self.goals[goal.id]
+        return self.durable
+
+
+class Fixed:
+    """Counts that are known: each goal three times by two of four people, in the second hour."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def stats(self, site_id: str, asked: Sequence[Goal], span: Span) -> list[GoalCount]:
+        self.spans.append(span)
+        return [GoalCount(goal.id, 3, 2, 4) for goal in asked]
+
+    def timeseries(
+        self, site_id: str, asked: Sequence[Goal], span: Span, step_ms: int
+    ) -> list[GoalBucket]:
+        self.spans.append(span)
+        start = (span.since + HOUR) // step_ms * step_ms
+        return [GoalBucket(goal.id, start, 3, 2) for goal in asked]
+
+
+class Away:
+    """ClickHouse is not there."""
+
+    def stats(self, site_id: str, asked: Sequence[Goal], span: Span) -> list[GoalCount]:
+        raise ClickHouseUnreachableError("nobody answers")
+
+    def timeseries(
+        self, site_id: str, asked: Sequence[Goal], span: Span, step_ms: int
+    ) -> list[GoalBucket]:
+        raise ClickHouseUnreachableError("nobody answers")
+
+
+def create(store: Memory, body: bytes, site: str = "shop") -> Answer:
+    return asyncio.run(goals.create_goal(site, body, store, NOON))
+
+
+def stats(store: Memory, query: str, counts: Any) -> Answer:
+    async def ask() -> Answer:
+        return await goals.goal_stats("shop", parse_qs(query), store, Counting(counts), NOON)
+
+    return asyncio.run(ask())
+
+
+def timeseries(store: Memory, query: str, counts: Any) -> Answer:
+    async def ask() -> Answer:
+        return await goals.goal_timeseries("shop", parse_qs(query), store, Counting(counts), NOON)
+
+    return asyncio.run(ask())
+
+
+def told(answer: Answer) -> Any:
+    return msgspec.json.decode(answer.body)
+
+
+# --- making, listing, deleting
+
+
+def test_a_goal_is_made_and_listed_in_the_documents_shape() -> None:
+    store = Memory()
+    made = create(store, SIGNUP)
+    assert made.status == 201
+    assert told(made) == {
+        "id": told(made)["id"],
+        "site_id": "shop",
+        "name": "Pro Signup",
+        "type": "event",
+        "value": "signup",
+        "created_at": "2025-10-09T12:00:00Z",
+    }
+    assert told(goals.list_goals("shop", store)) == [told(made)]
+    assert told(goals.list_goals("blog", store)) == []
+
+
+def test_made_twice_it_is_one() -> None:
+    store = Memory()
+    first, again = create(store, SIGNUP), create(store, SIGNUP)
+    assert (again.status, told(again)) == (200, told(first))
+    assert told(create(store, SIGNUP, "blog"))["id"] != told(first)["id"]
+    assert told(create(store, THANKS))["id"] != told(first)["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"nonsense", "invalid_json"),
+        (b"\xff", "invalid_json"),
+        (b"[]", "invalid_goal"),
+        (b'{"name":"n","value":"v"}', "invalid_goal"),
+        (b'{"name":"n","type":"page","value":"v"}', "invalid_goal"),
+        (b'{"name":" ","type":"event","value":"v"}', "invalid_goal"),
+        (b'{"name":"n","type":"event","value":""}', "invalid_goal"),
+        (b'{"name":"n","type":"event","value":1}', "invalid_goal"),
+        (b'{"name":"n\\u0000","type":"event","value":"v"}', "invalid_goal"),
+        (b'{"name":"n","type":"path","value":"https://shop.example/x"}', "invalid_goal"),
+        (b'{"name":"n","type":"path","value":"/%b"}' % (b"x" * 2_048), "invalid_goal"),
+    ],
+)
+def test_what_is_not_a_goal_is_refused(body: bytes, code: str) -> None:
+    store = Memory()
+    answer = create(store, body)
+    assert told(answer)["code"] == code
+    assert store.goals == {}
+
+
+def test_further_fields_are_left_alone() -> None:
+    sent = b'{"id":"","site_id":"other","name":"n","type":"event","value":"v","created_at":""}'
+    assert told(create(Memory(), sent))["site_id"] == "shop"
+
+
+def test_a_site_has_at_most_so_many() -> None:
+    store = Memory()
+    for number in range(goals.MAX_GOALS):
+        body = b'{"name":"n","type":"event","value":"%d"}' % number
+        assert create(store, body).status == 201
+    assert told(create(store, SIGNUP))["code"] == "too_many_goals"
+    assert create(store, b'{"name":"n","type":"event","value":"0"}').status == 200
+
+
+def test_what_is_not_durable_is_not_said_to_be() -> None:
+    assert create(Memory(durable=False), SIGNUP).status == 503
+    store = Memory()
+    goal = told(create(store, SIGNUP))["id"]
+    store.durable = False
+    assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 503
+
+
+def test_a_goal_is_deleted_at_its_own_site_only() -> None:
+    store = Memory()
+    goal = told(create(store, SIGNUP))["id"]
+    assert asyncio.run(goals.delete_goal("blog", goal, store)).status == 404
+    assert asyncio.run(goals.delete_goal("shop", goal.upper(), store)).status == 204
+    assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 404
+
+
+# --- counting
+
+
+def test_stats_say_how_many_of_all_visitors() -> None:
+    store, counts = Memory(), Fixed()
+    create(store, SIGNUP)
+    answer = stats(store, "from=2026-01-01&to=2026-01-02T12:00:00%2B02:00", counts)
+    assert told(answer)["goals"] == [
+        {
+            "goal_id": next(iter(store.goals)),
+            "name": "Pro Signup",
+            "type": "event",
+            "value": "signup",
+            "conversions": 3,
+            "converted_visitors": 2,
+            "visitors": 4,
+            "conversion_rate": 0.5,
+        }
+    ]
+    span = (told(answer)["from"], told(answer)["to"])
+    assert span == ("2026-01-01T00:00:00Z", "2026-01-02T10:00:00Z")
+
+
+def test_without_a_time_it_is_the_last_thirty_days() -> None:
+    counts = Fixed()
+    stats(Memory(), "", counts)
+    stats(Memory(), "to=2026-01-31", counts)
+    assert counts.spans[0] == (NOON - 30 * 24 * HOUR, NOON)
+    assert counts.spans[1].until - counts.spans[1].since == 30 * 24 * HOUR
+
+
+def test_a_timeseries_has_every_bucket() -> None:
+    store = Memory()
+    create(store, SIGNUP)
+    query = "from=2026-01-01T00:30:00Z&to=2026-01-01T03:00:00Z&interval=hour"
+    answer = told(timeseries(store, query, Fixed()))
+    (series,) = answer["series"]
+    assert answer["interval"] == "hour"
+    assert [(p["time"], p["conversions"], p["converted_visitors"]) for p in series["points"]] == [
+        ("2026-01-01T00:00:00Z", 0, 0),
+        ("2026-01-01T01:00:00Z", 3, 2),
+        ("2026-01-01T02:00:00Z", 0, 0),
+    ]
+
+
+def test_a_timeseries_of_chosen_goals() -> None:
+    store = Memory()
+    chosen, other = told(create(store, SIGNUP))["id"], told(create(store, THANKS))["id"]
+    answer = told(timeseries(store, f"goal_id={chosen}", Fixed()))
+    assert [series["goal_id"] for series in answer["series"]] == [chosen]
+    both = told(timeseries(store, f"goal_id={other}&goal_id={chosen}&goal_id={other}", Fixed()))
+    assert [series["goal_id"] for series in both["series"]] == [other, chosen]
+    assert timeseries(store, "goal_id=nonsense", Fixed()).status == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("from=yesterday", "from"),
+        ("to=2026-13-01", "to"),
+        ("from=0001-01-01", "from"),
+        ("to=9999-12-31T23:59:59-23:59", "to"),
+        ("from=2026-01-02&to=2026-01-02", "from"),
+        ("interval=week", "interval"),
+        ("from=1900-01-01&to=2299-01-01&interval=hour", "from"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_refused(query: str, field: str) -> None:
+    store = Memory()
+    create(store, SIGNUP)
+    answer = told(timeseries(store, query, Fixed()))
+    assert (answer["status"], answer["code"], answer["field"]) == (400, "invalid_query", field)
+
+
+def test_no_clickhouse_is_503() -> None:
+    answer = stats(Memory(), "", Away())
+    assert (answer.status, told(answer)["code"]) == (503, "not_counted")
+    assert b"Retry-After" in answer.headers
+    assert timeseries(Memory(), "", Away()).status == 503
+
+
+def test_no_more_than_so_many_questions_wait() -> None:
+    gate = threading.Event()
+
+    class Slow(Fixed):
+        def stats(self, site_id: str, asked: Sequence[Goal], span: Span) -> list[GoalCount]:
+            gate.wait()
+            return super().stats(site_id, asked, span)
+
+    async def ask() -> tuple[Any, list[Any], Any]:
+        counting = Counting(Slow())
+        span = Span(0, 1)
+        asked = [asyncio.create_task(counting.stats("shop", [], span)) for _ in range(WAITING)]
+        await asyncio.sleep(0)  # each has been handed over
+        refused = await counting.stats("shop", [], span)
+        gate.set()
+        answered = await asyncio.gather(*asked)
+        return refused, answered, await counting.stats("shop", [], span)
+
+    refused, answered, again = asyncio.run(ask())
+    assert isinstance(refused, Problem)
+    assert refused.code == "overloaded"
+    assert answered == [[]] * WAITING
+    assert again == []

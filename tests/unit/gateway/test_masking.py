@@ -1,0 +1,91 @@
+"""Write keys do not reach the topic of what was refused, however they are spelled."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.registry import Source
+from services.edge import avro
+from services.gateway.door import Draft, Parcel
+from services.gateway.doors import segment
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Origin, rejected_body, take
+from services.gateway.masking import masked
+from services.gateway.refusals import Problem, Refusal
+
+KEY = 'key/of="ä€😀\\shop'
+SOURCE = Source(id="shop")
+REJECTED = avro.schemas()["Rejected"]
+
+
+def payload_of(value: bytes | None) -> bytes:
+    assert value is not None
+    payload = REJECTED.decode(value)["payload"]
+    assert isinstance(payload, bytes)
+    return payload
+
+
+def origin(key: str) -> Origin:
+    return Origin(SourceFields.of(SOURCE), 0, Client("d", "", ""), key)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        KEY,
+        json.dumps(KEY)[1:-1],
+        json.dumps(KEY, ensure_ascii=False)[1:-1],
+        json.dumps(KEY)[1:-1].replace("/", r"\/").replace("=", r"\u003D"),
+        "".join(rf"\u{KEY.encode('utf-16-be')[at : at + 2].hex()}" for at in range(0, 34, 2)),
+    ],
+)
+def test_a_key_is_masked_in_every_spelling(spelled: str) -> None:
+    payload = f'{{"env": "{spelled}", "x": "\\n{spelled}!"}}'.encode()
+    assert masked(payload, KEY) == b'{"env": "***", "x": "\\n***!"}'
+
+
+TEXTS = st.text(min_size=8, alphabet=st.characters(codec="utf-8", exclude_characters='"'))
+
+
+@given(TEXTS, st.booleans())
+def test_no_key_outlives_it_as_json(key: str, is_ascii: bool) -> None:
+    payload = json.dumps([key, "a\n"], ensure_ascii=is_ascii).encode()
+    assert json.loads(masked(payload, key)) == ["***", "a\n"]
+
+
+def test_what_has_no_key_is_kept_as_it_came() -> None:
+    payload = b'{"event": "\\u006b"}'
+    assert masked(payload, "") == payload
+    assert masked(payload, "another-key") == payload
+
+
+def test_refused_events_are_kept_without_the_key_that_the_request_claimed() -> None:
+    raw = b'{"env": "key-of-shop", "event": 5}'
+    parcel = Parcel([Draft(raw, Refusal("wrong_type", "event", "must be a string"))])
+    ((topic, _, value),) = take(parcel, SOURCE, origin("key-of-shop")).records
+    assert topic == "events.rejected"
+    assert payload_of(value) == b'{"env": "***", "event": 5}'
+    ((_, _, whole),) = take(parcel, SOURCE, origin("")).records
+    assert payload_of(whole) == raw
+
+
+def test_bodies_are_kept_without_it_too() -> None:
+    trouble = Problem("invalid_json", "Not JSON.")
+    _, _, value = rejected_body(trouble, b'["key-of-shop", ', origin("key-of-shop"))
+    assert payload_of(value) == b'["***", '
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b'{"batch": 1, "writeKey" : "other-key"}', b'{"batch": 1, "writeKey" : "***"}'),
+        (b'{"writeKey":"a\\"b","x":"y"}', b'{"writeKey":"***","x":"y"}'),
+        (b'{"batch": [{"writeKey": "k"}], "writeKey": "cut', b'{"batch": [{"writeKey": "***"}], "writeKey": "***'),
+        (b'{"writeKey": 12}', b'{"writeKey": 12}'),
+    ],
+)  # fmt: skip
+def test_segments_bodies_lose_their_write_keys(body: bytes, kept: bytes) -> None:
+    """Even those that are not JSON, or differ from the header's."""
+    assert segment.BATCH.mask(body) == kept

@@ -1,0 +1,183 @@
+"""The signature: equal to the SDK's own for any body, and void when any signed part differs."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import IO, Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.core.paths import ROOT
+from services.core.registry import Source
+from services.gateway.door import Asked
+from services.gateway.doors.suprsend import BULK, DOOR
+from services.gateway.refusals import Problem
+from tests.official import PACKAGES
+
+KEY = "workspace-key-0123456789"
+SECRET = "a-secret-of-theirs"
+NOW = 1_764_590_400_000
+DATE = "Mon, 01 Dec 2025 12:00:00 GMT"
+BODY = '{"event": "größer 東京"}'.encode()
+TYPE = "application/json; charset=utf-8"
+SOURCE = Source(id="shop", signing_secrets=("one-that-is-to-go", SECRET))
+
+
+def request(signature: str, **changed: Any) -> Asked:
+    headers = {"Authorization": f"{KEY}:{signature}", "Content-Type": TYPE, "Date": DATE}
+    headers |= {n.replace("_", "-"): v for n, v in changed.items() if n[0].isupper()}
+    proxy = CIMultiDictProxy(CIMultiDict({n: v for n, v in headers.items() if v is not None}))
+    plain = Asked("POST", "/v2/event", "", {}, proxy, "", NOW, "/v2/event/?a=1")
+    return msgspec.structs.replace(plain, **{n: v for n, v in changed.items() if n[0].islower()})
+
+
+def signed(body: bytes = BODY, secret: str = SECRET, date: str = DATE) -> str:
+    """As the product's API says, in so many words."""
+    text = f"POST\n{hashlib.md5(body).hexdigest()}\n{TYPE}\n{date}\n/v2/event/?a=1"
+    digest = hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+def verdict(asked: Asked, body: bytes = BODY, source: Source = SOURCE) -> str:
+    trouble = DOOR.verify(asked, body, source)
+    return trouble.code if isinstance(trouble, Problem) else "fine"
+
+
+@pytest.mark.parametrize("secret", SOURCE.signing_secrets)
+def test_a_signature_with_any_of_the_sources_secrets_is_good(secret: str) -> None:
+    assert verdict(request(signed(secret=secret))) == "fine"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "PUT"},
+        {"target": "/v2/event/"},
+        {"target": "/v2/event/?a=2"},
+        {"target": "/v2/event?a=1"},
+        {"target": "/v2/bulk/event/?a=1"},
+        {"Content_Type": "application/json"},
+        {"Content_Type": None},
+        {"Date": "Mon, 01 Dec 2025 12:00:01 GMT"},
+        {"Authorization": f"{KEY}:{signed()[:-2]}A="},
+        {"Authorization": f"{KEY}:{signed()} x"},
+        {"Authorization": f"{KEY}:"},
+        {"Authorization": KEY},
+        {"Authorization": f"{KEY}:gr\udcf6\udcdf"},
+        {"Authorization": None},
+    ],
+    ids=str,
+)
+def test_a_changed_part_is_a_wrong_signature(changed: dict[str, Any]) -> None:
+    assert verdict(request(signed(), **changed)) == "wrong_signature"
+
+
+@given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
+def test_a_changed_byte_of_the_body_is_a_wrong_signature(place: int, change: int) -> None:
+    altered = bytearray(BODY)
+    altered[place] ^= change
+    assert verdict(request(signed()), bytes(altered)) == "wrong_signature"
+
+
+def test_another_secret_is_a_wrong_signature() -> None:
+    assert verdict(request(signed(secret=SECRET + "x"))) == "wrong_signature"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "fine"), (-900, "fine"), (900, "fine"), (-901, "wrong_date"), (901, "wrong_date")],
+)
+def test_a_date_more_than_15_minutes_off_is_refused(seconds: int, expected: str) -> None:
+    date = formatdate(NOW / 1000 + seconds, usegmt=True)
+    assert verdict(request(signed(date=date), Date=date)) == expected
+
+
+@pytest.mark.parametrize("date", [None, "", "now", "Mon, 99 Dec 2025 12:00:00 GMT", "1764590400"])
+def test_a_date_that_is_none_is_refused(date: str | None) -> None:
+    assert verdict(request(signed(date=date or ""), Date=date)) == "wrong_date"
+
+
+@given(st.text(max_size=40))
+def test_any_date_gets_an_answer(date: str) -> None:
+    assert verdict(request(signed(), Date=date)) in ("wrong_date", "wrong_signature", "fine")
+
+
+def test_a_source_without_secrets_is_told_what_to_configure() -> None:
+    trouble = BULK.verify(request(signed()), BODY, Source(id="shop"))
+    assert trouble is not None
+    assert trouble.code == "wrong_signature"
+    assert "'shop' has no signing secret" in trouble.detail
+    assert "signing_secrets" in trouble.detail
+
+
+def test_a_key_alone_is_enough_only_where_nobody_signs() -> None:
+    """The SDK's `with_workspace_api_key` sends a bearer token and signs nothing."""
+    bearer = request("", Authorization=f"Bearer {KEY}")
+    assert verdict(bearer, source=Source(id="shop")) == "fine"
+    assert verdict(bearer) == "wrong_signature"
+
+
+class Sdk:
+    """The SDK's own signing function, in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]", write: IO[str], read: IO[str]) -> None:
+        self.process, self._write, self._read = process, write, read
+
+    def sign(self, **case: Any) -> tuple[bytes, str]:
+        print(json.dumps(case), file=self._write, flush=True)
+        made = json.loads(self._read.readline())
+        return made["content"].encode(), made["signature"]
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[Sdk]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(ROOT / "tests/clients/suprsend_signature.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(PACKAGES), "PYTHONUTF8": "1"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    yield Sdk(process, process.stdin, process.stdout)
+    process.stdin.close()
+    assert process.wait(30) == 0
+    process.stdout.close()
+
+
+_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)  # another process answers
+@given(st.dictionaries(_text, _json, max_size=4) | st.lists(_json, max_size=4), _text.filter(bool))
+def test_what_the_sdk_signs_is_good_and_nothing_else_is(
+    sdk: Sdk, content: Any, secret: str
+) -> None:
+    body, signature = sdk.sign(
+        url="https://weir.example/v2/bulk/event/?a=%20b",
+        method="POST",
+        content=content,
+        headers={"Content-Type": TYPE, "Date": DATE},
+        secret=secret,
+    )
+    asked = request(signature, target="/v2/bulk/event/?a=%20b")
+    assert verdict(asked, body, Source(id="shop", signing_secrets=(secret,))) == "fine"
+    assert verdict(asked, body + b" ", Source(id="shop", signing_secrets=(secret,))) != "fine"
+    assert verdict(asked, body, Source(id="shop", signing_secrets=(secret + "x",))) != "fine"

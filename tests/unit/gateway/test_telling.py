@@ -1,0 +1,131 @@
+"""Events are told apart though one of them holds what is no JSON; it alone is refused, at every door."""
+
+import json
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.gateway.door import Asked, Caps, Door, Parcel
+from services.gateway.doors import (
+    cloudevents,
+    events,
+    hackle,
+    segment,
+    suprsend,
+    tracardi,
+    userflux,
+)
+from services.gateway.refusals import Problem, Refusal
+from services.gateway.rules import Event
+from services.gateway.telling import NOT_NUMBERS, has_not_numbers, is_outside, masked, unmasked
+
+NOW = 1_795_262_400_000
+TRACARDI = {"source": {"id": "shop"}, "session": {"id": "visit"}}
+PLAIN: dict[str, Any] = {"event": "a"}
+TRACK: dict[str, Any] = {"eventTypeKey": "a", "identifiers": {"$id": "u"}}
+CALL: dict[str, Any] = {"type": "track", "event": "a", "userId": "u"}
+SUPRSEND: dict[str, Any] = {"event": "a", "distinct_id": "u"}
+USERFLUX: dict[str, Any] = {"name": "a", "userId": "u"}
+CLOUD: dict[str, Any] = {"specversion": "1.0", "type": "a", "source": "/s", "id": "1"}
+DOORS: dict[str, tuple[Door, dict[str, Any], str, dict[str, Any]]] = {
+    "array": (events.DOOR, PLAIN, "", {}),
+    "envelope": (events.DOOR, PLAIN, "events", {"context": {"a": 0}}),
+    "hackle": (hackle.DOOR, TRACK, "trackEvents", {}),
+    "segment": (segment.BATCH, CALL, "batch", {"sentAt": "2026-11-21T12:00:00Z"}),
+    "suprsend": (suprsend.BULK, SUPRSEND, "", {}),
+    "tracardi": (tracardi.DOOR, {"type": "a"}, "events", TRACARDI),
+    "userflux": (userflux.BATCH, USERFLUX, "events", {}),
+    "cloudevents": (cloudevents.DOOR, CLOUD, "", {}),
+}
+
+
+def read(door: Door, body: bytes) -> Parcel | Problem:
+    media = cloudevents.BATCHED if door is cloudevents.DOOR else "application/json"
+    headers = CIMultiDict({"Content-Type": media, "Authorization": "Basic azo="})
+    asked = Asked("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
+    return door.read(asked, body, Caps(events=9, body_bytes=9_999))
+
+
+def body_of(name: str, sent: list[dict[str, Any]], **beside: Any) -> bytes:
+    """As Python's SDKs write it."""
+    _, _, member, others = DOORS[name]
+    return json.dumps({**others, **beside, member: sent} if member else sent).encode()
+
+
+@pytest.mark.parametrize("number", [nan, inf, -inf])
+@pytest.mark.parametrize("name", DOORS)
+def test_not_a_number_refuses_its_event_alone(name: str, number: float) -> None:
+    door, event, *_ = DOORS[name]
+    held = "data" if door is cloudevents.DOOR else "properties"
+    text = 'NaN, \\"Infinity" \\'
+    good, bad = event | {held: {"x": text}}, event | {held: {"x": number, "y": text}}
+    found = read(door, body_of(name, [good, bad, good]))
+    assert isinstance(found, Parcel), found
+    raws, checked = zip(*found.checked(NOW), strict=True)
+    assert [json.dumps(one).encode() for one in (good, bad, good)] == list(map(bytes, raws))
+    assert isinstance(checked[0], Event)
+    assert checked[1] == Refusal("invalid_json", "", NOT_NUMBERS)
+    assert isinstance(checked[2], Event)
+
+
+@pytest.mark.parametrize(
+    ("name", "member", "code"),
+    [
+        ("envelope", "context", "invalid_context"),
+        ("segment", "context", "invalid_context"),
+        ("segment", "sentAt", "invalid_json"),
+        ("tracardi", "context", "invalid_json"),
+    ],
+)
+def test_beside_the_events_it_is_the_requests_fault(name: str, member: str, code: str) -> None:
+    door, event, *_ = DOORS[name]
+    value = nan if member == "sentAt" else {"a": nan}
+    found = read(door, body_of(name, [event], **{member: value}))
+    problem = found.problem if isinstance(found, Parcel) else found
+    assert problem is not None
+    assert problem.code == code
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"event":"a","value":NaN}', b'[{"event":"a","value":NaN}', b"N"]
+)
+def test_what_has_nothing_to_tell_apart_is_refused_whole(body: bytes) -> None:
+    found = read(events.DOOR, body)
+    assert isinstance(found, Problem)
+    assert found.code == "invalid_json"
+
+
+@pytest.mark.parametrize("text", [b'"NaN"', b'["\\"NaN", "-Infinity\\\\"]', b'"NaN', b'"\\"NaN\\'])
+def test_what_stands_in_strings_stays(text: bytes) -> None:
+    assert masked(text) == text
+    assert not has_not_numbers(text)
+
+
+def test_events_that_look_alike_once_masked_are_told_apart() -> None:
+    sent = [b'{"a":NaN}', b'{"a":0.0}', b'{"a":"\\ud83d"}', b'{"a":-Infinity}']
+    body = b"[" + b", ".join(sent) + b"]"
+    told = masked(body)
+    assert len(told) == len(body)
+    assert unmasked(map(masked, sent), told, body) == sent
+    assert not is_outside(sent, body)
+    assert is_outside(sent, body + b"NaN")
+
+
+NUMBERS = st.floats() | st.sampled_from([nan, inf, -inf])
+VALUES = st.recursive(
+    NUMBERS | st.text() | st.sampled_from(["NaN", '"', "\\", "\ud83d"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4))
+def test_whatever_python_writes_is_told_apart(values: list[Any]) -> None:
+    found = read(events.DOOR, body := json.dumps([{"event": "a", "x": v} for v in values]).encode())
+    assert isinstance(found, events.Sent), (found, body)
+    assert [bytes(one) for one in found.events] == [
+        json.dumps({"event": "a", "x": v}).encode() for v in values
+    ]

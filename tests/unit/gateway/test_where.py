@@ -1,0 +1,96 @@
+"""Who may ask where an event is, and how the answer is put into HTTP."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+
+from services.core.fates import Where
+from services.core.registry import Source, hash_key
+from services.gateway.pages.finding import WAITING, Finding
+from services.gateway.pages.where import answer_of, readable
+from services.gateway.refusals import Problem
+
+SOURCES = [
+    Source(
+        id="shop",
+        write_key_hashes=(hash_key("shop-write"),),
+        read_key_hashes=(hash_key("both"), hash_key("shop-read")),
+    ),
+    Source(id="app", read_key_hashes=(hash_key("both"),), admin_key_hashes=(hash_key("admin"),)),
+    Source(id="off", enabled=False, read_key_hashes=(hash_key("off"), hash_key("both"))),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted", "scope"),
+    [
+        ("shop-read", "", ("shop",)),
+        ("admin", "", ("app",)),
+        ("both", "", ("app", "shop")),
+        ("both", "app", ("app",)),
+        ("both", "off", "forbidden"),
+        ("shop-read", "app", "forbidden"),
+        ("shop-write", "", "forbidden"),
+        ("shop-write", "shop", "forbidden"),
+        ("off", "", "unauthorized"),
+        ("", "", "unauthorized"),
+        ("other", "shop", "unauthorized"),
+    ],
+)
+def test_a_key_sees_the_sources_that_it_reads(
+    key: str, wanted: str, scope: tuple[str, ...] | str
+) -> None:
+    found = readable(key, wanted, SOURCES)
+    assert (found.code if isinstance(found, Problem) else found) == scope
+
+
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [
+        (Where(id="k", fate="queued", stage="dedup", event_id="e"), 200),
+        (Where(id="k", fate="unknown", event_id="e", certain=False), 200),
+        (Where(id="k", fate="unknown"), 404),
+        (Where(id="k", fate="unknown", notes=("away",), certain=False), 503),
+    ],
+)
+def test_statuses(where: Where, status: int) -> None:
+    answer = answer_of(where)
+    assert answer.status == status
+    told = json.loads(answer.body)
+    assert (told["id"], told["fate"]) == ("k", where.fate)
+    assert (b"Retry-After" in answer.headers) is (status == 503)
+
+
+class Slow:
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+
+    def find(self, sought: str, scope: tuple[str, ...] | None, seconds: float) -> Where:
+        self.let.wait(30)
+        return Where(id=sought, fate="stored")
+
+
+def test_more_than_can_wait_are_refused_at_once() -> None:
+    async def ask_many() -> None:
+        slow = Slow()
+        finding = Finding(slow)
+        try:
+            asked = [asyncio.create_task(finding.find(str(n), ("shop",))) for n in range(WAITING)]
+            await asyncio.sleep(0)
+            refused = await finding.find("one more", ("shop",))
+            assert isinstance(refused, Problem)
+            assert refused.code == "overloaded"
+            slow.let.set()
+            assert [w.id for w in await asyncio.gather(*asked) if isinstance(w, Where)] == [
+                str(n) for n in range(WAITING)
+            ]
+            assert isinstance(await finding.find("again", ("shop",)), Where)
+        finally:
+            slow.let.set()
+            finding.close()
+
+    asyncio.run(ask_many())

@@ -1,0 +1,139 @@
+"""Whom a profile-less event names, and what becomes of it: values in, values out."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from services.core import topics
+from services.core.identifiers import minted_profile_id, workspace_key
+from services.core.registry import IdMapping
+from services.core.step import Decided, Output
+from services.edge import avro
+from services.identity.mapping import Named, mapping_of, named_by
+from services.identity.stage import IdentityStage
+from tests.events import accepted, batch_of
+from tests.unit.identity.test_stage import unique
+
+PAID = IdMapping(event="paid", user_id="customer.id")
+ANY = IdMapping(event="*", anonymous_id="visitor")
+
+
+def webhook(number: int, properties: str, **fields: object) -> Output:
+    nobody = {"wants_profile": False, "event": "paid"}
+    return unique(accepted(number, properties=properties, **(nobody | fields)))
+
+
+def process(mappings: Sequence[IdMapping], *sent: Output) -> Decided:
+    stage = IdentityStage(lambda source: mappings if source == "shop" else ())
+    decided = stage.process(batch_of(list(sent), topics.UNIQUE), lambda keys: {})
+    decided.check(len(sent))
+    return decided
+
+
+def profile_less(decided: Decided) -> bool:
+    _, told = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
+    return decided.forwarded == 0 and (told["profile_id"], told["session_id"]) == ("", "")
+
+
+def test_an_events_own_mapping_goes_before_that_of_every_event() -> None:
+    assert mapping_of([ANY, PAID], "paid") == PAID
+    assert mapping_of([ANY, PAID], "sent") == ANY
+    assert mapping_of([PAID], "sent") is None
+
+
+@pytest.mark.parametrize(
+    ("properties", "path", "found"),
+    [
+        ('{"id": "7"}', "id", "7"),
+        ('{"id": 7}', "id", "7"),
+        ('{"id": -123456789012345678901234567890}', "id", "-123456789012345678901234567890"),
+        ('{"id": "  7 "}', "id", "7"),
+        ('{"a": {"b": {"id": "x"}}}', "a.b.id", "x"),
+        ('{"a": [{"id": "x"}, {"id": "y"}]}', "a.1.id", "y"),
+        ('{"a": {"1": "x"}}', "a.1", "x"),
+    ],
+)
+def test_a_path_leads_to_a_text_or_an_integer(properties: str, path: str, found: str) -> None:
+    mapping = IdMapping(event="*", user_id=path)
+    assert named_by(mapping, properties) == Named("", found, "", "")
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        "{}",
+        '{"id": null}',
+        '{"id": true}',
+        '{"id": 1.5}',
+        '{"id": ["x"]}',
+        '{"id": {"id": "x"}}',
+        '{"id": ""}',
+        '{"id": "   "}',
+        '{"id": "a\\u0000b"}',
+        '{"id": "' + 256 * "x" + '"}',
+        '{"id": "x", "odd": "\\ud800"}',
+    ],
+)
+def test_whatever_else_is_at_the_path_leaves_the_event_profile_less(properties: str) -> None:
+    mapping = IdMapping(event="*", user_id="id", anonymous_id="no.such.0.thing")
+    assert named_by(mapping, properties) is None
+    assert profile_less(process([mapping], webhook(1, properties)))
+
+
+@pytest.mark.parametrize("path", ["a.2", "a.-1", "a.x", "a.²"])
+def test_no_such_place_in_an_array_is_nothing(path: str) -> None:
+    assert named_by(IdMapping(event="*", user_id=path), '{"a": ["x", "y"]}') is None
+
+
+def test_a_mapped_event_goes_to_the_owner_of_its_identifier_as_if_sent_with_ids() -> None:
+    mapping = IdMapping(event="paid", user_id="customer.id", session_id="visit")
+    properties = '{"customer": {"id": 7}, "visit": "v"}'
+    sent = webhook(1, properties, value=3.5)
+    decided = process([mapping], sent)
+    (forwarded,) = decided.outputs[topics.UNIQUE]
+    assert forwarded == unique(
+        accepted(
+            1, properties=properties, event="paid", value=3.5, user_id="7", client_session_id="v"
+        )
+    )
+    assert (decided.forwarded, decided.emitted, decided.changes) == (1, 0, {})
+    assert decided.usage.counts == {}
+
+
+def test_the_next_hop_decides_by_the_record_whatever_the_mappings_are_by_then() -> None:
+    (forwarded,) = process([PAID], webhook(1, '{"customer": {"id": 7}}')).outputs[topics.UNIQUE]
+    changed = IdMapping(event="paid", user_id="no.such.thing", anonymous_id="customer.id")
+    decisions = [process(mappings, forwarded) for mappings in ([], [PAID], [changed])]
+    for decided in decisions:
+        _, told = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
+        assert (told["user_id"], told["anonymous_id"]) == ("7", "")
+        assert told["profile_id"] == minted_profile_id("acme", "u:7")
+        assert told["session_id"]
+    assert decisions[0].changes == decisions[1].changes == decisions[2].changes
+
+
+def test_a_session_that_the_client_gave_stays_unless_the_mapping_finds_one() -> None:
+    given = webhook(1, '{"customer": {"id": 7}}', client_session_id="given")
+    (forwarded,) = process([PAID], given).outputs[topics.UNIQUE]
+    _, told = avro.decode_any(forwarded.value)
+    assert (told["client_session_id"], told["identity_key"]) == ("given", "u:7")
+
+
+def test_a_session_alone_names_somebody_too() -> None:
+    mapping = IdMapping(event="*", session_id="visit")
+    (forwarded,) = process([mapping], webhook(1, '{"visit": "v"}')).outputs[topics.UNIQUE]
+    assert forwarded.key == workspace_key("acme", "s:v")
+
+
+def test_events_that_ask_for_a_profile_and_other_sources_are_left_alone() -> None:
+    properties = '{"customer": {"id": 7}}'
+    asking = unique(accepted(1, user_id="8", event="paid", properties=properties))
+    elsewhere = webhook(2, properties, source="blog")
+    decided = process([PAID, ANY], asking, elsewhere)
+    assert (decided.forwarded, decided.emitted) == (0, 2)
+
+
+def test_a_webhook_cut_short_in_its_properties_is_refused_where_they_are_needed() -> None:
+    whole = webhook(1, '{"customer": {"id": 7}}')
+    decided = process([PAID], Output(whole.key, whole.value[:-3]))
+    assert [refusal.at for refusal in decided.refusals] == [0]

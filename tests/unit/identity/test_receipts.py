@@ -1,0 +1,96 @@
+"""What identity tells those who ask: the last word on the event, and the profile as it left it."""
+
+import msgspec
+
+from services.core import topics
+from services.core.identifiers import minted_profile_id
+from services.core.receipts import Receipt, ToldProfile
+from services.core.step import Decided, Output
+from services.edge.receipts import decode_receipt
+from services.identity.stage import IdentityStage
+from tests.events import NOON, accepted, batch_of
+from tests.unit.identity.test_stage import process, unique
+
+MINUTE = 60_000
+
+
+def asking(number: int, **fields: object) -> Output:
+    return unique(accepted(number, wants_receipt=True, **fields))
+
+
+def receipts(decided: Decided) -> list[Receipt]:
+    outputs = decided.outputs.get(topics.RECEIPTS, [])
+    told = [decode_receipt(output.value) for output in outputs]
+    assert [receipt.event_id for receipt in told] == [output.key for output in outputs]
+    return told
+
+
+def profile_of(receipt: Receipt) -> ToldProfile:
+    return msgspec.json.decode(receipt.profile, type=ToldProfile)
+
+
+def test_who_does_not_ask_is_told_nothing() -> None:
+    assert topics.RECEIPTS not in process([unique(accepted(1, user_id="7"))]).outputs
+
+
+def test_a_new_person_is_told_as_new_and_the_next_time_as_known() -> None:
+    later = {"occurred_at": NOON + MINUTE}
+    first, second = receipts(process([asking(1, user_id="7"), asking(2, user_id="7", **later)]))
+    assert (first.step, first.outcome, first.received_at) == ("identity", "resolved", NOON)
+    assert first.profile_id == second.profile_id == minted_profile_id("acme", "u:7")
+    assert first.session_id == second.session_id
+    assert (first.profile_new, first.session_new) == (True, True)
+    assert (second.profile_new, second.session_new) == (False, False)
+    assert [profile_of(receipt).events for receipt in (first, second)] == [1, 2]
+
+
+def test_the_profile_is_as_the_event_left_it() -> None:
+    record = {"event": "$identify", "properties": '{"plan": "pro", "n": 12345678901234567890}'}
+    (receipt,) = receipts(process([asking(1, user_id="7", client_session_id="s", **record)]))
+    assert msgspec.json.decode(receipt.profile) == {
+        "id": minted_profile_id("acme", "u:7"),
+        "user_id": "7",
+        "traits": {"plan": "pro", "n": 12345678901234567890},
+        "events": 1,
+        "sessions": 1,
+        "first_seen_at": NOON,
+        "last_seen_at": NOON,
+        "session": {"id": "s", "started_at": NOON, "ended_at": NOON},
+    }
+
+
+def test_a_session_after_the_gap_is_told_as_new() -> None:
+    later = asking(2, user_id="7", occurred_at=NOON + 31 * MINUTE)
+    first, second = receipts(process([asking(1, user_id="7"), later]))
+    assert (second.profile_new, second.session_new) == (False, True)
+    assert first.session_id != second.session_id
+
+
+def test_what_is_not_to_be_saved_and_what_has_no_profile_is_told_so() -> None:
+    nobody = {"wants_profile": False, "client_session_id": "s"}
+    unsaved, profile_less = receipts(
+        process([asking(1, user_id="7", saved=False), asking(2, **nobody)])
+    )
+    assert unsaved.outcome == "unsaved"
+    assert profile_of(unsaved).events == 1
+    assert (profile_less.outcome, profile_less.session_id) == ("resolved", "s")
+    assert (profile_less.profile_id, profile_less.profile) == ("", "")
+
+
+def test_a_forwarded_event_is_told_where_it_is_decided() -> None:
+    stage = IdentityStage()
+    mine = {"client_profile_id": "mine"}
+    sent = [unique(accepted(1, user_id="7", **mine)), asking(2, user_id="8", **mine)]
+    decided = stage.process(batch_of(sent, topics.UNIQUE), lambda keys: {})
+    assert receipts(decided) == []
+    forwarded = next(out for out in decided.outputs[topics.UNIQUE] if out.value == sent[1].value)
+    (receipt,) = receipts(process([forwarded]))
+    assert receipt.profile_id == minted_profile_id("acme", "u:8")
+    assert profile_of(receipt).user_id == "8"
+
+
+def test_a_dead_event_is_told_where_so_much_can_be_read() -> None:
+    bad_traits = asking(1, user_id="7", event="$identify", properties="[]")
+    decided = process([bad_traits, Output(b"k", b"garbage")])
+    assert [receipt.outcome for receipt in receipts(decided)] == ["dead"]
+    assert len(decided.refusals) == 2
