@@ -1,5 +1,6 @@
 """The vocabulary between a worker's loop and its decisions: batches in, decided batches out. Plain values."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -28,6 +29,20 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def since(self, offset: int) -> "Batch":
+        """The records from `offset` on; most often all of them, and then no copy is made."""
+        if not self.offsets or self.offsets[0] >= offset:
+            return self
+        first = bisect_left(self.offsets, offset)
+        return Batch(
+            self.topic,
+            self.partition,
+            self.offsets[first:],
+            self.timestamps[first:],
+            self.keys[first:],
+            self.values[first:],
+        )
 
 
 class Output(NamedTuple):

@@ -35,15 +35,17 @@ def group_options(
 ) -> dict[str, Any]:
     """What every member of a group reads with: static, transactional, committed by hand.
 
-    The classic protocol, since a static member that comes back after kill -9 takes its place at once
-    (docs/decisions/0001-classic-groups.md).
+    The classic protocol, since a static member that comes back after kill -9 takes its place at once,
+    and eager, since every assignment must be a whole one (docs/decisions/0001-classic-groups.md): a
+    rebalance takes all partitions from all members and gives all of them out again.
     """
     return {
         "group.id": group,
         "group.instance.id": member,
-        "partition.assignment.strategy": "cooperative-sticky",
+        "partition.assignment.strategy": "range",
         "session.timeout.ms": session_seconds * 1000,
-        "heartbeat.interval.ms": 3_000,
+        # members hear of a rebalance with their heartbeat, and it waits for the last of them
+        "heartbeat.interval.ms": 1_000,
         "max.poll.interval.ms": 600_000,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

@@ -221,18 +221,15 @@ class KafkaRecords:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        consumer.incremental_assign(places)
+        consumer.assign(places)
         consumer.pause(places)  # until it is known what was intended there: see `_settle_in`
-        gained = {Place(place.topic, place.partition) for place in places}
-        self._gained |= gained
-        self._assigned |= gained
+        self._gained = {Place(place.topic, place.partition) for place in places}
+        self._assigned = set(self._gained)
 
-    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        consumer.incremental_unassign(places)
-        lost = {Place(place.topic, place.partition) for place in places}
-        self._lost |= lost
-        self._gained -= lost
-        self._assigned -= lost
+    def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
+        consumer.unassign()  # a rebalance is of all partitions: see `group_options`
+        self._lost |= self._assigned
+        self._gained, self._assigned = set(), set()
 
     def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.partition) for place in places]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
@@ -17,6 +16,7 @@ from confluent_kafka import (
 from services.core.step import Batch, Output
 from services.edge.kafka import client_options, group_options
 from services.edge.watchdog import returning_within
+from services.runtime import logs
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
 
@@ -51,7 +51,8 @@ class KafkaStream:
     def __init__(self, settings: KafkaSettings, options: StreamOptions) -> None:
         self._base = client_options(settings)
         self._options = options
-        self._gained: set[int] = set()
+        self._log = logs.get(options.service)
+        self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
         self._rebalanced = False
@@ -75,61 +76,21 @@ class KafkaStream:
             batch.timestamps.append(message.timestamp()[1])
             batch.keys.append(message.key() or b"")
             batch.values.append(message.value() or b"")
-        return [batch for partition, batch in columns.items() if partition in self._assigned]
+        # of one that is gained only now: read before it was lost, and read again from its position on
+        return [
+            batch
+            for partition, batch in columns.items()
+            if partition in self._assigned and partition not in self._gained
+        ]
 
     def assignment(self) -> Assignment:
         changed = Assignment(self._gained, self._lost, self._rebalanced)
-        self._gained, self._lost, self._rebalanced = set(), set(), False
+        self._gained, self._lost, self._rebalanced = {}, set(), False
         return changed
 
-    def committed(self, partition: int) -> int | None:
-        wanted = [TopicPartition(self._options.topic, partition)]
+    def start(self, partition: int) -> None:
         try:
-            try:
-                return self._committed(wanted)
-            except KafkaException as fault:
-                if fault.args[0].code() != KafkaError._TIMED_OUT:
-                    raise
-                self._settle_offsets(wanted)
-                return self._committed(wanted)
-        except KafkaException as fault:
-            raise StreamBrokenError(str(fault)) from fault
-
-    def _committed(self, wanted: list[TopicPartition]) -> int | None:
-        # waits for pending transactions: the consumer reads committed offsets as stable only, and
-        # the broker gives up a transaction that nobody ends after `transaction_seconds`
-        (found,) = self._consumer.committed(wanted, timeout=self._options.transaction_seconds + 2)
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return found.offset if found.offset >= 0 else None
-
-    def _settle_offsets(self, places: list[TopicPartition]) -> None:
-        """End what an earlier transaction of this producer id left pending on the group's offsets.
-
-        Without KIP-890 an offset commit that was on its way when the broker died may arrive after its
-        transaction was aborted, and then hangs: seen after kill -9 of a broker as a transaction in
-        `__consumer_offsets` that its coordinator knows nothing of. The marker of any later
-        transaction of the same producer id on the same partition ends it, and an aborted one changes
-        nothing else.
-        """
-        at_beginning = [TopicPartition(place.topic, place.partition, 0) for place in places]
-        with returning_within(2 * self._options.transaction_seconds):
-            self._producer.begin_transaction()
-            try:
-                self._producer.send_offsets_to_transaction(
-                    at_beginning,
-                    self._consumer.consumer_group_metadata(),
-                    self._options.transaction_seconds,
-                )
-            finally:
-                self._producer.abort_transaction(self._options.transaction_seconds)
-
-    def start(self, partition: int, position: int | None) -> None:
-        offset = OFFSET_BEGINNING if position is None else position
-        place = TopicPartition(self._options.topic, partition, offset)
-        try:
-            self._consumer.seek(place)
-            self._consumer.resume([place])
+            self._consumer.resume([TopicPartition(self._options.topic, partition)])
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
 
@@ -217,7 +178,7 @@ class KafkaStream:
         with returning_within(2 * self._options.transaction_seconds):
             self._producer.purge()
             self._consumer.close()
-        self._gained, self._lost, self._assigned = set(), set(), set()
+        self._gained, self._lost, self._assigned = {}, set(), set()
         self._producer = self._new_producer()
         self._consumer = self._new_consumer()
 
@@ -283,6 +244,8 @@ class KafkaStream:
                     options.fetch_kilobytes,
                 ),
                 "fetch.message.max.bytes": 2_097_152,
+                # it is told where to read, always: see `_on_assign`
+                "auto.offset.reset": "error",
             }
         )
         consumer.subscribe(
@@ -294,19 +257,83 @@ class KafkaStream:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        consumer.incremental_assign(places)
-        consumer.pause(places)  # until its state is there: see `start`
-        partitions = {place.partition for place in places}
+        try:
+            committed = self._committed_or_settled(places)
+            gained = {at.partition: self._position(at) for at in committed}
+            # At absolute offsets: were the consumer left to look one up, its late answer could take
+            # the partition back to where it has been read already.
+            consumer.assign(committed)
+            consumer.pause(committed)  # until its state is there: see `start`
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
         self._rebalanced = True
-        self._gained |= partitions
-        self._assigned |= partitions
+        self._gained = gained
+        self._assigned = set(gained)
 
-    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        consumer.incremental_unassign(places)
-        partitions = {place.partition for place in places}
-        self._lost |= partitions
-        self._gained -= partitions
-        self._assigned -= partitions
+    def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
+        consumer.unassign()  # a rebalance is of all partitions: see `group_options`
+        self._lost |= self._assigned
+        self._gained, self._assigned = {}, set()
+
+    # --- where the group had come
+
+    def _position(self, place: TopicPartition) -> int | None:
+        """The committed position that `place` holds, if it is one; its offset becomes one to read at."""
+        committed = place.offset if place.offset >= 0 else None
+        first, end = self._consumer.get_watermark_offsets(place, self._options.transaction_seconds)
+        where = {"topic": place.topic, "partition": place.partition, "committed": committed}
+        if committed is not None and committed > end:
+            self._log.warning("the topic was made anew: reading it from its beginning", **where)
+            committed = None
+        if committed is not None and committed < first:
+            self._log.error(
+                "deleted before it was read: lengthen the retention", first=first, **where
+            )
+        place.offset = max(first, committed or 0)
+        return committed
+
+    def _committed_or_settled(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        try:
+            return self._committed(places)
+        except KafkaException as fault:
+            if fault.args[0].code() != KafkaError._TIMED_OUT:
+                raise
+        self._settle_offsets(places)
+        return self._committed(places)
+
+    def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        if not places:
+            return []
+        # waits for pending transactions: the consumer reads committed offsets as stable only, and
+        # the broker gives up a transaction that nobody ends after `transaction_seconds`
+        found: list[TopicPartition] = self._consumer.committed(
+            places, timeout=self._options.transaction_seconds + 2
+        )
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return found
+
+    def _settle_offsets(self, places: list[TopicPartition]) -> None:
+        """End what an earlier transaction of this producer id left pending on the group's offsets.
+
+        Without KIP-890 an offset commit that was on its way when the broker died may arrive after its
+        transaction was aborted, and then hangs: seen after kill -9 of a broker as a transaction in
+        `__consumer_offsets` that its coordinator knows nothing of. The marker of any later
+        transaction of the same producer id on the same partition ends it, and an aborted one changes
+        nothing else.
+        """
+        at_beginning = [TopicPartition(place.topic, place.partition, 0) for place in places]
+        with returning_within(2 * self._options.transaction_seconds):
+            self._producer.begin_transaction()
+            try:
+                self._producer.send_offsets_to_transaction(
+                    at_beginning,
+                    self._consumer.consumer_group_metadata(),
+                    self._options.transaction_seconds,
+                )
+            finally:
+                self._producer.abort_transaction(self._options.transaction_seconds)
 
     def _raise_if_grave(self, message: Message) -> None:
         error = message.error()
@@ -314,5 +341,5 @@ class KafkaStream:
             return
         if error.code() in FENCED:
             raise FencedError(str(error))
-        if error.fatal() or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
+        if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise StreamBrokenError(str(error))

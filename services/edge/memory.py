@@ -48,14 +48,15 @@ class MemoryStream:
         self._topic = topic
         self._batch_records = batch_records
         self._assigned: set[int] = set()
-        self._gained: set[int] = set()
+        self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._rebalanced = False
         self._next: dict[int, int] = {}
 
     def assign(self, partitions: set[int]) -> None:
         lost = self._assigned - partitions
-        self._gained = (self._gained - lost) | (partitions - self._assigned)
+        self._gained |= self._positions(partitions - self._assigned)
+        self._gained = {p: at for p, at in self._gained.items() if p in partitions}
         self._lost |= lost
         self._rebalanced = True
         self._assigned = set(partitions)
@@ -78,14 +79,14 @@ class MemoryStream:
 
     def assignment(self) -> Assignment:
         changed = Assignment(self._gained, self._lost, self._rebalanced)
-        self._gained, self._lost, self._rebalanced = set(), set(), False
+        self._gained, self._lost, self._rebalanced = {}, set(), False
         return changed
 
-    def committed(self, partition: int) -> int | None:
-        return self._log.offsets.get((self._group, self._topic, partition))
+    def _positions(self, partitions: set[int]) -> dict[int, int | None]:
+        return {p: self._log.offsets.get((self._group, self._topic, p)) for p in partitions}
 
-    def start(self, partition: int, position: int | None) -> None:
-        self._next[partition] = position or 0
+    def start(self, partition: int) -> None:
+        self._next[partition] = self._positions({partition})[partition] or 0
 
     def changelog(
         self, topic: str, partition: int, start: int
@@ -107,7 +108,7 @@ class MemoryStream:
 
     def recover(self) -> None:
         self._next.clear()
-        self._gained, self._lost, self._rebalanced = set(self._assigned), set(), True
+        self._gained, self._lost, self._rebalanced = self._positions(self._assigned), set(), True
 
     def lag(self) -> Mapping[int, int]:
         return {

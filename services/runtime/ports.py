@@ -30,7 +30,7 @@ class Transaction(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    gained: set[int]
+    gained: dict[int, int | None]  # partition -> the group's committed next offset; None: never any
     lost: set[int]
     rebalanced: bool  # the group has spoken, if only to say that there is nothing for this member
 
@@ -44,14 +44,13 @@ class Stream(Protocol):
     def assignment(self) -> Assignment:
         """Partitions gained and lost since the last call (both: lost, then gained again).
 
-        Gained ones are paused until `start`.
+        A gained one's position was asked for once no transaction of a former owner was pending on it:
+        what its changelog holds from then on is all that belongs to that position. It is paused until
+        `start`.
         """
 
-    def committed(self, partition: int) -> int | None:
-        """The group's committed next offset, once no transaction is pending on it; None: never any."""
-
-    def start(self, partition: int, position: int | None) -> None:
-        """Read the partition from `position` on (None: from its beginning)."""
+    def start(self, partition: int) -> None:
+        """Read a gained partition from its committed position on (None: from its beginning)."""
 
     def changelog(
         self, topic: str, partition: int, start: int

@@ -85,8 +85,7 @@ class Worker:
         """
         batches = self._stream.poll(poll_seconds)
         self._follow_assignment()
-        # a batch read before its partition was taken away, or before its store was ready, is not ours
-        batches = [batch for batch in batches if batch.partition in self._open]
+        batches = [batch for batch in map(self._unsettled, batches) if len(batch)]
         started = time.perf_counter()
         decided = [(batch, self._decide(batch)) for batch in batches] + self._refreshed(batches)
         if not decided:
@@ -97,6 +96,17 @@ class Worker:
             self._apply(batch, result, ends.get(batch.partition))
         self._report(decided, time.perf_counter() - started)
         return sum(len(batch) for batch in batches)
+
+    def _unsettled(self, batch: Batch) -> Batch:
+        """What of the batch is this worker's to decide: nothing of a partition that it has not open,
+
+        and nothing before the position that its store stands for, whatever the consumer reads again.
+        """
+        is_open = batch.partition in self._open
+        return batch.since(self._at(batch.partition).input if is_open else batch.position)
+
+    def _at(self, partition: int) -> Positions:
+        return self._open[partition].positions() or Positions(0, 0)
 
     def _recover_in_time(self, stop: Stop, fault: StreamBrokenError) -> None:
         """Try to recover for as long as the broker needs; uncommitted work is decided again."""
@@ -167,7 +177,7 @@ class Worker:
 
     def _apply(self, batch: Batch, result: Decided, changelog_end: int | None) -> None:
         store = self._open[batch.partition]
-        before = store.positions() or Positions(0, 0)
+        before = self._at(batch.partition)
         positions = Positions(
             batch.position if len(batch) else before.input,
             before.changelog if changelog_end is None else changelog_end,
@@ -181,16 +191,13 @@ class Worker:
         for partition in lost:
             if (store := self._open.pop(partition, None)) is not None:
                 store.close()
-        for partition in gained:
-            self._restore(partition)
+        for partition, committed in gained.items():
+            self._restore(partition, committed)
         if rebalanced:
             self.health.ready()
 
-    def _restore(self, partition: int) -> None:
+    def _restore(self, partition: int, committed: int | None) -> None:
         """Bring the local store to the committed position, then read on from there."""
-        # The committed offset is asked first: it is answered only when no transaction of a former
-        # owner is pending on it, so all of that owner's changelog is in place when it is read.
-        committed = self._stream.committed(partition)
         store = self._stores.open(partition)
         held = store.positions()
         if held is not None and (committed is None or held.input > committed):
@@ -199,7 +206,7 @@ class Worker:
         if held is None or held.input != committed:
             self._replay(partition, store, held.changelog if held else 0, committed or 0)
         self._open[partition] = store
-        self._stream.start(partition, committed)
+        self._stream.start(partition)
 
     def _replay(self, partition: int, store: Store, start: int, committed: int) -> None:
         name = self._step.name

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from services.core.step import Batch, Output
 from services.edge.kafka import client_options, write_entries
@@ -16,6 +17,7 @@ from services.runtime.ports import FencedError, Stream, StreamBrokenError, Trans
 from tests.running import RunningKafka, wait_until
 
 PATIENCE = 30
+PARTITIONS = 4
 
 
 class Broker(Protocol):
@@ -53,6 +55,7 @@ class OnKafka:
         self.name = unique
         admin = KafkaAdmin(settings)
         admin.create([Topic(unique(topic), 1, 1, {}) for topic in ("in", "out", "log")])
+        admin.create([Topic(unique("wide"), PARTITIONS, 1, {})])
         admin.close()
 
     def write(self, topic: str, outputs: list[Output]) -> None:
@@ -73,8 +76,8 @@ class OnKafka:
                 return records
             records.append((message.key() or b"", message.value() or b""))
 
-    def stream(self) -> Stream:
-        return KafkaStream(self.settings, StreamOptions(self.service, self.name("in"), 0))
+    def stream(self, topic: str = "in", instance: int = 0) -> Stream:
+        return KafkaStream(self.settings, StreamOptions(self.service, self.name(topic), instance))
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -102,14 +105,16 @@ def open_stream(broker: Broker) -> Iterator[Callable[[], Stream]]:
 def begin(stream: Stream) -> int | None:
     """Wait for the partition and start it where the group left it; returns the committed position."""
 
-    def gained() -> bool:
-        assert stream.poll(0.1) == []
-        return 0 in stream.assignment().gained
+    gained: dict[int, int | None] = {}
 
-    wait_until(gained, PATIENCE, "the partition to be assigned")
-    committed = stream.committed(0)
-    stream.start(0, committed)
-    return committed
+    def is_assigned() -> bool:
+        assert stream.poll(0.1) == []
+        gained.update(stream.assignment().gained)
+        return 0 in gained
+
+    wait_until(is_assigned, PATIENCE, "the partition to be assigned")
+    stream.start(0)
+    return gained[0]
 
 
 def next_batch(stream: Stream) -> Batch:
@@ -213,3 +218,75 @@ def test_a_second_process_in_the_same_slot_fences_the_first(
     assert broker.read("out") == [(b"", b"mine")]
     successor.close()
     zombie.close()
+
+
+@pytest.fixture
+def on_kafka(kafka: RunningKafka, unique_name: Callable[[str], str]) -> OnKafka:
+    return OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name)
+
+
+def test_members_that_end_within_a_rebalance_leave_no_partition_to_nobody(
+    on_kafka: OnKafka,
+) -> None:
+    """Started again within the session timeout, they get the group's last assignment back: a whole one."""
+    members = [on_kafka.stream("wide", 0)]
+    held: list[set[int]] = [set(), set()]
+
+    def follow(count: int) -> None:
+        for instance, member in enumerate(members[:count]):
+            member.poll(0.05)
+            gained, lost, _ = member.assignment()
+            held[instance] = held[instance] - lost | set(gained)
+
+    def all_are_held() -> bool:
+        follow(2)
+        return sorted(held[0]) + sorted(held[1]) == list(range(PARTITIONS))
+
+    wait_until(all_are_held, PATIENCE, "the first to have all")
+    members.append(on_kafka.stream("wide", 1))
+
+    def gives_way() -> bool:
+        follow(2)
+        return held[0] != set(range(PARTITIONS))
+
+    wait_until(gives_way, PATIENCE, "the rebalance")
+    for member in members:
+        member.close()
+
+    members = [on_kafka.stream("wide", instance) for instance in (0, 1)]
+    held = [set(), set()]
+    wait_until(all_are_held, PATIENCE, "every partition to have its member")
+    for member in members:
+        member.close()
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
+    on_kafka.write("in", [Output(b"k", b"1")])
+    stream = on_kafka.stream()
+    begin(stream)
+    next_batch(stream)
+    stream.commit(Transaction([], [], {0: 7}))  # where it had come in the one before
+    stream.close()
+    again = on_kafka.stream()
+    assert begin(again) is None
+    assert next_batch(again).offsets == [0]
+    again.close()
+
+
+def test_what_was_deleted_before_it_was_read_is_passed_over_and_said(
+    on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_kafka.write("in", [Output(b"k", b"1"), Output(b"l", b"2"), Output(b"m", b"3")])
+    stream = on_kafka.stream()
+    begin(stream)
+    next_batch(stream)
+    stream.commit(Transaction([], [], {0: 1}))
+    stream.close()
+    admin = AdminClient(client_options(on_kafka.settings))
+    (deleted,) = admin.delete_records([TopicPartition(on_kafka.name("in"), 0, 2)]).values()
+    deleted.result(PATIENCE)
+    again = on_kafka.stream()
+    assert begin(again) == 1
+    assert next_batch(again).values == [b"3"]
+    assert "deleted before it was read" in capsys.readouterr().out
+    again.close()

@@ -45,6 +45,10 @@ class FaultyStream(MemoryStream):
             raise StreamBrokenError("timed out")
         return ends
 
+    def rewind(self) -> None:
+        """As a consumer does whose late answer to an offset request takes it back."""
+        self._next = dict.fromkeys(self._next, 0)
+
 
 class Instance:
     """One slot: its local disk outlives its workers."""
@@ -110,6 +114,10 @@ class Exactly(RuleBasedStateMachine):
         self.instances[which].stream.fault = fault
         self.instances[which].turn()
         self.instances[which].stream.fault = ""
+
+    @rule(which=st.integers(0, INSTANCES - 1))
+    def read_again(self, which: int) -> None:
+        self.instances[which].stream.rewind()
 
     @rule(which=st.integers(0, INSTANCES - 1))
     def kill(self, which: int) -> None:

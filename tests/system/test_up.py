@@ -106,7 +106,7 @@ def test_up_and_down_and_up_again(tmp_path: Path) -> None:
         started = processes_of(second)
         assert terminal.stored() == ["hello"]
         terminal.post("again")
-        wait_until(lambda: terminal.stored() == ["hello", "again"], 90, "the second row")
+        wait_until(lambda: terminal.stored() == ["hello", "again"], 20, "the second row")
         second.process.send_signal(signal.SIGKILL)
         wait_until(lambda: have_ended(started), 20, "everything to end with its supervisor")
     finally:
