@@ -16,6 +16,18 @@ from confluent_kafka import (
 )
 
 from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError
+
+# What a group's member does not survive, most often a successor in its slot. A consumer tells it as
+# a message with `_FATAL`, of which neither `fatal()` nor the reason's own code is set.
+FENCED = {
+    KafkaError._FATAL,
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+HEARTBEAT_SECONDS = 1.0
 
 Entry = tuple[bytes, bytes | None]
 
@@ -45,7 +57,7 @@ def group_options(
         "partition.assignment.strategy": "range",
         "session.timeout.ms": session_seconds * 1000,
         # members hear of a rebalance with their heartbeat, and it waits for the last of them
-        "heartbeat.interval.ms": 1_000,
+        "heartbeat.interval.ms": int(HEARTBEAT_SECONDS * 1000),
         "max.poll.interval.ms": 600_000,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -57,6 +69,12 @@ def group_options(
         "fetch.queue.backoff.ms": 10,
         "fetch.min.bytes": 1,
     }
+
+
+def raise_if_fenced(error: KafkaError) -> None:
+    """`FencedError` if this member has lost its slot, or cannot go on for another reason."""
+    if error.fatal() or error.code() in FENCED:
+        raise FencedError(str(error))
 
 
 def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:

@@ -19,9 +19,8 @@ from confluent_kafka.admin import AdminClient
 
 from services.core import topics
 from services.edge import avro
-from services.edge.kafka import client_options, group_options
+from services.edge.kafka import client_options, group_options, raise_if_fenced
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError
 from services.sink.ports import (
     Columns,
     Commit,
@@ -40,7 +39,6 @@ PAUSE_AFTER_SECONDS = 5.0
 HELD_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 VERSION = version("weir")
-FENCED = {KafkaError._FATAL, KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,11 @@ class KafkaRecords:
         try:
             answers = self._consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as fault:
-            _raise_if_fenced(fault.args[0])
+            raise_if_fenced(fault.args[0])
             raise CommitFailedError(str(fault)) from fault
         for answer in answers or []:
             if answer.error is not None:
-                _raise_if_fenced(answer.error)
+                raise_if_fenced(answer.error)
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
 
     def hold(self, held: bool) -> None:
@@ -136,7 +134,7 @@ class KafkaRecords:
                     # the next offset to be read: past transactions' markers as well
                     ends[(message.topic(), message.partition())] = message.offset()
                 else:
-                    _raise_if_fenced(error)
+                    raise_if_fenced(error)
                 continue
             at = (message.topic(), message.partition())
             if at != place:
@@ -168,7 +166,7 @@ class KafkaRecords:
             committed = self._consumer.committed(wanted, timeout=REQUEST_SECONDS)
             ids = self._ids({place.topic for place in self._gained})
         except KafkaException as fault:
-            _raise_if_fenced(fault.args[0])
+            raise_if_fenced(fault.args[0])
             return []
         gains = [
             Gain(
@@ -288,8 +286,3 @@ def encode_dead(record: DeadRecord) -> bytes:
 
 def _resolved() -> avro.PrefixReader:
     return avro.PrefixReader("Resolved", "source")
-
-
-def _raise_if_fenced(error: KafkaError) -> None:
-    if error.fatal() or error.code() in FENCED:
-        raise FencedError(str(error))

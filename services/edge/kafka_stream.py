@@ -1,5 +1,6 @@
 """A worker's stream on Kafka: one consumer and one transactional producer whose effects commit together."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,13 @@ from confluent_kafka import (
 )
 
 from services.core.step import Batch, Output
-from services.edge.kafka import client_options, group_options
+from services.edge.kafka import (
+    FENCED,
+    HEARTBEAT_SECONDS,
+    client_options,
+    group_options,
+    raise_if_fenced,
+)
 from services.edge.watchdog import returning_within
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
@@ -22,12 +29,6 @@ from services.runtime.ports import Assignment, FencedError, StreamBrokenError, T
 
 PRODUCE_CHUNK = 20_000
 CHANGELOG_CHUNK = 10_000
-FENCED = {
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.FENCED_INSTANCE_ID,
-}
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,22 @@ class KafkaStream:
                 self._send_offsets(transaction.inputs)
                 producer.commit_transaction(self._options.transaction_seconds)
         except (KafkaException, BufferError) as fault:
+            if isinstance(fault, KafkaException) and fault.args[0].code() in FENCED:
+                self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
         return ends
+
+    def _end_if_replaced(self) -> None:
+        """`FencedError` if another process has this slot, and not the broker alone gave the producer up.
+
+        To recover then would fence the successor in its turn. The group's word counts: a member
+        that was replaced hears of it with its next heartbeat.
+        """
+        deadline = time.monotonic() + 3 * HEARTBEAT_SECONDS
+        while time.monotonic() < deadline:
+            # what is read here is read again after the recovery
+            for message in self._consumer.consume(1_000, HEARTBEAT_SECONDS / 10):
+                self._raise_if_grave(message)
 
     def recover(self) -> None:
         # librdkafka has no KIP-890 yet: after any doubt the producer is thrown away, and the new one's
@@ -339,7 +354,6 @@ class KafkaStream:
         error = message.error()
         if error is None or error.retriable():
             return
-        if error.code() in FENCED:
-            raise FencedError(str(error))
-        if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise_if_fenced(error)
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise StreamBrokenError(str(error))

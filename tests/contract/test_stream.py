@@ -1,5 +1,6 @@
 """The stream's contract, on memory and on a real broker: writes, changelog and offsets commit together."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.memory import MemoryLog, MemoryStream
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError, Stream, StreamBrokenError, Transaction
+from services.runtime.ports import FencedError, Stream, Transaction
 from tests.running import RunningKafka, wait_until
 
 PATIENCE = 30
@@ -200,29 +201,41 @@ def test_lag_is_what_has_not_been_read(broker: Broker, open_stream: Callable[[],
     wait_until(lambda: stream.lag() == {0: 0}, PATIENCE, "no lag")
 
 
-def test_a_second_process_in_the_same_slot_fences_the_first(
-    kafka: RunningKafka, unique_name: Callable[[str], str]
-) -> None:
-    broker = OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name)
-    broker.write("in", [Output(b"k", b"1")])
-    zombie = broker.stream()
+@pytest.fixture
+def on_kafka(kafka: RunningKafka, unique_name: Callable[[str], str]) -> OnKafka:
+    return OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name)
+
+
+def test_a_second_process_in_the_same_slot_ends_the_first_and_goes_on(on_kafka: OnKafka) -> None:
+    on_kafka.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
+    zombie = on_kafka.stream()
     begin(zombie)
     next_batch(zombie)
-    successor = broker.stream()
+    successor = on_kafka.stream()
     begin(successor)
-    assert next_batch(successor).values == [b"1"]
-    output = (broker.name("out"), 0, [Output(b"", b"zombie's")])
-    with pytest.raises((StreamBrokenError, FencedError)):
+    assert next_batch(successor).values == [b"1", b"2"]
+    output = (on_kafka.name("out"), 0, [Output(b"", b"zombie's")])
+    with pytest.raises(
+        FencedError
+    ):  # and not an invitation to recover, which would end the successor
         zombie.commit(Transaction([output], [], {0: 1}))
-    successor.commit(Transaction([(broker.name("out"), 0, [Output(b"", b"mine")])], [], {0: 1}))
-    assert broker.read("out") == [(b"", b"mine")]
+    successor.commit(Transaction([(on_kafka.name("out"), 0, [Output(b"", b"mine")])], [], {0: 1}))
+    assert on_kafka.read("out") == [(b"", b"mine")]
     successor.close()
     zombie.close()
 
 
-@pytest.fixture
-def on_kafka(kafka: RunningKafka, unique_name: Callable[[str], str]) -> OnKafka:
-    return OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name)
+def test_one_that_only_reads_is_told_of_its_successor_as_well(on_kafka: OnKafka) -> None:
+    zombie = on_kafka.stream()
+    begin(zombie)
+    successor = on_kafka.stream()
+    begin(successor)
+    deadline = time.monotonic() + PATIENCE
+    with pytest.raises(FencedError):
+        while time.monotonic() < deadline:
+            zombie.poll(0.1)
+    successor.close()
+    zombie.close()
 
 
 def test_members_that_end_within_a_rebalance_leave_no_partition_to_nobody(
