@@ -40,6 +40,10 @@ format: $(READY) ## Put the code into its format
 bench: $(READY) java ## Measure each stage and the whole chain on this machine
 	$(BIN)/python -m tests.bench $(BENCH)
 
+.PHONY: drill
+drill: $(READY) java ## Do harm to a running Weir for half an hour and count (DRILL="--only killed")
+	$(BIN)/python -m tests.drill $(DRILL)
+
 .PHONY: docs
 docs: $(READY) ## Write docs/settings.md anew
 	@{ printf '# Settings\n\nEnvironment variables, read once at start. `weir settings` prints the same; `make docs` writes this page.\n\n'; $(BIN)/weir settings --markdown; } > docs/settings.md

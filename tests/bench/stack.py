@@ -1,6 +1,7 @@
 """The real processes that a measurement is of, on free ports and in a folder of their own."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Stack(ExitStack):
         self.pids: dict[str, int] = {}
         self.clickhouse_port = free_port()
         self.broker = start_kafka(folder)
-        self.callback(self.broker.stop)
+        self.callback(lambda: self.broker.stop())  # whichever it is by then
         self.pids["kafka"] = self.broker.pid
         try:
             apply_topics(self.kafka)
@@ -64,9 +65,9 @@ class Stack(ExitStack):
     def clickhouse(self) -> ClickHouseSettings:
         return ClickHouseSettings(clickhouse_port=self.clickhouse_port)
 
-    def start(self, name: str, **settings: str) -> Member:
-        """Started on return; see `wait_ready`."""
-        port = self.clickhouse_port if name == "warehouse" else free_port()
+    def start(self, name: str, port: int = 0, **settings: str) -> Member:
+        """Started on return; see `wait_ready`. `port`: where it serves; 0: a free one."""
+        port = self.clickhouse_port if name == "warehouse" else port or free_port()
         probe = Probe(port, "/ping" if name == "warehouse" else "/readyz")
         member = Member(name, self._run(name, port, settings), probe)
         self.callback(self.end, member)
@@ -79,7 +80,7 @@ class Stack(ExitStack):
         member.process.stop()
 
     def start_ready(self, name: str, **settings: str) -> Member:
-        member = self.start(name, **settings)
+        member = self.start(name, 0, **settings)
         self.wait_ready(member)
         return member
 
@@ -97,10 +98,10 @@ class Stack(ExitStack):
         """The warehouse has Weir's tables on return."""
         migrate(self.clickhouse, MigrationSettings())
 
-    def apply_sources(self) -> None:
-        """The registry holds the input's sources on return."""
+    def apply_sources(self, sources: Mapping[str, object] | None = None) -> None:
+        """The registry holds these sources on return; the bench's input's by default."""
         path = self.folder / "sources.yaml"
-        path.write_text(yaml.safe_dump({"sources": input.registry()}))
+        path.write_text(yaml.safe_dump({"sources": dict(sources or input.registry())}))
         apply_sources(self.kafka, path)
 
     def _run(self, name: str, port: int, settings: dict[str, str]) -> RunningProcess:

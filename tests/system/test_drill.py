@@ -1,0 +1,21 @@
+"""The short cut of `make drill`: processes killed and scaled under load, and every event counted once."""
+
+import random
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.drill.__main__ import drill_all
+from tests.drill.drills import DRILLS
+from tests.drill.world import World
+
+
+def test_nothing_is_lost_or_doubled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = [drill for drill in DRILLS if drill.short]
+    seed = random.SystemRandom().randrange(1 << 30)
+    with World(tmp_path) as world:
+        verdicts = drill_all(world, short, True, seed, Console(highlight=False))
+    assert len(verdicts) == len(short)
+    assert not [v.faults for v in verdicts if v.faults], f"seed {seed}\n{capsys.readouterr().out}"
+    assert all(verdict.sent.distinct for verdict in verdicts)
