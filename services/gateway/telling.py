@@ -5,9 +5,14 @@ them. Only for bodies that do not decode: others need none of it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from services.gateway.refusals import Refusal
+
+T = TypeVar("T")
 
 NOT_NUMBERS = "holds NaN or an infinity, which is not JSON"
 # Numbers as nobody writes them, so that no event looks like another that has them.
@@ -18,6 +23,33 @@ _escaped = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
 # Strings, and what is between them that cannot be meant; to the body's end where a closing quote is
 # missing, so that each byte is looked at once.
 _strings = re.compile(rb'((?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"NI]*+)++)', re.DOTALL).split
+
+
+class Told(NamedTuple, Generic[T]):
+    """What a decoder found in a body, though perhaps in its masked form alone."""
+
+    found: T
+    body: bytes
+    told: bytes  # what it was found in: the body, or its masked form
+    fault: str  # why not in the body itself, as msgspec says it; empty: it was
+
+    def own(self, events: Iterable[bytes | msgspec.Raw]) -> list[bytes]:
+        """The found events, in the body's order, as they stand in the body itself."""
+        raws = [bytes(event) for event in events]
+        return unmasked(raws, self.told, self.body) if self.fault else raws
+
+
+def decoded(body: bytes, decode: Callable[[bytes], T]) -> Told[T]:
+    """What is in a body, be one of its events no JSON. Raises as `decode` does where that is not all."""
+    try:
+        return Told(decode(body), body, body, "")
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as fault:
+        told = masked(body)
+        if told == body:
+            raise
+        return Told(decode(told), body, told, str(fault))
 
 
 def masked(body: bytes) -> bytes:

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from services.gateway import asking, openapi, telling
+from services.gateway import apart, asking, openapi, telling
 from services.gateway.door import Asked, Caps, Door, Outcome, Parcel, Refused
 from services.gateway.http import Answer, problem
 from services.gateway.numbers import overflows
@@ -101,7 +101,7 @@ def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem
         try:
             body.decode()
         except UnicodeDecodeError as fault:
-            return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
+            return apart.not_utf8(fault)
         body = body.removeprefix(BOM)
     body = body.strip(b" \t\r\n")
     if not body:
@@ -111,19 +111,19 @@ def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem
     except msgspec.DecodeError as fault:
         despite = None if is_ndjson else _read_masked(body, max_events)
         if despite is None:
-            return Problem("invalid_json", f"{fault}.")
+            return apart.malformed(str(fault))
         sent = despite
     except RecursionError:
-        return Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
+        return apart.TOO_DEEP
     if isinstance(sent, Sent):
         if not sent.events:
             return Problem("no_events", "The body is well-formed, but there is no event in it.")
         if len(sent.events) > max_events:
-            return _too_many(max_events)
+            return too_many(max_events)
     return sent
 
 
-def _too_many(max_events: int) -> Problem:
+def too_many(max_events: int) -> Problem:
     return Problem(
         "too_many_events", f"A request takes at most {max_events:,} events: send several."
     )
@@ -167,7 +167,7 @@ def _read_masked(body: bytes, max_events: int) -> Sent | Problem | None:
 def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
     """NDJSON. A line that is not JSON is that event's fault alone."""
     if body.count(b"\n") >= 2 * max_events:  # blank lines may be among them, within reason
-        return _too_many(max_events)
+        return too_many(max_events)
     lines = [line for line in (line.strip() for line in body.split(b"\n")) if line]
     return sent_of(lines, Shared(b"", body))
 

@@ -4,9 +4,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from services.gateway import telling
+from services.gateway.apart import told_apart
 from services.gateway.doors.hackle_words import body_trouble
 from services.gateway.refusals import Problem
-from services.gateway.rules import MAX_DEPTH
 
 Lists = tuple[list[bytes], list[bytes], list[bytes]]
 
@@ -96,39 +96,18 @@ decode_common = msgspec.json.Decoder(Common).decode
 
 def read_body(body: bytes) -> Lists | Problem:
     """Tracked events, exposures, remote configurations: each its own bytes, none of them checked."""
-    try:
-        if not body.isascii():
-            body.decode()
-        if not body.strip(b" \t\r\n"):
-            return Problem("empty_body", "Send an object with `trackEvents`, an array.")
-        lists = _tell_apart(body)
-    except UnicodeDecodeError as fault:
-        return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
-    except msgspec.ValidationError as fault:
-        return body_trouble(str(fault))
-    except msgspec.DecodeError as fault:
-        return Problem("invalid_json", f"{fault}.")
-    except RecursionError:
-        return Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
-    if not any(lists):
+    return told_apart(body, _tell_apart, body_trouble)
+
+
+def _tell_apart(body: bytes) -> Lists | Problem:
+    if not body.strip(b" \t\r\n"):
+        return Problem("empty_body", "Send an object with `trackEvents`, an array.")
+    told = telling.decoded(body, _decode_body)
+    sent = told.found
+    if not (sent.track_events or sent.exposure_events or sent.remote_config_events):
         return Problem("no_events", "The body is well-formed, but there is no event in it.")
-    return lists
-
-
-def _tell_apart(body: bytes) -> Lists:
-    try:
-        found = _decode_body(body)
-        told = body
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        told = telling.masked(body)
-        if told == body:
-            raise
-        found = _decode_body(told)
-
-    def own(sent: list[Raw] | None) -> list[bytes]:
-        events = [bytes(one) for one in sent or ()]
-        return events if told is body else telling.unmasked(events, told, body)
-
-    return own(found.track_events), own(found.exposure_events), own(found.remote_config_events)
+    return (
+        told.own(sent.track_events or ()),
+        told.own(sent.exposure_events or ()),
+        told.own(sent.remote_config_events or ()),
+    )

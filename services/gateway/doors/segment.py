@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from services.gateway import asking, openapi, telling
+from services.gateway.apart import told_apart
 from services.gateway.door import Asked, Caps, Claim, Door, Outcome, Parcel, Refused
 from services.gateway.doors.events import expanding, message, shared_of
 from services.gateway.doors.segment_times import time_of
 from services.gateway.doors.segment_wire import CALLS, message_id, read_call
 from services.gateway.http import JSON, Answer, problem
 from services.gateway.refusals import PROBLEMS, Problem, Refusal
-from services.gateway.rules import MAX_DEPTH, Event, SentEvent, Shared, check_sent
+from services.gateway.rules import Event, SentEvent, Shared, check_sent
 
 # What Weir's checks speak of, as the clients write it.
 WORDS = {
@@ -96,25 +97,14 @@ class BatchDoor(Door):
         return Claim(key) if key else None
 
     def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
-        claim = self.claim(asked)
-        try:
-            if not body.isascii():
-                body.decode()
-            if claim is None:
-                claim = _claim_of(body)
-            parcel = self.tell_apart(body, caps)
-        except UnicodeDecodeError as fault:
-            return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
-        except msgspec.ValidationError as fault:
-            text = f"A batch is an object with `batch`, an array of calls: {fault}."
-            parcel = Problem("invalid_body", text, "batch" if "batch" in str(fault) else "")
-        except msgspec.DecodeError as fault:
-            parcel = Problem("invalid_json" if body.strip() else "empty_body", f"{fault}.")
-        except RecursionError:
-            parcel = Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
+        parcel = told_apart(body, lambda body: self.tell_apart(body, caps), _misshapen)
         if isinstance(parcel, Problem):
-            return Parcel(claim=claim, problem=parcel)
-        parcel.claim = claim
+            if parcel.code == "invalid_utf8":
+                return parcel  # nor can it be read who sends
+            if not body.strip():
+                parcel = parcel._replace(code="empty_body")
+            parcel = Parcel(problem=parcel)
+        parcel.claim = self.claim(asked) or _claim_of(body)
         return parcel
 
     def mask(self, payload: bytes) -> bytes:
@@ -122,16 +112,8 @@ class BatchDoor(Door):
         return _mask_keys(rb"\1***", payload)
 
     def tell_apart(self, body: bytes, caps: Caps) -> Parcel | Problem:
-        told = body
-        try:
-            found = _decode_batch(body)
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            told = telling.masked(body)
-            if told == body:
-                raise
-            found = _decode_batch(told)
+        told = telling.decoded(body, _decode_batch)
+        found = told.found
         if not found.batch:
             return Problem("no_events", "`batch` is empty.", "batch")
         if len(found.batch) > caps.events:
@@ -140,21 +122,18 @@ class BatchDoor(Door):
         shared = shared_of(bytes(found.context), body)
         if isinstance(shared, Problem):
             return shared
-        if told is not body and shared.raw and shared.raw not in body:
+        if told.fault and shared.raw and shared.raw not in body:
             text = "`context` has half a surrogate pair, NaN or an infinity."
             return Problem("invalid_context", text, "context")
-        if told is not body and bytes(found.sent_at) not in body:
+        if told.fault and bytes(found.sent_at) not in body:
             return Problem("invalid_json", "`sentAt` is not JSON.", "sentAt")
-        calls: Sequence[bytes | Raw] = found.batch
-        if told is not body:
-            calls = telling.unmasked(map(bytes, calls), told, body)
-        sent_at = time_of(bytes(found.sent_at))
+        calls = told.own(found.batch)
         parcel = Calls(
             shared=shared,
             uncased_names=OWN_NAMES,
             clamps_future=True,
             calls=calls,
-            sent_at=sent_at,
+            sent_at=time_of(bytes(found.sent_at)),
         )
         return expanding(shared, len(calls), caps) or parcel
 
@@ -213,8 +192,13 @@ def _claim_of(body: bytes) -> Claim:
     try:
         told = bytes(_decode_keyed(telling.masked(body)).write_key)
         return Claim(_decode_key(told).strip())
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return Claim()
+
+
+def _misshapen(fault: str) -> Problem:
+    text = f"A batch is an object with `batch`, an array of calls: {fault}."
+    return Problem("invalid_body", text, "batch" if "batch" in fault else "")
 
 
 def _told(one: Refused) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from services.gateway import asking, openapi
+from services.gateway.apart import told_apart
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Draft, Outcome, Parcel
 from services.gateway.doors import tracardi_reply
-from services.gateway.doors.events import expanding, shared_of, without_valid_event
+from services.gateway.doors.events import expanding, shared_of, too_many, without_valid_event
 from services.gateway.http import Answer
 from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import EMPTY_OBJECT, MAX_DEPTH, NULL, SentEvent, Shared
-from services.gateway.telling import is_outside, masked, not_json, unmasked
+from services.gateway.rules import EMPTY_OBJECT, NULL, SentEvent, Shared
+from services.gateway.telling import decoded, is_outside, not_json
 
 YES = frozenset({"true", "1", "yes", "on"})
 NO = frozenset({"false", "0", "no", "off", ""})
@@ -101,19 +102,12 @@ class TracardiDoor(Door):
         return None  # the body says which source
 
     def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
-        try:
-            if not body.isascii():
-                body.decode()
-            payload, raws = _decode(body)
-        except UnicodeDecodeError as fault:
-            return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
-        except msgspec.ValidationError as fault:
-            return _misshapen(asked, body, str(fault))
-        except msgspec.DecodeError as fault:
-            code = "invalid_json" if body.strip() else "empty_body"
-            return Problem(code, f"{fault}.")
-        except RecursionError:
-            return Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
+        found = told_apart(body, _decode, lambda fault: _misshapen(asked, body, fault))
+        if isinstance(found, Problem):
+            return found if body.strip() else found._replace(code="empty_body")
+        if isinstance(found, Parcel):
+            return found
+        payload, raws = found
         parcel = _parcel(asked, payload, raws, body, caps)
         if isinstance(parcel, Problem):
             return Parcel(claim=_claim(asked, payload.source), problem=parcel)
@@ -130,18 +124,11 @@ DOOR = TracardiDoor()
 
 def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
     """A payload, and its events' own bytes; what is no JSON is the fault of the event that has it."""
-    try:
-        payload = _decode_payload(body)
-        return payload, list(map(bytes, payload.events))
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        told = masked(body)
-        payload = _decode_payload(told)
-        raws = unmasked(map(bytes, payload.events), told, body)
-        if is_outside(raws, body):
-            raise  # something outside of the events has one
-        return payload, raws
+    told = decoded(body, _decode_payload)
+    raws = told.own(told.found.events)
+    if told.fault and is_outside(raws, body):
+        raise msgspec.DecodeError(told.fault)  # something outside of the events has one
+    return told.found, raws
 
 
 def _claim(asked: Asked, source: _Source) -> Claim:
@@ -172,8 +159,7 @@ def _parcel(
     if count == 0:
         return Problem("no_events", "`events` is empty.", "events")
     if count > caps.events:
-        text = f"A request takes at most {caps.events:,} events: send several."
-        return Problem("too_many_events", text)
+        return too_many(caps.events)
     shared = _shared(payload, body, count, caps)
     if isinstance(shared, Problem):
         return shared

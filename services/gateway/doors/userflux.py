@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from services.core.identifiers import content_digest
 from services.gateway import openapi, telling
+from services.gateway.apart import told_apart
 from services.gateway.door import Asked, Caps, Door, Draft, Outcome, Parcel
 from services.gateway.doors import events
 from services.gateway.doors.userflux_wire import (
@@ -23,7 +24,7 @@ from services.gateway.doors.userflux_wire import (
 from services.gateway.doors.webhook import read_webhook
 from services.gateway.http import Answer, problem
 from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import MAX_DEPTH, Event, SentEvent, Shared
+from services.gateway.rules import Event, SentEvent, Shared
 
 # A repeat of an event, byte for byte, is that event. The SDK tries again after a second, and after
 # three failures after a minute; ten minutes are several of these rounds.
@@ -143,39 +144,22 @@ PROFILE = ProfileDoor()
 
 def read_batch(body: bytes, max_events: int) -> list[bytes] | Problem:
     """Tell a batch's events apart; none of them is checked yet."""
-    try:
-        if not body.isascii():
-            body.decode()
-        if not body.strip(b" \t\r\n"):
-            return Problem("empty_body", "Send an object with `events`, an array.")
-        sent = _tell_apart(body)
-    except UnicodeDecodeError as fault:
-        return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
-    except msgspec.ValidationError as fault:
-        text = f"The body is an object with `events`, an array: {fault}."
-        return Problem("invalid_body", text, "events")
-    except msgspec.DecodeError as fault:
-        return Problem("invalid_json", f"{fault}.")
-    except RecursionError:
-        return Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
-    if not sent:
-        return Problem("no_events", "`events` is empty.", "events")
-    if len(sent) > max_events:
-        text = f"A request takes at most {max_events:,} events: send several."
-        return Problem("too_many_events", text)
+    sent = told_apart(body, _tell_apart, _misshapen)
+    if not isinstance(sent, Problem) and len(sent) > max_events:
+        return events.too_many(max_events)
     return sent
 
 
-def _tell_apart(body: bytes) -> list[bytes]:
-    try:
-        return [bytes(one) for one in _decode_batch(body).events]
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        told = telling.masked(body)
-        if told == body:
-            raise
-        return telling.unmasked(map(bytes, _decode_batch(told).events), told, body)
+def _tell_apart(body: bytes) -> list[bytes] | Problem:
+    if not body.strip(b" \t\r\n"):
+        return Problem("empty_body", "Send an object with `events`, an array.")
+    told = telling.decoded(body, _decode_batch)
+    return told.own(told.found.events) or Problem("no_events", "`events` is empty.", "events")
+
+
+def _misshapen(fault: str) -> Problem:
+    text = f"The body is an object with `events`, an array: {fault}."
+    return Problem("invalid_body", text, "events")
 
 
 def read_event(raw: bytes, about: bytes) -> SentEvent | Refusal:

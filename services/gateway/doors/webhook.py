@@ -9,12 +9,13 @@ import msgspec
 from msgspec import Raw
 
 from services.gateway import asking, openapi
+from services.gateway.apart import malformed, told_apart
 from services.gateway.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
 from services.gateway.doors import events
 from services.gateway.http import Answer
 from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import MAX_DEPTH, TOO_LARGE_A_NUMBER, SentEvent, Shared
+from services.gateway.rules import TOO_LARGE_A_NUMBER, SentEvent, Shared
 
 MAX_CHARACTERS = 255
 
@@ -104,18 +105,13 @@ def properties_of(query: str) -> dict[str, str | list[str]]:
 
 def read_webhook(body: bytes) -> bytes | Problem:
     """The JSON that a body holds, as it was written."""
-    try:
-        if not body.isascii():
-            body.decode()
-        if not (body := body.strip(b" \t\r\n")):
-            return Problem("empty_body", "Send a JSON object: it becomes the event's properties.")
-        _decode_raw(body)
-    except UnicodeDecodeError as fault:
-        return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
-    except msgspec.DecodeError as fault:
-        return Problem("invalid_json", f"{fault}.")
-    except RecursionError:
-        return Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
+    return told_apart(body, _json_in, malformed)
+
+
+def _json_in(body: bytes) -> bytes | Problem:
+    if not (body := body.strip(b" \t\r\n")):
+        return Problem("empty_body", "Send a JSON object: it becomes the event's properties.")
+    _decode_raw(body)
     return body
 
 
