@@ -26,6 +26,7 @@ NO_NAMES: frozenset[str] = frozenset()
 EMPTY_OBJECT = b"{}"
 NULL = b"null"
 TOO_LARGE_A_NUMBER = "holds a number beyond ±1.797e308, which cannot be stored"
+TOO_DEEP = Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
 KNOWN_NAMES = 4_096
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
@@ -128,7 +129,7 @@ def check_event(raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
     except msgspec.DecodeError as fault:
         return not_json(raw, fault)
     except RecursionError:
-        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+        return TOO_DEEP
     return _check_fields(sent, raw, shared, now_ms, NO_NAMES)
 
 
@@ -159,7 +160,7 @@ def check_size(raw: bytes) -> Refusal | None:
             "too_large", "", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
         )
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_deeper(raw, MAX_DEPTH):
-        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+        return TOO_DEEP
     return None
 
 
@@ -316,13 +317,16 @@ def explain(fault: str) -> Refusal:
     field = place[2] or "" if place else ""
     if not field:
         return Refusal("not_an_object", "", f"an event is an object: {fault}")
+    return Refusal(code_of(fault), field, f"must be {WHAT_FIELDS_ARE[field]}")
+
+
+def code_of(fault: str) -> str:
+    """The code of what msgspec says of a field that is not what it should be."""
     if "out of range" in fault:
-        code = "out_of_range"
-    elif "RFC3339" in fault or "timezone" in fault:
-        code = "invalid_time"
-    else:
-        code = "wrong_type"
-    return Refusal(code, field, f"must be {WHAT_FIELDS_ARE[field]}")
+        return "out_of_range"
+    if "RFC3339" in fault or "timezone" in fault:
+        return "invalid_time"
+    return "wrong_type"
 
 
 def check_name(

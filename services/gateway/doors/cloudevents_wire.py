@@ -22,6 +22,7 @@ from services.gateway.rules import (
     MAX_CHARACTERS,
     MAX_DEPTH,
     NULL,
+    TOO_DEEP,
     TOO_LARGE_A_NUMBER,
     SentEvent,
     is_deeper,
@@ -60,7 +61,7 @@ def read_structured(raw: bytes) -> SentEvent | Refusal:
     except msgspec.DecodeError as fault:
         return not_json(raw, fault)
     except RecursionError:
-        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+        return TOO_DEEP
     attributes = {name: told for name, told in attributes.items() if told is not None}
     if refusal := check(attributes):
         return refusal

@@ -12,9 +12,9 @@ from services.gateway.refusals import Refusal, quoted
 from services.gateway.rules import (
     EMPTY_OBJECT,
     MAX_CHARACTERS,
-    MAX_DEPTH,
     NULL,
     RESERVED,
+    TOO_DEEP,
     SentEvent,
 )
 from services.gateway.telling import not_json
@@ -99,7 +99,7 @@ def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int |
     except msgspec.DecodeError as fault:
         return raw, not_json(raw, fault)
     except RecursionError:
-        return raw, Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+        return raw, TOO_DEEP
 
 
 def message_id(raw: bytes) -> str:

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from services.gateway.public_urls import why_not_public
 from services.gateway.refusals import Refusal, quoted
-from services.gateway.rules import MAX_DEPTH, RESERVED, Event, SentEvent
+from services.gateway.rules import RESERVED, TOO_DEEP, Event, SentEvent
 from services.gateway.telling import not_json
 
 # The SDK's own events (`RESERVED_EVENT_NAMES`) and properties, which it sends past its own rule.
@@ -91,7 +91,7 @@ def read_event(raw: bytes, workspace_key: str) -> SentEvent | Refusal:
     except msgspec.DecodeError as fault:
         return not_json(raw, fault)
     except RecursionError:
-        return Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+        return TOO_DEEP
 
 
 def _read(raw: bytes, workspace_key: str) -> SentEvent | Refusal:

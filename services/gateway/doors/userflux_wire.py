@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from services.gateway.refusals import Refusal
+from services.gateway.rules import code_of
 from services.gateway.telling import not_json
 
 _ID = "a string or an integer"
@@ -98,10 +99,4 @@ def explain(raw: bytes, trouble: msgspec.DecodeError) -> Refusal:
     place = _place(fault)
     if place is None or place[1] not in WHAT_FIELDS_ARE:
         return Refusal("not_an_object", "", f"an event is an object: {fault}")
-    if "out of range" in fault:
-        code = "out_of_range"
-    elif "RFC3339" in fault or "timezone" in fault:
-        code = "invalid_time"
-    else:
-        code = "wrong_type"
-    return Refusal(code, place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")
+    return Refusal(code_of(fault), place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")
