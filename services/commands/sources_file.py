@@ -5,7 +5,7 @@ Nothing here keeps, shows or raises a write key in plain: a fault names the key'
 
 import re
 import typing
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,18 +152,26 @@ def _hash_keys(keys: object, path: str, faults: list[str]) -> list[str]:
     return hashes
 
 
-def _read_quotas(quotas: object, path: str, faults: list[str]) -> tuple[Quota, ...]:
-    if quotas is None:
-        return ()
-    if not isinstance(quotas, list):
-        faults.append(f"{path}: must be a list of quotas")
-        return ()
-    found: list[Quota] = []
-    for index, options in enumerate(quotas):
+def _entries(
+    entries: object, path: str, noun: str, members: str, faults: list[str]
+) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Those of a list that are mappings, each with its place; a fault for whatever is none."""
+    if entries is None:
+        return
+    if not isinstance(entries, list):
+        faults.append(f"{path}: must be a list of {noun}")
+        return
+    for index, options in enumerate(entries):
         place = f"{path}[{index}]"
-        if not isinstance(options, Mapping):
-            faults.append(f"{place}: must be a mapping with name, period and limit")
-            continue
+        if isinstance(options, Mapping):
+            yield place, options
+        else:
+            faults.append(f"{place}: must be a mapping with {members}")
+
+
+def _read_quotas(quotas: object, path: str, faults: list[str]) -> tuple[Quota, ...]:
+    found: list[Quota] = []
+    for place, options in _entries(quotas, path, "quotas", "name, period and limit", faults):
         missing = [name for name in ("name", "period", "limit") if name not in options]
         faults += [f"{place}.{name}: is missing" for name in missing]
         values = _read_fields(Quota, options, place, faults)
@@ -179,17 +187,10 @@ def _read_quotas(quotas: object, path: str, faults: list[str]) -> tuple[Quota, .
 
 
 def _read_mappings(mappings: object, path: str, faults: list[str]) -> tuple[IdMapping, ...]:
-    if mappings is None:
-        return ()
-    if not isinstance(mappings, list):
-        faults.append(f"{path}: must be a list of mappings")
-        return ()
     found: list[IdMapping] = []
-    for index, options in enumerate(mappings):
-        place = f"{path}[{index}]"
-        if not isinstance(options, Mapping):
-            faults.append(f"{place}: must be a mapping with event and the paths of ids")
-            continue
+    for place, options in _entries(
+        mappings, path, "mappings", "event and the paths of ids", faults
+    ):
         values = _read_fields(IdMapping, options, place, faults)
         if "event" not in options:
             faults.append(f'{place}.event: is missing; "*" is every event')
