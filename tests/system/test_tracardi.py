@@ -1,20 +1,16 @@
 """Tracardi's payloads through the whole chain: replies of what the workers did, rows of what was to be stored."""
 
 import json
-import os
-import signal
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir
+from tests.system.weir_fixture import RunningWeir, stopped
 
 SOURCE = "tracardi"
 SOURCES = f"sources: {{{SOURCE}: {{workspace: {SOURCE}, open_by_id: true}}}}"
@@ -51,16 +47,6 @@ def declared(weir: RunningWeir, tmp_path_factory: pytest.TempPathFactory) -> Non
     applied = weir.run("apply", str(file))
     assert applied.returncode == 0, applied.stdout + applied.stderr
     wait_until(lambda: knows(weir), PATIENCE, "the source")
-
-
-@contextmanager
-def stopped(weir: RunningWeir, service: str) -> Iterator[None]:
-    pid = weir.pid(service)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 ORDER = {"type": "purchase-order", "properties": {"product": "Nike shoes", "quantity": 1}}

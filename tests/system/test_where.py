@@ -1,14 +1,10 @@
 """Where an event is: one of each fate, also with ClickHouse away and with each worker stopped."""
 
 import json
-import os
-import signal
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,7 +16,7 @@ from services.edge import avro
 from services.edge.kafka import write_entries
 from services.runtime.config import KafkaSettings
 from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir
+from tests.system.weir_fixture import RunningWeir, stopped
 
 PATIENCE = 60
 STAGE_TIMES = ("accepted_at", "deduplicated_at", "resolved_at")
@@ -75,16 +71,6 @@ def declared(weir: RunningWeir, tmp_path_factory: pytest.TempPathFactory) -> Non
     applied = weir.run("apply", str(file))
     assert applied.returncode == 0, applied.stdout + applied.stderr
     wait_until(lambda: where(weir, "nobody's", "elsewhere-read")[0] == 404, PATIENCE, "the sources")
-
-
-@contextmanager
-def stopped(weir: RunningWeir, service: str) -> Iterator[None]:
-    pid = weir.pid(service)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def tried(weir: RunningWeir, key: str) -> None:

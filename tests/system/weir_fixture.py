@@ -1,9 +1,12 @@
 """A whole Weir for system tests: `weir up` on free ports, in a folder of its own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,17 @@ class RunningWeir:
 
     def stop(self) -> int:
         return self.process.stop(STOP_SECONDS)
+
+
+@contextmanager
+def stopped(weir: RunningWeir, service: str) -> Iterator[None]:
+    """A service's first instance stands still meanwhile, and goes on afterwards."""
+    pid = weir.pid(service)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def start_weir(folder: Path, **settings: str) -> RunningWeir:
