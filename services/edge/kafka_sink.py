@@ -12,14 +12,12 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from services.core import topics
 from services.edge import avro
-from services.edge.kafka import client_options, group_options, raise_if_fenced
+from services.edge.kafka import client_options, group_options, raise_if_fenced, topic_ids
 from services.runtime.config import KafkaSettings
 from services.sink.ports import (
     Columns,
@@ -188,12 +186,7 @@ class KafkaRecords:
         """Topics' ids: a topic that is made anew has new offsets, which must not look like the old."""
         missing = names - self._topic_ids.keys()
         if missing:
-            admin = AdminClient(self._base)
-            asked = admin.describe_topics(
-                TopicCollection(sorted(missing)), request_timeout=REQUEST_SECONDS
-            )
-            for name, future in asked.items():
-                self._topic_ids[name] = str(future.result().topic_id)
+            self._topic_ids |= topic_ids(self._base, missing, REQUEST_SECONDS)
         return self._topic_ids
 
     def _new_consumer(self) -> Consumer:

@@ -14,6 +14,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from services.core import topics
 from services.core.step import Batch, Output
 from services.edge.kafka import (
     FENCED,
@@ -22,13 +23,13 @@ from services.edge.kafka import (
     group_options,
     raise_if_fenced,
 )
+from services.edge.kafka_partition import read_partition
+from services.edge.kafka_positions import GroupPositions
 from services.edge.watchdog import returning_within
-from services.runtime import logs
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
 
 PRODUCE_CHUNK = 20_000
-CHANGELOG_CHUNK = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class KafkaStream:
     def __init__(self, settings: KafkaSettings, options: StreamOptions) -> None:
         self._base = client_options(settings)
         self._options = options
-        self._log = logs.get(options.service)
+        self._positions = GroupPositions(
+            self._base, options.service, options.topic, options.transaction_seconds
+        )
         self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
@@ -111,36 +114,14 @@ class KafkaStream:
         self, topic: str, partition: int, start: int
     ) -> Iterator[tuple[int, bytes, bytes | None]]:
         """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
-        reader = Consumer(
-            {
-                **self._base,
-                "group.id": f"{self._options.name}.restore",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "queued.max.messages.kbytes": self._options.fetch_kilobytes,
-            }
-        )
+        fetched = {"queued.max.messages.kbytes": self._options.fetch_kilobytes}
+        place = TopicPartition(topic, partition, start)
         try:
-            place = TopicPartition(topic, partition, start)
-            _, end = reader.get_watermark_offsets(place, timeout=self._options.transaction_seconds)
-            if start >= end:
-                return  # most often nothing has been missed: no need to fetch to see that
-            reader.assign([place])
-            while True:
-                for message in reader.consume(CHANGELOG_CHUNK, 0.1):
-                    error = message.error()
-                    if error is None:
-                        yield message.offset(), message.key() or b"", message.value()
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        return
-                    else:
-                        self._raise_if_grave(message)
+            yield from read_partition(
+                self._base | fetched, place, self._options.transaction_seconds
+            )
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
-        finally:
-            reader.close()
 
     # --- output
 
@@ -165,6 +146,8 @@ class KafkaStream:
                     producer.produce(
                         topic, last.value, last.key, partition, on_delivery=changelog_written
                     )
+                for partition, position in transaction.inputs.items():
+                    self._write(topics.POSITIONS, partition, self._positions.outputs(position))
                 self._send_offsets(transaction.inputs)
                 producer.commit_transaction(self._options.transaction_seconds)
         except (KafkaException, BufferError) as fault:
@@ -273,14 +256,15 @@ class KafkaStream:
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         try:
-            committed = self._committed_or_settled(places)
-            gained = {at.partition: self._position(at) for at in committed}
+            found = self._found(places)
             # At absolute offsets: were the consumer left to look one up, its late answer could take
             # the partition back to where it has been read already.
-            consumer.assign(committed)
-            consumer.pause(committed)  # until its state is there: see `start`
+            starts = [start for start, _ in found]
+            consumer.assign(starts)
+            consumer.pause(starts)  # until its state is there: see `start`
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
+        gained = {start.partition: position for start, position in found}
         self._rebalanced = True
         self._gained = gained
         self._assigned = set(gained)
@@ -290,44 +274,14 @@ class KafkaStream:
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
 
-    # --- where the group had come
-
-    def _position(self, place: TopicPartition) -> int | None:
-        """The committed position that `place` holds, if it is one; its offset becomes one to read at."""
-        committed = place.offset if place.offset >= 0 else None
-        first, end = self._consumer.get_watermark_offsets(place, self._options.transaction_seconds)
-        where = {"topic": place.topic, "partition": place.partition, "committed": committed}
-        if committed is not None and committed > end:
-            self._log.warning("the topic was made anew: reading it from its beginning", **where)
-            committed = None
-        if committed is not None and committed < first:
-            self._log.error(
-                "deleted before it was read: lengthen the retention", first=first, **where
-            )
-        place.offset = max(first, committed or 0)
-        return committed
-
-    def _committed_or_settled(self, places: list[TopicPartition]) -> list[TopicPartition]:
+    def _found(self, places: list[TopicPartition]) -> list[tuple[TopicPartition, int | None]]:
         try:
-            return self._committed(places)
+            return self._positions.find(self._consumer, places)
         except KafkaException as fault:
             if fault.args[0].code() != KafkaError._TIMED_OUT:
                 raise
         self._settle_offsets(places)
-        return self._committed(places)
-
-    def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
-        if not places:
-            return []
-        # waits for pending transactions: the consumer reads committed offsets as stable only, and
-        # the broker gives up a transaction that nobody ends after `transaction_seconds`
-        found: list[TopicPartition] = self._consumer.committed(
-            places, timeout=self._options.transaction_seconds + 2
-        )
-        for place in found:
-            if place.error is not None:
-                raise KafkaException(place.error)
-        return found
+        return self._positions.find(self._consumer, places)
 
     def _settle_offsets(self, places: list[TopicPartition]) -> None:
         """End what an earlier transaction of this producer id left pending on the group's offsets.

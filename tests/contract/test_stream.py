@@ -1,13 +1,14 @@
 """The stream's contract, on memory and on a real broker: writes, changelog and offsets commit together."""
 
-import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Protocol
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from services.core import topics
 from services.core.step import Batch, Output
 from services.edge.kafka import client_options, write_entries
 from services.edge.kafka_admin import KafkaAdmin, Topic
@@ -56,7 +57,9 @@ class OnKafka:
         self.name = unique
         admin = KafkaAdmin(settings)
         admin.create([Topic(unique(topic), 1, 1, {}) for topic in ("in", "out", "log")])
-        admin.create([Topic(unique("wide"), PARTITIONS, 1, {})])
+        admin.create(
+            [Topic(name, PARTITIONS, 1, {}) for name in (unique("wide"), topics.POSITIONS)]
+        )
         admin.close()
 
     def write(self, topic: str, outputs: list[Output]) -> None:
@@ -78,7 +81,12 @@ class OnKafka:
             records.append((message.key() or b"", message.value() or b""))
 
     def stream(self, topic: str = "in", instance: int = 0) -> Stream:
-        return KafkaStream(self.settings, StreamOptions(self.service, self.name(topic), instance))
+        options = StreamOptions(self.service, self.name(topic), instance, session_seconds=6)
+        return KafkaStream(self.settings, options)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient(client_options(self.settings))
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -230,10 +238,15 @@ def test_one_that_only_reads_is_told_of_its_successor_as_well(on_kafka: OnKafka)
     begin(zombie)
     successor = on_kafka.stream()
     begin(successor)
-    deadline = time.monotonic() + PATIENCE
-    with pytest.raises(FencedError):
-        while time.monotonic() < deadline:
+
+    def is_told() -> bool:
+        try:
             zombie.poll(0.1)
+        except FencedError:
+            return True
+        return False
+
+    wait_until(is_told, PATIENCE, "the zombie to be told")
     successor.close()
     zombie.close()
 
@@ -273,30 +286,66 @@ def test_members_that_end_within_a_rebalance_leave_no_partition_to_nobody(
         member.close()
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
-    on_kafka.write("in", [Output(b"k", b"1")])
+def settle(on_kafka: OnKafka, position: int) -> None:
+    """Three records are there, and those before the position are settled."""
+    on_kafka.write("in", [Output(b"k", b"1"), Output(b"l", b"2"), Output(b"m", b"3")])
     stream = on_kafka.stream()
     begin(stream)
     next_batch(stream)
-    stream.commit(Transaction([], [], {0: 7}))  # where it had come in the one before
+    stream.commit(Transaction([], [], {0: position}))
     stream.close()
+
+
+def test_a_deleted_group_goes_on_where_it_was(on_kafka: OnKafka) -> None:
+    settle(on_kafka, 2)
+
+    def is_deleted() -> bool:  # the broker does so once the member's session is over
+        (deleted,) = on_kafka.admin.delete_consumer_groups([f"weir.{on_kafka.service}"]).values()
+        return deleted.exception() is None
+
+    wait_until(is_deleted, PATIENCE, "the group to be deleted")
+    again = on_kafka.stream()
+    assert begin(again) == 2
+    assert next_batch(again).values == [b"3"]
+    again.close()
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
+    settle(on_kafka, 2)
+    admin, name = on_kafka.admin, on_kafka.name("in")
+    (deleted,) = admin.delete_topics([name]).values()
+    deleted.result(PATIENCE)
+
+    def is_made_anew() -> bool:
+        (made,) = admin.create_topics([NewTopic(name, 1, 1)]).values()
+        return made.exception() is None
+
+    wait_until(is_made_anew, PATIENCE, "the topic")
+    on_kafka.write("in", [Output(b"n", b"new"), Output(b"o", b"newer"), Output(b"p", b"newest")])
     again = on_kafka.stream()
     assert begin(again) is None
-    assert next_batch(again).offsets == [0]
+    assert next_batch(again).values == [b"new", b"newer", b"newest"]
+    again.close()
+
+
+def test_what_the_broker_has_lost_is_said(
+    on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(on_kafka, 7)
+    again = on_kafka.stream()
+    assert begin(again) == 3
+    on_kafka.write("in", [Output(b"n", b"4")])
+    assert next_batch(again).values == [b"4"]
+    assert "the broker has lost" in capsys.readouterr().out
     again.close()
 
 
 def test_what_was_deleted_before_it_was_read_is_passed_over_and_said(
     on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    on_kafka.write("in", [Output(b"k", b"1"), Output(b"l", b"2"), Output(b"m", b"3")])
-    stream = on_kafka.stream()
-    begin(stream)
-    next_batch(stream)
-    stream.commit(Transaction([], [], {0: 1}))
-    stream.close()
-    admin = AdminClient(client_options(on_kafka.settings))
-    (deleted,) = admin.delete_records([TopicPartition(on_kafka.name("in"), 0, 2)]).values()
+    settle(on_kafka, 1)
+    place = TopicPartition(on_kafka.name("in"), 0, 2)
+    (deleted,) = on_kafka.admin.delete_records([place]).values()
     deleted.result(PATIENCE)
     again = on_kafka.stream()
     assert begin(again) == 1

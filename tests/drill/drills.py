@@ -68,7 +68,7 @@ def replaced(name: str) -> Fault:
         time.sleep(chance.uniform(0, 1))
         zombie = world.members[name, 0]
         world.signal(signal.SIGSTOP, name)
-        world.up(name, WEIR_DATA_DIR=str(world.folder / "elsewhere"))
+        world.up(name, WEIR_DATA_DIR=str(world.folder / f"elsewhere-{zombie.pid}"))
         world.ready(name)
         time.sleep(1)
         zombie.process.process.send_signal(signal.SIGCONT)
