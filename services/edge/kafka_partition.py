@@ -37,6 +37,8 @@ def read_partition(
             for message in reader.consume(CHUNK, 0.1):
                 error = message.error()
                 if error is None:
+                    if message.offset() >= end:
+                        return  # others write to it all the while, and its end never comes
                     yield message.offset(), message.key() or b"", message.value()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return

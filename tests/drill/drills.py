@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaError
+
+from services.commands.topics import apply_topics
+from services.core import topics
 from tests.drill.world import SESSION_SECONDS, WORKERS, World
 from tests.running import wait_until
 
@@ -153,6 +157,47 @@ def state_damaged(world: World, chance: random.Random) -> None:
     world.up(name)
 
 
+def groups_deleted(world: World, chance: random.Random) -> None:
+    """The workers' groups are gone, offsets and all, as by a clean-up script."""
+    names = ("dedup", "identity", "rates")
+    for name in names:
+        world.ready(name)
+        world.kill(name)
+    groups = [f"weir.{name}" for name in names]
+
+    def are_deleted() -> bool:  # the broker does so once the members' sessions are over
+        asked = world.admin.delete_consumer_groups(groups)
+        faults = [future.exception() for future in asked.values()]
+        gone = KafkaError.GROUP_ID_NOT_FOUND
+        return all(fault is None or fault.args[0].code() == gone for fault in faults)
+
+    wait_until(are_deleted, 60, "the groups to be deleted")
+    for name in names:
+        world.up(name)
+
+
+def remade(topic: str, writer: str, reader: str) -> Fault:
+    """A topic deleted once all of it was read, and made again: its offsets start again."""
+
+    def fault(world: World, chance: random.Random) -> None:
+        for name in ("gateway", *WORKERS):
+            world.ready(name)
+        time.sleep(chance.uniform(0, 1))
+        world.stop("gateway")
+        wait_until(lambda: not world.lag(), 60, "nothing to be in flight")
+        for name in {writer, reader} - {"gateway"}:
+            world.stop(name)
+        (deleted,) = world.admin.delete_topics([topic]).values()
+        deleted.result(30)
+        wait_until(lambda: topic not in world.topics(), 30, f"{topic} to be deleted")
+        apply_topics(world.kafka)
+        for name in {writer, reader, "gateway"}:
+            world.up(name)
+        time.sleep(2)
+
+    return fault
+
+
 DRILLS = (
     *(Drill(f"{name} killed", killed(name), 50, 1) for name in ("gateway", *WORKERS)),
     *(Drill(f"{name} ended", ended(name), 5) for name in ("gateway", *WORKERS)),
@@ -167,4 +212,9 @@ DRILLS = (
     Drill("warehouse full", engine_full, 2),
     Drill("state deleted", state_deleted, 6),
     Drill("state damaged", state_damaged, 6),
+    Drill("groups deleted", groups_deleted, 3, 1),
+    Drill("events.accepted remade", remade(topics.ACCEPTED, "gateway", "dedup"), 2),
+    Drill("events.unique remade", remade(topics.UNIQUE, "dedup", "identity"), 2),
+    Drill("events.resolved remade", remade(topics.RESOLVED, "identity", "sink"), 2),
+    Drill("usage remade", remade(topics.USAGE, "dedup", "rates"), 1),
 )

@@ -4,10 +4,15 @@ import os
 import shutil
 import signal
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import clickhouse_connect
+from confluent_kafka.admin import AdminClient
 
+from services.commands.groups import GROUPS
+from services.edge.kafka import client_options
+from services.edge.kafka_admin import KafkaAdmin
 from tests.bench.stack import Member, Stack
 from tests.running import bare_environ, free_port, start_kafka, wait_until
 
@@ -94,6 +99,21 @@ class World(Stack):
             WEIR_KAFKA_BOOTSTRAP=self.broker.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient(client_options(self.kafka))
+
+    def topics(self) -> set[str]:
+        return set(self.admin.list_topics(timeout=READY_SECONDS).topics)
+
+    def lag(self) -> int:
+        """Records that some group has yet to read."""
+        admin = KafkaAdmin(self.kafka)
+        try:
+            return sum(lag.records for lag in admin.lags(GROUPS))
+        finally:
+            admin.close()
 
     def forget_state(self, name: str, instance: int = 0) -> None:
         shutil.rmtree(self.state_of(name, instance), ignore_errors=True)
