@@ -1,22 +1,22 @@
-"""One partition of a topic, read from one place to its present end."""
+"""Partitions read from one place to their present end, apart from any group."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from services.edge.kafka import raise_if_fenced
 
 CHUNK = 10_000
 
 
-def read_partition(
-    options: Mapping[str, Any], place: TopicPartition, seconds: float
-) -> Iterator[tuple[int, bytes, bytes | None]]:
-    """Committed records (offset, key, value) from `place` to the end as it is now.
+def read_to_end(
+    options: Mapping[str, Any], places: Sequence[TopicPartition], seconds: float
+) -> Iterator[Message]:
+    """Committed records of partitions of one topic, from these places to their ends as they are now.
 
-    Reads with a consumer of its own, which belongs to no group. `KafkaException` if the broker does
-    not say within `seconds` where the end is.
+    Reads with a consumer of its own. `KafkaException` if the broker does not say within `seconds`
+    where an end is.
     """
     reader = Consumer(
         {
@@ -29,19 +29,24 @@ def read_partition(
         }
     )
     try:
-        _, end = reader.get_watermark_offsets(place, timeout=seconds)
-        if place.offset >= end:
-            return  # most often nothing has been missed: no need to fetch to see that
-        reader.assign([place])
-        while True:
+        ends = {}
+        for place in places:
+            _, end = reader.get_watermark_offsets(place, timeout=seconds)
+            if (
+                place.offset < end
+            ):  # most often nothing has been missed: no need to fetch to see that
+                ends[place.partition] = end
+        reader.assign([place for place in places if place.partition in ends])
+        while ends:
             for message in reader.consume(CHUNK, 0.1):
-                error = message.error()
+                error, partition = message.error(), message.partition()
                 if error is None:
-                    if message.offset() >= end:
-                        return  # others write to it all the while, and its end never comes
-                    yield message.offset(), message.key() or b"", message.value()
+                    if message.offset() < ends.get(partition, 0):
+                        yield message
+                    else:  # where others write all the while, the end itself never comes
+                        ends.pop(partition, None)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    return
+                    ends.pop(partition, None)
                 elif not error.retriable():
                     raise_if_fenced(error)
     finally:

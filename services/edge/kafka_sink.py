@@ -17,7 +17,9 @@ from confluent_kafka import (
 
 from services.core import topics
 from services.edge import avro
-from services.edge.kafka import client_options, group_options, raise_if_fenced, topic_ids
+from services.edge.kafka import client_options, group_options, raise_if_fenced
+from services.edge.kafka_positions import Positions
+from services.runtime import logs
 from services.runtime.config import KafkaSettings
 from services.sink.ports import (
     Columns,
@@ -54,9 +56,21 @@ class KafkaRecords:
     def __init__(self, settings: KafkaSettings, options: RecordsOptions) -> None:
         self._options = options
         self._base = client_options(settings)
-        self._topic_ids: dict[str, str] = {}
+        self._positions = Positions(
+            self._base, options.group.removeprefix("weir."), REQUEST_SECONDS, kept_first=False
+        )
+        self._keeper = Producer(
+            {
+                **self._base,
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+            }
+        )
+        self._log = logs.get("sink")
+        self._broken = ""
         self._assigned: set[Place] = set()
-        self._gained: set[Place] = set()
+        self._gained: dict[Place, Gain] = {}
         self._lost: set[Place] = set()
         self._held_since: float | None = None
         self._paused = False
@@ -76,6 +90,9 @@ class KafkaRecords:
             first = self._consumer.poll(seconds)
             messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
         slices = self._sliced(messages)
+        if self._broken:
+            self._begin_anew()
+            slices = []
         lost, self._lost = self._lost, set()
         return Polled(lost, self._settle_in(), slices)
 
@@ -93,6 +110,7 @@ class KafkaRecords:
             if answer.error is not None:
                 raise_if_fenced(answer.error)
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
+        self._keep(commits)  # not before: a member that was replaced has not come this far
 
     def hold(self, held: bool) -> None:
         if not held:
@@ -113,9 +131,32 @@ class KafkaRecords:
     def close(self) -> None:
         self._consumer.close()
 
+    def _keep(self, commits: Sequence[Commit]) -> None:
+        faults: list[KafkaError] = []
+
+        def kept(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                faults.append(error)
+
+        for place, offset, metadata in commits:
+            key, value = self._positions.output(place.topic, offset, metadata)
+            self._keeper.produce(topics.POSITIONS, value, key, place.partition, on_delivery=kept)
+        if self._keeper.flush(REQUEST_SECONDS) or faults:
+            raise CommitFailedError(f"{topics.POSITIONS}: {(faults or ['no answer'])[0]}")
+
+    def _begin_anew(self) -> None:
+        """With a consumer that knows nothing; what was read is read again from the commits on."""
+        self._log.warning("reading again from what is committed", fault=self._broken)
+        self._broken = ""
+        self._consumer.close()
+        self._lost |= self._assigned
+        self._gained, self._assigned = {}, set()
+        time.sleep(HELD_SECONDS)
+        self._consumer = self._new_consumer()
+
     def _pause(self, paused: bool) -> None:
         self._paused = paused
-        places = self._places(self._assigned - self._gained)
+        places = self._places(self._assigned - self._gained.keys())
         if paused:
             self._consumer.pause(places)
         else:
@@ -131,6 +172,8 @@ class KafkaRecords:
                 if error.code() == KafkaError._PARTITION_EOF:
                     # the next offset to be read: past transactions' markers as well
                     ends[(message.topic(), message.partition())] = message.offset()
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    self._broken = str(error)
                 else:
                     raise_if_fenced(error)
                 continue
@@ -156,38 +199,10 @@ class KafkaRecords:
         return [s for s in slices if s.place in self._assigned and s.place not in self._gained]
 
     def _settle_in(self) -> list[Gain]:
-        """Where the group had come with what was gained; tried again at the next poll if it is not told."""
-        if not self._gained:
-            return []
-        wanted = self._places(self._gained)
-        try:
-            committed = self._consumer.committed(wanted, timeout=REQUEST_SECONDS)
-            ids = self._ids({place.topic for place in self._gained})
-        except KafkaException as fault:
-            raise_if_fenced(fault.args[0])
-            return []
-        gains = [
-            Gain(
-                Place(at.topic, at.partition),
-                ids[at.topic],
-                at.offset if at.offset >= 0 else None,
-                at.metadata or "",
-            )
-            for at in committed
-            if at.error is None and at.topic in ids
-        ]
-        told = {gain.place for gain in gains}
-        self._gained -= told
-        if not self._paused:
-            self._consumer.resume(self._places(told))
-        return gains
-
-    def _ids(self, names: set[str]) -> dict[str, str]:
-        """Topics' ids: a topic that is made anew has new offsets, which must not look like the old."""
-        missing = names - self._topic_ids.keys()
-        if missing:
-            self._topic_ids |= topic_ids(self._base, missing, REQUEST_SECONDS)
-        return self._topic_ids
+        gained, self._gained = self._gained, {}
+        if gained and not self._paused:
+            self._consumer.resume(self._places(gained))
+        return list(gained.values())
 
     def _new_consumer(self) -> Consumer:
         options = self._options
@@ -201,6 +216,8 @@ class KafkaRecords:
                     options.fetch_kilobytes,
                 ),
                 "enable.partition.eof": True,
+                # it is told where to read, always: see `_on_assign`
+                "auto.offset.reset": "error",
             }
         )
         consumer.subscribe(
@@ -212,15 +229,27 @@ class KafkaRecords:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        consumer.assign(places)
-        consumer.pause(places)  # until it is known what was intended there: see `_settle_in`
-        self._gained = {Place(place.topic, place.partition) for place in places}
+        try:
+            found = self._positions.find(consumer, places)
+        except KafkaException as fault:
+            raise_if_fenced(fault.args[0])
+            self._broken = str(fault)
+            consumer.assign([])
+            return
+        starts = [at.start() for at in found]
+        consumer.assign(starts)
+        consumer.pause(starts)  # what was read before is not to be mistaken for what comes now
+        gains = [
+            Gain(Place(at.topic, at.partition), at.topic_id, at.position, at.metadata)
+            for at in found
+        ]
+        self._gained = {gain.place: gain for gain in gains}
         self._assigned = set(self._gained)
 
     def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
         consumer.unassign()  # a rebalance is of all partitions: see `group_options`
         self._lost |= self._assigned
-        self._gained, self._assigned = set(), set()
+        self._gained, self._assigned = {}, set()
 
     def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.partition) for place in places]

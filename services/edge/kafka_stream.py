@@ -23,8 +23,8 @@ from services.edge.kafka import (
     group_options,
     raise_if_fenced,
 )
-from services.edge.kafka_partition import read_partition
-from services.edge.kafka_positions import GroupPositions
+from services.edge.kafka_partition import read_to_end
+from services.edge.kafka_positions import Found, Positions
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
@@ -53,8 +53,8 @@ class KafkaStream:
     def __init__(self, settings: KafkaSettings, options: StreamOptions) -> None:
         self._base = client_options(settings)
         self._options = options
-        self._positions = GroupPositions(
-            self._base, options.service, options.topic, options.transaction_seconds
+        self._positions = Positions(
+            self._base, options.service, options.transaction_seconds, kept_first=True
         )
         self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
@@ -115,11 +115,12 @@ class KafkaStream:
     ) -> Iterator[tuple[int, bytes, bytes | None]]:
         """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
         fetched = {"queued.max.messages.kbytes": self._options.fetch_kilobytes}
-        place = TopicPartition(topic, partition, start)
+        places = [TopicPartition(topic, partition, start)]
         try:
-            yield from read_partition(
-                self._base | fetched, place, self._options.transaction_seconds
-            )
+            for message in read_to_end(
+                self._base | fetched, places, self._options.transaction_seconds
+            ):
+                yield message.offset(), message.key() or b"", message.value()
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
 
@@ -147,7 +148,8 @@ class KafkaStream:
                         topic, last.value, last.key, partition, on_delivery=changelog_written
                     )
                 for partition, position in transaction.inputs.items():
-                    self._write(topics.POSITIONS, partition, self._positions.outputs(position))
+                    kept = self._positions.output(self._options.topic, position)
+                    self._write(topics.POSITIONS, partition, [kept])
                 self._send_offsets(transaction.inputs)
                 producer.commit_transaction(self._options.transaction_seconds)
         except (KafkaException, BufferError) as fault:
@@ -259,22 +261,21 @@ class KafkaStream:
             found = self._found(places)
             # At absolute offsets: were the consumer left to look one up, its late answer could take
             # the partition back to where it has been read already.
-            starts = [start for start, _ in found]
+            starts = [at.start() for at in found]
             consumer.assign(starts)
             consumer.pause(starts)  # until its state is there: see `start`
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
-        gained = {start.partition: position for start, position in found}
         self._rebalanced = True
-        self._gained = gained
-        self._assigned = set(gained)
+        self._gained = {at.partition: at.position for at in found}
+        self._assigned = set(self._gained)
 
     def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
         consumer.unassign()  # a rebalance is of all partitions: see `group_options`
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
 
-    def _found(self, places: list[TopicPartition]) -> list[tuple[TopicPartition, int | None]]:
+    def _found(self, places: list[TopicPartition]) -> list[Found]:
         try:
             return self._positions.find(self._consumer, places)
         except KafkaException as fault:

@@ -158,12 +158,11 @@ def state_damaged(world: World, chance: random.Random) -> None:
 
 
 def groups_deleted(world: World, chance: random.Random) -> None:
-    """The workers' groups are gone, offsets and all, as by a clean-up script."""
-    names = ("dedup", "identity", "rates")
-    for name in names:
+    """Every group is gone, offsets and all, as by a clean-up script."""
+    for name in WORKERS:
         world.ready(name)
         world.kill(name)
-    groups = [f"weir.{name}" for name in names]
+    groups = [f"weir.{name}" for name in WORKERS]
 
     def are_deleted() -> bool:  # the broker does so once the members' sessions are over
         asked = world.admin.delete_consumer_groups(groups)
@@ -172,7 +171,7 @@ def groups_deleted(world: World, chance: random.Random) -> None:
         return all(fault is None or fault.args[0].code() == gone for fault in faults)
 
     wait_until(are_deleted, 60, "the groups to be deleted")
-    for name in names:
+    for name in WORKERS:
         world.up(name)
 
 
