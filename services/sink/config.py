@@ -34,10 +34,10 @@ class SinkSettings:
     )
     sink_flush_rows: int = setting(50_000, "most rows in one insert", "rows", check=at_least(1))
     sink_flush_bytes: int = setting(
-        16_777_216, "most bytes in one insert; a larger row goes alone", "bytes", check=at_least(1)
+        12_582_912, "most bytes in one insert; a larger row goes alone", "bytes", check=at_least(1)
     )
     sink_buffer_bytes: int = setting(
-        33_554_432, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
+        25_165_824, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
     )
     sink_insert_threads: int = setting(2, "inserts at once", "inserts", check=at_least(1))
     sink_insert_timeout: float = setting(
