@@ -28,7 +28,9 @@ class Drill:
 
 def killed(name: str) -> Fault:
     def fault(world: World, chance: random.Random) -> None:
-        time.sleep(chance.uniform(0, 2.5))  # while it starts, restores, works, commits
+        if chance.random() < 0.5:
+            world.ready(name)  # half of them while it works and commits, the others while it starts
+        time.sleep(chance.uniform(0, 1.5))
         world.kill(name)
         world.up(name)
 
