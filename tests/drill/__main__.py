@@ -31,17 +31,23 @@ def drill_all(
         rounds = drill.short if short else drill.rounds
         source, began = _source(drill), time.monotonic()
         chance = random.Random(f"{seed} {drill.name}")
+        fault = ""
         with (
             console.status("") as status,
             Sender(world.gateway_port, source, f"{source}-key", seed) as sender,
         ):
-            for done in range(rounds):
-                status.update(
-                    f"{number} of {len(drills)}: {drill.name}, round {done + 1} of {rounds}"
-                )
-                drill.fault(world, chance)
+            try:
+                for done in range(rounds):
+                    status.update(
+                        f"{number} of {len(drills)}: {drill.name}, round {done + 1} of {rounds}"
+                    )
+                    drill.fault(world, chance)
+            except (AssertionError, TimeoutError) as found:
+                fault = str(found)  # the other drills go on
             world.heal()
         verdict = judge(world, drill.name, rounds, source, sender.sent)
+        if fault:
+            verdict.faults.append(fault)
         verdict.seconds = time.monotonic() - began
         verdicts.append(verdict)
         console.print(

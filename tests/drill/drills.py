@@ -67,18 +67,26 @@ def slept(name: str) -> Fault:
 
 
 def replaced(name: str) -> Fault:
-    """SIGSTOP, a successor in the same slot on another disk, then SIGCONT: the zombie must end by itself."""
+    """SIGSTOP, a successor in the same slot on another disk, then SIGCONT: one of them must end by itself.
+
+    The zombie, if its session is not over yet; else it has joined anew, and the last to join has the slot.
+    """
 
     def fault(world: World, chance: random.Random) -> None:
         world.ready(name)
         time.sleep(chance.uniform(0, 1))
         zombie = world.members[name, 0]
         world.signal(signal.SIGSTOP, name)
-        world.up(name, WEIR_DATA_DIR=str(world.folder / f"elsewhere-{zombie.pid}"))
+        successor = world.up(name, WEIR_DATA_DIR=str(world.folder / f"elsewhere-{zombie.pid}"))
         world.ready(name)
-        time.sleep(1)
+        time.sleep(chance.uniform(0, SESSION_SECONDS))
         zombie.process.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: not zombie.process.running, 60, f"the zombie {name} to end")
+        both = (zombie.process, successor.process)
+        wait_until(lambda: not all(one.running for one in both), 60, f"one {name} to end")
+        time.sleep(2)
+        if not any(one.running for one in both):
+            raise AssertionError(f"both {name} have ended, and nobody has the slot")
+        zombie.process.kill()
 
     return fault
 
