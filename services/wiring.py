@@ -36,7 +36,6 @@ class WorkerSpec:
     topic: str
     changelog: Changelog
     batch_records: int
-    keep_seconds: int = 0
 
 
 def read_environment() -> Environment:
@@ -68,7 +67,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
     worker = Worker(
         spec.step,
         KafkaStream(environment.kafka, options),
-        RocksStores(folder, spec.keep_seconds),
+        RocksStores(folder),
         spec.changelog,
         Accounts(accounts.encode_usage, accounts.encode_dead),
     )

@@ -33,6 +33,9 @@ class TopicEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     retention_hours: float = 168
     compacted: bool = False
+    marker_seconds: float = (
+        86_400  # a compacted topic's deletions and transaction markers stay so long
+    )
     partitions: int | None = None
     max_record_bytes: int | None = None
 
@@ -87,6 +90,7 @@ def _config(entry: TopicEntry, size: Profile) -> dict[str, str]:
         lag_ms = size.compact_after_minutes * 60_000
         return config | {
             "cleanup.policy": "compact",
+            "delete.retention.ms": str(int(entry.marker_seconds * 1000)),
             "segment.ms": str(lag_ms),
             "min.cleanable.dirty.ratio": "0.2",
             "max.compaction.lag.ms": str(6 * lag_ms),

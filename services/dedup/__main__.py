@@ -3,7 +3,6 @@
 import os
 
 from services.core import topics
-from services.core.registry import DAY_SECONDS, MAX_DEDUP_WINDOW_SECONDS
 from services.dedup.config import DedupSettings
 from services.dedup.stage import DedupStage
 from services.runtime.changelog import PackedChangelog
@@ -19,7 +18,6 @@ def run(environment: Environment) -> None:
         topics.ACCEPTED,
         PackedChangelog(topics.DEDUP_STATE),
         settings.dedup_batch_records,
-        keep_seconds=MAX_DEDUP_WINDOW_SECONDS + DAY_SECONDS,
     )
     run_worker(environment, spec)
 

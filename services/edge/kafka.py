@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import (
@@ -12,10 +12,8 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import FencedError
@@ -95,13 +93,6 @@ def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
         "fetch.wait.max.ms": rest_ms,
         "queued.max.messages.kbytes": 4_096,
     }
-
-
-def topic_ids(options: Mapping[str, Any], names: Iterable[str], timeout: float) -> dict[str, str]:
-    """The ids of topics, by name: one that is made anew has another. `KafkaException`: not told."""
-    admin = AdminClient(dict(options))  # named, so that it lives until it is answered
-    asked = admin.describe_topics(TopicCollection(sorted(names)), request_timeout=timeout)
-    return {name: str(future.result().topic_id) for name, future in asked.items()}
 
 
 def partitions_of(consumer: Consumer, topic: str, timeout: float) -> set[int]:

@@ -1,53 +1,91 @@
 """Partitions read from one place to their present end, apart from any group."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-
-from services.edge.kafka import raise_if_fenced
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 CHUNK = 10_000
 
 
-def read_to_end(
-    options: Mapping[str, Any], places: Sequence[TopicPartition], seconds: float
-) -> Iterator[Message]:
-    """Committed records of partitions of one topic, from these places to their ends as they are now.
+class PartitionReader:
+    """Reads with consumers of its own. `KafkaException`: a broker does not answer within `seconds`."""
 
-    Reads with a consumer of its own. `KafkaException` if the broker does not say within `seconds`
-    where an end is.
-    """
-    reader = Consumer(
-        {
-            **options,
-            "group.id": "weir.restore",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    try:
-        ends = {}
-        for place in places:
-            _, end = reader.get_watermark_offsets(place, timeout=seconds)
-            if (
-                place.offset < end
-            ):  # most often nothing has been missed: no need to fetch to see that
-                ends[place.partition] = end
-        reader.assign([place for place in places if place.partition in ends])
-        while ends:
+    def __init__(self, options: Mapping[str, Any], seconds: float) -> None:
+        self._options = dict(options)
+        self._seconds = seconds
+        self._admin = AdminClient(self._options)
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """By name: a topic that is made anew has another id."""
+        asked = self._admin.describe_topics(
+            TopicCollection(sorted(names)), request_timeout=self._seconds
+        )
+        return {name: str(future.result().topic_id) for name, future in asked.items()}
+
+    def read_to_end(self, places: Sequence[TopicPartition]) -> Iterator[Message]:
+        """Every record that was written before this call and is committed, from these places on.
+
+        Transactions under way are waited for: a commit is told before all of its records can be
+        read, and who takes over a partition must see what its former owner had committed.
+        """
+        ends = self._ends(places)
+        left = {place.partition: end for place, end in zip(places, ends, strict=True)}
+        wanted = [place for place in places if place.offset < left[place.partition]]
+        left = {place.partition: left[place.partition] for place in wanted}
+        if not left:
+            return  # most often nothing has been missed: no need to fetch to see that
+        reader = Consumer(
+            {
+                **self._options,
+                "group.id": "weir.restore",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 20,
+            }
+        )
+        try:
+            reader.assign(wanted)
+            yield from self._read(reader, left)
+        finally:
+            reader.close()
+
+    def _read(self, reader: Consumer, left: dict[int, int]) -> Iterator[Message]:
+        # a transaction that nobody ends is given up by the broker, within twice its time
+        patience = 6 * self._seconds
+        deadline = time.monotonic() + patience
+        while left:
             for message in reader.consume(CHUNK, 0.1):
-                error, partition = message.error(), message.partition()
-                if error is None:
-                    if message.offset() < ends.get(partition, 0):
+                error, partition = message.error(), message.partition() or 0
+                if error is None or error.code() == KafkaError._PARTITION_EOF:
+                    deadline = time.monotonic() + patience
+                    if (message.offset() or 0) >= left.get(partition, 0):
+                        left.pop(partition, None)
+                    elif error is None:
                         yield message
-                    else:  # where others write all the while, the end itself never comes
-                        ends.pop(partition, None)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    ends.pop(partition, None)
                 elif not error.retriable():
-                    raise_if_fenced(error)
-    finally:
-        reader.close()
+                    raise KafkaException(error)
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {left}"))
+
+    def _ends(self, places: Sequence[TopicPartition]) -> list[int]:
+        """Past every record that is there, committed or not."""
+        asked = self._admin.list_offsets(
+            {TopicPartition(p.topic, p.partition): OffsetSpec.latest() for p in places},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self._seconds,
+        )
+        ends = {at.partition: future.result().offset for at, future in asked.items()}
+        return [ends[place.partition] for place in places]

@@ -1,21 +1,20 @@
-"""Where a group had come with its topics: what it has committed, and what was kept beside that.
+"""Where a group had come with its topics, and of which topics of those names that was.
 
 A group's offsets can be deleted, reset or expire, and a topic that is made anew counts from 0 again
-under the same name. Events read a second time would be counted a second time. So positions are
-written to the compacted topic `positions` as well, with the id of the topic that they are of
-(docs/decisions/0007-kept-positions.md).
+under the same name. Events read a second time would be counted a second time. So the topic's id is
+committed with each offset, and the same is kept in the compacted topic `positions`, which is read
+where the group's offset does not say enough (docs/decisions/0007-kept-positions.md).
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.core import topics
 from services.core.step import Output
-from services.edge.kafka import topic_ids
-from services.edge.kafka_partition import read_to_end
+from services.edge.kafka_partition import PartitionReader
 from services.runtime import logs
 
 
@@ -46,76 +45,100 @@ _decode = msgspec.json.Decoder(Kept).decode
 
 
 class Positions:
-    """The positions of one service's group. `KafkaException`: the broker does not say.
+    """The positions of one service's group. `KafkaException`: the broker does not say."""
 
-    `kept_first`: what was kept outranks the group's offsets, as the two are written in one
-    transaction; otherwise it counts where the group has none.
-    """
-
-    def __init__(
-        self, options: Mapping[str, Any], service: str, seconds: float, kept_first: bool
-    ) -> None:
-        self._options = dict(options)
+    def __init__(self, reader: PartitionReader, service: str, seconds: float) -> None:
+        self._reader = reader
         self._service = service
         self._seconds = seconds
-        self._kept_first = kept_first
         self._ids: dict[str, str] = {}
         self._log = logs.get(service)
+
+    def place(
+        self, topic: str, partition: int, position: int, metadata: str = ""
+    ) -> TopicPartition:
+        """What is to be committed."""
+        return TopicPartition(topic, partition, position, f"{self._ids[topic]} {metadata}")
 
     def output(self, topic: str, position: int, metadata: str = "") -> Output:
         """What is to be written to the partition of `positions` that has the topic's number."""
         return Output(self._key(topic), _encode(Kept(self._ids[topic], position, metadata)))
 
     def find(self, consumer: Consumer, places: list[TopicPartition]) -> list[Found]:
-        """Asks for the group's offsets first: they are answered only when no transaction of a former
-
-        owner is pending on them, and what that one kept is then there to be read.
-        """
+        """Answers only when no transaction of a former owner is pending on the group's offsets."""
         if not places:
             return []
         committed = self._committed(consumer, places)
-        self._ids = topic_ids(self._options, {at.topic for at in places}, self._seconds)
-        kept = self._kept({at.partition for at in places})
+        self._ids = self._reader.topic_ids({at.topic for at in places})
+        told = [self._told(at) for at in committed]
+        unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
+        kept = self._kept(unsure)
         return [
-            self._found(consumer, at, kept.get((self._key(at.topic), at.partition)))
-            for at in committed
+            self._found(consumer, at, of or self._guessed(consumer, at, kept))
+            for at, of in zip(committed, told, strict=True)
         ]
 
-    def _found(self, consumer: Consumer, committed: TopicPartition, kept: Kept | None) -> Found:
-        first, end = consumer.get_watermark_offsets(committed, self._seconds)
-        topic, partition = committed.topic, committed.partition
-        position, metadata = self._settled(committed, kept, end)
-        told = {"topic": topic, "partition": partition, "position": position}
-        if position is None and committed.offset >= 0:
-            self._log.warning("the topic was made anew: reading it from its beginning", **told)
-        if position is not None and position < first:
+    def _told(self, committed: TopicPartition) -> Kept | None:
+        """What the group's offset says by itself: it is of this very topic. None: that is not sure."""
+        topic_id, _, metadata = (committed.metadata or "").partition(" ")
+        if committed.offset < 0 or topic_id != self._ids[committed.topic]:
+            return None
+        return Kept(topic_id, committed.offset, metadata)
+
+    def _guessed(
+        self, consumer: Consumer, committed: TopicPartition, kept: dict[tuple[bytes, int], Kept]
+    ) -> Kept | None:
+        """None: nothing is settled. An operator who sets an offset back does not take a worker back."""
+        topic_id = self._ids[committed.topic]
+        of_group = None
+        # committed by an earlier version, or by an operator: they say nothing of the topic
+        if committed.offset >= 0 and (committed.metadata or "")[:1] in ("", "{"):
+            of_group = Kept(topic_id, committed.offset, committed.metadata or "")
+        found = kept.get((self._key(committed.topic), committed.partition))
+        if found is None:
+            _, end = consumer.get_watermark_offsets(committed, self._seconds)
+            settled = of_group if of_group and of_group.next <= end else None
+        elif found.topic_id != topic_id:
+            settled = None
+        else:
+            settled = of_group if of_group and of_group.next > found.next else found
+        self._log.warning(
+            "the group's offset does not say where this service had come",
+            topic=committed.topic,
+            partition=committed.partition,
+            offset=committed.offset,
+            position=settled.next if settled else None,
+        )
+        return settled
+
+    def _found(self, consumer: Consumer, at: TopicPartition, settled: Kept | None) -> Found:
+        first, end = consumer.get_watermark_offsets(at, self._seconds)
+        topic_id = self._ids[at.topic]
+        if settled is None:
+            return Found(at.topic, at.partition, topic_id, None, "", first)
+        position, metadata = settled.next, settled.metadata
+        told = {"topic": at.topic, "partition": at.partition, "position": position}
+        if position < first:
             self._log.error(
                 "deleted before it was read: lengthen the retention", first=first, **told
             )
-        if position is not None and position > end:
+        if position > end:
             self._log.error("the broker has lost what was settled already", end=end, **told)
             position, metadata = end, ""
-        read_from = max(first, position or 0)
-        return Found(topic, partition, self._ids[topic], position, metadata, read_from)
-
-    def _settled(
-        self, committed: TopicPartition, kept: Kept | None, end: int
-    ) -> tuple[int | None, str]:
-        of_group = committed.offset if committed.offset >= 0 else None
-        if kept is None:  # of an earlier version, or of a topic of that name before this one
-            return (of_group, committed.metadata or "") if (of_group or 0) <= end else (None, "")
-        if kept.topic_id != self._ids[committed.topic]:
-            return None, ""
-        if of_group is None or self._kept_first:
-            return kept.next, kept.metadata
-        return of_group, committed.metadata or ""
+        return Found(at.topic, at.partition, topic_id, position, metadata, max(first, position))
 
     def _kept(self, partitions: Iterable[int]) -> dict[tuple[bytes, int], Kept]:
         kept = {}
+        own = f"{self._service}/".encode()
         places = [TopicPartition(topics.POSITIONS, partition, 0) for partition in partitions]
-        for message in read_to_end(self._options, places, self._seconds):
-            if (value := message.value()) is not None:
-                kept[message.key() or b"", message.partition() or 0] = _decode(value)
+        for message in self._reader.read_to_end(places):
+            key, value = message.key() or b"", message.value()
+            if value is None or not key.startswith(own):
+                continue
+            try:
+                kept[key, message.partition() or 0] = _decode(value)
+            except msgspec.DecodeError as fault:
+                self._log.error("a kept position cannot be read", key=key, fault=str(fault))
         return kept
 
     def _key(self, topic: str) -> bytes:

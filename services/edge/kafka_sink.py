@@ -18,6 +18,7 @@ from confluent_kafka import (
 from services.core import topics
 from services.edge import avro
 from services.edge.kafka import client_options, group_options, raise_if_fenced
+from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_positions import Positions
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
@@ -57,7 +58,9 @@ class KafkaRecords:
         self._options = options
         self._base = client_options(settings)
         self._positions = Positions(
-            self._base, options.group.removeprefix("weir."), REQUEST_SECONDS, kept_first=False
+            PartitionReader(self._base, REQUEST_SECONDS),
+            options.group.removeprefix("weir."),
+            REQUEST_SECONDS,
         )
         self._keeper = Producer(
             {
@@ -98,7 +101,7 @@ class KafkaRecords:
 
     def commit(self, commits: Sequence[Commit]) -> None:
         places = [
-            TopicPartition(place.topic, place.partition, offset, metadata)
+            self._positions.place(place.topic, place.partition, offset, metadata)
             for place, offset, metadata in commits
         ]
         try:
@@ -138,9 +141,14 @@ class KafkaRecords:
             if error is not None:
                 faults.append(error)
 
-        for place, offset, metadata in commits:
-            key, value = self._positions.output(place.topic, offset, metadata)
-            self._keeper.produce(topics.POSITIONS, value, key, place.partition, on_delivery=kept)
+        try:
+            for place, offset, metadata in commits:
+                key, value = self._positions.output(place.topic, offset, metadata)
+                self._keeper.produce(
+                    topics.POSITIONS, value, key, place.partition, on_delivery=kept
+                )
+        except (BufferError, KafkaException) as fault:
+            raise CommitFailedError(str(fault)) from fault
         if self._keeper.flush(REQUEST_SECONDS) or faults:
             raise CommitFailedError(f"{topics.POSITIONS}: {(faults or ['no answer'])[0]}")
 

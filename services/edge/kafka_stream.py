@@ -23,7 +23,7 @@ from services.edge.kafka import (
     group_options,
     raise_if_fenced,
 )
-from services.edge.kafka_partition import read_to_end
+from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_positions import Found, Positions
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
@@ -53,9 +53,11 @@ class KafkaStream:
     def __init__(self, settings: KafkaSettings, options: StreamOptions) -> None:
         self._base = client_options(settings)
         self._options = options
-        self._positions = Positions(
-            self._base, options.service, options.transaction_seconds, kept_first=True
+        self._reader = PartitionReader(
+            {**self._base, "queued.max.messages.kbytes": options.fetch_kilobytes},
+            options.transaction_seconds,
         )
+        self._positions = Positions(self._reader, options.service, options.transaction_seconds)
         self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
@@ -114,12 +116,8 @@ class KafkaStream:
         self, topic: str, partition: int, start: int
     ) -> Iterator[tuple[int, bytes, bytes | None]]:
         """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
-        fetched = {"queued.max.messages.kbytes": self._options.fetch_kilobytes}
-        places = [TopicPartition(topic, partition, start)]
         try:
-            for message in read_to_end(
-                self._base | fetched, places, self._options.transaction_seconds
-            ):
+            for message in self._reader.read_to_end([TopicPartition(topic, partition, start)]):
                 yield message.offset(), message.key() or b"", message.value()
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
@@ -153,16 +151,16 @@ class KafkaStream:
                 self._send_offsets(transaction.inputs)
                 producer.commit_transaction(self._options.transaction_seconds)
         except (KafkaException, BufferError) as fault:
-            if isinstance(fault, KafkaException) and fault.args[0].code() in FENCED:
-                self._end_if_replaced()
+            self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
         return ends
 
     def _end_if_replaced(self) -> None:
-        """`FencedError` if another process has this slot, and not the broker alone gave the producer up.
+        """`FencedError` if a transaction failed because another process has this slot.
 
-        To recover then would fence the successor in its turn. The group's word counts: a member
-        that was replaced hears of it with its next heartbeat.
+        To recover then would fence the successor in its turn, and what the producer was told may be
+        no more than that it took too long. The group's word counts: a member that was replaced hears
+        of it with its next heartbeat.
         """
         deadline = time.monotonic() + 3 * HEARTBEAT_SECONDS
         while time.monotonic() < deadline:
@@ -189,7 +187,7 @@ class KafkaStream:
         if not inputs:
             return
         self._producer.send_offsets_to_transaction(
-            [TopicPartition(self._options.topic, p, position) for p, position in inputs.items()],
+            [self._positions.place(self._options.topic, p, at) for p, at in inputs.items()],
             self._consumer.consumer_group_metadata(),
             self._options.transaction_seconds,
         )

@@ -12,6 +12,8 @@ from services.runtime.ports import Positions
 
 POSITIONS_KEY = b"\0positions"
 MEBIBYTE = 1 << 20
+# Stores of another format are left aside, and rebuilt from the changelog.
+FORMAT = "store-2"
 
 
 class RocksStore:
@@ -49,11 +51,10 @@ class RocksStore:
 
 
 class RocksStores:
-    """The stores of one worker instance, in one folder. `keep_seconds` forgets older entries; 0: never."""
+    """The stores of one worker instance, in one folder. They forget nothing by themselves."""
 
-    def __init__(self, folder: Path, keep_seconds: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._keep_seconds = keep_seconds
         self._cache = Cache(16 * MEBIBYTE)
         self._log = logs.get("store")
 
@@ -75,15 +76,15 @@ class RocksStores:
 
     def _open(self, path: Path) -> RocksStore:
         path.mkdir(parents=True, exist_ok=True)
-        access = AccessType.read_write()
-        if self._keep_seconds:
-            access = AccessType.with_ttl(self._keep_seconds)
-        store = RocksStore(Rdict(str(path), self._options(), access_type=access))
+        # Never `AccessType.with_ttl`: what a batch writes has no time then, and a compaction takes the
+        # last bytes of the values for one: it dropped nearly all of them once a store had been
+        # opened a few times.
+        store = RocksStore(Rdict(str(path), self._options(), access_type=AccessType.read_write()))
         store.positions()  # a damaged one is found now, not in the middle of a batch
         return store
 
     def _path(self, partition: int) -> Path:
-        return self._folder / f"partition-{partition}"
+        return self._folder / f"{FORMAT}-{partition}"
 
     def _options(self) -> Options:
         options = Options(raw_mode=True)

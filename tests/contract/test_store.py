@@ -8,6 +8,7 @@ import pytest
 from services.edge.memory import MemoryStores
 from services.edge.store import RocksStores
 from services.runtime.ports import Positions, Stores
+from tests.running import wait_until
 
 Reopen = Callable[[], Stores]
 
@@ -37,6 +38,23 @@ def test_changes_and_positions_are_there_after_reopening(stores: Stores) -> None
     store.close()
 
 
+def test_nothing_is_forgotten_however_often_it_is_reopened(stores: Stores) -> None:
+    """Each closing writes a file, and a few files are compacted into one."""
+    written = 0
+    for _ in range(8):
+        store = stores.open(0)
+        for _ in range(3):
+            entries = {b"%d" % n: b"%064d" % n for n in range(written, written + 100)}
+            written += len(entries)
+            store.apply(entries, Positions(written, written))
+        store.close()
+    store = stores.open(0)
+    wait_until(lambda: store.positions() == Positions(written, written), 5, "the store")
+    keys = [b"%d" % n for n in range(written)]
+    assert len(store.load(keys)) == written
+    store.close()
+
+
 def test_partitions_are_apart_and_a_discarded_one_is_empty(stores: Stores) -> None:
     here, there = stores.open(0), stores.open(1)
     here.apply({b"k": b"1"}, Positions(1, 1))
@@ -56,7 +74,7 @@ def test_a_damaged_rocksdb_starts_empty_instead_of_failing(tmp_path: Path, damag
     store = stores.open(0)
     store.apply({b"k": b"1"}, Positions(1, 1))
     store.close()
-    for path in (tmp_path / "partition-0").glob("MANIFEST*"):
+    for path in tmp_path.glob("*-0/MANIFEST*"):
         if damage == "garbage":
             path.write_bytes(b"\xff" * 100)
         elif damage == "truncated":

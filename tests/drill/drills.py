@@ -87,6 +87,8 @@ def replaced(name: str) -> Fault:
         if not any(one.running for one in both):
             raise AssertionError(f"both {name} have ended, and nobody has the slot")
         zombie.process.kill()
+        if not successor.process.running:
+            world.up(name)
 
     return fault
 
