@@ -18,7 +18,7 @@ from services.commands.base import (
     settings_of,
 )
 from services.commands.books import COLUMNS, Counts, Page, Range, findings, read_counts, read_pages
-from services.commands.groups import GROUPS
+from services.core.groups import GROUPS
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_admin import KafkaAdmin
 from services.runtime.config import ClickHouseSettings, KafkaSettings

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import psutil
 
-from services.commands.groups import GROUPS
 from services.core import topics
+from services.core.groups import GROUPS
 from services.edge.avro import decode_any
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.faults import NotReachedError, RefusedError

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from services.commands.apply import read_registry
-from services.commands.groups import GROUPS
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
+from services.core.groups import GROUPS
 from services.core.registry import hash_key
 from services.edge.avro import schemas
 from services.edge.clickhouse_query import ClickHouse

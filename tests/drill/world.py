@@ -10,7 +10,7 @@ from pathlib import Path
 import clickhouse_connect
 from confluent_kafka.admin import AdminClient
 
-from services.commands.groups import GROUPS
+from services.core.groups import GROUPS
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from tests.bench.stack import Member, Stack

@@ -2,7 +2,7 @@
 
 import json
 
-from services.commands.groups import GROUPS
+from services.core.groups import GROUPS
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir
 
