@@ -8,7 +8,6 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicPartition,
@@ -31,6 +30,13 @@ TIMEOUT_SECONDS = 15
 CONNECT_SECONDS = 5
 COUNTED = 100  # records: above that, the distance between offsets is near enough
 COUNT_SECONDS = 5
+AGAIN_SECONDS = 0.1
+# What a group's coordinator says while it moves or starts.
+MOVING = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 
 
 class KafkaUnreachableError(NotReachedError):
@@ -71,6 +77,7 @@ class KafkaAdmin:
         self._settings = settings
         self._timeout = timeout
         self._reader: Any = None
+        self._askers: dict[str, Consumer] = {}  # by group
         self._refused = False
         # log_level 0: librdkafka would print every failed connection; the exception says it once.
         self._admin = AdminClient(
@@ -100,7 +107,7 @@ class KafkaAdmin:
         """Every topic that is not Kafka's own, by name."""
         listed = self._admin.list_topics(timeout=self._timeout).topics
         names = sorted(name for name in listed if not name.startswith("__"))
-        configs = self._configs(names) if with_config and names else {}
+        configs = self.configs(names) if with_config else {}
         return {
             name: Topic(
                 name,
@@ -155,8 +162,9 @@ class KafkaAdmin:
         members = self._members(list(groups))
         positions: dict[tuple[str, str, int], int] = {}
         for name, read in groups.items():
-            committed = self.positions(name)
-            for place in ((t, p) for t in read for p in range(partitions.get(t, 0))):
+            places = [(t, p) for t in read for p in range(partitions.get(t, 0))]
+            committed = self.positions(name, places)
+            for place in places:
                 positions[(name, *place)] = committed.get(place, -1)
         wanted = [TopicPartition(*place) for place in {place[1:] for place in positions}]
         first = self._offsets(wanted, OffsetSpec.earliest())
@@ -180,7 +188,9 @@ class KafkaAdmin:
         return lags
 
     def close(self) -> None:
-        """Ends the reader that `lags` may have opened."""
+        """Ends the consumers that `lags` and `positions` may have opened; they open others then."""
+        while self._askers:
+            self._askers.popitem()[1].close()
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -228,19 +238,53 @@ class KafkaAdmin:
             }
         return found
 
-    def positions(self, group: str) -> dict[tuple[str, int], int]:
-        """What a group has committed: its next offset of every topic and partition."""
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=self._timeout
-        )
-        answer = self._result(asked[group], accept={KafkaError.GROUP_ID_NOT_FOUND})
-        places = answer.topic_partitions if answer is not None else []
-        return {(place.topic, place.partition): place.offset for place in places or []}
+    def positions(
+        self, group: str, places: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
+        """What a group has committed: its next offset of each of these partitions, if it has any.
+
+        A consumer asks, which joins nothing by that. The administration's own request ends the
+        process when the group's coordinator is not ready (confluentinc/librdkafka#5040).
+        """
+        asked = [TopicPartition(*place) for place in places]
+        if not asked:
+            return {}
+        if group not in self._askers:
+            self._askers[group] = Consumer(
+                {
+                    **client_options(self._settings),
+                    "group.id": group,
+                    "enable.auto.commit": False,
+                    "isolation.level": "read_uncommitted",  # else it waits for open transactions
+                    "log_level": 0,
+                }
+            )
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                found = self._askers[group].committed(asked, timeout=self._timeout)
+                break
+            except KafkaException as error:
+                fault = error.args[0]
+                if fault.code() not in MOVING or time.monotonic() > deadline:
+                    raise KafkaRefusedError(f"Kafka refused: {fault.str()}") from None
+            time.sleep(AGAIN_SECONDS)
+        for place in found:
+            if place.error is not None:
+                raise KafkaRefusedError(f"Kafka refused: {place.error.str()}")
+        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def offsets(self, specs: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
+        """The offset that each partition's spec asks for; -1: no record is so late. Of those that are there."""
+        return self._asked({TopicPartition(*place): spec for place, spec in specs.items()})
 
     def _offsets(self, places: list[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
-        if not places:
+        return self._asked(dict.fromkeys(places, spec))
+
+    def _asked(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
+        if not specs:
             return {}
-        asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=self._timeout)
+        asked = self._admin.list_offsets(specs, request_timeout=self._timeout)
         found = {}
         for place, future in asked.items():
             answer = self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
@@ -248,8 +292,11 @@ class KafkaAdmin:
                 found[(place.topic, place.partition)] = answer.offset
         return found
 
-    def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
+    def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The configuration of topics that are there, by name."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        if not resources:
+            return {}
         asked = self._admin.describe_configs(resources, request_timeout=self._timeout)
         return {
             resource.name: {key: entry.value for key, entry in self._result(future).items()}

@@ -77,7 +77,8 @@ class WhereRecords:
                 return (message.key() or b"").endswith(SEPARATOR.encode() + digest)
             return text in _value(message)
 
-        ends = self._admin.positions(GROUPS[topics.ACCEPTED])  # what waits is read in any case
+        places = self._search.places(topics.ACCEPTED)
+        ends = self._admin.positions(GROUPS[topics.ACCEPTED], places)  # what waits is read anyway
         starts = self._search.before(self._places_of(key, scope), ends, LOOK_BACK)
         found = self._search.scan(starts, matches, _now(), ())
         first, refused = None, None
@@ -145,8 +146,8 @@ class WhereRecords:
         return Trail(text, event or {}, tuple(seen), bounds=tuple(self._search.bounds), **endings)
 
     def _sight(self, message: Message) -> Sighting:
-        positions = self._admin.positions(GROUPS[message.topic()])
-        position = positions.get((message.topic(), message.partition()), -1)
+        place = (message.topic(), message.partition())
+        position = self._admin.positions(GROUPS[message.topic()], [place]).get(place, -1)
         return Sighting(message.topic(), message.timestamp()[1], position <= message.offset())
 
     def _fields(self, reader: avro.PrefixReader, message: Message) -> dict[str, Any]:
