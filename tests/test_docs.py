@@ -9,6 +9,8 @@ from click.testing import CliRunner
 
 from services.cli import cli
 from services.core.paths import DEPLOY, ROOT
+from services.gateway.config import GatewaySettings
+from services.gateway.metrics import RETENTION, RETENTION_FAILURES
 from services.runtime.settings import known_variables
 from services.settings import ALL_SETTINGS
 
@@ -51,6 +53,14 @@ def test_every_variable_that_is_written_about_exists() -> None:
     for page in (*PAGES, DEPLOY / "compose.yaml", DEPLOY / "Dockerfile"):
         for name in re.findall(r"\bWEIR_[A-Z][A-Z_]*[A-Z]\b", page.read_text()):
             assert name in known, f"{page.name}: {name}"
+
+
+def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
+    rules = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
+    named = {name for rule in rules for name in re.findall(r"weir_\w+", rule["expr"])}
+    assert named == {RETENTION._name, f"{RETENTION_FAILURES._name}_total"}
+    shares = {float(n) for rule in rules for n in re.findall(r"share\) >= ([\d.]+)", rule["expr"])}
+    assert shares == {GatewaySettings().retention_warn, GatewaySettings().retention_refuse}
 
 
 def test_the_compose_file_runs_commands_that_exist() -> None:

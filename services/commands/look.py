@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ import psutil
 
 from services.core import topics
 from services.core.groups import GROUPS
+from services.core.retention import Unread
 from services.edge.avro import decode_any
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import TableReader
 from services.edge.kafka_admin import KafkaAdmin, Lag
+from services.edge.kafka_retention import KafkaRetention
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 UP_FILE = "up.json"
 PROBE_SECONDS = 1.0
 QUOTA_REST_MS = 200
+RETENTION_SECONDS = 10.0  # between two looks at how old unread records are
 QUIET_MS = 120_000  # nothing counted for so long: the source sends nothing
 
 
@@ -75,14 +78,22 @@ class Look:
     processes: list[ProcessLook]
     groups: list[GroupLook]
     sources: list[SourceLook]
+    behind: list[Unread] = field(default_factory=list)  # near their deletion, the nearest first
 
 
 class Looker:
     """Looks again and again; rates are between two looks, so the first has none."""
 
-    def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path, told: float
+    ) -> None:
+        """`told`: unread records that have used so much of their retention are; 0: none."""
         self._kafka_settings = kafka
         self._clickhouse_settings = clickhouse
+        self._retention = KafkaRetention(kafka)
+        self._told = told
+        self._behind: list[Unread] = []
+        self._behind_at = -RETENTION_SECONDS
         self._up_file = folder / UP_FILE
         self._admin: KafkaAdmin | None = None
         self._clickhouse: ClickHouse | None = None
@@ -92,15 +103,17 @@ class Looker:
         self._processes: dict[int, psutil.Process] = {}
 
     def look(self) -> Look:
-        kafka, groups, sources = "", [], []
+        kafka, groups, sources, behind = "", [], [], []
         try:
             groups = self._groups()
             sources = self._sources()
+            behind = self._near()
         except (NotReachedError, RefusedError) as error:
             kafka = str(error)
             self._admin = None
         clickhouse, stored = self._stored()
-        return Look(time.time(), kafka, clickhouse, stored, self._children(), groups, sources)
+        children = self._children()
+        return Look(time.time(), kafka, clickhouse, stored, children, groups, sources, behind)
 
     def close(self) -> None:
         if self._admin is not None:
@@ -129,6 +142,13 @@ class Looker:
             arriving = max(0, end - before[2]) / seconds
         instances = len({lag.client for lag in lags if lag.client})
         return GroupLook(name, instances, sum(lag.records for lag in lags), rate, arriving)
+
+    def _near(self) -> list[Unread]:
+        if time.monotonic() - self._behind_at >= RETENTION_SECONDS:
+            near = [unread for unread in self._retention.look(GROUPS) if unread.near(self._told)]
+            self._behind = sorted(near, key=lambda unread: -unread.share)
+            self._behind_at = time.monotonic()
+        return self._behind
 
     def _sources(self) -> list[SourceLook]:
         assert self._admin is not None

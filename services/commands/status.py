@@ -12,6 +12,8 @@ from rich.text import Text
 
 from services.commands.base import EXIT_UNREACHABLE, screen, settings_of
 from services.commands.look import GroupLook, Look, Looker, ProcessLook, SourceLook
+from services.core.retention import Unread
+from services.gateway.config import GatewaySettings
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 
 MEASURED_SECONDS = 1.0  # between the two looks that `--once` takes, for its rates
@@ -33,10 +35,12 @@ def command(once: bool, as_json: bool, every: float) -> None:
       weir status
       weir status --json | jq .groups
     """
+    gateway = settings_of(GatewaySettings)
     looker = Looker(
         settings_of(KafkaSettings),
         settings_of(ClickHouseSettings),
         settings_of(CommonSettings).data_dir,
+        gateway.retention_warn or gateway.retention_refuse,
     )
     try:
         if once or as_json:
@@ -74,6 +78,7 @@ def rendered(look: Look) -> RenderableType:
     """The look as tables, what is wrong first."""
     parts: list[RenderableType] = []
     parts += [Text(why, style="red") for why in (look.kafka, look.clickhouse) if why]
+    parts += [Text(_behind(unread), style="red") for unread in look.behind]
     parts.append(_processes(look.processes))
     if look.groups:
         parts += [Text(), _groups(look.groups)]
@@ -82,6 +87,13 @@ def rendered(look: Look) -> RenderableType:
     if not look.clickhouse:
         parts += [Text(), Text(f"{look.stored:,} events stored")]
     return Group(*parts)
+
+
+def _behind(unread: Unread) -> str:
+    return (
+        f"{unread.group} has not read records of {unread.topic} that have used {unread.share:.0%}"
+        " of their retention: run more of it, mend it, or lengthen the retention."
+    )
 
 
 def _table(*columns: str) -> Table:

@@ -128,21 +128,10 @@ class Positions:
         return Found(at.topic, at.partition, topic_id, position, metadata, max(first, position))
 
     def _kept(self, partitions: Iterable[int]) -> dict[tuple[bytes, int], Kept]:
-        kept = {}
-        own = f"{self._service}/".encode()
-        places = [TopicPartition(topics.POSITIONS, partition, 0) for partition in partitions]
-        for message in self._reader.read_to_end(places):
-            key, value = message.key() or b"", message.value()
-            if value is None or not key.startswith(own):
-                continue
-            try:
-                kept[key, message.partition() or 0] = _decode(value)
-            except msgspec.DecodeError as fault:
-                self._log.error("a kept position cannot be read", key=key, fault=str(fault))
-        return kept
+        return kept_positions(self._reader, partitions, self._service)
 
     def _key(self, topic: str) -> bytes:
-        return f"{self._service}/{topic}".encode()
+        return key_of(self._service, topic)
 
     def _committed(self, consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
         # the broker gives up a transaction that nobody ends after `seconds`
@@ -151,3 +140,26 @@ class Positions:
             if place.error is not None:
                 raise KafkaException(place.error)
         return found
+
+
+def key_of(service: str, topic: str) -> bytes:
+    return f"{service}/{topic}".encode()
+
+
+def kept_positions(
+    reader: PartitionReader, partitions: Iterable[int], service: str
+) -> dict[tuple[bytes, int], Kept]:
+    """What a service has kept of partitions with these numbers, by `key_of` and number."""
+    kept = {}
+    own = key_of(service, "")
+    places = [TopicPartition(topics.POSITIONS, partition, 0) for partition in partitions]
+    for message in reader.read_to_end(places):
+        key, value = message.key() or b"", message.value()
+        if value is None or not key.startswith(own):
+            continue
+        try:
+            kept[key, message.partition() or 0] = _decode(value)
+        except msgspec.DecodeError as fault:
+            told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
+            logs.get(service).error("a kept position cannot be read", **told)
+    return kept

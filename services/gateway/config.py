@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass
 
+from services.core.retention import FLOOR
 from services.runtime.settings import at_least, setting
 
 MEBIBYTE = 1024 * 1024
@@ -15,6 +16,12 @@ def _are_networks(values: tuple[str, ...]) -> str | None:
         except ValueError:
             return f"{value!r} is neither an address nor a network such as 10.0.0.0/8"
     return None
+
+
+def _is_share(value: float) -> str | None:
+    if value == 0 or FLOOR <= value <= 1:
+        return None
+    return f"must be from {FLOOR:g} to 1, or 0 for off, not {value}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,20 @@ class GatewaySettings:
     )
     gateway_drain_seconds: float = setting(
         20.0, "how long SIGTERM waits for requests under way", "s", check=at_least(0)
+    )
+    retention_warn: float = setting(
+        0.5,
+        "share of a topic's retention that unread records may have used before log and `weir"
+        " status` tell of it; 0: off",
+        check=_is_share,
+    )
+    retention_refuse: float = setting(
+        0.8,
+        "the same, before gateways answer new events with 503; 0: off",
+        check=_is_share,
+    )
+    retention_look_seconds: float = setting(
+        30.0, "how often a gateway looks how old unread records are", "s", check=at_least(0.1)
     )
     ingest_rate: float = setting(
         20.0,

@@ -24,6 +24,15 @@ WAITING = Gauge(
 READY = Gauge(
     "weir_gateway_ready", "1 while produces are acknowledged", multiprocess_mode="livemin"
 )
+RETENTION = Gauge(
+    "weir_retention_share",
+    "Share of its retention that the oldest unread record has used; 0 below 0.05",
+    ["group", "topic"],
+    multiprocess_mode="livemax",
+)
+RETENTION_FAILURES = Counter(
+    "weir_retention_look_failures", "Looks at unread records that failed, and changed nothing"
+)
 
 
 class Counts:

@@ -13,6 +13,7 @@ from services.gateway import asking
 from services.gateway.config import GatewaySettings
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
 from services.gateway.encode import Client
+from services.gateway.guard import RetentionGuard
 from services.gateway.http import Answer
 from services.gateway.intake import Intake, Origin, rejected_body, take
 from services.gateway.limits import ClientBuckets, Proxies
@@ -42,6 +43,7 @@ class World:
     receipts: Receipts
     counting: Counting
     finding: Finding
+    guard: RetentionGuard
 
 
 class Visit(Struct, frozen=True):
@@ -105,7 +107,7 @@ class Posting:
             reading.release()
 
     def _admit(self, claim: Claim, door: Door, asked: Asked) -> Visit | Answer:
-        """Key, origin, brokers, rate and quota: all that needs no event."""
+        """Key, origin, brokers, backlog, rate and quota: all that needs no event."""
         world = self._world
         page = asked.headers.get(hdrs.ORIGIN)
         view = world.registry.claimed(claim)
@@ -123,6 +125,8 @@ class Posting:
         if not world.producer.ready:
             trouble = unavailable("The brokers do not acknowledge.")
             return self._refuse(door, asked, trouble, cors_lines)
+        if world.guard.problem is not None:
+            return self._refuse(door, asked, world.guard.problem, cors_lines)
         marked = False
         is_limited = view.source.kind == "browser" or (door.limits_keyless and not claim.key)
         limited = self._limit_client(asked.address) if is_limited else None

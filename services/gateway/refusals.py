@@ -67,6 +67,7 @@ PROBLEMS: dict[str, Kind] = {
     "overloaded": Kind(503, "Too much at once"),
     "not_counted": Kind(503, "It cannot be counted just now"),
     "cannot_tell": Kind(503, "Where it is cannot be told just now"),
+    "backlog": Kind(503, "Accepted events wait so long that they are about to be lost"),
     "unavailable": Kind(503, "Events cannot be made durable just now"),
 }
 

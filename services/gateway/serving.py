@@ -5,14 +5,17 @@ import signal
 import socket
 
 from services.core import topics
+from services.core.groups import GROUPS
 from services.edge.goal_counts import GoalCounts
 from services.edge.kafka import Entry
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
+from services.edge.kafka_retention import KafkaRetention
 from services.edge.kafka_table import Apply, Follower, TableFollower, TailFollower
 from services.edge.whereabouts import Whereabouts
 from services.gateway.app import App
 from services.gateway.config import GatewaySettings
 from services.gateway.connections import Server
+from services.gateway.guard import RetentionGuard
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
 from services.gateway.pages.counting import Counting
@@ -70,6 +73,13 @@ class Process:
         )
         self._counting = Counting(GoalCounts(clickhouse))
         self._finding = Finding(Whereabouts(kafka, clickhouse))
+        retention = KafkaRetention(kafka)
+        self._guard = RetentionGuard(
+            lambda: retention.look(GROUPS),
+            settings.retention_look_seconds,
+            settings.retention_warn,
+            settings.retention_refuse,
+        )
         registry = Registry(settings.gateway_processes)
         receipts = Receipts()
         self._producer = GatewayProducer(DurableProducer(kafka, options), self._loop)
@@ -84,6 +94,7 @@ class Process:
             receipts,
             self._counting,
             self._finding,
+            self._guard,
         )
         self._app = App(self._world)
         self._followers: list[Follower] = [
@@ -99,6 +110,7 @@ class Process:
             self._loop.add_signal_handler(number, self._stop.set)
         for follower in self._followers:
             follower.start()
+        self._guard.start()
         self._producer.start()
         self._hand_over_counts()
         server = Server(
@@ -122,6 +134,7 @@ class Process:
         finished = await server.drain(self._settings.gateway_drain_seconds)
         for follower in self._followers:
             follower.stop()
+        self._guard.stop()
         self._counting.close()
         self._finding.close()
         left = self._producer.close(self._settings.gateway_ack_seconds)

@@ -1,5 +1,6 @@
 """Status: what is wrong comes first; health is what a process says of itself."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,6 +20,7 @@ from services.commands.look import (
     source_look,
 )
 from services.commands.status import rendered
+from services.core.retention import Unread
 from services.local.ports import free_port
 
 QUOTA = {"name": "plan", "used": 1_200, "limit": 1_000, "unit": "events", "period": "month"}
@@ -55,6 +57,12 @@ def test_what_is_away_is_said_first() -> None:
         "ClickHouse does not answer.",
         "No process of `weir up` runs on this data folder.",
     ]
+
+
+def test_records_near_their_deletion_are_said_before_the_tables() -> None:
+    look = dataclasses.replace(LOOK, behind=[Unread("weir.sink", "events.resolved", 0.634)])
+    first = text_of(look).splitlines()[0]
+    assert first.startswith("weir.sink has not read records of events.resolved that have used 63%")
 
 
 def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:

@@ -1,0 +1,211 @@
+"""A backlog that grows old: told, refused before it is deleted, and taken again when it has been read."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from services.cli import cli
+from services.core import topics
+from services.core.groups import GROUPS
+from services.edge.kafka import write_entries
+from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_partition import PartitionReader
+from services.edge.kafka_positions import Kept
+from services.edge.kafka_retention import KafkaRetention
+from services.runtime.config import KafkaSettings
+from tests.contract.gateway_fixture import (
+    CONTRACT,
+    KEY,
+    RunningGateway,
+    TopicReader,
+    declare,
+    make_topics,
+    metrics,
+    start_gateway,
+)
+from tests.running import RunningKafka, start_kafka, wait_until
+
+HOUR_MS = 3_600_000
+RETENTION_MS = 168 * HOUR_MS
+DEDUP, IDENTITY = "weir.dedup", "weir.identity"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKafka]:
+    """One of this module's own: its backlogs would have every other gateway refuse."""
+    running = start_kafka(tmp_path_factory.mktemp("retention"))
+    make_topics(running.bootstrap)
+    declare(running.bootstrap, KEY, CONTRACT)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def kafka(broker: RunningKafka) -> KafkaSettings:
+    return KafkaSettings(kafka_bootstrap=broker.bootstrap)
+
+
+def write(kafka: KafkaSettings, topic: str, partition: int, share: float, **options: str) -> None:
+    """One record that has used this share of its retention; `options` make it a transaction's."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap(), **options})
+    if options:
+        producer.init_transactions(20)
+        producer.begin_transaction()
+    written = int(time.time() * 1000 - share * RETENTION_MS)
+    producer.produce(topic, b"old", partition=partition, timestamp=written)
+    if options:
+        producer.commit_transaction(20)
+    assert producer.flush(20) == 0
+
+
+def commit(kafka: KafkaSettings, group: str, places: list[TopicPartition]) -> None:
+    options = {"bootstrap.servers": kafka.bootstrap(), "group.id": group}
+    with closing(Consumer({**options, "enable.auto.commit": False})) as consumer:
+        assert consumer.commit(offsets=places, asynchronous=False)
+
+
+def ends(kafka: KafkaSettings, topic: str) -> dict[int, int]:
+    with closing(KafkaAdmin(kafka)) as admin:
+        lags = admin.lags({"nobody": [topic]})
+    return {lag.partition: lag.end for lag in lags}
+
+
+def read_all(kafka: KafkaSettings, group: str, topic: str) -> None:
+    """As the group would: everything is committed on return."""
+    commit(kafka, group, [TopicPartition(topic, p, end) for p, end in ends(kafka, topic).items()])
+
+
+def share(kafka: KafkaSettings, group: str, topic: str) -> float:
+    found = KafkaRetention(kafka).look(GROUPS)
+    assert [(unread.group, unread.topic) for unread in found] == [
+        (name, read) for name, reads in GROUPS.items() for read in reads
+    ]
+    return next(one.share for one in found if (one.group, one.topic) == (group, topic))
+
+
+def test_the_share_is_of_the_oldest_record_that_the_group_has_not_read(
+    kafka: KafkaSettings,
+) -> None:
+    topic = topics.UNIQUE
+    assert share(kafka, IDENTITY, topic) == 0  # nothing is there
+    write(kafka, topic, 0, 0.7)
+    write(kafka, topic, 0, 0.3)
+    write(kafka, topic, 1, 0.2)
+    assert share(kafka, IDENTITY, topic) == pytest.approx(0.7, abs=0.01)  # nothing is committed
+    commit(kafka, IDENTITY, [TopicPartition(topic, 0, 1)])
+    assert share(kafka, IDENTITY, topic) == pytest.approx(0.3, abs=0.01)
+    commit(kafka, IDENTITY, [TopicPartition(topic, 0, 2)])
+    assert share(kafka, IDENTITY, topic) == pytest.approx(0.2, abs=0.01)
+    read_all(kafka, IDENTITY, topic)
+    assert share(kafka, IDENTITY, topic) == 0
+    write(kafka, topic, 1, 0.0)
+    assert share(kafka, IDENTITY, topic) == 0  # unread, and new
+
+
+def test_markers_of_transactions_are_not_unread(kafka: KafkaSettings) -> None:
+    """A group stands before the last one, and a quiet topic's last marker grows old."""
+    topic, name = topics.DUPLICATE, f"markers-{uuid.uuid4()}"
+    write(kafka, topic, 0, 0.9, **{"transactional.id": name})
+    end = ends(kafka, topic)[0]
+    assert end == 2
+    assert share(kafka, "weir.sink", topic) == pytest.approx(0.9, abs=0.01)
+    commit(kafka, "weir.sink", [TopicPartition(topic, 0, end - 1)])
+    assert share(kafka, "weir.sink", topic) == 0
+
+
+def test_positions_that_workers_keep_count_where_the_groups_are_gone(kafka: KafkaSettings) -> None:
+    topic = topics.USAGE
+    write(kafka, topic, 2, 0.9)
+    read_all(kafka, "weir.sink", topic)
+    assert share(kafka, "weir.rates", topic) == pytest.approx(0.9, abs=0.01)
+    options = {"bootstrap.servers": kafka.bootstrap()}
+    topic_id = PartitionReader(options, 10).topic_ids([topic])[topic]
+    for kept, expected in (
+        (Kept("another", 1), 0.9),  # of a topic that had this name before
+        (Kept(topic_id, 1), 0.0),
+    ):
+        producer = Producer(options)
+        producer.produce(topics.POSITIONS, msgspec.json.encode(kept), b"rates/usage", partition=2)
+        assert producer.flush(20) == 0
+        assert share(kafka, "weir.rates", topic) == pytest.approx(expected, abs=0.01)
+
+
+def test_topics_that_are_compacted_do_not_count(kafka: KafkaSettings) -> None:
+    write_entries(kafka, topics.PROFILES, [(b"key", b"value")])
+    write(kafka, topics.PROFILES, 0, 5.0)
+    assert share(kafka, "weir.sink", topics.PROFILES) == 0
+
+
+def gauge(running: RunningGateway) -> float:
+    name = f'weir_retention_share{{group="{DEDUP}",topic="{topics.ACCEPTED}"}} '
+    lines = [line for line in metrics(running).splitlines() if line.startswith(name)]
+    return float(lines[0].removeprefix(name)) if lines else -1.0
+
+
+def told(kafka: KafkaSettings, folder: Path) -> list[dict[str, object]]:
+    environ = {"WEIR_KAFKA_BOOTSTRAP": kafka.bootstrap(), "WEIR_DATA_DIR": str(folder)}
+    environ["WEIR_CLICKHOUSE_URL"] = "http://127.0.0.1:1"  # away: the backlog is told all the same
+    result = CliRunner().invoke(cli, ["status", "--json"], env=environ)
+    assert result.exit_code == 3, result.output
+    found: list[dict[str, object]] = json.loads(result.output)["behind"]
+    return found
+
+
+def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """What was refused is nowhere; sent again, with the same id, it is there once."""
+    for group, reads in GROUPS.items():
+        for topic in reads:
+            read_all(kafka, group, topic)
+    running = start_gateway(kafka.bootstrap(), tmp_path, WEIR_RETENTION_LOOK_SECONDS="0.2")
+    reader = TopicReader(kafka.bootstrap(), topics.ACCEPTED)
+    body = b'{"event":"late","id":"retention-1"}'
+    try:
+        wait_until(lambda: running.knows(KEY), 10, "the source")
+        wait_until(lambda: gauge(running) == 0, 10, "the first look")
+
+        write(kafka, topics.ACCEPTED, 3, 0.6)
+        wait_until(lambda: gauge(running) > 0.59, 10, "the warning")
+        assert running.post(KEY, b'{"event":"early"}').status == 202
+        assert [(one["group"], one["topic"]) for one in told(kafka, tmp_path)] == [
+            (DEDUP, topics.ACCEPTED)
+        ]
+
+        read_all(kafka, DEDUP, topics.ACCEPTED)
+        for partition in range(
+            4
+        ):  # that of the new event keeps its segment, and an older neighbour
+            write(kafka, topics.ACCEPTED, partition, 0.85)
+        wait_until(lambda: gauge(running) > 0.84, 10, "the refusal")
+        answer = running.post(KEY, body)
+        assert (answer.status, answer.json()["code"]) == (503, "backlog")
+        assert answer.headers["Retry-After"] == "1"
+        assert DEDUP in answer.json()["detail"]
+        assert topics.ACCEPTED in answer.json()["detail"]
+        assert running.post(KEY, b"not JSON").status == 503  # nor is it kept as rejected
+        assert running.ask("POST", "/v1/batch", b"{}").status == 401  # whoever may not, hears that
+        webhook = running.ask("POST", "/collect/late/contract", b"{}", {"X-Weir-Key": KEY})
+        assert webhook.status == 503
+        assert running.is_ready()  # it answers, and why
+
+        before = ends(kafka, topics.ACCEPTED)
+        read_all(kafka, DEDUP, topics.ACCEPTED)
+        wait_until(lambda: gauge(running) == 0, 10, "the group to be seen ahead")
+        assert ends(kafka, topics.ACCEPTED) == before
+        assert running.post(KEY, body).status == 202
+        found = reader.wait_for(lambda record: b"retention-1" in record.value, 1)
+        assert len(found) == 1
+        said = running.process.said()
+        assert said.count("unread records are on the way to their deletion") == 1
+        assert said.count("events are refused") == 1
+        assert running.process.stop() == 0
+    finally:
+        running.process.kill()
+        reader.close()
