@@ -27,6 +27,7 @@ class Found(NamedTuple):
     position: int | None  # None: nothing of it is settled
     metadata: str  # what was committed with the position
     first: int  # the offset to read from
+    is_committed: bool  # whether the group's offset says the same
 
     def start(self) -> TopicPartition:
         return TopicPartition(self.topic, self.partition, self.first)
@@ -74,9 +75,23 @@ class Positions:
         unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
         kept = self._kept(unsure)
         return [
-            self._found(consumer, at, of or self._guessed(consumer, at, kept))
+            self._found(consumer, at, of or self._guessed(consumer, at, kept), of is not None)
             for at, of in zip(committed, told, strict=True)
         ]
+
+    def tell(self, consumer: Consumer, found: list[Found]) -> None:
+        """Commits what the group does not know, for those who watch its lag; nothing else hangs on it."""
+        places = [
+            self.place(at.topic, at.partition, at.position, at.metadata)
+            for at in found
+            if at.position is not None and not at.is_committed
+        ]
+        if not places:
+            return
+        try:
+            consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as fault:
+            self._log.warning("the group's lag will be wrong for a while", fault=str(fault))
 
     def _told(self, committed: TopicPartition) -> Kept | None:
         """What the group's offset says by itself: it is of this very topic. None: that is not sure."""
@@ -111,11 +126,13 @@ class Positions:
         )
         return settled
 
-    def _found(self, consumer: Consumer, at: TopicPartition, settled: Kept | None) -> Found:
+    def _found(
+        self, consumer: Consumer, at: TopicPartition, settled: Kept | None, is_committed: bool
+    ) -> Found:
         first, end = consumer.get_watermark_offsets(at, self._seconds)
         topic_id = self._ids[at.topic]
         if settled is None:
-            return Found(at.topic, at.partition, topic_id, None, "", first)
+            return Found(at.topic, at.partition, topic_id, None, "", first, is_committed)
         position, metadata = settled.next, settled.metadata
         told = {"topic": at.topic, "partition": at.partition, "position": position}
         if position < first:
@@ -125,7 +142,8 @@ class Positions:
         if position > end:
             self._log.error("the broker has lost what was settled already", end=end, **told)
             position, metadata = end, ""
-        return Found(at.topic, at.partition, topic_id, position, metadata, max(first, position))
+        read_from = max(first, position)
+        return Found(at.topic, at.partition, topic_id, position, metadata, read_from, is_committed)
 
     def _kept(self, partitions: Iterable[int]) -> dict[tuple[bytes, int], Kept]:
         return kept_positions(self._reader, partitions, self._service)

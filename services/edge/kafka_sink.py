@@ -247,6 +247,7 @@ class KafkaRecords:
         starts = [at.start() for at in found]
         consumer.assign(starts)
         consumer.pause(starts)  # what was read before is not to be mistaken for what comes now
+        self._positions.tell(consumer, found)
         gains = [
             Gain(Place(at.topic, at.partition), at.topic_id, at.position, at.metadata)
             for at in found

@@ -262,6 +262,7 @@ class KafkaStream:
             starts = [at.start() for at in found]
             consumer.assign(starts)
             consumer.pause(starts)  # until its state is there: see `start`
+            self._positions.tell(consumer, found)
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
         self._rebalanced = True
