@@ -11,6 +11,7 @@ from tests.drill.drills import DRILLS
 from tests.drill.world import World
 
 
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = [drill for drill in DRILLS if drill.short]
     seed = random.SystemRandom().randrange(1 << 30)
