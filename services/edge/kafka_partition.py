@@ -24,13 +24,11 @@ class PartitionReader:
     def __init__(self, options: Mapping[str, Any], seconds: float) -> None:
         self._options = dict(options)
         self._seconds = seconds
-        self._admin = AdminClient(self._options)
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """By name: a topic that is made anew has another id."""
-        asked = self._admin.describe_topics(
-            TopicCollection(sorted(names)), request_timeout=self._seconds
-        )
+        admin = AdminClient(self._options)
+        asked = admin.describe_topics(TopicCollection(sorted(names)), request_timeout=self._seconds)
         return {name: str(future.result().topic_id) for name, future in asked.items()}
 
     def read_to_end(self, places: Sequence[TopicPartition]) -> Iterator[Message]:
@@ -82,7 +80,10 @@ class PartitionReader:
 
     def _ends(self, places: Sequence[TopicPartition]) -> list[int]:
         """Past every record that is there, committed or not."""
-        asked = self._admin.list_offsets(
+        # a new one each time: an older one would ask with the leader epoch from before a broker's
+        # restart, be refused for it, and never learn the new one
+        admin = AdminClient(self._options)
+        asked = admin.list_offsets(
             {TopicPartition(p.topic, p.partition): OffsetSpec.latest() for p in places},
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=self._seconds,

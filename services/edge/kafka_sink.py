@@ -132,6 +132,7 @@ class KafkaRecords:
         return lag
 
     def close(self) -> None:
+        self._closing = True
         self._consumer.close()
 
     def _keep(self, commits: Sequence[Commit]) -> None:
@@ -156,7 +157,7 @@ class KafkaRecords:
         """With a consumer that knows nothing; what was read is read again from the commits on."""
         self._log.warning("reading again from what is committed", fault=self._broken)
         self._broken = ""
-        self._consumer.close()
+        self.close()
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
         time.sleep(HELD_SECONDS)
@@ -214,6 +215,7 @@ class KafkaRecords:
 
     def _new_consumer(self) -> Consumer:
         options = self._options
+        self._closing = False
         consumer = Consumer(
             {
                 **self._base,
@@ -237,6 +239,9 @@ class KafkaRecords:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if self._closing:  # a consumer that closes may still be given some, and answers nothing
+            consumer.unassign()
+            return
         try:
             found = self._positions.find(consumer, places)
         except KafkaException as fault:

@@ -175,12 +175,13 @@ class KafkaStream:
         # is better than two.
         with returning_within(2 * self._options.transaction_seconds):
             self._producer.purge()
-            self._consumer.close()
+            self.close()
         self._gained, self._lost, self._assigned = {}, set(), set()
         self._producer = self._new_producer()
         self._consumer = self._new_consumer()
 
     def close(self) -> None:
+        self._closing = True
         self._consumer.close()
 
     def _send_offsets(self, inputs: Mapping[int, int]) -> None:
@@ -232,6 +233,7 @@ class KafkaStream:
 
     def _new_consumer(self) -> Consumer:
         options = self._options
+        self._closing = False
         consumer = Consumer(
             {
                 **self._base,
@@ -255,6 +257,9 @@ class KafkaStream:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if self._closing:  # a consumer that closes may still be given some, and answers nothing
+            consumer.unassign()
+            return
         try:
             found = self._found(places)
             # At absolute offsets: were the consumer left to look one up, its late answer could take

@@ -115,6 +115,7 @@ class Worker:
         while not stop.is_set():
             self.health.unready(f"recovering: {fault}")
             self._log.warning("recovering", fault=str(fault))
+            stop.wait(FIRST_PAUSE_SECONDS)  # a fault that comes back at once must not spin
             try:
                 self.recover()
             except StreamBrokenError as still:
