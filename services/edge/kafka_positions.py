@@ -73,7 +73,7 @@ class Positions:
         self._ids = self._reader.topic_ids({at.topic for at in places})
         told = [self._told(at) for at in committed]
         unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
-        kept = self._kept(unsure)
+        kept = kept_positions(self._reader, unsure, self._service)
         return [
             self._found(consumer, at, of or self._guessed(consumer, at, kept), of is not None)
             for at, of in zip(committed, told, strict=True)
@@ -144,9 +144,6 @@ class Positions:
             position, metadata = end, ""
         read_from = max(first, position)
         return Found(at.topic, at.partition, topic_id, position, metadata, read_from, is_committed)
-
-    def _kept(self, partitions: Iterable[int]) -> dict[tuple[bytes, int], Kept]:
-        return kept_positions(self._reader, partitions, self._service)
 
     def _key(self, topic: str) -> bytes:
         return key_of(self._service, topic)

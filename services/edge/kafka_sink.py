@@ -67,7 +67,6 @@ class KafkaRecords:
                 **self._base,
                 "acks": "all",
                 "enable.idempotence": True,
-                "partitioner": "murmur2_random",
             }
         )
         self._log = logs.get("sink")
