@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.core import topics
 from services.core.step import Step
 from services.edge import accounts
 from services.edge.kafka_stream import KafkaStream, StreamOptions
@@ -17,6 +18,8 @@ from services.runtime.ports import Changelog, FencedError, StreamBrokenError
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.runtime.worker import Accounts, Worker
 from services.settings import ALL_SETTINGS
+
+WORKERS_WRITE = (topics.DEAD, topics.USAGE, topics.POSITIONS)  # whatever their step
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
         spec.step.name,
         spec.topic,
         environment.worker.instance,
+        writes=(*spec.step.writes, spec.changelog.topic, *WORKERS_WRITE),
         batch_records=spec.batch_records,
         transaction_seconds=environment.worker.transaction_seconds,
         session_seconds=environment.worker.session_seconds,

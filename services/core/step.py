@@ -1,7 +1,7 @@
 """The vocabulary between a worker's loop and its decisions: batches in, decided batches out. Plain values."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -112,8 +112,10 @@ class Decided:
     dropped: int = 0
     forwarded: int = 0
 
-    def check(self, received: int) -> None:
-        """Nothing vanishes without an outcome."""
+    def check(self, received: int, writes: Collection[str]) -> None:
+        """Nothing vanishes without an outcome, and nothing is written where nobody expects it."""
+        if not (self.outputs.keys() | self.beside.keys()) <= set(writes):
+            raise AssertionError(f"writes to more than {', '.join(writes)}")
         told = self.emitted + self.dropped + self.forwarded + len(self.refusals)
         if told != received:
             raise AssertionError(f"{received} records came to {told} outcomes")
@@ -123,6 +125,7 @@ class Step(Protocol):
     """What a worker brings to the loop: decisions on batches, and how its state travels."""
 
     name: str
+    writes: tuple[str, ...]  # the topics that its decisions may name
 
     def process(self, batch: Batch, load: Load) -> Decided:
         """Decide on a batch. Pure but for `load`, which reads the partition's state by keys."""

@@ -15,6 +15,7 @@ class DedupStage:
     """`services.core.step.Step`: first occurrences to `events.unique`, repeats to `events.duplicate`."""
 
     name = "dedup"
+    writes: tuple[str, ...] = (topics.UNIQUE, topics.DUPLICATE, topics.RECEIPTS)
 
     def __init__(self) -> None:
         self._reader = ArrivalReader()

@@ -1,23 +1,14 @@
 """A worker's stream on Kafka: one consumer and one transactional producer whose effects commit together."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from services.core import topics
-from services.core.step import Batch, Output
+from services.core.step import Batch
 from services.edge.kafka import (
-    FENCED,
     HEARTBEAT_SECONDS,
     client_options,
     group_options,
@@ -25,11 +16,10 @@ from services.edge.kafka import (
 )
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_positions import Found, Positions
+from services.edge.kafka_transactions import Transactions
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import Assignment, FencedError, StreamBrokenError, Transaction
-
-PRODUCE_CHUNK = 20_000
+from services.runtime.ports import Assignment, StreamBrokenError, Transaction
 
 
 @dataclass(frozen=True)
@@ -37,6 +27,7 @@ class StreamOptions:
     service: str
     topic: str
     instance: int
+    writes: tuple[str, ...] = ()  # every topic that a transaction may write to
     batch_records: int = 10_000
     transaction_seconds: int = 10
     session_seconds: int = 10
@@ -62,7 +53,7 @@ class KafkaStream:
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
         self._rebalanced = False
-        self._producer = self._new_producer()
+        self._transactions = self._new_transactions()
         self._consumer = self._new_consumer()
 
     # --- input
@@ -125,31 +116,24 @@ class KafkaStream:
     # --- output
 
     def commit(self, transaction: Transaction) -> Mapping[int, int]:
-        producer = self._producer
+        transactions = self._transactions
         ends: dict[int, int] = {}
-
-        def changelog_written(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                ends[message.partition()] = message.offset() + 1
-
         try:
             # twice the time after which the broker has given the transaction up anyway
             with returning_within(2 * self._options.transaction_seconds):
-                producer.begin_transaction()
+                transactions.begin()
                 for topic, partition, outputs in transaction.writes:
-                    self._write(topic, partition, outputs)
-                for topic, partition, outputs in transaction.changelog:
-                    self._write(topic, partition, outputs[:-1])
-                    last = outputs[-1]
-                    # only the last one's offset is needed, so only it has a callback
-                    producer.produce(
-                        topic, last.value, last.key, partition, on_delivery=changelog_written
-                    )
-                for partition, position in transaction.inputs.items():
+                    transactions.write(topic, partition, outputs)
+                for topic, number, outputs in transaction.changelog:
+                    transactions.write_told(topic, number, outputs, ends)
+                for number, position in transaction.inputs.items():
                     kept = self._positions.output(self._options.topic, position)
-                    self._write(topics.POSITIONS, partition, [kept])
-                self._send_offsets(transaction.inputs)
-                producer.commit_transaction(self._options.transaction_seconds)
+                    transactions.write(topics.POSITIONS, number, [kept])
+                if transaction.inputs:
+                    transactions.settle(
+                        self._places(transaction.inputs), self._consumer.consumer_group_metadata()
+                    )
+                transactions.commit()
         except (KafkaException, BufferError) as fault:
             self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
@@ -169,67 +153,26 @@ class KafkaStream:
                 self._raise_if_grave(message)
 
     def recover(self) -> None:
-        # librdkafka has no KIP-890 yet: after any doubt the producer is thrown away, and the new one's
-        # init_transactions() settles on the broker whatever the old one left open. The consumer goes
-        # as well: its offset requests may wait for a coordinator that is gone, and one way to begin
-        # is better than two.
+        # After any doubt the producer is thrown away: see `Transactions`. The consumer goes as well:
+        # its offset requests may wait for a coordinator that is gone, and one way to begin is better
+        # than two.
         with returning_within(2 * self._options.transaction_seconds):
-            self._producer.purge()
+            self._transactions.purge()
             self.close()
         self._gained, self._lost, self._assigned = {}, set(), set()
-        self._producer = self._new_producer()
+        self._transactions = self._new_transactions()
         self._consumer = self._new_consumer()
 
     def close(self) -> None:
         self._closing = True
         self._consumer.close()
 
-    def _send_offsets(self, inputs: Mapping[int, int]) -> None:
-        if not inputs:
-            return
-        self._producer.send_offsets_to_transaction(
-            [self._positions.place(self._options.topic, p, at) for p, at in inputs.items()],
-            self._consumer.consumer_group_metadata(),
-            self._options.transaction_seconds,
-        )
+    def _places(self, inputs: Mapping[int, int]) -> list[TopicPartition]:
+        return [self._positions.place(self._options.topic, p, at) for p, at in inputs.items()]
 
-    def _write(self, topic: str, partition: int | None, outputs: Iterable[Output]) -> None:
-        records: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in outputs]
-        options = {} if partition is None else {"partition": partition}
-        while records:
-            chunk, records = records[:PRODUCE_CHUNK], records[PRODUCE_CHUNK:]
-            while chunk:
-                taken = self._producer.produce_batch(topic, chunk, **options)
-                if taken == len(chunk):
-                    break
-                # the queue was full: let some go out, then hand in those that were left
-                chunk = [record for record in chunk if record.pop("_error", None) is not None]
-                self._producer.poll(0.1)
-
-    def _new_producer(self) -> Producer:
+    def _new_transactions(self) -> Transactions:
         options = self._options
-        producer = Producer(
-            {
-                **self._base,
-                "transactional.id": options.name,
-                "transaction.timeout.ms": options.transaction_seconds * 1000,
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
-                # a commit flushes, so this delays nothing, and larger requests cost less
-                "linger.ms": 500,
-                "queue.buffering.max.messages": 500_000,
-                "queue.buffering.max.kbytes": 131_072,
-                "batch.size": 1_000_000,
-            }
-        )
-        try:
-            producer.init_transactions(options.transaction_seconds * 3)
-        except KafkaException as fault:
-            if fault.args[0].code() in FENCED:
-                raise FencedError(str(fault)) from fault
-            raise StreamBrokenError(str(fault)) from fault
-        return producer
+        return Transactions(self._base, options.name, options.transaction_seconds, options.writes)
 
     def _new_consumer(self) -> Consumer:
         options = self._options
@@ -285,29 +228,11 @@ class KafkaStream:
         except KafkaException as fault:
             if fault.args[0].code() != KafkaError._TIMED_OUT:
                 raise
-        self._settle_offsets(places)
-        return self._positions.find(self._consumer, places)
-
-    def _settle_offsets(self, places: list[TopicPartition]) -> None:
-        """End what an earlier transaction of this producer id left pending on the group's offsets.
-
-        Without KIP-890 an offset commit that was on its way when the broker died may arrive after its
-        transaction was aborted, and then hangs: seen after kill -9 of a broker as a transaction in
-        `__consumer_offsets` that its coordinator knows nothing of. The marker of any later
-        transaction of the same producer id on the same partition ends it, and an aborted one changes
-        nothing else.
-        """
-        at_beginning = [TopicPartition(place.topic, place.partition, 0) for place in places]
         with returning_within(2 * self._options.transaction_seconds):
-            self._producer.begin_transaction()
-            try:
-                self._producer.send_offsets_to_transaction(
-                    at_beginning,
-                    self._consumer.consumer_group_metadata(),
-                    self._options.transaction_seconds,
-                )
-            finally:
-                self._producer.abort_transaction(self._options.transaction_seconds)
+            self._transactions.end_forgotten_offsets(
+                places, self._consumer.consumer_group_metadata()
+            )
+        return self._positions.find(self._consumer, places)
 
     def _raise_if_grave(self, message: Message) -> None:
         error = message.error()

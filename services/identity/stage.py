@@ -23,6 +23,7 @@ class IdentityStage:
     """`services.core.step.Step`: events with profile and session to `events.resolved`."""
 
     name = "identity"
+    writes: tuple[str, ...] = (topics.RESOLVED, topics.UNIQUE, topics.PROFILES, topics.RECEIPTS)
 
     def __init__(self, mappings_of: MappingsOf = lambda source: ()) -> None:
         self._schemas = avro.schemas()

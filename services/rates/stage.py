@@ -23,6 +23,7 @@ class RatesStage:
     """`services.core.step.Step`: every source's usage is exact and held against its quotas."""
 
     name = "rates"
+    writes: tuple[str, ...] = ()
 
     def __init__(self, quotas_of: QuotasOf, changed: Changed) -> None:
         self._quotas_of = quotas_of

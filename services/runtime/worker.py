@@ -143,7 +143,7 @@ class Worker:
 
     def _decide(self, batch: Batch) -> Decided:
         decided = self._step.process(batch, self._open[batch.partition].load)
-        decided.check(len(batch))
+        decided.check(len(batch), self._step.writes)
         return decided
 
     def _refreshed(self, busy: list[Batch]) -> list[tuple[Batch, Decided]]:

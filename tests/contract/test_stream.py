@@ -50,6 +50,25 @@ class InMemory:
         return topic
 
 
+def read_committed(settings: KafkaSettings, topic: str) -> list[tuple[bytes, bytes]]:
+    """What a reader gets of the topic's one partition, up to its end."""
+    options = {"group.id": "reader", "enable.partition.eof": True}
+    consumer = Consumer(client_options(settings) | options)
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    records: list[tuple[bytes, bytes]] = []
+    try:
+        while True:
+            message = consumer.poll(PATIENCE)
+            assert message is not None, f"no end of {topic} within {PATIENCE} s"
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                return records
+            records.append((message.key() or b"", message.value() or b""))
+    finally:
+        consumer.close()
+
+
 class OnKafka:
     def __init__(self, settings: KafkaSettings, unique: Callable[[str], str]) -> None:
         self.settings = settings
@@ -66,19 +85,7 @@ class OnKafka:
         write_entries(self.settings, self.name(topic), outputs)
 
     def read(self, topic: str) -> list[tuple[bytes, bytes]]:
-        options = {"group.id": "reader", "enable.partition.eof": True}
-        consumer = Consumer(client_options(self.settings) | options)
-        consumer.assign([TopicPartition(self.name(topic), 0, 0)])
-        records: list[tuple[bytes, bytes]] = []
-        while True:
-            message = consumer.poll(PATIENCE)
-            assert message is not None, f"no end of {topic} within {PATIENCE} s"
-            error = message.error()
-            if error is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                consumer.close()
-                return records
-            records.append((message.key() or b"", message.value() or b""))
+        return read_committed(self.settings, self.name(topic))
 
     def stream(self, topic: str = "in", instance: int = 0) -> Stream:
         options = StreamOptions(self.service, self.name(topic), instance, session_seconds=6)

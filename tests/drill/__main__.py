@@ -8,16 +8,23 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import SubprocessError
 
 import click
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import KafkaException
 from rich.console import Console
+from rich.markup import escape
 
 from tests.bench.measure import machine
+from tests.drill.disk import CannotMountError
 from tests.drill.drills import DRILLS, Drill
 from tests.drill.report import print_table, write_markdown
 from tests.drill.sender import Sender
 from tests.drill.verdict import Verdict, judge
 from tests.drill.world import World
+
+FAULTS = (AssertionError, OSError, RuntimeError, SubprocessError, ClickHouseError, KafkaException)
 
 
 def drill_all(
@@ -31,7 +38,7 @@ def drill_all(
         rounds = drill.short if short else drill.rounds
         source, began = _source(drill), time.monotonic()
         chance = random.Random(f"{seed} {drill.name}")
-        fault = ""
+        fault = skipped = ""
         with (
             console.status("") as status,
             Sender(world.gateway_port, source, f"{source}-key", seed) as sender,
@@ -42,24 +49,31 @@ def drill_all(
                         f"{number} of {len(drills)}: {drill.name}, round {done + 1} of {rounds}"
                     )
                     drill.fault(world, chance)
-            except (AssertionError, TimeoutError) as found:
-                fault = str(found)  # the other drills go on
-            world.heal()
+                status.update(f"{number} of {len(drills)}: {drill.name}, all well again?")
+                world.heal()
+            except CannotMountError as why:
+                rounds, skipped = 0, f"cannot mount a small disk: {why}"
+                world.heal()
+            except FAULTS as found:  # it is told, and the other drills go on
+                fault = f"{type(found).__name__}: {found}"
+                world.heal()
         verdict = judge(world, drill.name, rounds, source, sender.sent)
+        verdict.skipped = skipped
         if fault:
             verdict.faults.append(fault)
         verdict.seconds = time.monotonic() - began
         verdicts.append(verdict)
+        mark = "[red]✗" if verdict.faults else "[yellow]-" if skipped else "[green]✓"
         console.print(
-            f"{'[red]✗' if verdict.faults else '[green]✓'}[/] {drill.name} × {rounds}: "
+            f"{mark}[/] {drill.name} × {rounds}: "
             f"{sender.sent.events:,} events, {verdict.seconds:.0f} s"
-            + "".join(f"\n    {fault}" for fault in verdict.faults)
+            + "".join(f"\n    {escape(told)}" for told in (*verdict.faults, skipped) if told)
         )
     return verdicts
 
 
 def _source(drill: Drill) -> str:
-    return "drill-" + drill.name.replace(" ", "-")
+    return "drill-" + drill.name.replace(" ", "-").replace("'", "")
 
 
 @click.command()

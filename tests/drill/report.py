@@ -38,6 +38,11 @@ def write_markdown(
         *(f"| {' | '.join((verdict.drill, *_cells(verdict)))} |" for verdict in verdicts),
         "",
         *(f"- {verdict.drill}: {fault}" for verdict in verdicts for fault in verdict.faults),
+        *(
+            f"- {verdict.drill}: not done, {verdict.skipped}"
+            for verdict in verdicts
+            if verdict.skipped
+        ),
     ]
     path.write_text("\n".join(lines).rstrip() + "\n")
 

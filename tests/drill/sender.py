@@ -1,4 +1,4 @@
-"""A producer that never gives up: each batch again, under the same keys, until it is acknowledged."""
+"""A producer that never gives up and never trusts: each batch again and again, under the same keys."""
 
 import http.client
 import json
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 BATCH = 40
 REPEATS = 4  # of earlier events in each batch
+TIMES = 3  # that each batch is sent and acknowledged
 PEOPLE = 200
 REST_SECONDS = 0.05  # between batches: load all the while, not all there is
 RETRY_SECONDS = 0.1
@@ -49,7 +50,9 @@ class Sender:
 
     def _run(self) -> None:
         while not self._over.is_set():
-            self._send(self._batch())
+            batch = self._batch()
+            for _ in range(TIMES):
+                self._send(batch)
             self._over.wait(REST_SECONDS)
 
     def _batch(self) -> list[dict[str, object]]:

@@ -1,14 +1,11 @@
 """What a drill came to: the sender's own count against Weir's rows, people, accounts and books."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.core.paths import ROOT
 from tests.drill.sender import BATCH, REPEATS, Sent
 from tests.drill.world import World
 
@@ -19,6 +16,7 @@ ROWS = """
     FROM weir.events WHERE source = '{0}'
 """
 PEOPLE = "SELECT sum(events) FROM weir.profiles WHERE workspace = '{0}'"
+VISITS = "SELECT sum(events) FROM weir.sessions WHERE source = '{0}'"
 USAGE = """
     SELECT outcome, sum(events) FROM weir.usage
     WHERE source = '{0}' AND stage = 'dedup' GROUP BY outcome
@@ -36,6 +34,7 @@ class Verdict:
     lost: int = 0
     doubled: int = 0
     balanced: bool = False
+    skipped: str = ""  # why it could not be done here
     faults: list[str] = field(default_factory=list)
 
 
@@ -55,6 +54,7 @@ def judge(world: World, drill: str, rounds: int, source: str, sent: Sent) -> Ver
         "distinct event ids": (ids, sent.distinct),
         "distinct keys": (keys, sent.distinct),
         "events of people": (_people(world, source, sent.distinct), sent.distinct),
+        "events of visits": (world.ask(VISITS.format(source))[0][0], sent.distinct),
     }
     usage = {str(outcome): _number(events) for outcome, events in world.ask(USAGE.format(source))}
     found["unique in usage"] = (usage.get("unique", 0), sent.distinct)
@@ -82,17 +82,10 @@ def _people(world: World, source: str, wanted: int) -> int:
 
 def _audit(world: World, source: str) -> Mapping[str, Any]:
     arguments = ["audit", "--json", "--wait", str(SETTLE_SECONDS), "--source", source]
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
-        cwd=ROOT,
-        env=world.environ(),
-        capture_output=True,
-        text=True,
-        timeout=SETTLE_SECONDS + 60,
-    )
-    if done.returncode not in (0, 1) or not done.stdout:
-        raise RuntimeError(f"weir audit ended with {done.returncode}: {done.stderr}")
-    told: Mapping[str, Any] = json.loads(done.stdout)
+    code, said = world.weir(arguments, SETTLE_SECONDS + 60)
+    if code not in (0, 1) or not said.startswith("{"):
+        raise RuntimeError(f"weir audit ended with {code}: {said}")
+    told: Mapping[str, Any] = json.loads(said)
     return told
 
 

@@ -1,16 +1,29 @@
 """A whole Weir, each part a process of its own that a drill may do anything to."""
 
 import os
+import random
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import clickhouse_connect
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from services.core.groups import GROUPS
+from services.core.paths import ROOT
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from tests.bench.stack import Member, Stack
@@ -20,15 +33,22 @@ WORKERS = ("dedup", "identity", "rates", "sink")
 SESSION_SECONDS = 6  # the least that the broker allows; drills wait for it often
 READY_SECONDS = 60
 
+LOOK_SECONDS = 0.5
+
 Slot = tuple[str, int]  # service, instance
 
 
 class World(Stack):
-    """Everything runs and is ready on `begin`'s return; `heal` brings it back to that."""
+    """Everything runs and is ready on `begin`'s return; `heal` brings it back to that.
+
+    What ends by itself is started again by `rest`, `ready` and `weir`, as a supervisor would: a worker
+    whose broker died in the middle of a commit ends (docs/decisions/0005).
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.members: dict[Slot, Member] = {}
+        self._settings: dict[Slot, dict[str, str]] = {}
         self.gateway_port = free_port()
         self.callback(self._wake)  # what sleeps cannot end
 
@@ -49,11 +69,12 @@ class World(Stack):
             **settings,
         )
         self.members[name, instance] = member
+        self._settings[name, instance] = settings
         return member
 
     def kill(self, name: str, instance: int = 0) -> None:
         """kill -9; ended on return."""
-        self.members[name, instance].process.kill()
+        self.members.pop((name, instance)).process.kill()
 
     def stop(self, name: str, instance: int = 0) -> int:
         """SIGTERM; its exit code once it has ended."""
@@ -63,14 +84,35 @@ class World(Stack):
         os.kill(self.members[name, instance].pid, which)
 
     def kill_broker(self) -> None:
+        """kill -9; ended on return."""
         self.broker.kill()
+
+    def start_broker(self) -> None:
+        """It answers, on return, where it did before."""
         self.broker = start_kafka(self.folder, self.broker.port)
+
+    def revive(self) -> None:
+        """What has ended without being told to is started again."""
+        for (name, instance), member in list(self.members.items()):
+            if not member.process.running:
+                self.up(name, instance, **self._settings[name, instance])
+
+    def rest(self, seconds: float) -> None:
+        """Let it go on so long."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.revive()
+            time.sleep(min(left, LOOK_SECONDS))
 
     def state_of(self, name: str, instance: int = 0) -> Path:
         return self.folder / "state" / f"weir-{name}-{instance}"
 
     def ready(self, name: str, instance: int = 0) -> None:
-        wait_until(self.members[name, instance].probe.ready, READY_SECONDS, f"{name} to be ready")
+        def is_ready() -> bool:
+            self.revive()
+            return self.members[name, instance].probe.ready()
+
+        wait_until(is_ready, READY_SECONDS, f"{name} to be ready")
 
     def heal(self) -> None:
         """One instance of each part runs, and is ready, on return."""
@@ -78,10 +120,9 @@ class World(Stack):
         for name, instance in [slot for slot in self.members if slot[1]]:
             self.stop(name, instance)
         for name in ("warehouse", "gateway", *WORKERS):
-            member = self.members.get((name, 0))
-            if member is None or not member.process.running:
+            if (name, 0) not in self.members:
                 self.up(name)
-        for name, instance in self.members:
+        for name, instance in list(self.members):
             self.ready(name, instance)
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
@@ -92,13 +133,27 @@ class World(Stack):
         finally:
             client.close()
 
-    def environ(self) -> dict[str, str]:
-        """For `weir` commands on this Weir."""
-        return bare_environ(
+    def weir(self, arguments: Sequence[str], seconds: float) -> tuple[int, str]:
+        """The exit code of a `weir` command on this Weir, and what it said."""
+        environ = bare_environ(
             WEIR_DATA_DIR=str(self.folder),
             WEIR_KAFKA_BOOTSTRAP=self.broker.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
+        command = [sys.executable, "-m", "services.cli", *arguments]
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen(
+                command, cwd=ROOT, env=environ, stdout=said, stderr=subprocess.STDOUT
+            ) as process,
+        ):
+            deadline = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < deadline:
+                self.rest(LOOK_SECONDS)
+            process.kill()
+            process.wait()
+            said.seek(0)
+            return process.returncode, said.read()
 
     @cached_property
     def admin(self) -> AdminClient:
@@ -115,6 +170,27 @@ class World(Stack):
         finally:
             admin.close()
 
+    def configure(self, topic: str, options: Mapping[str, str]) -> None:
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in options.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        (altered,) = self.admin.incremental_alter_configs([resource]).values()
+        altered.result(30)
+
+    def cleaned(self, topic: str) -> int:
+        """How far the broker has compacted a topic, its partitions added up."""
+        checkpoint = self.folder / "kafka" / "log" / "cleaner-offset-checkpoint"
+        lines = checkpoint.read_text().splitlines()[2:] if checkpoint.exists() else []
+        return sum(int(line.split()[2]) for line in lines if line.split()[0] == topic)
+
+    def is_inserting(self) -> bool:
+        with suppress(OSError):
+            probe = self.members["warehouse", 0].probe
+            return probe.total("weir_warehouse_running", lane="insert") > 0
+        return False
+
     def forget_state(self, name: str, instance: int = 0) -> None:
         shutil.rmtree(self.state_of(name, instance), ignore_errors=True)
 
@@ -124,3 +200,6 @@ class World(Stack):
                 os.kill(member.pid, signal.SIGCONT)
         with suppress(ProcessLookupError):
             os.kill(self.broker.pid, signal.SIGCONT)
+
+
+Fault = Callable[[World, random.Random], None]

@@ -11,7 +11,7 @@ from tests.events import NOON, accepted, accepted_output, batch_of
 
 def process(outputs: list[Output]) -> Decided:
     decided = DedupStage().process(batch_of(outputs), lambda keys: {})
-    decided.check(len(outputs))
+    decided.check(len(outputs), DedupStage.writes)
     return decided
 
 

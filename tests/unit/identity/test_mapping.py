@@ -26,7 +26,7 @@ def webhook(number: int, properties: str, **fields: object) -> Output:
 def process(mappings: Sequence[IdMapping], *sent: Output) -> Decided:
     stage = IdentityStage(lambda source: mappings if source == "shop" else ())
     decided = stage.process(batch_of(list(sent), topics.UNIQUE), lambda keys: {})
-    decided.check(len(sent))
+    decided.check(len(sent), IdentityStage.writes)
     return decided
 
 

@@ -19,7 +19,7 @@ def unique(record: avro.Record, at: str | None = None) -> Output:
 
 def process(outputs: list[Output], load: Load = lambda keys: {}) -> Decided:
     decided = IdentityStage().process(batch_of(outputs, topics.UNIQUE), load)
-    decided.check(len(outputs))
+    decided.check(len(outputs), IdentityStage.writes)
     return decided
 
 

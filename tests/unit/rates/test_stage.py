@@ -63,6 +63,6 @@ def test_garbage_is_refused_and_the_rest_is_counted() -> None:
     stage = Registry().stage()
     outputs = [Output(b"", b"garbage"), usage_delta("shop", 2)]
     decided = stage.process(batch_of(outputs), lambda keys: {})
-    decided.check(2)
+    decided.check(2, RatesStage.writes)
     assert [refusal.at for refusal in decided.refusals] == [0]
     assert list(decided.changes) == [b"shop"]

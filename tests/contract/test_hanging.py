@@ -1,0 +1,63 @@
+"""Transactions that a broker has forgotten to end: the slot's next process ends them, as what they were."""
+
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from services.core import topics
+from services.core.step import Output
+from services.edge.kafka import client_options
+from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.kafka_stream import KafkaStream, StreamOptions
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import Transaction
+from tests.contract.test_stream import begin, read_committed
+from tests.running import start_kafka
+
+TRANSACTION_SECONDS = 2
+
+
+def test_what_a_dead_process_left_is_not_committed_by_its_successor(tmp_path: Path) -> None:
+    """Kafka 4.1 to 4.3 may give a transaction up without telling the partitions it wrote to
+
+    (KAFKA-20734): while they have no leader, as when a lone broker starts again after kill -9. What
+    it wrote then counts with the next transaction of the same id.
+    """
+    kafka = start_kafka(tmp_path)
+    try:
+        settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+        admin = KafkaAdmin(settings)
+        names = ("in", "out", "other", topics.POSITIONS)
+        admin.create([Topic(name, 1, 1, {}) for name in names])
+        admin.close()
+        options = StreamOptions(
+            "hanging",
+            "in",
+            0,
+            transaction_seconds=TRANSACTION_SECONDS,
+            session_seconds=6,
+            writes=("out", "other", topics.POSITIONS),
+        )
+        dead = Producer(
+            {
+                **client_options(settings),
+                "transactional.id": options.name,
+                "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
+            }
+        )
+        dead.init_transactions(30)
+        dead.begin_transaction()
+        dead.produce("out", b"lost", b"", 0)
+        dead.produce("other", b"lost", b"", 0)
+        assert dead.flush(30) == 0
+        kafka.kill()
+        kafka = start_kafka(tmp_path, kafka.port)
+
+        stream = KafkaStream(settings, options)
+        begin(stream)
+        stream.commit(Transaction([("out", 0, [Output(b"", b"mine")])], [], {0: 0}))
+        assert read_committed(settings, "out") == [(b"", b"mine")]
+        assert read_committed(settings, "other") == []  # and nobody waits for it to be ended
+        stream.close()
+    finally:
+        kafka.kill()

@@ -1,0 +1,66 @@
+"""A disk that can be full."""
+
+import os
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+
+class CannotMountError(Exception):
+    """This user may not mount anything."""
+
+
+class SmallDisk:
+    """From `with` on, what is in the folder is on a disk of `megabytes`; after it, where it was.
+
+    Nobody may have a file of it open when it begins or ends. `CannotMountError`: nothing was done.
+    """
+
+    def __init__(self, folder: Path, megabytes: int) -> None:
+        self._folder = folder
+        self._megabytes = megabytes
+        self._aside = folder.with_name(f"{folder.name}.aside")
+        self._filler = folder / "filler"
+
+    def __enter__(self) -> "SmallDisk":
+        self._folder.rename(self._aside)
+        self._folder.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={self._megabytes}m", "weir-drill"]
+        done = subprocess.run(
+            ["mount", *options, str(self._folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            self._folder.rmdir()
+            self._aside.rename(self._folder)
+            raise CannotMountError(done.stderr.strip())
+        _copy(self._aside, self._folder)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.free()
+        subprocess.run(["rm", "-rf", str(self._aside)], check=True)
+        self._aside.mkdir()
+        _copy(self._folder, self._aside)
+        subprocess.run(["umount", "-l", str(self._folder)], check=True)
+        self._folder.rmdir()
+        self._aside.rename(self._folder)
+
+    def fill(self) -> None:
+        """No byte is left on return; others may have taken the last ones."""
+        with self._filler.open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 16))
+
+    def free(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._filler)
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "-a", "--sparse=always", f"{source}/.", str(target)], check=True)
