@@ -5,8 +5,10 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from subprocess import SubprocessError
 
@@ -15,6 +17,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 
 from tests.bench.measure import machine
 from tests.drill.disk import CannotMountError
@@ -36,40 +39,47 @@ def drill_all(
     verdicts = []
     for number, drill in enumerate(drills, 1):
         rounds = drill.short if short else drill.rounds
-        source, began = _source(drill), time.monotonic()
-        chance = random.Random(f"{seed} {drill.name}")
-        fault = skipped = ""
-        with (
-            console.status("") as status,
-            Sender(world.gateway_port, source, f"{source}-key", seed) as sender,
-        ):
-            try:
-                for done in range(rounds):
-                    status.update(
-                        f"{number} of {len(drills)}: {drill.name}, round {done + 1} of {rounds}"
-                    )
-                    drill.fault(world, chance)
-                status.update(f"{number} of {len(drills)}: {drill.name}, all well again?")
-                world.heal()
-            except CannotMountError as why:
-                rounds, skipped = 0, f"cannot mount a small disk: {why}"
-                world.heal()
-            except FAULTS as found:  # it is told, and the other drills go on
-                fault = f"{type(found).__name__}: {found}"
-                world.heal()
-        verdict = judge(world, drill.name, rounds, source, sender.sent)
-        verdict.skipped = skipped
-        if fault:
-            verdict.faults.append(fault)
-        verdict.seconds = time.monotonic() - began
+        with console.status("") as status:
+            tell = partial(_tell, status, f"{number} of {len(drills)}: {drill.name}")
+            verdict = _drill(world, drill, rounds, seed, tell)
         verdicts.append(verdict)
-        mark = "[red]✗" if verdict.faults else "[yellow]-" if skipped else "[green]✓"
+        mark = "[red]✗" if verdict.faults else "[yellow]-" if verdict.skipped else "[green]✓"
         console.print(
-            f"{mark}[/] {drill.name} × {rounds}: "
-            f"{sender.sent.events:,} events, {verdict.seconds:.0f} s"
-            + "".join(f"\n    {escape(told)}" for told in (*verdict.faults, skipped) if told)
+            f"{mark}[/] {drill.name} × {verdict.rounds}: "
+            f"{verdict.sent.events:,} events, {verdict.seconds:.0f} s"
+            + "".join(f"\n    {escape(why)}" for why in (*verdict.faults, verdict.skipped) if why)
         )
     return verdicts
+
+
+def _tell(status: Status, drill: str, at: str) -> None:
+    status.update(f"{drill}, {at}")
+
+
+def _drill(
+    world: World, drill: Drill, rounds: int, seed: int, tell: Callable[[str], None]
+) -> Verdict:
+    """Done so many times one after another while a sender sends, and judged."""
+    source, began = _source(drill), time.monotonic()
+    chance = random.Random(f"{seed} {drill.name}")
+    sender = Sender(world.gateway_port, source, f"{source}-key", seed)
+    faults, skipped, done = [], "", 0
+    try:
+        with sender, world.healed():
+            for done in range(1, rounds + 1):
+                tell(f"round {done} of {rounds}")
+                drill.fault(world, chance)
+            tell("all well again?")
+    except CannotMountError as why:
+        done, skipped = 0, f"cannot mount a small disk: {why}"
+    except FAULTS as found:  # it is told, and the other drills go on
+        faults.append(f"{type(found).__name__}: {found}")
+    tell("the books")
+    verdict = judge(world, drill.name, done, source, sender.sent)
+    verdict.skipped = skipped
+    verdict.faults += faults
+    verdict.seconds = time.monotonic() - began
+    return verdict
 
 
 def _source(drill: Drill) -> str:

@@ -10,6 +10,7 @@ from tests.running import wait_until
 
 DISK_MEGABYTES = 512
 AWAY_SECONDS = 300
+LITTLE_MEMORY = 40 << 20
 
 
 def broker_killed(world: World, chance: random.Random) -> None:
@@ -84,10 +85,11 @@ def engine_read_only(world: World, chance: random.Random) -> None:
 
 
 def engine_out_of_memory(world: World, chance: random.Random) -> None:
-    """So little memory that no insert gets through."""
+    """So little memory that the engine lives and no insert gets through."""
     world.stop("warehouse")
-    world.up("warehouse", WEIR_WAREHOUSE_MAX_MEMORY=str(1 << 20))
-    world.rest(chance.uniform(8, 12))
+    world.up("warehouse", WEIR_WAREHOUSE_MAX_MEMORY=str(LITTLE_MEMORY))
+    world.ready("warehouse")
+    wait_until(lambda: world.refused_inserts() > 3, 30, "inserts to be refused")
     world.stop("warehouse")
     world.up("warehouse")
     world.ready("warehouse")

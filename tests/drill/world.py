@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 
 import clickhouse_connect
@@ -114,11 +115,22 @@ class World(Stack):
 
         wait_until(is_ready, READY_SECONDS, f"{name} to be ready")
 
+    @contextmanager
+    def healed(self) -> Iterator[None]:
+        """After it, whatever happened in it, all is as on `begin`'s return."""
+        try:
+            yield
+        finally:
+            self.heal()
+
     def heal(self) -> None:
         """One instance of each part runs, and is ready, on return."""
         self._wake()
-        for name, instance in [slot for slot in self.members if slot[1]]:
-            self.stop(name, instance)
+        if not self.broker.running:
+            self.start_broker()
+        for (name, instance), settings in list(self._settings.items()):
+            if (name, instance) in self.members and (instance or settings):
+                self.stop(name, instance)
         for name in ("warehouse", "gateway", *WORKERS):
             if (name, 0) not in self.members:
                 self.up(name)
@@ -186,13 +198,19 @@ class World(Stack):
         return sum(int(line.split()[2]) for line in lines if line.split()[0] == topic)
 
     def is_inserting(self) -> bool:
-        with suppress(OSError):
-            probe = self.members["warehouse", 0].probe
-            return probe.total("weir_warehouse_running", lane="insert") > 0
-        return False
+        return self._warehouse("weir_warehouse_running", lane="insert") > 0
+
+    def refused_inserts(self) -> int:
+        return int(self._warehouse("weir_warehouse_requests_total", kind="insert", outcome="error"))
 
     def forget_state(self, name: str, instance: int = 0) -> None:
         shutil.rmtree(self.state_of(name, instance), ignore_errors=True)
+
+    def _warehouse(self, metric: str, **labels: str) -> float:
+        """What it counts; 0: it does not say."""
+        with suppress(OSError, HTTPException):
+            return self.members["warehouse", 0].probe.total(metric, **labels)
+        return 0.0
 
     def _wake(self) -> None:
         for member in self.members.values():

@@ -1,11 +1,11 @@
-"""On a process's path, this shifts its time of day by the seconds (a double) in the file WEIR_DRILL_CLOCK."""
+"""On a process's path, this shifts its time of day by the seconds (a double) in the file DRILL_CLOCK."""
 
 import mmap
 import os
 import struct
 import time
 
-with open(os.environ["WEIR_DRILL_CLOCK"], "rb") as file:
+with open(os.environ["DRILL_CLOCK"], "rb") as file:
     _offset = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
 _time, _time_ns = time.time, time.time_ns
 
