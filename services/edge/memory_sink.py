@@ -36,6 +36,18 @@ class MemoryTopics:
         self.ends: dict[Place, int] = {}
         self.commits: dict[Place, tuple[int, str]] = {}
         self.owners: dict[Place, object] = {}
+        self._made: dict[str, int] = {}
+
+    def topic_id(self, topic: str) -> str:
+        return f"{topic}-{self._made.get(topic, 0)}"
+
+    def remake(self, topic: str) -> None:
+        """The topic is deleted and made again: offsets begin again, and nothing of it is committed."""
+        self._made[topic] = self._made.get(topic, 0) + 1
+        for place in [place for place in self.ends if place.topic == topic]:
+            self.ends[place] = 0
+            self.records[place] = []
+            self.commits.pop(place, None)
 
     def write(self, place: Place, value: bytes | None, key: bytes = b"") -> int:
         offset = self.ends.get(place, 0)
@@ -81,7 +93,7 @@ class MemoryRecords:
         gained = []
         for place in sorted(self._gained):
             offset, metadata = self._log.commits.get(place, (None, ""))
-            gained.append(Gain(place, "id", offset, metadata))
+            gained.append(Gain(place, self._log.topic_id(place.topic), offset, metadata))
         self._gained.clear()
         return Polled(lost, gained, [] if self._held else self._slices())
 

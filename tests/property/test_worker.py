@@ -53,15 +53,17 @@ class FaultyStream(MemoryStream):
 class Instance:
     """One slot: its local disk outlives its workers."""
 
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, streams: type[FaultyStream], workers: type[Worker]) -> None:
         self._log = log
+        self._streams = streams
+        self._workers = workers
         self.disk = MemoryStores()
         self.partitions: set[int] = set()
         self.start()
 
     def start(self) -> None:
-        self.stream = FaultyStream(self._log, "weir.dedup", topics.ACCEPTED, batch_records=7)
-        self.worker = Worker(
+        self.stream = self._streams(self._log, "weir.dedup", topics.ACCEPTED, batch_records=7)
+        self.worker = self._workers(
             DedupStage(),
             self.stream,
             self.disk,
@@ -84,12 +86,15 @@ class Instance:
 
 
 class Exactly(RuleBasedStateMachine):
+    streams = FaultyStream
+    workers = Worker
+
     @initialize()
     def begin(self) -> None:
         self.log = MemoryLog(PARTITIONS)
         self.sent: Counter[str] = Counter()
         self.number = 0
-        self.instances = [Instance(self.log) for _ in range(INSTANCES)]
+        self.instances = [Instance(self.log, self.streams, self.workers) for _ in range(INSTANCES)]
         self.instances[0].assign(set(range(PARTITIONS)))
 
     @rule(keys=st.lists(st.integers(0, 40), min_size=1, max_size=20))

@@ -1,0 +1,71 @@
+"""Builds that are broken on purpose: the suites that guard exactness must not let them pass."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from services.core.step import Batch, Decided
+from services.edge.memory import MemoryStream
+from services.runtime.ports import Transaction
+from services.runtime.worker import Worker
+from services.sink import partition
+from services.sink.ranges import Range
+from tests.property.test_sink import SinkMachine
+from tests.property.test_worker import Exactly, FaultyStream
+
+MANY = settings(
+    max_examples=2_000,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    report_multiple_bugs=False,
+    print_blob=False,
+    phases=[Phase.generate],  # that it is found is enough; nobody reads the smallest case
+)
+
+
+class OffsetsFirst(FaultyStream):
+    """Commits how far it has read, and what came of it only then."""
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        MemoryStream.commit(self, Transaction([], [], transaction.inputs))
+        return super().commit(transaction)
+
+
+class StateFirst(Worker):
+    """Applies the changes to its stores before they are committed."""
+
+    def _transaction(self, decided: list[tuple[Batch, Decided]]) -> Transaction:
+        for batch, result in decided:
+            self._open[batch.partition].apply(result.changes, self._at(batch.partition))
+        return super()._transaction(decided)
+
+
+class CommitsFirst(Exactly):
+    streams = OffsetsFirst
+
+
+class Hasty(Exactly):
+    workers = StateFirst
+
+
+class AnyTopic(Range):
+    """Its tokens do not say of which making of the topic its rows are."""
+
+    def __init__(self, place: Any, topic_id: str, *rest: Any) -> None:
+        super().__init__(place, "", *rest)
+
+
+@pytest.mark.parametrize("broken", [CommitsFirst, Hasty])
+def test_a_worker_out_of_order_is_found(broken: type[RuleBasedStateMachine]) -> None:
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(broken, settings=MANY)
+
+
+def test_a_token_without_the_topics_id_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "Range", AnyTopic)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(SinkMachine, settings=MANY)
