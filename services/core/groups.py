@@ -14,5 +14,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         topics.USAGE,
         topics.QUOTAS,
         topics.PROFILES,
+        topics.ERASURES,
     ),
 }

@@ -1,13 +1,14 @@
 """The vocabulary between a worker's loop and its decisions: batches in, decided batches out. Plain values."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 MINUTE_MS = 60_000
 
 State = dict[bytes, bytes]
+Changes = Mapping[bytes, bytes | None]  # None deletes
 Load = Callable[[Iterable[bytes]], State]
 
 
@@ -46,7 +47,7 @@ class Batch:
 
 
 class Output(NamedTuple):
-    """A record to write."""
+    """A record to write. An empty value goes as none: it deletes the key of a compacted topic."""
 
     key: bytes
     value: bytes
@@ -97,7 +98,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Decided:
-    """All that a batch came to. The worker writes it in one transaction, then applies `changes`.
+    """All that a batch came to. The worker writes it in one transaction, then applies what changed.
 
     Every record of the batch is emitted, dropped (intended), refused (bad) or forwarded to another
     key of the same topic: the four add up to the batch's length.
@@ -105,12 +106,16 @@ class Decided:
 
     outputs: dict[str, list[Output]] = field(default_factory=dict)
     beside: dict[str, list[Output]] = field(default_factory=dict)  # into the batch's own partition
+    forgotten: set[bytes] = field(default_factory=set)  # keys whose state goes; a change comes over it
     changes: State = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     emitted: int = 0
     dropped: int = 0
     forwarded: int = 0
+
+    def state_changes(self) -> Changes:
+        return {**dict.fromkeys(self.forgotten), **self.changes} if self.forgotten else self.changes
 
     def check(self, received: int, writes: Collection[str]) -> None:
         """Nothing vanishes without an outcome, and nothing is written where nobody expects it."""

@@ -181,7 +181,7 @@ class KafkaAdmin:
                     partition,
                     position,
                     end,
-                    self._waiting(topic, partition, start, end),
+                    self.waiting(topic, partition, start, end),
                     client,
                 )
             )
@@ -195,7 +195,7 @@ class KafkaAdmin:
             self._reader.close()
             self._reader = None
 
-    def _waiting(self, topic: str, partition: int, start: int, end: int) -> int:
+    def waiting(self, topic: str, partition: int, start: int, end: int) -> int:
         """Records from `start` on that a reader is given: counted up to COUNTED, else the distance."""
         if start >= end:
             return 0

@@ -53,8 +53,10 @@ class Transactions:
         self._producer.begin_transaction()
 
     def write(self, topic: str, partition: int | None, outputs: Iterable[Output]) -> None:
-        """`None` as partition: by the record's key."""
-        records: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in outputs]
+        """`None` as partition: by the record's key. An empty value: the key's tombstone."""
+        records: list[dict[str, Any]] = [
+            {"key": key, "value": value or None} for key, value in outputs
+        ]
         options = {} if partition is None else {"partition": partition}
         while records:
             chunk, records = records[:PRODUCE_CHUNK], records[PRODUCE_CHUNK:]
@@ -78,7 +80,9 @@ class Transactions:
         self.write(topic, partition, outputs[:-1])
         last = outputs[-1]
         # only the last one's offset is needed, so only it has a callback
-        self._producer.produce(topic, last.value, last.key, partition, on_delivery=written)
+        self._producer.produce(
+            topic, last.value or None, last.key, partition, on_delivery=written
+        )
 
     def settle(self, places: list[TopicPartition], group: object) -> None:
         """The group's offsets of these places, as from its `consumer_group_metadata`."""

@@ -93,7 +93,7 @@ class MemoryStream:
     ) -> Iterator[tuple[int, bytes, bytes | None]]:
         records = self._log.partition(topic, partition)
         for offset in range(start, len(records)):
-            yield offset, records[offset].key, records[offset].value
+            yield offset, records[offset].key, records[offset].value or None
 
     def commit(self, transaction: Transaction) -> Mapping[int, int]:
         for topic, partition, outputs in transaction.writes:

@@ -1,12 +1,12 @@
 """Keyed state on local disk: one RocksDB a partition, through rocksdict in raw mode (bytes to bytes)."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
-from services.core.step import State
+from services.core.step import Changes, State
 from services.runtime import logs
 from services.runtime.ports import Positions
 
@@ -36,7 +36,8 @@ class RocksStore:
         found = self._db.get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
-    def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
+    def apply(self, changes: Changes, positions: Positions) -> None:
+        """See the port. Deletions are dear: the files that held what goes are written again."""
         batch = WriteBatch(raw_mode=True)
         for key, value in sorted(changes.items()):
             if value is None:
@@ -45,6 +46,18 @@ class RocksStore:
                 batch.put(key, value)
         batch.put(POSITIONS_KEY, b"".join(p.to_bytes(8, signed=True) for p in positions))
         self._db.write(batch)
+        deleted = [key for key, value in changes.items() if value is None]
+        if deleted:
+            self._rewrite(deleted)
+
+    def _rewrite(self, deleted: list[bytes]) -> None:
+        """Their values are in no file on return: a deletion alone hides them, until some compaction.
+
+        A key may stand on as the first or last of a file in the manifest, which the next start writes anew.
+        """
+        self._db.flush()  # with it goes the write-ahead log that held them
+        for key in deleted:
+            self._db.compact_range(key, key)  # of the files that reach over it, no others
 
     def close(self) -> None:
         self._db.close()

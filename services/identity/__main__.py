@@ -26,7 +26,9 @@ def run(environment: Environment) -> None:
     spec = WorkerSpec(
         IdentityStage(mappings_of),
         topics.UNIQUE,
-        KeyedChangelog(topics.PROFILES, avro.headers_of("Profile")),
+        KeyedChangelog(
+            topics.PROFILES, avro.headers_of("Profile") | avro.headers_of("ErasedMarkers")
+        ),
         settings.identity_batch_records,
     )
     run_worker(environment, spec)

@@ -1,4 +1,4 @@
-"""What identity reads: events, and the links that its workers send each other. Plain values."""
+"""What identity reads: events, the links that its workers send each other, and what to forget. Plain values."""
 
 import msgspec
 
@@ -37,3 +37,16 @@ class Link(msgspec.Struct):
     source: str
     received_at: int
     event_id: bytes
+
+
+class Erase(msgspec.Struct):
+    """Tells the identifier `at`: the person of all `names` is erased, with what was received `until` then."""
+
+    at: str
+    workspace: str
+    names: list[str]  # identifiers; `at` is one of them, or remembers some
+    until: int
+    kept_until: int  # so long events of before may still come
+
+
+Item = Event | Link | Erase

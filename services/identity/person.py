@@ -1,5 +1,7 @@
 """What identity remembers at one identifier, and the sessions a late event may still join. Plain values."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from services.core.identifiers import minted_profile_id
@@ -25,6 +27,9 @@ class Memory(msgspec.Struct, array_like=True):
 
     linked: list[str] = []
     recent_sessions: list[Session] = []
+    # Of a person at an identifier that was erased: above every version of the one before, so that
+    # whatever compares versions takes the new one for the latest.
+    versions_before: int = 0
 
 
 class Person(msgspec.Struct):
@@ -46,6 +51,13 @@ class Person(msgspec.Struct):
     @property
     def recent_sessions(self) -> list[Session]:
         return self.memory.recent_sessions
+
+    @classmethod
+    def new(cls, workspace: str, at: str, versions_before: int = 0) -> "Person":
+        """Nobody has been seen at the identifier yet."""
+        kind, _, identifier = at.partition(":")
+        profile_id = identifier if kind == "p" else minted_profile_id(workspace, at)
+        return cls(workspace, at, profile_id, memory=Memory(versions_before=versions_before))
 
     def at_own_profile(self) -> bool:
         """True while the identifier has the profile that was minted for it."""
@@ -69,6 +81,14 @@ class Person(msgspec.Struct):
         linked.append(target)
         del linked[:-LINKS_REMEMBERED]
         return True
+
+    def unlink(self, names: Collection[str]) -> None:
+        """Forget links that tell of any of these identifiers."""
+        linked = self.memory.linked
+        kept = [target for target in linked if not set(target.split("\0")) & set(names)]
+        if len(kept) < len(linked):
+            self.memory.linked = kept
+            self.version += 1
 
     def keep(self, session: Session) -> None:
         """Remember a new session, forgetting the one that ended longest ago."""

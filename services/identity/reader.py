@@ -1,4 +1,4 @@
-"""Reads what identity needs of an event or a link, by hand where the bytes are as they mostly are.
+"""Reads what identity needs of a record, by hand where the bytes are as they mostly are.
 
 An accepted event's leading fields are: ids (32 bytes fixed), received_at, source, workspace, dedup
 window, identity key, idempotency key, occurred_at, five strings and four booleans. Walking over them
@@ -11,7 +11,7 @@ from itertools import product
 import msgspec
 
 from services.edge import avro
-from services.identity.items import IDENTIFY, Event, Link
+from services.identity.items import IDENTIFY, Erase, Event, Item, Link
 
 HEADER_BYTES = avro.HEADER_BYTES
 ID_END = HEADER_BYTES + 16
@@ -37,13 +37,17 @@ class ItemReader:
         self._events = avro.PrefixReader("Accepted", "wants_receipt")
         self._properties = avro.PrefixReader("Accepted", "properties")
         self._links = avro.PrefixReader("Link", "event_id")
+        self._erases = avro.PrefixReader("Erase", "kept_until")
         self._policies: dict[bytes, Policy] = {}
         self._bases = avro.TimeBases()
 
-    def read(self, key: bytes, value: bytes) -> Event | Link:
+    def read(self, key: bytes, value: bytes) -> Item:
         """`avro.UnknownSchemaError`, `avro.UnreadableError`, `msgspec.DecodeError` (bad traits)."""
-        if value[:HEADER_BYTES] not in self._headers and self._links.reads(value):
-            return self._link(value)
+        if value[:HEADER_BYTES] not in self._headers:
+            if self._links.reads(value):
+                return self._link(value)
+            if self._erases.reads(value):
+                return self._erase(value)
         try:
             event = self._quick(key, value)
         except (
@@ -162,4 +166,14 @@ class ItemReader:
             link["source"],
             link["received_at"],
             link["event_id"],
+        )
+
+    def _erase(self, value: bytes) -> Erase:
+        erase = self._erases.read(value)
+        return Erase(
+            erase["identity_key"],
+            erase["workspace"],
+            erase["names"],
+            erase["until"],
+            erase["kept_until"],
         )

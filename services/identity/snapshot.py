@@ -11,7 +11,8 @@ _encode_memory = msgspec.msgpack.Encoder().encode
 
 def decode_person(value: bytes) -> Person:
     record = avro.schemas()["Profile"].decode(value)
-    record["memory"] = _decode_memory(record["memory"])
+    memory = record["memory"] = _decode_memory(record["memory"])
+    record["version"] -= memory.versions_before
     return Person(**record)
 
 
@@ -42,7 +43,7 @@ def encode_person(person: Person) -> bytes:
             length(traits),
             traits,
             long(person.traits_at),
-            long(person.version),
+            long(person.memory.versions_before + person.version),
             length(memory),
             memory,
         )

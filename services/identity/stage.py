@@ -1,5 +1,7 @@
 """Identity between bytes and decisions: reads the leading fields, appends profile and session to the bytes."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from services.core import reasons, topics
@@ -8,14 +10,26 @@ from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal
 from services.edge import avro
 from services.edge.receipts import encode_receipt
 from services.identity.attachment import Attachment, MappingsOf
-from services.identity.items import Event, Link
+from services.identity.items import Erase, Event, Item
+from services.identity.markers import MARKERS_KEY, AllMarkers
+from services.identity.person import Person
 from services.identity.reader import ItemReader
 from services.identity.recall import Recall
 from services.identity.snapshot import encode_person
-from services.identity.step import Decisions, Forward, Merge, Resolved, Unsaved, decide
+from services.identity.step import (
+    Decisions,
+    Erased,
+    Erasures,
+    Forward,
+    Merge,
+    People,
+    Place,
+    Resolved,
+    Unsaved,
+    decide,
+)
 from services.identity.telling import tell_dead
 
-Item = Event | Link
 Cell = list[int]  # [events, bytes]
 
 
@@ -29,15 +43,19 @@ class IdentityStage:
         self._schemas = avro.schemas()
         self._reader = ItemReader()
         self._recall = Recall()
+        self._markers = AllMarkers()
         self._attachment = Attachment(mappings_of)
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
         items, values = self._read(batch, decided)
-        known = self._recall.load(batch.partition, dict.fromkeys(batch.keys), load)
+        keys = dict.fromkeys(batch.keys)
+        known = self._recall.load(batch.partition, keys, load)
         people = {_place(key): person for key, person in known.items()}
         versions = {place: person.version for place, person in people.items()}
-        decisions = decide(items, people)
+        erasures = self._erasures(batch, keys, people, load)
+        decisions = decide(items, people, erasures)
+        self._write_erasures(batch, items, versions, decided, load)
         self._write_events(items, values, decisions, decided)
         self._write_beside(decisions, decided)
         for place, person in people.items():
@@ -52,6 +70,40 @@ class IdentityStage:
 
     def forget(self) -> None:
         self._recall.forget()
+        self._markers.forget()
+
+    def _erasures(
+        self, batch: Batch, keys: Iterable[bytes], people: People, load: Load
+    ) -> Erasures:
+        """Those in force at the batch's keys. Who is new there counts versions from above."""
+        erasures = {}
+        for key, until in self._markers.of(batch.partition, load).of(keys).items():
+            place = _place(key)
+            erasures[place] = until
+            if place not in people:
+                people[place] = Person.new(*place, versions_before=until)
+        return erasures
+
+    def _write_erasures(
+        self,
+        batch: Batch,
+        items: list[Item],
+        versions: dict[Place, int],
+        decided: Decided,
+        load: Load,
+    ) -> None:
+        """The markers, and a deletion of each state that is gone; a new person's comes over it."""
+        markers = self._markers.of(batch.partition, load)
+        changed = len(markers) > 0 and markers.drop_outdated(batch.timestamps[-1])
+        for item in items:
+            if isinstance(item, Erase) and item.at in item.names:
+                key = workspace_key(item.workspace, item.at)
+                markers.set(key, item.until, item.kept_until)
+                decided.forgotten.add(key)
+                versions.pop((item.workspace, item.at), None)
+                changed = True
+        if changed:
+            decided.changes[MARKERS_KEY] = markers.encode()
 
     def _read(self, batch: Batch, decided: Decided) -> tuple[list[Item], list[bytes]]:
         """What could be read, and the bytes to go on with. The rest is refused."""
@@ -86,13 +138,15 @@ class IdentityStage:
         forwarded: list[Output] = []
         cells: dict[tuple[str, int, str], Cell] = {}
         for item, value, outcome in zip(items, values, decisions.outcomes, strict=True):
-            if isinstance(item, Link):
+            if not isinstance(item, Event):
                 continue
             if isinstance(outcome, Resolved):
                 resolved.append(_resolved(header, value, outcome, item.event_id))
                 told = "resolved"
             elif isinstance(outcome, Unsaved):
                 told = "unsaved"
+            elif isinstance(outcome, Erased):
+                told = "erased"
             elif isinstance(outcome, Forward):
                 forwarded.append(Output(workspace_key(item.workspace, outcome.at), value))
                 continue

@@ -13,7 +13,7 @@ import msgspec
 
 from services.core.identifiers import minted_profile_id
 from services.core.receipts import Receipt
-from services.identity.items import IDENTIFY, Event, Link
+from services.identity.items import IDENTIFY, Erase, Event, Item, Link
 from services.identity.person import Person
 from services.identity.sessions import session_of
 from services.identity.telling import tell, tell_person
@@ -42,7 +42,11 @@ class Forward(msgspec.Struct):
 
 
 class Settled(msgspec.Struct):
-    """A link, dealt with."""
+    """A link or an erasure, dealt with."""
+
+
+class Erased(msgspec.Struct):
+    """Drop: the event is of a person who was erased after it had been received."""
 
 
 class Merge(msgspec.Struct):
@@ -57,7 +61,7 @@ class Merge(msgspec.Struct):
     detail: str = ""
 
 
-Outcome = Resolved | Unsaved | Forward | Settled
+Outcome = Resolved | Unsaved | Forward | Settled | Erased
 
 
 @dataclass(slots=True)
@@ -70,14 +74,26 @@ class Decisions:
     receipts: list[Receipt] = field(default_factory=list)
 
 
-People = MutableMapping[tuple[str, str], Person]  # by workspace and identifier
+Place = tuple[str, str]  # workspace and identifier
+People = MutableMapping[Place, Person]
+Erasures = MutableMapping[Place, int]  # until when what was received there is an erased person's
 
 
-def decide(items: list[Event | Link], people: People) -> Decisions:
-    """Decide in order. `people` holds what is known at the items' identifiers, and is brought up to date."""
+def decide(items: list[Item], people: People, erasures: Erasures | None = None) -> Decisions:
+    """Decide in order. `people` holds what is known at the items' identifiers, and is brought up to date.
+
+    So does `erasures`: of the identifiers whose person was erased.
+    """
     decisions = Decisions()
+    erasures = {} if erasures is None else erasures
     for item in items:
-        if isinstance(item, Link):
+        if isinstance(item, Erase):
+            _erase(item, people, erasures)
+            decisions.outcomes.append(Settled())
+        elif erasures and item.received_at <= erasures.get((item.workspace, item.at), -1):
+            # a link of before would make the person known again
+            decisions.outcomes.append(Erased() if isinstance(item, Event) else Settled())
+        elif isinstance(item, Link):
             _settle(item, _person(people, item.workspace, item.at), decisions)
             decisions.outcomes.append(Settled())
         else:
@@ -88,10 +104,17 @@ def decide(items: list[Event | Link], people: People) -> Decisions:
 def _person(people: People, workspace: str, at: str) -> Person:
     person = people.get((workspace, at))
     if person is None:
-        kind, _, identifier = at.partition(":")
-        profile_id = identifier if kind == "p" else minted_profile_id(workspace, at)
-        person = people[(workspace, at)] = Person(workspace, at, profile_id)
+        person = people[(workspace, at)] = Person.new(workspace, at)
     return person
+
+
+def _erase(erase: Erase, people: People, erasures: Erasures) -> None:
+    place = (erase.workspace, erase.at)
+    if erase.at in erase.names:
+        until = erasures[place] = max(erase.until, erasures.get(place, 0))
+        people[place] = Person.new(erase.workspace, erase.at, versions_before=until)
+    elif place in people:
+        people[place].unlink(erase.names)
 
 
 def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:

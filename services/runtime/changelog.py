@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 
-from services.core.step import Output, State
+from services.core.step import Changes, Output
 
 # 5,000 entries of at most some 300 bytes stay well below the broker's record limit.
 PACKED_ENTRIES = 5_000
@@ -16,8 +16,8 @@ class KeyedChangelog:
         self.topic = topic
         self._headers = headers
 
-    def encode(self, changes: State) -> list[Output]:
-        return [Output(key, value) for key, value in changes.items()]
+    def encode(self, changes: Changes) -> list[Output]:
+        return [Output(key, value or b"") for key, value in changes.items()]
 
     def decode(self, key: bytes, value: bytes | None) -> Mapping[bytes, bytes | None]:
         if value is not None and value[:10] not in self._headers:
@@ -35,12 +35,13 @@ class PackedChangelog:
     def __init__(self, topic: str) -> None:
         self.topic = topic
 
-    def encode(self, changes: State) -> list[Output]:
+    def encode(self, changes: Changes) -> list[Output]:
         entries = iter(changes.items())
         outputs = []
         while chunk := list(islice(entries, PACKED_ENTRIES)):
             parts: list[bytes] = []
-            for key, value in chunk:
+            for key, entry in chunk:
+                value = entry or b""
                 parts += (len(key).to_bytes(2), len(value).to_bytes(2), key, value)
             outputs.append(Output(b"", b"".join(parts)))
         return outputs

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from services.core.step import Batch, Output, State
+from services.core.step import Batch, Changes, Output, State
 
 
 class StreamBrokenError(Exception):
@@ -85,7 +85,7 @@ class Store(Protocol):
     def load(self, keys: Iterable[bytes]) -> State:
         """The state of those keys that have one."""
 
-    def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
+    def apply(self, changes: Changes, positions: Positions) -> None:
         """Atomic: the changes (None deletes) and the positions, or neither."""
 
     def close(self) -> None: ...
@@ -104,6 +104,6 @@ class Changelog(Protocol):
 
     topic: str
 
-    def encode(self, changes: State) -> list[Output]: ...
+    def encode(self, changes: Changes) -> list[Output]: ...
 
     def decode(self, key: bytes, value: bytes | None) -> Mapping[bytes, bytes | None]: ...

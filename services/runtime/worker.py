@@ -170,8 +170,8 @@ class Worker:
             if result.usage.counts:
                 usage = self._accounts.usage(self._step.name, batch, result)
                 writes.append((topics.USAGE, None, usage))
-            if result.changes:
-                outputs = self._changelog.encode(result.changes)
+            if changes := result.state_changes():
+                outputs = self._changelog.encode(changes)
                 changelog.append((self._changelog.topic, batch.partition, outputs))
         inputs = {batch.partition: batch.position for batch, _ in decided if len(batch)}
         return Transaction(writes, changelog, inputs)
@@ -183,7 +183,7 @@ class Worker:
             batch.position if len(batch) else before.input,
             before.changelog if changelog_end is None else changelog_end,
         )
-        store.apply(result.changes, positions)
+        store.apply(result.state_changes(), positions)
 
     def _follow_assignment(self) -> None:
         gained, lost, rebalanced = self._stream.assignment()

@@ -14,6 +14,7 @@ SINK_TOPICS = (
     topics.USAGE,
     topics.PROFILES,
     topics.QUOTAS,
+    topics.ERASURES,
 )
 
 TABLES = {
@@ -25,6 +26,8 @@ TABLES = {
     "Profile": "landing_profile",
     "Merge": "landing_merge",
     "SourceUsage": "landing_source_usage",
+    "Erasure": "landing_erasure",
+    "ErasedMarkers": "landing_erased_markers",
 }
 
 

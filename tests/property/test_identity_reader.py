@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.core.identifiers import workspace_key
 from services.core.step import Output
 from services.edge import avro
-from services.identity.items import IDENTIFY, Event, Link
+from services.identity.items import IDENTIFY, Event, Item
 from services.identity.person import Memory, Person, Session
 from services.identity.reader import ItemReader
 from services.identity.snapshot import decode_person, encode_person
@@ -50,7 +50,7 @@ def unique(record: avro.Record) -> Output:
     return Output(key, avro.schemas()["Accepted"].encode(record))
 
 
-def read_or_fault(reader: ItemReader, output: Output) -> Event | Link | type[Exception]:
+def read_or_fault(reader: ItemReader, output: Output) -> Item | type[Exception]:
     try:
         return reader.read(output.key, output.value)
     except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:

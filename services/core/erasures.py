@@ -1,0 +1,168 @@
+"""What an erasure is, who is meant by it, and how long what it cannot reach stays. Pure."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from services.core import topics
+from services.core.identifiers import SEPARATOR, minted_profile_id
+
+State = Literal["requested", "counted", "finished"]
+Kind = Literal["profile", "user"]
+
+MINUTE_MS = 60_000
+# Kafka looks for what is too old every 5 minutes, and deletes a file a minute after it was let go
+# (log.retention.check.interval.ms, log.segment.delete.delay.ms).
+KAFKA_DELETES_MS = 6 * MINUTE_MS
+# ClickHouse deletes a part that was replaced by another after `old_parts_lifetime`.
+OLD_PARTS_MS = 8 * MINUTE_MS
+NEVER = 10_413_791_999_000  # ClickHouse's times end with the year 2299
+
+# Topics that a person's events, or what was made of them, pass or stay in.
+LEFT_IN = (
+    topics.ACCEPTED,
+    topics.UNIQUE,
+    topics.RESOLVED,
+    topics.DUPLICATE,
+    topics.REJECTED,
+    topics.DEAD,
+    topics.RECEIPTS,
+    topics.DEDUP_STATE,
+    topics.PROFILES,
+    topics.ERASURES,
+)
+
+
+class ErasedPlace(msgspec.Struct):
+    """How many rows were removed there, and by when (epoch milliseconds) no disk has anything of them."""
+
+    place: str
+    rows: int
+    gone_by: int
+
+
+class ErasedRows(msgspec.Struct):
+    """How many rows of a table were removed, by what the books count by."""
+
+    place: str
+    step: str
+    source: str
+    minute: int
+    rows: int
+
+
+class Erasure(msgspec.Struct):
+    """One person's erasure. Times are epoch milliseconds, 0: not yet."""
+
+    erasure_id: str
+    workspace: str
+    subject: str  # `profile:<id>` or `user:<id>`; empty once finished
+    requested_at: int
+    state: State = "requested"
+    step: str = "waits for the eraser"
+    subject_hash: str = ""
+    until: int = 0
+    finished_at: int = 0
+    names: list[str] = []
+    profiles: list[str] = []
+    places: list[ErasedPlace] = []
+    counts: list[ErasedRows] = []
+
+    def finished(self, now: int, hashed: str) -> "Erasure":
+        """The fact alone: it names nobody any more."""
+        return msgspec.structs.replace(
+            self,
+            state="finished",
+            step="finished",
+            subject="",
+            subject_hash=hashed,
+            finished_at=now,
+            names=[],
+            profiles=[],
+        )
+
+
+@dataclass(frozen=True)
+class Person:
+    """Everything a person is known by in a workspace. Only ever grows by what `with_ties` adds."""
+
+    workspace: str
+    names: frozenset[str]  # identifiers with their kind: p:, u:, a:, s:
+    profiles: frozenset[str]
+
+    @classmethod
+    def of(cls, workspace: str, subject: str) -> "Person":
+        kind, _, identifier = subject.partition(":")
+        if kind == "user":
+            return cls(workspace, frozenset({f"u:{identifier}"}), frozenset()).with_ties((), ())
+        names, profiles = frozenset({f"p:{identifier}"}), frozenset({identifier})
+        return cls(workspace, names, profiles).with_ties((), ())
+
+    @property
+    def users(self) -> list[str]:
+        return self._named("u:")
+
+    @property
+    def anonymous_ids(self) -> list[str]:
+        return self._named("a:")
+
+    def _named(self, kind: str) -> list[str]:
+        return sorted(name.removeprefix(kind) for name in self.names if name.startswith(kind))
+
+    def with_ties(
+        self, parts: Iterable[tuple[str, str, str]], merges: Iterable[tuple[str, str]]
+    ) -> "Person":
+        """And all that these say is the same person.
+
+        `parts`: identifier, its profile, its owner; each has something of the person. `merges`: from
+        one profile into another. Every identifier has, besides, the profile that is minted for it.
+        """
+        names, profiles = set(self.names), set(self.profiles)
+        for identity_key, profile_id, owner in parts:
+            names |= {identity_key, owner} - {""}
+            profiles.add(profile_id)
+        for merge in merges:
+            profiles |= set(merge)
+        profiles |= {
+            minted_profile_id(self.workspace, name) for name in names if not name.startswith("p:")
+        }
+        return Person(self.workspace, frozenset(names), frozenset(profiles - {""}))
+
+    def identifiers(self) -> list[str]:
+        """What would be a trace of them: bare identifiers and profile ids."""
+        return sorted({name.partition(":")[2] for name in self.names} | self.profiles)
+
+
+def subject_of(kind: Kind, identifier: str) -> str:
+    return f"{kind}:{identifier}"
+
+
+def subject_hash(secret: str, erasure_id: str, workspace: str, subject: str) -> str:
+    """HMAC-SHA256, hex. Without a secret the erasure's id is the key, which anybody may guess against."""
+    content = f"{workspace}{SEPARATOR}{subject}".encode()
+    return hmac.new((secret or erasure_id).encode(), content, hashlib.sha256).hexdigest()
+
+
+def topic_gone_by(config: Mapping[str, str], until: int, now: int) -> int:
+    """When the last byte of records written by `until` is gone from a topic of this configuration.
+
+    With retention: a file goes as a whole, once its latest record is too old, and it takes records for
+    `segment.ms`. Compacted: what was deleted `now` waits for its file to be closed, then for the
+    cleaner; the deletion's own key stays for `delete.retention.ms`, then waits for the cleaner again.
+    Both count on records that come after, since only a write closes a file.
+    """
+    segment = int(config.get("segment.ms", 0))
+    if "compact" in config.get("cleanup.policy", ""):
+        cleaned = segment + int(config.get("max.compaction.lag.ms", NEVER))
+        return min(NEVER, now + 2 * cleaned + int(config.get("delete.retention.ms", 0)))
+    retention = int(config.get("retention.ms", -1))
+    return NEVER if retention < 0 else min(NEVER, until + retention + segment + KAFKA_DELETES_MS)
+
+
+def kept_until(configs: Iterable[Mapping[str, str]], until: int) -> int:
+    """So long a record of before `until` may be read again, by whatever replays a topic."""
+    return max((topic_gone_by(config, until, until) for config in configs), default=NEVER)

@@ -1,0 +1,157 @@
+"""Erasures in their topic: asked for, followed, and told to the identity workers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from services.core import topics
+from services.core.erasures import Erasure
+from services.core.identifiers import workspace_key
+from services.edge import avro
+from services.edge.faults import NotReachedError
+from services.edge.kafka import FENCED, Entry, TableReader, client_options, write_entries
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError
+
+TRANSACTIONAL_ID = "weir-eraser"
+SECONDS = 30.0
+
+
+def erasure_entry(erasure: Erasure) -> tuple[bytes, bytes]:
+    """Key and value of the topic's record."""
+    record = msgspec.to_builtins(erasure)
+    return erasure.erasure_id.encode(), avro.schemas()["Erasure"].encode(record)
+
+
+def read_erasure(value: bytes) -> Erasure:
+    return msgspec.convert(avro.decode_any(value)[1], Erasure)
+
+
+def request_erasure(settings: KafkaSettings, erasure: Erasure) -> None:
+    """Durable on return, or `NotReachedError`."""
+    try:
+        write_entries(settings, topics.ERASURES, [erasure_entry(erasure)])
+    except KafkaException as fault:
+        raise _away(fault) from None
+
+
+class Erasures:
+    """Every erasure by id. Bring it up to date with `apply`, entry by entry as the topic has them."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Erasure] = {}
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        for key, value in entries:
+            if value is None:
+                self.by_id.pop(key.decode(), None)
+            else:
+                self.by_id[key.decode()] = read_erasure(value)
+
+    def pending(self) -> list[Erasure]:
+        """Those to be carried out, the oldest first."""
+        waiting = [e for e in self.by_id.values() if e.state != "finished"]
+        return sorted(waiting, key=lambda erasure: erasure.requested_at)
+
+    def pending_of(self, workspace: str, subject: str) -> Erasure | None:
+        """The one under way for somebody: asked for twice, it is one."""
+        for erasure in self.pending():
+            if (erasure.workspace, erasure.subject) == (workspace, subject):
+                return erasure
+        return None
+
+
+class ErasureFollower:
+    """`Erasures` that are read whole, and then as far as they are polled; close it. `NotReachedError`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.erasures = Erasures()
+        self._reader = TableReader(settings, topics.ERASURES, rest_ms=100)
+        try:
+            self._reader.read_all(lambda key, value: self.erasures.apply([(key, value)]), SECONDS)
+        except KafkaException as fault:
+            self._reader.close()
+            raise _away(fault) from None
+
+    def poll(self, seconds: float) -> None:
+        try:
+            self.erasures.apply(self._reader.poll(seconds))
+        except KafkaException as fault:
+            raise _away(fault) from None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class ErasureWriter:
+    """What the one eraser writes: each call is one transaction, durable on return.
+
+    Whoever constructs one ends the writer before it: then that raises `FencedError`. `NotReachedError`
+    when brokers do not answer: nothing of the call counts, and the writer is of no more use.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._producer = Producer(
+            {
+                **client_options(settings),
+                "transactional.id": TRANSACTIONAL_ID,
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",  # as the workers': a key is one partition's
+            }
+        )
+        self._call(lambda: self._producer.init_transactions(SECONDS))
+
+    def write(self, erasure: Erasure) -> None:
+        key, value = erasure_entry(erasure)
+        self._transact([(topics.ERASURES, key, value, -1)])
+
+    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
+        """Each identifier's worker forgets the person of `erasure.names`."""
+        schema = avro.schemas()["Erase"]
+        records = []
+        for at in told:
+            erase = {
+                "workspace": erasure.workspace,
+                "identity_key": at,
+                "names": erasure.names,
+                "until": erasure.until,
+                "kept_until": kept_until,
+            }
+            key = workspace_key(erasure.workspace, at)
+            records.append((topics.UNIQUE, key, schema.encode(erase), -1))
+        self._transact(records)
+
+    def delete_merges(self, keys: Iterable[bytes]) -> None:
+        """From `profiles`, whichever partitions they are in: those of the worker that decided them."""
+        found: Any = self._call(
+            lambda: self._producer.list_topics(topics.PROFILES, timeout=SECONDS)
+        )
+        partitions = found.topics[topics.PROFILES].partitions
+        self._transact([(topics.PROFILES, key, None, p) for key in keys for p in partitions])
+
+    def _transact(self, records: Sequence[tuple[str, bytes, bytes | None, int]]) -> None:
+        def write() -> None:
+            self._producer.begin_transaction()
+            for topic, key, value, partition in records:
+                self._producer.produce(topic, value, key, partition)
+                self._producer.poll(0)
+            self._producer.commit_transaction(SECONDS)
+
+        if records:
+            self._call(write)
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except KafkaException as fault:
+            error: KafkaError = fault.args[0]
+            if error.fatal() or error.code() in FENCED:
+                raise FencedError(str(error)) from fault
+            raise _away(fault) from None
+
+
+def _away(fault: KafkaException) -> NotReachedError:
+    return NotReachedError(f"Kafka does not answer: {fault.args[0]}.")
