@@ -29,6 +29,9 @@ COMMANDS = {
     "where": ("services.commands.where", "Say what became of one event."),
     "sql": ("services.commands.sql", "Ask ClickHouse; a table on the terminal."),
     "experiment": ("services.commands.experiment", "Compare an experiment's variations by a goal."),
+    "erase": ("services.commands.erase", "Forget a person everywhere; say what was where."),
+    "export": ("services.commands.export", "Write all that is held about a person."),
+    "scan": ("services.commands.scan", "Look for identifiers everywhere; exit 1 at any trace."),
     "dead": ("services.commands.dead", "List and show dead letters."),
     "settings": ("services.commands.settings", "List every setting: default, unit, meaning."),
 }
@@ -72,6 +75,13 @@ SERVICES = {
         "Run one instance of the sink.",
         "Puts every record into ClickHouse, once. Each instance needs a WEIR_INSTANCE of its own.",
         "WEIR_CLICKHOUSE_URL=http://clickhouse:8123 weir sink",
+    ),
+    "eraser": (
+        "services.eraser.__main__",
+        "Run the eraser: forgets people as asked.",
+        "Carries out what `weir erase` and DELETE /v1/profiles/{id} ask for. One is enough: a second "
+        "one takes over from the first.",
+        "WEIR_ERASURE_KEY=... weir eraser",
     ),
     "warehouse": (
         "services.warehouse.__main__",

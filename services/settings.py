@@ -2,6 +2,7 @@
 
 from services.commands.config import SendSettings
 from services.dedup.config import DedupSettings
+from services.eraser.config import EraserSettings
 from services.gateway.config import GatewaySettings
 from services.identity.config import IdentitySettings
 from services.local.config import BrokerSettings, UpSettings
@@ -24,6 +25,7 @@ ALL_SETTINGS: tuple[type, ...] = (
     DedupSettings,
     IdentitySettings,
     RatesSettings,
+    EraserSettings,
     SendSettings,
     BrokerSettings,
     UpSettings,

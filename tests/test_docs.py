@@ -66,6 +66,6 @@ def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
 def test_the_compose_file_runs_commands_that_exist() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     commands = [service["command"] for service in services.values() if "command" in service]
-    assert sorted(commands) == ["dedup", "gateway", "identity", "rates", "sink"]
+    assert sorted(commands) == ["dedup", "eraser", "gateway", "identity", "rates", "sink"]
     for command in commands:
         assert "Usage" in run(command, "--help")

@@ -106,7 +106,9 @@ class Decided:
 
     outputs: dict[str, list[Output]] = field(default_factory=dict)
     beside: dict[str, list[Output]] = field(default_factory=dict)  # into the batch's own partition
-    forgotten: set[bytes] = field(default_factory=set)  # keys whose state goes; a change comes over it
+    forgotten: set[bytes] = field(
+        default_factory=set
+    )  # keys whose state goes; a change comes over it
     changes: State = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)

@@ -80,6 +80,7 @@ class Programs:
             "identity": self.up.identity_instances,
             "rates": self.up.rates_instances,
             "sink": self.up.sink_instances,
+            "eraser": 1,
         }
         slots = [(name, slot) for name, count in counts.items() for slot in range(count)]
         ports = metrics_ports(self.up.metrics_base_port, len(slots), self.common.host)

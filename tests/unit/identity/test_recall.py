@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from services.core.step import Batch, State
 from services.edge import avro
+from services.identity.markers import MARKERS_KEY
 from services.identity.person import Person
 from services.identity.recall import MAX_BYTES, Recall
 from services.identity.snapshot import encode_person
@@ -40,7 +41,7 @@ def test_a_person_who_comes_again_is_not_loaded_again_and_counts_on() -> None:
     stage, store = IdentityStage(), Kept()
     for number in range(3):
         store.state.update(stage.process(visit(number), store.load).changes)
-    assert store.asked == [KEY]
+    assert store.asked == [KEY, MARKERS_KEY]  # each once
     assert events_of(store.state) == 3
 
 
@@ -75,4 +76,4 @@ def test_a_large_person_is_read_from_the_store_each_time() -> None:
     store.state[KEY] = encode_person(person)
     recall.keep(0, KEY, person, len(store.state[KEY]))
     assert recall.load(0, [KEY], store.load) == {KEY: person}
-    assert store.asked == [KEY]
+    assert store.asked == [KEY, MARKERS_KEY]  # each once

@@ -1,0 +1,73 @@
+"""Whom a command is about: `--profile` or `--user`, and in which workspace."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from services.commands.base import WrongInputError, settings_of
+from services.core.erasures import subject_of
+from services.core.registry import Source
+from services.edge.clickhouse_query import ClickHouse
+from services.edge.person_rows import PersonRows
+from services.edge.registry import RegistryFollower
+from services.runtime.config import ClickHouseSettings, KafkaSettings
+
+Command = Callable[..., Any]
+
+
+def person_options(command: Command) -> Command:
+    """`--profile`, `--user`, `--source`."""
+    for option in (
+        click.option("--source", default="", help="A source of the person's workspace."),
+        click.option("--user", default="", help="Whom: by user id."),
+        click.option("--profile", default="", help="Whom: by profile id."),
+    ):
+        command = option(command)
+    return command
+
+
+def subject_given(profile: str, user: str) -> str:
+    """`profile:<id>` or `user:<id>`; exactly one must be given."""
+    profile, user = profile.strip(), user.strip()
+    if bool(profile) == bool(user):
+        raise WrongInputError("Say whom by either --profile ID or --user ID.")
+    return subject_of("profile", profile) if profile else subject_of("user", user)
+
+
+def read_sources() -> dict[str, Source]:
+    """Every source by id, as the registry has them now."""
+    stop = threading.Event()
+    registry = RegistryFollower(settings_of(KafkaSettings), stop)
+    stop.set()
+    return registry.sources.by_id
+
+
+def person_rows() -> PersonRows:
+    settings = settings_of(ClickHouseSettings)
+    return PersonRows(ClickHouse(settings), settings.clickhouse_database)
+
+
+def workspace_given(subject: str, source: str, sources: dict[str, Source], rows: PersonRows) -> str:
+    """Of the source that was named, else the only one in which somebody is known by that name."""
+    if source:
+        if source not in sources:
+            raise WrongInputError(
+                f"There is no source {source}; `weir apply` lists those that are declared."
+            )
+        return sources[source].workspace
+    workspaces = {s.workspace for s in sources.values()}
+    if len(workspaces) > 1:
+        workspaces = set(rows.workspaces_of(subject))
+    if len(workspaces) == 1:
+        return workspaces.pop()
+    if not workspaces:
+        raise click.ClickException(
+            "Nobody is known by that name yet; to go by what is on its way, name the workspace by"
+            " one of its sources: --source."
+        )
+    raise WrongInputError(
+        f"Somebody is known by that name in several workspaces ({', '.join(sorted(workspaces))}):"
+        " name one of its sources with --source."
+    )

@@ -1,0 +1,34 @@
+"""Whether the groups have passed what was in their topics at some moment."""
+
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka.admin import OffsetSpec
+
+from services.edge.kafka_admin import KafkaAdmin
+
+Place = tuple[str, int]
+
+
+class Passing:
+    """Asks a cluster. `NotReachedError`, `RefusedError`."""
+
+    def __init__(self, admin: KafkaAdmin) -> None:
+        self._admin = admin
+        partitions = admin.topics(with_config=False)
+        self._places = {
+            name: [(name, p) for p in range(topic.partitions)] for name, topic in partitions.items()
+        }
+
+    def ends(self, topics: Iterable[str]) -> dict[Place, int]:
+        """Where each partition of the topics ends now."""
+        places = [place for topic in topics for place in self._places.get(topic, [])]
+        return self._admin.offsets(dict.fromkeys(places, OffsetSpec.latest()))
+
+    def unread(self, group: str, ends: Mapping[Place, int]) -> int:
+        """Records before `ends` that a group has not passed."""
+        positions = self._admin.positions(group, ends)
+        first = self._admin.offsets(dict.fromkeys(ends, OffsetSpec.earliest()))
+        return sum(
+            self._admin.waiting(*place, max(positions.get(place, -1), first.get(place, 0)), end)
+            for place, end in ends.items()
+        )

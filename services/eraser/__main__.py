@@ -1,0 +1,114 @@
+"""`python -m services.eraser`: carries out erasures, one after the other, the oldest first."""
+
+import os
+import threading
+import time
+
+from services import wiring
+from services.core.erasures import Erasure
+from services.edge.clickhouse_query import ClickHouse
+from services.edge.erasures import ErasureFollower, ErasureWriter
+from services.edge.faults import NotReachedError, RefusedError
+from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_passing import Passing
+from services.edge.person_rows import PersonRows
+from services.edge.registry import RegistryFollower
+from services.eraser.config import EraserSettings
+from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
+from services.runtime import health, logs
+from services.runtime.config import ClickHouseSettings
+from services.runtime.settings import load
+from services.sink.config import MigrationSettings
+
+NAME = "eraser"
+POLL_SECONDS = 0.5
+RETRY_SECONDS = 2.0
+
+
+class Service:
+    """Works off what is pending until it is told to stop; while something is away it tries again."""
+
+    def __init__(self, environment: wiring.Environment, stop: threading.Event) -> None:
+        self._kafka = environment.kafka
+        self._clickhouse = load(ClickHouseSettings, os.environ)
+        self._settings = load(EraserSettings, os.environ)
+        self._cluster = load(MigrationSettings, os.environ).clickhouse_cluster
+        self._stop = stop
+        self._log = logs.get(NAME)
+        self.health = health.Health()
+
+    def run(self) -> None:
+        """`FencedError`: another eraser has taken over."""
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except StoppedError:
+                return
+            except (NotReachedError, RefusedError, RowsLeftError) as fault:
+                self.health.unready(str(fault))
+                self._log.warning("trying again", fault=str(fault))
+                self._stop.wait(RETRY_SECONDS)
+
+    def _follow(self) -> None:
+        writer = ErasureWriter(self._kafka)
+        follower = ErasureFollower(self._kafka)
+        try:
+            self.health.ready()
+            while not self._stop.is_set():
+                for erasure in follower.erasures.pending():
+                    self._carry_out(erasure, writer)
+                follower.poll(POLL_SECONDS)
+        finally:
+            follower.close()
+
+    def _carry_out(self, erasure: Erasure, writer: ErasureWriter) -> None:
+        """What it needs besides is asked for anew each time: erasures are rare."""
+        self._log.info("begins", erasure=erasure.erasure_id, state=erasure.state)
+        done = threading.Event()
+        admin = KafkaAdmin(self._kafka)
+        registry = RegistryFollower(self._kafka, done)
+        try:
+            world = World(
+                PersonRows(
+                    ClickHouse(self._clickhouse),
+                    self._clickhouse.clickhouse_database,
+                    self._cluster,
+                ),
+                writer,
+                Passing(admin),
+                {name: topic.config for name, topic in admin.topics().items()},
+                lambda workspace: [
+                    s.id for s in registry.sources.by_id.values() if s.workspace == workspace
+                ],
+                self._settings.erasure_key,
+                lambda: int(time.time() * 1_000),
+                self._stop.wait,
+            )
+            finished = Eraser(world).carry_out(erasure)
+        finally:
+            done.set()
+            admin.close()
+        rows = sum(place.rows for place in finished.places)
+        self._log.info("finished", erasure=erasure.erasure_id, rows=rows)
+
+
+def run(environment: wiring.Environment) -> None:
+    stop = wiring.stop_on_signals()
+    service = Service(environment, stop)
+    stop_serving = health.serve(
+        environment.common.host, environment.worker.metrics_port, service.health
+    )
+    logs.get(NAME).info("started")
+    try:
+        service.run()
+    finally:
+        stop_serving()
+    logs.get(NAME).info("stopped")
+
+
+def main() -> None:
+    wiring.main(NAME, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The order of an erasure's effects, written once.
+
+1. wait until all that has been accepted lies in ClickHouse: then everything that ties the person's
+   identifiers together is known;
+2. settle `until`, the present moment; tell identity to forget every identifier, and to drop what
+   comes of them from before `until`; delete the person's merges from `profiles`;
+3. wait as in 1, for what was before that on its way; if it has shown further identifiers, again from 2;
+4. count, and write down who and how many: from then on an interrupted erasure only deletes;
+5. delete from ClickHouse; see that nothing is left;
+6. write down that it is done, in place of who it was.
+
+Whatever ends it, it is taken up again at 1 or at 5.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from services.core import topics
+from services.core.erasures import (
+    LEFT_IN,
+    OLD_PARTS_MS,
+    ErasedPlace,
+    ErasedRows,
+    Erasure,
+    Person,
+    kept_until,
+    subject_hash,
+    topic_gone_by,
+)
+from services.core.groups import GROUPS
+from services.core.identifiers import SEPARATOR
+from services.edge.person_rows import Found
+
+LOOK_SECONDS = 0.25
+# An event goes through `events.unique` again when another identifier decides about it, and so does
+# what it links: from a mapped one to a profile to a user and back.
+HOPS = 4
+# From where an event may come to identity again.
+REPLAYED = (topics.ACCEPTED, topics.UNIQUE, topics.REJECTED, topics.DEAD)
+
+
+class StoppedError(Exception):
+    """The process is to end; what is under way is taken up at the next start."""
+
+
+class RowsLeftError(Exception):
+    """What was deleted is still there."""
+
+
+class Rows(Protocol):
+    """`services.edge.person_rows.PersonRows`."""
+
+    def whole(self, person: Person) -> Person: ...
+    def holders(self, person: Person) -> list[str]: ...
+    def merges(self, person: Person) -> list[tuple[str, str]]: ...
+    def find(self, person: Person, until: int, sources: Sequence[str]) -> Found: ...
+    def count(self, found: Found) -> tuple[dict[str, int], list[ErasedRows]]: ...
+    def delete(self, found: Found, person: Person, until: int) -> Iterable[str]: ...
+    def remaining(self, found: Found) -> dict[str, int]: ...
+
+
+class Writer(Protocol):
+    """`services.edge.erasures.ErasureWriter`."""
+
+    def write(self, erasure: Erasure) -> None: ...
+    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None: ...
+    def delete_merges(self, keys: Iterable[bytes]) -> None: ...
+
+
+class Groups(Protocol):
+    """`services.edge.kafka_passing.Passing`."""
+
+    def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]: ...
+    def unread(self, group: str, ends: Mapping[tuple[str, int], int]) -> int: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """What an erasure meets."""
+
+    rows: Rows
+    writer: Writer
+    groups: Groups
+    configs: Mapping[str, Mapping[str, str]]  # of topics, as the brokers have them
+    sources_of: Callable[[str], Sequence[str]]  # of a workspace
+    secret: str
+    now: Callable[[], int]  # epoch milliseconds
+    wait: Callable[[float], bool]  # so many seconds; true: the process is to end
+
+
+class Eraser:
+    """Carries out one erasure at a time. Safe to interrupt anywhere, and to repeat."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def carry_out(self, erasure: Erasure) -> Erasure:
+        """The person is gone on return, and the fact is written. `StoppedError`; edge errors pass through."""
+        if erasure.state == "requested":
+            erasure = self._count(self._settle(erasure))
+        return self._delete(erasure)
+
+    def _settle(self, erasure: Erasure) -> Erasure:
+        world = self._world
+        person = Person.of(erasure.workspace, erasure.subject)
+        erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
+        while True:
+            known = world.rows.whole(person)
+            if known == person and erasure.until:
+                return erasure
+            person = known
+            erasure = msgspec.structs.replace(
+                erasure,
+                until=world.now(),
+                names=sorted(person.names),
+                profiles=sorted(person.profiles),
+            )
+            kept = kept_until([world.configs[topic] for topic in REPLAYED], erasure.until)
+            told = [*erasure.names, *world.rows.holders(person)]
+            world.writer.tell_identity(erasure, told, kept)
+            keys = {_merge_key(person.workspace, *merge) for merge in world.rows.merges(person)}
+            world.writer.delete_merges(sorted(keys))
+            erasure = self._pass_all(erasure)
+
+    def _count(self, erasure: Erasure) -> Erasure:
+        totals, counts = self._world.rows.count(self._found(erasure))
+        names = len(erasure.names)
+        now = self._world.now()
+        places = [ErasedPlace(f"table {t}", rows, now + OLD_PARTS_MS) for t, rows in totals.items()]
+        places.append(ErasedPlace("state identity", names, now))
+        places += self._left_in_topics(erasure, now)
+        erasure = msgspec.structs.replace(
+            erasure, state="counted", step="deletes from ClickHouse", places=places, counts=counts
+        )
+        self._world.writer.write(erasure)
+        return erasure
+
+    def _delete(self, erasure: Erasure) -> Erasure:
+        found = self._found(erasure)
+        for table in self._world.rows.delete(found, _person(erasure), erasure.until):
+            self._tell(erasure, f"deletes from ClickHouse: {table}")
+        if left := self._world.rows.remaining(found):
+            raise RowsLeftError(f"rows are left: {left}")
+        hashed = subject_hash(
+            self._world.secret, erasure.erasure_id, erasure.workspace, erasure.subject
+        )
+        finished = erasure.finished(self._world.now(), hashed)
+        self._world.writer.write(finished)
+        return finished
+
+    def _found(self, erasure: Erasure) -> Found:
+        sources = self._world.sources_of(erasure.workspace)
+        return self._world.rows.find(_person(erasure), erasure.until, sources)
+
+    def _pass_all(self, erasure: Erasure) -> Erasure:
+        """All that was accepted before the call is in ClickHouse, or dropped, on return."""
+        self._pass(erasure, "weir.dedup", GROUPS["weir.dedup"])
+        for _ in range(HOPS):
+            self._pass(erasure, "weir.identity", GROUPS["weir.identity"])
+        return self._pass(erasure, "weir.sink", GROUPS["weir.sink"])
+
+    def _pass(self, erasure: Erasure, group: str, read: Iterable[str]) -> Erasure:
+        ends = self._world.groups.ends(topic for topic in read if topic != topics.ERASURES)
+        while unread := self._world.groups.unread(group, ends):
+            service = group.removeprefix("weir.")
+            erasure = self._tell(erasure, f"waits for {service}: {unread:,} records to go")
+            if self._world.wait(LOOK_SECONDS):
+                raise StoppedError
+        return erasure
+
+    def _tell(self, erasure: Erasure, step: str) -> Erasure:
+        """For whoever follows; the state stays as it was written last."""
+        if step == erasure.step:
+            return erasure
+        told = msgspec.structs.replace(erasure, step=step)
+        self._world.writer.write(told)
+        return told
+
+    def _left_in_topics(self, erasure: Erasure, now: int) -> list[ErasedPlace]:
+        configs = self._world.configs
+        return [
+            ErasedPlace(f"topic {topic}", 0, topic_gone_by(configs[topic], erasure.until, now))
+            for topic in LEFT_IN
+            if topic in configs
+        ]
+
+
+def _person(erasure: Erasure) -> Person:
+    return Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
+
+
+def _merge_key(workspace: str, from_profile: str, into_profile: str) -> bytes:
+    """As identity writes it."""
+    return SEPARATOR.join((workspace, "merge", from_profile, into_profile)).encode()
