@@ -67,3 +67,12 @@ CREATE TABLE IF NOT EXISTS {{database}}.landing_erased_markers {{cluster}}
     markers String
 )
 ENGINE = Null;
+
+-- Whom the eraser is at, while it is: so that no statement that is kept (a mutation's) names anybody.
+CREATE TABLE IF NOT EXISTS {{database}}.erasing {{cluster}}
+(
+    kind  LowCardinality(String) COMMENT 'name, profile, user, anonymous; refusal, letter: ids of rows',
+    value String
+)
+ENGINE = {{engine MergeTree}}
+ORDER BY (kind, value);

@@ -1,7 +1,7 @@
 """Keyed state on local disk: one RocksDB a partition, through rocksdict in raw mode (bytes to bytes)."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
@@ -61,6 +61,17 @@ class RocksStore:
 
     def close(self) -> None:
         self._db.close()
+
+
+def read_entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """All that a store has on disk just now; whoever works with it is not disturbed."""
+    options = Options(raw_mode=True)
+    options.create_if_missing(False)
+    db = Rdict(str(path), options, access_type=AccessType.read_only())
+    try:
+        yield from db.items()
+    finally:
+        db.close()
 
 
 class RocksStores:

@@ -11,6 +11,7 @@ from services.edge.erasures import ErasureFollower, ErasureWriter
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_passing import Passing
+from services.edge.person_erasing import PersonErasing
 from services.edge.person_rows import PersonRows
 from services.edge.registry import RegistryFollower
 from services.eraser.config import EraserSettings
@@ -23,6 +24,7 @@ from services.sink.config import MigrationSettings
 NAME = "eraser"
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 2.0
+TIMEOUT_SECONDS = 3_600  # for a statement that writes large parts anew
 
 
 class Service:
@@ -68,12 +70,11 @@ class Service:
         admin = KafkaAdmin(self._kafka)
         registry = RegistryFollower(self._kafka, done)
         try:
+            clickhouse = ClickHouse(self._clickhouse, TIMEOUT_SECONDS)
+            database = self._clickhouse.clickhouse_database
             world = World(
-                PersonRows(
-                    ClickHouse(self._clickhouse),
-                    self._clickhouse.clickhouse_database,
-                    self._cluster,
-                ),
+                PersonRows(clickhouse, database),
+                PersonErasing(clickhouse, database, self._cluster),
                 writer,
                 Passing(admin),
                 {name: topic.config for name, topic in admin.topics().items()},

@@ -32,7 +32,6 @@ from services.core.erasures import (
 )
 from services.core.groups import GROUPS
 from services.core.identifiers import SEPARATOR
-from services.edge.person_rows import Found
 
 LOOK_SECONDS = 0.25
 # An event goes through `events.unique` again when another identifier decides about it, and so does
@@ -50,16 +49,22 @@ class RowsLeftError(Exception):
     """What was deleted is still there."""
 
 
-class Rows(Protocol):
+class Known(Protocol):
     """`services.edge.person_rows.PersonRows`."""
 
     def whole(self, person: Person) -> Person: ...
     def holders(self, person: Person) -> list[str]: ...
     def merges(self, person: Person) -> list[tuple[str, str]]: ...
-    def find(self, person: Person, until: int, sources: Sequence[str]) -> Found: ...
-    def count(self, found: Found) -> tuple[dict[str, int], list[ErasedRows]]: ...
-    def delete(self, found: Found, person: Person, until: int) -> Iterable[str]: ...
-    def remaining(self, found: Found) -> dict[str, int]: ...
+
+
+class Rows(Protocol):
+    """`services.edge.person_erasing.PersonErasing`."""
+
+    def begin(self, person: Person, until: int, sources: Sequence[str]) -> None: ...
+    def count(self) -> tuple[dict[str, int], list[ErasedRows]]: ...
+    def delete(self) -> Iterable[str]: ...
+    def remaining(self) -> dict[str, int]: ...
+    def end(self) -> None: ...
 
 
 class Writer(Protocol):
@@ -81,6 +86,7 @@ class Groups(Protocol):
 class World:
     """What an erasure meets."""
 
+    known: Known
     rows: Rows
     writer: Writer
     groups: Groups
@@ -100,7 +106,14 @@ class Eraser:
     def carry_out(self, erasure: Erasure) -> Erasure:
         """The person is gone on return, and the fact is written. `StoppedError`; edge errors pass through."""
         if erasure.state == "requested":
-            erasure = self._count(self._settle(erasure))
+            erasure = self._settle(erasure)
+        self._world.rows.begin(
+            Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles)),
+            erasure.until,
+            self._world.sources_of(erasure.workspace),
+        )
+        if erasure.state == "requested":
+            erasure = self._count(erasure)
         return self._delete(erasure)
 
     def _settle(self, erasure: Erasure) -> Erasure:
@@ -108,7 +121,7 @@ class Eraser:
         person = Person.of(erasure.workspace, erasure.subject)
         erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
         while True:
-            known = world.rows.whole(person)
+            known = world.known.whole(person)
             if known == person and erasure.until:
                 return erasure
             person = known
@@ -119,14 +132,14 @@ class Eraser:
                 profiles=sorted(person.profiles),
             )
             kept = kept_until([world.configs[topic] for topic in REPLAYED], erasure.until)
-            told = [*erasure.names, *world.rows.holders(person)]
+            told = [*erasure.names, *world.known.holders(person)]
             world.writer.tell_identity(erasure, told, kept)
-            keys = {_merge_key(person.workspace, *merge) for merge in world.rows.merges(person)}
+            keys = {_merge_key(person.workspace, *merge) for merge in world.known.merges(person)}
             world.writer.delete_merges(sorted(keys))
             erasure = self._pass_all(erasure)
 
     def _count(self, erasure: Erasure) -> Erasure:
-        totals, counts = self._world.rows.count(self._found(erasure))
+        totals, counts = self._world.rows.count()
         names = len(erasure.names)
         now = self._world.now()
         places = [ErasedPlace(f"table {t}", rows, now + OLD_PARTS_MS) for t, rows in totals.items()]
@@ -139,21 +152,18 @@ class Eraser:
         return erasure
 
     def _delete(self, erasure: Erasure) -> Erasure:
-        found = self._found(erasure)
-        for table in self._world.rows.delete(found, _person(erasure), erasure.until):
+        rows = self._world.rows
+        for table in rows.delete():
             self._tell(erasure, f"deletes from ClickHouse: {table}")
-        if left := self._world.rows.remaining(found):
+        if left := rows.remaining():
             raise RowsLeftError(f"rows are left: {left}")
+        rows.end()
         hashed = subject_hash(
             self._world.secret, erasure.erasure_id, erasure.workspace, erasure.subject
         )
         finished = erasure.finished(self._world.now(), hashed)
         self._world.writer.write(finished)
         return finished
-
-    def _found(self, erasure: Erasure) -> Found:
-        sources = self._world.sources_of(erasure.workspace)
-        return self._world.rows.find(_person(erasure), erasure.until, sources)
 
     def _pass_all(self, erasure: Erasure) -> Erasure:
         """All that was accepted before the call is in ClickHouse, or dropped, on return."""
@@ -186,10 +196,6 @@ class Eraser:
             for topic in LEFT_IN
             if topic in configs
         ]
-
-
-def _person(erasure: Erasure) -> Person:
-    return Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
 
 
 def _merge_key(workspace: str, from_profile: str, into_profile: str) -> bytes:
