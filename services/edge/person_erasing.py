@@ -1,13 +1,11 @@
 """Deletes what ClickHouse's tables hold of a person: found, counted, and then in no file any more."""
 
-from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from services.core.erasures import ErasedRows, Person
-from services.core.traces import Traces
-from services.edge import avro
 from services.edge.clickhouse_query import ClickHouse
-from services.edge.clickhouse_words import is_in, moment, text
+from services.edge.clickhouse_words import moment, text
+from services.edge.person_conditions import chosen_of, conditions
 from services.edge.person_rows import UNLOGGED, PersonRows
 
 # In the order in which they are deleted from: duplicates and segments are found by their events.
@@ -16,18 +14,9 @@ TABLES = (
     *("rejected", "dead", "events"),
 )
 COUNTED = ("events", "duplicates", "rejected", "dead")  # what the books count
-LETTER = (
-    "concat(origin_topic, '/', toString(origin_partition), '/', toString(origin_offset), '/', step)"
-)
 # The statement returns when every replica has written the parts anew. A lightweight `DELETE` would
 # leave the rows in their files, behind a mask.
 SYNCHRONOUS = f"{UNLOGGED}, mutations_sync = 2, allow_nondeterministic_mutations = 1"
-# Of an Avro record: whose it is, and what its sender said.
-WHO = {
-    *("identity_key", "owner", "names", "user_id", "anonymous_id", "client_profile_id"),
-    *("client_session_id", "profile_id", "session_id", "from_profile", "into_profile", "detail"),
-}
-SAID = {"properties", "context", "traits"}
 VALUES_AN_INSERT = 1_000
 
 
@@ -45,24 +34,17 @@ class PersonErasing:
 
     def begin(self, person: Person, until: int, sources: Sequence[str]) -> None:
         """Of what was received `until` then (epoch milliseconds). `sources`: of the workspace."""
-        self._conditions = self._of(person.workspace, until)
+        self._conditions = conditions(person.workspace, until, self._database, self._chosen)
         self._shared = (
             f"workspace = {text(person.workspace)} AND received_at <= {moment(until)}"
             f" AND anonymous_id IN {self._chosen('anonymous')}",
             f"workspace = {text(person.workspace)} AND ended_at <= {moment(until)}"
             f" AND hasAny(anonymous_ids, {self._array('anonymous')})",
         )
-        traces = Traces(person.identifiers())
+        found = chosen_of(person, self._rows, self._database, until, sources)
         self.end()
-        for kind, values in (
-            ("name", person.names),
-            ("profile", person.profiles),
-            ("user", person.users),
-            ("anonymous", person.anonymous_ids),
-            ("refusal", self._refusals(traces, until, sources)),
-            ("letter", self._letters(traces, sources)),
-        ):
-            self._choose(kind, sorted(values))
+        for kind, values in found.items():
+            self._choose(kind, values)
 
     def end(self) -> None:
         """Nobody is named any more."""
@@ -93,31 +75,6 @@ class PersonErasing:
         left = {table: self._number(table, self._conditions[table]) for table in TABLES}
         return {table: rows for table, rows in left.items() if rows}
 
-    def _of(self, workspace: str, until: int) -> dict[str, str]:
-        within, before = f"workspace = {text(workspace)}", moment(until)
-        profiles = self._chosen("profile")
-        events = (
-            f"{within} AND received_at <= {before} AND (profile_id IN {profiles}"
-            f" OR user_id IN {self._chosen('user')}"
-            f" OR profile_id = '' AND anonymous_id IN {self._chosen('anonymous')})"
-        )
-        of_events = f"(SELECT event_id FROM {self._database}.events WHERE {events})"
-        sessions = "workspace, source, profile_id, session_id"
-        merged = f"{within} AND (from_profile IN {profiles} OR into_profile IN {profiles})"
-        return {
-            "duplicates": f"first_event_id IN {of_events} OR event_id IN {of_events}",
-            "session_segments": f"({sessions}) IN"
-            f" (SELECT {sessions} FROM {self._database}.events WHERE {events})",
-            # a new person's versions are above: see `Memory.versions_before` of identity
-            "profile_parts": f"{within} AND identity_key IN {self._chosen('name')}"
-            f" AND version <= {until}",
-            "merges": f"{merged} AND merged_at <= {before}",
-            "conflicts": f"{merged} AND found_at <= {before}",
-            "rejected": f"toString(event_id) IN {self._chosen('refusal')}",
-            "dead": f"{LETTER} IN {self._chosen('letter')}",
-            "events": events,
-        }
-
     def _chosen(self, kind: str) -> str:
         return f"(SELECT value FROM {self._database}.erasing WHERE kind = '{kind}')"
 
@@ -133,26 +90,6 @@ class PersonErasing:
                 f"INSERT INTO {self._database}.erasing (kind, value)"
                 f" {UNLOGGED}, insert_quorum = 'auto' VALUES {rows}"
             )
-
-    def _refusals(self, traces: Traces, until: int, sources: Iterable[str]) -> set[str]:
-        rows = self._rows.stream(
-            "SELECT toString(event_id) AS id, base64Encode(payload) AS payload_64"
-            f" FROM {self._database}.rejected WHERE {is_in('source', [*sources, ''])}"
-            f" AND received_at <= {moment(until)} AND {mentions('payload', traces)}"
-        )
-        return {r["id"] for r in rows if traces.named(b64decode(r["payload_64"]))}
-
-    def _letters(self, traces: Traces, sources: Iterable[str]) -> set[str]:
-        rows = self._rows.stream(
-            f"SELECT {LETTER} AS id, base64Encode(key) AS key_64, base64Encode(value) AS value_64"
-            f" FROM {self._database}.dead WHERE {is_in('source', [*sources, ''])}"
-            f" AND {mentions('concat(key, value)', traces)}"
-        )
-        return {
-            r["id"]
-            for r in rows
-            if _is_of(traces, b64decode(r["key_64"]), b64decode(r["value_64"]))
-        }
 
     def _counts(self, table: str) -> list[ErasedRows]:
         # of tables whose rows may repeat each other the books count one, of events each
@@ -179,20 +116,3 @@ class PersonErasing:
     def _execute(self, sql: str) -> None:
         for _ in self._clickhouse.stream(sql, None):
             pass
-
-
-def mentions(expression: str, traces: Traces) -> str:
-    """A condition for what may have a trace: quick, and never less than what has."""
-    found = " OR ".join(f"position({expression}, {text(form)}) > 0" for form in traces.forms)
-    return f"({found or '0'})"
-
-
-def _is_of(traces: Traces, key: bytes, value: bytes) -> bool:
-    """Whether a dead record is of the person: by its fields if it is whole, else by all that is there."""
-    try:
-        _, record = avro.decode_any(value)
-    except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
-        return traces.anywhere(key) or traces.anywhere(value)
-    who = "\n".join(str(record[name]) for name in WHO & record.keys())
-    said = "\n".join(str(record[name]) for name in SAID & record.keys())
-    return traces.anywhere(who.encode()) or traces.named(said.encode()) or traces.anywhere(key)

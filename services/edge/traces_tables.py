@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from services.core.traces import Traces
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.clickhouse_words import text
-from services.edge.person_erasing import mentions
+from services.edge.person_conditions import mentions
 from services.edge.person_rows import PersonRows
 
 TEXTS = re.compile(r"String|JSON|Map|Variant|Dynamic")
