@@ -42,6 +42,7 @@ class Erasures:
 
     def __init__(self) -> None:
         self.by_id: dict[str, Erasure] = {}
+        self.loaded = False
 
     def apply(self, entries: Iterable[Entry]) -> None:
         for key, value in entries:
@@ -49,6 +50,7 @@ class Erasures:
                 self.by_id.pop(key.decode(), None)
             else:
                 self.by_id[key.decode()] = read_erasure(value)
+        self.loaded = True
 
     def pending(self) -> list[Erasure]:
         """Those to be carried out, the oldest first."""

@@ -9,6 +9,7 @@ from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
 from msgspec import Struct
 
+from services.edge.erasures import Erasures
 from services.gateway import asking
 from services.gateway.config import GatewaySettings
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
@@ -44,6 +45,7 @@ class World:
     counting: Counting
     finding: Finding
     guard: RetentionGuard
+    erasures: Erasures
 
 
 class Visit(Struct, frozen=True):

@@ -19,8 +19,8 @@ from services.gateway.doors import (
     webhook,
 )
 from services.gateway.http import Answer
+from services.gateway.pages import erasures, site, where
 from services.gateway.pages import hackle as hackle_pages
-from services.gateway.pages import site, where
 
 
 class Page(Protocol):
@@ -46,6 +46,8 @@ class Route(NamedTuple):
 ROUTES = (
     Route("POST", "/v1/events", events.DOOR),
     Route("GET", "/v1/events/{id}", where.PAGE),
+    Route("DELETE", "/v1/profiles/{id}", erasures.FORGET),
+    Route("GET", "/v1/erasures/{id}", erasures.ERASURE),
     Route("POST", "/collect/{event_type}/{source_id}", webhook.DOOR),
     Route("GET", "/collect/{event_type}/{source_id}", webhook.BY_QUERY),
     Route("POST", "/track", tracardi.DOOR),

@@ -6,6 +6,7 @@ import socket
 
 from services.core import topics
 from services.core.groups import GROUPS
+from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalCounts
 from services.edge.kafka import Entry
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
@@ -82,6 +83,7 @@ class Process:
         )
         registry = Registry(settings.gateway_processes)
         receipts = Receipts()
+        erasures = Erasures()
         self._producer = GatewayProducer(DurableProducer(kafka, options), self._loop)
         self._world = World(
             settings,
@@ -95,11 +97,13 @@ class Process:
             self._counting,
             self._finding,
             self._guard,
+            erasures,
         )
         self._app = App(self._world)
         self._followers: list[Follower] = [
             TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),
             TableFollower(kafka, topics.QUOTAS, self._in_loop(registry.apply_usage)),
+            TableFollower(kafka, topics.ERASURES, self._in_loop(erasures.apply)),
             TailFollower(kafka, topics.RECEIPTS, self._in_loop(receipts.apply)),
         ]
         self._bound = bound

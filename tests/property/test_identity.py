@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core.identifiers import identity_key
-from services.identity.items import Event, Link
+from services.identity.items import Event, Item
 from services.identity.person import Person
 from services.identity.sessions import GAP_MS
 from services.identity.step import Forward, Merge, Resolved, decide
@@ -39,17 +39,18 @@ class Workers:
     """Every identifier its own queue, served in an order that the test chooses; state is shared by key."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, deque[Event | Link]] = defaultdict(deque)
+        self.queues: dict[str, deque[Item]] = defaultdict(deque)
         self.people: dict[tuple[str, str], Person] = {}
+        self.erasures: dict[tuple[str, str], int] = {}
         self.resolved: dict[bytes, Resolved] = {}
         self.merges: list[Merge] = []
 
-    def send(self, item: Event | Link, at: str) -> None:
+    def send(self, item: Item, at: str) -> None:
         self.queues[at].append(item)
 
     def serve(self, at: str) -> None:
         item = self.queues[at].popleft()
-        decisions = decide([item], self.people)
+        decisions = decide([item], self.people, self.erasures)
         (outcome,) = decisions.outcomes
         if isinstance(outcome, Forward) and isinstance(item, Event):
             item.at = outcome.at

@@ -1,0 +1,80 @@
+"""Erasing anybody after any events, in any interleaving: nobody remembers, and nothing of before comes back."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.core.erasures import Person as Known
+from services.identity.items import Erase, Event
+from services.identity.person import Person
+from tests.property.test_identity import EVENTS, MINUTE, Workers, event, run
+
+UNTIL = 1_000 * MINUTE
+
+
+def known_by(workers: Workers, subject: str) -> Known:
+    """As the eraser finds it out from ClickHouse's tables."""
+    person = Known.of("acme", subject)
+    while True:
+        parts = [
+            (state.identity_key, state.profile_id, state.owner)
+            for state in workers.people.values()
+            if {state.identity_key, state.owner} & person.names
+            or state.profile_id in person.profiles
+        ]
+        merges = [
+            (m.from_profile, m.into_profile)
+            for m in workers.merges
+            if not m.refused and {m.from_profile, m.into_profile} & person.profiles
+        ]
+        grown = person.with_ties(parts, merges)
+        if grown == person:
+            return person
+        person = grown
+
+
+def holders(workers: Workers, events: list[Event], person: Known) -> set[str]:
+    told = {
+        m.detail.partition(" belongs to ")[0]
+        for m in workers.merges
+        if m.refused and {m.from_profile, m.into_profile} & person.profiles
+    }
+    for one in events:
+        profile_id = workers.resolved[one.event_id].profile_id
+        if one.anonymous_id in person.anonymous_ids and profile_id not in person.profiles:
+            told |= {"u:" + one.user_id} if one.user_id else set()
+            told.add("p:" + profile_id)
+    return told - person.names
+
+
+def remembered(state: Person) -> set[str]:
+    linked = {part for target in state.memory.linked for part in target.split("\0")}
+    return {state.identity_key, state.owner} | linked
+
+
+@settings(max_examples=400, deadline=None)
+@given(EVENTS, st.sampled_from(["user:1", "user:2", "profile:p"]), st.data())
+def test_nobody_remembers_and_nothing_comes_back(
+    sent: list[dict[str, str | int]], subject: str, choices: st.DataObject
+) -> None:
+    workers, events = run(sent, choices)
+    person = known_by(workers, subject)
+    others = holders(workers, events, person)
+    theirs = [e for e in events if workers.resolved[e.event_id].profile_id in person.profiles]
+    workers.resolved.clear()
+    for at in sorted(person.names | others):
+        erase = Erase(at, "acme", sorted(person.names), UNTIL, kept_until=2 * UNTIL)
+        workers.send(erase, at)
+    for one in theirs:  # read again, say from a dead letter
+        workers.send(one, one.at)
+    while waiting := workers.waiting():
+        workers.serve(choices.draw(st.sampled_from(waiting)))
+    written = [state for state in workers.people.values() if state.version]
+    assert not workers.resolved
+    assert all(not remembered(state) & person.names for state in written)
+    assert all(state.profile_id not in person.profiles for state in written)
+    for at in sorted(person.names):
+        late = event(10_000, "", "", "", 2_000)
+        late.at = at
+        workers.send(late, at)
+        workers.serve(at)
+        assert workers.people["acme", at].events == 1  # somebody new

@@ -1,0 +1,69 @@
+"""An identifier is found where it stands by itself, in whatever way it is written, and nowhere else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.traces import Traces
+from services.edge import avro
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"user_id": "ada-17"}',
+        b"userId=ada-17&event=x",
+        b'{"profile":{"id":"ada-17"}}',
+        b"{'distinct_id': 'ada-17'}",
+        b'"previousId" : "ada-17"',
+    ],
+)
+def test_who_a_payload_is_about(content: bytes) -> None:
+    assert Traces(["ada-17"]).named(content)
+    assert Traces(["ada-17"]).anywhere(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"user_id": "ada-170"}', b'{"user_id": "xada-17"}', b'{"user_id": "ada-17-b"}', b""],
+)
+def test_a_part_of_another_is_not_it(content: bytes) -> None:
+    assert not Traces(["ada-17"]).named(content)
+    assert not Traces(["ada-17"]).anywhere(content)
+
+
+def test_a_mention_is_a_trace_and_does_not_say_whose_it_is() -> None:
+    content = b'{"user_id": "bob", "friend": "ada-17"}'
+    assert Traces(["ada-17"]).anywhere(content)
+    assert not Traces(["ada-17"]).named(content)
+
+
+def test_integers_are_identifiers_too() -> None:
+    assert Traces(["7"]).named(b'{"user_id": 7}')
+    assert not Traces(["7"]).named(b'{"user_id": 77}')
+    assert not Traces(["7"]).named(b'{"quantity": 7}')
+
+
+@pytest.mark.parametrize("written", [b'"\\u00e9-1"', '"é-1"'.encode()])
+def test_json_may_escape_it(written: bytes) -> None:
+    assert Traces(["é-1"]).named(b'{"id": ' + written + b"}")
+
+
+def test_of_nobody_there_is_no_trace() -> None:
+    assert not Traces([]).anywhere(b"anything")
+    assert not Traces([""]).named(b'{"id": ""}')
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=100), st.text(max_size=10))
+def test_in_an_avro_record_it_is_found_whatever_stands_beside_it(sought: str, beside: str) -> None:
+    schema = avro.schemas()["Link"]
+    link = {
+        "workspace": beside,
+        "identity_key": beside,
+        "profile_id": sought,
+        "owner": beside,
+        "source": "",
+        "received_at": 0,
+        "event_id": b"e" * 16,
+    }
+    assert Traces([sought]).anywhere(schema.encode(link))

@@ -1,0 +1,149 @@
+"""Identity forgets: state and changelog lose the person, older events are dropped, later ones are somebody new's."""
+
+import msgspec
+
+from services.core import topics
+from services.core.identifiers import content_digest, workspace_key
+from services.core.step import Batch, Decided, Output, State
+from services.edge import avro
+from services.identity.items import Erase
+from services.identity.markers import MARKERS_KEY, Markers
+from services.identity.stage import IdentityStage
+from services.runtime.changelog import KeyedChangelog
+from services.sink.step import Routes
+from tests.events import NOON, accepted, batch_of
+from tests.unit.identity.test_stage import unique
+
+ADA = b"acme\0u:ada"
+DAY = 86_400_000
+
+
+def erase(*names: str, at: str = "", until: int = NOON, kept_until: int = NOON + DAY) -> Output:
+    told = Erase(at or names[0], "acme", list(names), until, kept_until)
+    record = msgspec.structs.asdict(told)
+    record["identity_key"] = record.pop("at")
+    return Output(workspace_key("acme", told.at), avro.schemas()["Erase"].encode(record))
+
+
+class Worker:
+    """A stage on a state that is as the commits before left it."""
+
+    def __init__(self) -> None:
+        self.stage = IdentityStage()
+        self.state: State = {}
+
+    def process(self, *outputs: Output, now: int = NOON) -> Decided:
+        batch = batch_of(list(outputs), topics.UNIQUE)
+        batch = Batch(batch.topic, 0, batch.offsets, [now] * len(outputs), batch.keys, batch.values)
+        decided = self.stage.process(batch, self._load)
+        decided.check(len(outputs))
+        for key, value in decided.state_changes().items():
+            if value is None:
+                self.state.pop(key, None)
+            else:
+                self.state[key] = value
+        return decided
+
+    def _load(self, keys: object) -> State:
+        return {key: self.state[key] for key in keys if key in self.state}  # type: ignore[attr-defined]
+
+
+def outcomes(decided: Decided) -> list[str]:
+    return sorted(outcome for _, _, outcome in decided.usage.counts)
+
+
+def ada(number: int, received_at: int = NOON) -> Output:
+    return unique(accepted(number, user_id="ada", received_at=received_at))
+
+
+def test_the_state_is_deleted_and_the_changelog_told() -> None:
+    worker = Worker()
+    worker.process(ada(1))
+    decided = worker.process(erase("u:ada"))
+    assert worker.state.keys() == {MARKERS_KEY}
+    log = KeyedChangelog(topics.PROFILES, frozenset())
+    assert Output(ADA, b"") in log.encode(decided.state_changes())
+    assert log.decode(ADA, None) == {ADA: None}
+
+
+def test_the_marker_does_not_say_who() -> None:
+    worker = Worker()
+    worker.process(erase("u:ada"))
+    assert b"ada" not in worker.state[MARKERS_KEY]
+    assert content_digest(ADA) in worker.state[MARKERS_KEY]
+
+
+def test_what_was_received_before_is_dropped_and_counted_also_after_a_restart() -> None:
+    worker = Worker()
+    first = worker.process(erase("u:ada"), ada(1), ada(2))
+    assert outcomes(first) == ["erased"]
+    assert [count.events for count in first.usage.counts.values()] == [2]
+    worker.stage = IdentityStage()
+    again = worker.process(ada(3))
+    assert (outcomes(again), again.outputs[topics.RESOLVED]) == (["erased"], [])
+    assert worker.state.keys() == {MARKERS_KEY}
+
+
+def test_a_link_of_before_makes_nobody_known_again() -> None:
+    worker = Worker()
+    login = Worker().process(unique(accepted(1, user_id="ada", anonymous_id="x")))
+    (link,) = login.outputs[topics.UNIQUE]
+    worker.process(erase("a:x", "u:ada"))
+    decided = worker.process(link)
+    assert decided.dropped == 1
+    assert worker.state.keys() == {MARKERS_KEY}
+
+
+def test_who_comes_later_is_new_and_their_row_the_latest() -> None:
+    worker = Worker()
+    for number in range(5):
+        worker.process(ada(number))
+    before = avro.decode_any(worker.state[ADA])[1]
+    worker.process(erase("u:ada"))
+    for number in (6, 7):
+        decided = worker.process(ada(number, NOON + 1))
+        assert outcomes(decided) == ["resolved"]
+    after = avro.decode_any(worker.state[ADA])[1]
+    assert (after["events"], before["events"]) == (2, 5)
+    assert after["version"] == NOON + 2 > before["version"]
+
+
+def test_in_one_batch_the_order_counts() -> None:
+    worker = Worker()
+    decided = worker.process(ada(1), erase("u:ada"), ada(2, NOON + 1))
+    assert outcomes(decided) == ["resolved"]
+    assert avro.decode_any(worker.state[ADA])[1]["events"] == 1
+
+
+def test_others_forget_that_they_met() -> None:
+    worker = Worker()
+    worker.process(unique(accepted(1, user_id="bob", anonymous_id="x")))
+    assert b"a:x" in worker.state[b"acme\0u:bob"]
+    worker.process(erase("a:x", "u:ada", at="u:bob"))
+    assert b"a:x" not in worker.state[b"acme\0u:bob"]
+    assert avro.decode_any(worker.state[b"acme\0u:bob"])[1]["events"] == 1
+
+
+def test_markers_go_when_nothing_of_before_can_come() -> None:
+    worker = Worker()
+    worker.process(erase("u:ada"))
+    worker.process(erase("u:eve", kept_until=NOON + 2 * DAY))
+    worker.process(ada(1, NOON + DAY), now=NOON + DAY + 1)
+    markers = Markers(worker.state[MARKERS_KEY])
+    assert markers.of([ADA, b"acme\0u:eve"]) == {b"acme\0u:eve": NOON}
+
+
+def test_a_transaction_that_failed_has_marked_nobody() -> None:
+    worker = Worker()
+    batch = batch_of([erase("u:ada")], topics.UNIQUE)
+    worker.stage.process(batch, lambda keys: {})  # its commit fails: nothing is applied
+    worker.stage.forget()
+    assert outcomes(worker.process(ada(1))) == ["resolved"]
+
+
+def test_the_sink_takes_markers_and_keeps_nothing_of_them() -> None:
+    names = {header: schema.name for header, schema in avro.schemas_by_header().items()}
+    worker = Worker()
+    worker.process(erase("u:ada"))
+    table = Routes(names).table(worker.state[MARKERS_KEY][:10])
+    assert table == "landing_erased_markers"
