@@ -85,9 +85,11 @@ def start_weir(folder: Path, **settings: str) -> RunningWeir:
     environ = bare_environ(
         WEIR_DATA_DIR=str(folder),
         WEIR_METRICS_BASE_PORT="0",
-        WEIR_SOURCES_FILE=str(SOURCES),
-        **{f"WEIR_{name.upper()}_PORT": str(port) for name, port in ports.items()},
-        **settings,
+        **{
+            "WEIR_SOURCES_FILE": str(SOURCES),
+            **{f"WEIR_{name.upper()}_PORT": str(port) for name, port in ports.items()},
+            **settings,
+        },
     )
     process = start_process(
         [sys.executable, "-m", "services.cli", "up"], folder / "up.log", environ
