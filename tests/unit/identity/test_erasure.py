@@ -112,7 +112,8 @@ def test_in_one_batch_the_order_counts() -> None:
     worker = Worker()
     decided = worker.process(ada(1), erase("u:ada"), ada(2, NOON + 1))
     assert outcomes(decided) == ["resolved"]
-    assert avro.decode_any(worker.state[ADA])[1]["events"] == 1
+    after = avro.decode_any(worker.state[ADA])[1]
+    assert (after["events"], after["version"]) == (1, NOON + 1)
 
 
 def test_others_forget_that_they_met() -> None:

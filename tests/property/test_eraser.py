@@ -1,0 +1,159 @@
+"""The eraser ended between any two of its effects, and begun again: one outcome, counted once.
+
+The world is a plain one in memory. It ends the eraser before or after the effect that the test
+chooses; what was written then stands.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.core import topics
+from services.core.erasures import LEFT_IN, ErasedRows, Erasure, Person
+from services.eraser.work import Eraser, RowsLeftError, World
+
+ROWS = {"duplicates": 2, "profile_parts": 3, "events": 7}
+MINUTE = 60_000
+
+
+class Ended(BaseException):
+    """The process is gone: nothing after this point happens."""
+
+
+class Memory:
+    """ClickHouse, the topic of erasures, identity's markers, and the groups' backlog."""
+
+    def __init__(self) -> None:
+        self.rows = dict(ROWS)
+        self.written: list[Erasure] = []
+        self.told: dict[str, int] = {}
+        self.chosen = False
+        self.unread_records = 2  # of each group, at the first look
+        self.further: set[str] = set()  # identifiers that show only once identity was told
+        self.clock = 1_000 * MINUTE
+        self.effects_left = -1
+        self.undeletable = False
+
+    def effect(self) -> None:
+        if self.effects_left == 0:
+            raise Ended
+        self.effects_left -= 1
+
+    # what is known of the person
+
+    def whole(self, person: Person) -> Person:
+        parts = [(name, "p", "u:ada") for name in ("a:x", *(self.further if self.told else ()))]
+        return person.with_ties(parts, [])
+
+    def holders(self, person: Person) -> list[str]:
+        return ["u:bob"]
+
+    def merges(self, person: Person) -> list[tuple[str, str]]:
+        return [("p", "q")]
+
+    # the writer
+
+    def write(self, erasure: Erasure) -> None:
+        self.effect()
+        self.written.append(erasure)
+        self.effect()
+
+    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
+        self.effect()
+        self.told |= dict.fromkeys(told, erasure.until)
+        self.effect()
+
+    def delete_merges(self, keys: Iterable[bytes]) -> None:
+        self.effect()
+        assert list(keys) == [b"acme\0merge\0p\0q"]
+
+    # the groups
+
+    def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        return {(topic, 0): 1 for topic in topics}
+
+    def unread(self, group: str, ends: Mapping[tuple[str, int], int]) -> int:
+        assert (topics.ERASURES, 0) not in ends  # else it would wait for what it writes itself
+        left, self.unread_records = self.unread_records, max(0, self.unread_records - 1)
+        return left
+
+    # the rows
+
+    def begin(self, person: Person, until: int, sources: Sequence[str]) -> None:
+        self.effect()
+        assert {"a:x", "u:ada"} | self.further <= person.names
+        self.chosen = True
+
+    def count(self) -> tuple[dict[str, int], list[ErasedRows]]:
+        assert self.chosen
+        counts = [ErasedRows(t, "", "shop", 0, n) for t, n in self.rows.items() if n]
+        return dict(self.rows), counts
+
+    def delete(self) -> Iterator[str]:
+        assert self.chosen
+        for table in self.rows:
+            yield table
+            self.effect()
+            self.rows[table] = int(self.undeletable)
+
+    def remaining(self) -> dict[str, int]:
+        return {table: rows for table, rows in self.rows.items() if rows}
+
+    def end(self) -> None:
+        self.effect()
+        self.chosen = False
+
+    def now(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def world(self) -> World:
+        configs = {topic: {"retention.ms": "1000"} for topic in LEFT_IN}
+        return World(
+            self, self, self, self, configs, lambda w: ["shop"], "", self.now, lambda s: False
+        )
+
+    def pending(self) -> Erasure:
+        return self.written[-1]
+
+
+def request(memory: Memory) -> None:
+    memory.written.append(Erasure("id", "acme", "user:ada", requested_at=1))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.integers(0, 30), max_size=6),
+    st.sets(st.sampled_from(["a:y", "p:z"])),
+)
+def test_however_often_it_is_ended_the_outcome_is_one(ends: list[int], further: set[str]) -> None:
+    memory = Memory()
+    memory.further = further
+    request(memory)
+    for effects in (*ends, -1):  # the last one is left in peace
+        memory.effects_left = effects
+        with suppress(Ended):
+            if memory.pending().state != "finished":
+                Eraser(memory.world()).carry_out(memory.pending())
+    finished = memory.pending()
+    assert {row.place: row.rows for row in finished.counts} == ROWS
+    assert not memory.remaining()
+    assert not memory.chosen
+    assert memory.told.keys() == {"u:ada", "a:x", "u:bob"} | further
+    assert set(memory.told.values()) == {finished.until}
+    assert finished.finished_at > finished.until > 0
+    assert "ada" not in str(msgspec.to_builtins(finished))
+    assert {f"topic {topic}" for topic in LEFT_IN} < {place.place for place in finished.places}
+
+
+def test_it_does_not_say_finished_while_rows_are_left() -> None:
+    memory = Memory()
+    memory.undeletable = True
+    request(memory)
+    with pytest.raises(RowsLeftError):
+        Eraser(memory.world()).carry_out(memory.pending())
+    assert memory.pending().state == "counted"
