@@ -20,7 +20,6 @@ from services.commands.base import (
 )
 from services.commands.people import (
     person_options,
-    person_rows,
     read_sources,
     subject_given,
     workspace_given,
@@ -82,7 +81,7 @@ def command(
 
 def _request(subject: str, source: str, yes: bool) -> str:
     """Durable on return; the erasure's id. Asked for twice while it is under way, it is one."""
-    workspace = workspace_given(subject, source, read_sources(), person_rows())
+    workspace = workspace_given(subject, source, read_sources())
     settings = settings_of(KafkaSettings)
     follower = ErasureFollower(settings)
     pending = follower.erasures.pending_of(workspace, subject)

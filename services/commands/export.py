@@ -48,9 +48,8 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
     counts: Counter[str] = Counter()
     with clear_errors():
         sources = read_sources()
-        rows = person_rows()
-        workspace = workspace_given(subject, source, sources, rows)
-        person = rows.whole(Person.of(workspace, subject))
+        workspace = workspace_given(subject, source, sources)
+        person = person_rows().whole(Person.of(workspace, subject))
         settings = settings_of(ClickHouseSettings)
         export = PersonExport(ClickHouse(settings), settings.clickhouse_database)
         theirs = [s.id for s in sources.values() if s.workspace == workspace]

@@ -1,17 +1,17 @@
 """Whom a command is about: `--profile` or `--user`, and in which workspace."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from services.commands.apply import read_registry
 from services.commands.base import WrongInputError, settings_of
 from services.core.erasures import subject_of
 from services.core.registry import Source
 from services.edge.clickhouse_query import ClickHouse
+from services.edge.kafka_admin import KafkaAdmin
 from services.edge.person_rows import PersonRows
-from services.edge.registry import RegistryFollower
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 Command = Callable[..., Any]
@@ -37,11 +37,10 @@ def subject_given(profile: str, user: str) -> str:
 
 
 def read_sources() -> dict[str, Source]:
-    """Every source by id, as the registry has them now."""
-    stop = threading.Event()
-    registry = RegistryFollower(settings_of(KafkaSettings), stop)
-    stop.set()
-    return registry.sources.by_id
+    """Every source by id, as the registry has them now. `NotReachedError`."""
+    settings = settings_of(KafkaSettings)
+    KafkaAdmin(settings)  # says in a sentence where Kafka does not answer
+    return read_registry(settings)
 
 
 def person_rows() -> PersonRows:
@@ -49,8 +48,11 @@ def person_rows() -> PersonRows:
     return PersonRows(ClickHouse(settings), settings.clickhouse_database)
 
 
-def workspace_given(subject: str, source: str, sources: dict[str, Source], rows: PersonRows) -> str:
-    """Of the source that was named, else the only one in which somebody is known by that name."""
+def workspace_given(subject: str, source: str, sources: dict[str, Source]) -> str:
+    """Of the source that was named, else the only one in which somebody is known by that name.
+
+    ClickHouse is asked only where there are several workspaces and no source is named.
+    """
     if source:
         if source not in sources:
             raise WrongInputError(
@@ -59,7 +61,7 @@ def workspace_given(subject: str, source: str, sources: dict[str, Source], rows:
         return sources[source].workspace
     workspaces = {s.workspace for s in sources.values()}
     if len(workspaces) > 1:
-        workspaces = set(rows.workspaces_of(subject))
+        workspaces = set(person_rows().workspaces_of(subject))
     if len(workspaces) == 1:
         return workspaces.pop()
     if not workspaces:

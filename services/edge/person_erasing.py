@@ -30,7 +30,7 @@ class PersonErasing:
         self._clickhouse = clickhouse
         self._rows = PersonRows(clickhouse, database)
         self._database = database
-        self._cluster = f" ON CLUSTER {cluster}" if cluster else ""
+        self._cluster = cluster
 
     def begin(self, person: Person, until: int, sources: Sequence[str]) -> None:
         """Of what was received `until` then (epoch milliseconds). `sources`: of the workspace."""
@@ -48,7 +48,7 @@ class PersonErasing:
 
     def end(self) -> None:
         """Nobody is named any more."""
-        self._execute(f"TRUNCATE TABLE {self._database}.erasing{self._cluster} {UNLOGGED}")
+        self._execute(f"TRUNCATE TABLE {on(self._database, 'erasing', self._cluster)} {UNLOGGED}")
 
     def count(self) -> tuple[dict[str, int], list[ErasedRows]]:
         """Rows by table, and those that the books count by what they count by."""
@@ -111,8 +111,16 @@ class PersonErasing:
         return int(self._rows.records(sql)[0]["number"])
 
     def _alter(self, table: str, what: str) -> None:
-        self._execute(f"ALTER TABLE {self._database}.{table}{self._cluster} {what} {SYNCHRONOUS}")
+        self._execute(mutation(self._database, table, self._cluster, what))
 
     def _execute(self, sql: str) -> None:
         for _ in self._clickhouse.stream(sql, None):
             pass
+
+
+def mutation(database: str, table: str, cluster: str, what: str) -> str:
+    return f"ALTER TABLE {on(database, table, cluster)} {what} {SYNCHRONOUS}"
+
+
+def on(database: str, table: str, cluster: str) -> str:
+    return f"{database}.{table} ON CLUSTER {cluster}" if cluster else f"{database}.{table}"

@@ -14,6 +14,7 @@ POSITIONS_KEY = b"\0positions"
 MEBIBYTE = 1 << 20
 # Stores of another format are left aside, and rebuilt from the changelog.
 FORMAT = "store-2"
+FEW_DELETIONS = 100  # beyond it one pass over all that lies between costs less
 
 
 class RocksStore:
@@ -56,6 +57,9 @@ class RocksStore:
         A key may stand on as the first or last of a file in the manifest, which the next start writes anew.
         """
         self._db.flush()  # with it goes the write-ahead log that held them
+        if len(deleted) > FEW_DELETIONS:
+            self._db.compact_range(min(deleted), max(deleted))
+            return
         for key in deleted:
             self._db.compact_range(key, key)  # of the files that reach over it, no others
 

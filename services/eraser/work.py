@@ -170,7 +170,9 @@ class Eraser:
         self._pass(erasure, "weir.dedup", GROUPS["weir.dedup"])
         for _ in range(HOPS):
             self._pass(erasure, "weir.identity", GROUPS["weir.identity"])
-        return self._pass(erasure, "weir.sink", GROUPS["weir.sink"])
+        self._pass(erasure, "weir.sink", GROUPS["weir.sink"])
+        # and the dead letters that the sink has just written
+        return self._pass(erasure, "weir.sink", [topics.DEAD])
 
     def _pass(self, erasure: Erasure, group: str, read: Iterable[str]) -> Erasure:
         ends = self._world.groups.ends(topic for topic in read if topic != topics.ERASURES)

@@ -1,12 +1,13 @@
 """The store's contract, on memory and on RocksDB."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.edge.memory import MemoryStores
-from services.edge.store import RocksStores
+from services.edge.store import POSITIONS_KEY, RocksStores, read_entries
 from services.runtime.ports import Positions, Stores
 from tests.running import wait_until
 
@@ -83,4 +84,20 @@ def test_a_damaged_rocksdb_starts_empty_instead_of_failing(tmp_path: Path, damag
             path.unlink()
     store = stores.open(0)
     assert store.positions() is None
+    store.close()
+
+
+def test_what_is_deleted_is_in_no_file_any_more(tmp_path: Path) -> None:
+    store = RocksStores(tmp_path).open(0)
+    secret, other = (random.Random(n).randbytes(500) for n in (1, 2))  # no compression hides them
+    store.apply({b"a": other, b"k": secret, b"z": other}, Positions(1, 1))
+
+    def holding(content: bytes) -> set[Path]:
+        return {p for p in tmp_path.rglob("*") if p.is_file() and content in p.read_bytes()}
+
+    assert holding(secret)
+    store.apply({b"k": None}, Positions(2, 2))
+    wait_until(lambda: not holding(secret), 10, "the old file to go")
+    assert holding(other)
+    assert dict(read_entries(tmp_path / "store-2-0")).keys() == {b"a", b"z", POSITIONS_KEY}
     store.close()
