@@ -9,7 +9,12 @@ from typing import Literal
 import msgspec
 
 from services.core import topics
-from services.core.identifiers import SEPARATOR, minted_profile_id
+from services.core.identifiers import (
+    SEPARATOR,
+    content_digest,
+    minted_profile_id,
+    workspace_key,
+)
 
 State = Literal["requested", "counted", "finished"]
 Kind = Literal["profile", "user"]
@@ -71,6 +76,8 @@ class Erasure(msgspec.Struct):
     profiles: list[str] = []
     places: list[ErasedPlace] = []
     counts: list[ErasedRows] = []
+    barred: bytes = b""  # see `Barred`
+    barred_until: int = 0
 
     def finished(self, now: int, hashed: str) -> "Erasure":
         """The fact alone: it names nobody any more."""
@@ -135,6 +142,51 @@ class Person:
     def identifiers(self) -> list[str]:
         """What would be a trace of them: bare identifiers and profile ids."""
         return sorted({name.partition(":")[2] for name in self.names} | self.profiles)
+
+
+class Barred:
+    """What may not be put back from topics that still have it: of people who were erased.
+
+    Known by digests alone: they say something only to who has the identifier already.
+    """
+
+    DIGEST_BYTES = 16
+
+    def __init__(self, erasures: Iterable[Erasure]) -> None:
+        self._until: dict[bytes, int] = {}
+        for erasure in erasures:
+            for start in range(0, len(erasure.barred), self.DIGEST_BYTES):
+                digest = erasure.barred[start : start + self.DIGEST_BYTES]
+                self._until[digest] = max(erasure.until, self._until.get(digest, 0))
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    @staticmethod
+    def digests(person: Person, rows: Iterable[str]) -> bytes:
+        """`rows`: ids of rows that name the person in no field."""
+        contents = [workspace_key(person.workspace, name) for name in sorted(person.names)]
+        contents += [_profile(person.workspace, profile) for profile in sorted(person.profiles)]
+        return b"".join(map(content_digest, [*contents, *(_row(row) for row in rows)]))
+
+    def has_person(
+        self, workspace: str, names: Iterable[str], profiles: Iterable[str], at: int
+    ) -> bool:
+        """Whether one of these is an erased person's, as of what was received `at`."""
+        contents = [workspace_key(workspace, name) for name in names]
+        contents += [_profile(workspace, profile) for profile in profiles]
+        return any(at <= self._until.get(content_digest(content), -1) for content in contents)
+
+    def has_row(self, row: str) -> bool:
+        return content_digest(_row(row)) in self._until
+
+
+def _profile(workspace: str, profile: str) -> bytes:
+    return f"{workspace}{SEPARATOR}profile{SEPARATOR}{profile}".encode()
+
+
+def _row(row: str) -> bytes:
+    return f"row{SEPARATOR}{row}".encode()
 
 
 def subject_of(kind: Kind, identifier: str) -> str:

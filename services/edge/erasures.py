@@ -21,7 +21,7 @@ SECONDS = 30.0
 
 def erasure_entry(erasure: Erasure) -> tuple[bytes, bytes]:
     """Key and value of the topic's record."""
-    record = msgspec.to_builtins(erasure)
+    record = msgspec.to_builtins(erasure, builtin_types=(bytes,))
     return erasure.erasure_id.encode(), avro.schemas()["Erasure"].encode(record)
 
 
@@ -56,6 +56,10 @@ class Erasures:
         """Those to be carried out, the oldest first."""
         waiting = [e for e in self.by_id.values() if e.state != "finished"]
         return sorted(waiting, key=lambda erasure: erasure.requested_at)
+
+    def outdated(self, now: int) -> list[Erasure]:
+        """Those whose digests are of no more use: no topic can have anything of them."""
+        return [e for e in self.by_id.values() if e.barred and e.barred_until < now]
 
     def pending_of(self, workspace: str, subject: str) -> Erasure | None:
         """The one under way for somebody: asked for twice, it is one."""

@@ -32,8 +32,11 @@ class PersonErasing:
         self._database = database
         self._cluster = cluster
 
-    def begin(self, person: Person, until: int, sources: Sequence[str]) -> None:
-        """Of what was received `until` then (epoch milliseconds). `sources`: of the workspace."""
+    def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]:
+        """Of what was received `until` then (epoch milliseconds). `sources`: of the workspace.
+
+        The ids of the rows that name the person in no field: refusals and dead letters.
+        """
         self._conditions = conditions(person.workspace, until, self._database, self._chosen)
         self._shared = (
             f"workspace = {text(person.workspace)} AND received_at <= {moment(until)}"
@@ -45,6 +48,7 @@ class PersonErasing:
         self.end()
         for kind, values in found.items():
             self._choose(kind, values)
+        return found["refusal"] + found["letter"]
 
     def end(self) -> None:
         """Nobody is named any more."""

@@ -4,6 +4,8 @@ import os
 import threading
 import time
 
+import msgspec
+
 from services import wiring
 from services.core.erasures import Erasure
 from services.edge.clickhouse_query import ClickHouse
@@ -59,6 +61,9 @@ class Service:
             while not self._stop.is_set():
                 for erasure in follower.erasures.pending():
                     self._carry_out(erasure, writer)
+                for erasure in follower.erasures.outdated(int(time.time() * 1_000)):
+                    if erasure.state == "finished":
+                        writer.write(msgspec.structs.replace(erasure, barred=b""))
                 follower.poll(POLL_SECONDS)
         finally:
             follower.close()

@@ -22,6 +22,7 @@ from services.core import topics
 from services.core.erasures import (
     LEFT_IN,
     OLD_PARTS_MS,
+    Barred,
     ErasedPlace,
     ErasedRows,
     Erasure,
@@ -37,8 +38,8 @@ LOOK_SECONDS = 0.25
 # An event goes through `events.unique` again when another identifier decides about it, and so does
 # what it links: from a mapped one to a profile to a user and back.
 HOPS = 4
-# From where an event may come to identity again.
-REPLAYED = (topics.ACCEPTED, topics.UNIQUE, topics.REJECTED, topics.DEAD)
+# From where an event may come to identity, or to ClickHouse, again.
+REPLAYED = (topics.ACCEPTED, topics.UNIQUE, topics.RESOLVED, topics.REJECTED, topics.DEAD)
 
 
 class StoppedError(Exception):
@@ -60,7 +61,7 @@ class Known(Protocol):
 class Rows(Protocol):
     """`services.edge.person_erasing.PersonErasing`."""
 
-    def begin(self, person: Person, until: int, sources: Sequence[str]) -> None: ...
+    def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]: ...
     def count(self) -> tuple[dict[str, int], list[ErasedRows]]: ...
     def delete(self) -> Iterable[str]: ...
     def remaining(self) -> dict[str, int]: ...
@@ -107,13 +108,12 @@ class Eraser:
         """The person is gone on return, and the fact is written. `StoppedError`; edge errors pass through."""
         if erasure.state == "requested":
             erasure = self._settle(erasure)
-        self._world.rows.begin(
-            Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles)),
-            erasure.until,
-            self._world.sources_of(erasure.workspace),
-        )
+        person = Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
+        sources = self._world.sources_of(erasure.workspace)
+        by_id = self._world.rows.begin(person, erasure.until, sources)
         if erasure.state == "requested":
-            erasure = self._count(erasure)
+            barred = Barred.digests(person, by_id)
+            erasure = self._count(msgspec.structs.replace(erasure, barred=barred))
         return self._delete(erasure)
 
     def _settle(self, erasure: Erasure) -> Erasure:
@@ -132,6 +132,7 @@ class Eraser:
                 profiles=sorted(person.profiles),
             )
             kept = kept_until([world.configs[topic] for topic in REPLAYED], erasure.until)
+            erasure = msgspec.structs.replace(erasure, barred_until=kept)
             told = [*erasure.names, *world.known.holders(person)]
             world.writer.tell_identity(erasure, told, kept)
             keys = {_merge_key(person.workspace, *merge) for merge in world.known.merges(person)}

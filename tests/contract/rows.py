@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
+from services.core.erasures import ErasedPlace, ErasedRows, Erasure, State
 from services.edge import avro
+from services.edge.erasures import erasure_entry
 from tests.events import NOON, accepted
 
 MINUTE = 60_000
@@ -132,6 +134,20 @@ def source_usage() -> bytes:
         peak_at=NOON,
         recent_seconds=[{"second": 1, "events": 2}],
     )
+
+
+def erasure(state: State) -> bytes:
+    told = Erasure(
+        "0199c3a0-0000-7000-8000-000000000001",
+        "acme",
+        "" if state == "finished" else "user:ada",
+        NOON,
+        state=state,
+        until=NOON,
+        places=[ErasedPlace("table events", 3, NOON)],
+        counts=[ErasedRows("events", "", "shop", NOON - NOON % MINUTE, 3)],
+    )
+    return erasure_entry(told)[1]
 
 
 def properties(number: int, size: int = 0) -> str:

@@ -132,8 +132,9 @@ def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
         "Profile": (rows.profile("u:1", "p"), "profile_parts"),
         "Merge": (rows.merge("a", "b"), "merges"),
         "SourceUsage": (rows.source_usage(), "source_usage"),
+        "Erasure": (rows.erasure("finished"), "erasures"),
     }
-    assert kinds.keys() == TABLES.keys()
+    assert kinds.keys() | {"ErasedMarkers"} == TABLES.keys()
     for name, (value, table) in kinds.items():
         for _ in range(3):  # with a new token each, as after ClickHouse has forgotten the first
             tables.insert(TABLES[name], value)
@@ -142,6 +143,17 @@ def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
         ["FF00", "00FE", "00000000-0000-0000-0000-000000000000"]
     ]
     assert tables.ask("SELECT hex(payload) FROM weir.rejected FINAL") == [["7B22FF"]]
+    counted = "SELECT place, source, toString(minute), toInt32(rows) FROM weir.erased_rows FINAL"
+    assert tables.ask(counted) == [["events", "shop", "2025-10-09 12:00:00", 3]]
+
+
+def test_of_an_erasure_under_way_nothing_is_told_and_markers_are_kept_nowhere(
+    tables: Tables,
+) -> None:
+    tables.insert(TABLES["Erasure"], rows.erasure("requested"), rows.erasure("counted"))
+    tables.insert(TABLES["ErasedMarkers"], rows.encode("ErasedMarkers", markers=b"x" * 32))
+    assert tables.one("SELECT count() FROM weir.erasures") == 0
+    assert tables.one("SELECT count() FROM weir.erased_rows") == 0
 
 
 def test_ten_years_of_history_go_in_with_one_insert(tables: Tables) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.core import topics
-from services.core.erasures import LEFT_IN, ErasedRows, Erasure, Person
+from services.core.erasures import LEFT_IN, Barred, ErasedRows, Erasure, Person
 from services.eraser.work import Eraser, RowsLeftError, World
 
 ROWS = {"duplicates": 2, "profile_parts": 3, "events": 7}
@@ -83,10 +83,11 @@ class Memory:
 
     # the rows
 
-    def begin(self, person: Person, until: int, sources: Sequence[str]) -> None:
+    def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]:
         self.effect()
         assert {"a:x", "u:ada"} | self.further <= person.names
         self.chosen = True
+        return ["a refusal"]
 
     def count(self) -> tuple[dict[str, int], list[ErasedRows]]:
         assert self.chosen
@@ -147,6 +148,10 @@ def test_however_often_it_is_ended_the_outcome_is_one(ends: list[int], further: 
     assert set(memory.told.values()) == {finished.until}
     assert finished.finished_at > finished.until > 0
     assert "ada" not in str(msgspec.to_builtins(finished))
+    barred = Barred([finished])
+    assert barred.has_row("a refusal")
+    assert barred.has_person("acme", ["u:ada"], [], finished.until)
+    assert not barred.has_person("acme", ["u:ada"], [], finished.until + 1)
     assert {f"topic {topic}" for topic in LEFT_IN} < {place.place for place in finished.places}
 
 

@@ -1,0 +1,77 @@
+"""What topics still have of an erased person is told apart from everything else, by digests."""
+
+import uuid
+
+import pytest
+
+from services.core.erasures import Barred, Erasure, Person
+from services.edge import avro
+from services.edge.erased_people import is_barred
+from services.edge.erasures import erasure_entry, read_erasure
+from tests.events import NOON, accepted
+
+REFUSAL = uuid.UUID(int=7)
+ADA = Person.of("acme", "profile:p").with_ties([("u:ada", "p", "u:ada"), ("a:x", "p", "u:ada")], ())
+DIGESTS = Barred.digests(ADA, [str(REFUSAL), "events.unique/2/9/identity"])
+
+
+def barred() -> Barred:
+    erasure = Erasure("id", "acme", "", NOON, until=NOON, barred=DIGESTS)
+    return Barred([read_erasure(erasure_entry(erasure)[1])])
+
+
+def resolved(**fields: object) -> tuple[str, avro.Record]:
+    return "Resolved", accepted(1, **fields) | {"profile_id": fields.get("profile_id", "")}
+
+
+def merge(into: str) -> tuple[str, avro.Record]:
+    return "Merge", {
+        "workspace": "acme",
+        "from_profile": "q",
+        "into_profile": into,
+        "merged_at": NOON,
+    }
+
+
+def profile(name: str, version: int) -> tuple[str, avro.Record]:
+    return "Profile", {"workspace": "acme", "identity_key": name, "version": version}
+
+
+def letter(offset: int) -> tuple[str, avro.Record]:
+    place = {"origin_topic": "events.unique", "origin_partition": 2, "origin_offset": offset}
+    return "DeadLetter", place | {"step": "identity"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        resolved(user_id="ada"),
+        resolved(profile_id="p"),
+        resolved(anonymous_id="x"),
+        profile("a:x", 3),
+        merge("p"),
+        ("Rejected", {"event_id": REFUSAL.bytes}),
+        letter(9),
+    ],
+)
+def test_what_is_theirs(record: tuple[str, avro.Record]) -> None:
+    assert is_barred(barred(), *record)
+    assert not is_barred(Barred([]), *record)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        resolved(user_id="bob"),
+        resolved(user_id="bob", profile_id="q", anonymous_id="x"),  # on their device
+        resolved(user_id="ada", workspace="other"),
+        resolved(user_id="ada", received_at=NOON + 1),  # somebody new
+        profile("a:x", NOON + 1),
+        merge("r"),
+        ("Rejected", {"event_id": uuid.UUID(int=8).bytes}),
+        letter(10),
+        ("UsageDelta", {}),
+    ],
+)
+def test_what_is_not(record: tuple[str, avro.Record]) -> None:
+    assert not is_barred(barred(), *record)
