@@ -1,22 +1,26 @@
 """Erasures in their topic: asked for, followed, and told to the identity workers."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from services.core import topics
 from services.core.erasures import Erasure
 from services.core.identifiers import workspace_key
+from services.core.step import Output
 from services.edge import avro
 from services.edge.faults import NotReachedError
 from services.edge.kafka import FENCED, Entry, TableReader, client_options, write_entries
+from services.edge.kafka_transactions import Transactions
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError
+from services.runtime.ports import FencedError, StreamBrokenError
 
 TRANSACTIONAL_ID = "weir-eraser"
+TRANSACTION_SECONDS = 30
 SECONDS = 30.0
+T = TypeVar("T")
 
 
 def erasure_entry(erasure: Erasure) -> tuple[bytes, bytes]:
@@ -99,20 +103,17 @@ class ErasureWriter:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._producer = Producer(
-            {
-                **client_options(settings),
-                "transactional.id": TRANSACTIONAL_ID,
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",  # as the workers': a key is one partition's
-            }
-        )
-        self._call(lambda: self._producer.init_transactions(SECONDS))
+        writes = (topics.ERASURES, topics.UNIQUE, topics.PROFILES)
+        try:
+            self._transactions = Transactions(
+                client_options(settings), TRANSACTIONAL_ID, TRANSACTION_SECONDS, writes
+            )
+        except StreamBrokenError as fault:
+            raise NotReachedError(f"Kafka does not answer: {fault}.") from None
 
     def write(self, erasure: Erasure) -> None:
         key, value = erasure_entry(erasure)
-        self._transact([(topics.ERASURES, key, value, -1)])
+        self._transact(topics.ERASURES, [Output(key, value)])
 
     def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
         """Each identifier's worker forgets the person of `erasure.names`."""
@@ -127,29 +128,30 @@ class ErasureWriter:
                 "kept_until": kept_until,
             }
             key = workspace_key(erasure.workspace, at)
-            records.append((topics.UNIQUE, key, schema.encode(erase), -1))
-        self._transact(records)
+            records.append(Output(key, schema.encode(erase)))
+        self._transact(topics.UNIQUE, records)
 
     def delete_merges(self, keys: Iterable[bytes]) -> None:
         """From `profiles`, whichever partitions they are in: those of the worker that decided them."""
-        found: Any = self._call(
-            lambda: self._producer.list_topics(topics.PROFILES, timeout=SECONDS)
-        )
-        partitions = found.topics[topics.PROFILES].partitions
-        self._transact([(topics.PROFILES, key, None, p) for key in keys for p in partitions])
+        gone = [Output(key, b"") for key in keys]
+        partitions = self._within(lambda: self._transactions.partitions(topics.PROFILES))
+        self._transact(topics.PROFILES, gone, partitions)
 
-    def _transact(self, records: Sequence[tuple[str, bytes, bytes | None, int]]) -> None:
+    def _transact(
+        self, topic: str, outputs: list[Output], partitions: Iterable[int | None] = (None,)
+    ) -> None:
+        """To each of the partitions; `None`: to the one of each record's key."""
+
         def write() -> None:
-            self._producer.begin_transaction()
-            for topic, key, value, partition in records:
-                self._producer.produce(topic, value, key, partition)
-                self._producer.poll(0)
-            self._producer.commit_transaction(SECONDS)
+            self._transactions.begin()
+            for partition in partitions:
+                self._transactions.write(topic, partition, outputs)
+            self._transactions.commit()
 
-        if records:
-            self._call(write)
+        if outputs:
+            self._within(write)
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _within(self, call: Callable[[], T]) -> T:
         try:
             return call()
         except KafkaException as fault:

@@ -80,9 +80,7 @@ class Transactions:
         self.write(topic, partition, outputs[:-1])
         last = outputs[-1]
         # only the last one's offset is needed, so only it has a callback
-        self._producer.produce(
-            topic, last.value or None, last.key, partition, on_delivery=written
-        )
+        self._producer.produce(topic, last.value or None, last.key, partition, on_delivery=written)
 
     def settle(self, places: list[TopicPartition], group: object) -> None:
         """The group's offsets of these places, as from its `consumer_group_metadata`."""
@@ -90,6 +88,12 @@ class Transactions:
 
     def commit(self) -> None:
         self._producer.commit_transaction(self._seconds)
+
+    def partitions(self, topic: str) -> list[int]:
+        """Of a topic that is there."""
+        return list(
+            self._producer.list_topics(topic, timeout=self._seconds).topics[topic].partitions
+        )
 
     def purge(self) -> None:
         """Nothing that is queued is sent any more."""
