@@ -36,7 +36,7 @@ class Worker:
         batch = batch_of(list(outputs), topics.UNIQUE)
         batch = Batch(batch.topic, 0, batch.offsets, [now] * len(outputs), batch.keys, batch.values)
         decided = self.stage.process(batch, self._load)
-        decided.check(len(outputs))
+        decided.check(len(outputs), IdentityStage.writes)
         for key, value in decided.state_changes().items():
             if value is None:
                 self.state.pop(key, None)
