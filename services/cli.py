@@ -32,7 +32,8 @@ COMMANDS = {
     "erase": ("services.commands.erase", "Forget a person everywhere; say what was where."),
     "export": ("services.commands.export", "Write all that is held about a person."),
     "scan": ("services.commands.scan", "Look for identifiers everywhere; exit 1 at any trace."),
-    "dead": ("services.commands.dead", "List and show dead letters."),
+    "dead": ("services.commands.dead", "List, show and replay dead letters."),
+    "rejected": ("services.commands.rejected", "List, show and replay what was refused."),
     "settings": ("services.commands.settings", "List every setting: default, unit, meaning."),
 }
 

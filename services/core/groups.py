@@ -11,6 +11,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         topics.DUPLICATE,
         topics.REJECTED,
         topics.DEAD,
+        topics.RECOVERIES,
         topics.USAGE,
         topics.QUOTAS,
         topics.PROFILES,

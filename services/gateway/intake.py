@@ -17,7 +17,6 @@ from services.gateway.producer import Record
 from services.gateway.refusals import Problem, Refusal, quoted
 
 _encode_rejected = avro.schemas()["Rejected"].encode
-_mint = uuid_utils.uuid7
 
 
 class Origin(Struct, frozen=True):
@@ -42,8 +41,13 @@ class Intake(Struct):
         return Outcome(self.event_ids, self.refused, self.warnings)
 
 
-def take(parcel: Parcel, source: Source, origin: Origin) -> Intake:
-    """Every event is either accepted or refused; one never affects another."""
+def take(
+    parcel: Parcel,
+    source: Source,
+    origin: Origin,
+    mint: Callable[[], uuid_utils.UUID] = uuid_utils.uuid7,
+) -> Intake:
+    """Every event is either accepted, under an id from `mint`, or refused; one never affects another."""
     intake = Intake()
     writer = AcceptedWriter(origin.source, origin.received_at, origin.client, parcel.window_seconds)
     salt = b"\0" + parcel.shared.raw if parcel.shared.raw else b""
@@ -68,7 +72,7 @@ def take(parcel: Parcel, source: Source, origin: Origin) -> Intake:
             intake.refused.append(refused)
             add_record(rejected(refused, raw, origin))
             continue
-        minted = _mint()
+        minted = mint()
         event_id = str(minted)
         key = (event.idempotency_key or event_id).encode()
         payload = raw if payload_of is None else payload_of(event)
@@ -81,7 +85,7 @@ def take(parcel: Parcel, source: Source, origin: Origin) -> Intake:
 
 def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
     """The record of `events.rejected` for a refused event: its payload, but for write keys."""
-    event_id = _mint().bytes
+    event_id = uuid_utils.uuid7().bytes
     refusal = refused.refusal
     value = _encode_rejected(
         {

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.commands.base import WrongInputError
-from services.commands.dead import HEX_BYTES, hex_lines, moment_of, told
+from services.commands.letters.filters import moment_of
+from services.commands.letters.shown import HEX_BYTES, hex_lines, told
 from services.edge.avro import schemas
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -1,0 +1,202 @@
+"""How a dead letter is sent in again: its bytes, or the edited event, to the topic it was read from. Pure."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Raw
+
+from services.commands.letters.paths import Edit, NoSuchPathError, shown
+from services.commands.letters.plans import (
+    REFUSED_AGAIN,
+    Again,
+    Plan,
+    Unfit,
+    gateway_partition,
+)
+from services.core import topics
+from services.core.identifiers import dedup_key, identity_key, workspace_key
+from services.core.recovery import Identity, Kind, Write
+from services.edge import avro
+from services.gateway.refusals import Refusal
+from services.gateway.rules import SentEvent, Shared, check_sent
+
+DOCUMENTS = ("properties", "context")
+DESCRIBING = {"event", "occurred_at", "value", "ip", "user_agent", *DOCUMENTS}
+NAMING = {"user_id", "anonymous_id", "client_profile_id", "client_session_id"}
+# What may be edited, by the topic that a letter goes back to: what an earlier stage has decided by
+# stays. The fields are those of the record, as `weir dead show` names them.
+EDITABLE = {
+    topics.ACCEPTED: DESCRIBING | NAMING | {"idempotency_key"},
+    topics.UNIQUE: DESCRIBING | NAMING,
+    topics.RESOLVED: DESCRIBING,
+}
+# Topics whose records may be written again: who reads them has not settled this one, or knows it again.
+AGAIN = {*EDITABLE, topics.DUPLICATE, topics.REJECTED, topics.DEAD}
+STATE = {
+    topics.USAGE: "rates has counted it, and would count it again",
+    topics.PROFILES: "it is identity's state, which has moved on",
+    topics.QUOTAS: "it is rates' state, which has moved on",
+    topics.RECOVERIES: "it is the ledger's",
+}
+IDENTIFY = "$identify"  # a name that is always taken
+NOT_A_RECORD = (
+    "its bytes cannot be read, so nothing in it can be edited; without edits it is sent as it is"
+)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A row of `weir.dead`."""
+
+    topic: str
+    partition: int
+    offset: int
+    step: str
+    source: str
+    received_at: int
+    event_id: bytes | None
+    key: bytes
+    value: bytes
+    kind: ClassVar[Kind] = "dead"
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class NotEditableError(ValueError):
+    """The text says why, and what can be."""
+
+
+def plan(letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]) -> Plan | Unfit:
+    """`partitions`: how many each topic has."""
+    counted_anew = letter.topic == topics.USAGE and letter.step == "rates"
+    if letter.topic not in AGAIN and not counted_anew:
+        why = STATE.get(letter.topic, "nobody reads its topic")
+        return Unfit(
+            f"{letter.topic} is not written again: {why}. `weir replay` puts what its topic still"
+            " has into ClickHouse"
+        )
+    if not edits:
+        write = Write(letter.topic, letter.partition, letter.key, letter.value)
+        return Plan([write], identities(letter.value), False)
+    try:
+        found = _edited(letter, edits, partitions)
+    except (NotEditableError, NoSuchPathError) as fault:
+        return Unfit(str(fault))
+    if isinstance(found, Refusal):
+        return Unfit(REFUSED_AGAIN, (Again(found.code, found.field, found.text),))
+    return Plan([found], identities(found.value), True)
+
+
+def identities(value: bytes) -> list[Identity]:
+    """What an event's record says that it is known by; nothing of other records, or damaged ones."""
+    for name in ("Accepted", "Resolved"):
+        reader = avro.PrefixReader(name, "idempotency_key")
+        if reader.reads(value):
+            try:
+                record = reader.read(value)
+            except avro.UnreadableError:
+                return []
+            event_id = uuid.UUID(bytes=record["event_id"])
+            return [Identity(event_id, record["source"], record["idempotency_key"])]
+    return []
+
+
+def _edited(
+    letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]
+) -> Write | Refusal:
+    name, record = _read(letter)
+    before = dict(record)
+    for edit in edits:
+        _apply(edit, record, EDITABLE[letter.topic])
+    refusal = _check(record, before["event"])
+    if refusal is not None:
+        return refusal
+    key, partition = letter.key, letter.partition
+    if any(record[field] != before[field] for field in NAMING):
+        record["identity_key"] = identity_key(
+            record["client_profile_id"],
+            record["user_id"],
+            record["anonymous_id"],
+            record["client_session_id"],
+        )
+    moved: int | None = partition
+    if letter.topic == topics.ACCEPTED:
+        key = dedup_key(record["source"], record["idempotency_key"])
+        moved = gateway_partition(key, letter.topic, partitions)
+    elif record["identity_key"] != before["identity_key"]:
+        whose = record["identity_key"]
+        key = workspace_key(record["workspace"], whose) if whose else record["event_id"]
+        moved = None
+    return Write(letter.topic, moved, key, avro.schemas()[name].encode(record))
+
+
+def _read(letter: DeadLetter) -> tuple[str, avro.Record]:
+    try:
+        name, record = avro.decode_any(letter.value)
+    except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
+        raise NotEditableError(NOT_A_RECORD) from None
+    if letter.topic not in EDITABLE or name not in ("Accepted", "Resolved"):
+        raise NotEditableError(f"only events can be edited, and this is a {name}")
+    return name, record
+
+
+def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:
+    field = edit.path[0]
+    if field not in record:
+        raise NoSuchPathError(f"there is no {shown(edit.path[:1])}")
+    if field not in editable:
+        can = ", ".join(sorted(editable))
+        raise NotEditableError(f"{field} is decided and stays as it is; what can be edited: {can}")
+    if field in DOCUMENTS and len(edit.path) > 1:
+        inner = edit._replace(path=edit.path[1:])
+        try:
+            record[field] = inner.apply(record[field].encode()).decode()
+        except NoSuchPathError as fault:
+            raise NoSuchPathError(f"in {field}: {fault}") from None
+        return
+    if len(edit.path) > 1:
+        raise NoSuchPathError(f"there is no {shown(edit.path)}: {field} holds a single value")
+    record[str(field)] = _whole(str(field), edit)
+
+
+def _whole(field: str, edit: Edit) -> Any:
+    """The new value of a field, as its type."""
+    if edit.value is None:
+        if field in ("event", "occurred_at", "idempotency_key"):
+            raise NotEditableError(f"{field} cannot be taken away: every event has one")
+        return {"value": None, "properties": "{}", "context": "{}"}.get(field, "")
+    if field in DOCUMENTS:
+        if not (text := edit.json()).startswith(b"{"):
+            raise NotEditableError(f"{field} is a JSON object")
+        return text.decode()
+    if field in ("value", "occurred_at"):
+        try:
+            return msgspec.json.decode(edit.value, type=float if field == "value" else int)
+        except msgspec.DecodeError:
+            what = "a number" if field == "value" else "epoch milliseconds"
+            raise NotEditableError(f"{field} is {what}, not {edit.value}") from None
+    return edit.text()
+
+
+def _check(record: avro.Record, name_before: str) -> Refusal | None:
+    """Why the gateway would not take an event like this, if so. A name that its door took is good."""
+    sent = SentEvent(
+        record["event"] if record["event"] != name_before else IDENTIFY,
+        user_id=record["user_id"],
+        anonymous_id=record["anonymous_id"],
+        profile_id=record["client_profile_id"],
+        session_id=record["client_session_id"],
+        idempotency_key=record["idempotency_key"],
+        value=record["value"],
+        occurred_at=record["occurred_at"],
+        properties=Raw(record["properties"].encode()),
+        context=Raw(record["context"].encode()),
+    )
+    raw = (record["properties"] + record["context"]).encode()
+    event = check_sent(sent, raw, Shared(b"", raw), record["received_at"], None, spaced=True)
+    return event if isinstance(event, Refusal) else None

@@ -1,0 +1,139 @@
+"""Assignments by a JSON path: `properties.price=12.5`. Pure.
+
+A path is names and indexes: `a.b`, `a["odd name"]`, `a[0].b`, with or without `$.` before it. Only the
+members on the path are decoded; all others keep their bytes, so no number changes its digits.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+Step = str | int
+Path = tuple[Step, ...]
+T = TypeVar("T")
+
+_STEP = re.compile(r'\.?([^\s.\[\]="]+)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_array = msgspec.json.Decoder(list[Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class PathError(ValueError):
+    """A path or an assignment that nobody can follow; the text says what to mend."""
+
+
+class NoSuchPathError(ValueError):
+    """There is no such place in this document; the text names the part that is missing."""
+
+
+class Edit(NamedTuple):
+    """Set what is at `path` to `value` (text as it was given); None: take it away."""
+
+    path: Path
+    value: str | None
+
+    def json(self) -> bytes:
+        """The value: JSON if it is that, else the text itself."""
+        text = self.value or ""
+        try:
+            msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return _encode(text)
+        return text.strip().encode()
+
+    def text(self) -> str:
+        """The value for a field that holds text: a JSON string's content, else as it was given."""
+        text = self.value or ""
+        try:
+            return msgspec.json.decode(text, type=str)
+        except msgspec.DecodeError:
+            return text
+
+    def apply(self, document: bytes) -> bytes:
+        """The document with this edit. The last name may be new in its object; all before must be there."""
+        return _edited(document, self.path, 0, self)
+
+
+def assignment(text: str) -> Edit:
+    """`PATH=VALUE`."""
+    path, rest = _read(text)
+    if not rest.startswith("="):
+        raise PathError(f"{text} is no assignment: write PATH=VALUE, such as properties.price=12.5")
+    return Edit(path, rest[1:])
+
+
+def removal(text: str) -> Edit:
+    """`PATH`."""
+    path, rest = _read(text)
+    if rest:
+        raise PathError(f"{text} is no path: {rest} is where it ends to be one")
+    return Edit(path, None)
+
+
+def shown(path: Sequence[Step]) -> str:
+    """As people write it."""
+    parts = []
+    for step in path:
+        if isinstance(step, int):
+            parts.append(f"[{step}]")
+        elif _STEP.fullmatch(step) and not step.startswith("."):
+            parts.append(f".{step}")
+        else:
+            parts.append(f"[{_encode(step).decode()}]")
+    return "".join(parts).removeprefix(".")
+
+
+def _read(text: str) -> tuple[Path, str]:
+    at = 1 if text.startswith(("$.", "$[")) else 0
+    path: list[Step] = []
+    while found := _STEP.match(text, at):
+        if found[0].startswith(".") and not at:
+            break
+        if path and found[1] is not None and not found[0].startswith("."):
+            break
+        name, index, quoted = found.groups()
+        path.append(int(index) if index else msgspec.json.decode(quoted) if quoted else name)
+        at = found.end()
+    if not path:
+        raise PathError(f'{text} is no path: write names and indexes, such as a.b, a["x y"], a[0]')
+    return tuple(path), text[at:]
+
+
+def _edited(document: bytes, path: Path, depth: int, edit: Edit) -> bytes:
+    step, is_last = path[depth], depth == len(path) - 1
+    missing = NoSuchPathError(f"there is no {shown(path[: depth + 1])}")
+
+    def changed(inner: Raw) -> Raw:
+        value = edit.json() if is_last else _edited(bytes(inner), path, depth + 1, edit)
+        return Raw(value)
+
+    if isinstance(step, int):
+        items = _decoded(_decode_array, document, missing)
+        if step >= len(items):
+            raise missing
+        if is_last and edit.value is None:
+            del items[step]
+        else:
+            items[step] = changed(items[step])
+        return _encode(items)
+    members = _decoded(_decode_object, document, missing)
+    is_new = is_last and edit.value is not None
+    if step not in members and not is_new:
+        raise missing
+    if is_last and edit.value is None:
+        del members[step]
+    else:
+        members[step] = changed(members.get(step, Raw()))
+    return _encode(members)
+
+
+def _decoded(decode: Callable[[bytes], T], document: bytes, missing: NoSuchPathError) -> T:
+    try:
+        return decode(document)
+    except msgspec.ValidationError:  # another kind of value: it has no such place
+        raise missing from None
+    except (msgspec.DecodeError, RecursionError) as fault:
+        raise NoSuchPathError(f"it is not JSON ({fault}), so nothing in it can be edited") from None

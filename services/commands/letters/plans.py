@@ -1,0 +1,61 @@
+"""What is to be written for a letter, or why nothing can be. Plain values."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+from zlib import crc32
+
+from services.core.recovery import Identity, Kind, Write
+
+
+class Letter(Protocol):
+    """What dead letters and refusals have in common."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def name(self) -> str:
+        """Names it for good, beside its kind and step."""
+
+    @property
+    def step(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def received_at(self) -> int: ...
+
+    @property
+    def event_id(self) -> bytes | None: ...
+
+
+class Plan(NamedTuple):
+    """What sends a letter in again, and what its events are known by (where that can be read)."""
+
+    writes: list[Write]
+    identities: list[Identity]
+    edited: bool
+
+
+class Again(NamedTuple):
+    """An event that the gateway's checks refuse again."""
+
+    code: str
+    field: str
+    detail: str
+
+
+class Unfit(NamedTuple):
+    """It stays where it is: `reason` is a sentence; `refused` says more where checks said no."""
+
+    reason: str
+    refused: tuple[Again, ...] = ()
+
+
+REFUSED_AGAIN = "refused again"
+
+
+def gateway_partition(key: bytes, topic: str, partitions: Mapping[str, int]) -> int:
+    """Where the gateway's producer puts a key: librdkafka's `consistent` partitioner."""
+    return crc32(key) % partitions[topic]

@@ -1,0 +1,99 @@
+"""How a refusal is sent in again: through the gateway's own checks, under the event id that it was given. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import uuid_utils
+
+from services.commands.letters.dead_letters import identities
+from services.commands.letters.paths import Edit, NoSuchPathError
+from services.commands.letters.plans import (
+    REFUSED_AGAIN,
+    Again,
+    Plan,
+    Unfit,
+    gateway_partition,
+)
+from services.core.recovery import Kind, Write
+from services.core.registry import Source
+from services.gateway.again import NOT_KEPT, READERS
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Origin, take
+from services.gateway.refusals import Problem
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row of `weir.rejected`."""
+
+    event_id: bytes
+    source: str
+    received_at: int
+    door: str
+    ip: str
+    user_agent: str
+    payload: bytes
+    kind: ClassVar[Kind] = "rejected"
+    step: ClassVar[str] = "gateway"
+
+    @property
+    def name(self) -> str:
+        return str(uuid_utils.UUID(bytes=self.event_id))
+
+
+def plan(
+    letter: Refused,
+    edits: Sequence[Edit],
+    door: str | None,
+    sources: Mapping[str, Source],
+    partitions: Mapping[str, int],
+) -> Plan | Unfit:
+    """`door`: in whose words the payload is to be read; None: those it was sent in.
+
+    A body of several events is taken whole or not at all; the first has the refusal's event id.
+    """
+    source = sources.get(letter.source)
+    if source is None:
+        return Unfit(f"the registry has no source {letter.source}")
+    read = READERS.get(door or letter.door)
+    if read is None:
+        what = NOT_KEPT.get(letter.door, "how it was sent")
+        return Unfit(
+            f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
+            " Edit it into an event of Weir's own and say `--door events`"
+        )
+    payload = letter.payload
+    try:
+        for edit in edits:
+            payload = edit.apply(payload)
+    except NoSuchPathError as fault:
+        return Unfit(str(fault))
+    parcel = read(payload)
+    if isinstance(parcel, Problem):
+        return Unfit(REFUSED_AGAIN, (Again(parcel.code, parcel.field, parcel.detail),))
+    client = Client(
+        letter.door,
+        letter.ip,
+        letter.user_agent,
+        has_profile=parcel.wants_profile,
+        has_session=parcel.wants_session,
+        saved=parcel.saved,
+    )
+    origin = Origin(SourceFields.of(source), letter.received_at, client)
+    intake = take(parcel, source, origin, _ids(letter.event_id).__next__)
+    if intake.refused:
+        refusals = (one.refusal for one in intake.refused)
+        return Unfit(REFUSED_AGAIN, tuple(Again(r.code, r.field, r.text) for r in refusals))
+    writes = [
+        Write(topic, gateway_partition(key, topic, partitions), key, value or b"")
+        for topic, key, value in intake.records
+    ]
+    known = [identity for write in writes for identity in identities(write.value)]
+    return Plan(writes, known, payload != letter.payload)
+
+
+def _ids(first: bytes) -> Iterator[uuid_utils.UUID]:
+    yield uuid_utils.UUID(bytes=first)
+    while True:
+        yield uuid_utils.uuid7()

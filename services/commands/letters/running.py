@@ -1,0 +1,170 @@
+"""`weir dead replay` and `weir rejected replay`: what both do around the letters themselves."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+
+from services.commands.base import (
+    EXIT_NO,
+    WrongInputError,
+    clear_errors,
+    notes,
+    screen,
+    settings_of,
+)
+from services.commands.letters.filters import Chosen
+from services.commands.letters.paths import Edit, PathError, assignment, removal
+from services.commands.letters.plans import Letter, Plan, Unfit
+from services.commands.letters.replaying import SHOWN, Pace, Replaying, Tally
+from services.commands.letters.tables import LetterTables
+from services.edge.clickhouse_query import ClickHouse
+from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_recoveries import Recoveries, read_ledger
+from services.runtime.config import ClickHouseSettings, KafkaSettings
+
+L = TypeVar("L", bound=Letter)
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option(
+        "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Change what is at a path first."
+    ),
+    click.option(
+        "--unset",
+        "unsets",
+        multiple=True,
+        metavar="PATH",
+        help="Take what is at a path away first.",
+    ),
+    click.option("--limit", type=click.IntRange(1), help="Send so many at most."),
+    click.option(
+        "--rate",
+        default=0.0,
+        type=click.FloatRange(0),
+        help="So many a second at most; 0: no bound.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Say what would happen, and send nothing."),
+    click.option("--json", "as_json", is_flag=True, help="The account as JSON."),
+)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to replay: the options that both commands have."""
+
+    edits: list[Edit]
+    limit: int | None
+    rate: float
+    dry_run: bool
+    as_json: bool
+
+
+def replay_options(function: F) -> F:
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+def manner(
+    sets: Sequence[str],
+    unsets: Sequence[str],
+    limit: int | None,
+    rate: float,
+    dry_run: bool,
+    as_json: bool,
+) -> Manner:
+    """`WrongInputError` for a path that is none."""
+    try:
+        edits = [assignment(text) for text in sets] + [removal(text) for text in unsets]
+    except PathError as fault:
+        raise WrongInputError(f"{fault}.") from None
+    return Manner(edits, limit, rate, dry_run, as_json)
+
+
+def replay(
+    table: str,
+    chosen: Chosen,
+    manner: Manner,
+    pages: Callable[[LetterTables], Iterable[list[L]]],
+    plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
+) -> None:
+    """Replays, shows the account, and ends with exit code 1 if some letters could not be sent."""
+    kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
+    with clear_errors():
+        tables = LetterTables(ClickHouse(clickhouse), clickhouse.clickhouse_database)
+        admin = KafkaAdmin(kafka)
+        topics = admin.topics(with_config=False)
+        admin.close()
+        partitions = {name: topic.partitions for name, topic in topics.items()}
+        recoveries = None if manner.dry_run else Recoveries(kafka)
+        ledger = read_ledger(kafka)
+        replaying: Replaying[L] = Replaying(
+            tables,
+            ledger,
+            recoveries,
+            lambda letter: plan(letter, partitions),
+            Pace(manner.rate),
+            manner.limit,
+        )
+        with _progress(tables.count(table, chosen)) as progress:
+            replaying.run(pages(tables), progress)
+    _show(replaying.tally, manner)
+    if not replaying.tally.is_done:
+        raise SystemExit(EXIT_NO)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Tally], None]]:
+    columns = (
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[replayed]:,} sent"),
+    )
+    with Progress(*columns, console=notes(), transient=True) as progress:
+        task = progress.add_task("", total=total, replayed=0)
+
+        def update(tally: Tally) -> None:
+            progress.update(task, completed=tally.looked_at, replayed=tally.replayed)
+
+        yield update
+
+
+def _show(tally: Tally, manner: Manner) -> None:
+    if manner.as_json:
+        told = {
+            "dry_run": manner.dry_run,
+            "replayed": tally.replayed,
+            "edited": tally.edited,
+            "recovered_before": tally.recovered,
+            "stored": tally.stored,
+            "refused_again": tally.refused,
+            "not_replayed": dict(tally.unfit),
+        }
+        screen().print(msgspec.json.encode(told).decode(), markup=False)
+        return
+    for letter, refused in list(tally.refused.items())[:SHOWN]:
+        for one in refused[:SHOWN]:
+            place = f" ({one.field})" if one.field else ""
+            notes().print(f"{letter}: {one.code}{place}: {one.detail}", markup=False)
+    if len(tally.refused) > SHOWN:
+        notes().print(f"... and {len(tally.refused) - SHOWN:,} more; --json names all")
+    for reason, count in tally.unfit.most_common():
+        examples = ", ".join(tally.examples[reason])
+        notes().print(
+            f"[yellow]{count:,} not sent:[/] {escape(reason)} ({escape(examples)}{', …' * (count > SHOWN)})"
+        )
+    for letter, event_id in list(tally.stored.items())[:SHOWN]:
+        notes().print(f"{letter}: already stored as {event_id}", markup=False)
+    verb = "to replay" if manner.dry_run else "replayed"
+    screen().print(
+        f"{tally.replayed:,} {verb} ({tally.edited:,} edited), {tally.recovered:,} recovered before,"
+        f" {len(tally.stored):,} already stored, {len(tally.refused):,} refused again,"
+        f" {tally.unfit.total():,} not sent"
+    )
