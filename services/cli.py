@@ -34,6 +34,7 @@ COMMANDS = {
     "scan": ("services.commands.scan", "Look for identifiers everywhere; exit 1 at any trace."),
     "dead": ("services.commands.dead", "List, show and replay dead letters."),
     "rejected": ("services.commands.rejected", "List, show and replay what was refused."),
+    "replay": ("services.commands.replay", "Put back what ClickHouse has lost, from the topics."),
     "settings": ("services.commands.settings", "List every setting: default, unit, meaning."),
 }
 

@@ -58,6 +58,7 @@ class Recoveries:
                 "message.max.bytes": MAX_RECORD_BYTES,
                 "partitioner": "murmur2_random",  # the workers': see services/edge/kafka_stream.py
                 "linger.ms": 5,
+                "log_level": 0,  # what it would print is raised, too
             }
         )
         self._schema = avro.schemas()["Recovery"]

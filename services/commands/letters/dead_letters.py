@@ -153,11 +153,7 @@ def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:
         can = ", ".join(sorted(editable))
         raise NotEditableError(f"{field} is decided and stays as it is; what can be edited: {can}")
     if field in DOCUMENTS and len(edit.path) > 1:
-        inner = edit._replace(path=edit.path[1:])
-        try:
-            record[field] = inner.apply(record[field].encode()).decode()
-        except NoSuchPathError as fault:
-            raise NoSuchPathError(f"in {field}: {fault}") from None
+        record[field] = edit.apply(record[field].encode(), depth=1).decode()
         return
     if len(edit.path) > 1:
         raise NoSuchPathError(f"there is no {shown(edit.path)}: {field} holds a single value")

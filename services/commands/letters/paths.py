@@ -52,9 +52,12 @@ class Edit(NamedTuple):
         except msgspec.DecodeError:
             return text
 
-    def apply(self, document: bytes) -> bytes:
-        """The document with this edit. The last name may be new in its object; all before must be there."""
-        return _edited(document, self.path, 0, self)
+    def apply(self, document: bytes, depth: int = 0) -> bytes:
+        """The document with this edit. The last name may be new in its object; all before must be there.
+
+        `depth`: so many steps of the path lead to the document itself.
+        """
+        return _edited(document, self.path, depth, self)
 
 
 def assignment(text: str) -> Edit:

@@ -144,7 +144,10 @@ def _show(tally: Tally, manner: Manner) -> None:
             "edited": tally.edited,
             "recovered_before": tally.recovered,
             "stored": tally.stored,
-            "refused_again": tally.refused,
+            "refused_again": {
+                letter: [one._asdict() for one in refused]
+                for letter, refused in tally.refused.items()
+            },
             "not_replayed": dict(tally.unfit),
         }
         screen().print(msgspec.json.encode(told).decode(), markup=False)

@@ -1,0 +1,1 @@
+"""The rebuilding of ClickHouse from the topics: `weir replay`."""

@@ -1,0 +1,168 @@
+"""Puts back into ClickHouse what it has lost, from the topics, and nothing that it has."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.commands.letters.replaying import Pace
+from services.commands.rebuild.present import Known, Warehouse
+from services.core import reasons
+from services.edge import avro
+from services.edge.kafka_history import Chunk, Span
+from services.sink.ports import Columns, Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.ranges import VERSION, Intent, Range
+from services.sink.step import Routes, Verdict
+
+TRIES = 6
+PAUSE_SECONDS = 2.0
+
+
+class NotBackError(Exception):
+    """ClickHouse took the rows, and does not have them."""
+
+
+class Rows(Protocol):
+    def insert(self, insert: Insert) -> None: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which events are meant: received from `start` on and before `end` (epoch milliseconds)."""
+
+    start: int
+    end: int | None = None
+    source: str = ""
+
+    def has(self, received_at: int, source: str) -> bool:
+        is_late = self.end is not None and received_at >= self.end
+        return received_at >= self.start and not is_late and self.source in ("", source)
+
+
+@dataclass
+class Account:
+    """What a rebuild came to."""
+
+    read: int = 0
+    there: int = 0  # events that were not missing
+    put_back: int = 0
+    barred: int = 0
+    refused: int = 0  # by ClickHouse
+
+
+class Rebuilding:
+    """One rebuild. `dry_run`: nothing is written."""
+
+    def __init__(
+        self, warehouse: Warehouse, rows: Rows, routes: Routes, pace: Pace, dry_run: bool
+    ) -> None:
+        self._warehouse = warehouse
+        self._rows = rows
+        self._routes = routes
+        self._pace = pace
+        self._dry_run = dry_run
+        self._events = avro.PrefixReader("Resolved", "source")
+        self._run = uuid.uuid4().hex
+
+    def put_records(self, span: Span, chunk: Chunk, account: Account) -> None:
+        """All records of a chunk: for tables in which a row replaces itself."""
+        allowed = self._allowed(span, chunk, account)
+        refused = set() if self._dry_run else self._put(span, chunk, allowed, self._run)
+        account.refused += len(refused)
+        account.put_back += len(allowed.offsets) - len(refused)
+
+    def put_events(self, span: Span, chunk: Chunk, part: Part, account: Account) -> None:
+        """The events of a chunk that have no row. `NotBackError`: they still have none."""
+        meant = self._meant(self._allowed(span, chunk, account), part)
+        missing = self._missing(meant)
+        account.there += len(meant) - len(missing)
+        account.put_back += len(missing)
+        if self._dry_run:
+            return
+        # The same rows have the same token at every run, so what an earlier one left under way goes
+        # in once. Where that token was used for rows that are gone again, the second one is new.
+        digest = hashlib.blake2b(b"".join(k.event_id.bytes for k in missing.values()))
+        for token in (digest.hexdigest()[:32], self._run):
+            if not missing:
+                return
+            refused = self._put(span, chunk, _only(chunk.records, missing), token)
+            account.refused += len(refused)
+            account.put_back -= len(refused)
+            missing = self._missing({at: missing[at] for at in missing.keys() - refused})
+        if missing:
+            raise NotBackError(
+                f"ClickHouse took {len(missing):,} rows of {span.place.topic}/{span.place.partition}"
+                f" from offset {chunk.start} on, and does not have them."
+            )
+
+    def _missing(self, events: dict[int, Known]) -> dict[int, Known]:
+        present = self._warehouse.present(events.values())
+        return {at: known for at, known in events.items() if known.event_id not in present}
+
+    def _allowed(self, span: Span, chunk: Chunk, account: Account) -> Columns:
+        account.read += len(chunk.records.offsets)
+        barred = self._warehouse.barred(span.place, chunk.start, chunk.end)
+        allowed = [at for at in chunk.records.offsets if at not in barred]
+        account.barred += len(chunk.records.offsets) - len(allowed)
+        return _only(chunk.records, set(allowed)) if barred else chunk.records
+
+    def _meant(self, records: Columns, part: Part) -> dict[int, Known]:
+        """By offset, an event once. What cannot be read had no row."""
+        meant: dict[int, Known] = {}
+        seen = set()
+        for offset, value in zip(records.offsets, records.values, strict=True):
+            if value is None or not self._events.reads(value):
+                continue
+            event = self._events.read(value)
+            is_new = event["event_id"] not in seen
+            if is_new and part.has(event["received_at"], event["source"]):
+                seen.add(event["event_id"])
+                event_id = uuid.UUID(bytes=event["event_id"])
+                meant[offset] = Known(event_id, event["received_at"])
+        return meant
+
+    def _put(self, span: Span, chunk: Chunk, records: Columns, token: str) -> set[int]:
+        """As the sink puts a range in, but under tokens of its own; the offsets that ClickHouse refuses."""
+        refused: set[int] = set()
+        if not records.offsets:
+            return refused
+        self._pace.keep(len(records.offsets))
+        topic_id = f"{span.topic_id}:replay:{token}"
+        intent = Intent(VERSION, chunk.end)
+        rows = Range(span.place, topic_id, chunk.start, records, self._routes, intent)
+        while not rows.done:
+            insert = rows.insert()
+            if insert is None:
+                refused |= {record.offset for record in rows.condemned()}
+                rows.settled()
+                continue
+            try:
+                self._insert(insert)
+            except RowsRefusedError as fault:
+                rows.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, str(fault)))
+            else:
+                rows.settled()
+        return refused
+
+    def _insert(self, insert: Insert) -> None:
+        """Again with the same token while ClickHouse is away; `WarehouseAwayError` if it stays so."""
+        for left in reversed(range(TRIES)):
+            try:
+                self._rows.insert(insert)
+                return
+            except WarehouseAwayError:
+                if not left:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+
+
+def _only(records: Columns, offsets: Container[int]) -> Columns:
+    kept = [index for index, at in enumerate(records.offsets) if at in offsets]
+    return Columns(
+        [records.offsets[index] for index in kept],
+        [records.values[index] for index in kept],
+        [records.keys[index] for index in kept],
+        [records.timestamps[index] for index in kept],
+    )

@@ -1,0 +1,334 @@
+"""Dead letters and refusals sent in again: each once, whatever interrupts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import uuid_utils
+
+from services.core import topics
+from services.core.identifiers import dedup_key, workspace_key
+from services.core.paths import ROOT
+from services.edge.kafka import write_entries
+from services.runtime.config import KafkaSettings
+from tests.contract.rows import dead_letter
+from tests.events import accepted, accepted_output
+from tests.running import wait_until
+from tests.system.weir_fixture import RunningWeir, start_weir
+
+PATIENCE = 60
+SOURCE = "letters"
+KEY = "letters-write"
+SOURCES = f"sources: {{{SOURCE}: {{workspace: {SOURCE}, write_keys: [{KEY}], open_by_id: true}}}}"
+UNSTORABLE = '{"price": 1e999}'  # JSON, and no number that ClickHouse's has
+MANY = 400
+
+
+@pytest.fixture(scope="module")
+def weir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWeir]:
+    """One of this module's own: letters that were made up would not balance another's books."""
+    folder = tmp_path_factory.mktemp("letters")
+    running = start_weir(folder / "data")
+    try:
+        (folder / "sources.yaml").write_text(SOURCES)
+        applied = running.run("apply", str(folder / "sources.yaml"))
+        assert applied.returncode == 0, applied.stdout + applied.stderr
+        wait_until(lambda: send(running, "warm-up")[0] == 202, PATIENCE, "the source")
+        yield running
+    finally:
+        assert running.stop() == 0, running.process.said()
+
+
+def send(weir: RunningWeir, key: str, **event: Any) -> tuple[int, Any]:
+    body = json.dumps({"event": "sent", "id": key} | event).encode()
+    request = urllib.request.Request(
+        f"{weir.gateway}/v1/events", body, {"Authorization": f"Bearer {KEY}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as fault:
+        return fault.code, json.load(fault)
+
+
+def write(weir: RunningWeir, topic: str, entries: Sequence[tuple[bytes, bytes]]) -> None:
+    settings = KafkaSettings(kafka_port=int(weir.environ["WEIR_KAFKA_PORT"]))
+    write_entries(settings, topic, entries)
+
+
+def event(key: str, **fields: Any) -> dict[str, Any]:
+    """An accepted event of a run of its own."""
+    minted = uuid_utils.uuid7()
+    record = accepted(
+        source=SOURCE,
+        workspace=SOURCE,
+        idempotency_key=key,
+        event="died",
+        user_id="ada",
+        received_at=minted.timestamp,
+        occurred_at=minted.timestamp,
+        **fields,
+    )
+    return record | {"event_id": minted.bytes}
+
+
+def id_of(record: dict[str, Any]) -> str:
+    return str(uuid.UUID(bytes=record["event_id"]))
+
+
+def died(weir: RunningWeir, step: str, topic: str, records: Sequence[dict[str, Any]]) -> list[str]:
+    """Dead letters of whole events, as a worker of an earlier version may have left them; their names."""
+    first = uuid.uuid4().int % (1 << 40)
+    letters, names = [], []
+    for offset, record in enumerate(records, first):
+        key, value = accepted_output(record)
+        if topic == topics.UNIQUE:
+            key = workspace_key(SOURCE, record["identity_key"])
+        fields = {"origin_topic": topic, "key": key, "value": value, "step": step}
+        known = {name: record[name] for name in ("source", "received_at", "event_id")}
+        letters.append((b"test", dead_letter(offset, **fields, **known)))
+        names.append(f"{topic}/1/{offset}")
+    write(weir, topics.DEAD, letters)
+    wait_until(lambda: len(listed(weir, *names)) == len(names), PATIENCE, "the letters' rows")
+    return names
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    return [part for name in names for part in ("--id", name)]
+
+
+def listed(weir: RunningWeir, *names: str) -> list[dict[str, Any]]:
+    told = weir.run("dead", "list", "--limit", "1000", "--source", SOURCE, "--json")
+    assert told.returncode == 0, told.stderr
+    return [letter for letter in json.loads(told.stdout) if letter["id"] in names]
+
+
+def replay(weir: RunningWeir, kind: str, *options: str, code: int = 0) -> Any:
+    told = weir.run(kind, "replay", "--json", *options)
+    print(told.stdout, told.stderr)
+    assert told.returncode == code, told.stdout + told.stderr
+    return json.loads(told.stdout)
+
+
+def rows(weir: RunningWeir, key: str) -> list[tuple[str, str]]:
+    """Event ids and prices stored under a client's key: doubles would show."""
+    found = weir.ask(
+        "SELECT toString(event_id), toString(properties.price) FROM weir.events"
+        f" WHERE source = '{SOURCE}' AND idempotency_key = '{key}'"
+    )
+    return [(str(event_id), str(price)) for event_id, price in found]
+
+
+def recovered(weir: RunningWeir, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What the table has of these letters once it has all of them."""
+    wait_until(lambda: len(recoveries(weir, names)) >= len(names), PATIENCE, "the ledger's rows")
+    return recoveries(weir, names)
+
+
+def recoveries(weir: RunningWeir, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    quoted = ", ".join(f"'{name}'" for name in names)
+    return weir.ask(
+        "SELECT letter, step, toString(event_id), edited FROM weir.recoveries FINAL"
+        f" WHERE letter IN ({quoted}) ORDER BY letter"
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "topic"), [("dedup", topics.ACCEPTED), ("identity", topics.UNIQUE)]
+)
+def test_a_workers_letter_is_sent_in_again_once(weir: RunningWeir, step: str, topic: str) -> None:
+    record = event(f"{step}-{uuid.uuid4()}", properties='{"price": 5}')
+    (name,) = names = died(weir, step, topic, [record])
+    dry = replay(weir, "dead", "--step", step, *chosen(names), "--dry-run")
+    assert (dry["replayed"], recoveries(weir, names)) == (1, [])
+
+    assert replay(weir, "dead", *chosen(names))["replayed"] == 1
+    key = record["idempotency_key"]
+    wait_until(lambda: rows(weir, key), PATIENCE, "the row")
+    assert replay(weir, "dead", *chosen(names))["recovered_before"] == 1
+    write(weir, topics.ACCEPTED, [accepted_output(event("later"))])
+    weir.run("audit", "--wait", "60")
+    assert rows(weir, key) == [(id_of(record), "5")]
+    assert recovered(weir, names) == [(name, step, id_of(record), False)]
+    assert listed(weir, name)[0]["recovered"] != ""
+
+
+def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None:
+    record = event(f"sink-{uuid.uuid4()}", properties=UNSTORABLE)
+    write(weir, topics.ACCEPTED, [accepted_output(record)])
+    only = ("--step", "sink", "--id", id_of(record))
+
+    def letters() -> list[Any]:
+        told = weir.run("dead", "list", *only, "--json")
+        return list(json.loads(told.stdout))
+
+    wait_until(letters, PATIENCE, "the dead letter")
+    (letter,) = letters()
+    assert letter["reason"] == "refused_by_clickhouse"
+
+    nowhere = replay(weir, "dead", *only, "--set", "properties.no.such=1", code=1)
+    assert list(nowhere["not_replayed"]) == ["there is no properties.no"]
+    fixed = replay(weir, "dead", *only, "--set", "user_id=bob", code=1)
+    assert "user_id is decided" in next(iter(fixed["not_replayed"]))
+
+    told = replay(weir, "dead", *only, "--set", "properties.price=12.5")
+    assert (told["replayed"], told["edited"]) == (1, 1)
+    wait_until(lambda: rows(weir, record["idempotency_key"]), PATIENCE, "the row")
+    assert rows(weir, record["idempotency_key"]) == [(id_of(record), "12.5")]
+    assert recovered(weir, [letter["id"]])[0][3] is True
+
+
+def test_garbage_is_sent_as_it_is_and_cannot_be_edited(weir: RunningWeir) -> None:
+    key = f"garbage-{uuid.uuid4()}"
+    value = accepted_output(event(key)).value[:30]
+    write(weir, topics.ACCEPTED, [(dedup_key(SOURCE, key), value)])
+
+    def letters() -> list[str]:
+        told = weir.ask(
+            "SELECT concat(origin_topic, '/', toString(origin_partition), '/',"
+            f" toString(origin_offset)) FROM weir.dead WHERE value = unhex('{value.hex()}')"
+        )
+        return [str(name) for (name,) in told]
+
+    wait_until(letters, PATIENCE, "the dead letter")
+    (name,) = letters()
+    told = replay(weir, "dead", "--id", name, "--set", "event=x", code=1)
+    assert "cannot be read" in next(iter(told["not_replayed"]))
+    assert replay(weir, "dead", "--id", name)["replayed"] == 1
+    wait_until(lambda: len(letters()) == 2, PATIENCE, "its second death")
+    assert replay(weir, "dead", "--id", name)["recovered_before"] == 1
+
+
+def test_what_its_client_has_sent_again_is_not_doubled(weir: RunningWeir) -> None:
+    """Be it within the window or long after: the row is found by its key, and dedup's memory is not asked."""
+    key = f"again-{uuid.uuid4()}"
+    records = [event(key, dedup_window_seconds=1), event(key, dedup_window_seconds=1)]
+    names = died(weir, "identity", topics.UNIQUE, records[:1])
+    names += died(weir, "dedup", topics.ACCEPTED, records[1:])
+    status, reply = send(weir, key, properties={"price": 7})
+    assert status == 202
+    wait_until(lambda: rows(weir, key), PATIENCE, "the row")
+    told = replay(weir, "dead", *chosen(names))
+    sent = reply["event_ids"][0]
+    assert (told["replayed"], told["stored"]) == (0, dict.fromkeys(names, sent))
+    assert rows(weir, key) == [(sent, "7")]
+
+
+def test_a_replay_that_is_killed_and_repeated_sends_each_once(weir: RunningWeir) -> None:
+    run = uuid.uuid4().hex[:8]
+    records = [event(f"{run}-{n}") for n in range(MANY)]
+    names = died(weir, "identity", topics.UNIQUE, records)
+    since = ("--source", SOURCE, "--step", "identity", "--since", "2000-01-01")
+    counted = (
+        "SELECT count(), uniqExact(event_id) FROM weir.events"
+        f" WHERE startsWith(idempotency_key, '{run}-')"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "services.cli", "dead", "replay", *since, "--rate", "40"],
+        cwd=ROOT,
+        env=dict(weir.environ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: weir.ask(counted)[0][0] > 0, PATIENCE, "the first of them")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    told = replay(weir, "dead", *since)
+    assert 0 < told["replayed"] < MANY
+    wait_until(lambda: weir.ask(counted)[0][0] >= MANY, PATIENCE, "all of them")
+    assert replay(weir, "dead", *since)["replayed"] == 0
+    weir.run("audit", "--wait", "60")
+    assert weir.ask(counted) == [(MANY, MANY)]
+    assert len(recovered(weir, names)) == MANY
+
+
+def test_a_second_replay_ends_the_first(weir: RunningWeir) -> None:
+    run = uuid.uuid4().hex[:8]
+    names = died(weir, "identity", topics.UNIQUE, [event(f"{run}-{n}") for n in range(60)])
+    first = subprocess.Popen(
+        [sys.executable, "-m", "services.cli", "dead", "replay", "--rate", "5", *chosen(names)],
+        cwd=ROOT,
+        env=dict(weir.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: recoveries(weir, names), PATIENCE, "the first of them")
+    replay(weir, "dead", *chosen(names))
+    _, complaint = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 1
+    assert "Another replay has begun" in complaint
+    weir.run("audit", "--wait", "60")
+    counted = f"SELECT count(), uniqExact(event_id) FROM weir.events WHERE startsWith(idempotency_key, '{run}-')"
+    assert weir.ask(counted) == [(60, 60)]
+
+
+# --- refusals
+
+
+def refused(weir: RunningWeir, key: str) -> list[str]:
+    found = weir.ask(
+        f"SELECT toString(event_id) FROM weir.rejected FINAL WHERE client_id = '{key}'"
+    )
+    return [str(event_id) for (event_id,) in found]
+
+
+def test_a_refusal_is_edited_checked_and_stored_under_its_id(weir: RunningWeir) -> None:
+    key = f"refused-{uuid.uuid4()}"
+    assert send(weir, key, value="12", properties={"price": 1})[0] == 422
+    wait_until(lambda: refused(weir, key), PATIENCE, "the refusal's row")
+    (letter,) = refused(weir, key)
+    again = replay(weir, "rejected", "--id", letter, code=1)
+    assert again["refused_again"][letter][0]["code"] == "wrong_type"
+    shown = weir.run("rejected", "show", letter)
+    assert '"value": "12"' in shown.stdout
+    told = replay(weir, "rejected", "--id", letter, "--set", "value=12", "--set", "user_id=ada")
+    assert (told["replayed"], told["edited"]) == (1, 1)
+    wait_until(lambda: rows(weir, key), PATIENCE, "the row")
+    assert replay(weir, "rejected", "--id", letter, "--set", "value=12")["recovered_before"] == 1
+    received = f"WHERE event_id = '{letter}'"
+    assert rows(weir, key) == [(letter, "1")]
+    assert weir.ask(f"SELECT received_at, value FROM weir.events {received}") == [
+        (weir.ask(f"SELECT received_at FROM weir.rejected FINAL {received}")[0][0], 12.0)
+    ]
+    assert recovered(weir, [letter]) == [(letter, "gateway", letter, True)]
+    by_code = weir.run("rejected", "list", "--code", "wrong_type", "--json")
+    assert letter in {one["id"] for one in json.loads(by_code.stdout)}
+
+
+def test_a_refusal_that_was_mended_by_its_client_is_not_doubled(weir: RunningWeir) -> None:
+    key = f"mended-{uuid.uuid4()}"
+    assert send(weir, key, value="12")[0] == 422
+    wait_until(lambda: refused(weir, key), PATIENCE, "the refusal's row")
+    assert send(weir, key, value=12, properties={"price": 1})[0] == 202
+    wait_until(lambda: rows(weir, key), PATIENCE, "the row")
+    (letter,) = refused(weir, key)
+    told = replay(weir, "rejected", "--id", letter, "--set", "value=12")
+    assert (told["replayed"], list(told["stored"])) == (0, [letter])
+    assert len(rows(weir, key)) == 1
+
+
+def test_a_webhook_says_why_it_cannot_be_read_and_how_it_can(weir: RunningWeir) -> None:
+    number = uuid.uuid4().int
+    request = urllib.request.Request(f"{weir.gateway}/collect/paid/{SOURCE}", b"[%d]" % number)
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=60)
+    found = f"SELECT toString(event_id) FROM weir.rejected WHERE payload = '[{number}]'"
+    wait_until(lambda: weir.ask(found), PATIENCE, "the refusal's row")
+    ((letter,),) = weir.ask(found)
+    told = replay(weir, "rejected", "--id", letter, code=1)
+    (reason,) = told["not_replayed"]
+    assert "stood in its address" in reason
+    assert "--door events" in reason
+    sets = ("--door", "events", "--set", '[0]={"event": "paid"}')
+    assert replay(weir, "rejected", "--id", letter, *sets)["replayed"] == 1
+    stored = f"SELECT event FROM weir.events WHERE event_id = '{letter}'"
+    wait_until(lambda: weir.ask(stored) == [("paid",)], PATIENCE, "the row")

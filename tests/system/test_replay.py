@@ -1,0 +1,136 @@
+"""What ClickHouse has lost comes back from the topics, once, while live traffic flows."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.core import topics
+from services.edge.kafka import write_entries
+from services.runtime.config import KafkaSettings
+from tests.events import accepted, accepted_output
+from tests.running import wait_until
+from tests.system.weir_fixture import RunningWeir, start_weir, stopped
+
+EVENTS = 6_000
+LIVE = 2_000
+DAY_AGO = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
+DERIVED = ("usage_deltas", "profile_parts", "merges", "duplicates", "dead", "rejected")
+COUNTS = "SELECT count(), uniqExact(event_id) FROM weir.events WHERE source = 'faults'"
+VISITS = (
+    "SELECT session_id, profile_id, events, entry_event, exit_event FROM weir.sessions"
+    " WHERE workspace = 'faults' AND startsWith(entry_event, 'first') ORDER BY session_id"
+)
+PEOPLE = (
+    "SELECT profile_id, events, sessions FROM weir.profiles WHERE workspace = 'faults'"
+    " AND arrayExists(i -> startsWith(i, 'u:first'), identifiers) ORDER BY profile_id"
+)
+
+
+@pytest.fixture(scope="module")
+def weir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWeir]:
+    """One of this module's own: its tables are emptied."""
+    running = start_weir(tmp_path_factory.mktemp("replay"))
+    try:
+        yield running
+    finally:
+        assert running.stop() == 0, running.process.said()
+
+
+def send(weir: RunningWeir, path: Path, name: str, count: int) -> None:
+    with path.open("w") as file:
+        for number in range(count):
+            event = {
+                "event": f"{name}-{number % 7}",
+                "id": f"{name}-{number}",
+                "user_id": f"{name}-{number % 500}",
+                "anonymous_id": f"{name}-device-{number % 700}",
+                "properties": {"price": number / 10},
+            }
+            file.write(json.dumps(event) + "\n")
+    sent = weir.run("send", str(path), "--url", weir.gateway, "--key", "faults-write-key")
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+
+
+def empty(weir: RunningWeir, *tables: str) -> None:
+    for table in tables:
+        cleared = weir.run("sql", f"TRUNCATE TABLE weir.{table}")
+        assert cleared.returncode == 0, cleared.stderr
+
+
+def replay(weir: RunningWeir, *options: str, code: int = 0) -> Any:
+    told = weir.run("replay", "--from", DAY_AGO, *options)
+    print(told.stdout, told.stderr)
+    assert told.returncode == code, told.stdout + told.stderr
+    return told
+
+
+def test_all_of_it_comes_back_while_live_traffic_flows(weir: RunningWeir, tmp_path: Path) -> None:
+    send(weir, tmp_path / "first.ndjson", "first", EVENTS)
+    send(weir, tmp_path / "again.ndjson", "first", EVENTS // 10)
+    unstorable = accepted(
+        source="faults", workspace="faults", user_id="first-1", properties='{"price": 1e999}'
+    )
+    settings = KafkaSettings(kafka_port=int(weir.environ["WEIR_KAFKA_PORT"]))
+    write_entries(settings, topics.ACCEPTED, [accepted_output(unstorable)])
+    weir.require_balanced_books()
+    visits, people = weir.ask(VISITS), weir.ask(PEOPLE)
+    assert visits
+    assert people
+    assert weir.ask("SELECT count() FROM weir.dead") == [(1,)]
+
+    with stopped(weir, "sink"):
+        empty(weir, "events", "session_segments", *DERIVED)
+    live = threading.Thread(target=send, args=(weir, tmp_path / "live.ndjson", "live", LIVE))
+    live.start()
+    assert f"{EVENTS:,} missing" in replay(weir, "--dry-run", "--events-only").stdout
+    back = replay(weir, "--rate", "3000")
+    live.join()
+    assert f"{EVENTS:,} missing and put back, 1 dead letters left alone" in back.stdout
+    weir.require_balanced_books()
+    assert weir.ask(COUNTS) == [(EVENTS + LIVE, EVENTS + LIVE)]
+    assert weir.ask(VISITS) == visits
+    assert weir.ask(PEOPLE) == people
+
+
+def test_a_second_replay_finds_nothing_missing(weir: RunningWeir) -> None:
+    before, visits = weir.ask(COUNTS), weir.ask(VISITS)
+    assert " 0 missing and put back" in replay(weir).stdout
+    weir.require_balanced_books()
+    assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
+
+
+def test_what_was_put_back_and_is_gone_again_comes_back_again(weir: RunningWeir) -> None:
+    """Whatever tokens ClickHouse remembers of the first time."""
+    before, visits = weir.ask(COUNTS), weir.ask(VISITS)
+    for _ in range(2):
+        with stopped(weir, "sink"):
+            empty(weir, "events", "session_segments")
+        replay(weir, "--events-only")
+        assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
+    weir.require_balanced_books()
+
+
+def test_visits_that_still_stand_are_not_counted_twice(weir: RunningWeir) -> None:
+    gone = "source = 'faults' AND startsWith(event, 'first-3')"
+    ((lost,),) = weir.ask(f"SELECT count() FROM weir.events WHERE {gone}")
+    assert weir.run("sql", f"DELETE FROM weir.events WHERE {gone}").returncode == 0
+    wait_until(
+        lambda: weir.ask(f"SELECT count() FROM weir.events WHERE {gone}") == [(0,)], 60, "the rows"
+    )
+    refused = replay(weir, code=1)
+    assert f"session_segments counts {lost:,} events more" in refused.stderr
+
+
+def test_nothing_of_another_time_or_source_is_touched(weir: RunningWeir) -> None:
+    with stopped(weir, "sink"):
+        empty(weir, "events", "session_segments")
+    hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds")
+    for others in (("--source", "shop"), ("--to", hour_ago)):
+        assert "0 events there, 0 missing" in replay(weir, "--events-only", *others).stdout
+    assert f"{EVENTS + LIVE:,} missing and put back" in replay(weir, "--source", "faults").stdout
+    weir.require_balanced_books()
