@@ -292,5 +292,6 @@ def _dead(row: Row) -> Account:
             "letter": place,
         },
         since=row["died_at"],
-        advice=f"{row['step']} could not process it; its bytes are kept: `weir dead show {place}`.",
+        advice=f"{row['step']} could not process it; its bytes are kept: `weir dead show {place}`,"
+        f" and `weir dead replay --id {place}` sends it in again, edited if need be.",
     )

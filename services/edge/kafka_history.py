@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Committed records of a stretch of offsets. The same stretches at every reading, but for the first."""
+    """Committed records of a stretch of offsets; the stretches are the same at every reading."""
 
     start: int
     end: int
@@ -77,25 +77,24 @@ class History:
             return [
                 Span(Place(*place), topic_id, starts[place], settled[place])
                 for place in places
-                if starts.get(place, 0) < settled.get(place, 0)
+                if place in starts and starts[place] < settled.get(place, 0)
             ]
 
     def chunks(self, span: Span) -> Iterator[Chunk]:
         """The span's records, `CHUNK_OFFSETS` offsets at a time."""
         self._consumer.assign([TopicPartition(*span.place, span.start)])
-        start, records = span.start, Columns([], [], [], [])
+        start, records = _floor(span.start), Columns([], [], [], [])
         for offset, value, key, timestamp in self._read(span.end):
-            end = _boundary(start)
-            if offset >= end:
+            if offset >= start + CHUNK_OFFSETS:
                 if records.offsets:
-                    yield Chunk(start, end, records)
-                start, records = offset - offset % CHUNK_OFFSETS, Columns([], [], [], [])
+                    yield Chunk(start, start + CHUNK_OFFSETS, records)
+                start, records = _floor(offset), Columns([], [], [], [])
             records.offsets.append(offset)
             records.values.append(value)
             records.keys.append(key)
             records.timestamps.append(timestamp)
         if records.offsets:
-            yield Chunk(start, _boundary(start), records)
+            yield Chunk(start, start + CHUNK_OFFSETS, records)
 
     def _starts(
         self, places: Iterable[tuple[str, int]], since: int | None
@@ -131,8 +130,8 @@ class History:
                 yield message.offset(), message.value(), message.key() or b"", timestamp
 
 
-def _boundary(offset: int) -> int:
-    return offset - offset % CHUNK_OFFSETS + CHUNK_OFFSETS
+def _floor(offset: int) -> int:
+    return offset - offset % CHUNK_OFFSETS
 
 
 @contextmanager

@@ -9,50 +9,56 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
-from services.gateway.apart import told_apart
+from services.gateway.apart import malformed, told_apart
 from services.gateway.door import Caps, Parcel
-from services.gateway.doors import events, segment
+from services.gateway.doors import cloudevents, events, segment
 from services.gateway.refusals import Problem
 
-CAPS = Caps(
-    events=100_000, body_bytes=1 << 22
-)  # once more, and by hand: more than a request may hold
-
-_members = msgspec.json.Decoder(dict[str, Raw]).decode
+CAPS = Caps(events=100_000, body_bytes=1 << 22)  # by hand, once: more than a request may hold
 
 NOT_KEPT = {
-    "collect": "the name of a webhook's event stood in its address",
-    "cloudevents": "a CloudEvent's attributes may have stood in headers",
-    "hackle": "the SDK's headers, and in which of the body's lists it stood,",
-    "hitkeep": "the page's origin, and which of HitKeep's routes it came by,",
+    "cloudevents": "a binary CloudEvent's attributes, which stood in headers,",
+    "collect": "the name of a webhook's event, which stood in its address,",
+    "hackle": "the list of the body that it stood in, with the SDK's headers,",
+    "hitkeep": "which of HitKeep's routes it came by, with the page's origin,",
     "suprsend": "the signed request around it",
     "tracardi": "the session and the profile of its payload",
     "userflux": "which of UserFlux's routes it came by",
 }
 
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
-def read_events(payload: bytes) -> Parcel | Problem:
+
+def read_again(door: str, payload: bytes) -> Parcel | Problem | None:
+    """The events of a payload in a door's words; None: they cannot be read out of it alone."""
+    reader = READERS.get(door)
+    return None if reader is None else reader(payload)
+
+
+def _events(payload: bytes) -> Parcel | Problem:
     """An event of Weir's own format, or a body of them."""
     return events.read_events(payload, False, CAPS.events)
 
 
-def read_calls(payload: bytes) -> Parcel | Problem:
+def _calls(payload: bytes) -> Parcel | Problem:
     """A call of Segment's with its `type`, or a batch of them."""
-    body = payload if _has_member(payload, "batch") else b'{"batch":[%b]}' % payload
-    return told_apart(body, lambda whole: segment.BATCH.tell_apart(whole, CAPS), _misshapen)
+    body = payload if _has(payload, "batch") else b'{"batch":[%b]}' % payload
+    return told_apart(body, lambda whole: segment.BATCH.tell_apart(whole, CAPS), malformed)
 
 
-READERS: dict[str, Callable[[bytes], Parcel | Problem]] = {
-    "events": read_events,
-    "segment": read_calls,
+def _cloudevent(payload: bytes) -> Parcel | Problem | None:
+    """A structured CloudEvent."""
+    return cloudevents.structured([payload], payload) if _has(payload, "specversion") else None
+
+
+READERS: dict[str, Callable[[bytes], Parcel | Problem | None]] = {
+    "events": _events,
+    "segment": _calls,
+    "cloudevents": _cloudevent,
 }
 
 
-def _misshapen(fault: str) -> Problem:
-    return Problem("invalid_body", f"{fault}.")
-
-
-def _has_member(payload: bytes, name: str) -> bool:
+def _has(payload: bytes, name: str) -> bool:
     try:
         return name in _members(payload)
     except (msgspec.DecodeError, RecursionError):

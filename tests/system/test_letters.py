@@ -326,7 +326,7 @@ def test_a_webhook_says_why_it_cannot_be_read_and_how_it_can(weir: RunningWeir) 
     ((letter,),) = weir.ask(found)
     told = replay(weir, "rejected", "--id", letter, code=1)
     (reason,) = told["not_replayed"]
-    assert "stood in its address" in reason
+    assert "which stood in its address, is not kept" in reason
     assert "--door events" in reason
     sets = ("--door", "events", "--set", '[0]={"event": "paid"}')
     assert replay(weir, "rejected", "--id", letter, *sets)["replayed"] == 1

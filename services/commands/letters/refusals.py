@@ -17,7 +17,7 @@ from services.commands.letters.plans import (
 )
 from services.core.recovery import Kind, Write
 from services.core.registry import Source
-from services.gateway.again import NOT_KEPT, READERS
+from services.gateway.again import NOT_KEPT, read_again
 from services.gateway.encode import Client, SourceFields
 from services.gateway.intake import Origin, take
 from services.gateway.refusals import Problem
@@ -56,20 +56,19 @@ def plan(
     source = sources.get(letter.source)
     if source is None:
         return Unfit(f"the registry has no source {letter.source}")
-    read = READERS.get(door or letter.door)
-    if read is None:
-        what = NOT_KEPT.get(letter.door, "how it was sent")
-        return Unfit(
-            f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
-            " Edit it into an event of Weir's own and say `--door events`"
-        )
     payload = letter.payload
     try:
         for edit in edits:
             payload = edit.apply(payload)
     except NoSuchPathError as fault:
         return Unfit(str(fault))
-    parcel = read(payload)
+    parcel = read_again(door or letter.door, payload)
+    if parcel is None:
+        what = NOT_KEPT.get(letter.door, "what was sent around it")
+        return Unfit(
+            f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
+            " Edit it into an event of Weir's own and say `--door events`"
+        )
     if isinstance(parcel, Problem):
         return Unfit(REFUSED_AGAIN, (Again(parcel.code, parcel.field, parcel.detail),))
     client = Client(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.core import topics
 from services.edge.clickhouse_query import ClickHouse
+from services.edge.kafka_history import Chunk
 from services.sink.ports import Place
 
 SEGMENTS_LEFT = (
@@ -42,13 +43,18 @@ class Warehouse:
         )
         return {uuid.UUID(row["id"]) for row in rows}
 
-    def barred(self, place: Place, start: int, end: int) -> set[int]:
-        """The offsets of records that may not come back: the sink's dead letters."""
+    def barred(self, place: Place, chunk: Chunk) -> set[int]:
+        """The offsets of records that may not come back, whatever is missing: the sink's dead letters."""
         rows = self._clickhouse.records(
             f"SELECT origin_offset AS at FROM {self._database}.dead WHERE step = 'sink'"
             " AND origin_topic = {topic:String} AND origin_partition = {partition:Int32}"
             " AND origin_offset >= {start:Int64} AND origin_offset < {end:Int64}",
-            {"topic": place.topic, "partition": place.partition, "start": start, "end": end},
+            {
+                "topic": place.topic,
+                "partition": place.partition,
+                "start": chunk.start,
+                "end": chunk.end,
+            },
         )
         return {int(row["at"]) for row in rows}
 

@@ -3,16 +3,16 @@
 import hashlib
 import time
 import uuid
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.commands.letters.replaying import Pace
-from services.commands.rebuild.present import Known, Warehouse
+from services.commands.rebuild.present import Known
 from services.core import reasons
 from services.edge import avro
 from services.edge.kafka_history import Chunk, Span
-from services.sink.ports import Columns, Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import Columns, Insert, Place, RowsRefusedError, WarehouseAwayError
 from services.sink.ranges import VERSION, Intent, Range
 from services.sink.step import Routes, Verdict
 
@@ -25,7 +25,19 @@ class NotBackError(Exception):
 
 
 class Rows(Protocol):
+    """See `services.sink.ports.Warehouse`."""
+
     def insert(self, insert: Insert) -> None: ...
+
+
+class Warehouse(Protocol):
+    """Questions to ClickHouse."""
+
+    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+        """Which of these have a row."""
+
+    def barred(self, place: Place, chunk: Chunk) -> set[int]:
+        """The offsets of records that may not come back, whatever is missing."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class Rebuilding:
 
     def _allowed(self, span: Span, chunk: Chunk, account: Account) -> Columns:
         account.read += len(chunk.records.offsets)
-        barred = self._warehouse.barred(span.place, chunk.start, chunk.end)
+        barred = self._warehouse.barred(span.place, chunk)
         allowed = [at for at in chunk.records.offsets if at not in barred]
         account.barred += len(chunk.records.offsets) - len(allowed)
         return _only(chunk.records, set(allowed)) if barred else chunk.records

@@ -1,5 +1,7 @@
 """The door `POST /v1/cloudevents`: CloudEvents 1.0 over HTTP, binary, structured and batched. Pure."""
 
+from collections.abc import Sequence
+
 from aiohttp import hdrs
 
 from services.gateway import asking, openapi
@@ -58,9 +60,7 @@ class CloudEventsDoor(Door):
             text = f"{quoted(content_type)} is not taken: send {STRUCTURED} or {BATCHED}, in UTF-8."
             return Problem("unsupported_media_type", text)
         found = _batch(body, caps) if name == BATCHED else _one(body)
-        if isinstance(found, Problem):
-            return found
-        return _parcel([Draft(raw, read_structured(raw)) for raw in found], body)
+        return found if isinstance(found, Problem) else structured(found, body)
 
     def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
         return events.DOOR.reply(asked, parcel, outcome)
@@ -73,6 +73,11 @@ def payload_of(event: Event) -> bytes:
     """In binary mode most of an event is in its headers."""
     who = (event.name, event.user_id, event.anonymous_id, event.profile_id, event.session_id)
     return b"\0".join((*(text.encode() for text in who), event.context, event.properties))
+
+
+def structured(events: Sequence[bytes], body: bytes) -> Parcel:
+    """Events in the JSON event format, each by its own bytes."""
+    return _parcel([Draft(raw, read_structured(raw)) for raw in events], body)
 
 
 def _parcel(drafts: list[Draft], body: bytes) -> Parcel:

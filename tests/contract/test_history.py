@@ -1,0 +1,86 @@
+"""What a group has settled, read again from a real broker: committed records alone, in stretches of offsets."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.kafka_history import CHUNK_OFFSETS, History
+from services.runtime.config import KafkaSettings
+from tests.running import RunningKafka
+
+Names = Callable[[str], str]
+COUNT = 2 * CHUNK_OFFSETS + 500
+BEGIN = int(time.time() * 1_000)  # transactions' markers have their own time: soon after
+APART = 100  # milliseconds
+
+
+@pytest.fixture
+def settings(kafka: RunningKafka) -> KafkaSettings:
+    return KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+
+
+@pytest.fixture
+def topic(settings: KafkaSettings, unique_name: Names) -> str:
+    """One partition: `COUNT` records, of which those from 100 to 199 were aborted."""
+    name = unique_name("in")
+    admin = KafkaAdmin(settings)
+    admin.create([Topic(name, 1, 1, {"retention.ms": "-1"})])
+    admin.close()
+    options = {"bootstrap.servers": settings.bootstrap(), "transactional.id": unique_name("id")}
+    producer = Producer(options)
+    producer.init_transactions(20)
+    for start, end, commit in ((0, 100, True), (100, 199, False), (199, COUNT - 3, True)):
+        producer.begin_transaction()
+        for number in range(start, end):
+            producer.produce(name, b"%d" % number, b"key", timestamp=BEGIN + APART * number)
+        producer.flush(20)
+        (producer.commit_transaction if commit else producer.abort_transaction)(20)
+    return name
+
+
+@pytest.fixture
+def history(settings: KafkaSettings, unique_name: Names) -> Iterator[History]:
+    reading = History(settings, unique_name("group"))
+    yield reading
+    reading.close()
+
+
+def settle(settings: KafkaSettings, group: str, topic: str, position: int) -> None:
+    member = Consumer({"bootstrap.servers": settings.bootstrap(), "group.id": group})
+    member.commit(offsets=[TopicPartition(topic, 0, position)], asynchronous=False)
+    member.close()
+
+
+def test_nothing_is_settled_by_a_group_that_has_read_nothing(history: History, topic: str) -> None:
+    assert history.spans(topic, None) == []
+
+
+def test_committed_records_below_the_position_in_stretches(
+    settings: KafkaSettings, history: History, topic: str, unique_name: Names
+) -> None:
+    settle(settings, unique_name("group"), topic, COUNT - 100)
+    (span,) = history.spans(topic, None)
+    assert (span.start, span.end) == (0, COUNT - 100)
+    read = list(history.chunks(span))
+    assert [chunk.start for chunk in read] == [0, CHUNK_OFFSETS, 2 * CHUNK_OFFSETS]
+    offsets = [at for chunk in read for at in chunk.records.offsets]
+    markers = {100, 200}
+    aborted = set(range(101, 200))
+    assert offsets == [at for at in range(COUNT - 100) if at not in markers | aborted]
+    for chunk in read:
+        assert all(chunk.start <= at < chunk.end for at in chunk.records.offsets)
+
+
+def test_from_a_time_on(
+    settings: KafkaSettings, history: History, topic: str, unique_name: Names
+) -> None:
+    settle(settings, unique_name("group"), topic, COUNT)
+    (span,) = history.spans(topic, BEGIN + APART * 3_000)
+    assert span.start == 3002
+    (first, *_) = history.chunks(span)
+    assert first.records.values[0] == b"3000"
+    assert (first.start, first.end) == (CHUNK_OFFSETS, 2 * CHUNK_OFFSETS)
+    assert history.spans(topic, BEGIN + APART * (COUNT + 10)) == []

@@ -1,0 +1,153 @@
+"""Whatever is missing, refused, cut short or repeated: ClickHouse has every event once, and none that died."""
+
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.commands.letters.replaying import Pace
+from services.commands.rebuild.present import Known
+from services.commands.rebuild.rebuilding import Account, Part, Rebuilding
+from services.core import topics
+from services.edge import avro
+from services.edge.kafka_history import Chunk, Span
+from services.edge.memory_sink import MemoryWarehouse
+from services.sink.ports import Columns, Insert, Place, RowsRefusedError
+from services.sink.step import Routes
+from tests.contract.rows import resolved
+from tests.events import NOON, accepted
+
+ROUTES = Routes({header: schema.name for header, schema in avro.schemas_by_header().items()})
+PLACE = Place(topics.RESOLVED, 0)
+SIZE = 5
+ALL = Part(0)
+READER = avro.PrefixReader("Resolved", "event_id")
+
+
+def event_id(value: bytes) -> uuid.UUID:
+    return uuid.UUID(bytes=READER.read(value)["event_id"])
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+class Engine:
+    """A twin of ClickHouse with what is asked of it: rows, tokens, dead letters."""
+
+    def __init__(self, dead: set[int], bad: set[bytes]) -> None:
+        self.warehouse = MemoryWarehouse(lambda value: value in bad)
+        self.dead = dead
+        self.crash_in = -1
+        self.late: list[Insert] = []  # under way when the process ended
+
+    def insert(self, insert: Insert) -> None:
+        self.crash_in -= 1
+        if self.crash_in == 0:
+            self.late.append(insert)
+            raise CrashError
+        self.warehouse.insert(insert)
+
+    def ids(self) -> list[uuid.UUID]:
+        return [event_id(value) for _, value in self.warehouse.rows]
+
+    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+        return {event.event_id for event in events} & set(self.ids())
+
+    def barred(self, place: Place, chunk: Chunk) -> set[int]:
+        return {at for at in self.dead if chunk.start <= at < chunk.end}
+
+
+def chunks(values: list[bytes]) -> Iterator[Chunk]:
+    for start in range(0, len(values), SIZE):
+        offsets = list(range(start, min(start + SIZE, len(values))))
+        part = [values[at] for at in offsets]
+        columns = Columns(offsets, list(part), [b""] * len(part), [NOON] * len(part))
+        yield Chunk(start, start + SIZE, columns)
+
+
+def rebuild(engine: Engine, values: list[bytes], part: Part = ALL) -> Account:
+    rebuilding = Rebuilding(engine, engine, ROUTES, Pace(0), dry_run=False)
+    span = Span(PLACE, "id", 0, len(values))
+    account = Account()
+    for chunk in chunks(values):
+        rebuilding.put_events(span, chunk, part, account)
+    return account
+
+
+numbers = st.integers(0, 22)
+
+
+@given(
+    count=st.integers(1, 23),
+    there=st.sets(numbers),
+    dead=st.sets(numbers, max_size=4),
+    bad=st.sets(numbers, max_size=3),
+    crashes=st.lists(st.integers(1, 8), max_size=3),
+    lands=st.booleans(),
+    lost_again=st.booleans(),
+)
+def test_every_event_once(
+    count: int,
+    there: set[int],
+    dead: set[int],
+    bad: set[int],
+    crashes: list[int],
+    lands: bool,
+    lost_again: bool,
+) -> None:
+    values = [resolved(number) for number in range(count)]
+    engine = Engine(dead, {values[at] for at in bad if at < count})
+    engine.warehouse.rows = [
+        ("landing_resolved", values[at]) for at in sorted(there - dead - bad) if at < count
+    ]
+    for crash in crashes:
+        engine.crash_in = crash
+        with suppress(CrashError):
+            rebuild(engine, values)
+        engine.crash_in = -1
+        if lost_again:
+            engine.warehouse.rows.clear()
+    late = engine.late if lands and not lost_again else []
+    for insert in late[-1:]:
+        if not set(map(event_id, insert.values)) & set(engine.ids()):
+            with suppress(RowsRefusedError):
+                engine.warehouse.insert(insert)
+    account = rebuild(engine, values)
+    expected = {event_id(values[at]) for at in range(count) if at not in dead | bad}
+    assert sorted(engine.ids()) == sorted(expected)
+    assert account.there + account.put_back == len(expected)
+    assert account.refused == len({at for at in bad - dead if at < count})
+    assert rebuild(engine, values).put_back == 0
+
+
+def test_an_insert_that_lands_late_counts_once() -> None:
+    """It was under way when an earlier run ended, and goes in before the present one's own."""
+    values = [resolved(number) for number in range(SIZE)]
+    engine = Engine(set(), set())
+    engine.crash_in = 1
+    with suppress(CrashError):
+        rebuild(engine, values)
+    asked, present = [], engine.present
+
+    def late(events: Collection[Known]) -> set[uuid.UUID]:
+        found = present(events)
+        if not asked:
+            engine.warehouse.insert(engine.late[0])  # after the question, before the insert
+        asked.append(found)
+        return found
+
+    engine.present = late  # type: ignore[method-assign]
+    rebuild(engine, values)
+    assert len(engine.ids()) == SIZE
+
+
+def test_only_the_part_that_is_meant() -> None:
+    values = [
+        resolved(n, received_at=NOON + n, source="shop" if n % 2 else "blog") for n in range(9)
+    ]
+    engine = Engine(set(), set())
+    rebuild(engine, values, Part(NOON + 2, NOON + 7, "shop"))
+    assert engine.ids() == [uuid.UUID(bytes=accepted(n)["event_id"]) for n in (3, 5)]

@@ -1,0 +1,227 @@
+"""What is written for a letter: the same bytes, or an edited event where it belongs now; else why not."""
+
+from zlib import crc32
+
+import pytest
+import uuid_utils
+
+from services.commands.letters import dead_letters, refusals
+from services.commands.letters.dead_letters import DeadLetter
+from services.commands.letters.paths import assignment, removal
+from services.commands.letters.plans import Again, Plan, Unfit
+from services.commands.letters.refusals import Refused
+from services.core import topics
+from services.core.identifiers import dedup_key, workspace_key
+from services.core.recovery import Write
+from services.core.registry import Source
+from services.edge import avro
+from tests.contract.rows import duplicate, resolved
+from tests.events import NOON, accepted, accepted_output
+
+PARTITIONS = {topics.ACCEPTED: 48}
+EVENT = accepted(1, user_id="ada", properties='{"price": 1.10, "n": 1}')
+KEY, VALUE = accepted_output(EVENT)
+
+
+def letter(
+    topic: str = topics.ACCEPTED, value: bytes = VALUE, step: str = "", key: bytes = KEY
+) -> DeadLetter:
+    return DeadLetter(topic, 3, 1204, step, "shop", NOON, EVENT["event_id"], key, value)
+
+
+def planned(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Plan | Unfit:
+    edits = [assignment(text) for text in sets] + [removal(text) for text in unset]
+    return dead_letters.plan(found, edits, PARTITIONS)
+
+
+def written(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Write:
+    plan = planned(found, *sets, unset=unset)
+    assert isinstance(plan, Plan), plan
+    (write,) = plan.writes
+    return write
+
+
+def record(write: Write) -> avro.Record:
+    return avro.decode_any(write.value)[1]
+
+
+@pytest.mark.parametrize("topic", sorted(dead_letters.AGAIN))
+def test_untouched_it_goes_back_to_where_it_was_read(topic: str) -> None:
+    assert written(letter(topic)) == Write(topic, 3, KEY, VALUE)
+    assert written(letter(topic, b"garbage")) == Write(topic, 3, KEY, b"garbage")
+
+
+@pytest.mark.parametrize("topic", [topics.USAGE, topics.PROFILES, topics.QUOTAS])
+def test_what_others_have_as_their_state_is_not_written_again(topic: str) -> None:
+    found = planned(letter(topic, step="sink"))
+    assert isinstance(found, Unfit)
+    assert f"{topic} is not written again" in found.reason
+
+
+def test_usage_that_rates_has_not_counted_is() -> None:
+    assert written(letter(topics.USAGE, step="rates")).topic == topics.USAGE
+
+
+def test_an_edit_changes_what_it_names_alone() -> None:
+    write = written(letter(), "properties.price=12.50", "value=3", "event=paid twice")
+    assert record(write) == EVENT | {
+        "properties": '{"price":12.50,"n":1}',
+        "value": 3.0,
+        "event": "paid twice",
+    }
+    assert (write.key, write.partition) == (KEY, crc32(KEY) % 48)
+
+
+def test_an_edited_key_has_its_own_partition() -> None:
+    write = written(letter(), "idempotency_key=order-17")
+    assert write.key == dedup_key("shop", "order-17")
+    assert write.partition == crc32(write.key) % 48
+    assert record(write)["event_id"] == EVENT["event_id"]
+
+
+def test_an_edited_person_is_decided_by_its_own_worker() -> None:
+    write = written(letter(topics.UNIQUE, key=b"acme\0u:ada"), "user_id=bob")
+    assert (write.key, write.partition) == (workspace_key("acme", "u:bob"), None)
+    assert record(write)["identity_key"] == "u:bob"
+    nobody = written(letter(topics.UNIQUE, key=b"acme\0u:ada"), unset=("user_id",))
+    assert (nobody.key, nobody.partition) == (EVENT["event_id"], None)
+
+
+def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
+    write = written(letter(topics.UNIQUE, key=b"acme\0u:carol"), "value=1")
+    assert (write.key, write.partition) == (b"acme\0u:carol", 3)
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "edit", "told"),
+    [
+        (topics.ACCEPTED, VALUE[:40], "value=1", "its bytes cannot be read"),
+        (topics.ACCEPTED, b"garbage", "value=1", "its bytes cannot be read"),
+        (topics.DUPLICATE, duplicate(), "source=x", "only events can be edited"),
+        (topics.ACCEPTED, VALUE, "source=x", "source is decided"),
+        (topics.ACCEPTED, VALUE, "event_id=x", "event_id is decided"),
+        (topics.UNIQUE, VALUE, "idempotency_key=x", "idempotency_key is decided"),
+        (topics.RESOLVED, resolved(1, "p"), "user_id=x", "user_id is decided"),
+        (topics.ACCEPTED, VALUE, "price=1", "there is no price"),
+        (topics.ACCEPTED, VALUE, "properties.a.b=1", "there is no properties.a"),
+        (topics.ACCEPTED, VALUE, "user_id.a=1", "there is no user_id.a"),
+        (topics.ACCEPTED, VALUE, "value=much", "value is a number, not much"),
+        (topics.ACCEPTED, VALUE, "properties=[1]", "properties is a JSON object"),
+    ],
+)
+def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, told: str) -> None:
+    found = planned(letter(topic, value), edit)
+    assert isinstance(found, Unfit)
+    assert told in found.reason
+
+
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [
+        (f"user_id={'x' * 256}", "too_long"),
+        ("event=$mine", "reserved_name"),
+        ("properties.note=" + "[" * 40 + "]" * 40, "too_deep"),
+    ],
+)
+def test_an_edited_event_is_checked_as_at_the_gateway(edit: str, code: str) -> None:
+    found = planned(letter(), edit)
+    assert isinstance(found, Unfit)
+    assert [one.code for one in found.refused] == [code]
+
+
+def test_all_of_an_edited_event_is_checked() -> None:
+    _, value = accepted_output(accepted(1, properties='{"price": 1e999}'))
+    found = planned(letter(value=value), "value=1")
+    assert isinstance(found, Unfit)
+    assert found.refused[0].code == "out_of_range"
+
+
+def test_a_name_that_its_door_took_is_not_refused_now() -> None:
+    _, value = accepted_output(accepted(1, event="$exposure"))
+    assert record(written(letter(value=value), "value=1"))["event"] == "$exposure"
+
+
+# --- refusals
+
+SHOP = Source(id="shop", workspace="acme")
+ID = uuid_utils.uuid7()
+
+
+def refused(payload: bytes, door: str = "events", source: str = "shop") -> Refused:
+    return Refused(ID.bytes, source, NOON, door, "127.0.0.1", "curl", payload)
+
+
+def again(found: Refused, *sets: str, door: str | None = None) -> Plan | Unfit:
+    edits = [assignment(text) for text in sets]
+    return refusals.plan(found, edits, door, {"shop": SHOP}, PARTITIONS)
+
+
+def events(plan: Plan | Unfit) -> list[avro.Record]:
+    assert isinstance(plan, Plan), plan
+    for write in plan.writes:
+        assert (write.topic, write.partition) == (topics.ACCEPTED, crc32(write.key) % 48)
+    return [record(write) for write in plan.writes]
+
+
+def test_a_mended_refusal_is_accepted_under_its_own_id_and_time() -> None:
+    (event,) = events(again(refused(b'{"event": "paid", "value": "12", "id": "k"}'), "value=12"))
+    assert (event["event_id"], event["received_at"], event["occurred_at"]) == (ID.bytes, NOON, NOON)
+    assert (event["value"], event["idempotency_key"]) == (12.0, "k")
+    assert (event["source"], event["workspace"], event["user_agent"]) == ("shop", "acme", "curl")
+
+
+def test_what_is_refused_again_says_why() -> None:
+    found = again(refused(b'{"event": "paid", "value": "12"}'))
+    told = Again("wrong_type", "value", "must be a finite number")
+    assert found == Unfit("refused again", (told,))
+    body = again(refused(b'{"event":'))
+    assert isinstance(body, Unfit)
+    assert body.refused[0].code == "invalid_json"
+
+
+def test_a_body_of_many_goes_whole_or_not_at_all() -> None:
+    first, second = events(again(refused(b'[{"event": "a"}, {"event": "b"}]')))
+    assert first["event_id"] == ID.bytes != second["event_id"]
+    found = again(refused(b'[{"event": "a"}, {"event": "not b"}]'))
+    assert isinstance(found, Unfit)
+    assert [one.code for one in found.refused] == ["invalid_name"]
+
+
+@pytest.mark.parametrize(
+    ("door", "payload", "name"),
+    [
+        ("segment", b'{"type": "track", "event": "Paid", "userId": "ada"}', "Paid"),
+        ("segment", b'{"batch": [{"type": "page", "userId": "ada"}]}', "page_view"),
+        (
+            "cloudevents",
+            b'{"specversion": "1.0", "id": "1", "source": "/a", "type": "paid", "data": {}}',
+            "paid",
+        ),
+    ],
+)
+def test_other_products_payloads_are_read_in_their_words(
+    door: str, payload: bytes, name: str
+) -> None:
+    (event,) = events(again(refused(payload, door)))
+    assert (event["event"], event["door"], event["event_id"]) == (name, door, ID.bytes)
+
+
+@pytest.mark.parametrize("door", ["collect", "hackle", "tracardi", "cloudevents", "unheard-of"])
+def test_what_cannot_be_read_alone_can_be_read_as_weirs_own(door: str) -> None:
+    found = again(refused(b'{"type": "paid"}', door))
+    assert isinstance(found, Unfit)
+    assert "--door events" in found.reason
+    (event,) = events(again(refused(b'{"event": "paid"}', door), "user_id=ada", door="events"))
+    assert (event["event"], event["user_id"], event["door"]) == ("paid", "ada", door)
+
+
+def test_a_source_that_is_gone_takes_nothing() -> None:
+    found = again(refused(b'{"event": "paid"}', source="gone"))
+    assert found == Unfit("the registry has no source gone")
+
+
+def test_a_casing_that_the_source_enforces_holds_here_too() -> None:
+    strict = Source(id="shop", event_casing="snake_case", enforce_casing=True)
+    found = refusals.plan(refused(b'{"event": "Paid"}'), [], None, {"shop": strict}, PARTITIONS)
+    assert isinstance(found, Unfit)
+    assert found.refused[0].code == "wrong_casing"
