@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 
 from services.edge.faults import NotReachedError, RefusedError
 from services.runtime.settings import SettingsError, load
@@ -77,6 +78,15 @@ def screen() -> Console:
     Into a pipe nothing is cut or wrapped.
     """
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+@contextmanager
+def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
+    """A bar on standard error that goes when it is done; nothing at all where nobody watches."""
+    console = notes()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        yield progress
 
 
 def notes() -> Console:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from services.commands.base import (
     EXIT_NO,
@@ -14,6 +14,7 @@ from services.commands.base import (
     WrongInputError,
     clear_errors,
     notes,
+    progress_bar,
     screen,
     settings_of,
 )
@@ -144,7 +145,7 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=notes(), transient=True) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("", total=total)
 
         def advance(name: str, offsets: int) -> None:
@@ -156,7 +157,7 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
 def _show(accounts: dict[str, Account], dry_run: bool) -> None:
     events = accounts[topics.RESOLVED]
     verb = "missing" if dry_run else "missing and put back"
-    kept = f", {events.barred:,} dead letters left alone" if events.barred else ""
+    kept = f", {events.barred:,} dead left alone" if events.barred else ""
     for name, account in accounts.items():
         if account.refused:
             notes().print(f"{name}: ClickHouse refuses {account.refused:,} records", markup=False)

@@ -71,7 +71,8 @@ class History:
                 settled = admin.positions(self._group, places)
             finally:
                 admin.close()
-            reader = PartitionReader(client_options(self._settings), SECONDS)
+            quiet = {**client_options(self._settings), "log_level": 0}
+            reader = PartitionReader(quiet, SECONDS)
             topic_id = reader.topic_ids([topic])[topic]
             starts = self._starts(places, since)
             return [

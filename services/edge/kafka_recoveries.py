@@ -18,7 +18,6 @@ from services.runtime.config import KafkaSettings
 
 TRANSACTIONAL_ID = "weir-replay"
 SECONDS = 10
-REPLACED = FENCED | {KafkaError._STATE}
 NO_LEDGER = "The topic `recoveries` does not exist: run `weir topics apply` first."
 
 
@@ -37,7 +36,7 @@ def read_ledger(settings: KafkaSettings) -> set[bytes]:
         raise RefusedError(NO_LEDGER)
     places = [TopicPartition(topics.RECOVERIES, p, 0) for p in range(ledger.partitions)]
     with _clear_errors():
-        reader = PartitionReader(client_options(settings), SECONDS)
+        reader = PartitionReader({**client_options(settings), "log_level": 0}, SECONDS)
         return {message.key() or b"" for message in reader.read_to_end(places)}
 
 
@@ -66,17 +65,24 @@ class Recoveries:
             self._producer.init_transactions(3 * SECONDS)
 
     def write(self, writes: Sequence[Write], entries: Sequence[Recovery]) -> None:
-        """All of it is there on return, or none: `ReplacedError`, `NotReachedError`."""
-        producer = self._producer
+        """All of it is there on return. `ReplacedError`: none is; `NotReachedError`: the ledger knows."""
         with _clear_errors():
-            producer.begin_transaction()
+            self._producer.begin_transaction()
             for write in writes:
-                partition = -1 if write.partition is None else write.partition
-                producer.produce(write.topic, write.value, write.key or None, partition)
+                self._write(write)
             for entry in entries:
                 value = self._schema.encode(msgspec.structs.asdict(entry))
-                producer.produce(topics.RECOVERIES, value, entry.key)
-            producer.commit_transaction(2 * SECONDS)
+                self._write(Write(topics.RECOVERIES, None, entry.key, value))
+            self._producer.commit_transaction(2 * SECONDS)
+
+    def _write(self, write: Write) -> None:
+        partition = -1 if write.partition is None else write.partition
+        while True:
+            try:
+                self._producer.produce(write.topic, write.value, write.key or None, partition)
+                return
+            except BufferError:  # as much waits as may: let some go out
+                self._producer.poll(0.1)
 
 
 @contextmanager
@@ -85,12 +91,12 @@ def _clear_errors() -> Iterator[None]:
         yield
     except KafkaException as fault:
         error: KafkaError = fault.args[0]
-        if error.code() in REPLACED:
+        if error.code() in FENCED:
             raise ReplacedError(
                 "Another replay has begun and taken this one's place. What this one has sent stays"
                 " sent; run it again when the other has ended, and it goes on with the rest."
             ) from None
         raise NotReachedError(
-            f"Kafka did not take it: {error.str()}. Of the letters under way none was sent; run it"
-            " again, and it goes on with them."
+            f"Kafka did not take it: {error.str()}. Run it again: it finds out what was sent, and goes"
+            " on with the rest."
         ) from None

@@ -130,7 +130,8 @@ def test_an_insert_that_lands_late_counts_once() -> None:
     engine.crash_in = 1
     with suppress(CrashError):
         rebuild(engine, values)
-    asked, present = [], engine.present
+    asked: list[set[uuid.UUID]] = []
+    present = engine.present
 
     def late(events: Collection[Known]) -> set[uuid.UUID]:
         found = present(events)

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
 
 from services.commands.base import (
     EXIT_NO,
     WrongInputError,
     clear_errors,
     notes,
+    progress_bar,
     screen,
     settings_of,
 )
@@ -127,7 +128,7 @@ def _progress(total: int) -> Iterator[Callable[[Tally], None]]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[replayed]:,} sent"),
     )
-    with Progress(*columns, console=notes(), transient=True) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("", total=total, replayed=0)
 
         def update(tally: Tally) -> None:
