@@ -111,6 +111,20 @@ def dead_letter(offset: int = 0, **fields: Any) -> bytes:
     return encode("DeadLetter", **{**known, **fields})
 
 
+def recovery() -> bytes:
+    return encode(
+        "Recovery",
+        letter="events.accepted/1/0",
+        kind="dead",
+        step="dedup",
+        source="shop",
+        received_at=NOON,
+        event_id=UUID_BYTES,
+        edited=True,
+        recovered_at=NOON + MINUTE,
+    )
+
+
 def source_usage() -> bytes:
     quota = {
         "name": "daily",

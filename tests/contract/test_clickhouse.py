@@ -128,6 +128,7 @@ def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
         "Duplicate": (rows.duplicate(), "duplicates"),
         "Rejected": (rows.rejected(), "rejected"),
         "DeadLetter": (rows.dead_letter(), "dead"),
+        "Recovery": (rows.recovery(), "recoveries"),
         "UsageDelta": (rows.usage("accepted", 3, 7), "usage_deltas"),
         "Profile": (rows.profile("u:1", "p"), "profile_parts"),
         "Merge": (rows.merge("a", "b"), "merges"),
