@@ -109,8 +109,9 @@ def replay_command(
     """Send dead letters in again: their bytes, to the topic they were read from, once each.
 
     One that was replayed before is skipped, and one whose event is stored by now, or another event
-    of its source and idempotency key. An event can be edited first; the fields are those that
-    `weir dead show` tells. VALUE is JSON, or else text. Exit code 1 if some could not be sent.
+    of its source and idempotency key. One that dies again is a new letter. An event can be edited
+    first; the fields are those that `weir dead show` tells. VALUE is JSON, or else text. Exit code 1
+    if some could not be sent.
 
     \b
     Example:
@@ -118,6 +119,7 @@ def replay_command(
       weir dead replay --id events.resolved/3/1204 --set 'properties.price=12.5'
     """
     chosen = _chosen(step, reason, source, since, until, ids)
+    chosen.before_now("died_at")
     how = manner(**options)
     replay(
         "dead",

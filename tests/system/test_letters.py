@@ -207,6 +207,18 @@ def test_garbage_is_sent_as_it_is_and_cannot_be_edited(weir: RunningWeir) -> Non
     assert replay(weir, "dead", "--id", name)["recovered_before"] == 1
 
 
+def test_what_dies_again_is_not_sent_again_by_the_same_replay(weir: RunningWeir) -> None:
+    """Page by page: the new letters come after the old ones of their partition."""
+    source, count = f"garbage-{uuid.uuid4().hex[:8]}", 230
+    value = accepted_output(event("garbage")).value[:30]
+    write(weir, topics.ACCEPTED, [(dedup_key(source, "one partition"), value)] * count)
+    letters = f"SELECT count() FROM weir.dead FINAL WHERE source = '{source}'"
+    wait_until(lambda: weir.ask(letters) == [(count,)], PATIENCE, "the dead letters")
+    told = replay(weir, "dead", "--source", source, "--rate", "50")
+    assert told["replayed"] == count
+    wait_until(lambda: weir.ask(letters) == [(2 * count,)], PATIENCE, "their second deaths")
+
+
 def test_what_its_client_has_sent_again_is_not_doubled(weir: RunningWeir) -> None:
     """Be it within the window or long after: the row is found by its key, and dedup's memory is not asked."""
     key = f"again-{uuid.uuid4()}"

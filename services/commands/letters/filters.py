@@ -44,6 +44,11 @@ class Chosen:
                 moment = moment_of(text, now, f"--{name}")
                 self.parameters[name] = int(moment.timestamp() * 1_000)
 
+    def before_now(self, column: str) -> None:
+        """Nothing that comes meanwhile: what a replay sends may die again, as a letter of its own."""
+        self.conditions.append(f"{column} < fromUnixTimestamp64Milli({{begun:Int64}}, 'UTC')")
+        self.parameters["begun"] = int(datetime.now(UTC).timestamp() * 1_000)
+
     def any_of(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """One of these conditions; none given: any."""
         if choices:
