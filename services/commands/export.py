@@ -10,7 +10,7 @@ import msgspec
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from services.commands.base import clear_errors, notes, settings_of
-from services.commands.dead import readable
+from services.commands.letters.shown import readable
 from services.commands.people import (
     person_options,
     person_rows,

@@ -25,6 +25,7 @@ from services.core import topics
 from services.edge import avro
 from services.edge.clickhouse import ClickHouseRows
 from services.edge.clickhouse_query import ClickHouse
+from services.edge.erased_people import ErasedPeople
 from services.edge.kafka_history import History, Span
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.config import SinkSettings
@@ -79,7 +80,9 @@ def command(
     kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
     sink = settings_of(SinkSettings)
     with clear_errors(), _history(kafka) as history:
-        warehouse = Warehouse(ClickHouse(clickhouse), clickhouse.clickhouse_database)
+        warehouse = Warehouse(
+            ClickHouse(clickhouse), clickhouse.clickhouse_database, ErasedPeople(kafka).has
+        )
         side = () if events_only else SIDE_TOPICS
         since = part.start - CLOCKS_MS
         plan = [(name, history.spans(name, None if name in COMPACTED else since)) for name in side]
@@ -157,7 +160,7 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
 def _show(accounts: dict[str, Account], dry_run: bool) -> None:
     events = accounts[topics.RESOLVED]
     verb = "missing" if dry_run else "missing and put back"
-    kept = f", {events.barred:,} dead left alone" if events.barred else ""
+    kept = f", {events.barred:,} left alone" if events.barred else ""
     for name, account in accounts.items():
         if account.refused:
             notes().print(f"{name}: ClickHouse refuses {account.refused:,} records", markup=False)

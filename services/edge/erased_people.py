@@ -17,7 +17,7 @@ class ErasedPeople:
         self._barred = Barred(follower.erasures.by_id.values())
 
     def has(self, value: bytes) -> bool:
-        """Whether a record may not be put back: an event, profile, merge, refusal or dead letter of theirs."""
+        """Whether a record is of theirs: an event, its repeat, a profile, merge, refusal or dead letter."""
         if not self._barred:
             return False
         try:
@@ -42,7 +42,7 @@ def is_barred(barred: Barred, name: str, record: avro.Record) -> bool:
     if name == "Merge":
         merged = (record["from_profile"], record["into_profile"])
         return barred.has_person(record["workspace"], [], merged, record["merged_at"])
-    if name == "Rejected":
+    if name in ("Rejected", "Duplicate"):
         return barred.has_row(str(uuid.UUID(bytes=record["event_id"])))
     if name == "DeadLetter":
         place = (record["origin_topic"], record["origin_partition"], record["origin_offset"])

@@ -4,20 +4,37 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from services.core import topics
 from services.core.recovery import Recovery, Write
+from services.core.step import Output
 from services.edge import avro
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import FENCED, client_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_producer import MAX_RECORD_BYTES
+from services.edge.kafka_transactions import Transactions
 from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError, StreamBrokenError
 
 TRANSACTIONAL_ID = "weir-replay"
 SECONDS = 10
+# Every topic that a letter may have come from, or a refusal goes to.
+WRITES = (
+    topics.ACCEPTED,
+    topics.UNIQUE,
+    topics.RESOLVED,
+    topics.DUPLICATE,
+    topics.REJECTED,
+    topics.RECOVERIES,
+)
+REPLACED = (
+    "Another replay has begun and taken this one's place. What this one has sent stays sent; run it"
+    " again when the other has ended, and it goes on with the rest."
+)
+NOT_TAKEN = "Kafka did not take it: {fault}. Run it again: it finds out what was sent, and goes on with the rest."
 NO_LEDGER = "The topic `recoveries` does not exist: run `weir topics apply` first."
 
 
@@ -47,56 +64,37 @@ class Recoveries:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._producer = Producer(
-            {
-                **client_options(settings),
-                "transactional.id": TRANSACTIONAL_ID,
-                "transaction.timeout.ms": SECONDS * 1000,
-                "acks": "all",
-                "enable.idempotence": True,
-                "message.max.bytes": MAX_RECORD_BYTES,
-                "partitioner": "murmur2_random",  # the workers': see services/edge/kafka_stream.py
-                "linger.ms": 5,
-                "log_level": 0,  # what it would print is raised, too
-            }
-        )
+        options = {
+            **client_options(settings),
+            "message.max.bytes": MAX_RECORD_BYTES,
+            "log_level": 0,  # what it would print is raised, too
+        }
         self._schema = avro.schemas()["Recovery"]
         with _clear_errors():
-            self._producer.init_transactions(3 * SECONDS)
+            self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, WRITES)
 
     def write(self, writes: Sequence[Write], entries: Sequence[Recovery]) -> None:
         """All of it is there on return. `ReplacedError`: none is; `NotReachedError`: the ledger knows."""
         with _clear_errors():
-            self._producer.begin_transaction()
+            self._transactions.begin()
             for write in writes:
-                self._write(write)
-            for entry in entries:
-                value = self._schema.encode(msgspec.structs.asdict(entry))
-                self._write(Write(topics.RECOVERIES, None, entry.key, value))
-            self._producer.commit_transaction(2 * SECONDS)
-
-    def _write(self, write: Write) -> None:
-        partition = -1 if write.partition is None else write.partition
-        while True:
-            try:
-                self._producer.produce(write.topic, write.value, write.key or None, partition)
-                return
-            except BufferError:  # as much waits as may: let some go out
-                self._producer.poll(0.1)
+                output = Output(write.key, write.value)
+                self._transactions.write(write.topic, write.partition, [output])
+            kept = [Output(e.key, self._schema.encode(msgspec.structs.asdict(e))) for e in entries]
+            self._transactions.write(topics.RECOVERIES, None, kept)
+            self._transactions.commit()
 
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
         yield
+    except FencedError:
+        raise ReplacedError(REPLACED) from None
+    except StreamBrokenError as fault:
+        raise NotReachedError(NOT_TAKEN.format(fault=fault)) from None
     except KafkaException as fault:
         error: KafkaError = fault.args[0]
         if error.code() in FENCED:
-            raise ReplacedError(
-                "Another replay has begun and taken this one's place. What this one has sent stays"
-                " sent; run it again when the other has ended, and it goes on with the rest."
-            ) from None
-        raise NotReachedError(
-            f"Kafka did not take it: {error.str()}. Run it again: it finds out what was sent, and goes"
-            " on with the rest."
-        ) from None
+            raise ReplacedError(REPLACED) from None
+        raise NotReachedError(NOT_TAKEN.format(fault=error.str())) from None

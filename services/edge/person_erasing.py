@@ -35,7 +35,7 @@ class PersonErasing:
     def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]:
         """Of what was received `until` then (epoch milliseconds). `sources`: of the workspace.
 
-        The ids of the rows that name the person in no field: refusals and dead letters.
+        The ids of the rows that name the person in no field: refusals, dead letters, duplicates.
         """
         self._conditions = conditions(person.workspace, until, self._database, self._chosen)
         self._shared = (
@@ -48,7 +48,11 @@ class PersonErasing:
         self.end()
         for kind, values in found.items():
             self._choose(kind, values)
-        return found["refusal"] + found["letter"]
+        duplicates = self._rows.records(
+            f"SELECT toString(event_id) AS id FROM {self._database}.duplicates"
+            f" WHERE {self._conditions['duplicates']} ORDER BY id"
+        )
+        return found["refusal"] + found["letter"] + [row["id"] for row in duplicates]
 
     def end(self) -> None:
         """Nobody is named any more."""

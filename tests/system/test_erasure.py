@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -211,6 +212,14 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     assert "web" in audit.stdout, audit.stderr
     fact = weir.ask("SELECT DISTINCT toString(erasure_id), subject_hash FROM weir.erasures FINAL")
     assert fact == [(erasure_id, told["subject_hash"])]
+
+    # What is put back from the topics is not theirs.
+    repeats_of_others = count(weir, "SELECT count() FROM weir.duplicates FINAL")
+    since = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
+    replayed = weir.run("replay", "--from", since)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert weir.run("scan", *sought).returncode == 0
+    assert count(weir, "SELECT count() FROM weir.duplicates FINAL") == repeats_of_others
 
     # What is read again of before comes to nothing, and who comes later is somebody new.
     send(weir, views(user, 10, "login", anonymous_id=device))  # a late retry

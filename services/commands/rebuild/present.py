@@ -1,7 +1,7 @@
 """What ClickHouse has, and what it may not get back."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from services.core import topics
@@ -25,9 +25,13 @@ class Known(NamedTuple):
 class Warehouse:
     """Questions to ClickHouse. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
-    def __init__(self, clickhouse: ClickHouse, database: str) -> None:
+    def __init__(
+        self, clickhouse: ClickHouse, database: str, is_erased: Callable[[bytes], bool]
+    ) -> None:
+        """`is_erased`: whether a record is of somebody who was erased since."""
         self._clickhouse = clickhouse
         self._database = database
+        self._is_erased = is_erased
 
     def present(self, events: Collection[Known]) -> set[uuid.UUID]:
         """Which of these have a row."""
@@ -44,7 +48,7 @@ class Warehouse:
         return {uuid.UUID(row["id"]) for row in rows}
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
-        """The offsets of records that may not come back, whatever is missing: the sink's dead letters."""
+        """The offsets of records that may not come back: the sink's dead letters, and erased people's."""
         rows = self._clickhouse.records(
             f"SELECT origin_offset AS at FROM {self._database}.dead WHERE step = 'sink'"
             " AND origin_topic = {topic:String} AND origin_partition = {partition:Int32}"
@@ -56,7 +60,9 @@ class Warehouse:
                 "end": chunk.end,
             },
         )
-        return {int(row["at"]) for row in rows}
+        records = zip(chunk.records.offsets, chunk.records.values, strict=True)
+        erased = {at for at, value in records if value is not None and self._is_erased(value)}
+        return erased | {int(row["at"]) for row in rows}
 
     def events_without_rows(self) -> int:
         """Events that visits count and `events` does not have. Live traffic never makes any.
@@ -77,10 +83,11 @@ class Warehouse:
 SIDE_TOPICS = (
     topics.DEAD,
     topics.RECOVERIES,
+    topics.ERASURES,
     topics.REJECTED,
     topics.DUPLICATE,
     topics.USAGE,
     topics.PROFILES,
     topics.QUOTAS,
 )
-COMPACTED = frozenset({topics.RECOVERIES, topics.PROFILES, topics.QUOTAS})
+COMPACTED = frozenset({topics.RECOVERIES, topics.ERASURES, topics.PROFILES, topics.QUOTAS})
