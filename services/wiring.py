@@ -1,9 +1,7 @@
 """How a worker is put together: settings, Kafka, state on disk, health, signals. Shared by the three workers."""
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from services.runtime import collector, health, logs
 from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
 from services.runtime.ports import Changelog, FencedError, StreamBrokenError
 from services.runtime.settings import SettingsError, load, unknown_variables
+from services.runtime.stopping import stop_on_signals
 from services.runtime.worker import Accounts, Worker
 from services.settings import ALL_SETTINGS
 
@@ -85,14 +84,6 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
     finally:
         stop_serving()
     log.info("stopped")
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def main(name: str, run: Callable[[Environment], None]) -> None:

@@ -1,14 +1,12 @@
-"""`weir audit`: proves that every accepted event is stored, a duplicate, a dead letter or unsaved."""
+"""`weir audit`: proves that every accepted event is stored, a duplicate, a dead letter, unsaved or erased."""
 
-import dataclasses
-import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import click
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from services.commands.auditor import Audit, Auditor, as_json
 from services.commands.base import (
     EXIT_NO,
     Moment,
@@ -17,131 +15,111 @@ from services.commands.base import (
     screen,
     settings_of,
 )
-from services.commands.books import COLUMNS, Counts, Page, Range, findings, read_counts, read_pages
-from services.core.groups import GROUPS
-from services.edge.clickhouse_query import ClickHouse
-from services.edge.kafka_admin import KafkaAdmin
-from services.runtime.config import ClickHouseSettings, KafkaSettings
-
-AUDITED = {name: read for name, read in GROUPS.items() if name != "weir.rates"}
-LOOK_SECONDS = 0.5
-SURE_LOOKS = (
-    3  # what differs with nothing in flight is looked at again: it may have landed just now
+from services.commands.books import COLUMNS, Range
+from services.commands.standing import Standing
+from services.runtime import logs
+from services.runtime.config import (
+    ClickHouseSettings,
+    CommonSettings,
+    KafkaSettings,
+    WorkerSettings,
 )
 
-
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """One reading of the books. Balanced: no findings."""
-
-    in_flight: dict[str, int]  # records that each group has yet to read
-    pages: list[Page]
-    counts: list[Counts]
-    findings: list[str]
-
-    @property
-    def balanced(self) -> bool:
-        return not self.findings
-
-    @property
-    def settled(self) -> bool:
-        return self.balanced and not any(self.in_flight.values())
-
-
-class Auditor:
-    """Reads the books of one part. Edge errors pass through."""
-
-    def __init__(
-        self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, part: Range, minutes: bool
-    ) -> None:
-        self._admin = KafkaAdmin(kafka)
-        self._clickhouse = ClickHouse(clickhouse)
-        self._database = clickhouse.clickhouse_database
-        self._part = part
-        self._minutes = minutes
-
-    def read(self) -> Audit:
-        """Groups first, rows after: what is in no group's lag by then is in the rows, or lost."""
-        in_flight: dict[str, int] = dict.fromkeys(AUDITED, 0)
-        for lag in self._admin.lags(AUDITED):
-            in_flight[lag.group] += lag.records
-        pages = read_pages(self._clickhouse, self._database, self._part, self._minutes)
-        counts = read_counts(self._clickhouse, self._database, self._part)
-        return Audit(in_flight, pages, counts, findings(pages, counts))
-
-    def read_until_settled(self, wait_seconds: float) -> Audit:
-        """Reads again while events are on their way, at most for `wait_seconds`."""
-        deadline = time.monotonic() + wait_seconds
-        sure = 0
-        while True:
-            audit = self.read()
-            if audit.settled:
-                return audit
-            sure = 0 if any(audit.in_flight.values()) else sure + 1
-            if sure >= SURE_LOOKS or (not sure and time.monotonic() >= deadline):
-                return audit
-            time.sleep(LOOK_SECONDS)
-
-    def close(self) -> None:
-        self._admin.close()
+HOURS = 3.0
 
 
 @click.command("audit")
 @click.option("--from", "start", type=Moment(), help="Minutes of receipt from this time (UTC) on.")
 @click.option("--to", "end", type=Moment(), help="Minutes of receipt before this time (UTC).")
+@click.option("--all", "is_whole", is_flag=True, help="From the first event on.")
 @click.option("--source", default="", help="One source alone.")
 @click.option("--minutes", is_flag=True, help="A line for every minute, not just every source.")
+@click.option("--ids", is_flag=True, help="Look at every row for ids stored twice, too.")
 @click.option(
     "--wait",
     default=0.0,
     type=click.FloatRange(0),
     help="Wait so many seconds at most until nothing is in flight; exit code 1 if something still is.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--json", "in_json", is_flag=True, help="As JSON; with --watch a line of it a change."
+)
+@click.option("--watch", is_flag=True, help="Stay: a line whenever something changes, and metrics.")
+@click.option(
+    "--every",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="Seconds; of --watch.",
+)
 def command(
     start: datetime | None,
     end: datetime | None,
+    is_whole: bool,
     source: str,
     minutes: bool,
+    ids: bool,
     wait: float,
-    as_json: bool,
+    in_json: bool,
+    watch: bool,
+    every: float,
 ) -> None:
-    """Show the books: accepted = stored + duplicate + dead + unsaved, for every source.
+    """Show the books: accepted = stored + duplicate + dead + unsaved + erased + in flight.
 
-    Also holds the stages' own counts against the rows, and rows against distinct event ids. Exit
-    code 0: they balance; 1: they do not (what is between two stages counts as a difference).
+    Three witnesses are held against each other, minute by minute: Kafka's offsets, the stages' own
+    accounts, ClickHouse's rows. What neither a row nor an account nor an unread record explains is a
+    difference, and the first place where they part comes first. Without --from or --all: the last
+    three hours. Exit code 0: they balance; 1: they do not.
 
     \b
     Example:
       weir audit --wait 30
       weir audit --source demo --from 2026-01-31T12:00 --minutes
+      WEIR_METRICS_PORT=9109 weir audit --watch
     """
+    if start and is_whole:
+        raise WrongInputError("--from and --all exclude each other.")
     if start and end and start >= end:
         raise WrongInputError("--from must be before --to.")
-    with clear_errors():
-        auditor = Auditor(
-            settings_of(KafkaSettings),
-            settings_of(ClickHouseSettings),
-            Range(start, end, source),
-            minutes,
+    if watch and (wait or minutes or start or end or is_whole):
+        raise WrongInputError(
+            "--watch looks at the last hours: leave --from, --to, --all, --wait and --minutes out."
         )
+
+    def part() -> Range:
+        return Range(start if start or is_whole else hours_before(end), end, source)
+
+    kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
+    if watch:
+        common = settings_of(CommonSettings)
+        logs.configure(common.log_level, common.log_format)
+        Standing(lambda: Auditor(kafka, clickhouse), part, in_json, ids).run(
+            every, common.host, settings_of(WorkerSettings).metrics_port
+        )
+        return
+    with clear_errors():
+        auditor = Auditor(kafka, clickhouse)
         try:
-            audit = auditor.read_until_settled(wait)
+            asked = part()
+            audit = auditor.read_surely(lambda: auditor.read(asked, minutes, ids), wait)
         finally:
             auditor.close()
-    if as_json:
-        shown = {"balanced": audit.balanced, **{f: getattr(audit, f) for f in FIELDS}}
-        screen().print(msgspec.json.encode(shown).decode(), markup=False)
+    if in_json:
+        screen().print(as_json(audit), markup=False)
     else:
-        _show(audit, minutes)
+        _show(audit, asked, minutes)
     if not (audit.settled if wait else audit.balanced):
         raise SystemExit(EXIT_NO)
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Audit))
+def hours_before(end: datetime | None) -> datetime:
+    """The beginning of the part that is looked at unless somebody says otherwise: a full minute."""
+    now = datetime.now(UTC)
+    first = (min(end, now) if end else now) - timedelta(hours=HOURS)
+    return first.replace(second=0, microsecond=0)
 
 
-def _show(audit: Audit, minutes: bool) -> None:
+def _show(audit: Audit, part: Range, minutes: bool) -> None:
     console = screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source")
@@ -154,20 +132,27 @@ def _show(audit: Audit, minutes: bool) -> None:
         cells[-1].stylize("red" if page.difference else "green")
         table.add_row(Text(page.source), *([Text(page.minute)] if minutes else []), *cells)
     console.print(table)
+    if part.start is not None:
+        console.print(f"Received from {part.start:%F %H:%M} on (UTC).", style="dim")
     for finding in audit.findings:
         console.print(Text(f"✗ {finding}", style="red"))
-    waiting = {group: lag for group, lag in audit.in_flight.items() if lag}
+    waiting = {group: records for group, records in audit.in_flight.items() if records}
     if waiting:
-        told = ", ".join(f"{group} {lag:,}" for group, lag in waiting.items())
+        told = ", ".join(_waiting(group, audit) for group in waiting)
         console.print(Text(f"In flight (records yet to be read): {told}", style="yellow"))
-    if not audit.balanced and waiting:
-        console.print("Not balanced yet: --wait SECONDS waits for what is in flight.")
+    if audit.blind:
+        console.print(Text(f"Nothing can be judged yet: {audit.blind}.", style="yellow"))
     elif not audit.balanced:
-        console.print(Text("NOT BALANCED, and nothing is in flight.", style="bold red"))
+        console.print(Text("NOT BALANCED.", style="bold red"))
     elif waiting:
         console.print("What has been read so far balances.")
     else:
         console.print(Text("The books balance.", style="bold green"))
+
+
+def _waiting(group: str, audit: Audit) -> str:
+    sources = ", ".join(f"{source} {n:,}" for source, n in sorted(audit.unread[group].items()))
+    return f"{group} {audit.in_flight[group]:,}" + (f" ({sources})" if sources else "")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The vocabulary between a worker's loop and its decisions: batches in, decided batches out. Plain values."""
 
+import sys
+from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -22,6 +24,7 @@ class Batch:
     timestamps: list[int]
     keys: list[bytes]
     values: list[bytes]
+    topic_id: str = ""  # another one, if the topic was made anew under its name; empty: unknown
 
     @property
     def position(self) -> int:
@@ -43,6 +46,7 @@ class Batch:
             self.timestamps[first:],
             self.keys[first:],
             self.values[first:],
+            self.topic_id,
         )
 
 
@@ -68,10 +72,25 @@ class Refusal(NamedTuple):
 UsageKey = tuple[str, int, str]
 
 
+def fingerprint(ids: Sequence[bytes]) -> int:
+    """The sum of event ids, the random half of each (its bytes 8 to 15) as a number: whose events these are,
+
+    in any order. The ids are equally long, 16 bytes each or more of the same multiple of 8. An array,
+    since it is made for every event: 0.1 us each, half of what a loop takes.
+    """
+    halves = array("Q", b"".join(ids))
+    stride = len(halves) // len(ids) if ids else 1
+    halves = halves[1::stride]
+    if sys.byteorder == "little":
+        halves.byteswap()
+    return sum(halves)
+
+
 @dataclass(slots=True)
 class Count:
     events: int = 0
     bytes: int = 0
+    fingerprint: int = 0  # of the events whose id could be read
     seconds: dict[int, int] = field(default_factory=dict)
 
 
@@ -81,13 +100,22 @@ class Usage:
 
     counts: dict[UsageKey, Count] = field(default_factory=dict)
 
-    def add(self, source: str, received_at: int, outcome: str, events: int, size: int) -> Count:
+    def add(
+        self,
+        source: str,
+        received_at: int,
+        outcome: str,
+        events: int,
+        size: int,
+        fingerprint: int = 0,
+    ) -> Count:
         place = (source, received_at - received_at % MINUTE_MS, outcome)
         count = self.counts.get(place)
         if count is None:
             count = self.counts[place] = Count()
         count.events += events
         count.bytes += size
+        count.fingerprint += fingerprint
         return count
 
     def add_second(self, source: str, second: int, outcome: str, events: int, size: int) -> None:

@@ -2,13 +2,13 @@
 
 from services.core import reasons, topics
 from services.core.receipts import Receipt
-from services.core.step import Batch, Decided, Load, Output, Refusal
+from services.core.step import Batch, Decided, Load, Output, Refusal, fingerprint
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import ID_BYTES, UNIQUE, Arrival, Repeat, decide
 from services.edge import avro
 from services.edge.receipts import encode_receipt
 
-Cell = list[int]  # [events, bytes]
+Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
 
 
 class DedupStage:
@@ -39,14 +39,14 @@ class DedupStage:
                 duplicates.append(self._duplicate_of(value, arrival, outcome, receipts))
                 told = "duplicate"
             else:
-                continue  # read again: the books have it already
+                told = "reread"  # the books have it already; its offset is to be accounted for
             place = (source, received_at // 1000, told)
             cell = cells.get(place)
             if cell is None:
-                cells[place] = [1, len(value)]
+                cells[place] = ([len(value)], [ids])
             else:
-                cell[0] += 1
-                cell[1] += len(value)
+                cell[0].append(len(value))
+                cell[1].append(ids)
         decided.outputs = {topics.UNIQUE: unique, topics.DUPLICATE: duplicates}
         if receipts:
             decided.outputs[topics.RECEIPTS] = receipts
@@ -112,6 +112,8 @@ def _receipt_of(arrival: Arrival, outcome: Repeat) -> Output:
 
 
 def _count(decided: Decided, cells: dict[tuple[str, int, str], Cell]) -> None:
-    for (source, second, outcome), (events, size) in cells.items():
-        decided.usage.add(source, second * 1000, outcome, events, size)
-        decided.usage.add_second(source, second, "accepted", events, size)
+    for (source, second, outcome), (sizes, ids) in cells.items():
+        events, size = len(sizes), sum(sizes)
+        decided.usage.add(source, second * 1000, outcome, events, size, fingerprint(ids))
+        if outcome != "reread":
+            decided.usage.add_second(source, second, "accepted", events, size)

@@ -24,9 +24,17 @@ def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
             "origin_partition": batch.partition,
             "position": batch.position,
             "seconds": [{"second": s, "events": n} for s, n in sorted(count.seconds.items())],
+            "topic_id": batch.topic_id,
+            "first": batch.offsets[0],
+            "fingerprint": signed(count.fingerprint),
         }
         outputs.append(Output(source.encode(), schema.encode(delta)))
     return outputs
+
+
+def signed(number: int) -> int:
+    """Modulo 2^64, as ClickHouse's Int64 holds it."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def encode_dead(step: str, batch: Batch, decided: Decided) -> list[Output]:

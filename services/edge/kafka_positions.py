@@ -55,6 +55,10 @@ class Positions:
         self._ids: dict[str, str] = {}
         self._log = logs.get(service)
 
+    def topic_id(self, topic: str) -> str:
+        """Of the topic whose partitions `find` was last asked for."""
+        return self._ids.get(topic, "")
+
     def place(
         self, topic: str, partition: int, position: int, metadata: str = ""
     ) -> TopicPartition:

@@ -68,7 +68,9 @@ class KafkaStream:
             partition = message.partition()
             batch = columns.get(partition)
             if batch is None:
-                batch = columns[partition] = Batch(self._options.topic, partition, [], [], [], [])
+                topic = self._options.topic
+                topic_id = self._positions.topic_id(topic)
+                batch = columns[partition] = Batch(topic, partition, [], [], [], [], topic_id)
             batch.offsets.append(message.offset())
             batch.timestamps.append(message.timestamp()[1])
             batch.keys.append(message.key() or b"")

@@ -6,14 +6,14 @@ import msgspec
 
 from services.core import reasons, topics
 from services.core.identifiers import SEPARATOR, workspace_key
-from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal
+from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
 from services.edge import avro
 from services.edge.receipts import encode_receipt
 from services.identity.attachment import Attachment, MappingsOf
 from services.identity.items import Erase, Event, Item
 from services.identity.markers import MARKERS_KEY, AllMarkers
 from services.identity.person import Person
-from services.identity.reader import ItemReader
+from services.identity.reader import ItemReader, Origin
 from services.identity.recall import Recall
 from services.identity.snapshot import encode_person
 from services.identity.step import (
@@ -30,7 +30,7 @@ from services.identity.step import (
 )
 from services.identity.telling import tell_dead
 
-Cell = list[int]  # [events, bytes]
+Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
 
 
 class IdentityStage:
@@ -116,11 +116,17 @@ class IdentityStage:
                 if isinstance(item, Event) and not item.wants_profile:
                     value = self._attachment.attach(item, value)
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
-                received_at = max(0, batch.timestamps[index])
-                decided.refusals.append(
-                    Refusal(index, reasons.UNREADABLE, str(fault), "", received_at)
+                # whose event it was could be read before, by dedup, who counted it so
+                origin = self._reader.origin(value) or Origin("", batch.timestamps[index], None)
+                source, received_at, event_id = origin
+                refusal = Refusal(
+                    index, reasons.UNREADABLE, str(fault), source, max(0, received_at), event_id
                 )
-                decided.usage.add("", received_at, "dead", 1, len(value))
+                decided.refusals.append(refusal)
+                known = [event_id] if event_id else []
+                decided.usage.add(
+                    source, refusal.received_at, "dead", 1, len(value), fingerprint(known)
+                )
                 event = self._reader.leading(key, value)
                 if event is not None and event.wants_receipt:
                     receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
@@ -155,12 +161,13 @@ class IdentityStage:
             place = (item.source, item.received_at // MINUTE_MS, told)
             cell = cells.get(place)
             if cell is None:
-                cells[place] = [1, len(value)]
+                cells[place] = ([len(value)], [item.event_id])
             else:
-                cell[0] += 1
-                cell[1] += len(value)
-        for (source, minute, told), (events, size) in cells.items():
-            decided.usage.add(source, minute * MINUTE_MS, told, events, size)
+                cell[0].append(len(value))
+                cell[1].append(item.event_id)
+        for (source, minute, told), (sizes, ids) in cells.items():
+            at, size = minute * MINUTE_MS, sum(sizes)
+            decided.usage.add(source, at, told, len(sizes), size, fingerprint(ids))
         decided.outputs[topics.RESOLVED] = resolved
         decided.outputs[topics.UNIQUE] = forwarded
         decided.emitted = len(resolved)

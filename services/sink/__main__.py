@@ -9,6 +9,7 @@ from services.edge.kafka_sink import KafkaDeadLetters, KafkaRecords, RecordsOpti
 from services.runtime import collector, health, logs
 from services.runtime.config import ClickHouseSettings
 from services.runtime.settings import load
+from services.runtime.stopping import stop_on_signals
 from services.sink.config import SinkSettings
 from services.sink.inserts import ThreadedInserts
 from services.sink.loop import NAME, Options, Ports, Sink
@@ -21,7 +22,7 @@ DRAIN_SECONDS = 10.0
 def run(environment: wiring.Environment) -> None:
     settings = load(SinkSettings, os.environ)
     clickhouse = load(ClickHouseSettings, os.environ)
-    stop = wiring.stop_on_signals()
+    stop = stop_on_signals()
     log = logs.get(NAME)
     rows = ClickHouseRows(
         clickhouse,

@@ -57,6 +57,9 @@ def usage(outcome: str, events: int, position: int, stage: str = "dedup", **fiel
         "origin_topic": "events.accepted",
         "origin_partition": 0,
         "seconds": [{"second": 1, "events": events}],
+        "topic_id": "",
+        "first": position - events,
+        "fingerprint": 0,
     }
     names = {"stage": stage, "outcome": outcome, "events": events, "position": position}
     return encode("UsageDelta", **{**known, **names, **fields})

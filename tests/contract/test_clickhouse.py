@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from services.core.paths import ROOT
+from services.core.step import fingerprint
 from services.edge import avro
+from services.edge.accounts import signed
 from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
 from services.runtime.config import ClickHouseSettings
 from services.sink.migrations import (
@@ -23,7 +25,7 @@ from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
 from services.sink.step import TABLES
 from tests.contract import rows
 from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
-from tests.events import NOON
+from tests.events import NOON, accepted
 
 MINUTE = rows.MINUTE
 
@@ -321,6 +323,12 @@ def test_a_profile_is_the_sum_of_its_parts(tables: Tables) -> None:
     ]
 
 
+BOOKS = (
+    "accepted, stored, duplicate, dead, unsaved, recovered, erased, in_flight, difference"
+    " FROM weir.books"
+)
+
+
 def test_the_books(tables: Tables) -> None:
     tables.insert(
         "landing_usage_delta",
@@ -334,14 +342,156 @@ def test_the_books(tables: Tables) -> None:
     )
     tables.insert("landing_rejected", rows.rejected(1), rows.rejected(2))
     tables.insert("landing_resolved", *(rows.resolved(n) for n in range(4)))
-    sql = "SELECT accepted, stored, duplicate, dead, unsaved, difference FROM weir.books"
-    assert tables.ask(sql) == [[10, 4, 1, 2, 2, 1]]
+    assert tables.ask(f"SELECT {BOOKS}") == [[10, 4, 1, 2, 2, 0, 0, 1, 0]]
     of_sink: dict[str, Any] = {"step": "sink", "origin_topic": "events.resolved", "source": "shop"}
     for _ in range(2):
         tables.insert("landing_dead_letter", rows.dead_letter(**of_sink, received_at=NOON))
-    assert tables.ask(sql) == [[10, 4, 1, 3, 2, 0]]
+    assert tables.ask(f"SELECT {BOOKS}") == [[10, 4, 1, 3, 2, 0, 0, 0, 0]]
     told = tables.ask("SELECT events, bytes FROM weir.usage WHERE outcome = 'rejected'")
     assert told == [[2, 6]]
+    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(10, 12)))
+    ((*_, in_flight, difference),) = tables.ask(f"SELECT {BOOKS}")
+    assert (in_flight, difference) == (0, -2)
+
+
+@pytest.mark.parametrize(
+    ("step", "letter", "again", "book"),
+    [
+        # given up by dedup, read once more from events.accepted, resolved and stored
+        (
+            "dedup",
+            "events.accepted/1/7",
+            [("accepted", 2, "dedup"), ("dead", 1, "dedup"), ("unique", 1, "dedup")],
+            [1, 1, 0, 0, 0, 1, 0, 0, 0],
+        ),
+        (
+            "identity",
+            "events.unique/1/7",
+            [("accepted", 1, "dedup"), ("unique", 1, "dedup"), ("dead", 1, "identity")],
+            [1, 1, 0, 0, 0, 1, 0, 0, 0],
+        ),
+        (
+            "sink",
+            "events.resolved/1/7",
+            [("accepted", 1, "dedup"), ("unique", 1, "dedup")],
+            [1, 1, 0, 0, 0, 1, 0, 0, 0],
+        ),
+    ],
+)
+def test_a_letter_sent_in_again_is_recovered_and_counts_once(
+    tables: Tables,
+    step: str,
+    letter: str,
+    again: list[tuple[str, int, str]],
+    book: list[int],
+) -> None:
+    accounts = [rows.usage(name, n, 10, stage=stage) for name, n, stage in again]
+    tables.insert("landing_usage_delta", *accounts, rows.usage("resolved", 1, 8, stage="identity"))
+    tables.insert("landing_resolved", rows.resolved(1))
+    topic, _, offset = letter.split("/")
+    tables.insert(
+        "landing_dead_letter",
+        rows.dead_letter(
+            int(offset), step=step, origin_topic=topic, source="shop", received_at=NOON
+        ),
+    )
+    assert tables.ask(f"SELECT {BOOKS}") != [book]  # dead as well as stored
+    tables.schema.execute(
+        f"INSERT INTO {tables.database}.recoveries (letter, kind, step, source, received_at)"
+        f" VALUES ('{letter}', 'dead', '{step}', 'shop', fromUnixTimestamp64Milli({NOON}))"
+    )
+    assert tables.ask(f"SELECT {BOOKS}") == [book]
+    assert tables.one("SELECT short_of_dead_rows FROM weir.ledger") == 0
+
+
+def test_erased_rows_are_told_and_nothing_is_missing(tables: Tables) -> None:
+    tables.insert(
+        "landing_usage_delta",
+        rows.usage("accepted", 6, 10),
+        rows.usage("unique", 5, 10),
+        rows.usage("duplicate", 1, 10),
+        rows.usage("resolved", 3, 8, stage="identity"),
+        rows.usage("erased", 1, 8, stage="identity"),
+        rows.usage("dead", 1, 8, stage="identity"),
+    )
+    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    tables.insert("landing_duplicate", rows.duplicate(7))
+    tables.insert(
+        "landing_dead_letter", rows.dead_letter(step="identity", source="shop", received_at=NOON)
+    )
+    gone = ", ".join(
+        f"(toUUID('{uuid.uuid4()}'), '{place}', '{step}', 'shop',"
+        f" toDateTime(intDiv({NOON}, 1000), 'UTC'), {n})"
+        for place, step, n in [("events", "", 2), ("duplicates", "", 1), ("dead", "identity", 1)]
+    )
+    database = tables.database
+    for statement in (
+        f"ALTER TABLE {database}.events DELETE WHERE event_id IN"
+        f" (SELECT event_id FROM {database}.events ORDER BY event_id LIMIT 2)",
+        f"DELETE FROM {database}.duplicates WHERE source = 'shop'",
+        f"DELETE FROM {database}.dead WHERE source = 'shop'",
+        f"INSERT INTO {database}.erased_rows (erasure_id, place, step, source, minute, rows)"
+        f" VALUES {gone}",
+    ):
+        tables.schema.execute(
+            f"{statement} SETTINGS mutations_sync = 2".replace(
+                f"VALUES {gone} SETTINGS mutations_sync = 2", f"VALUES {gone}"
+            )
+        )
+    assert tables.ask(f"SELECT {BOOKS}") == [[6, 1, 1, 1, 0, 0, 3, 0, 0]]
+    shorts = "short_of_rows, short_of_duplicate_rows, short_of_dead_rows, has_fingerprints"
+    assert tables.ask(f"SELECT {shorts} FROM weir.ledger") == [[0, 0, 0, 0]]
+
+
+def test_one_lost_and_another_doubled_is_told_by_the_fingerprint(tables: Tables) -> None:
+    ids = [accepted(n)["event_id"] for n in range(3)]
+    counted: dict[str, Any] = {"topic_id": "t", "fingerprint": signed(fingerprint(ids))}
+    tables.insert(
+        "landing_usage_delta",
+        rows.usage("accepted", 3, 3),
+        rows.usage("unique", 3, 3, **counted),
+        rows.usage("resolved", 3, 3, stage="identity", **counted),
+    )
+    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    sql = "SELECT short_of_rows, resolved_others, stored_others FROM weir.ledger"
+    assert tables.ask(sql) == [[0, 0, 0]]
+    tables.schema.execute(f"TRUNCATE TABLE {tables.database}.events")
+    # the same id twice, an hour apart by the client's account: no row replaces the other
+    hours = [rows.resolved(0, occurred_at=NOON + hour * 24 * 60 * MINUTE) for hour in (0, 1)]
+    tables.insert("landing_resolved", *hours, rows.resolved(1))
+    short, resolved, stored = tables.ask(sql)[0]
+    assert (short, int(resolved)) == (0, 0)
+    assert int(stored) != 0
+
+
+def test_rows_from_before_the_migration_are_in_the_books(warehouse: RunningWarehouse) -> None:
+    old = Tables(warehouse.url)
+    files = read_migrations()
+    apply_migrations(old.schema, old.dialect, [file for file in files if file.number < 9])
+    old.insert("landing_usage_delta", rows.usage("accepted", 3, 3), rows.usage("unique", 3, 3))
+    old.insert("landing_usage_delta", rows.usage("resolved", 3, 3, stage="identity"))
+    old.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    apply_migrations(old.schema, old.dialect)
+    assert old.ask(f"SELECT {BOOKS}") == [[3, 3, 0, 0, 0, 0, 0, 0, 0]]
+    assert old.ask("SELECT has_fingerprints FROM weir.ledger") == [[0]]
+    old.insert("landing_usage_delta", rows.usage("accepted", 1, 4), rows.usage("unique", 1, 4))
+    assert old.ask(f"SELECT {BOOKS}") == [[4, 3, 0, 0, 0, 0, 0, 1, 0]]
+    old.close()
+
+
+def test_the_books_of_a_range_read_the_counts_and_not_the_rows(tables: Tables) -> None:
+    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    tables.insert("landing_usage_delta", rows.usage("accepted", 3, 3))
+    plan = "\n".join(
+        str(line)
+        for (line,) in tables.ask(
+            "EXPLAIN projections = 1 SELECT source, sum(stored) FROM weir.books"
+            " WHERE minute >= toDateTime('2025-01-01', 'UTC') AND source = 'shop' GROUP BY source"
+        )
+    )
+    assert plan.count("ReadFromMergeTree (by_minute)") == 2, plan
+    assert f"ReadFromMergeTree ({tables.database}.events)" not in plan
+    assert f"ReadFromMergeTree ({tables.database}.usage_deltas)" not in plan
 
 
 def test_rates_and_quotas(tables: Tables) -> None:

@@ -1,66 +1,126 @@
-"""The books judged: every way in which they may not balance is told."""
+"""The books judged: every way in which they may not balance is told, and nothing that is merely on its way."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
-import msgspec
 import pytest
 
-from services.commands.books import Counts, Page, Range, findings
+from services.commands.books import CHECKS, Entry, Page, Range, explained, judge
+from services.core import topics
+from services.edge.kafka_books import Cell, Unread
 
-PAGE = Page("demo", 100, 80, 15, 3, 2, 0)
-COUNTS = Counts(
-    source="demo",
-    rows=80,
-    ids=80,
-    duplicate_rows=15,
-    dead_rows=2,
-    sink_dead_rows=1,
-    unique=84,
-    duplicate=15,
-    resolved=81,
-    unsaved=2,
-    dedup_dead=1,
-    identity_dead=1,
-    accepted=100,
-)
+NOON = 1_767_268_800  # 2026-01-01T12:00:00Z
+DEMO: Cell = ("demo", NOON)
 
 
-def test_balanced_books_have_no_findings() -> None:
-    assert findings([PAGE], [COUNTS]) == []
+def entry(cell: Cell = DEMO, others: str = "", **short: int) -> Entry:
+    missing = {check.column: short.get(check.column, 0) for check in CHECKS}
+    return Entry(cell, missing, frozenset([others] if others else []))
 
 
-def test_a_lost_event_is_told_with_its_minute() -> None:
-    page = msgspec.structs.replace(PAGE, difference=1, minute="2026-01-01 00:00:00")
-    assert findings([page], []) == [
-        "demo at 2026-01-01 00:00:00: more was accepted than is accounted for, by 1"
-    ]
+def unread(topic: str, *cells: Cell) -> dict[str, Unread]:
+    return {topic: Unread(len(cells), Counter(cells))}
 
 
-def test_an_event_too_many_is_told() -> None:
-    page = msgspec.structs.replace(PAGE, source="", difference=-2)
-    assert findings([page], []) == [
-        "(source unreadable): less was accepted than is accounted for, by 2"
-    ]
+def too_many(topic: str, records: int) -> dict[str, Unread]:
+    return {topic: Unread(records, None)}
+
+
+def told(*entries: Entry, behind: dict[str, Unread] | None = None) -> list[str]:
+    return [finding.text for finding in judge(entries, behind or {}).findings]
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("short", "text"),
     [
-        ({"ids": 79}, ["80 rows in events but 79 distinct event ids"]),
-        ({"accepted": 101}, ["101 accepted but 100 unique, duplicate or dead"]),
-        ({"identity_dead": 0, "dead_rows": 1}, ["84 unique but 83 resolved, unsaved or dead"]),
-        ({"rows": 79, "ids": 79}, ["81 resolved but 80 stored or refused by ClickHouse"]),
-        ({"duplicate_rows": 14}, ["15 duplicate but 14 rows in duplicates"]),
-        ({"dead_rows": 3}, ["2 dead but 3 rows in dead"]),
+        ({"short_of_unique": 1}, "in dedup: 1 more accepted than unique, duplicate or dead, and"),
+        ({"short_of_resolved": 2}, "between dedup and identity: 2 more unique than resolved,"),
+        ({"short_of_rows": 3}, "between identity and ClickHouse: 3 more resolved than stored,"),
+        ({"short_of_rows": -3}, "between identity and ClickHouse: 3 fewer resolved than stored,"),
+        ({"short_of_duplicate_rows": 4}, "between dedup and ClickHouse: 4 more duplicate than"),
+        ({"short_of_dead_rows": 5}, "between the workers and ClickHouse: 5 more dead than rows"),
     ],
 )
-def test_rows_that_do_not_fit_the_accounts_are_told(
-    changed: dict[str, Any], told: list[str]
-) -> None:
-    counts = msgspec.structs.replace(COUNTS, **changed)
-    assert findings([], [counts]) == [f"demo: {line}" for line in told]
+def test_what_is_missing_is_told_with_its_place(short: dict[str, int], text: str) -> None:
+    (finding,) = told(entry(DEMO, "", **short))
+    assert finding.startswith(f"demo at 2026-01-01 12:00: {text}")
+
+
+def test_minutes_of_a_source_are_one_finding_and_do_not_cancel_out() -> None:
+    later = ("demo", NOON + 120)
+    judged = judge([entry(short_of_rows=2), entry(later, short_of_rows=-2)], {})
+    (finding,) = judged.findings
+    assert finding.text.startswith("demo from 2026-01-01 12:00 to 2026-01-01 12:02: ")
+    assert "2 more resolved" in finding.text
+    assert "2 fewer resolved" in finding.text
+    assert finding.events == 4
+
+
+def test_the_first_place_comes_first() -> None:
+    other = ("another", NOON)
+    findings = told(entry(short_of_dead_rows=1, short_of_rows=1), entry(other, short_of_unique=1))
+    places = [text.split(": ")[1] for text in findings]
+    assert places == [
+        "in dedup",
+        "between identity and ClickHouse",
+        "between the workers and ClickHouse",
+    ]
+
+
+def test_other_events_of_the_same_number_are_told() -> None:
+    (finding,) = told(entry(others="short_of_rows"))
+    assert finding.endswith(
+        "as many stored, erased or refused as resolved, but not the same events"
+    )
+
+
+@pytest.mark.parametrize("topic", [topics.UNIQUE, topics.RESOLVED, topics.USAGE, topics.DEAD])
+def test_a_minute_that_an_unread_record_speaks_of_is_not_judged(topic: str) -> None:
+    assert told(entry(short_of_rows=1), behind=unread(topic, DEMO)) == []
+
+
+@pytest.mark.parametrize("cell", [("other", NOON), ("demo", NOON + 60)])
+def test_unread_records_of_another_source_or_minute_excuse_nothing(cell: Cell) -> None:
+    assert len(told(entry(short_of_rows=1), behind=unread(topics.RESOLVED, cell))) == 1
+
+
+def test_what_dedup_has_not_read_excuses_nothing() -> None:
+    assert len(told(entry(short_of_rows=1), behind=unread(topics.ACCEPTED, DEMO))) == 1
+
+
+def test_a_backlog_explains_no_more_than_it_holds() -> None:
+    missing = [entry(("demo", NOON + 60 * n), short_of_resolved=10) for n in range(10)]
+    assert told(*missing, behind=too_many(topics.UNIQUE, 100)) == []
+    (finding,) = told(*missing, behind=too_many(topics.UNIQUE, 97))
+    assert finding.startswith("between dedup and identity: 100 more unique than resolved")
+    assert finding.endswith("but only 97 records are unread")
+
+
+def test_a_backlog_of_one_topic_explains_nothing_elsewhere_and_nothing_too_many() -> None:
+    behind = too_many(topics.UNIQUE, 100)
+    assert len(told(entry(short_of_rows=1), behind=behind)) == 1
+    assert len(told(entry(short_of_resolved=-1), behind=behind)) == 1
+
+
+def test_nothing_is_judged_before_the_accounts_are_there() -> None:
+    judged = judge([entry(short_of_rows=1)], too_many(topics.USAGE, 12_345))
+    assert (judged.findings, judged.blind) == ([], "12,345 records of usage are unread")
+
+
+def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight() -> None:
+    lost, waiting = entry(short_of_rows=2), entry(("demo", NOON + 60), short_of_resolved=3)
+    judged = judge([lost, waiting], unread(topics.UNIQUE, waiting.cell))
+    whole = Page("demo", accepted=10, stored=5, in_flight=5)
+    first, second = (Page("demo", f"2026-01-01 12:0{n}:00", in_flight=5 - n) for n in (0, 1))
+    shown = [(p.in_flight, p.difference) for p in explained([whole, first, second], judged)]
+    assert shown == [(3, 2), (3, 2), (4, 0)]
+
+
+def test_a_row_too_many_is_a_negative_difference() -> None:
+    judged = judge([entry(short_of_rows=-1)], {})
+    (page,) = explained([Page("demo", accepted=1, stored=2, difference=-1)], judged)
+    assert (page.in_flight, page.difference) == (0, -1)
 
 
 def test_a_range_asks_with_parameters_alone() -> None:

@@ -1,0 +1,118 @@
+"""Kafka's offsets against dedup's accounts: every record of events.accepted that was passed is counted.
+
+The gateway writes without transactions, so an offset is a record, and each transaction of dedup tells
+which offsets it covers and how many events it took them for. Where that does not fit, the topic itself
+is asked: letters that were sent in again came in transactions, whose markers use offsets up too.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from services.commands.books import Finding, Range
+from services.core import topics
+from services.edge.clickhouse_query import ClickHouse
+from services.edge.kafka_books import KafkaBooks, Place, Span, Unread
+
+SUSPECTS_AT_MOST = 50
+OF_DEDUP = (
+    "stage = 'dedup' AND outcome IN ('accepted', 'reread')"
+    f" AND origin_topic = '{topics.ACCEPTED}' AND topic_id = {{topic_id:String}}"
+)
+
+
+class Suspect(NamedTuple):
+    """Offsets of a partition that dedup has passed and may not have counted."""
+
+    partition: int
+    first: int
+    end: int
+
+    def overlaps(self, spans: Iterable[Span]) -> bool:
+        return any(first < self.end and self.first < end for first, end in spans)
+
+
+class Offsets:
+    """Holds them against each other, in one part of the books. Edge errors pass through."""
+
+    def __init__(self, kafka: KafkaBooks, clickhouse: ClickHouse, database: str) -> None:
+        self._kafka = kafka
+        self._clickhouse = clickhouse
+        self._deltas = f"{database}.usage_deltas"
+
+    def findings(
+        self, part: Range, positions: Mapping[Place, int], unread: Mapping[str, Unread]
+    ) -> list[Finding]:
+        """What was passed and not counted, or counted twice; none where no account says enough.
+
+        Accounts of earlier versions, and of a topic that was made anew since, say nothing.
+        """
+        usage = unread.get(topics.USAGE)
+        if usage is None or usage.cells is None:
+            return []  # the accounts are not all there
+        topic_id = self._kafka.topic_id(topics.ACCEPTED)
+        suspects = [*self._within(part, topic_id), *self._behind(positions, topic_id)]
+        found = []
+        for suspect in suspects[:SUSPECTS_AT_MOST]:
+            if not suspect.overlaps(usage.spans.get(suspect.partition, ())):
+                found += self._confirmed(suspect, topic_id)
+        return found
+
+    def _within(self, part: Range, topic_id: str) -> list[Suspect]:
+        """Between two transactions, or within one that is not cut by the part's own bounds."""
+        cuts = ["0"]
+        if part.start is not None:
+            cuts.append("toUnixTimestamp(min(d.minute)) < {start:Int64} + 60")
+        if part.end is not None:
+            cuts.append("toUnixTimestamp(max(d.minute)) >= {end:Int64} - 60")
+        cut = " OR ".join(cuts)
+        sql = (
+            "SELECT origin_partition AS partition, least(before, began) AS first, position FROM ("
+            "SELECT *, lagInFrame(position, 1, began)"
+            " OVER (PARTITION BY origin_partition ORDER BY position) AS before FROM ("
+            "SELECT origin_partition, position, min(d.first) AS began, sum(d.events) AS counted,"
+            f" {cut} AS is_cut FROM {self._deltas} AS d"
+            f" WHERE {OF_DEDUP} AND {part.when('minute')} GROUP BY origin_partition, position))"
+            " WHERE before < began OR (position - began != counted AND NOT is_cut)"
+            f" ORDER BY partition, position LIMIT {SUSPECTS_AT_MOST}"
+        )
+        rows = self._ask(sql, {**part.parameters(), "topic_id": topic_id})
+        return [Suspect(int(r["partition"]), int(r["first"]), int(r["position"])) for r in rows]
+
+    def _behind(self, positions: Mapping[Place, int], topic_id: str) -> list[Suspect]:
+        """Between the last transaction that was counted and where the group says it has come."""
+        sql = (
+            f"SELECT origin_partition AS partition, max(position) AS counted FROM {self._deltas}"
+            f" WHERE stage = 'dedup' AND origin_topic = '{topics.ACCEPTED}'"
+            " AND topic_id = {topic_id:String} GROUP BY origin_partition"
+        )
+        found = []
+        for row in self._ask(sql, {"topic_id": topic_id}):
+            partition, counted = int(row["partition"]), int(row["counted"])
+            position = positions.get((topics.ACCEPTED, partition), -1)
+            if counted < position:
+                found.append(Suspect(partition, counted, position))
+        return found
+
+    def _confirmed(self, suspect: Suspect, topic_id: str) -> list[Finding]:
+        partition, first, end = suspect
+        there = self._kafka.records((topics.ACCEPTED, partition), (first, end))
+        if there is None:
+            return []  # deleted already: what was not in a row or an account by then is found there
+        sql = (
+            f"SELECT sum(events) AS counted FROM {self._deltas} WHERE {OF_DEDUP}"
+            " AND origin_partition = {partition:Int32}"
+            " AND position > {first:Int64} AND position <= {end:Int64}"
+        )
+        values = {"topic_id": topic_id, "partition": partition, "first": first, "end": end}
+        (row,) = self._ask(sql, values)
+        counted = int(row["counted"])
+        if there == counted:
+            return []
+        text = (
+            f"between Kafka and dedup: {topics.ACCEPTED}, partition {partition}, offsets {first:,}"
+            f" to {end - 1:,}: {there:,} records, but dedup has accounts of {counted:,}"
+        )
+        return [Finding(-1, "", abs(there - counted), text)]
+
+    def _ask(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._clickhouse.records(sql, parameters)

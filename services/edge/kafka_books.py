@@ -1,0 +1,191 @@
+"""Kafka's own word for the books: where the groups have come, and what of which source and minute is unread."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from services.core.groups import GROUPS
+from services.edge import avro
+from services.edge.kafka import client_options, is_record, lone_options
+from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_partition import PartitionReader
+from services.edge.kafka_search import clear_errors
+from services.runtime.config import KafkaSettings
+
+AUDITED = {name: read for name, read in GROUPS.items() if name != "weir.rates"}
+READ_AT_MOST = 10_000  # unread records of a topic; of more only the number is told
+READ_SECONDS = 10.0
+REQUEST_SECONDS = 10.0
+FETCH_RECORDS = 5_000
+REST_MS = 20
+MINUTE_MS = 60_000
+
+Place = tuple[str, int]
+Cell = tuple[str, int]  # source, minute of receipt (epoch seconds)
+Span = tuple[int, int]  # offsets of events.accepted, from and up to
+
+
+@dataclass
+class Unread:
+    """What a group has yet to read of one topic, since its positions were asked for.
+
+    `cells` None: too many to be read; then `records` counts offsets, of which some hold no record.
+    """
+
+    records: int = 0
+    cells: Counter[Cell] | None = field(default_factory=Counter)
+    spans: dict[int, list[Span]] = field(
+        default_factory=dict
+    )  # of usage: what dedup's deltas cover
+
+
+class KafkaBooks:
+    """One connection; close it. `NotReachedError`, `RefusedError`: it could not be told."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._admin = KafkaAdmin(settings)
+        self._reader = Consumer({**lone_options(settings, REST_MS), "log_level": 0})
+        self._partitions = PartitionReader(
+            {**client_options(settings), "log_level": 0}, REQUEST_SECONDS
+        )
+
+    def close(self) -> None:
+        self._reader.close()
+        self._admin.close()
+
+    def positions(self) -> dict[Place, int]:
+        """The next offset of each group that an event passes, by what it reads; -1: none yet.
+
+        What lies before it was settled before this call: it is in the next stage's topics, and what
+        the sink has read is in ClickHouse.
+        """
+        counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
+        found: dict[Place, int] = {}
+        for group, names in AUDITED.items():
+            places = [(name, p) for name in names for p in range(counts.get(name, 0))]
+            committed = self._admin.positions(group, places)
+            found |= {place: committed.get(place, -1) for place in places}
+        return found
+
+    def topic_id(self, name: str) -> str:
+        with clear_errors():
+            return self._partitions.topic_ids([name])[name]
+
+    def unread(self, positions: Mapping[Place, int]) -> dict[str, Unread]:
+        """By topic, what lies behind these positions now."""
+        spans = self._behind(positions)
+        found: dict[str, Unread] = {topic: Unread() for topic, _ in positions}
+        for (topic, _), (start, end) in spans.items():
+            found[topic].records += end - start
+        for unread in found.values():
+            unread.cells = None if unread.records > READ_AT_MOST else Counter()
+        wanted = {place: span for place, span in spans.items() if found[place[0]].cells is not None}
+        for topic in {topic for topic, _ in wanted}:
+            found[topic].records = 0
+        left = self._read(wanted, lambda message: _enter(found[message.topic()], message))
+        for topic in {topic for topic, _ in left}:
+            found[topic].records = sum(
+                end - at for (t, _), (at, end) in spans.items() if t == topic
+            )
+            found[topic].cells = None
+        return found
+
+    def records(self, place: Place, span: Span) -> int | None:
+        """How many committed records a partition has between two offsets; None: that cannot be told
+
+        any more, since some were deleted, or not in time.
+        """
+        at = TopicPartition(*place)
+        if self._admin.offsets({place: OffsetSpec.earliest()}).get(place, 0) > span[0]:
+            return None
+        found: Counter[Place] = Counter()
+        left = self._read({place: span}, lambda message: found.update([place]))
+        return None if left else found[at.topic, at.partition]
+
+    def _behind(self, positions: Mapping[Place, int]) -> dict[Place, Span]:
+        """Offsets from each position to the partition's end, where there are any."""
+        firsts = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.earliest()))
+        ends = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.latest()))
+        spans = {}
+        for place, position in positions.items():
+            first, end = firsts.get(place, 0), ends.get(place, 0)
+            # a position beyond the end is of a topic that was made anew: none of it is read
+            start = max(first, position) if position <= end else first
+            if start < end:
+                spans[place] = (start, end)
+        return spans
+
+    def _read(self, spans: Mapping[Place, Span], apply: Any) -> set[Place]:
+        """Applies every committed record of these offsets; the places that it could not end in time."""
+        left = dict(spans)
+        deadline = time.monotonic() + READ_SECONDS
+        with clear_errors():
+            self._reader.assign([TopicPartition(*at, span[0]) for at, span in spans.items()])
+            while left and time.monotonic() < deadline:
+                for message in self._consume():
+                    place = (message.topic(), message.partition())
+                    if place not in left:
+                        continue
+                    error = message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        del left[place]
+                    elif is_record(message):
+                        if message.offset() < left[place][1]:
+                            apply(message)
+                        if message.offset() + 1 >= left[place][1]:
+                            del left[place]
+            self._reader.unassign()
+        return set(left)
+
+    def _consume(self) -> list[Message]:
+        first = self._reader.poll(0.1)
+        return [] if first is None else [first, *self._reader.consume(FETCH_RECORDS, 0)]
+
+
+def _enter(unread: Unread, message: Message) -> None:
+    unread.records += 1
+    source, received_at, span = _told(message)
+    if unread.cells is not None:
+        unread.cells[source, received_at // MINUTE_MS * 60] += 1
+    if span is not None:
+        unread.spans.setdefault(span[0], []).append(span[1:])
+
+
+def _told(message: Message) -> tuple[str, int, tuple[int, int, int] | None]:
+    """Source and time of receipt that a record speaks of; of a delta of dedup's also what it covers."""
+    value = message.value() or b""
+    try:
+        name = avro.schema_of(value).name
+        record = _leading(name).read(value) if name in LEADING else avro.read_whole(value)
+    except (avro.UnknownSchemaError, avro.UnreadableError):
+        source = (message.key() or b"").partition(b"\0")[0]
+        return source.decode("utf-8", "replace"), message.timestamp()[1], None
+    if name != "UsageDelta":
+        return record.get("source", ""), record.get("received_at", 0), None
+    span = None
+    if record["stage"] == "dedup":
+        span = (record["origin_partition"], record["first"], record["position"])
+    return record["source"], record["minute"], span
+
+
+LEADING = ("Accepted", "Resolved")  # whose payload need not be read
+
+
+@cache
+def _leading(name: str) -> avro.PrefixReader:
+    return avro.PrefixReader(name, "source")
+
+
+def by_group(unread: Mapping[str, Unread]) -> dict[str, int]:
+    """Records that each group has yet to read."""
+    return {group: _total(unread, names) for group, names in AUDITED.items()}
+
+
+def _total(unread: Mapping[str, Unread], names: Iterable[str]) -> int:
+    return sum(unread[name].records for name in names if name in unread)

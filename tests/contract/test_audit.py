@@ -1,0 +1,189 @@
+"""The audit's three witnesses on a real broker and the real engine: each lie of one is found by the others."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from services.commands.audit import command
+from services.commands.migrate import migrate
+from services.commands.topics import apply_topics
+from services.core import topics
+from services.core.step import Output
+from services.edge.kafka_books import KafkaBooks
+from services.runtime.config import ClickHouseSettings, KafkaSettings
+from services.sink.config import MigrationSettings
+from tests.contract import rows
+from tests.contract.test_clickhouse import Tables
+from tests.contract.warehouse_fixture import start_warehouse
+from tests.events import accepted, accepted_output
+from tests.running import start_kafka
+
+PARTITION = 1
+NOW = time.time_ns() // 60_000_000_000 * 60_000  # this minute
+
+
+@dataclass
+class World:
+    """Topics, tables and groups of nobody else: the test says what each witness says."""
+
+    kafka: KafkaSettings
+    tables: Tables
+
+    def accept(self, count: int, transactional: str = "") -> None:
+        """Events of source shop in one partition of events.accepted."""
+        options: dict[str, Any] = {"bootstrap.servers": self.kafka.bootstrap(), "linger.ms": 0}
+        if transactional:
+            options["transactional.id"] = transactional
+        producer = Producer(options)
+        if transactional:
+            producer.init_transactions(20)
+            producer.begin_transaction()
+        for number in range(count):
+            self.produce(producer, accepted_output(accepted(number, received_at=NOW)))
+        if transactional:
+            producer.commit_transaction(20)
+        assert producer.flush(20) == 0
+
+    def write(self, topic: str, *values: bytes) -> None:
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap()})
+        for value in values:
+            self.produce(producer, Output(b"shop", value), topic)
+        assert producer.flush(20) == 0
+
+    def produce(self, producer: Producer, output: Output, topic: str = topics.ACCEPTED) -> None:
+        producer.produce(topic, output.value, output.key, PARTITION, timestamp=NOW)
+
+    def commit(self, group: str, topic: str, position: int) -> None:
+        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap(), "group.id": group})
+        place = TopicPartition(topic, PARTITION, position)
+        consumer.commit(offsets=[place], asynchronous=False)
+        consumer.close()
+
+    def topic_id(self) -> str:
+        books = KafkaBooks(self.kafka)
+        found = books.topic_id(topics.ACCEPTED)
+        books.close()
+        return found
+
+    def usage(self, outcome: str, events: int, first: int, position: int, **fields: Any) -> bytes:
+        return rows.usage(
+            outcome,
+            events,
+            position,
+            minute=NOW,
+            origin_partition=PARTITION,
+            topic_id=fields.pop("topic_id", self.topic_id()),
+            first=first,
+            **fields,
+        )
+
+    def account(self, *deltas: bytes) -> None:
+        self.tables.insert("landing_usage_delta", *deltas)
+
+    def audit(self) -> dict[str, Any]:
+        environ = {
+            "WEIR_KAFKA_PORT": str(self.kafka.kafka_port),
+            "WEIR_CLICKHOUSE_URL": self.tables.settings.url(),
+            "WEIR_CLICKHOUSE_DATABASE": self.tables.database,
+        }
+        result = CliRunner().invoke(command, ["--json"], env=environ)
+        assert result.exit_code in (0, 1), result.output
+        told: dict[str, Any] = json.loads(result.output)
+        assert told["balanced"] == (result.exit_code == 0)
+        return told
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
+    yield running.url
+    running.stop()
+
+
+@pytest.fixture
+def world(warehouse: str, tmp_path: Any) -> Iterator[World]:
+    broker = start_kafka(tmp_path / "kafka")
+    tables = Tables(warehouse)
+    try:
+        kafka = KafkaSettings(kafka_port=broker.port)
+        apply_topics(kafka)
+        settings = ClickHouseSettings(clickhouse_url=warehouse, clickhouse_database=tables.database)
+        migrate(settings, MigrationSettings())
+        yield World(kafka, tables)
+    finally:
+        tables.close()
+        broker.stop()
+
+
+def gap(first: int, last: int, records: int, counted: int) -> str:
+    return (
+        f"between Kafka and dedup: events.accepted, partition 1, offsets {first} to {last}:"
+        f" {records} records, but dedup has accounts of {counted}"
+    )
+
+
+def test_offsets_that_dedup_has_passed_are_all_in_its_accounts(world: World) -> None:
+    world.accept(10)
+    world.commit("weir.dedup", topics.ACCEPTED, 10)
+    world.account(world.usage("accepted", 4, 0, 4))
+    assert _of_offsets(world.audit()) == [gap(4, 9, 6, 0)]  # the group's position says more
+    world.account(world.usage("accepted", 2, 8, 10), world.usage("reread", 2, 6, 8))
+    assert gap(4, 7, 4, 2) in world.audit()["findings"]  # between two transactions
+    world.account(world.usage("reread", 1, 4, 6))
+    assert _of_offsets(world.audit()) == [gap(4, 5, 2, 1)]  # within one
+    world.account(world.usage("accepted", 1, 4, 6))
+    assert _of_offsets(world.audit()) == []
+
+
+def test_transactions_markers_and_earlier_versions_accounts_are_no_findings(world: World) -> None:
+    world.accept(3)
+    world.accept(2, transactional="replay")  # and a marker
+    world.accept(1)
+    world.commit("weir.dedup", topics.ACCEPTED, 7)
+    world.account(world.usage("accepted", 3, 0, 3, topic_id=""))
+    assert _of_offsets(world.audit()) == []
+    world.account(world.usage("accepted", 5, 0, 5), world.usage("accepted", 1, 6, 7))
+    assert _of_offsets(world.audit()) == []
+    world.account(world.usage("accepted", 9, 0, 9, topic_id="of a topic that is gone"))
+    assert _of_offsets(world.audit()) == []
+
+
+def test_a_delta_that_the_sink_has_yet_to_read_speaks_for_its_offsets(world: World) -> None:
+    world.accept(4)
+    world.commit("weir.dedup", topics.ACCEPTED, 4)
+    world.account(world.usage("accepted", 2, 0, 2))
+    assert _of_offsets(world.audit()) == [gap(2, 3, 2, 0)]
+    world.write(topics.USAGE, world.usage("accepted", 2, 2, 4))
+    told = world.audit()
+    assert told["findings"] == []
+    assert (told["in_flight"]["weir.sink"], told["unread"]["weir.sink"]) == (1, {"shop": 1})
+
+
+def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: World) -> None:
+    resolved = {"stage": "identity", "origin_topic": topics.UNIQUE}
+    world.account(
+        world.usage("accepted", 2, 0, 2, topic_id=""),
+        world.usage("unique", 2, 0, 2, topic_id=""),
+        world.usage("resolved", 1, 0, 1, topic_id="", **resolved),
+    )
+    world.tables.insert("landing_resolved", rows.resolved(0, received_at=NOW))
+    world.write(topics.UNIQUE, accepted_output(accepted(1, received_at=NOW)).value)
+    told = world.audit()
+    assert told["findings"] == []
+    assert [(p["in_flight"], p["difference"]) for p in told["pages"]] == [(1, 0)]
+    world.commit("weir.identity", topics.UNIQUE, 1)  # passed, and nothing said
+    told = world.audit()
+    (finding,) = told["findings"]
+    assert "between dedup and identity: 1 more unique than resolved" in finding
+    assert [(p["in_flight"], p["difference"]) for p in told["pages"]] == [(0, 1)]
+    assert told["differences"] == {"shop": 1}
+
+
+def _of_offsets(told: dict[str, Any]) -> list[str]:
+    return [text for text in told["findings"] if text.startswith("between Kafka")]
