@@ -8,6 +8,8 @@ import yaml
 from click.testing import CliRunner
 
 from services.cli import cli
+from services.commands.standing import AGE as AUDIT_AGE
+from services.commands.standing import DIFFERENCE
 from services.core.paths import DEPLOY, ROOT
 from services.gateway.config import GatewaySettings
 from services.gateway.metrics import RETENTION, RETENTION_FAILURES
@@ -56,9 +58,11 @@ def test_every_variable_that_is_written_about_exists() -> None:
 
 
 def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
-    rules = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
+    groups = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
     named = {name for rule in rules for name in re.findall(r"weir_\w+", rule["expr"])}
-    assert named == {RETENTION._name, f"{RETENTION_FAILURES._name}_total"}
+    gauges = {metric._name for metric in (RETENTION, AUDIT_AGE, DIFFERENCE)}
+    assert named == {*gauges, f"{RETENTION_FAILURES._name}_total"}
     shares = {float(n) for rule in rules for n in re.findall(r"share\) >= ([\d.]+)", rule["expr"])}
     assert shares == {GatewaySettings().retention_warn, GatewaySettings().retention_refuse}
 
@@ -66,6 +70,7 @@ def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
 def test_the_compose_file_runs_commands_that_exist() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     commands = [service["command"] for service in services.values() if "command" in service]
-    assert sorted(commands) == ["dedup", "eraser", "gateway", "identity", "rates", "sink"]
+    wanted = ["audit --watch", "dedup", "eraser", "gateway", "identity", "rates", "sink"]
+    assert sorted(commands) == wanted
     for command in commands:
-        assert "Usage" in run(command, "--help")
+        assert "Usage" in run(*command.split(), "--help")

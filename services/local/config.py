@@ -24,6 +24,12 @@ class UpSettings:
     sink_instances: int = setting(
         1, "processes of the sink that `weir up` starts", check=at_least(0)
     )
+    audit_seconds: int = setting(
+        60,
+        "how often the audit that `weir up` starts looks at the books; 0: none",
+        "s",
+        check=at_least(0),
+    )
     metrics_base_port: int = setting(
         9100,
         "`weir up` gives each worker the next free port from here for WEIR_METRICS_PORT; "

@@ -72,9 +72,9 @@ class Programs:
         ready = f"{self.gateway_url}/readyz"
         module = "services.gateway"
         gateway = self._child("gateway", "gateway", module, ready, GATEWAY_TIER, metrics_port=port)
-        return [*self._workers(), gateway]
+        return [*self._workers_and_audit(), gateway]
 
-    def _workers(self) -> list[ChildSpec]:
+    def _workers_and_audit(self) -> list[ChildSpec]:
         counts = {
             "dedup": self.up.dedup_instances,
             "identity": self.up.identity_instances,
@@ -83,8 +83,9 @@ class Programs:
             "eraser": 1,
         }
         slots = [(name, slot) for name, count in counts.items() for slot in range(count)]
-        ports = metrics_ports(self.up.metrics_base_port, len(slots), self.common.host)
-        return [
+        audits = 1 if self.up.audit_seconds else 0
+        ports = metrics_ports(self.up.metrics_base_port, len(slots) + audits, self.common.host)
+        workers = [
             self._child(
                 name,
                 name,
@@ -95,8 +96,21 @@ class Programs:
                 metrics_port=port,
                 environ={"WEIR_INSTANCE": str(slot), "WEIR_METRICS_PORT": str(port)},
             )
-            for (name, slot), port in zip(slots, ports, strict=True)
+            for (name, slot), port in zip(slots, ports, strict=False)
         ]
+        return [*workers, *(self._audit(port) for port in ports[len(slots) :])]
+
+    def _audit(self, port: int) -> ChildSpec:
+        return self._child(
+            "audit",
+            "audit",
+            "services.commands.audit",
+            f"http://{self.host}:{port}/readyz",
+            GATEWAY_TIER,
+            metrics_port=port,
+            environ={"WEIR_METRICS_PORT": str(port)},
+            arguments=("--watch", "--every", str(self.up.audit_seconds)),
+        )
 
     def _child(
         self,
@@ -109,11 +123,12 @@ class Programs:
         instance: int = 0,
         metrics_port: int = 0,
         environ: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
     ) -> ChildSpec:
         return ChildSpec(
             name,
             title,
-            (sys.executable, "-m", module),
+            (sys.executable, "-m", module, *arguments),
             {"WEIR_DATA_DIR": str(self.folder), **(environ or {})},
             ready,
             tier,

@@ -15,7 +15,9 @@ from tests.running import RunningProcess, bare_environ, free_port, start_process
 
 START_SECONDS = 120
 PORTS = ("WEIR_GATEWAY_PORT", "WEIR_CLICKHOUSE_PORT", "WEIR_KAFKA_PORT")
-SERVICES = {"kafka", "warehouse", "gateway", "dedup", "identity", "rates", "sink", "eraser"}
+SERVICES = {
+    *("kafka", "warehouse", "gateway", "dedup", "identity", "rates", "sink", "eraser", "audit"),
+}
 
 
 @dataclass
