@@ -150,28 +150,24 @@ class KafkaBooks:
 
 def _enter(unread: Unread, message: Message) -> None:
     unread.records += 1
-    source, received_at, span = _told(message)
-    if unread.cells is not None:
-        unread.cells[source, received_at // MINUTE_MS * 60] += 1
-    if span is not None:
-        unread.spans.setdefault(span[0], []).append(span[1:])
+    told = _told(message)
+    moment = told.get("minute", told.get("received_at"))
+    if unread.cells is not None and moment is not None:
+        unread.cells[told["source"], moment // MINUTE_MS * 60] += 1
+    if told.get("stage") == "dedup":
+        covered = (told["first"], told["position"])
+        unread.spans.setdefault(told["origin_partition"], []).append(covered)
 
 
-def _told(message: Message) -> tuple[str, int, tuple[int, int, int] | None]:
-    """Source and time of receipt that a record speaks of; of a delta of dedup's also what it covers."""
+def _told(message: Message) -> avro.Record:
+    """What a record says; of one that cannot be read, what a worker would take it for."""
     value = message.value() or b""
     try:
         name = avro.schema_of(value).name
-        record = _leading(name).read(value) if name in LEADING else avro.read_whole(value)
+        return _leading(name).read(value) if name in LEADING else avro.read_whole(value)
     except (avro.UnknownSchemaError, avro.UnreadableError):
-        source = (message.key() or b"").partition(b"\0")[0]
-        return source.decode("utf-8", "replace"), message.timestamp()[1], None
-    if name != "UsageDelta":
-        return record.get("source", ""), record.get("received_at", 0), None
-    span = None
-    if record["stage"] == "dedup":
-        span = (record["origin_partition"], record["first"], record["position"])
-    return record["source"], record["minute"], span
+        source = (message.key() or b"").partition(b"\0")[0].decode("utf-8", "replace")
+        return {"source": source, "received_at": message.timestamp()[1]}
 
 
 LEADING = ("Accepted", "Resolved")  # whose payload need not be read
