@@ -2,7 +2,7 @@
 
 from services.core import topics
 from services.core.receipts import Receipt
-from services.core.step import Decided, Output
+from services.core.step import Decided, Output, fingerprint
 from services.dedup.stage import DedupStage
 from services.edge import avro
 from services.edge.receipts import decode_receipt
@@ -69,6 +69,21 @@ def test_usage_says_what_became_of_every_event() -> None:
     accepted_count = counts[("shop", NOON, "accepted")]
     assert accepted_count.bytes == sum(len(output.value) for output in outputs)
     assert accepted_count.seconds == {0: 4}
+
+
+def test_usage_says_which_events_they_were() -> None:
+    records = [accepted(n, idempotency_key=str(n // 2)) for n in range(4)]
+    counts = process([accepted_output(record) for record in records]).usage.counts
+    ids = [record["event_id"] for record in records]
+    assert counts[("shop", NOON, "unique")].fingerprint == fingerprint([ids[0], ids[2]])
+    assert counts[("shop", NOON, "duplicate")].fingerprint == fingerprint([ids[1], ids[3]])
+
+
+def test_an_event_read_again_is_no_event_but_accounts_for_its_offset() -> None:
+    output = accepted_output(accepted(1))
+    decided = process([output, output])
+    told = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
+    assert told == {"accepted": 1, "unique": 1, "reread": 1}
 
 
 def test_a_repeat_whose_sender_asks_is_told_of_the_first_event() -> None:

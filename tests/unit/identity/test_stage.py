@@ -4,10 +4,10 @@ import pytest
 
 from services.core import topics
 from services.core.identifiers import minted_profile_id, workspace_key
-from services.core.step import Decided, Load, Output
+from services.core.step import Decided, Load, Output, fingerprint
 from services.edge import avro
 from services.identity.stage import IdentityStage
-from tests.events import accepted, batch_of
+from tests.events import NOON, accepted, batch_of
 
 
 def unique(record: avro.Record, at: str | None = None) -> Output:
@@ -85,6 +85,19 @@ def test_what_cannot_be_read_is_refused_and_the_rest_goes_on() -> None:
     decided = process([Output(b"k", b"garbage"), bad_traits, good])
     assert [refusal.at for refusal in decided.refusals] == [0, 1]
     assert decided.emitted == 1
+
+
+def test_what_is_refused_is_counted_to_the_source_and_minute_that_dedup_counted_it_to() -> None:
+    record = accepted(2, event="$identify", user_id="8", properties="[]", received_at=NOON + 70_000)
+    whole = unique(record)
+    cut = Output(whole.key, whole.value[: whole.value.index(b"$identify")])
+    decided = process([whole, cut])
+    counts = decided.usage.counts
+    assert counts.keys() == {("shop", NOON + 60_000, "dead")}
+    (count,) = counts.values()
+    assert (count.events, count.fingerprint) == (2, 2 * fingerprint([record["event_id"]]))
+    told = {(r.source, r.received_at, r.event_id) for r in decided.refusals}
+    assert told == {("shop", NOON + 70_000, record["event_id"])}
 
 
 def test_an_identify_cut_short_in_its_traits_is_refused() -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway.config import GatewaySettings
+from services.local.config import UpSettings
 from services.local.faults import LocalFaultError
 from services.local.jars import jars_folder, resolve_jars
 from services.local.ports import free_port, is_free, require_free
-from services.local.programs import metrics_ports
+from services.local.programs import Programs, metrics_ports
 from services.local.readiness import is_ready
 from services.local.toolchain import find_java, find_maven, java_version
+from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError, FolderLock
 from tests.running import bare_environ
 
@@ -202,3 +205,21 @@ def test_up_without_maven_and_jars(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "install Apache Maven" in ended.stderr
     assert not (tmp_path / "up.json").exists()
+
+
+@pytest.mark.parametrize(("seconds", "audits"), [(0, []), (30, ["--watch --every 30"])])
+def test_an_audit_stands_beside_the_services_unless_it_is_turned_off(
+    seconds: int, audits: list[str]
+) -> None:
+    programs = Programs(
+        CommonSettings(),
+        KafkaSettings(),
+        ClickHouseSettings(),
+        GatewaySettings(),
+        UpSettings(audit_seconds=seconds, metrics_base_port=0),
+    )
+    specs = programs.gateway_and_workers()
+    found = [" ".join(spec.arguments[3:]) for spec in specs if spec.name == "audit"]
+    assert found == audits
+    ports = [spec.metrics_port for spec in specs]
+    assert len(set(ports)) == len(ports) == 5 + len(audits)

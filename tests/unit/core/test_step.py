@@ -1,0 +1,17 @@
+"""The vocabulary of batches: what names a batch's events, whatever their order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.step import fingerprint
+
+HEAD, HALF = st.binary(min_size=8, max_size=8), st.integers(0, (1 << 64) - 1)
+
+
+@given(st.lists(st.tuples(HEAD, HALF)), st.sampled_from([b"", bytes(16)]))
+def test_a_fingerprint_is_the_sum_of_the_ids_second_halves(
+    ids: list[tuple[bytes, int]], behind: bytes
+) -> None:
+    values = [head + half.to_bytes(8) + behind for head, half in ids]
+    assert fingerprint(values) == sum(half for _, half in ids)
+    assert fingerprint(values[::-1]) == fingerprint(values)

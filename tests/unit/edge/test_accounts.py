@@ -1,0 +1,61 @@
+"""What a batch came to, as records: named for good, and of which offsets and which events."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.core import topics
+from services.core.paths import SCHEMAS
+from services.core.step import Decided
+from services.edge import avro
+from services.edge.accounts import encode_usage, signed
+from tests.events import NOON, accepted, accepted_output, batch_of
+
+
+def test_a_delta_says_which_offsets_of_which_topic_it_covers_and_whose_events_they_were() -> None:
+    decided = Decided()
+    decided.usage.add("shop", NOON + 5, "unique", 3, 300, (1 << 64) - 1)
+    decided.usage.add("shop", NOON + 9, "unique", 1, 100, 3)
+    batch = batch_of([accepted_output(accepted(n)) for n in range(4)], topics.ACCEPTED, 2)
+    later = replace(batch, offsets=[5, 6, 7, 9], topic_id="made anew")
+    (output,) = encode_usage("dedup", later, decided)
+    name, told = avro.decode_any(output.value)
+    assert (name, output.key) == ("UsageDelta", b"shop")
+    assert told == {
+        "source": "shop",
+        "minute": NOON,
+        "stage": "dedup",
+        "outcome": "unique",
+        "events": 4,
+        "bytes": 400,
+        "origin_topic": topics.ACCEPTED,
+        "origin_partition": 2,
+        "position": 10,
+        "seconds": [],
+        "topic_id": "made anew",
+        "first": 5,
+        "fingerprint": 2,
+    }
+
+
+def test_a_batch_that_was_settled_by_half_keeps_its_topic() -> None:
+    batch = batch_of([accepted_output(accepted(n)) for n in range(4)])
+    assert replace(batch, topic_id="t").since(2).topic_id == "t"
+
+
+@pytest.mark.parametrize(
+    ("number", "held"),
+    [(0, 0), ((1 << 63) - 1, (1 << 63) - 1), (1 << 63, -(1 << 63)), ((1 << 64) + 7, 7)],
+)
+def test_a_number_is_held_as_clickhouse_holds_it(number: int, held: int) -> None:
+    assert signed(number) == held
+
+
+def test_a_delta_of_the_version_before_is_still_read() -> None:
+    (path,) = SCHEMAS.glob("past/usage_delta_*.avsc")
+    past = next(s for s in avro.schemas_by_header().values() if s.fields[-1] == "seconds")
+    assert past.name == "UsageDelta", path
+    known = {"source": "shop", "minute": NOON, "stage": "dedup", "outcome": "unique"}
+    counted = {"events": 1, "bytes": 2, "origin_topic": "t", "origin_partition": 0, "position": 1}
+    _, told = avro.decode_any(past.encode({**known, **counted, "seconds": []}))
+    assert (told["topic_id"], told["first"], told["fingerprint"]) == ("", 0, 0)
