@@ -47,8 +47,8 @@ class Offsets:
         Accounts of earlier versions, and of a topic that was made anew since, say nothing.
         """
         usage = unread.get(topics.USAGE)
-        if usage is None or usage.cells is None:
-            return []  # the accounts are not all there
+        if usage is None or usage.cells is None or (topics.ACCEPTED, 0) not in positions:
+            return []  # the accounts are not all there, or there is no such topic yet
         topic_id = self._kafka.topic_id(topics.ACCEPTED)
         suspects = [*self._within(part, topic_id), *self._behind(positions, topic_id)]
         found = []

@@ -1,9 +1,11 @@
 """The audit's three witnesses on a real broker and the real engine: each lie of one is found by the others."""
 
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,12 @@ from services.core.step import Output
 from services.edge.kafka_books import KafkaBooks
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.config import MigrationSettings
+from tests.bench.measure import Probe
 from tests.contract import rows
 from tests.contract.test_clickhouse import Tables
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import accepted, accepted_output
-from tests.running import start_kafka
+from tests.running import bare_environ, free_port, start_kafka, start_process, wait_until
 
 PARTITION = 1
 NOW = time.time_ns() // 60_000_000_000 * 60_000  # this minute
@@ -86,13 +89,16 @@ class World:
     def account(self, *deltas: bytes) -> None:
         self.tables.insert("landing_usage_delta", *deltas)
 
-    def audit(self) -> dict[str, Any]:
-        environ = {
+    @property
+    def environ(self) -> dict[str, str]:
+        return {
             "WEIR_KAFKA_PORT": str(self.kafka.kafka_port),
             "WEIR_CLICKHOUSE_URL": self.tables.settings.url(),
             "WEIR_CLICKHOUSE_DATABASE": self.tables.database,
         }
-        result = CliRunner().invoke(command, ["--json"], env=environ)
+
+    def audit(self) -> dict[str, Any]:
+        result = CliRunner().invoke(command, ["--json"], env=self.environ)
         assert result.exit_code in (0, 1), result.output
         told: dict[str, Any] = json.loads(result.output)
         assert told["balanced"] == (result.exit_code == 0)
@@ -183,6 +189,36 @@ def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: Worl
     assert "between dedup and identity: 1 more unique than resolved" in finding
     assert [(p["in_flight"], p["difference"]) for p in told["pages"]] == [(0, 1)]
     assert told["differences"] == {"shop": 1}
+
+
+def test_a_standing_audit_tells_of_a_difference_and_of_its_end(
+    world: World, tmp_path: Path
+) -> None:
+    port = free_port()
+    environ = bare_environ(**world.environ, WEIR_METRICS_PORT=str(port))
+    arguments = [sys.executable, "-m", "services.cli", "audit", "--watch", "--every", "1"]
+    audit = start_process(arguments, tmp_path / "audit.log", environ)
+    probe = Probe(port)
+
+    def differs(events: int) -> Callable[[], bool]:
+        return lambda: probe.ready() and probe.total("weir_books_difference") == events
+
+    try:
+        wait_until(lambda: "balance" in audit.said(), 60, "the first audit")
+        world.account(
+            world.usage("accepted", 2, 0, 2, topic_id=""),
+            world.usage("unique", 2, 0, 2, topic_id=""),
+        )
+        wait_until(differs(2), 60, "the difference")
+        text = "between dedup and identity: 2 more unique than resolved"
+        wait_until(lambda: text in audit.said(), 10, "the line that tells it")
+        unsaved = world.usage("unsaved", 2, 0, 2, topic_id="", stage="identity")
+        world.account(unsaved)
+        wait_until(differs(0), 60, "no difference")
+        wait_until(lambda: audit.said().count("the books balance") == 2, 10, "the line")
+        assert audit.stop() == 0
+    finally:
+        audit.kill()
 
 
 def _of_offsets(told: dict[str, Any]) -> list[str]:
