@@ -11,12 +11,11 @@ from services.commands.books import (
     Counts,
     Page,
     Range,
-    explained,
-    judge,
     read_counts,
     read_entries,
     read_pages,
 )
+from services.commands.judgement import explained, judge
 from services.commands.offsets import Offsets
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_books import AUDITED, KafkaBooks, Unread

@@ -8,7 +8,8 @@ is asked: letters that were sent in again came in transactions, whose markers us
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from services.commands.books import Finding, Range
+from services.commands.books import Range
+from services.commands.judgement import Finding
 from services.core import topics
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_books import KafkaBooks, Place, Span, Unread

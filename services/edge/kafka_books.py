@@ -2,10 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -80,33 +79,26 @@ class KafkaBooks:
     def unread(self, positions: Mapping[Place, int]) -> dict[str, Unread]:
         """By topic, what lies behind these positions now."""
         spans = self._behind(positions)
-        found: dict[str, Unread] = {topic: Unread() for topic, _ in positions}
-        for (topic, _), (start, end) in spans.items():
-            found[topic].records += end - start
-        for unread in found.values():
-            unread.cells = None if unread.records > READ_AT_MOST else Counter()
-        wanted = {place: span for place, span in spans.items() if found[place[0]].cells is not None}
-        for topic in {topic for topic, _ in wanted}:
-            found[topic].records = 0
-        left = self._read(wanted, lambda message: _enter(found[message.topic()], message))
-        for topic in {topic for topic, _ in left}:
-            found[topic].records = sum(
-                end - at for (t, _), (at, end) in spans.items() if t == topic
-            )
-            found[topic].cells = None
-        return found
+        offsets: Counter[str] = Counter()
+        for (topic, _), (first, end) in spans.items():
+            offsets[topic] += end - first
+        few = {place: span for place, span in spans.items() if offsets[place[0]] <= READ_AT_MOST}
+        read = {topic: Unread() for topic, _ in positions}
+        left = self._read(few, lambda message: _enter(read[message.topic()], message))
+        for topic, _ in {*left, *(spans.keys() - few.keys())}:
+            read[topic] = Unread(offsets[topic], None)
+        return read
 
     def records(self, place: Place, span: Span) -> int | None:
         """How many committed records a partition has between two offsets; None: that cannot be told
 
         any more, since some were deleted, or not in time.
         """
-        at = TopicPartition(*place)
         if self._admin.offsets({place: OffsetSpec.earliest()}).get(place, 0) > span[0]:
             return None
-        found: Counter[Place] = Counter()
-        left = self._read({place: span}, lambda message: found.update([place]))
-        return None if left else found[at.topic, at.partition]
+        found: list[int] = []
+        left = self._read({place: span}, lambda message: found.append(message.offset()))
+        return None if left else len(found)
 
     def _behind(self, positions: Mapping[Place, int]) -> dict[Place, Span]:
         """Offsets from each position to the partition's end, where there are any."""
@@ -121,7 +113,7 @@ class KafkaBooks:
                 spans[place] = (start, end)
         return spans
 
-    def _read(self, spans: Mapping[Place, Span], apply: Any) -> set[Place]:
+    def _read(self, spans: Mapping[Place, Span], apply: Callable[[Message], None]) -> set[Place]:
         """Applies every committed record of these offsets; the places that it could not end in time."""
         left = dict(spans)
         deadline = time.monotonic() + READ_SECONDS
@@ -176,12 +168,3 @@ LEADING = ("Accepted", "Resolved")  # whose payload need not be read
 @cache
 def _leading(name: str) -> avro.PrefixReader:
     return avro.PrefixReader(name, "source")
-
-
-def by_group(unread: Mapping[str, Unread]) -> dict[str, int]:
-    """Records that each group has yet to read."""
-    return {group: _total(unread, names) for group, names in AUDITED.items()}
-
-
-def _total(unread: Mapping[str, Unread], names: Iterable[str]) -> int:
-    return sum(unread[name].records for name in names if name in unread)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.commands.books import CHECKS, Entry, Page, Range, explained, judge
+from services.commands.books import CHECKS, Entry, Page, Range
+from services.commands.judgement import explained, judge
 from services.core import topics
 from services.edge.kafka_books import Cell, Unread
 
