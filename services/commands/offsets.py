@@ -6,7 +6,7 @@ is asked: letters that were sent in again came in transactions, whose markers us
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.commands.books import Range
 from services.commands.judgement import Finding
@@ -38,7 +38,7 @@ class Offsets:
     def __init__(self, kafka: KafkaBooks, clickhouse: ClickHouse, database: str) -> None:
         self._kafka = kafka
         self._clickhouse = clickhouse
-        self._deltas = f"{database}.usage_deltas"
+        self._database = database
 
     def findings(
         self, part: Range, positions: Mapping[Place, int], unread: Mapping[str, Unread]
@@ -51,47 +51,15 @@ class Offsets:
         if usage is None or usage.cells is None or (topics.ACCEPTED, 0) not in positions:
             return []  # the accounts are not all there, or there is no such topic yet
         topic_id = self._kafka.topic_id(topics.ACCEPTED)
-        suspects = [*self._within(part, topic_id), *self._behind(positions, topic_id)]
+        asked = (self._clickhouse, self._database)
+        suspects = [
+            *read_within(*asked, part, topic_id),
+            *read_behind(*asked, positions, topic_id),
+        ]
         found = []
-        for suspect in suspects[:SUSPECTS_AT_MOST]:
+        for suspect in suspects:
             if not suspect.overlaps(usage.spans.get(suspect.partition, ())):
                 found += self._confirmed(suspect, topic_id)
-        return found
-
-    def _within(self, part: Range, topic_id: str) -> list[Suspect]:
-        """Between two transactions, or within one that is not cut by the part's own bounds."""
-        cuts = ["0"]
-        if part.start is not None:
-            cuts.append("toUnixTimestamp(min(d.minute)) < {start:Int64} + 60")
-        if part.end is not None:
-            cuts.append("toUnixTimestamp(max(d.minute)) >= {end:Int64} - 60")
-        cut = " OR ".join(cuts)
-        sql = (
-            "SELECT origin_partition AS partition, least(before, began) AS first, position FROM ("
-            "SELECT *, lagInFrame(position, 1, began)"
-            " OVER (PARTITION BY origin_partition ORDER BY position) AS before FROM ("
-            "SELECT origin_partition, position, min(d.first) AS began, sum(d.events) AS counted,"
-            f" {cut} AS is_cut FROM {self._deltas} AS d"
-            f" WHERE {OF_DEDUP} AND {part.when('minute')} GROUP BY origin_partition, position))"
-            " WHERE before < began OR (position - began != counted AND NOT is_cut)"
-            f" ORDER BY partition, position LIMIT {SUSPECTS_AT_MOST}"
-        )
-        rows = self._ask(sql, {**part.parameters(), "topic_id": topic_id})
-        return [Suspect(int(r["partition"]), int(r["first"]), int(r["position"])) for r in rows]
-
-    def _behind(self, positions: Mapping[Place, int], topic_id: str) -> list[Suspect]:
-        """Between the last transaction that was counted and where the group says it has come."""
-        sql = (
-            f"SELECT origin_partition AS partition, max(position) AS counted FROM {self._deltas}"
-            f" WHERE stage = 'dedup' AND origin_topic = '{topics.ACCEPTED}'"
-            " AND topic_id = {topic_id:String} GROUP BY origin_partition"
-        )
-        found = []
-        for row in self._ask(sql, {"topic_id": topic_id}):
-            partition, counted = int(row["partition"]), int(row["counted"])
-            position = positions.get((topics.ACCEPTED, partition), -1)
-            if counted < position:
-                found.append(Suspect(partition, counted, position))
         return found
 
     def _confirmed(self, suspect: Suspect, topic_id: str) -> list[Finding]:
@@ -100,12 +68,12 @@ class Offsets:
         if there is None:
             return []  # deleted already: what was not in a row or an account by then is found there
         sql = (
-            f"SELECT sum(events) AS counted FROM {self._deltas} WHERE {OF_DEDUP}"
+            f"SELECT sum(events) AS counted FROM {self._database}.usage_deltas WHERE {OF_DEDUP}"
             " AND origin_partition = {partition:Int32}"
             " AND position > {first:Int64} AND position <= {end:Int64}"
         )
         values = {"topic_id": topic_id, "partition": partition, "first": first, "end": end}
-        (row,) = self._ask(sql, values)
+        (row,) = self._clickhouse.records(sql, values)
         counted = int(row["counted"])
         if there == counted:
             return []
@@ -115,5 +83,42 @@ class Offsets:
         )
         return [Finding(-1, "", abs(there - counted), text)]
 
-    def _ask(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return self._clickhouse.records(sql, parameters)
+
+def read_within(clickhouse: ClickHouse, database: str, part: Range, topic_id: str) -> list[Suspect]:
+    """Between two transactions, or within one that is not cut by the part's own bounds."""
+    cuts = ["0"]
+    if part.start is not None:
+        cuts.append("toUnixTimestamp(min(d.minute)) < {start:Int64} + 60")
+    if part.end is not None:
+        cuts.append("toUnixTimestamp(max(d.minute)) >= {end:Int64} - 60")
+    cut = " OR ".join(cuts)
+    sql = (
+        "SELECT origin_partition AS partition, least(before, began) AS first, position FROM ("
+        "SELECT *, lagInFrame(position, 1, began)"
+        " OVER (PARTITION BY origin_partition ORDER BY position) AS before FROM ("
+        "SELECT origin_partition, position, min(d.first) AS began, sum(d.events) AS counted,"
+        f" {cut} AS is_cut FROM {database}.usage_deltas AS d"
+        f" WHERE {OF_DEDUP} AND {part.when('minute')} GROUP BY origin_partition, position))"
+        " WHERE before < began OR (position - began != counted AND NOT is_cut)"
+        f" ORDER BY partition, position LIMIT {SUSPECTS_AT_MOST}"
+    )
+    rows = clickhouse.records(sql, {**part.parameters(), "topic_id": topic_id})
+    return [Suspect(int(r["partition"]), int(r["first"]), int(r["position"])) for r in rows]
+
+
+def read_behind(
+    clickhouse: ClickHouse, database: str, positions: Mapping[Place, int], topic_id: str
+) -> list[Suspect]:
+    """Between the last transaction that was counted and where the group says it has come."""
+    sql = (
+        f"SELECT origin_partition AS partition, max(position) AS counted FROM {database}.usage_deltas"
+        f" WHERE stage = 'dedup' AND origin_topic = '{topics.ACCEPTED}'"
+        " AND topic_id = {topic_id:String} GROUP BY origin_partition"
+    )
+    found = []
+    for row in clickhouse.records(sql, {"topic_id": topic_id}):
+        partition, counted = int(row["partition"]), int(row["counted"])
+        position = positions.get((topics.ACCEPTED, partition), -1)
+        if counted < position:
+            found.append(Suspect(partition, counted, position))
+    return found

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from services.commands.books import Range, read_counts, read_entries, read_pages
 from services.commands.migrate import migrate
+from services.commands.offsets import read_behind, read_within
 from services.core import topics
 from services.edge.clickhouse_query import ClickHouse, ClickHouseUnreachableError
 from services.runtime.config import ClickHouseSettings
@@ -35,6 +36,7 @@ SOURCES = 20
 DAYS = 10
 BATCH = 200  # events of one transaction, so one of the accounts' rows
 PARTITIONS = 4
+TOPIC_ID = "bench"
 # What is so of the event of a number, for both statements.
 GIVEN = """
     WITH reinterpretAsUUID(sipHash128(number)) AS event_id,
@@ -57,7 +59,7 @@ ACCOUNTS = """
     {given}
     SELECT source, toStartOfMinute(toDateTime(received_at)) AS minute, account.1 AS stage,
         account.2 AS outcome, count(), count() * 1000, account.3,
-        intDiv(number, {batch}) % {partitions} AS partition, max(number) + 1, 'bench', min(number),
+        intDiv(number, {batch}) % {partitions} AS partition, max(number) + 1, '{topic_id}', min(number),
         sum(toInt64(toUInt128(event_id)))
     FROM numbers({first}, {rows})
     ARRAY JOIN [('dedup', 'accepted', '{accepted}'), ('dedup', 'unique', '{accepted}'),
@@ -160,7 +162,12 @@ def _fill(clickhouse: ClickHouse, rows: int, end: datetime, console: Console) ->
         start=int(start.timestamp() * 1_000),
         step=timedelta(days=DAYS).total_seconds() * 1_000 / rows,
     )
-    names = {"accepted": topics.ACCEPTED, "unique": topics.UNIQUE, "batch": BATCH}
+    names = {
+        "accepted": topics.ACCEPTED,
+        "unique": topics.UNIQUE,
+        "batch": BATCH,
+        "topic_id": TOPIC_ID,
+    }
     for first in range(0, rows, CHUNK):
         many = min(CHUNK, rows - first)
         part = {"given": given, "first": first, "rows": many}
@@ -175,8 +182,12 @@ def _audit(clickhouse: ClickHouse, part: Range) -> None:
     pages = read_pages(clickhouse, "weir", part, minutes=False)
     read_counts(clickhouse, "weir", part)
     entries = read_entries(clickhouse, "weir", part)
-    if len(pages) != SOURCES or entries:
-        raise RuntimeError(f"{len(pages)} pages, unbalanced: {entries[:3]}")
+    suspects = read_within(clickhouse, "weir", part, TOPIC_ID)
+    behind = read_behind(
+        clickhouse, "weir", {(topics.ACCEPTED, n): 1 << 60 for n in range(PARTITIONS)}, TOPIC_ID
+    )
+    if len(pages) != SOURCES or entries or len(behind) != PARTITIONS:
+        raise RuntimeError(f"{len(pages)} pages, unbalanced: {entries[:3]}, {suspects[:3]}")
 
 
 def _timed(ask: Callable[[], Any], pid: int, repeats: int) -> dict[str, float]:
