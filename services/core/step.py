@@ -75,8 +75,8 @@ UsageKey = tuple[str, int, str]
 def fingerprint(ids: Sequence[bytes]) -> int:
     """The sum of event ids, the random half of each (its bytes 8 to 15) as a number: whose events these are,
 
-    in any order. The ids are equally long, 16 bytes each or more of the same multiple of 8. An array,
-    since it is made for every event: 0.1 us each, half of what a loop takes.
+    in any order. The ids are equally long: 16 bytes, or more by a multiple of 8. An array, since a loop
+    takes twice as long and this is made for every event.
     """
     halves = array("Q", b"".join(ids))
     stride = len(halves) // len(ids) if ids else 1
