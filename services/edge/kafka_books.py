@@ -19,7 +19,7 @@ from services.runtime.config import KafkaSettings
 
 AUDITED = {name: read for name, read in GROUPS.items() if name != "weir.rates"}
 READ_AT_MOST = 10_000  # unread records of a topic; of more only the number is told
-READ_SECONDS = 10.0
+READ_SECONDS = 30.0  # a busy broker may be slow; what is not read by then is not judged
 REQUEST_SECONDS = 10.0
 FETCH_RECORDS = 5_000
 REST_MS = 20
@@ -128,7 +128,7 @@ class KafkaBooks:
                     if error is not None and error.code() == KafkaError._PARTITION_EOF:
                         del left[place]
                     elif is_record(message):
-                        if message.offset() < left[place][1]:
+                        if left[place][0] <= message.offset() < left[place][1]:
                             apply(message)
                         if message.offset() + 1 >= left[place][1]:
                             del left[place]
