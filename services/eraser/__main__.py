@@ -21,6 +21,7 @@ from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
 from services.runtime import health, logs
 from services.runtime.config import ClickHouseSettings
 from services.runtime.settings import load
+from services.runtime.stopping import stop_on_signals
 from services.sink.config import MigrationSettings
 
 NAME = "eraser"
@@ -99,7 +100,7 @@ class Service:
 
 
 def run(environment: wiring.Environment) -> None:
-    stop = wiring.stop_on_signals()
+    stop = stop_on_signals()
     service = Service(environment, stop)
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, service.health

@@ -222,4 +222,4 @@ def test_an_audit_stands_beside_the_services_unless_it_is_turned_off(
     found = [" ".join(spec.arguments[3:]) for spec in specs if spec.name == "audit"]
     assert found == audits
     ports = [spec.metrics_port for spec in specs]
-    assert len(set(ports)) == len(ports) == 5 + len(audits)
+    assert len(set(ports)) == len(ports) == 6 + len(audits)

@@ -1,0 +1,77 @@
+"""What died and was sent in again: the books show it as recovered, and balance."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from services.core import topics
+from services.core.identifiers import dedup_key
+from services.edge.kafka import write_entries
+from services.runtime.config import KafkaSettings
+from tests.running import wait_until
+from tests.system.weir_fixture import Row, RunningWeir, start_weir
+
+PATIENCE = 60
+KEY = "faults-write-key"
+BOOKS = (
+    "SELECT sum(accepted), sum(stored), sum(dead), sum(recovered), sum(in_flight), sum(difference)"
+    " FROM weir.books WHERE source = 'faults'"
+)
+
+
+@pytest.fixture(scope="module")
+def weir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWeir]:
+    """One of this module's own: its books are looked at whole."""
+    running = start_weir(tmp_path_factory.mktemp("recovered"))
+    try:
+        yield running
+    finally:
+        assert running.stop() == 0, running.process.said()
+
+
+def send(weir: RunningWeir, body: bytes) -> None:
+    request = urllib.request.Request(
+        f"{weir.gateway}/v1/events", body, {"Authorization": f"Bearer {KEY}"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 202
+
+
+def balance(weir: RunningWeir) -> Row:
+    audit = weir.run("audit", "--wait", "60", "--ids")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    (row,) = weir.ask(BOOKS)
+    return row
+
+
+def letters(weir: RunningWeir, step: str) -> int:
+    ((count,),) = weir.ask(f"SELECT count() FROM weir.dead FINAL WHERE step = '{step}'")
+    return int(count)
+
+
+def test_a_mended_letter_counts_once(weir: RunningWeir) -> None:
+    good = [{"event": "paid", "id": f"good-{n}", "properties": {"price": n}} for n in range(9)]
+    send(weir, json.dumps(good).encode())
+    send(weir, b'{"event": "paid", "id": "bad", "properties": {"price": 1e999}}')
+    wait_until(lambda: letters(weir, "sink") == 1, PATIENCE, "the letter")
+    assert balance(weir) == (10, 9, 1, 0, 0, 0)
+    for _ in range(2):  # the second finds nothing left to do
+        told = weir.run("dead", "replay", "--step", "sink", "--set", "properties.price=12.5")
+        assert told.returncode == 0, told.stdout + told.stderr
+    assert balance(weir) == (10, 10, 0, 1, 0, 0)
+    price = "SELECT properties.price FROM weir.events WHERE idempotency_key = 'bad'"
+    assert weir.ask(price) == [(12.5,)]
+
+
+def test_what_dies_again_is_dead_once(weir: RunningWeir) -> None:
+    before = balance(weir)
+    kafka = KafkaSettings(kafka_port=int(weir.environ["WEIR_KAFKA_PORT"]))
+    write_entries(kafka, topics.ACCEPTED, [(dedup_key("faults", "garbage"), b"garbage")])
+    wait_until(lambda: letters(weir, "dedup") == 1, PATIENCE, "the letter")
+    told = weir.run("dead", "replay", "--step", "dedup")
+    assert told.returncode == 0, told.stdout + told.stderr
+    wait_until(lambda: letters(weir, "dedup") == 2, PATIENCE, "its second death")
+    after = balance(weir)
+    assert after[:4] == (before[0] + 1, before[1], before[2] + 1, before[3] + 1)
