@@ -59,6 +59,9 @@ class Engine:
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
         return {at for at in self.dead if chunk.start <= at < chunk.end}
 
+    def standing(self, place: Place, chunk: Chunk) -> set[int]:
+        return set()
+
 
 def chunks(values: list[bytes]) -> Iterator[Chunk]:
     for start in range(0, len(values), SIZE):

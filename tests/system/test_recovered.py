@@ -1,6 +1,7 @@
 """What died and was sent in again: the books show it as recovered, and balance."""
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -8,8 +9,10 @@ import pytest
 
 from services.core import topics
 from services.core.identifiers import dedup_key
+from services.edge import avro
 from services.edge.kafka import write_entries
 from services.runtime.config import KafkaSettings
+from tests.events import accepted
 from tests.running import wait_until
 from tests.system.weir_fixture import Row, RunningWeir, start_weir
 
@@ -39,6 +42,12 @@ def send(weir: RunningWeir, body: bytes) -> None:
         assert answer.status == 202
 
 
+def write(weir: RunningWeir, key: str, value: bytes) -> None:
+    """As if the gateway had accepted it."""
+    kafka = KafkaSettings(kafka_port=int(weir.environ["WEIR_KAFKA_PORT"]))
+    write_entries(kafka, topics.ACCEPTED, [(dedup_key("faults", key), value)])
+
+
 def balance(weir: RunningWeir) -> Row:
     audit = weir.run("audit", "--wait", "60", "--ids")
     assert audit.returncode == 0, audit.stdout + audit.stderr
@@ -54,7 +63,16 @@ def letters(weir: RunningWeir, step: str) -> int:
 def test_a_mended_letter_counts_once(weir: RunningWeir) -> None:
     good = [{"event": "paid", "id": f"good-{n}", "properties": {"price": n}} for n in range(9)]
     send(weir, json.dumps(good).encode())
-    send(weir, b'{"event": "paid", "id": "bad", "properties": {"price": 1e999}}')
+    # a number that the gateway would have refused: ClickHouse does
+    bad = accepted(
+        1,
+        source="faults",
+        workspace="faults",
+        idempotency_key="bad",
+        properties='{"price": 1e999}',
+        received_at=time.time_ns() // 1_000_000,
+    )
+    write(weir, bad["idempotency_key"], avro.schemas()["Accepted"].encode(bad))
     wait_until(lambda: letters(weir, "sink") == 1, PATIENCE, "the letter")
     assert balance(weir) == (10, 9, 1, 0, 0, 0)
     for _ in range(2):  # the second finds nothing left to do
@@ -67,8 +85,7 @@ def test_a_mended_letter_counts_once(weir: RunningWeir) -> None:
 
 def test_what_dies_again_is_dead_once(weir: RunningWeir) -> None:
     before = balance(weir)
-    kafka = KafkaSettings(kafka_port=int(weir.environ["WEIR_KAFKA_PORT"]))
-    write_entries(kafka, topics.ACCEPTED, [(dedup_key("faults", "garbage"), b"garbage")])
+    write(weir, "garbage", b"garbage")
     wait_until(lambda: letters(weir, "dedup") == 1, PATIENCE, "the letter")
     told = weir.run("dead", "replay", "--step", "dedup")
     assert told.returncode == 0, told.stdout + told.stderr

@@ -1,10 +1,12 @@
 """What ClickHouse has, and what it may not get back."""
 
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from services.core import topics
+from services.edge import avro
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_history import Chunk
 from services.sink.ports import Place
@@ -13,6 +15,10 @@ SEGMENTS_LEFT = (
     "session_segments counts {more:,} events more than there are: rows of events are gone whose"
     " visits still stand, and would be counted twice. Make it anew first (docs/operations.md)."
 )
+
+
+# What names a delta for good.
+DELTA = ("source", "minute", "stage", "outcome", "origin_topic", "origin_partition", "position")
 
 
 class Known(NamedTuple):
@@ -35,12 +41,15 @@ class Warehouse:
 
     def present(self, events: Collection[Known]) -> set[uuid.UUID]:
         """Which of these have a row."""
+        return self._with_row("events", events)
+
+    def _with_row(self, table: str, events: Collection[Known]) -> set[uuid.UUID]:
         if not events:
             return set()
         ids = ", ".join(f"'{event.event_id}'" for event in events)
         times = [event.received_at for event in events]
         rows = self._clickhouse.records(
-            f"SELECT toString(event_id) AS id FROM {self._database}.events"
+            f"SELECT toString(event_id) AS id FROM {self._database}.{table}"
             " WHERE received_at BETWEEN fromUnixTimestamp64Milli({first:Int64}, 'UTC')"
             f" AND fromUnixTimestamp64Milli({{last:Int64}}, 'UTC') AND event_id IN ({ids})",
             {"first": min(times), "last": max(times)},
@@ -64,6 +73,47 @@ class Warehouse:
         erased = {at for at, value in records if value is not None and self._is_erased(value)}
         return erased | {int(row["at"]) for row in rows}
 
+    def standing(self, place: Place, chunk: Chunk) -> set[int]:
+        """The offsets of records whose row is there, of the tables whose rows the books count as they are."""
+        if place.topic == topics.DUPLICATE:
+            return self._standing_duplicates(chunk)
+        if place.topic == topics.USAGE:
+            return self._standing_deltas(chunk)
+        return set()
+
+    def _standing_duplicates(self, chunk: Chunk) -> set[int]:
+        read = dict(_decoded(chunk, "Duplicate"))
+        known = [Known(uuid.UUID(bytes=r["event_id"]), r["received_at"]) for r in read.values()]
+        there = self._with_row("duplicates", known)
+        return {at for at, r in read.items() if uuid.UUID(bytes=r["event_id"]) in there}
+
+    def _standing_deltas(self, chunk: Chunk) -> set[int]:
+        names = {at: tuple(r[name] for name in DELTA) for at, r in _decoded(chunk, "UsageDelta")}
+        if not names:
+            return set()
+        minutes = [name[1] // 1_000 for name in names.values()]
+        positions = [name[-1] for name in names.values()]
+        rows = self._clickhouse.records(
+            "SELECT source, toUnixTimestamp(minute) * 1000 AS at, stage, outcome, origin_topic,"
+            f" origin_partition, position FROM {self._database}.usage_deltas"
+            " WHERE minute BETWEEN toDateTime({first:Int64}, 'UTC') AND toDateTime({last:Int64}, 'UTC')"
+            " AND position BETWEEN {low:Int64} AND {high:Int64}",
+            {
+                "first": min(minutes),
+                "last": max(minutes),
+                "low": min(positions),
+                "high": max(positions),
+            },
+        )
+        there = {
+            (
+                *(row["source"], int(row["at"]), row["stage"], row["outcome"]),
+                *(row["origin_topic"], int(row["origin_partition"]), int(row["position"])),
+            )
+            for row in rows
+        }
+        return {at for at, name in names.items() if name in there}
+
     def events_without_rows(self) -> int:
         """Events that visits count and `events` does not have. Live traffic never makes any.
 
@@ -77,6 +127,17 @@ class Warehouse:
 
     def _number(self, sql: str) -> int:
         return int(self._clickhouse.records(sql)[0]["n"])
+
+
+def _decoded(chunk: Chunk, name: str) -> Iterator[tuple[int, avro.Record]]:
+    """Records of this schema, by offset; what cannot be read had no row."""
+    for at, value in zip(chunk.records.offsets, chunk.records.values, strict=True):
+        if value is None:
+            continue
+        with suppress(avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
+            found, record = avro.decode_any(value)
+            if found == name:
+                yield at, record
 
 
 # The other tables' topics, each in the order in which it must be there for the next.

@@ -39,6 +39,9 @@ class Warehouse(Protocol):
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
         """The offsets of records that may not come back, whatever is missing."""
 
+    def standing(self, place: Place, chunk: Chunk) -> set[int]:
+        """The offsets of records that may not go in again: their row is there, and counts."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -58,7 +61,7 @@ class Account:
     """What a rebuild came to."""
 
     read: int = 0
-    there: int = 0  # events that were not missing
+    there: int = 0  # that were not missing
     put_back: int = 0
     barred: int = 0
     refused: int = 0  # by ClickHouse
@@ -79,8 +82,11 @@ class Rebuilding:
         self._run = uuid.uuid4().hex
 
     def put_records(self, span: Span, chunk: Chunk, account: Account) -> None:
-        """All records of a chunk: for tables in which a row replaces itself."""
+        """The records of a chunk: a row replaces itself, or is there and counts, and then stays alone."""
         allowed = self._allowed(span, chunk, account)
+        if there := self._warehouse.standing(span.place, chunk):
+            account.there += len(there)
+            allowed = _only(allowed, set(allowed.offsets) - there)
         refused = set() if self._dry_run else self._put(span, chunk, allowed, self._run)
         account.refused += len(refused)
         account.put_back += len(allowed.offsets) - len(refused)
