@@ -23,6 +23,7 @@ COMMANDS = {
     "topics": ("services.commands.topics", "Create, mend and list the Kafka topics."),
     "migrate": ("services.commands.migrate", "Create and mend ClickHouse's tables."),
     "apply": ("services.commands.apply", "Make the sources as a YAML file declares them."),
+    "keys": ("services.commands.keys", "Make, list, end and replace keys."),
     "send": ("services.commands.send", "Send events from a file to a gateway."),
     "status": ("services.commands.status", "Show what runs, how far behind, how fast."),
     "audit": ("services.commands.audit", "Print the books; exit 1 if they do not balance."),

@@ -11,6 +11,7 @@ from services.runtime.config import (
     ClickHouseSettings,
     CommonSettings,
     KafkaSettings,
+    SecretsSettings,
     WorkerSettings,
 )
 from services.sink.config import MigrationSettings, SinkSettings
@@ -19,6 +20,7 @@ from services.warehouse.config import WarehouseSettings
 ALL_SETTINGS: tuple[type, ...] = (
     CommonSettings,
     KafkaSettings,
+    SecretsSettings,
     ClickHouseSettings,
     WorkerSettings,
     GatewaySettings,

@@ -8,7 +8,7 @@ import pytest
 SERVICES = Path(__file__).parents[1] / "services"
 WORKERS = ("dedup", "identity", "rates", "sink")
 SETTINGS = {"services.runtime.settings", "services.runtime.config", "services.runtime.logs"}
-CLIENTS = {"confluent_kafka", "fastavro", "clickhouse_connect", "rocksdict"}
+CLIENTS = {"confluent_kafka", "fastavro", "clickhouse_connect", "rocksdict", "cryptography"}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """`weir apply`: the registry's sources as a YAML file declares them."""
 
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,22 @@ import msgspec
 
 from services.commands.base import WrongInputError, clear_errors, notes, screen, settings_of
 from services.commands.sources_file import SourcesFileError, read_sources
-from services.core.registry import IdMapping, Quota, Source
+from services.core.registry import ApiKey, IdMapping, Quota, Source
 from services.core.topics import REGISTRY
-from services.edge.avro import schemas
 from services.edge.faults import NotReachedError
 from services.edge.kafka import Entry, TableReader, write_entries
 from services.edge.kafka_admin import KafkaAdmin
-from services.edge.registry import SOURCE_KIND, Sources, registry_key
-from services.runtime.config import KafkaSettings
+from services.edge.registry import (
+    KEY_KIND,
+    SOURCE_KIND,
+    Keys,
+    Sources,
+    registry_key,
+    source_entry,
+)
+from services.edge.sealing import NoSecretsKeyError, Sealing, secrets_keys
+from services.runtime.config import CommonSettings, KafkaSettings, SecretsSettings
+from services.runtime.settings import load
 
 READ_ONCE_MS = 20
 MARKS = {"add": "[green]+[/]", "change": "[yellow]~[/]", "remove": "[red]-[/]"}
@@ -37,15 +45,30 @@ class SourceChange:
     details: tuple[str, ...]
 
 
-def read_registry(settings: KafkaSettings) -> dict[str, Source]:
-    """Every source that the registry holds at present, by id."""
-    sources = Sources()
+@dataclass(frozen=True)
+class Registered:
+    """What the registry holds at present: sources by id, keys of `weir keys` by digest."""
+
+    sources: dict[str, Source]
+    keys: dict[str, ApiKey]
+
+
+def read_registry(settings: KafkaSettings) -> Registered:
+    """The registry as it is; signing secrets as they are stored. `NoRegistryError`."""
+    if REGISTRY not in KafkaAdmin(settings).topics(with_config=False):
+        raise NoRegistryError("The topic `registry` does not exist: run `weir topics apply` first.")
+    sources, keys = Sources(), Keys()
+
+    def apply(key: bytes, value: bytes | None) -> None:
+        sources.apply(key, value)
+        keys.apply(key, value)
+
     reader = TableReader(settings, REGISTRY, READ_ONCE_MS)
     try:
-        reader.read_all(sources.apply)
+        reader.read_all(apply)
     finally:
         reader.close()
-    return sources.by_id
+    return Registered(sources.by_id, keys.by_digest)
 
 
 def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> list[SourceChange]:
@@ -59,32 +82,56 @@ def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> 
             changes.append(SourceChange("change", name, tuple(_differences(present[name], source))))
     if prune:
         gone = sorted(set(present) - set(wanted))
-        changes += [SourceChange("remove", name, ()) for name in gone]
+        changes += [SourceChange("remove", name, ("its keys go with it",)) for name in gone]
     return changes
 
 
-def key_conflicts(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> list[str]:
-    """Faults of a file whose keys another source of the registry, absent from it, has already."""
-    if prune:
-        return []
+def plan_sealing(
+    wanted: dict[str, Source], stored: dict[str, Source], sealing: Sealing
+) -> list[SourceChange]:
+    """Sources of the file whose secrets are stored in plain, or encrypted with a key that is to go."""
+    return [
+        SourceChange("change", name, ("signing_secrets: encrypted with the present key",))
+        for name in sorted(set(wanted) & set(stored))
+        if not sealing.is_current(stored[name])
+    ]
+
+
+def key_conflicts(
+    wanted: dict[str, Source],
+    present: dict[str, Source],
+    prune: bool,
+    made: Mapping[str, ApiKey] | None = None,
+) -> list[str]:
+    """Faults of a file whose keys another source of the registry, absent from it, has already.
+
+    `made`: by `weir keys`; such a key is no file's.
+    """
     owners = {
         digest: name
         for name, source in present.items()
-        if name not in wanted
+        if name not in wanted and not prune
         for digest in source.key_hashes
     }
-    return [
+    faults = [
         f"sources.{source.id}: has a key that {owners[digest]} of the registry has too;"
         " give it its own"
         for source in wanted.values()
         for digest in source.key_hashes
         if digest in owners
     ]
+    return faults + [
+        f"sources.{source.id}: has a key that `weir keys` made ({digest[:8]}…); leave it out"
+        for source in wanted.values()
+        for digest in source.key_hashes
+        if digest in (made or {})
+    ]
 
 
 def apply_sources(
     settings: KafkaSettings,
     path: Path,
+    sealing: Sealing,
     *,
     prune: bool = False,
     dry_run: bool = False,
@@ -92,35 +139,53 @@ def apply_sources(
 ) -> list[SourceChange]:
     """The registry holds the file's sources, durably, on return; gives what differed.
 
-    `show` is called with the differences before anything is written; only those are. Raises
-    `SourcesFileError` (nothing written), `NoRegistryError`, `KafkaUnreachableError`.
+    `show` is called with the differences before anything is written; only those are. Keys that
+    `weir keys` made stay, unless their source goes. Raises `SourcesFileError` (nothing written),
+    `NoRegistryError`, `KafkaUnreachableError`.
     """
     wanted = read_sources(path)
-    if REGISTRY not in KafkaAdmin(settings).topics(with_config=False):
-        raise NoRegistryError("The topic `registry` does not exist: run `weir topics apply` first.")
-    present = read_registry(settings)
-    conflicts = key_conflicts(wanted, present, prune)
+    registered = read_registry(settings)
+    conflicts = key_conflicts(wanted, registered.sources, prune, registered.keys)
+    sealed = {}
+    for name, source in wanted.items():
+        try:
+            sealed[name] = sealing.sealed(source)
+        except NoSecretsKeyError as fault:
+            conflicts.append(f"sources.{name}.signing_secrets: {fault}")
     if conflicts:
         raise SourcesFileError(conflicts)
-    changes = plan(wanted, present, prune)
+    opened = {name: sealing.opened(source) for name, source in registered.sources.items()}
+    changes = plan(wanted, opened, prune)
+    planned = {change.source for change in changes}
+    changes += [
+        change
+        for change in plan_sealing(wanted, registered.sources, sealing)
+        if change.source not in planned
+    ]
     show(changes)
     if changes and not dry_run:
-        now = int(time.time() * 1_000)
-        entries = [_entry(change, wanted.get(change.source), now) for change in changes]
+        entries: list[Entry] = []
+        for change in changes:
+            entries += _entries(change.source, sealed.get(change.source), registered.keys)
         write_entries(settings, REGISTRY, entries)
     return changes
 
 
-def _entry(change: SourceChange, source: Source | None, now: int) -> Entry:
-    if source is None:
-        return registry_key(SOURCE_KIND, change.source), None
-    record = {
-        "kind": SOURCE_KIND,
-        "id": source.id,
-        "document": msgspec.json.encode(source).decode(),
-        "updated_at": now,
-    }
-    return registry_key(SOURCE_KIND, source.id), schemas()["RegistryEntry"].encode(record)
+def _entries(name: str, source: Source | None, keys: Mapping[str, ApiKey]) -> list[Entry]:
+    """Of a source that is to be, or (None) to go with its keys."""
+    if source is not None:
+        return [source_entry(source)]
+    digests = [digest for digest, key in keys.items() if key.source == name]
+    return [
+        (registry_key(SOURCE_KIND, name), None),
+        *((registry_key(KEY_KIND, digest), None) for digest in digests),
+    ]
+
+
+def sealing_of(environ: Mapping[str, str]) -> Sealing:
+    """With the keys that the environment gives, or this machine's own."""
+    common, kafka = load(CommonSettings, environ), load(KafkaSettings, environ)
+    return Sealing(secrets_keys(common, kafka, load(SecretsSettings, environ)))
 
 
 def _described(source: Source) -> list[str]:
@@ -172,8 +237,9 @@ def _mapping(mapping: IdMapping) -> str:
 def command(file: Path, dry_run: bool, prune: bool) -> None:
     """Make the registry's sources as FILE (YAML) declares them; shows the difference first.
 
-    deploy/sources.yaml is an example with every option. Keys are hashed before anything is
-    written or shown. Gateways follow within two seconds.
+    deploy/sources.yaml is an example with every option. Keys are hashed and signing secrets
+    encrypted (WEIR_SECRETS_KEY) before anything is written or shown. Keys that `weir keys` made
+    stay. Gateways follow within two seconds.
 
     \b
     Example:
@@ -183,7 +249,12 @@ def command(file: Path, dry_run: bool, prune: bool) -> None:
     try:
         with clear_errors():
             changes = apply_sources(
-                settings_of(KafkaSettings), file, prune=prune, dry_run=dry_run, show=_show
+                settings_of(KafkaSettings),
+                file,
+                sealing_of(os.environ),
+                prune=prune,
+                dry_run=dry_run,
+                show=_show,
             )
     except SourcesFileError as error:
         for fault in error.faults:

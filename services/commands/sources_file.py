@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from services.core.registry import MAX_DEDUP_WINDOW_SECONDS, IdMapping, Quota, Source, hash_key
+from services.core.registry import (
+    MAX_DEDUP_WINDOW_SECONDS,
+    IdMapping,
+    Quota,
+    Source,
+    hash_key,
+    is_sealed,
+)
 
 MIN_KEY_CHARACTERS = 8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -231,6 +238,8 @@ def _source_faults(source: Source) -> Iterable[str]:
     for index, secret in enumerate(source.signing_secrets):
         if len(secret) < MIN_KEY_CHARACTERS:  # not shown
             yield f"signing_secrets[{index}]: must have at least {MIN_KEY_CHARACTERS} characters"
+        if is_sealed(secret):
+            yield f"signing_secrets[{index}]: is encrypted; give it as its sender has it"
     if source.enforce_casing and source.event_casing is None:
         yield "enforce_casing: does nothing without event_casing"
     if not 1 <= source.dedup_window_seconds <= MAX_DEDUP_WINDOW_SECONDS:

@@ -1,6 +1,7 @@
-"""What the registry holds: sources as `weir apply` declares them, and goals as the API makes them."""
+"""What the registry holds: sources as `weir apply` declares them, keys as `weir keys` makes them, goals of the API."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -14,6 +15,10 @@ Unit = Literal["events", "bytes"]
 Casing = Literal["TitleCase", "camelCase", "snake_case", "kebab-case"]
 QuotaAction = Literal["reject", "mark"]
 GoalType = Literal["event", "path"]
+Scope = Literal["write", "read", "admin"]
+
+# What an encrypted secret begins with, and none in plain may.
+SEALED = "sealed:"
 
 
 class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +66,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sites: tuple[
         str, ...
     ] = ()  # host names whose pages send by no more than their Origin (/ingest)
-    signing_secrets: tuple[str, ...] = ()  # of senders that sign what they send, in plain
+    # of senders that sign what they send: the registry has them encrypted, a gateway opens them
+    signing_secrets: tuple[str, ...] = ()
     event_casing: Casing | None = None  # how event names are to be written
     enforce_casing: bool = False  # refuse others; else they are taken, and the answer warns
     enabled: bool = True
@@ -70,6 +76,20 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def key_hashes(self) -> tuple[str, ...]:
         """Of its keys of every kind."""
         return self.write_key_hashes + self.read_key_hashes + self.admin_key_hashes
+
+
+class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key of a source's that `weir keys` made, beside those of its file. The key itself is nowhere."""
+
+    digest: str  # see `hash_key`; its id in the registry
+    source: str
+    scope: Scope
+    name: str = ""  # for people
+    created_at: int  # epoch milliseconds
+    ends_at: int = 0  # epoch milliseconds, from which on it is refused; 0: never
+
+    def in_force(self, now_ms: int) -> bool:
+        return not self.ends_at or now_ms < self.ends_at
 
 
 class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,3 +111,23 @@ class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 def hash_key(key: str) -> str:
     """The form in which a key is stored and looked up. Keys are random, so no salt is needed."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def is_sealed(secret: str) -> bool:
+    """Whether a signing secret is encrypted, and so says nothing of itself."""
+    return secret.startswith(SEALED)
+
+
+def with_keys(source: Source, keys: Iterable[ApiKey]) -> Source:
+    """The source, let in by these keys too."""
+    added: dict[Scope, tuple[str, ...]] = {"write": (), "read": (), "admin": ()}
+    for key in keys:
+        added[key.scope] += (key.digest,)
+    if not any(added.values()):
+        return source
+    return msgspec.structs.replace(
+        source,
+        write_key_hashes=source.write_key_hashes + added["write"],
+        read_key_hashes=source.read_key_hashes + added["read"],
+        admin_key_hashes=source.admin_key_hashes + added["admin"],
+    )

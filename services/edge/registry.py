@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
 from services.core import topics
-from services.core.registry import Goal, Source
+from services.core.registry import ApiKey, Goal, Source
 from services.edge import avro
 from services.edge.kafka import TableReader
 from services.runtime import logs
@@ -15,21 +16,48 @@ from services.runtime.config import KafkaSettings
 
 SOURCE_KIND = "source"
 GOAL_KIND = "goal"
+KEY_KIND = "key"
+
+T = TypeVar("T")
 
 
 def registry_key(kind: str, entry_id: str) -> bytes:
     return f"{kind}\0{entry_id}".encode()
 
 
+def source_entry(source: Source) -> tuple[bytes, bytes]:
+    """Key and value of the topic's entry that says what a source is. Its secrets: as they are given."""
+    return _entry(SOURCE_KIND, source.id, source)
+
+
+def key_entry(key: ApiKey) -> tuple[bytes, bytes]:
+    """Key and value of the topic's entry that says what a key opens."""
+    return _entry(KEY_KIND, key.digest, key)
+
+
 def goal_entry(goal: Goal) -> tuple[bytes, bytes]:
     """Key and value of the topic's entry that says what a goal is."""
+    return _entry(GOAL_KIND, goal.entry_id, goal)
+
+
+def _entry(kind: str, entry_id: str, document: msgspec.Struct) -> tuple[bytes, bytes]:
     record = {
-        "kind": GOAL_KIND,
-        "id": goal.entry_id,
-        "document": msgspec.json.encode(goal).decode(),
+        "kind": kind,
+        "id": entry_id,
+        "document": msgspec.json.encode(document).decode(),
         "updated_at": int(time.time() * 1_000),
     }
-    return registry_key(GOAL_KIND, goal.entry_id), avro.schemas()["RegistryEntry"].encode(record)
+    return registry_key(kind, entry_id), avro.schemas()["RegistryEntry"].encode(record)
+
+
+def _understood(value: bytes, kind: type[T], entry_id: str, log: Any) -> T | None:
+    """None for an entry of a newer version: the one before it stays in force."""
+    _, entry = avro.decode_any(value)
+    try:
+        return msgspec.json.decode(entry["document"], type=kind)
+    except msgspec.ValidationError as fault:
+        log.error("registry entry not understood", id=entry_id, fault=str(fault))
+        return None
 
 
 class Sources:
@@ -47,17 +75,46 @@ class Sources:
         if value is None:
             self.by_id.pop(entry_id, None)
         else:
-            _, entry = avro.decode_any(value)
-            try:
-                self.by_id[entry_id] = msgspec.json.decode(entry["document"], type=Source)
-            except msgspec.ValidationError as fault:
-                # an entry of a newer version: the one before it stays in force
-                self._log.error("registry entry not understood", id=entry_id, fault=str(fault))
+            source = _understood(value, Source, entry_id, self._log)
+            if source is None:
                 return
+            self.by_id[entry_id] = source
         self._changed.add(entry_id)
 
     def take_changed(self) -> set[str]:
         """The ids that changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+
+class Keys:
+    """Every key that `weir keys` made, by digest. Bring it up to date with `apply`, entry by entry."""
+
+    def __init__(self) -> None:
+        self.by_digest: dict[str, ApiKey] = {}
+        self._changed: set[str] = set()
+        self._log = logs.get("registry")
+
+    def of(self, source_id: str) -> list[ApiKey]:
+        """The keys of a source, the oldest first."""
+        keys = [key for key in self.by_digest.values() if key.source == source_id]
+        return sorted(keys, key=lambda key: (key.created_at, key.digest))
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        kind, _, digest = key.decode().partition("\0")
+        if kind != KEY_KIND:
+            return
+        present = None if value is None else _understood(value, ApiKey, digest, self._log)
+        if value is not None and present is None:
+            return
+        for changed in (self.by_digest.pop(digest, None), present):
+            if changed is not None:
+                self._changed.add(changed.source)
+        if present is not None:
+            self.by_digest[digest] = present
+
+    def take_changed(self) -> set[str]:
+        """The sources whose keys changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
@@ -82,14 +139,9 @@ class Goals:
         if value is None:
             self._by_site.get(site_id, {}).pop(goal_id, None)
             return
-        _, entry = avro.decode_any(value)
-        try:
-            goal = msgspec.json.decode(entry["document"], type=Goal)
-        except msgspec.ValidationError as fault:
-            # an entry of a newer version: the one before it stays in force
-            self._log.error("registry entry not understood", id=entry_id, fault=str(fault))
-            return
-        self._by_site.setdefault(site_id, {})[goal_id] = goal
+        goal = _understood(value, Goal, entry_id, self._log)
+        if goal is not None:
+            self._by_site.setdefault(site_id, {})[goal_id] = goal
 
 
 class RegistryFollower:

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from services.gateway.config import GatewaySettings
 from services.gateway.processes import run_together
 from services.runtime import logs
-from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
+from services.runtime.config import (
+    ClickHouseSettings,
+    CommonSettings,
+    KafkaSettings,
+    SecretsSettings,
+)
 from services.runtime.settings import (
     SettingsError,
     flag,
@@ -30,6 +35,7 @@ class Environment:
 
     common: CommonSettings
     kafka: KafkaSettings
+    secrets: SecretsSettings
     clickhouse: ClickHouseSettings
     gateway: GatewaySettings
 
@@ -41,6 +47,7 @@ def read_environment() -> Environment:
     return Environment(
         load(CommonSettings, os.environ),
         load(KafkaSettings, os.environ),
+        load(SecretsSettings, os.environ),
         load(ClickHouseSettings, os.environ),
         load(GatewaySettings, os.environ),
     )
@@ -51,14 +58,17 @@ def serve(environment: Environment) -> None:
     # Not before METRICS_FOLDER is set, and not in the parent of several: see run_all.
     import uvloop
 
+    from services.edge.sealing import Sealing, secrets_keys
     from services.gateway.serving import Process, listen
 
     host, settings = environment.common.host, environment.gateway
+    keys = secrets_keys(environment.common, environment.kafka, environment.secrets)
+    sealing = Sealing(keys)
 
     async def run() -> str:
         shared = settings.gateway_processes > 1
         bound = listen(host, settings.gateway_port, shared)
-        process = Process(settings, environment.kafka, environment.clickhouse, bound)
+        process = Process(settings, environment.kafka, environment.clickhouse, sealing, bound)
         await process.run()
         return process.fault
 

@@ -115,7 +115,7 @@ class Posting:
         view = world.registry.claimed(claim)
         if view is None:
             known = page is not None and world.registry.knows_origin(page)
-            trouble = unauthorized(claim)
+            trouble = world.registry.explained(claim.key, unauthorized(claim))
             lines = (cors(page) if known and page else b"") + b"WWW-Authenticate: Bearer\r\n"
             return self._refuse(door, asked, trouble, lines)
         cors_lines = b""

@@ -68,6 +68,7 @@ PROBLEMS: dict[str, Kind] = {
     "not_counted": Kind(503, "It cannot be counted just now"),
     "cannot_tell": Kind(503, "Where it is cannot be told just now"),
     "backlog": Kind(503, "Accepted events wait so long that they are about to be lost"),
+    "secrets_locked": Kind(503, "The signature cannot be checked just now"),
     "unavailable": Kind(503, "Events cannot be made durable just now"),
 }
 

@@ -1,15 +1,20 @@
 """The gateway's copy of the registry and of the quotas' use: who may send, what, and how much."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from services.core.registry import Quota, Source, hash_key
+from services.core.registry import Quota, Source, hash_key, is_sealed, with_keys
 from services.edge import avro
-from services.edge.registry import Goals, Sources
+from services.edge.registry import Goals, Keys, Sources
+from services.edge.sealing import Sealing
 from services.gateway.asking import site_of
 from services.gateway.door import Claim
 from services.gateway.encode import SourceFields
 from services.gateway.limits import Bucket
+from services.gateway.refusals import Problem
+from services.runtime import logs
 
 Entry = tuple[bytes, bytes | None]
 KEYS_REMEMBERED = 10_000
@@ -28,7 +33,7 @@ class Use:
 
 @dataclass
 class SourceView:
-    """A source, with what the door needs of it made ready."""
+    """A source with its keys in force and its secrets open, and what the door needs of it made ready."""
 
     source: Source
     fields: SourceFields
@@ -54,15 +59,29 @@ class SourceView:
         return bool(self.source.sites) and site_of(origin) in self.source.sites
 
 
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Registry:
     """Every source by key and by id, with its goals and its quotas' use. Lives in the event loop's thread."""
 
-    def __init__(self, processes: int = 1) -> None:
+    def __init__(
+        self,
+        processes: int = 1,
+        sealing: Sealing | None = None,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
         self.loaded = False
         self.by_id: dict[str, SourceView] = {}
         self.goals = Goals()
         self._processes = processes
+        self._sealing = sealing or Sealing()
+        self._clock = clock
+        self._log = logs.get("gateway")
         self._sources = Sources()
+        self._keys = Keys()
+        self._next_end = 0  # of a key in force, epoch milliseconds; 0: none ends
         self._uses: dict[str, dict[str, Use]] = {}
         self._by_hash: dict[str, SourceView] = {}
         self._by_key: dict[str, SourceView] = {}  # keys seen and found valid; bounded
@@ -99,15 +118,36 @@ class Registry:
     def apply_sources(self, entries: Iterable[Entry]) -> None:
         for key, value in entries:
             self._sources.apply(key, value)
+            self._keys.apply(key, value)
             self.goals.apply(key, value)
-        for source_id in self._sources.take_changed():
+        self._renew(self._sources.take_changed() | self._keys.take_changed())
+        self.loaded = True
+
+    def end_keys(self) -> None:
+        """Refuse from now on the keys whose end has come. To be called every second."""
+        if not self._next_end or self._clock() < self._next_end:
+            return
+        self._renew({key.source for key in self._keys.by_digest.values() if key.ends_at})
+
+    def explained(self, key: str, trouble: Problem) -> Problem:
+        """The same, unless the key was one until its end: then the client is told so."""
+        ended = self._keys.by_digest.get(hash_key(key)) if key else None
+        if trouble.code != "unauthorized" or ended is None or ended.in_force(self._clock()):
+            return trouble
+        end = datetime.fromtimestamp(ended.ends_at / 1_000, UTC)
+        return Problem("unauthorized", f"This key ended at {end:%Y-%m-%dT%H:%M:%SZ}.")
+
+    def _renew(self, source_ids: Iterable[str]) -> None:
+        for source_id in source_ids:
             self._change(source_id)
+        now = self._clock()
+        ends = [key.ends_at for key in self._keys.by_digest.values() if key.ends_at > now]
+        self._next_end = min(ends, default=0)
         enabled = [view for view in self.by_id.values() if view.source.enabled]
         self._by_key.clear()
         self._by_hash = {h: view for view in enabled for h in view.source.write_key_hashes}
         self._by_site = {site: view for view in enabled for site in view.source.sites}
         self._origins = {o for view in enabled for o in view.source.allowed_origins}
-        self.loaded = True
 
     def apply_usage(self, entries: Iterable[Entry]) -> None:
         """Usage of sources that are not here, or quotas that are gone, refuses nobody."""
@@ -129,6 +169,15 @@ class Registry:
         if source is None:
             self.by_id.pop(source_id, None)
             return
+        now = self._clock()
+        source = with_keys(source, [k for k in self._keys.of(source_id) if k.in_force(now)])
+        source = self._sealing.opened(source)
+        if any(map(is_sealed, source.signing_secrets)):
+            self._log.error(
+                "signing secrets cannot be decrypted: set WEIR_SECRETS_KEY as for `weir apply`;"
+                " until then what is signed with them is answered 503",
+                source=source_id,
+            )
         before = self.by_id.get(source_id)
         same_rate = before is not None and _rate(before.source) == _rate(source)
         bucket = before.bucket if before is not None and same_rate else self._bucket(source)

@@ -12,6 +12,7 @@ from services.edge.kafka import Entry
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
 from services.edge.kafka_retention import KafkaRetention
 from services.edge.kafka_table import Apply, Follower, TableFollower, TailFollower
+from services.edge.sealing import Sealing
 from services.edge.whereabouts import Whereabouts
 from services.gateway.app import App
 from services.gateway.config import GatewaySettings
@@ -32,7 +33,6 @@ from services.runtime.config import ClickHouseSettings, KafkaSettings
 BACKLOG = 1_024
 READ_AHEAD_BYTES = 256 * 1024  # of a body, before its connection is paused
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is read and thrown away
-COUNTS_SECONDS = 1.0
 
 
 def listen(host: str, port: int, shared: bool) -> socket.socket:
@@ -59,6 +59,7 @@ class Process:
         settings: GatewaySettings,
         kafka: KafkaSettings,
         clickhouse: ClickHouseSettings,
+        sealing: Sealing,
         bound: socket.socket,
     ) -> None:
         self._settings = settings
@@ -81,7 +82,7 @@ class Process:
             settings.retention_warn,
             settings.retention_refuse,
         )
-        registry = Registry(settings.gateway_processes)
+        self._registry = registry = Registry(settings.gateway_processes, sealing)
         receipts = Receipts()
         erasures = Erasures()
         self._producer = GatewayProducer(DurableProducer(kafka, options), self._loop)
@@ -116,7 +117,7 @@ class Process:
             follower.start()
         self._guard.start()
         self._producer.start()
-        self._hand_over_counts()
+        self._every_second()
         server = Server(
             self._app,
             access_log=None,
@@ -150,9 +151,10 @@ class Process:
 
         return hand_over
 
-    def _hand_over_counts(self) -> None:
+    def _every_second(self) -> None:
         self._app.hand_over_counts()
-        self._loop.call_later(COUNTS_SECONDS, self._hand_over_counts)
+        self._registry.end_keys()
+        self._loop.call_later(1.0, self._every_second)
 
     def _end_by_fault(self, fault: str) -> None:
         """A fatal error of the producer: nothing can be written any more, so end and be restarted."""

@@ -100,13 +100,13 @@ class Up:
             raise LocalFaultError(f"Topics cannot be applied: {fault}") from None
 
     def _apply_sources(self) -> None:
-        from services.commands.apply import NoRegistryError, apply_sources
+        from services.commands.apply import NoRegistryError, apply_sources, sealing_of
         from services.commands.sources_file import SourcesFileError
         from services.edge.faults import NotReachedError, RefusedError
 
         path = self._programs.up.sources_file
         try:
-            apply_sources(quiet(self._programs.kafka), path)
+            apply_sources(quiet(self._programs.kafka), path, sealing_of(os.environ))
         except (SourcesFileError, NoRegistryError, NotReachedError, RefusedError) as fault:
             raise LocalFaultError(f"{path} cannot be applied: {fault}") from None
 

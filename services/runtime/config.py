@@ -1,5 +1,6 @@
 """Settings that every service shares."""
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,28 @@ class CommonSettings:
     host: str = setting("127.0.0.1", "address that services bind to")
     log_level: str = setting("INFO", "least severe level that is logged", check=_is_log_level)
     log_format: str = setting("text", "`text` or `json`")
+
+
+def _are_secrets_keys(values: tuple[str, ...]) -> str | None:
+    for value in values:
+        try:
+            sound = len(base64.b64decode(value.encode(), b"-_", validate=True)) == 32
+        except ValueError:
+            sound = False
+        if not sound:  # not shown
+            return "must be keys as `weir keys secret-key` makes them, separated by commas"
+    return None
+
+
+@dataclass(frozen=True)
+class SecretsSettings:
+    secrets_key: tuple[str, ...] = setting(
+        (),
+        "keys that encrypt signing secrets in the registry: the first encrypts, all decrypt; `weir"
+        " keys secret-key` makes one; empty: with the embedded broker, one kept in `WEIR_DATA_DIR`",
+        secret=True,
+        check=_are_secrets_keys,
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import yaml
 from services.commands.apply import apply_sources
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
+from services.edge.sealing import Sealing, new_key
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.config import MigrationSettings
 from tests.bench import input
@@ -46,6 +47,7 @@ class Stack(ExitStack):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        self.secrets_key = new_key()
         self.pids: dict[str, int] = {}
         self.clickhouse_port = free_port()
         self.broker = start_kafka(folder)
@@ -102,7 +104,7 @@ class Stack(ExitStack):
         """The registry holds these sources on return; the bench's input's by default."""
         path = self.folder / "sources.yaml"
         path.write_text(yaml.safe_dump({"sources": dict(sources or input.registry())}))
-        apply_sources(self.kafka, path)
+        apply_sources(self.kafka, path, Sealing((self.secrets_key,)))
 
     def _run(self, name: str, port: int, settings: dict[str, str]) -> RunningProcess:
         own = {
@@ -112,6 +114,7 @@ class Stack(ExitStack):
         environ = {
             "WEIR_DATA_DIR": str(self.folder),
             "WEIR_KAFKA_BOOTSTRAP": self.broker.bootstrap,
+            "WEIR_SECRETS_KEY": self.secrets_key,
             "WEIR_CLICKHOUSE_PORT": str(self.clickhouse_port),
             own.get(name, "WEIR_METRICS_PORT"): str(port),
             **settings,

@@ -16,10 +16,14 @@ from services.commands.apply import read_registry
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
 from services.core.groups import GROUPS
-from services.core.registry import hash_key
+from services.core.registry import Source, hash_key, is_sealed
+from services.core.topics import REGISTRY
 from services.edge.avro import schemas
 from services.edge.clickhouse_query import ClickHouse
+from services.edge.kafka import write_entries
 from services.edge.kafka_admin import KafkaAdmin
+from services.edge.registry import source_entry
+from services.edge.sealing import new_key
 from services.local.ports import free_port
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.config import MigrationSettings
@@ -129,13 +133,13 @@ def test_sources_are_shown_written_and_read_back(weir: Weir, place: Place, tmp_p
     name, key = f"s{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     file = source_file(tmp_path, f"sources: {{{name}: {{write_keys: [{key}]}}}}")
     assert "1 to change (dry run)." in weir("apply", "--dry-run", file).output
-    assert name not in read_registry(place.kafka)
+    assert name not in read_registry(place.kafka).sources
 
     applied = weir("apply", file)
     assert f"+ source {name}\n" in applied.output
     assert key not in applied.output
     assert hash_key(key) not in applied.output
-    assert read_registry(place.kafka)[name].write_key_hashes == (hash_key(key),)
+    assert read_registry(place.kafka).sources[name].write_key_hashes == (hash_key(key),)
 
     assert weir("apply", file).output == "Nothing to change.\n"
     file = source_file(tmp_path, f"sources: {{{name}: {{write_keys: [{key}], kind: browser}}}}")
@@ -143,7 +147,7 @@ def test_sources_are_shown_written_and_read_back(weir: Weir, place: Place, tmp_p
 
     other = source_file(tmp_path, "sources: {other: {}}")
     assert f"- source {name}\n" in weir("apply", "--prune", other).output
-    assert set(read_registry(place.kafka)) == {"other"}
+    assert set(read_registry(place.kafka).sources) == {"other"}
 
 
 def test_only_what_changed_is_written(weir: Weir, place: Place, tmp_path: Path) -> None:
@@ -166,6 +170,63 @@ def test_a_faulty_file_writes_nothing(weir: Weir, place: Place, tmp_path: Path) 
     assert "sources.bad.colour" in result.stderr
     assert "has 2 faults; nothing was written." in result.stderr
     assert read_registry(place.kafka) == before
+
+
+def test_keys_live_beside_the_files(weir: Weir, place: Place, tmp_path: Path) -> None:
+    name = f"s{uuid.uuid4().hex[:8]}"
+    file = source_file(tmp_path, f"sources: {{{name}: {{write_keys: [{uuid.uuid4().hex}]}}}}")
+    weir("apply", file)
+    created = weir("keys", "create", "--source", name, "--scope", "write", "--name", "till")
+    plain = created.stdout.strip()
+    assert plain.startswith("weir_w_")
+    digest = hash_key(plain)
+    assert digest[:12] in created.stderr
+    assert plain not in repr(read_registry(place.kafka))
+
+    assert weir("apply", file).output == "Nothing to change.\n"
+    listed = json.loads(weir("keys", "list", "--source", name, "--json").stdout)
+    assert [(key["made_by"], key["state"]) for key in listed] == [
+        ("file", "in force"),
+        ("keys", "in force"),
+    ]
+
+    rotated = weir("keys", "rotate", digest[:12], "--overlap", "1h", "--expires", "90d")
+    successor = read_registry(place.kafka).keys[hash_key(rotated.stdout.strip())]
+    ending = read_registry(place.kafka).keys[digest]
+    assert (successor.name, successor.scope) == ("till", "write")
+    assert ending.ends_at == successor.created_at + 3_600_000
+    assert successor.ends_at == successor.created_at + 90 * 86_400_000
+
+    assert weir("keys", "revoke", digest[:12]).exit_code == 0
+    assert digest not in read_registry(place.kafka).keys
+    assert weir("keys", "revoke", digest[:12]).exit_code == 2
+
+    weir("apply", "--prune", source_file(tmp_path, "sources: {other: {}}"))
+    assert successor.digest not in read_registry(place.kafka).keys
+
+
+def test_signing_secrets_are_encrypted_at_the_next_apply(
+    weir: Weir, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, secret = f"s{uuid.uuid4().hex[:8]}", "a-secret-of-theirs"
+    file = source_file(tmp_path, f"sources: {{{name}: {{signing_secrets: [{secret}]}}}}")
+    in_plain = Source(id=name, signing_secrets=(secret,))  # as they were stored once
+    write_entries(place.kafka, REGISTRY, [source_entry(in_plain)])
+    assert "encrypted with the present key" in weir("apply", file).output
+    (stored,) = read_registry(place.kafka).sources[name].signing_secrets
+    assert is_sealed(stored)
+    assert secret not in stored
+    assert weir("apply", file).output == "Nothing to change.\n"
+
+    monkeypatch.setenv("WEIR_SECRETS_KEY", new_key())  # what was there cannot be read with it
+    assert weir("apply", file).output.endswith("1 written.\n")
+    assert weir("apply", file).output == "Nothing to change.\n"
+
+    monkeypatch.delenv("WEIR_SECRETS_KEY")  # a cluster's registry, and no key for it
+    monkeypatch.setenv("WEIR_KAFKA_BOOTSTRAP", place.kafka.bootstrap())
+    refused = weir("apply", file)
+    assert refused.exit_code == 2
+    assert "make a key with `weir keys secret-key`" in refused.stderr
 
 
 # --- sql

@@ -9,10 +9,11 @@ from functools import lru_cache
 
 from aiohttp import hdrs
 
-from services.core.registry import Source
+from services.core.registry import Source, is_sealed
 from services.gateway.door import Asked
 from services.gateway.refusals import Problem
 
+LOCKED_SECONDS = 60  # until a sender tries again
 FAR_MS = 15 * 60_000  # how far a sender's clock may be off
 
 
@@ -43,10 +44,14 @@ def check(asked: Asked, body: bytes, given: str, source: Source) -> Problem | No
         return Problem("wrong_date", "It is more than 15 minutes off: set the sender's clock.")
     text = string_to_sign(asked, body)
     signature = given.encode("utf-8", "surrogateescape")
+    readable = [secret for secret in source.signing_secrets if not is_sealed(secret)]
     # all secrets, always: the time that it takes says nothing
-    equal = [hmac.compare_digest(signature, sign(text, one)) for one in source.signing_secrets]
+    equal = [hmac.compare_digest(signature, sign(text, one)) for one in readable]
     if any(equal):
         return None
+    if len(readable) < len(source.signing_secrets):
+        how = "The gateway lacks the key that decrypts the source's secret; nothing was accepted."
+        return Problem("secrets_locked", how, "", LOCKED_SECONDS)
     return Problem(
         "wrong_signature",
         "It is base64 of HMAC-SHA256, with the workspace secret, over verb, MD5 of the body in hex,"

@@ -73,7 +73,7 @@ class SitePage:
         sources = [view.source for view in world.registry.by_id.values()]
         if refused := refuse_access(key, site_id, self.administers, sources):
             ask = b"WWW-Authenticate: Bearer\r\n" if refused.code == "unauthorized" else b""
-            return problem(refused, ask)
+            return problem(world.registry.explained(key, refused), ask)
         query = parse_qs(asked.query)
         goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
         store = RegistryGoals(world.registry.goals, world.producer, asked.now_ms)

@@ -125,7 +125,7 @@ class WherePage:
         scope = readable(key, wanted, sources)
         if isinstance(scope, Problem):
             ask = b"WWW-Authenticate: Bearer\r\n" if scope.code == "unauthorized" else b""
-            return problem(scope, ask)
+            return problem(world.registry.explained(key, scope), ask)
         sought = asked.parts["id"].strip()
         if not 1 <= len(sought) <= MAX_ID:
             return problem(Problem("invalid_query", f"An id has 1 to {MAX_ID} characters.", "id"))

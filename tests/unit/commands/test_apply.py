@@ -1,7 +1,8 @@
 """Applying sources: what differs, and what it says of it."""
 
-from services.commands.apply import SourceChange, key_conflicts, plan
-from services.core.registry import IdMapping, Quota, Source, hash_key
+from services.commands.apply import SourceChange, key_conflicts, plan, plan_sealing
+from services.core.registry import ApiKey, IdMapping, Quota, Source, hash_key
+from services.edge.sealing import Sealing, new_key
 
 DIGEST = hash_key("a-key-of-the-shop")
 SHOP = Source(id="shop", write_key_hashes=(DIGEST,))
@@ -47,7 +48,9 @@ def test_a_change_names_only_what_differs() -> None:
 
 
 def test_what_the_file_lacks_goes_only_when_asked() -> None:
-    assert plan(named(SHOP), named(SHOP, BLOG), prune=True) == [SourceChange("remove", "blog", ())]
+    assert plan(named(SHOP), named(SHOP, BLOG), prune=True) == [
+        SourceChange("remove", "blog", ("its keys go with it",))
+    ]
 
 
 def test_no_whole_digest_is_shown() -> None:
@@ -65,3 +68,22 @@ def test_a_key_of_a_source_that_stays_is_a_conflict() -> None:
     assert fault.startswith("sources.thief: has a key that shop of the registry has too")
     assert key_conflicts(named(thief), named(SHOP), prune=True) == []
     assert key_conflicts(named(SHOP), named(SHOP), prune=False) == []
+
+
+def test_a_key_that_was_made_beside_the_file_is_no_files() -> None:
+    made = {DIGEST: ApiKey(digest=DIGEST, source="shop", scope="write", created_at=0)}
+    (fault,) = key_conflicts(named(SHOP), {}, True, made)
+    assert fault.startswith("sources.shop: has a key that `weir keys` made")
+    assert DIGEST not in fault
+
+
+def test_secrets_in_plain_or_of_a_key_that_is_to_go_are_encrypted_anew() -> None:
+    old, new = new_key(), new_key()
+    signed = Source(id="shop", signing_secrets=("a-secret-of-theirs",))
+    wanted, present = named(signed, BLOG), Sealing((new, old))
+    for stored in (signed, Sealing((old,)).sealed(signed)):
+        assert plan(wanted, named(present.opened(stored), BLOG), prune=False) == []
+        (change,) = plan_sealing(wanted, named(stored, BLOG), present)
+        assert (change.action, change.source) == ("change", "shop")
+    assert plan_sealing(wanted, named(present.sealed(signed), BLOG), present) == []
+    assert plan_sealing(named(BLOG), named(signed, BLOG), present) == []  # not the file's

@@ -1,8 +1,8 @@
 """The registry's copies in memory: sources and goals keep to their own entries."""
 
-from services.core.registry import Goal, Source
+from services.core.registry import ApiKey, Goal, Source
 from services.edge import avro
-from services.edge.registry import Goals, Sources, goal_entry, registry_key
+from services.edge.registry import Goals, Keys, Sources, goal_entry, key_entry, registry_key
 
 
 def goal(number: int, site: str = "shop", value: str = "signup") -> Goal:
@@ -52,3 +52,18 @@ def test_sources_and_goals_do_not_see_each_other() -> None:
     assert (sources.by_id, goals.of("shop")) == ({}, [])
     sources.apply(*entry)
     assert sources.by_id == {"shop": Source(id="shop")}
+
+
+def test_keys_tell_whose_they_are_and_whose_they_were() -> None:
+    keys, sources, goals = Keys(), Sources(), Goals()
+    made = ApiKey(digest="d", source="shop", scope="read", created_at=1)
+    entry, value = key_entry(made)
+    for one in (keys, sources, goals):
+        one.apply(entry, value)
+    assert (keys.of("shop"), keys.of("blog"), keys.take_changed()) == ([made], [], {"shop"})
+    assert (sources.by_id, goals.of("shop")) == ({}, [])
+    keys.apply(*goal_entry(goal(1)))
+    assert keys.take_changed() == set()
+    keys.apply(entry, None)
+    keys.apply(entry, None)
+    assert (keys.of("shop"), keys.take_changed()) == ([], {"shop"})

@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.core.registry import Quota, Source, hash_key
+from services.core.registry import ApiKey, Quota, Source, hash_key
 from services.edge import avro
-from services.edge.registry import registry_key
+from services.edge.registry import key_entry, registry_key
+from services.edge.sealing import Sealing, new_key
+from services.gateway.refusals import Problem
 from services.gateway.registry import Registry
 
 HOUR = 3_600_000
@@ -168,3 +170,69 @@ def test_a_bucket_outlives_changes_that_do_not_concern_it() -> None:
     assert registry.by_id["shop"].bucket is not bucket
     registry.apply_sources([source_entry(shop())])
     assert registry.by_id["shop"].bucket is None
+
+
+def made(plain: str, **fields: Any) -> ApiKey:
+    values = {"source": "shop", "scope": "write", "created_at": NOW, **fields}
+    return ApiKey(digest=hash_key(plain), **values)
+
+
+def test_a_key_made_beside_the_file_lets_in_whichever_comes_first_it_or_its_source() -> None:
+    entries = [key_entry(made("w")), source_entry(shop())]
+    for order in (entries, entries[::-1]):
+        registry = Registry()
+        for entry in order:
+            registry.apply_sources([entry])
+        assert registry.find("w") is registry.find("k1") is registry.by_id["shop"]
+    registry.apply_sources([(key_entry(made("w"))[0], None)])
+    assert registry.find("w") is None
+    assert registry.find("k1") is not None
+
+
+def test_a_key_outlives_what_the_file_changes_of_its_source() -> None:
+    registry = registry_of(shop())
+    registry.apply_sources([key_entry(made("w"))])
+    registry.apply_sources([source_entry(shop(kind="browser"))])
+    assert registry.find("w") is not None
+
+
+def test_a_key_is_good_for_its_scope_alone() -> None:
+    registry = registry_of(shop())
+    registry.apply_sources(
+        [key_entry(made("r", scope="read")), key_entry(made("a", scope="admin"))]
+    )
+    source = registry.by_id["shop"].source
+    assert (registry.find("r"), registry.find("a")) == (None, None)
+    assert source.read_key_hashes == (hash_key("r"),)
+    assert source.admin_key_hashes == (hash_key("a"),)
+
+
+def test_a_key_is_refused_from_its_end_on_and_its_holder_is_told() -> None:
+    now = [NOW]
+    registry = Registry(clock=lambda: now[0])
+    entries = [key_entry(made("one", ends_at=NOW + 1)), key_entry(made("two", ends_at=NOW + 2))]
+    registry.apply_sources([source_entry(shop()), *entries])
+    unknown = Problem("unauthorized", "Send it.")
+    assert registry.find("one") is not None
+    assert registry.explained("one", unknown) is unknown
+    for later, found in ((NOW, (True, True)), (NOW + 1, (False, True)), (NOW + 2, (False, False))):
+        now[0] = later
+        registry.end_keys()
+        assert tuple(registry.find(key) is not None for key in ("one", "two")) == found
+    assert registry.explained("one", unknown).detail == "This key ended at 2025-10-09T12:00:00Z."
+    assert registry.explained("k9", unknown) is unknown
+    forbidden = Problem("forbidden", "Not this.")
+    assert registry.explained("one", forbidden) is forbidden
+    assert registry.find("k1") is not None
+
+
+def test_secrets_are_open_to_whoever_has_the_key() -> None:
+    keys = new_key(), new_key()
+    signed = shop(signing_secrets=("a-secret-of-theirs",))
+    entry = source_entry(Sealing(keys[:1]).sealed(signed))
+    for given, found in ((keys, True), (keys[1:], False)):
+        registry = Registry(sealing=Sealing(given))
+        registry.apply_sources([entry])
+        secrets = registry.by_id["shop"].source.signing_secrets
+        assert (secrets == signed.signing_secrets) is found
+        assert registry.find("k1") is not None  # everything else works

@@ -19,6 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from services.core.paths import ROOT
 from services.core.registry import Source
+from services.edge.sealing import Sealing, new_key
 from services.gateway.door import Asked
 from services.gateway.doors.suprsend import BULK, DOOR
 from services.gateway.refusals import Problem
@@ -51,6 +52,18 @@ def signed(body: bytes = BODY, secret: str = SECRET, date: str = DATE) -> str:
 def verdict(asked: Asked, body: bytes = BODY, source: Source = SOURCE) -> str:
     trouble = DOOR.verify(asked, body, source)
     return trouble.code if isinstance(trouble, Problem) else "fine"
+
+
+def test_what_cannot_be_checked_for_want_of_a_key_is_neither_taken_nor_called_wrong() -> None:
+    shut = Sealing((new_key(),)).sealed(Source(id="shop", signing_secrets=("unknown-here",)))
+    both = Source(id="shop", signing_secrets=(*shut.signing_secrets, SECRET))
+    assert verdict(request(signed()), source=shut) == "secrets_locked"
+    # what the registry shows of a secret is none
+    forged = request(signed(secret=shut.signing_secrets[0]))
+    assert verdict(forged, source=shut) == "secrets_locked"
+    assert verdict(request(signed()), source=both) == "fine"
+    unsigned = request("", Authorization=f"Bearer {KEY}")
+    assert verdict(unsigned, source=shut) == "wrong_signature"
 
 
 @pytest.mark.parametrize("secret", SOURCE.signing_secrets)

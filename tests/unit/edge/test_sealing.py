@@ -1,0 +1,90 @@
+"""Signing secrets: encrypted with the first key, opened with any, and never by a guess."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from services.core.registry import Source, is_sealed
+from services.edge.sealing import LOCAL_KEY, NoSecretsKeyError, Sealing, new_key, secrets_keys
+from services.runtime.config import CommonSettings, KafkaSettings, SecretsSettings
+from services.runtime.settings import SettingsError, load
+
+SECRETS = ("a-secret-of-theirs", "größer-as-well")
+SHOP = Source(id="shop", signing_secrets=SECRETS)
+OLD, NEW = new_key(), new_key()
+
+
+def test_a_sealed_secret_says_nothing_and_opens_again() -> None:
+    sealing = Sealing((OLD,))
+    sealed = sealing.sealed(SHOP)
+    assert all(map(is_sealed, sealed.signing_secrets))
+    assert not any(secret in repr(sealed) for secret in SECRETS)
+    assert sealing.opened(sealed) == SHOP
+    assert sealing.sealed(sealed) == sealed
+
+
+def test_a_key_is_changed_in_two_steps() -> None:
+    sealed = Sealing((OLD,)).sealed(SHOP)
+    both = Sealing((NEW, OLD))
+    assert both.opened(sealed) == SHOP
+    assert not both.is_current(sealed)
+    anew = both.sealed(both.opened(sealed))
+    assert both.is_current(anew)
+    assert Sealing((NEW,)).opened(anew) == SHOP
+
+
+@pytest.mark.parametrize("keys", [(), (NEW,)])
+def test_without_its_key_a_secret_stays_shut(keys: tuple[str, ...]) -> None:
+    sealed = Sealing((OLD,)).sealed(SHOP)
+    assert Sealing(keys).opened(sealed) == sealed
+    assert not Sealing(keys).is_current(sealed)
+
+
+def test_an_altered_one_stays_shut() -> None:
+    (first, _) = Sealing((OLD,)).sealed(SHOP).signing_secrets
+    altered = Source(id="shop", signing_secrets=(first[:-6] + "AAAA==",))
+    assert Sealing((OLD,)).opened(altered) == altered
+
+
+def test_secrets_in_plain_from_before_are_read_as_they_are() -> None:
+    assert Sealing().opened(SHOP) == Sealing((OLD,)).opened(SHOP) == SHOP
+    assert not Sealing((OLD,)).is_current(SHOP)
+
+
+def test_nothing_is_written_in_plain_for_want_of_a_key() -> None:
+    with pytest.raises(NoSecretsKeyError, match="weir keys secret-key"):
+        Sealing().sealed(SHOP)
+    assert Sealing().sealed(Source(id="blog")) == Source(id="blog")
+
+
+def test_the_embedded_broker_has_a_key_in_its_folder(tmp_path: Path) -> None:
+    common = CommonSettings(data_dir=tmp_path / "new")
+    (made,) = secrets_keys(common, KafkaSettings(), SecretsSettings())
+    path = tmp_path / "new" / LOCAL_KEY
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secrets_keys(common, KafkaSettings(), SecretsSettings()) == (made,)
+    assert Sealing((made,)).opened(Sealing((made,)).sealed(SHOP)) == SHOP
+    assert [entry.name for entry in path.parent.iterdir()] == [LOCAL_KEY]
+
+
+def test_elsewhere_the_setting_alone_counts(tmp_path: Path) -> None:
+    common, kafka = CommonSettings(data_dir=tmp_path), KafkaSettings(kafka_bootstrap="b:1")
+    assert secrets_keys(common, kafka, SecretsSettings()) == ()
+    given = SecretsSettings(secrets_key=(OLD,))
+    assert secrets_keys(common, KafkaSettings(), given) == (OLD,)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["short", OLD[:-2], f"{OLD},größer", f"{OLD}x"])
+def test_what_is_no_key_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load(SecretsSettings, {"WEIR_SECRETS_KEY": text})
+    assert "weir keys secret-key" in str(error.value)
+    assert text not in str(error.value)
+
+
+def test_a_list_of_keys_is_taken() -> None:
+    loaded = load(SecretsSettings, {"WEIR_SECRETS_KEY": f"{NEW}, {OLD}"})
+    assert loaded.secrets_key == (NEW, OLD)
+    assert NEW not in repr(loaded)
