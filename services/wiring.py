@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.core import topics
 from services.core.step import Step
 from services.edge import accounts
+from services.edge.kafka_access import KafkaDeniedError, require_access
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
 from services.runtime import collector, health, logs
@@ -95,7 +96,11 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
         sys.exit("\n".join(fault.faults))
     log = logs.get(name)
     try:
+        require_access(environment.kafka)
         run(environment)
+    except KafkaDeniedError as fault:
+        log.error("cannot start", fault=str(fault))
+        sys.exit(1)
     except StreamBrokenError as fault:
         bootstrap = environment.kafka.bootstrap()
         log.error(

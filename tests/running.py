@@ -23,6 +23,7 @@ __all__ = [
     "free_port",
     "start_kafka",
     "start_process",
+    "wait_for_broker",
     "wait_until",
 ]
 
@@ -118,15 +119,16 @@ def start_kafka(folder: Path, port: int | None = None) -> RunningKafka:
     )
     kafka = RunningKafka(started.process, started.log, f"127.0.0.1:{port}")
     try:
-        _wait_for_broker(kafka)
+        wait_for_broker(kafka, kafka.bootstrap)
     except BaseException:
         kafka.kill()
         raise
     return kafka
 
 
-def _wait_for_broker(kafka: RunningKafka) -> None:
-    options = {"bootstrap.servers": kafka.bootstrap, "log_level": 0}
+def wait_for_broker(kafka: RunningProcess, bootstrap: str) -> None:
+    """It answers there on return."""
+    options = {"bootstrap.servers": bootstrap, "log_level": 0}
     admin = AdminClient(options | {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 100})
 
     def answers() -> bool:

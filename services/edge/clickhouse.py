@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-import clickhouse_connect
 import zstandard
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from clickhouse_connect.driver.httputil import get_pool_manager
 
 from services.edge import avro
-from services.edge.clickhouse_query import CONNECT_SECONDS, ClickHouse, one_line
+from services.edge.clickhouse_query import ClickHouse, client_of, one_line
 from services.runtime.config import ClickHouseSettings
 from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
 
@@ -128,15 +126,7 @@ class ClickHouseRows:
         # made at the first insert: ClickHouse may start later than the sink
         with self._lock:
             if self._connected is None:
-                self._connected = clickhouse_connect.get_client(
-                    dsn=self._settings.url(),
-                    username=self._settings.clickhouse_user,
-                    password=self._settings.clickhouse_password,
-                    connect_timeout=CONNECT_SECONDS,
-                    send_receive_timeout=self._timeout,
-                    autogenerate_session_id=False,  # a session would serialise inserts
-                    pool_mgr=get_pool_manager(maxsize=self._threads),
-                )
+                self._connected = client_of(self._settings, self._timeout, self._threads)
             return self._connected
 
 

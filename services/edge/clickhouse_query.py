@@ -9,6 +9,7 @@ from typing import Any
 import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_connect.driver.httputil import get_pool_manager
 
 from services.edge.faults import NotReachedError, RefusedError
 from services.runtime.config import ClickHouseSettings
@@ -18,6 +19,8 @@ logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 5
+AUTHENTICATION_FAILED = 516
+NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 NO_TABLES = (60, 81)  # UNKNOWN_TABLE, UNKNOWN_DATABASE
 # What a driver wraps around the engine's own sentence.
 WRAPPING = re.compile(r"^.*?Code: \d+\. *(?:DB::Exception: )?", re.DOTALL)
@@ -30,6 +33,24 @@ class ClickHouseUnreachableError(NotReachedError):
 
 class ClickHouseRefusedError(RefusedError):
     """ClickHouse answered with an error; the text is its reason in one line."""
+
+
+def client_of(settings: ClickHouseSettings, timeout_seconds: float, connections: int = 1) -> Any:
+    """A client that the server has answered, of as many connections at once. `ClickHouseError`."""
+    ca_file = settings.clickhouse_ca_file
+    return clickhouse_connect.get_client(
+        dsn=settings.url(),
+        username=settings.clickhouse_user,
+        password=settings.clickhouse_password,
+        connect_timeout=CONNECT_SECONDS,
+        send_receive_timeout=timeout_seconds,
+        autogenerate_session_id=False,  # a session would serialise requests
+        pool_mgr=get_pool_manager(
+            maxsize=connections,
+            ca_cert=str(ca_file) if ca_file else None,
+            verify=settings.clickhouse_verify,
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -50,14 +71,7 @@ class ClickHouse:
     def __init__(self, settings: ClickHouseSettings, timeout_seconds: int = 300) -> None:
         self._url = settings.url()
         try:
-            self._client = clickhouse_connect.get_client(
-                dsn=self._url,
-                username=settings.clickhouse_user,
-                password=settings.clickhouse_password,
-                connect_timeout=CONNECT_SECONDS,
-                send_receive_timeout=timeout_seconds,
-                autogenerate_session_id=False,  # a session would serialise questions
-            )
+            self._client = client_of(settings, timeout_seconds)
         except ClickHouseError as error:
             raise self._told_apart(error) from None
 
@@ -97,6 +111,16 @@ class ClickHouse:
 
     def _told_apart(self, error: ClickHouseError) -> Exception:
         code = getattr(error, "code", None)
+        if code is None and NOT_TRUSTED in str(error):
+            return ClickHouseRefusedError(
+                f"The certificate of {self._url} is not vouched for: set WEIR_CLICKHOUSE_CA_FILE to"
+                " the authority's that signed it."
+            )
+        if code == AUTHENTICATION_FAILED:
+            return ClickHouseRefusedError(
+                f"ClickHouse at {self._url} refuses the user: look at WEIR_CLICKHOUSE_USER and"
+                " WEIR_CLICKHOUSE_PASSWORD."
+            )
         if code is None and isinstance(error, OperationalError):
             return ClickHouseUnreachableError(
                 f"ClickHouse does not answer at {self._url}: start it with `weir up`"

@@ -38,8 +38,30 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.bootstrap(),
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 1_000,
+        **_security(settings),
         **(settings.kafka_options or {}),
     }
+
+
+def _security(settings: KafkaSettings) -> dict[str, str]:
+    """How a client encrypts and logs in; only what is set, so that nothing hides what is not."""
+    options = {"security.protocol": settings.kafka_security_protocol.lower()}
+    if settings.logs_in:
+        options |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_username,
+            "sasl.password": settings.kafka_password,
+        }
+    if settings.is_encrypted:
+        files = {
+            "ssl.ca.location": settings.kafka_ca_file,
+            "ssl.certificate.location": settings.kafka_cert_file,
+            "ssl.key.location": settings.kafka_key_file,
+        }
+        options |= {name: str(path) for name, path in files.items() if path is not None}
+        if settings.kafka_key_password:
+            options["ssl.key.password"] = settings.kafka_key_password
+    return options
 
 
 def group_options(

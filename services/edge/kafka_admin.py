@@ -13,7 +13,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -22,12 +21,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from services.edge.faults import NotReachedError, RefusedError
+from services.edge.faults import RefusedError
 from services.edge.kafka import client_options
+from services.edge.kafka_access import connect
 from services.runtime.config import KafkaSettings
 
 TIMEOUT_SECONDS = 15
-CONNECT_SECONDS = 5
 COUNTED = 100  # records: above that, the distance between offsets is near enough
 COUNT_SECONDS = 5
 AGAIN_SECONDS = 0.1
@@ -37,10 +36,6 @@ MOVING = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
-
-
-class KafkaUnreachableError(NotReachedError):
-    """No broker answers; the text is one sentence that says where and what to start."""
 
 
 class KafkaRefusedError(RefusedError):
@@ -71,37 +66,14 @@ class Lag:
 
 
 class KafkaAdmin:
-    """One connection to a cluster. `KafkaUnreachableError` from the constructor when nobody answers."""
+    """One connection to a cluster; from the constructor: see `connect`."""
 
     def __init__(self, settings: KafkaSettings, timeout: float = TIMEOUT_SECONDS) -> None:
         self._settings = settings
         self._timeout = timeout
         self._reader: Any = None
         self._askers: dict[str, Consumer] = {}  # by group
-        self._refused = False
-        # log_level 0: librdkafka would print every failed connection; the exception says it once.
-        self._admin = AdminClient(
-            {**client_options(settings), "log_level": 0, "error_cb": self._on_error}
-        )
-        self._connect(settings)
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._refused = self._refused or error.code() == KafkaError._ALL_BROKERS_DOWN
-
-    def _connect(self, settings: KafkaSettings) -> None:
-        """Returns once a broker has answered; does not wait where nobody listens."""
-        deadline = time.monotonic() + CONNECT_SECONDS
-        while True:
-            try:
-                self._admin.list_topics(timeout=0.5)
-                return
-            except KafkaException:
-                self._admin.poll(0)
-            if self._refused or time.monotonic() > deadline:
-                raise KafkaUnreachableError(
-                    f"Kafka does not answer at {settings.bootstrap()}: start it with `weir up`"
-                    " (or `weir kafka`), or point WEIR_KAFKA_BOOTSTRAP at a running one."
-                )
+        self._admin = connect(settings)
 
     def topics(self, with_config: bool = True) -> dict[str, Topic]:
         """Every topic that is not Kafka's own, by name."""

@@ -58,12 +58,18 @@ def serve(environment: Environment) -> None:
     # Not before METRICS_FOLDER is set, and not in the parent of several: see run_all.
     import uvloop
 
+    from services.edge.kafka_access import KafkaDeniedError, require_access
     from services.edge.sealing import Sealing, secrets_keys
     from services.gateway.serving import Process, listen
 
     host, settings = environment.common.host, environment.gateway
     keys = secrets_keys(environment.common, environment.kafka, environment.secrets)
     sealing = Sealing(keys)
+
+    try:
+        require_access(environment.kafka)
+    except KafkaDeniedError as denial:
+        sys.exit(f"The gateway cannot start: {denial}")
 
     async def run() -> str:
         shared = settings.gateway_processes > 1

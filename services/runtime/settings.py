@@ -89,7 +89,10 @@ def unknown_variables(environ: Mapping[str, str], classes: Iterable[type]) -> li
 
 
 def load(cls: type[T], environ: Mapping[str, str]) -> T:
-    """Read `cls` from the environment, or raise `SettingsError` with every fault at once."""
+    """Read `cls` from the environment, or raise `SettingsError` with every fault at once.
+
+    A class may have a method `faults`, which says what is wrong between its fields.
+    """
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     faults: list[str] = []
@@ -113,7 +116,11 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
         values[field.name] = value
     if faults:
         raise SettingsError(faults)
-    return cls(**values)
+    settings = cls(**values)
+    # what only several fields together can have wrong
+    if faults := getattr(settings, "faults", list)():
+        raise SettingsError(faults)
+    return settings
 
 
 def _parse(text: str, kind: Any) -> Any:

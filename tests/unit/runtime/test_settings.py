@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.config import GatewaySettings
+from services.runtime.config import KafkaSettings
 from services.runtime.settings import (
     SettingsError,
     at_least,
@@ -93,3 +94,27 @@ def test_every_setting_of_the_house_is_explained(cls: type) -> None:
     for field in cls.__dataclass_fields__.values():  # type: ignore[attr-defined]
         assert field.metadata["meaning"], field.name
     load(cls, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SECURITY_PROTOCOL": "SSL", "BOOTSTRAP": ""}, "set WEIR_KAFKA_BOOTSTRAP"),
+        ({"SECURITY_PROTOCOL": "SASL_SSL"}, "needs WEIR_KAFKA_USERNAME and WEIR_KAFKA_PASSWORD"),
+        ({"PASSWORD": "hidden"}, "do nothing with WEIR_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
+        ({"CA_FILE": __file__}, "do nothing with WEIR_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
+        ({"SECURITY_PROTOCOL": "SSL", "KEY_FILE": __file__}, "one needs the other"),
+        ({"SECURITY_PROTOCOL": "SSL", "CA_FILE": "/nowhere.pem"}, "there is no such file"),
+        ({"SECURITY_PROTOCOL": "ssl"}, "must be one of PLAINTEXT, SSL"),
+    ],
+)
+def test_brokers_settings_that_do_not_go_together_are_refused(
+    given: dict[str, str], said: str
+) -> None:
+    environ = {
+        f"WEIR_KAFKA_{name}": value for name, value in ({"BOOTSTRAP": "b:1"} | given).items()
+    }
+    with pytest.raises(SettingsError) as error:
+        load(KafkaSettings, environ)
+    assert said in str(error.value)
+    assert "hidden" not in str(error.value)
