@@ -32,8 +32,13 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     folder = common.data_dir / "clickhouse"
-    engine = await asyncio.to_thread(Engine, folder, settings)
-    access = Access(clickhouse.clickhouse_user, clickhouse.clickhouse_password)
+    engine = await asyncio.to_thread(Engine, folder, settings, clickhouse.clickhouse_database)
+    access = Access(
+        clickhouse.clickhouse_user,
+        clickhouse.clickhouse_password,
+        clickhouse.clickhouse_reader_user,
+        clickhouse.clickhouse_reader_password,
+    )
     warehouse = Warehouse(engine, settings, access)
     # Bodies are unpacked by the warehouse itself, which bounds what they unpack to.
     runner = web.AppRunner(

@@ -20,7 +20,7 @@ from services.warehouse.lanes import Lane
 from services.warehouse.metrics import Metrics
 from services.warehouse.requests import Access, Ask, read_ask
 from services.warehouse.results import Abandoned, Pipe, flows, repeats_names, without_repeated_names
-from services.warehouse.statements import Insert, Statement, parse
+from services.warehouse.statements import Insert, Statement, parse, refuse_beyond_readers
 
 _PIECES_AHEAD = 2
 _REFRESH_SECONDS = 1.0
@@ -118,9 +118,9 @@ class Warehouse:
         ask: Ask | None = None
         kind, outcome, started = "unknown", "cancelled", perf_counter()
         try:
-            self._access.check(request)
+            reader = self._access.admit(request)
             async with self._bodies.hold(request) as body:
-                ask = read_ask(request, body.form)
+                ask = read_ask(request, body.form, reader)
                 if not ask.query and not body.content:
                     return web.Response(text="Ok.\n")
                 statement = parse(ask.query, body.content)
@@ -158,6 +158,7 @@ class Warehouse:
             settings=ask.settings,
             parameters=ask.parameters,
             readonly=ask.readonly,
+            reader=ask.reader,
         )
 
     def _run(self, ask: Ask, statement: Statement) -> _Run:
@@ -167,7 +168,7 @@ class Warehouse:
         """Answered when the rows are durable. A client that leaves does not interrupt an insert."""
         session = self._session(answer.ask)
         if session.readonly:
-            raise refusal(READONLY, "Cannot insert by GET: it is read-only; use POST")
+            raise refusal(READONLY, _only_reads(session))
         outcome = await self._inserts.submit(self._engine.insert, session, insert)
         self._writes += 1
         self._metrics.inserted_bytes.inc(len(insert.payload))
@@ -213,9 +214,11 @@ class Warehouse:
         run.kind = engine.classify(run.sql)
         if run.kind == WRITE:
             if session.readonly:
-                raise refusal(READONLY, "GET is read-only; use POST for what changes anything")
+                raise refusal(READONLY, _only_reads(session))
             yield engine.run(session, run.sql, run.form)
             return
+        if session.reader:
+            refuse_beyond_readers(engine.as_understood(run.sql), session.parameters)
         limits = engine.read_limits(session)
         if not flows(run.form):
             yield engine.run(session, run.sql, run.form, limits | engine.result_limits())
@@ -245,6 +248,12 @@ class Warehouse:
             except EngineError as fault:
                 self._log.warning("could not stop a query", code=fault.code)
             await asyncio.sleep(_KILL_AGAIN_SECONDS)
+
+
+def _only_reads(session: Session) -> str:
+    if session.reader:
+        return "This user only reads"
+    return "GET is read-only; use POST for what changes anything"
 
 
 async def _gather(pipe: Pipe[Outcome], held_back: int) -> tuple[Outcome, bool]:

@@ -18,7 +18,7 @@ from chdb.state.sqlitelike import Connection
 
 from services.runtime.lock import FolderLock
 from services.warehouse.config import WarehouseSettings
-from services.warehouse.engine_config import write_config
+from services.warehouse.engine_config import READER_ROLE, write_config
 from services.warehouse.errors import (
     NOT_ENOUGH_SPACE,
     SYNTAX_ERROR,
@@ -41,7 +41,8 @@ class Session:
     database: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
-    readonly: bool = False
+    readonly: bool = False  # this request
+    reader: bool = False  # who asks: reads Weir's database, within limits of ours
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,17 @@ def quote_name(name: str) -> str:
 class Engine:
     """The only owner of its folder. Every method may be called from any thread, and blocks it."""
 
-    def __init__(self, folder: Path, settings: WarehouseSettings) -> None:
-        """Open the folder, or raise `FolderInUseError` at once while another process has it."""
+    def __init__(self, folder: Path, settings: WarehouseSettings, database: str = "weir") -> None:
+        """Open the folder, or raise `FolderInUseError` at once while another process has it.
+
+        `database`: all that readers may read.
+        """
         self._path = str(folder.resolve())
         if "?" in self._path:
             raise ValueError(f"{self._path}: a '?' in the path of the data is not possible")
         self._settings = settings
         self._owner = FolderLock(folder, "owner.lock")
-        config = write_config(folder, settings)
+        config = write_config(folder, settings, database)
         try:
             # The engine lives as long as its first session: this one stays open.
             self._anchor: Any = Connection(f"{self._path}?config-file={config}")
@@ -120,6 +124,13 @@ class Engine:
         if int(report["statement_count"]) > 1:
             raise refusal(SYNTAX_ERROR, "Multi-statements are not allowed")
         return READ if report["query_class"].name == "READ_ONLY" else WRITE
+
+    def as_understood(self, sql: str) -> str:
+        """A statement as the engine itself writes it: no comments, no odd quotes, each name plain."""
+        with closing(Connection(self._path)) as connection:
+            # a literal, since a parameter's text would be unescaped once more
+            written = f"SELECT formatQuerySingleLine({quote_text(sql)})"
+            return _run(connection, written, "TSVRaw", {}).content.decode()
 
     def insert(self, session: Session, insert: Insert) -> Outcome:
         """Durable on return. All rows of `insert`, or an `EngineError`."""
@@ -199,6 +210,8 @@ class Engine:
             "max_execution_time": f"{self._settings.warehouse_max_execution:g}",
             "max_memory_usage": str(self._settings.warehouse_max_query_memory),
         }
+        if session.reader:
+            return limits
         return {name: value for name, value in limits.items() if name not in session.settings}
 
     def result_limits(self) -> dict[str, str]:
@@ -215,13 +228,24 @@ class Engine:
         try:
             if session.database:
                 _run(connection, f"USE {quote_name(session.database)}", "TabSeparated", {})
-            settings = {**(limits or {}), **session.settings, "log_comment": session.tag}
-            if session.readonly:
-                settings["readonly"] = "2"
-            _set(connection, settings)
+            if session.reader:
+                self._restrict(connection, session, limits or {})
+            else:
+                settings = {**(limits or {}), **session.settings, "log_comment": session.tag}
+                if session.readonly:
+                    settings["readonly"] = "2"
+                _set(connection, settings)
             yield connection
         finally:
             connection.close()
+
+    def _restrict(self, connection: Any, session: Session, limits: Mapping[str, str]) -> None:
+        """A reader's session, as on a server: ours first, then read-only, in which theirs are refused."""
+        _set(connection, {**limits, "log_comment": session.tag})
+        _run(connection, f"SET ROLE {READER_ROLE}", "TabSeparated", {})
+        _set(connection, {"readonly": "1"})
+        if session.settings:
+            _set(connection, session.settings)
 
 
 def _nameless(folder: str) -> IO[bytes]:

@@ -22,6 +22,7 @@ _SERVER = """<clickhouse>
 # connections from it: no SOURCES. A dictionary over the engine's own tables needs none.
 # implicit_select (`1+1` is a query) is a habit of the embedded engine, not of a server;
 # async_insert would acknowledge a batch in another block than its own.
+# The engine knows one user; whoever only reads is that user in the role `reader` alone.
 _USERS = """<clickhouse>
     <profiles><default>
         <implicit_select>0</implicit_select>
@@ -29,23 +30,40 @@ _USERS = """<clickhouse>
         <max_threads>{threads}</max_threads>
     </default></profiles>
     <quotas><default/></quotas>
+    <roles>
+        <operator><grants>
+            <query>GRANT ALL ON *.*</query>
+            <query>REVOKE SOURCES, INTROSPECTION ON *.*</query>
+        </grants></operator>
+        <{reader}><grants>
+            <query>GRANT SELECT, dictGet ON {database}.*</query>
+        </grants></{reader}>
+    </roles>
     <users><default>
         <password></password>
         <networks><ip>::/0</ip></networks>
         <profile>default</profile>
         <quota>default</quota>
-        <grants>
-            <query>GRANT ALL ON *.*</query>
-            <query>REVOKE SOURCES, INTROSPECTION ON *.*</query>
-        </grants>
+        <grants><query>GRANT operator, {reader}</query></grants>
     </default></users>
 </clickhouse>
 """
+READER_ROLE = "reader"
 
 
-def write_config(folder: Path, settings: WarehouseSettings) -> Path:
-    """Write both files whole, readable by their owner only, and return the server's."""
-    users = _write(folder / "users.xml", _USERS.format(threads=settings.warehouse_max_threads))
+def write_config(folder: Path, settings: WarehouseSettings, database: str) -> Path:
+    """Write both files whole, readable by their owner only, and return the server's.
+
+    `database`: all that a reader may read.
+    """
+    users = _write(
+        folder / "users.xml",
+        _USERS.format(
+            threads=settings.warehouse_max_threads,
+            reader=READER_ROLE,
+            database=_escaped("`" + database.replace("`", "\\`") + "`"),
+        ),
+    )
     server = _SERVER.format(
         memory=settings.warehouse_max_memory,
         marks=settings.warehouse_mark_cache,
@@ -65,5 +83,5 @@ def _write(path: Path, content: str) -> Path:
     return path
 
 
-def _escaped(path: Path) -> str:
-    return str(path).replace("&", "&amp;").replace("<", "&lt;")
+def _escaped(text: Path | str) -> str:
+    return str(text).replace("&", "&amp;").replace("<", "&lt;")

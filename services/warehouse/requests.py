@@ -36,27 +36,43 @@ class Ask:
     accept: str
     wait_for_end: bool
     readonly: bool
+    reader: bool
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask. Without a password: who reaches the address, but no foreign web page."""
+    """Who may ask. Without a password: who reaches the address, but no foreign web page.
+
+    The operator may do all that SQL may here, the reader reads. A reader without a password is there
+    only where the operator has none either.
+    """
 
     user: str
     password: str
+    reader: str
+    reader_password: str
 
-    def check(self, request: web.Request) -> None:
-        """Raise code 516 unless the request may be answered."""
-        if not self.password:
-            _refuse_foreign_pages(request)
-            return
+    def admit(self, request: web.Request) -> bool:
+        """Whether it is the reader who asks; code 516 unless the request may be answered."""
         user, password = _credentials(request)
-        right_user = hmac.compare_digest(user.encode(), self.user.encode())
-        right_password = hmac.compare_digest(password.encode(), self.password.encode())
-        if not (right_user and right_password):
+        is_reader = _same(user, self.reader)
+        if self.password:
+            operates = _same(user, self.user) & _same(password, self.password)
+            reads = is_reader & _same(password, self.reader_password) & bool(self.reader_password)
+        else:
+            _refuse_foreign_pages(request)
+            operates = not is_reader
+            reads = is_reader & _same(password, self.reader_password)
+        if not (operates or reads):
             raise refusal(AUTHENTICATION_FAILED, "Authentication failed: wrong user or password")
+        return reads
+
+
+def _same(given: str, own: str) -> bool:
+    """In a time that says nothing of `own`."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), own.encode())
 
 
 def is_loopback(host: str) -> bool:
@@ -68,7 +84,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def read_ask(request: web.Request, form: MultiMapping[Any] | None) -> Ask:
+def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool) -> Ask:
     """Read URL, headers and form fields. Raises code 344 for what is not spoken here."""
     given: dict[str, str] = dict(request.query)
     if form is not None:
@@ -92,7 +108,8 @@ def read_ask(request: web.Request, form: MultiMapping[Any] | None) -> Ask:
         or str(headers.get("X-ClickHouse-Format", "TabSeparated")),
         accept=accept if given.get("enable_http_compression", "0") == "1" else "",
         wait_for_end=given.get("wait_end_of_query", "0") == "1",
-        readonly=request.method != "POST",
+        readonly=reader or request.method != "POST",
+        reader=reader,
         settings={
             name: value
             for name, value in given.items()

@@ -5,10 +5,11 @@ payload of an INSERT is never scanned nor copied.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from services.warehouse.errors import (
+    ACCESS_DENIED,
     INTO_OUTFILE_NOT_ALLOWED,
     QUERY_IS_TOO_LARGE,
     SUPPORT_IS_DISABLED,
@@ -17,18 +18,33 @@ from services.warehouse.errors import (
 )
 
 _TOKEN = re.compile(
-    rb"""(?P<skip>\s+|--[^\n]*|\#[!\ ][^\n]*|/\*(?:.*?\*/|.*))
+    rb"""(?P<skip>\s+|--[^\n]*|\#[!\ ][^\n]*)
+    |(?P<comment>/\*)
     |(?P<quoted>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`
         |\$(?P<tag>\w*)\$.*?\$(?P=tag)\$
         |\xe2\x80\x98.*?\xe2\x80\x99|\xe2\x80\x9c.*?\xe2\x80\x9d)
     |(?P<beyond>[\x80-\xff])
-    |(?P<word>\w+)
+    |(?P<word>\w[\w$]*)
     |(?P<mark>.)""",
     re.DOTALL | re.VERBOSE,
 )
+_COMMENT_MARK = re.compile(rb"/\*|\*/")
 _BEFORE_ROWS = re.compile(rb"[ \t\f]*\r?\n?")
 # SQL without rows may be this long; an INSERT's head is looked for in as many bytes.
 _HEAD_BYTES = 1 << 20
+
+_NO_FILES = "Files of the server are not within reach of a query"
+# `file` reads any file of the machine, also by `APPLY file` or `arrayMap(file, ...)`; `python` looks
+# into this process; the others show what others ask.
+_BEYOND_READERS = frozenset(
+    {
+        *("file", "python", "processes", "processlist", "user_processes", "user_query_log"),
+        *("session_query_ids", "stack_trace"),
+    }
+)
+_NOT_FOR_READERS = (
+    "`{}` is not within a reader's reach; a column or alias of that name needs another"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,11 @@ class _Token:
     start: int
     end: int
     depth: int
+
+    @property
+    def name(self) -> str:
+        """As an identifier, in lower case."""
+        return self.text.strip(b'`"').decode(errors="replace").lower()
 
     def is_word(self, *words: bytes) -> bool:
         return self.kind == "word" and self.text.upper() in words
@@ -86,9 +107,12 @@ def parse(query: str, body: bytes) -> Insert | Statement:
 
 
 def _tokens(text: bytes) -> Iterator[_Token]:
-    depth = 0
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup or ""
+    depth, at = 0, 0
+    while found := _TOKEN.match(text, at):
+        kind, at = found.lastgroup or "", found.end()
+        if kind == "comment":
+            at = _comment_end(text, at)
+            continue
         if kind in ("skip", "beyond"):  # some spaces of Unicode are spaces to the engine as well
             continue
         if kind == "tag":
@@ -99,6 +123,16 @@ def _tokens(text: bytes) -> Iterator[_Token]:
         yield _Token(kind, token, found.start(), found.end(), depth)
         if kind == "mark" and token in b"([{":
             depth += 1
+
+
+def _comment_end(text: bytes, at: int) -> int:
+    """Where the comment ends that `at` is in: comments nest."""
+    level = 1
+    for mark in _COMMENT_MARK.finditer(text, at):
+        level += 1 if mark.group() == b"/*" else -1
+        if level == 0:
+            return mark.end()
+    return len(text)
 
 
 def _find_insert(text: bytes) -> Insert | None:
@@ -170,10 +204,30 @@ def _refuse_files(text: bytes) -> None:
             (previous.is_word(b"INTO") and token.is_word(b"OUTFILE"))
             or (previous.is_word(b"FROM") and token.is_word(b"INFILE"))
         ):
-            raise refusal(
-                INTO_OUTFILE_NOT_ALLOWED, "Files of the server are not within reach of a query"
-            )
+            raise refusal(INTO_OUTFILE_NOT_ALLOWED, _NO_FILES)
+        # the function, which no grant keeps from anybody in this engine; the table function is
+        if previous is not None and previous.name == "file" and token.text == b"(":
+            raise refusal(ACCESS_DENIED, _NO_FILES)
         previous = token
+
+
+def refuse_beyond_readers(understood: str, parameters: Mapping[str, str]) -> None:
+    """Raise code 497 for what the engine itself would let a reader do.
+
+    `understood`: the statement as the engine writes it, so that nothing hides from this in quotes or
+    comments. A name after a dot is a column's or a path's.
+    """
+    before, dotted = "", False
+    for token in _tokens(understood.encode()):
+        if token.name in _BEYOND_READERS and (not dotted or before in ("", "system")):
+            raise refusal(ACCESS_DENIED, _NOT_FOR_READERS.format(token.name))
+        dotted = token.text == b"."
+        if not dotted:
+            before = token.name if token.kind in ("word", "quoted") else ""
+    if "Identifier}" in understood:
+        for value in parameters.values():
+            if value.lower() in _BEYOND_READERS:
+                raise refusal(ACCESS_DENIED, _NOT_FOR_READERS.format(value.lower()))
 
 
 def _refuse_rows_unseen(text: bytes) -> None:
