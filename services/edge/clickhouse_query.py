@@ -4,7 +4,10 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 import msgspec
@@ -37,20 +40,24 @@ class ClickHouseRefusedError(RefusedError):
 
 def client_of(settings: ClickHouseSettings, timeout_seconds: float, connections: int = 1) -> Any:
     """A client that the server has answered, of as many connections at once. `ClickHouseError`."""
-    ca_file = settings.clickhouse_ca_file
+    pool = _pool(connections, settings.clickhouse_ca_file, settings.clickhouse_verify)
     return clickhouse_connect.get_client(
         dsn=settings.url(),
+        interface=urlsplit(settings.url()).scheme,  # which the driver does not take from the dsn
         username=settings.clickhouse_user,
         password=settings.clickhouse_password,
         connect_timeout=CONNECT_SECONDS,
         send_receive_timeout=timeout_seconds,
         autogenerate_session_id=False,  # a session would serialise requests
-        pool_mgr=get_pool_manager(
-            maxsize=connections,
-            ca_cert=str(ca_file) if ca_file else None,
-            verify=settings.clickhouse_verify,
-        ),
+        pool_mgr=pool,
     )
+
+
+@cache
+def _pool(connections: int, ca_file: Path | None, verify: bool) -> Any:
+    """Shared by all clients of the process that trust alike, so that connections are used again."""
+    ca_cert = str(ca_file) if ca_file else None
+    return get_pool_manager(maxsize=connections, ca_cert=ca_cert, verify=verify)
 
 
 @dataclass(frozen=True)

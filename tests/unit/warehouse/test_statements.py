@@ -1,9 +1,11 @@
 """SQL is told apart from rows as ClickHouse tells it."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from services.warehouse.errors import EngineError
-from services.warehouse.statements import Insert, Statement, parse
+from services.warehouse.statements import Insert, Statement, parse, refuse_beyond_readers
 
 
 @pytest.mark.parametrize(
@@ -106,12 +108,43 @@ def test_query_and_body_are_one_statement() -> None:
         "INSERT INTO t FROM\u00a0INFILE 'x' FORMAT CSV",
         "INSERT INTO t (\u201c'\u201d) FROM INFILE 'x' FORMAT CSV",
         "INSERT INTO t (\u00a0\u201c'\u201d) FROM INFILE 'x' FORMAT CSV",
+        "SELECT 1 /* /* */ ' */ INTO OUTFILE 'x' --'",
+        "SELECT 1 AS a$b$ INTO OUTFILE 'x' -- $b$",
     ],
 )
 def test_files_of_the_server_are_out_of_reach(sql: str) -> None:
     with pytest.raises(EngineError) as caught:
         parse(sql, b"")
     assert caught.value.code == 358
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT file('x')", "SELECT `file` /**/ ('x')", 'SELECT "file"(1)']
+)
+def test_nor_is_the_function_that_reads_them(sql: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        parse(sql, b"")
+    assert caught.value.code == 497
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "refused"),
+    [
+        ("SELECT arrayMap(file, ['x'])", {}, True),
+        ("SELECT * APPLY file FROM t", {}, True),
+        ("SELECT query FROM system.processes", {}, True),
+        ("SELECT query FROM {d:Identifier}.processes", {"d": "system"}, True),
+        ("SELECT {f:Identifier}", {"f": "FILE"}, True),
+        ("SELECT 'file', `a file`", {}, False),
+        ("SELECT properties.file, e.processes FROM weir.events AS e", {}, False),
+        ("SELECT 1 WHERE event = {e:String}", {"e": "file"}, False),
+    ],
+)
+def test_what_no_grant_keeps_from_a_reader_is_known_by_its_name(
+    sql: str, parameters: dict[str, str], refused: bool
+) -> None:
+    with pytest.raises(EngineError) if refused else nullcontext():
+        refuse_beyond_readers(sql, parameters)
 
 
 def test_rows_that_the_engine_would_lose_or_alter_are_refused() -> None:

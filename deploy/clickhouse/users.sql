@@ -1,0 +1,26 @@
+-- Weir's two users on a ClickHouse server of your own. Put passwords of your own in, then, as somebody
+-- who may manage access: clickhouse-client --multiquery < users.sql
+--
+-- `weir` is what WEIR_CLICKHOUSE_USER names: it makes Weir's tables and writes their rows.
+-- `weir_reader` is for analysts: it reads Weir's database and nothing else. In read-only mode it
+-- cannot change a setting, so its limits hold. Without grants on SOURCES the server refuses file(),
+-- url(), remote(), s3(), mysql() and the like, without CREATE TEMPORARY TABLE executable() too.
+-- What no grant guards is the function file(path), which reads the files in the server's
+-- user_files_path: keep nothing there that analysts may not read.
+
+CREATE DATABASE IF NOT EXISTS weir;
+
+CREATE ROLE IF NOT EXISTS weir_operating;
+GRANT SELECT, INSERT, ALTER, CREATE, DROP, TRUNCATE, OPTIMIZE, SHOW, dictGet ON weir.* TO weir_operating;
+CREATE USER IF NOT EXISTS weir IDENTIFIED WITH sha256_password BY 'change-me';
+GRANT weir_operating TO weir;
+
+CREATE SETTINGS PROFILE IF NOT EXISTS weir_reader SETTINGS
+    readonly = 1,
+    max_execution_time = 60,
+    max_memory_usage = 2000000000,
+    max_result_bytes = 268435456;
+CREATE ROLE IF NOT EXISTS weir_reading SETTINGS PROFILE 'weir_reader';
+GRANT SELECT, dictGet ON weir.* TO weir_reading;
+CREATE USER IF NOT EXISTS weir_reader IDENTIFIED WITH sha256_password BY 'change-me-too';
+GRANT weir_reading TO weir_reader;
