@@ -1,7 +1,9 @@
 """Settings of the commands."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from services.runtime.config import is_file
 from services.runtime.settings import setting
 
 
@@ -10,4 +12,9 @@ class SendSettings:
     write_key: str = setting("", "the source's key that `weir send` uses", secret=True)
     gateway_url: str = setting(
         "", "the gateway that commands speak to; empty: the local one on `WEIR_GATEWAY_PORT`"
+    )
+    gateway_ca_file: Path | None = setting(
+        None,
+        "with https, the certificates (PEM) that vouch for the gateway's; empty: the system's",
+        check=is_file,
     )

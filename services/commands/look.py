@@ -1,6 +1,7 @@
 """What `weir status` sees: one look at processes, groups, sources, Kafka and ClickHouse, as plain values."""
 
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -38,6 +39,7 @@ class Child(msgspec.Struct, frozen=True):
     pid: int
     instance: int = 0
     metrics_port: int = 0
+    scheme: str = "http"
 
 
 @dataclass(frozen=True)
@@ -212,9 +214,11 @@ def probe(child: Child) -> str:
     """`ready`, or what `/readyz` says instead; `running` for a process that has no such address."""
     if not child.metrics_port:
         return "running"
-    address = f"http://127.0.0.1:{child.metrics_port}/readyz"
+    # by an address that a certificate need not name: it is this machine's own, and is told nothing
+    context = ssl._create_unverified_context() if child.scheme == "https" else None
+    address = f"{child.scheme or 'http'}://127.0.0.1:{child.metrics_port}/readyz"
     try:
-        with urllib.request.urlopen(address, timeout=PROBE_SECONDS):
+        with urllib.request.urlopen(address, timeout=PROBE_SECONDS, context=context):
             return "ready"
     except urllib.error.HTTPError as error:
         if error.code == 404:  # ClickHouse has no such address, and answers

@@ -35,6 +35,7 @@ class Sending:
     concurrency: int
     compress: bool
     patience: float
+    ca_file: Path | None  # that vouches for the gateway; None: the system's authorities
 
 
 class Refusals:
@@ -118,7 +119,9 @@ def command(
     if not used_key:
         raise WrongInputError("No write key: give --key, or set WEIR_WRITE_KEY.")
     address = url or settings.gateway_url or local_gateway()
-    sending = Sending(address, used_key, batch, concurrency, compress, patience)
+    sending = Sending(
+        address, used_key, batch, concurrency, compress, patience, settings.gateway_ca_file
+    )
     try:
         chunks = open_chunks(file)
     except OSError as error:
@@ -134,7 +137,8 @@ def command(
 
 
 def local_gateway() -> str:
-    return f"http://127.0.0.1:{settings_of(GatewaySettings).gateway_port}"
+    gateway = settings_of(GatewaySettings)
+    return f"{gateway.scheme}://127.0.0.1:{gateway.gateway_port}"
 
 
 def _run(sending: Sending, chunks: Chunks, refusals: Refusals) -> bool:
@@ -161,7 +165,11 @@ def _run(sending: Sending, chunks: Chunks, refusals: Refusals) -> bool:
 
 async def _send(sending: Sending, chunks: Chunks, refusals: Refusals) -> tuple[Delivery, str]:
     client = GatewayClient(
-        sending.url, sending.key, connections=sending.concurrency, compress=sending.compress
+        sending.url,
+        sending.key,
+        connections=sending.concurrency,
+        compress=sending.compress,
+        ca_file=sending.ca_file,
     )
     async with client:
         delivery = Delivery(client, sending.concurrency, sending.patience, refusals.add)

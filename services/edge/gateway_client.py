@@ -1,7 +1,9 @@
 """A client of Weir's own gateway, through aiohttp: one request, one answer, no policy."""
 
 import gzip
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -45,18 +47,28 @@ class Answer:
 class GatewayClient:
     """Posts batches to `/v1/events` over kept connections."""
 
-    def __init__(self, url: str, key: str, *, connections: int, compress: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        connections: int,
+        compress: bool = False,
+        ca_file: Path | None = None,
+    ) -> None:
+        """`ca_file`: what vouches for an https gateway (PEM); None: the system's authorities."""
         self._address = url.rstrip("/") + "/v1/events"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         if compress:
             self._headers["Content-Encoding"] = "gzip"
         self._compress = compress
         self._connections = connections
+        self._trust = ssl.create_default_context(cafile=ca_file)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._trust),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             headers=self._headers,
         )
@@ -85,6 +97,11 @@ class GatewayClient:
 
 
 def _reason(address: str, error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return (
+            f"the certificate of {address} is not vouched for; set WEIR_GATEWAY_CA_FILE, and name"
+            " the gateway as its certificate does (WEIR_GATEWAY_URL)"
+        )
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"nothing answers at {address}; is `weir up` (or `weir gateway`) running?"
     if isinstance(error, TimeoutError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from services.gateway.config import GatewaySettings
 from services.gateway.processes import run_together
+from services.gateway.tls import Tls, tls_of
 from services.runtime import logs
 from services.runtime.config import (
     ClickHouseSettings,
@@ -38,18 +39,21 @@ class Environment:
     secrets: SecretsSettings
     clickhouse: ClickHouseSettings
     gateway: GatewaySettings
+    tls: Tls | None  # None: plain HTTP
 
 
 def read_environment() -> Environment:
     """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
     if faults := unknown_variables(os.environ, ALL_SETTINGS):
         raise SettingsError(faults)
+    gateway = load(GatewaySettings, os.environ)
     return Environment(
         load(CommonSettings, os.environ),
         load(KafkaSettings, os.environ),
         load(SecretsSettings, os.environ),
         load(ClickHouseSettings, os.environ),
-        load(GatewaySettings, os.environ),
+        gateway,
+        tls_of(gateway),
     )
 
 
@@ -60,7 +64,7 @@ def serve(environment: Environment) -> None:
 
     from services.edge.kafka_access import KafkaDeniedError, require_access
     from services.edge.sealing import Sealing, secrets_keys
-    from services.gateway.serving import Process, listen
+    from services.gateway.serving import Listening, Process, listen
 
     host, settings = environment.common.host, environment.gateway
     keys = secrets_keys(environment.common, environment.kafka, environment.secrets)
@@ -74,7 +78,8 @@ def serve(environment: Environment) -> None:
     async def run() -> str:
         shared = settings.gateway_processes > 1
         bound = listen(host, settings.gateway_port, shared)
-        process = Process(settings, environment.kafka, environment.clickhouse, sealing, bound)
+        listening = Listening(bound, environment.tls)
+        process = Process(settings, environment.kafka, environment.clickhouse, sealing, listening)
         await process.run()
         return process.fault
 

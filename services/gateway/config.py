@@ -2,8 +2,10 @@
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.core.retention import FLOOR
+from services.runtime.config import is_file
 from services.runtime.settings import at_least, setting
 
 MEBIBYTE = 1024 * 1024
@@ -27,6 +29,15 @@ def _is_share(value: float) -> str | None:
 @dataclass(frozen=True)
 class GatewaySettings:
     gateway_port: int = setting(8080, "port of the gateway")
+    gateway_tls_cert: Path | None = setting(
+        None,
+        "serve TLS with this certificate (PEM, with what lies between it and its authority); empty:"
+        " plain HTTP",
+        check=is_file,
+    )
+    gateway_tls_key: Path | None = setting(
+        None, "its private key (PEM, without a password)", check=is_file
+    )
     gateway_processes: int = setting(
         1, "gateway processes that share the port (SO_REUSEPORT)", check=at_least(1)
     )
@@ -91,3 +102,12 @@ class GatewaySettings:
     trusted_proxies: tuple[str, ...] = setting(
         (), "addresses or networks whose X-Forwarded-For is believed", check=_are_networks
     )
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.gateway_tls_cert else "http"
+
+    def faults(self) -> list[str]:
+        if bool(self.gateway_tls_cert) == bool(self.gateway_tls_key):
+            return []
+        return ["WEIR_GATEWAY_TLS_CERT and WEIR_GATEWAY_TLS_KEY: one needs the other"]

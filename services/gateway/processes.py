@@ -6,30 +6,32 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+PASSED_ON = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
 
 def run_together(count: int, serve: Callable[[], None]) -> int:
     """Run `serve` in `count` child processes until all have ended; the exit code of the worst.
 
-    SIGTERM and SIGINT are passed on. When one ends, the others are asked to: whoever started this
+    SIGTERM, SIGINT and SIGHUP are passed on. When one ends, the others are asked to: whoever started this
     starts all anew, rather than going on with fewer. Call it before there are threads.
     """
     children: set[int] = set()
 
     def pass_on(number: int, _frame: FrameType | None = None) -> None:
         for child in children:
-            os.kill(child, signal.SIGTERM)
+            os.kill(child, signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
 
     # Held back until the handlers know all children.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     for _ in range(count):
         child = os.fork()
         if child == 0:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
             _serve_and_exit(serve)
         children.add(child)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in PASSED_ON:
         signal.signal(number, pass_on)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     worst = 0
     while children:
         ended, status = os.wait()

@@ -1,8 +1,10 @@
 """One gateway process: listens, serves, and on SIGTERM answers what is under way before it ends."""
 
 import asyncio
+import ipaddress
 import signal
 import socket
+from typing import NamedTuple
 
 from services.core import topics
 from services.core.groups import GROUPS
@@ -27,11 +29,14 @@ from services.gateway.producer import GatewayProducer
 from services.gateway.reading import Budget
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
+from services.gateway.tls import Tls
 from services.runtime import collector, logs
 from services.runtime.config import ClickHouseSettings, KafkaSettings
+from services.runtime.settings import SettingsError
 
 BACKLOG = 1_024
 READ_AHEAD_BYTES = 256 * 1024  # of a body, before its connection is paused
+HANDSHAKE_SECONDS = 10.0  # a client may take for that of TLS
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is read and thrown away
 
 
@@ -51,6 +56,13 @@ def listen(host: str, port: int, shared: bool) -> socket.socket:
     return bound
 
 
+class Listening(NamedTuple):
+    """Where a process listens, and how clients are spoken to."""
+
+    bound: socket.socket
+    tls: Tls | None  # None: plain HTTP
+
+
 class Process:
     """Everything that one process of the gateway is made of."""
 
@@ -60,7 +72,7 @@ class Process:
         kafka: KafkaSettings,
         clickhouse: ClickHouseSettings,
         sealing: Sealing,
-        bound: socket.socket,
+        listening: Listening,
     ) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -107,12 +119,13 @@ class Process:
             TableFollower(kafka, topics.ERASURES, self._in_loop(erasures.apply)),
             TailFollower(kafka, topics.RECEIPTS, self._in_loop(receipts.apply)),
         ]
-        self._bound = bound
+        self._bound, self._tls = listening
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; every request under way then is answered on return."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         for follower in self._followers:
             follower.start()
         self._guard.start()
@@ -127,10 +140,35 @@ class Process:
             auto_decompress=False,
         )
         collector.spare()
-        listener = await self._loop.create_server(server, sock=self._bound, backlog=BACKLOG)
-        self._log.info("listening", address=self._bound.getsockname()[:2])
+        listener = await self._loop.create_server(
+            server,
+            sock=self._bound,
+            backlog=BACKLOG,
+            ssl=self._tls.context if self._tls else None,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+        )
+        self._tell_where()
         await self._stop.wait()
         await self._drain(listener, server)
+
+    def _tell_where(self) -> None:
+        address = self._bound.getsockname()[:2]
+        self._log.info("listening", address=address, tls=self._tls is not None)
+        if self._tls is None and not ipaddress.ip_address(address[0]).is_loopback:
+            self._log.warning(
+                "keys and events cross the network in plain: set WEIR_GATEWAY_TLS_CERT and"
+                " WEIR_GATEWAY_TLS_KEY, unless a proxy in front speaks TLS"
+            )
+
+    def _reload(self) -> None:
+        """SIGHUP: a renewed certificate is served from the next connection on."""
+        if self._tls is None:
+            return
+        try:
+            self._tls.reload()
+            self._log.info("certificate read anew")
+        except SettingsError as fault:
+            self._log.error("the new certificate is of no use; the old one stays", fault=str(fault))
 
     async def _drain(self, listener: asyncio.AbstractServer, server: Server) -> None:
         self._app.draining = True

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from services.local import guard
 
@@ -195,6 +196,7 @@ class Child:
             "instance": self.spec.instance,
             "pid": self.pid,
             "metrics_port": self.spec.metrics_port,
+            "scheme": urlsplit(self.spec.ready).scheme,
             "log": str(self.log),
         }
 

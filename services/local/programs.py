@@ -38,7 +38,7 @@ class Programs:
 
     @property
     def gateway_url(self) -> str:
-        return f"http://{self.host}:{self.gateway.gateway_port}"
+        return f"{self.gateway.scheme}://{self.host}:{self.gateway.gateway_port}"
 
     def require_ports(self) -> None:
         """`LocalFaultError` naming the first port that something else listens on."""

@@ -1,6 +1,7 @@
 """Whether something answers: an HTTP address, or a Kafka broker."""
 
 import asyncio
+import ssl
 import struct
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ CORRELATION = struct.pack(">i", 7)
 
 
 async def is_ready(address: str) -> bool:
-    """`http://host:port/path` answers 200, or the broker at `kafka://host:port` answers.
+    """`http(s)://host:port/path` answers 200, or the broker at `kafka://host:port` answers.
 
     An empty address is ready: nothing is known but that the process runs.
     """
@@ -28,14 +29,16 @@ async def is_ready(address: str) -> bool:
         wanted = b" 200"
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            return wanted in await _ask(host, port, question)
+            return wanted in await _ask(host, port, question, parts.scheme == "https")
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return False
 
 
-async def _ask(host: str, port: int, question: bytes) -> bytes:
+async def _ask(host: str, port: int, question: bytes, tls: bool) -> bytes:
     """The first twelve bytes of the answer: a status line's code, a Kafka response's header."""
-    reader, writer = await asyncio.open_connection(host, port)
+    # this machine's own process, by an address that its certificate need not name: nothing is told it
+    context = ssl._create_unverified_context() if tls else None
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         writer.write(question)
         return await reader.readexactly(12)

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import sys
 import time
 import uuid
@@ -54,6 +55,7 @@ class RunningGateway:
     process: RunningProcess
     port: int
     kafka: KafkaSettings
+    trust: ssl.SSLContext | None = None  # of a gateway that serves TLS
 
     def ask(
         self,
@@ -63,13 +65,18 @@ class RunningGateway:
         headers: Mapping[str, str] | None = None,
     ) -> HttpAnswer:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = self.connect()
         try:
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
             return HttpAnswer(answer.status, dict(answer.getheaders()), answer.read())
         finally:
             connection.close()
+
+    def connect(self) -> http.client.HTTPConnection:
+        if self.trust is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=self.trust)
 
     def post(self, key: str, body: bytes, **headers: str) -> HttpAnswer:
         return self.ask(
@@ -96,6 +103,7 @@ def start_gateway(
     *,
     ready: bool = True,
     arguments: Sequence[str] = (),
+    trust: ssl.SSLContext | None = None,
     **settings: str,
 ) -> RunningGateway:
     """Ready on return, unless `ready` is false: then it only answers."""
@@ -111,7 +119,7 @@ def start_gateway(
         folder / f"gateway-{port}.log",
         environ,
     )
-    gateway = RunningGateway(process, port, KafkaSettings(kafka_bootstrap=bootstrap))
+    gateway = RunningGateway(process, port, KafkaSettings(kafka_bootstrap=bootstrap), trust)
 
     def answers() -> bool:
         if not process.running:
