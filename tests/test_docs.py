@@ -16,7 +16,12 @@ from services.gateway.metrics import RETENTION, RETENTION_FAILURES
 from services.runtime.settings import known_variables
 from services.settings import ALL_SETTINGS
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 README = (ROOT / "README.md").read_text()
 
 
