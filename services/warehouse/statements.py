@@ -33,6 +33,30 @@ _BEFORE_ROWS = re.compile(rb"[ \t\f]*\r?\n?")
 # SQL without rows may be this long; an INSERT's head is looked for in as many bytes.
 _HEAD_BYTES = 1 << 20
 
+# Where a definition's data may be: in this engine.
+_LOCAL_ENGINE = re.compile(
+    r"\w*mergetree|memory|null|log|tinylog|stripelog|buffer|join|set|merge|dictionary|generaterandom"
+    r"|timeseries|windowview|atomic|ordinary|overlay|lazy"
+)
+_LOCAL_SOURCES = {"clickhouse", "null"}
+# What follows a column called `engine`, as those of the system's tables are.
+_AFTER_A_COLUMN = frozenset(
+    {
+        *("from", "as", "in", "not", "like", "ilike", "is", "and", "or", "asc", "desc", "group"),
+        *(
+            "order",
+            "having",
+            "limit",
+            "where",
+            "prewhere",
+            "union",
+            "settings",
+            "format",
+            "between",
+        ),
+        *("collate", "nulls", "then", "else", "end", "global", "intersect", "except", "with"),
+    }
+)
 _NO_FILES = "Files of the server are not within reach of a query"
 # `file` reads any file of the machine, also by `APPLY file` or `arrayMap(file, ...)`; `python` looks
 # into this process; the others show what others ask.
@@ -102,6 +126,7 @@ def parse(query: str, body: bytes) -> Insert | Statement:
             QUERY_IS_TOO_LARGE, f"Max query size exceeded: {len(text)} > {_HEAD_BYTES} bytes"
         )
     _refuse_files(text)
+    _refuse_outward_definitions(text)
     _refuse_rows_unseen(text)
     return Statement(text.decode(errors="replace"), _named_format(text))
 
@@ -198,6 +223,7 @@ def _named_format(text: bytes) -> str | None:
 
 
 def _refuse_files(text: bytes) -> None:
+    """Raise code 358 or 497 for what reaches the machine's files, programs or network."""
     previous = None
     for token in _tokens(text):
         if previous is not None and (
@@ -209,6 +235,27 @@ def _refuse_files(text: bytes) -> None:
         if previous is not None and previous.name == "file" and token.text == b"(":
             raise refusal(ACCESS_DENIED, _NO_FILES)
         previous = token
+
+
+def _refuse_outward_definitions(text: bytes) -> None:
+    """Raise code 497 for tables, databases and dictionaries whose data is elsewhere: no grant guards them."""
+    tokens = [token for token in _tokens(text) if token.text != b"="]
+    in_source = False
+    for before, token, after in zip(tokens, tokens[1:], [*tokens[2:], None], strict=False):
+        in_source = in_source and token.depth > 0
+        outward = ""
+        if before.is_word(b"ENGINE") and before.depth == 0 and not token.text.startswith(b"'"):
+            is_name = token.kind in ("word", "quoted") and token.name not in _AFTER_A_COLUMN
+            outward = token.name if is_name and not _LOCAL_ENGINE.fullmatch(token.name) else ""
+        elif before.is_word(b"SOURCE") and before.depth == 0 and token.text == b"(" and after:
+            in_source = True
+            outward = after.name if after.name not in _LOCAL_SOURCES else ""
+        elif (in_source and token.is_word(b"HOST")) or (
+            before.is_word(b"DISK") and token.text == b"("
+        ):
+            outward = (token if in_source else before).name
+        if outward:
+            raise refusal(ACCESS_DENIED, f"`{outward}` reaches beyond this engine's own tables")
 
 
 def refuse_beyond_readers(understood: str, parameters: Mapping[str, str]) -> None:

@@ -132,7 +132,7 @@ HOSTILE = [
     ("CREATE VIEW weir.mine AS SELECT 1", READONLY),
     ("CREATE FUNCTION mine AS x -> x", READONLY),
     ("CREATE DICTIONARY weir.mine (a Int8) PRIMARY KEY a SOURCE(HTTP(URL 'http://127.0.0.1:9'"
-     " FORMAT 'CSV')) LAYOUT(FLAT()) LIFETIME(0)", READONLY),
+     " FORMAT 'CSV')) LAYOUT(FLAT()) LIFETIME(0)", DENIED),
     ("CREATE USER mine", READONLY),
     ("GRANT ALL ON *.* TO default", READONLY),
     ("SET ROLE operator", READONLY),
@@ -259,13 +259,20 @@ def test_every_user_has_a_password_of_its_own(
     assert (reply.status, reply.code) == (401, "516")
 
 
-def test_the_operator_reads_no_files_either(warehouse: RunningWarehouse) -> None:
+def test_the_operator_reaches_nothing_beyond_the_engine_either(warehouse: RunningWarehouse) -> None:
     secret = warehouse.log.parent / "secret.txt"
     for sql, code in (
         (f"SELECT file('{secret}')", DENIED),
         (f"SELECT * FROM file('{secret}')", DENIED),
         (f"SELECT 1 AS a$b$ INTO OUTFILE '{secret}.out' -- $b$", FILES),
         (f"SELECT 1 /* /* */ ' */ , file('{secret}') --'", DENIED),
+        ("CREATE TABLE other.u (a String) ENGINE = URL('http://127.0.0.1:9/x')", DENIED),
+        (f"CREATE TABLE other.u (a String) ENGINE = `File`(CSV, '{secret}')", DENIED),
+        (
+            "CREATE DICTIONARY other.d (a UInt64, b String) PRIMARY KEY a"
+            " SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV')) LAYOUT(FLAT()) LIFETIME(0)",
+            DENIED,
+        ),
     ):
         reply = ask(warehouse, sql, OPERATORS)
         assert reply.code == code, reply.body

@@ -128,6 +128,40 @@ def test_nor_is_the_function_that_reads_them(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE t (a String) ENGINE = URL('http://127.0.0.1:9/')",
+        "CREATE TABLE t (a String) engine `URL`('http://127.0.0.1:9/')",
+        "CREATE TABLE t AS SELECT 1 PARALLEL WITH CREATE TABLE u ENGINE Executable('id', TSV)",
+        "CREATE DATABASE d ENGINE = Filesystem('/etc')",
+        "CREATE DATABASE d ENGINE = MySQL('h:3306', 'd', 'u', 'p')",
+        "CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = local)",
+        "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV'))",
+        "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE /**/ ( HTTP(URL 'http://127.0.0.1:9/'))",
+        "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't' HOST 'elsewhere'))",
+    ],
+)
+def test_nothing_is_defined_whose_rows_are_elsewhere(sql: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        parse(sql, b"")
+    assert caught.value.code == 497
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE t (engine String, disk Int8) ENGINE = ReplacingMergeTree(disk) ORDER BY a",
+        "CREATE MATERIALIZED VIEW v ENGINE = Null AS SELECT engine FROM system.tables",
+        "SELECT name, engine FROM system.databases WHERE engine = 'URL' ORDER BY engine",
+        "SELECT source, host FROM weir.events WHERE source IN ('a') GROUP BY source, host",
+        "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't' DB 'weir'))",
+    ],
+)
+def test_what_is_at_home_may_be_defined(sql: str) -> None:
+    assert parse(sql, b"") == Statement(sql, None)
+
+
+@pytest.mark.parametrize(
     ("sql", "parameters", "refused"),
     [
         ("SELECT arrayMap(file, ['x'])", {}, True),
