@@ -40,7 +40,7 @@ def read_sources() -> dict[str, Source]:
     """Every source by id, as the registry has them now. `NotReachedError`."""
     settings = settings_of(KafkaSettings)
     KafkaAdmin(settings)  # says in a sentence where Kafka does not answer
-    return read_registry(settings)
+    return read_registry(settings).sources
 
 
 def person_rows() -> PersonRows:

@@ -124,7 +124,7 @@ def replay_command(
     chosen = _chosen(code, sent_by, source, since, until, ids)
     how = manner(**options)
     with clear_errors():
-        sources = read_registry(settings_of(KafkaSettings))
+        sources = read_registry(settings_of(KafkaSettings)).sources
     replay(
         "rejected",
         chosen,

@@ -58,7 +58,9 @@ def _scope(asked: Asked, world: World) -> set[str] | Problem:
         return unavailable("The registry and the erasures are not read yet.")
     wanted = parse_qs(asked.query).get("source", [""])[-1]
     sources = [view.source for view in world.registry.by_id.values()]
-    return administered(api_key_of(asked.headers, asked.query), wanted, sources)
+    key = api_key_of(asked.headers, asked.query)
+    scope = administered(key, wanted, sources)
+    return world.registry.explained(key, scope) if isinstance(scope, Problem) else scope
 
 
 def _refused(why: Problem) -> Answer:
