@@ -153,6 +153,8 @@ def _read_masked(body: bytes, max_events: int) -> Sent | Problem | None:
         sent = _read_json(told, max_events)
     except msgspec.DecodeError:
         return None
+    except RecursionError:
+        return apart.TOO_DEEP
     if isinstance(sent, Problem):
         return sent
     events = telling.unmasked(map(bytes, sent.events), told, body)

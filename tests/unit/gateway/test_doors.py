@@ -50,6 +50,11 @@ def test_pretty_printed_json_is_not_ndjson() -> None:
     assert read(pretty[:-2]) == "invalid_json"
 
 
+def test_what_is_too_deep_is_so_with_half_a_surrogate_pair_in_it() -> None:
+    deep = b'{"event":"a","properties":' + b'{"x":"\\ud80a","p":' * 2_000 + b"1" + b"}" * 2_001
+    assert read(deep) == "too_deep"
+
+
 def test_ndjson_by_its_lines_or_its_type() -> None:
     assert read(EVENT + b"\n" + EVENT) == [EVENT, EVENT]
     assert read(b'{"event":\n' + EVENT, is_ndjson=True) == [b'{"event":', EVENT]
