@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, ERROR, RequestHandler, _ErrInfo
 from aiohttp.web_request import BaseRequest
@@ -17,6 +18,7 @@ from services.gateway.refusals import Problem
 from services.runtime import logs
 
 WRITE_SECONDS = 10.0
+MAX_LINE_BYTES = 8_190  # aiohttp's own limit
 
 
 class Connection(RequestHandler):
@@ -32,7 +34,7 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if status < 500:
-            answer = problem(Problem("invalid_http", _first_line(message or str(exc))))
+            answer = problem(Problem("invalid_http", _what_is_wrong(exc, message or str(exc))))
         else:
             # not its path, which may hold a key
             logs.get("gateway").error("request failed", method=request.method, exc_info=exc)
@@ -148,6 +150,10 @@ class Server(web.Server):
         return busy
 
 
-def _first_line(text: str) -> str:
-    """What the parser found wrong, without the bytes that it quotes."""
+def _what_is_wrong(fault: BaseException | None, text: str) -> str:
+    """What the parser found wrong, without the bytes that it quotes: they may hold a key."""
+    if isinstance(fault, InvalidURLError):
+        return "The request line holds no valid URL."
+    if isinstance(fault, LineTooLong):
+        return f"The request line, or a header, is longer than {MAX_LINE_BYTES:,} bytes."
     return text.strip().partition("\n")[0].rstrip(":.")[:200] + "."

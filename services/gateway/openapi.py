@@ -119,14 +119,14 @@ def _problem(text: str) -> Schema:
     return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
-def _problems() -> Schema:
+def _problems(codes: Iterable[str] = PROBLEMS) -> Schema:
     """A response a status, with the codes that it may carry."""
     by_status: dict[int, list[str]] = {}
-    for code, kind in PROBLEMS.items():
-        by_status.setdefault(kind.status, []).append(code)
+    for code in codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
     found = {str(s): _problem(", ".join(codes)) for s, codes in sorted(by_status.items())}
     wait = {"description": "Seconds.", "schema": {"type": "integer"}}
-    for status in ("429", "503"):
+    for status in {"429", "503"} & set(found):
         found[status]["headers"] = {"Retry-After": wait}
     return found
 
@@ -154,6 +154,18 @@ def _plain(summary: str, kind: str = "text/plain", *, may_fail: bool = False) ->
     }
 
 
+# What becomes of a body that cannot be read, whatever stands at the route.
+_OF_BODIES = (
+    "client_gone",
+    "invalid_length",
+    "invalid_encoding",
+    "body_too_slow",
+    "body_too_large",
+    "unsupported_encoding",
+    "overloaded",
+)
+
+
 class Described(Protocol):
     """What stands at a route, as far as it describes itself."""
 
@@ -163,6 +175,13 @@ class Described(Protocol):
 
 def _path_parameter(name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _with_troubles(operation: Schema) -> Schema:
+    """An operation with what it does not say itself of bodies that cannot be read."""
+    if "default" in operation["responses"]:
+        return operation
+    return operation | {"responses": _problems(_OF_BODIES) | operation["responses"]}
 
 
 _PREFLIGHT: Schema = {
@@ -202,7 +221,7 @@ def document(routes: Iterable[tuple[str, str, Described]]) -> Schema:
     paths: Schema = {}
     for method, path, at in routes:
         there = paths.setdefault(path, {"options": _PREFLIGHT})
-        there[method.lower()] = at.operation
+        there[method.lower()] = _with_troubles(at.operation)
         if names := re.findall(r"{(\w+)}", path):
             there["parameters"] = [_path_parameter(name) for name in names]
     own = {path: paths.get(path, {}) | operations for path, operations in _OWN.items()}

@@ -51,6 +51,23 @@ def test_broken_http_is_a_400(gateway: RunningGateway, request_bytes: bytes) -> 
     assert "Traceback" not in gateway.process.said()
 
 
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (b"/v1/events?key=secret" + b"x" * 20_000, b"is longer than 8,190 bytes"),
+        (b"http://[::1?key=secret", b"no valid URL"),
+    ],
+)
+def test_what_is_wrong_is_said_without_quoting_it(
+    gateway: RunningGateway, target: bytes, told: bytes
+) -> None:
+    with connect(gateway) as connection:
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = receive_all(connection)
+    assert told in received
+    assert b"secret" not in received
+
+
 def test_leading_zeros_of_a_length_are_only_zeros(gateway: RunningGateway) -> None:
     length = b"Content-Length: " + b"0" * 5_000 + b"13\r\n"
     with connect(gateway) as connection:

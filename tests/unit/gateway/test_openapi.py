@@ -36,6 +36,12 @@ def test_posting_documents_every_problem() -> None:
     assert set(responses) == {"202"} | {str(kind.status) for kind in PROBLEMS.values()}
 
 
+def test_every_route_documents_a_body_that_cannot_be_read() -> None:
+    for route in ROUTES:
+        known = set(DOCUMENT["paths"][route.path][route.method.lower()]["responses"])
+        assert "default" in known or known >= {"400", "408", "413", "415", "503"}, route.path
+
+
 def test_every_reference_has_its_target() -> None:
     text = json.dumps(DOCUMENT)
     names = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
