@@ -44,6 +44,10 @@ bench: $(READY) java ## Measure each stage and the whole chain on this machine
 drill: $(READY) java ## Do harm to a running Weir for half an hour and count (DRILL="--only killed")
 	$(BIN)/python -m tests.drill $(DRILL)
 
+.PHONY: fuzz
+fuzz: $(READY) java ## Send a running Weir whatever can be sent, 15 minutes long (FUZZ="--minutes 5")
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 .PHONY: docs
 docs: $(READY) ## Write docs/settings.md anew
 	@{ printf '# Settings\n\nEnvironment variables, read once at start. `weir settings` prints the same; `make docs` writes this page.\n\n'; $(BIN)/weir settings --markdown; } > docs/settings.md
@@ -51,7 +55,7 @@ docs: $(READY) ## Write docs/settings.md anew
 .PHONY: clean
 clean: ## Remove the environment, caches and what `make up` kept in .weir
 	@if [ -e .weir/up.json ]; then echo "weir up has .weir open, or was killed: end it first, then: rm .weir/up.json"; exit 1; fi
-	rm -rf $(VENV) .weir .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info bench-*.json
+	rm -rf $(VENV) .weir .mypy_cache .ruff_cache .pytest_cache .hypothesis fuzz-failures build dist *.egg-info bench-*.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment: exactly the pinned versions, made again only when they change.
