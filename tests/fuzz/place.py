@@ -20,7 +20,8 @@ BODY_SECONDS = 2
 IDLE_SECONDS = 2
 INFLIGHT_KILOBYTES = 16_384
 HANG_SECONDS = 30.0  # no answer for so long is none
-SETTLE_SECONDS = 120
+SETTLE_SECONDS = 240
+IN_FLIGHT = 16  # records, each of which may be of megabytes
 MIB = 1 << 20
 
 
@@ -99,9 +100,11 @@ class Place(Stack):
 
         for topic, key, value in records:
             assert value is not None
+            while len(producer) >= IN_FLIGHT:
+                producer.poll(0.1)
             producer.write(topic, value, key, -1, acknowledge, None, timestamp)
             producer.poll(0)
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
         assert not faults, faults[:3]
 
     def stored(self) -> int:
