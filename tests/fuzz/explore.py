@@ -1,5 +1,6 @@
 """Hypothesis, driven: how much was tried, and what failed, as small as it could be made."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -48,11 +49,11 @@ def explore(
         check(one)
 
     try:
-        run()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypothesisWarning)  # inputs are large, and meant to be
+            run()
     except Unsatisfiable:
         pass  # nothing can be wrong where nothing is asked for
-    except HypothesisWarning:
-        raise
     except Exception as fault:  # whatever it is, it is what was looked for
         if not last:
             raise

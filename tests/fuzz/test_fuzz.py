@@ -11,11 +11,7 @@ from tests.fuzz.kinds import KINDS, Ground, Kind, arrive
 from tests.fuzz.place import Place
 from tests.fuzz.sources import FUZZ
 
-pytestmark = [
-    pytest.mark.timeout(600),
-    # of what is generated, not of the code: odd inputs have long names
-    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning"),
-]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
