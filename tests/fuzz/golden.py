@@ -97,9 +97,11 @@ def _pages() -> list[Sent]:
 
 
 def golden() -> list[Sent]:
-    """Every golden example, valid or not, and every page."""
+    """Every golden example, valid or not, and every page; the smallest first, which is what remains
+    of an input that fails."""
     paths = sorted((SCHEMAS / "examples").glob("*/*.json"))
-    return [_sent(json.loads(path.read_text())) for path in paths] + _pages()
+    found = [_sent(json.loads(path.read_text())) for path in paths] + _pages()
+    return sorted(found, key=lambda sent: len(sent.body))
 
 
 SEEDS = golden()
