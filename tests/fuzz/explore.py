@@ -17,7 +17,8 @@ class FoundError(Exception):
     """An input that the gateway fails at: the pieces of a connection, so that it can be sent again."""
 
     def __init__(self, fault: Exception, pieces: Sequence[bytes]) -> None:
-        super().__init__(f"{type(fault).__name__}: {fault}")
+        parts = fault.exceptions if isinstance(fault, ExceptionGroup) else [fault]
+        super().__init__("; ".join(f"{type(part).__name__}: {part}" for part in parts))
         self.pieces = pieces
 
 
