@@ -38,6 +38,7 @@ class KafkaSearch:
                 **lone_options(settings, REST_MS),
                 "log_level": 0,
                 "queued.max.messages.kbytes": QUEUE_KILOBYTES,
+                "fetch.max.bytes": QUEUE_KILOBYTES * 1024,  # one answer, on top of what is queued
                 # after a full queue go on fetching at once: the default rests for a second
                 "fetch.queue.backoff.ms": 10,
             }

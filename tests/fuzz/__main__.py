@@ -67,7 +67,7 @@ def run(ground: Ground, kinds: list[Kind], minutes: float, seed: int, console: C
     deadline = time.monotonic() + minutes * 60
     number = 0
     with console.status("") as status:
-        while number == 0 or time.monotonic() < deadline:
+        while number == 0 or (time.monotonic() < deadline and not all(t.fault for t in tallies)):
             for kind, tally in zip(kinds, tallies, strict=True):
                 if tally.fault or (number and time.monotonic() >= deadline):
                     continue

@@ -12,7 +12,9 @@ from hypothesis.strategies import SearchStrategy
 
 from services.core import topics
 from services.core.identifiers import dedup_key
+from services.edge.kafka_search import QUEUE_KILOBYTES
 from services.gateway.config import GatewaySettings
+from services.gateway.pages.finding import THREADS as SEARCHES
 from services.gateway.producer import Record
 from services.gateway.rules import MAX_CHARACTERS
 from tests.fuzz import attacks, document, inputs, streams
@@ -20,14 +22,16 @@ from tests.fuzz.explore import explore
 from tests.fuzz.golden import Sent
 from tests.fuzz.inside import Inside
 from tests.fuzz.oracle import ACCEPTED, check_answer, check_documented, check_record, read_answers
-from tests.fuzz.place import HANG_SECONDS, INFLIGHT_KILOBYTES, MIB, Place
+from tests.fuzz.place import HANG_SECONDS, INFLIGHT_KILOBYTES, Place
 from tests.fuzz.rules import LAST, RULES
 from tests.fuzz.sources import KEY
 
 CAP = GatewaySettings().gateway_max_body_bytes
-# What the gateway may take beyond what it has at rest, as a multiple of the bodies that it may hold:
-# one more for what is made of them, and what one body costs while it is looked at.
-ROOM_MIB = 6 * INFLIGHT_KILOBYTES * 1024 / MIB
+# What the gateway may take beyond what it has at rest: six times the bodies that it may hold, for what
+# is made of them, and for each search for an event what is read ahead and what is looked at.
+BODIES_MIB = 6 * INFLIGHT_KILOBYTES / 1024
+SEARCHES_MIB = SEARCHES * 2 * QUEUE_KILOBYTES / 1024
+ROOM_MIB = BODIES_MIB + SEARCHES_MIB
 KEPT = 20_000  # accepted events that are stored at the end
 # How a request says that it is the key's, with the doors that know it so: then the key must not be
 # in what is kept of it. Who sends it elsewhere, in a body, has said it to a door that knows no keys.
