@@ -1,6 +1,7 @@
 """The first word with a Kafka cluster: whether it answers, and whether it lets Weir in."""
 
 import time
+from collections import deque
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -10,6 +11,7 @@ from services.edge.kafka import client_options
 from services.runtime.config import KafkaSettings
 
 CONNECT_SECONDS = 5
+KEPT_ERRORS = 100
 # How librdkafka words a handshake that fails on the other side: to it that is a lost connection.
 TLS_WORDS = ("SSL handshake failed", "SSL routines")
 
@@ -26,7 +28,9 @@ def connect(settings: KafkaSettings) -> AdminClient:
     """A client that a broker has answered. `KafkaUnreachableError` at once where nobody listens,
     after some seconds where nobody answers; `KafkaDeniedError`.
     """
-    errors: list[KafkaError] = []
+    # Not a method of whoever holds the client: an AdminClient's threads and sockets end when nobody
+    # holds it any more, and a circle would leave that to the garbage collector.
+    errors: deque[KafkaError] = deque(maxlen=KEPT_ERRORS)
     # log_level 0: librdkafka would print every failed connection; the exception says it once.
     client = AdminClient({**client_options(settings), "log_level": 0, "error_cb": errors.append})
     deadline = time.monotonic() + CONNECT_SECONDS

@@ -1,5 +1,6 @@
 """The embedded broker keeps the promises that Weir builds on."""
 
+import gc
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from services.edge.kafka_admin import KafkaAdmin
 from services.local.readiness import is_ready
+from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
 
 Names = Callable[[str], str]
@@ -138,6 +141,28 @@ def test_a_topic_is_never_made_by_a_typo(kafka: RunningKafka, unique_name: Names
     assert producer.flush(20) == 0
     assert refused[0] is not None
     assert refused[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def test_an_administration_that_is_let_go_leaves_no_thread_and_no_socket(
+    kafka: RunningKafka,
+) -> None:
+    """At once, and not when the garbage collector comes by: a gateway makes one for every search."""
+
+    def administer() -> tuple[int, int]:
+        admin = KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))
+        admin.topics(False)
+        admin.close()
+        del admin
+        return me.num_threads(), me.num_fds()
+
+    me = psutil.Process()
+    gc.collect()
+    gc.disable()
+    try:
+        first = administer()
+        assert {administer() for _ in range(5)} == {first}
+    finally:
+        gc.enable()
 
 
 async def test_ready_is_when_it_answers(kafka: RunningKafka) -> None:
