@@ -45,6 +45,7 @@ class WhereRecords:
         self._placed_by_crc = "partitioner" not in (settings.kafka_options or {})
         self._accepted = avro.PrefixReader("Accepted", "door")
         self._resolved = avro.PrefixReader("Resolved", "session_id")
+        self._rejected = avro.PrefixReader("Rejected", "client_id")
 
     def close(self) -> None:
         self._search.close()
@@ -71,11 +72,18 @@ class WhereRecords:
     def of_key(self, key: str, scope: Scope) -> Trail:
         """The trail of the first event, of the latest records, that was sent with this id."""
         digest, text = content_digest(key.encode()), key.encode()
+        seen: set[bytes] = set()
 
         def matches(message: Message) -> bool:
+            """What matches is held in memory: of what was accepted the first of each source, and of
+            what was refused what has the id as its own, not somewhere in a payload of megabytes."""
             if message.topic() == topics.ACCEPTED:
-                return (message.key() or b"").endswith(SEPARATOR.encode() + digest)
-            return text in _value(message)
+                dedup = message.key() or b""
+                if not dedup.endswith(SEPARATOR.encode() + digest) or dedup in seen:
+                    return False
+                seen.add(dedup)
+                return True
+            return text in _value(message) and self._client_id(message) == key
 
         places = self._search.places(topics.ACCEPTED)
         ends = self._admin.positions(GROUPS[topics.ACCEPTED], places)  # what waits is read anyway
@@ -155,6 +163,12 @@ class WhereRecords:
             return {**_texts(reader.read(_value(message)))}
         except (avro.UnknownSchemaError, avro.UnreadableError):
             return {"source": _source_of(message)} if message.topic() == topics.ACCEPTED else {}
+
+    def _client_id(self, refused: Message) -> str:
+        try:
+            return str(self._rejected.read(_value(refused))["client_id"])
+        except (avro.UnknownSchemaError, avro.UnreadableError):
+            return ""
 
     def _places_of(self, key: str, scope: Scope) -> set[Place]:
         """Where events with a client's id were written, accepted or rejected."""
