@@ -30,7 +30,7 @@ from services.gateway.reading import Budget
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
 from services.gateway.tls import Tls
-from services.runtime import collector, logs
+from services.runtime import allocator, collector, logs
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.runtime.settings import SettingsError
 
@@ -140,6 +140,7 @@ class Process:
             auto_decompress=False,
         )
         collector.spare()
+        allocator.give_back_large_blocks()
         listener = await self._loop.create_server(
             server,
             sock=self._bound,
