@@ -140,8 +140,8 @@ def _unknown(sought: str, trail: Trail | str, notes: tuple[str, ...]) -> Where:
     found = isinstance(trail, Trail) and trail.seen
     if isinstance(trail, Trail) and trail.seen:
         advice = (
-            "It was accepted and is in none of the places it can be in: deleted from ClickHouse"
-            " since, or lost. `weir audit` tells which."
+            "It was accepted and is in none of the places it can be in: erased with its person or"
+            " deleted from ClickHouse since, or lost. `weir audit` tells which."
         )
         if trail.bounds:
             advice = "It was accepted; what became of it was not found in the time. Ask again."

@@ -81,7 +81,16 @@ def _people(world: World, source: str, wanted: int) -> int:
 
 
 def _audit(world: World, source: str) -> Mapping[str, Any]:
-    arguments = ["audit", "--json", "--wait", str(SETTLE_SECONDS), "--source", source]
+    arguments = [
+        "audit",
+        "--json",
+        "--all",
+        "--ids",
+        "--wait",
+        str(SETTLE_SECONDS),
+        "--source",
+        source,
+    ]
     code, said = world.weir(arguments, SETTLE_SECONDS + 60)
     if code not in (0, 1) or not said.startswith("{"):
         raise RuntimeError(f"weir audit ended with {code}: {said}")
