@@ -14,6 +14,7 @@ import msgspec
 from services.core.fates import Where
 from services.core.registry import Goal, Source
 from services.edge import avro
+from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalBucket, GoalCount, Span
 from services.edge.registry import registry_key
 from services.gateway.app import App
@@ -138,6 +139,7 @@ class Inside:
             Counting(Noughts()),
             Finding(Nowhere()),
             RetentionGuard(list, 1, 0, 0),
+            Erasures(),
         )
         producer.start()
         return Server(
