@@ -105,8 +105,8 @@ def command() -> None:
 def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> None:
     """Make a key and print it, once.
 
-    write: send events. read: where events are, goals and their figures. admin: all of read, and
-    change goals.
+    write: send events. read: where events are, goals and their figures. admin: all of read,
+    change goals, and have people of the source's workspace erased.
 
     \b
     Example:

@@ -14,7 +14,7 @@ from services.core import topics
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_books import KafkaBooks, Place, Span, Unread
 
-SUSPECTS_AT_MOST = 50
+SUSPECTS_AT_MOST = 500  # each costs a question, and a look into the topic
 OF_DEDUP = (
     "stage = 'dedup' AND outcome IN ('accepted', 'reread')"
     f" AND origin_topic = '{topics.ACCEPTED}' AND topic_id = {{topic_id:String}}"

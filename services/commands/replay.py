@@ -81,7 +81,7 @@ def command(
     sink = settings_of(SinkSettings)
     with clear_errors(), _history(kafka) as history:
         warehouse = Warehouse(
-            ClickHouse(clickhouse), clickhouse.clickhouse_database, ErasedPeople(kafka).has
+            ClickHouse(clickhouse), clickhouse.clickhouse_database, lambda: ErasedPeople(kafka).has
         )
         side = () if events_only else SIDE_TOPICS
         since = part.start - CLOCKS_MS

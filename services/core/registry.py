@@ -54,7 +54,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     read_key_hashes: tuple[
         str, ...
     ] = ()  # of keys that may read the site's goals and their figures
-    admin_key_hashes: tuple[str, ...] = ()  # of keys that may also change the goals
+    admin_key_hashes: tuple[
+        str, ...
+    ] = ()  # of keys that may also change the goals, and have people erased
     allowed_origins: tuple[str, ...] = ()
     dedup_window_seconds: int = DAY_SECONDS
     events_per_second: float = 0.0  # 0: no limit of its own

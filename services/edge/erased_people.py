@@ -9,7 +9,11 @@ from services.runtime.config import KafkaSettings
 
 
 class ErasedPeople:
-    """As the topic `erasures` has them at the time of the construction. `NotReachedError`."""
+    """As the topic `erasures` has them at the time of the construction. `NotReachedError`.
+
+    Whoever writes rows makes one once it is known that they are missing: an erasure says whom it
+    bars before it deletes anything.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         follower = ErasureFollower(settings)

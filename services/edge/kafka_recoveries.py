@@ -28,6 +28,7 @@ WRITES = (
     topics.RESOLVED,
     topics.DUPLICATE,
     topics.REJECTED,
+    topics.DEAD,
     topics.RECOVERIES,
 )
 REPLACED = (

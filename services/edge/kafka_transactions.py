@@ -65,7 +65,7 @@ class Transactions:
                 if taken == len(chunk):
                     break
                 # the queue was full: let some go out, then hand in those that were left
-                chunk = [record for record in chunk if record.pop("_error", None) is not None]
+                chunk = [record for record in chunk if _is_left(record)]
                 self._producer.poll(0.1)
 
     def write_told(
@@ -124,11 +124,27 @@ class Transactions:
         on all of them first (docs/decisions/0012-forgotten-transactions.md).
         """
         known = self._producer.list_topics(timeout=self._seconds).topics
+        faults: list[KafkaError] = []
+
+        def written(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                faults.append(error)
+
         self._producer.begin_transaction()
         for topic in topics:
             for partition in known[topic].partitions if topic in known else ():
-                self._producer.produce(topic, NOTHING, NOTHING, partition)
-        # only what was sent is in the transaction
+                self._producer.produce(topic, NOTHING, NOTHING, partition, on_delivery=written)
+        # only what was written is in the transaction
         if left := self._producer.flush(self._seconds):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records not written"))
+        if faults:
+            raise KafkaException(faults[0])
         self._producer.abort_transaction(self._seconds)
+
+
+def _is_left(record: dict[str, Any]) -> bool:
+    """Whether the producer had no room for it; `KafkaException`: it will never take it."""
+    error: KafkaError | None = record.pop("_error", None)
+    if error is not None and error.code() != KafkaError._QUEUE_FULL:
+        raise KafkaException(error)
+    return error is not None

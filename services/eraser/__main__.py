@@ -61,13 +61,24 @@ class Service:
             self.health.ready()
             while not self._stop.is_set():
                 for erasure in follower.erasures.pending():
-                    self._carry_out(erasure, writer)
+                    self._try(erasure, writer)
                 for erasure in follower.erasures.outdated(int(time.time() * 1_000)):
                     if erasure.state == "finished":
                         writer.write(msgspec.structs.replace(erasure, barred=b""))
                 follower.poll(POLL_SECONDS)
         finally:
             follower.close()
+
+    def _try(self, erasure: Erasure, writer: ErasureWriter) -> None:
+        """One that cannot be carried out does not keep the next ones waiting; it is tried again."""
+        try:
+            self._carry_out(erasure, writer)
+        except (RefusedError, RowsLeftError) as fault:
+            self.health.unready(f"erasure {erasure.erasure_id}: {fault}")
+            self._log.error("not carried out", erasure=erasure.erasure_id, fault=str(fault))
+            self._stop.wait(RETRY_SECONDS)
+        else:
+            self.health.ready()
 
     def _carry_out(self, erasure: Erasure, writer: ErasureWriter) -> None:
         """What it needs besides is asked for anew each time: erasures are rare."""

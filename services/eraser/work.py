@@ -162,7 +162,13 @@ class Eraser:
         hashed = subject_hash(
             self._world.secret, erasure.erasure_id, erasure.workspace, erasure.subject
         )
-        finished = erasure.finished(self._world.now(), hashed)
+        now = self._world.now()
+        for place in erasure.places:
+            if place.place.startswith(
+                "table "
+            ):  # only now they are not in the present parts any more
+                place.gone_by = now + OLD_PARTS_MS
+        finished = erasure.finished(now, hashed)
         self._world.writer.write(finished)
         return finished
 

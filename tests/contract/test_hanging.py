@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-from confluent_kafka import Producer
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from services.core import topics
 from services.core.step import Output
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
+from services.edge.kafka_transactions import Transactions
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Transaction
 from tests.contract.test_stream import begin, read_committed
-from tests.running import start_kafka
+from tests.running import RunningKafka, start_kafka
 
 TRANSACTION_SECONDS = 2
 
@@ -61,3 +63,13 @@ def test_what_a_dead_process_left_is_not_committed_by_its_successor(tmp_path: Pa
         stream.close()
     finally:
         kafka.kill()
+
+
+def test_a_record_that_no_broker_takes_is_said_so(kafka: RunningKafka) -> None:
+    """And not handed in again for ever, as what finds the queue full is."""
+    settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+    transactions = Transactions(client_options(settings), "weir-too-large-0", 10, ())
+    transactions.begin()
+    with pytest.raises(KafkaException) as said:
+        transactions.write("anywhere", 0, [Output(b"", bytes(2_000_000))])
+    assert said.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE

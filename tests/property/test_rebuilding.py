@@ -155,3 +155,19 @@ def test_only_the_part_that_is_meant() -> None:
     engine = Engine(set(), set())
     rebuild(engine, values, Part(NOON + 2, NOON + 7, "shop"))
     assert engine.ids() == [uuid.UUID(bytes=accepted(n)["event_id"]) for n in (3, 5)]
+
+
+def test_who_is_erased_meanwhile_does_not_come_back() -> None:
+    """Rows that an erasure deletes between two questions look like lost ones."""
+    values = [resolved(number) for number in range(SIZE)]
+    engine = Engine(set(), set())
+    present = engine.present
+
+    def erasing(events: Collection[Known]) -> set[uuid.UUID]:
+        engine.dead = {1, 3}  # it says whom it bars, and then deletes
+        return present(events)
+
+    engine.present = erasing  # type: ignore[method-assign]
+    account = rebuild(engine, values)
+    assert (account.put_back, account.barred) == (3, 2)
+    assert {event_id(values[at]) for at in (0, 2, 4)} == set(engine.ids())

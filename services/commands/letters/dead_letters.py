@@ -36,7 +36,7 @@ EDITABLE = {
 # Topics whose records may be written again: who reads them has not settled this one, or knows it again.
 AGAIN = {*EDITABLE, topics.DUPLICATE, topics.REJECTED, topics.DEAD}
 STATE = {
-    topics.USAGE: "rates has counted it, and would count it again",
+    topics.USAGE: "rates and the sink both read it, and the other one has counted it",
     topics.PROFILES: "it is identity's state, which has moved on",
     topics.QUOTAS: "it is rates' state, which has moved on",
     topics.RECOVERIES: "it is the ledger's",
@@ -73,8 +73,7 @@ class NotEditableError(ValueError):
 
 def plan(letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]) -> Plan | Unfit:
     """`partitions`: how many each topic has."""
-    counted_anew = letter.topic == topics.USAGE and letter.step == "rates"
-    if letter.topic not in AGAIN and not counted_anew:
+    if letter.topic not in AGAIN:
         why = STATE.get(letter.topic, "nobody reads its topic")
         return Unfit(
             f"{letter.topic} is not written again: {why}. `weir replay` puts what its topic still"

@@ -11,6 +11,7 @@ from services.commands.letters.tables import LetterTables
 from services.core.recovery import Identity, Recovery, ledger_key
 from services.edge.kafka_recoveries import Recoveries
 
+ERASED = "whose it is was erased since the letter was listed"
 TOGETHER = 200  # letters in a transaction, at most
 SHOWN = 5  # examples of each reason
 
@@ -66,13 +67,17 @@ class Tally:
 
 
 class Replaying(Generic[L]):
-    """One replay. `recoveries` None: a dry run, which writes nothing."""
+    """One replay. `recoveries` None: a dry run, which writes nothing.
+
+    `erased`: as of now, whether a record is of somebody who was erased.
+    """
 
     def __init__(
         self,
         tables: LetterTables,
         ledger: set[bytes],
         recoveries: Recoveries | None,
+        erased: Callable[[], Callable[[bytes], bool]],
         plan: Callable[[L], Plan | Unfit],
         pace: Pace,
         limit: int | None,
@@ -81,6 +86,7 @@ class Replaying(Generic[L]):
         self._tables = tables
         self._ledger = ledger
         self._recoveries = recoveries
+        self._erased = erased
         self._plan = plan
         self._pace = pace
         self._limit = limit
@@ -107,9 +113,13 @@ class Replaying(Generic[L]):
                 fit.append((letter, plan))
             else:
                 self.tally.keep(letter.name, plan)
+        is_erased = self._erased() if fit else None
         stored = self._tables.stored({i for _, plan in fit for i in plan.identities})
         sent: list[tuple[L, Plan]] = []
         for letter, plan in fit:
+            if is_erased is not None and any(is_erased(write.value) for write in plan.writes):
+                self.tally.keep(letter.name, Unfit(ERASED))
+                continue
             there = next((stored[i] for i in plan.identities if i in stored), None)
             if there is not None or self._is_twice(plan.identities):
                 self.tally.stored[letter.name] = there or "sent just now"

@@ -25,6 +25,7 @@ from services.commands.letters.plans import Letter, Plan, Unfit
 from services.commands.letters.replaying import SHOWN, Pace, Replaying, Tally
 from services.commands.letters.tables import LetterTables
 from services.edge.clickhouse_query import ClickHouse
+from services.edge.erased_people import ErasedPeople
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_recoveries import Recoveries, read_ledger
 from services.runtime.config import ClickHouseSettings, KafkaSettings
@@ -109,6 +110,7 @@ def replay(
             tables,
             ledger,
             recoveries,
+            lambda: ErasedPeople(kafka).has,
             lambda letter: plan(letter, partitions),
             Pace(manner.rate),
             manner.limit,

@@ -32,12 +32,12 @@ class Warehouse:
     """Questions to ClickHouse. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(
-        self, clickhouse: ClickHouse, database: str, is_erased: Callable[[bytes], bool]
+        self, clickhouse: ClickHouse, database: str, erased: Callable[[], Callable[[bytes], bool]]
     ) -> None:
-        """`is_erased`: whether a record is of somebody who was erased since."""
+        """`erased`: as of now, whether a record is of somebody who was erased since."""
         self._clickhouse = clickhouse
         self._database = database
-        self._is_erased = is_erased
+        self._erased = erased
 
     def present(self, events: Collection[Known]) -> set[uuid.UUID]:
         """Which of these have a row."""
@@ -57,7 +57,15 @@ class Warehouse:
         return {uuid.UUID(row["id"]) for row in rows}
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
-        """The offsets of records that may not come back: the sink's dead letters, and erased people's."""
+        """The offsets of records that may not come back: dead events, and erased people's."""
+        erased = self._erased()
+        records = zip(chunk.records.offsets, chunk.records.values, strict=True)
+        barred = {at for at, value in records if value is not None and erased(value)}
+        return barred | self._dead(place, chunk)
+
+    def _dead(self, place: Place, chunk: Chunk) -> set[int]:
+        if place.topic != topics.RESOLVED:
+            return set()  # what could not be read before can be tried again
         rows = self._clickhouse.records(
             f"SELECT origin_offset AS at FROM {self._database}.dead WHERE step = 'sink'"
             " AND origin_topic = {topic:String} AND origin_partition = {partition:Int32}"
@@ -69,9 +77,7 @@ class Warehouse:
                 "end": chunk.end,
             },
         )
-        records = zip(chunk.records.offsets, chunk.records.values, strict=True)
-        erased = {at for at, value in records if value is not None and self._is_erased(value)}
-        return erased | {int(row["at"]) for row in rows}
+        return {int(row["at"]) for row in rows}
 
     def standing(self, place: Place, chunk: Chunk) -> set[int]:
         """The offsets of records whose row is there, of the tables whose rows the books count as they are."""

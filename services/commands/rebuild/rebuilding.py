@@ -83,19 +83,25 @@ class Rebuilding:
 
     def put_records(self, span: Span, chunk: Chunk, account: Account) -> None:
         """The records of a chunk: a row replaces itself, or is there and counts, and then stays alone."""
-        allowed = self._allowed(span, chunk, account)
-        if there := self._warehouse.standing(span.place, chunk):
-            account.there += len(there)
-            allowed = _only(allowed, set(allowed.offsets) - there)
-        refused = set() if self._dry_run else self._put(span, chunk, allowed, self._run)
+        account.read += len(chunk.records.offsets)
+        there = self._warehouse.standing(span.place, chunk)
+        account.there += len(there)
+        missing = self._allowed(span, chunk, set(chunk.records.offsets) - there)
+        account.barred += len(chunk.records.offsets) - len(there) - len(missing)
+        rows = _only(chunk.records, missing)
+        refused = set() if self._dry_run else self._put(span, chunk, rows, self._run)
         account.refused += len(refused)
-        account.put_back += len(allowed.offsets) - len(refused)
+        account.put_back += len(missing) - len(refused)
 
     def put_events(self, span: Span, chunk: Chunk, part: Part, account: Account) -> None:
         """The events of a chunk that have no row. `NotBackError`: they still have none."""
-        meant = self._meant(self._allowed(span, chunk, account), part)
+        account.read += len(chunk.records.offsets)
+        meant = self._meant(chunk.records, part)
         missing = self._missing(meant)
         account.there += len(meant) - len(missing)
+        allowed = self._allowed(span, chunk, missing.keys())
+        account.barred += len(missing) - len(allowed)
+        missing = {at: known for at, known in missing.items() if at in allowed}
         account.put_back += len(missing)
         if self._dry_run:
             return
@@ -109,6 +115,10 @@ class Rebuilding:
             account.refused += len(refused)
             account.put_back -= len(refused)
             missing = self._missing({at: missing[at] for at in missing.keys() - refused})
+            # one that is erased meanwhile is missing as well
+            allowed = self._allowed(span, chunk, missing.keys())
+            account.put_back -= len(missing) - len(allowed)
+            missing = {at: known for at, known in missing.items() if at in allowed}
         if missing:
             raise NotBackError(
                 f"ClickHouse took {len(missing):,} rows of {span.place.topic}/{span.place.partition}"
@@ -119,12 +129,9 @@ class Rebuilding:
         present = self._warehouse.present(events.values())
         return {at: known for at, known in events.items() if known.event_id not in present}
 
-    def _allowed(self, span: Span, chunk: Chunk, account: Account) -> Columns:
-        account.read += len(chunk.records.offsets)
-        barred = self._warehouse.barred(span.place, chunk)
-        allowed = [at for at in chunk.records.offsets if at not in barred]
-        account.barred += len(chunk.records.offsets) - len(allowed)
-        return _only(chunk.records, set(allowed)) if barred else chunk.records
+    def _allowed(self, span: Span, chunk: Chunk, missing: Collection[int]) -> set[int]:
+        """Of what is known to be missing. In this order: see `Warehouse.barred`."""
+        return set(missing) - self._warehouse.barred(span.place, chunk) if missing else set()
 
     def _meant(self, records: Columns, part: Part) -> dict[int, Known]:
         """By offset, an event once. What cannot be read had no row."""

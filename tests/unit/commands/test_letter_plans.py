@@ -58,10 +58,6 @@ def test_what_others_have_as_their_state_is_not_written_again(topic: str) -> Non
     assert f"{topic} is not written again" in found.reason
 
 
-def test_usage_that_rates_has_not_counted_is() -> None:
-    assert written(letter(topics.USAGE, step="rates")).topic == topics.USAGE
-
-
 def test_an_edit_changes_what_it_names_alone() -> None:
     write = written(letter(), "properties.price=12.50", "value=3", "event=paid twice")
     assert record(write) == EVENT | {
