@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -311,13 +312,16 @@ def encode_dead(record: DeadRecord) -> bytes:
         "event_id": None,
         "died_at": max(0, record.timestamp),
     }
-    try:
-        read = _resolved().read(record.value)
-    except (avro.UnknownSchemaError, avro.UnreadableError):
-        return avro.schemas()["DeadLetter"].encode(letter)
-    letter |= {name: read[name] for name in ("source", "received_at", "event_id")}
+    letter |= _routing(record.value)
     return avro.schemas()["DeadLetter"].encode(letter)
 
 
-def _resolved() -> avro.PrefixReader:
-    return avro.PrefixReader("Resolved", "source")
+def _routing(value: bytes) -> dict[str, Any]:
+    """Whose event it is, for records that the books count by source and minute."""
+    for name, last in (("Resolved", "source"), ("Duplicate", "received_at")):
+        reader = avro.PrefixReader(name, last)
+        with suppress(avro.UnknownSchemaError, avro.UnreadableError):
+            if reader.reads(value):
+                read = reader.read(value)
+                return {field: read[field] for field in ("source", "received_at", "event_id")}
+    return {}

@@ -1,0 +1,38 @@
+"""A dead letter of the sink says whose event it was wherever the books count it."""
+
+import pytest
+
+from services.edge import avro
+from services.edge.kafka_sink import encode_dead
+from services.sink.ports import DeadRecord, Place
+from tests.contract.rows import resolved
+
+ID = bytes(range(16))
+DUPLICATE = {
+    "event_id": ID,
+    "first_event_id": bytes(16),
+    "source": "shop",
+    "idempotency_key": "order-1",
+    "same_payload": True,
+    "received_at": 1_760_011_200_000,
+    "first_received_at": 1_760_011_100_000,
+}
+
+
+def letter(value: bytes) -> avro.Record:
+    record = DeadRecord(Place("any", 1), 7, b"key", value, 9, "refused", "why")
+    return avro.decode_any(encode_dead(record))[1]
+
+
+@pytest.mark.parametrize("value", [resolved(1), avro.schemas()["Duplicate"].encode(DUPLICATE)])
+def test_it_says_whose_it_was(value: bytes) -> None:
+    _, record = avro.decode_any(value)
+    found = letter(value)
+    names = ("source", "received_at", "event_id")
+    assert [found[name] for name in names] == [record[name] for name in names]
+    assert (found["value"], found["died_at"]) == (value, 9)
+
+
+@pytest.mark.parametrize("value", [b"", b"garbage"])
+def test_garbage_is_nobodys(value: bytes) -> None:
+    assert (letter(value)["source"], letter(value)["received_at"]) == ("", 0)
