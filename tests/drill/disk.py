@@ -12,7 +12,7 @@ class CannotMountError(Exception):
 
 
 class SmallDisk:
-    """From `with` on, what is in the folder is on a disk of `megabytes`; after it, where it was.
+    """From `with` on, what is in the folder is on a disk with `megabytes` left, and then where it was.
 
     Nobody may have a file of it open when it begins or ends. `CannotMountError`: nothing was done.
     """
@@ -24,9 +24,10 @@ class SmallDisk:
         self._filler = folder / "filler"
 
     def __enter__(self) -> "SmallDisk":
+        size = _used_megabytes(self._folder) + self._megabytes
         self._folder.rename(self._aside)
         self._folder.mkdir()
-        options = ["-t", "tmpfs", "-o", f"size={self._megabytes}m", "weir-drill"]
+        options = ["-t", "tmpfs", "-o", f"size={size}m", "weir-drill"]
         done = subprocess.run(
             ["mount", *options, str(self._folder)], capture_output=True, text=True
         )
@@ -34,7 +35,11 @@ class SmallDisk:
             self._folder.rmdir()
             self._aside.rename(self._folder)
             raise CannotMountError(done.stderr.strip())
-        _copy(self._aside, self._folder)
+        try:
+            _copy(self._aside, self._folder)
+        except BaseException:
+            self._unmount()
+            raise
         return self
 
     def __exit__(
@@ -47,6 +52,9 @@ class SmallDisk:
         subprocess.run(["rm", "-rf", str(self._aside)], check=True)
         self._aside.mkdir()
         _copy(self._folder, self._aside)
+        self._unmount()
+
+    def _unmount(self) -> None:
         subprocess.run(["umount", "-l", str(self._folder)], check=True)
         self._folder.rmdir()
         self._aside.rename(self._folder)
@@ -60,6 +68,12 @@ class SmallDisk:
     def free(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self._filler)
+
+
+def _used_megabytes(folder: Path) -> int:
+    """On a disk, holes in files left out; and something for the disk's own use."""
+    used = sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+    return int(used * 1.1) // (1 << 20) + 1
 
 
 def _copy(source: Path, target: Path) -> None:
