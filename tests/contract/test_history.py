@@ -13,7 +13,6 @@ from tests.running import RunningKafka
 
 Names = Callable[[str], str]
 COUNT = 2 * CHUNK_OFFSETS + 500
-BEGIN = int(time.time() * 1_000)  # transactions' markers have their own time: soon after
 APART = 100  # milliseconds
 
 
@@ -23,7 +22,13 @@ def settings(kafka: RunningKafka) -> KafkaSettings:
 
 
 @pytest.fixture
-def topic(settings: KafkaSettings, unique_name: Names) -> str:
+def begin() -> int:
+    """Epoch milliseconds: now, for transactions' markers have their own time, soon after."""
+    return time.time_ns() // 1_000_000
+
+
+@pytest.fixture
+def topic(settings: KafkaSettings, unique_name: Names, begin: int) -> str:
     """One partition: `COUNT` records, of which those from 100 to 199 were aborted."""
     name = unique_name("in")
     admin = KafkaAdmin(settings)
@@ -35,7 +40,7 @@ def topic(settings: KafkaSettings, unique_name: Names) -> str:
     for start, end, commit in ((0, 100, True), (100, 199, False), (199, COUNT - 3, True)):
         producer.begin_transaction()
         for number in range(start, end):
-            producer.produce(name, b"%d" % number, b"key", timestamp=BEGIN + APART * number)
+            producer.produce(name, b"%d" % number, b"key", timestamp=begin + APART * number)
         producer.flush(20)
         (producer.commit_transaction if commit else producer.abort_transaction)(20)
     return name
@@ -75,12 +80,12 @@ def test_committed_records_below_the_position_in_stretches(
 
 
 def test_from_a_time_on(
-    settings: KafkaSettings, history: History, topic: str, unique_name: Names
+    settings: KafkaSettings, history: History, topic: str, begin: int, unique_name: Names
 ) -> None:
     settle(settings, unique_name("group"), topic, COUNT)
-    (span,) = history.spans(topic, BEGIN + APART * 3_000)
+    (span,) = history.spans(topic, begin + APART * 3_000)
     assert span.start == 3002
     (first, *_) = history.chunks(span)
     assert first.records.values[0] == b"3000"
     assert (first.start, first.end) == (CHUNK_OFFSETS, 2 * CHUNK_OFFSETS)
-    assert history.spans(topic, BEGIN + APART * (COUNT + 10)) == []
+    assert history.spans(topic, begin + APART * (COUNT + 10)) == []
