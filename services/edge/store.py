@@ -14,6 +14,9 @@ POSITIONS_KEY = b"\0positions"
 MEBIBYTE = 1 << 20
 # Stores of another format are left aside, and rebuilt from the changelog.
 FORMAT = "store-2"
+# The last bytes of a table file that was written to its end.
+# https://github.com/facebook/rocksdb/wiki/Rocksdb-BlockBasedTable-Format#footer
+TABLE_END = 0x88E241B785F4CFF7.to_bytes(8, "little")
 FEW_DELETIONS = 100  # beyond it one pass over all that lies between costs less
 
 
@@ -78,6 +81,30 @@ def read_entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
         db.close()
 
 
+class DamagedError(Exception):
+    """Opened, a store would lack what it had."""
+
+
+def _whole_tables(path: Path) -> set[int]:
+    """Numbers of the table files that were written to their end.
+
+    A manifest that was cut short is an older whole one, and the write-ahead log goes over whatever
+    tables it names: keys are gone then, and the position is not. The newest whole table tells it. Those that
+    a crash has left, in the middle of a flush or a compaction, are not whole.
+    """
+    found = set()
+    for table in path.glob("*.sst"):
+        with table.open("rb") as file:
+            file.seek(max(0, table.stat().st_size - len(TABLE_END)))
+            if file.read() == TABLE_END:
+                found.add(_number(table.name))
+    return found
+
+
+def _number(name: str) -> int:
+    return int(Path(name).stem)
+
+
 class RocksStores:
     """The stores of one worker instance, in one folder. They forget nothing by themselves."""
 
@@ -107,7 +134,14 @@ class RocksStores:
         # Never `AccessType.with_ttl`: what a batch writes has no time then, and a compaction takes the
         # last bytes of the values for one: it dropped nearly all of them once a store had been
         # opened a few times.
-        store = RocksStore(Rdict(str(path), self._options(), access_type=AccessType.read_write()))
+        tables = _whole_tables(path)
+        db = Rdict(str(path), self._options(), access_type=AccessType.read_write())
+        # what the recovery has just written of the log is newer than all
+        known = tables & {_number(file["name"]) for file in db.live_files()}
+        if lost := {number for number in tables if number > max(known, default=0)}:
+            db.close()
+            raise DamagedError(f"tables {sorted(lost)} are whole, and its manifest names them not")
+        store = RocksStore(db)
         store.positions()  # a damaged one is found now, not in the middle of a batch
         return store
 

@@ -1,6 +1,7 @@
 """The store's contract, on memory and on RocksDB."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +102,29 @@ def test_what_is_deleted_is_in_no_file_any_more(tmp_path: Path) -> None:
     assert holding(other)
     assert dict(read_entries(tmp_path / "store-2-0")).keys() == {b"a", b"z", POSITIONS_KEY}
     store.close()
+
+
+def test_a_manifest_that_was_cut_short_hides_nothing(tmp_path: Path) -> None:
+    """Cut short it is an older whole one: tables are forgotten, and the log has the position."""
+    stores = RocksStores(tmp_path / "whole")
+    store = stores.open(0)
+    for batch in range(20):
+        changes = {b"%06d" % n: bytes(300) for n in range(500 * batch, 500 * (batch + 1))}
+        store.apply(changes, Positions(500 * (batch + 1), 0))
+        if batch % 7 == 6:
+            store.apply({b"gone": b"soon"}, Positions(500 * (batch + 1), 0))
+            store.apply({b"gone": None}, Positions(500 * (batch + 1), 0))  # writes a table
+    image = tmp_path / "image"
+    shutil.copytree(tmp_path / "whole", image)  # as kill -9 leaves it
+    store.close()
+    (manifest,) = image.rglob("MANIFEST-*")
+    whole = manifest.read_bytes()
+    for cut in range(0, len(whole) + 1, 20):
+        damaged = tmp_path / str(cut)
+        shutil.copytree(image, damaged)
+        (damaged / manifest.relative_to(image)).write_bytes(whole[:cut])
+        opened = RocksStores(damaged).open(0)
+        positions = opened.positions()
+        count = positions.input if positions else 0
+        assert len(opened.load([b"%06d" % n for n in range(count)])) == count, cut
+        opened.close()
