@@ -7,13 +7,11 @@ import click
 import msgspec
 from rich.text import Text
 
-from services.commands.base import WrongInputError, clear_errors, screen, settings_of
+from services.commands.base import WrongInputError, clear_errors, screen
 from services.commands.letters import dead_letters, filters
-from services.commands.letters.running import manner, replay, replay_options
+from services.commands.letters.running import manner, replay, replay_options, warehouse
 from services.commands.letters.shown import show_list, told
 from services.commands.letters.tables import NO_ID
-from services.edge.clickhouse_query import ClickHouse
-from services.runtime.config import ClickHouseSettings
 
 REASONS = (
     click.option("--step", help="Who gave up: dedup, identity, rates or sink."),
@@ -47,7 +45,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     """
     chosen = _chosen(**given)
     with clear_errors():
-        clickhouse, database = _warehouse()
+        clickhouse, database = warehouse()
         letters = clickhouse.records(
             "SELECT concat(origin_topic, '/', toString(origin_partition), '/',"
             " toString(origin_offset)) AS id, toString(died_at) AS died_at, step, source, reason,"
@@ -81,7 +79,7 @@ def show_command(letter_id: str) -> None:
     """
     condition, parameters = _identified(letter_id)
     with clear_errors():
-        clickhouse, database = _warehouse()
+        clickhouse, database = warehouse()
         rows = clickhouse.records(
             "SELECT *, hex(key) AS key, hex(value) AS value"
             f" FROM (SELECT * FROM {database}.dead FINAL)"
@@ -143,11 +141,6 @@ def _chosen(
     chosen.between("died_at", since, until)
     chosen.any_of([_identified(letter_id, str(at)) for at, letter_id in enumerate(ids)])
     return chosen
-
-
-def _warehouse() -> tuple[ClickHouse, str]:
-    settings = settings_of(ClickHouseSettings)
-    return ClickHouse(settings), settings.clickhouse_database
 
 
 def _identified(letter_id: str, number: str = "") -> tuple[str, dict[str, Any]]:

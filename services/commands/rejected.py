@@ -11,11 +11,10 @@ from rich.text import Text
 from services.commands.apply import read_registry
 from services.commands.base import WrongInputError, clear_errors, screen, settings_of
 from services.commands.letters import filters, refusals
-from services.commands.letters.running import manner, replay, replay_options
+from services.commands.letters.running import manner, replay, replay_options, warehouse
 from services.commands.letters.shown import hex_lines, show_list
-from services.edge.clickhouse_query import ClickHouse
 from services.gateway.again import READERS
-from services.runtime.config import ClickHouseSettings, KafkaSettings
+from services.runtime.config import KafkaSettings
 
 REASONS = (
     click.option("--code", help="Why, as in the column `code`: invalid_name, wrong_type, …"),
@@ -49,7 +48,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     """
     chosen = _chosen(**given)
     with clear_errors():
-        clickhouse, database = _warehouse()
+        clickhouse, database = warehouse()
         letters = clickhouse.records(
             "SELECT toString(event_id) AS id, toString(received_at) AS received_at, source, door,"
             " code, field, detail, client_id, length(payload) AS bytes,"
@@ -80,7 +79,7 @@ def show_command(event_id: str) -> None:
       weir rejected show 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
     """
     with clear_errors():
-        clickhouse, database = _warehouse()
+        clickhouse, database = warehouse()
         rows = clickhouse.records(
             f"SELECT *, hex(payload) AS payload FROM (SELECT * FROM {database}.rejected FINAL)"
             " WHERE event_id = {event_id:UUID}",
@@ -159,11 +158,6 @@ def _event_id(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise WrongInputError(f"{text} is no event id; `weir rejected list` shows them.") from None
-
-
-def _warehouse() -> tuple[ClickHouse, str]:
-    settings = settings_of(ClickHouseSettings)
-    return ClickHouse(settings), settings.clickhouse_database
 
 
 def _show(row: dict[str, Any]) -> None:

@@ -67,6 +67,12 @@ class Manner:
     as_json: bool
 
 
+def warehouse() -> tuple[ClickHouse, str]:
+    """Where the letters are listed, and in which database."""
+    settings = settings_of(ClickHouseSettings)
+    return ClickHouse(settings), settings.clickhouse_database
+
+
 def replay_options(function: F) -> F:
     for option in reversed(OPTIONS):
         function = option(function)
@@ -97,9 +103,9 @@ def replay(
     plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
 ) -> None:
     """Replays, shows the account, and ends with exit code 1 if some letters could not be sent."""
-    kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
+    kafka = settings_of(KafkaSettings)
     with clear_errors():
-        tables = LetterTables(ClickHouse(clickhouse), clickhouse.clickhouse_database)
+        tables = LetterTables(*warehouse())
         admin = KafkaAdmin(kafka)
         topics = admin.topics(with_config=False)
         admin.close()
