@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,22 +218,28 @@ def test_what_is_not_ours_is_a_dead_letter(world: World) -> None:
 def test_while_clickhouse_is_away_it_says_so_and_loses_nothing(
     world: World, tmp_path: Path
 ) -> None:
-    own = start_warehouse(tmp_path / "own")
-    there = World(world.kafka, own, tmp_path, world.database)
-    apply_migrations(there.schema, Dialect(there.database))
-    sink = there.start_sink(WEIR_SINK_RETRY_SECONDS="0.5")
-    there.write(topics.RESOLVED, events(200))
-    there.wait_for("SELECT count() FROM weir.events", 200)
-    own.kill()
-    there.write(topics.RESOLVED, events(5_000, 200))
-    wait_until(lambda: there.readiness()[0] == 503, WAIT_SECONDS, "readiness to say so")
-    assert "ClickHouse" in there.readiness()[1]
-    again = start_warehouse(tmp_path / "own", own.port)
-    there.wait_for("SELECT count() FROM weir.events", 5_200)
-    wait_until(lambda: there.readiness()[0] == 200, WAIT_SECONDS, "readiness")
-    assert there.one("SELECT sum(events) FROM weir.session_segments") == 5_200
-    assert sink.stop() == 0
-    again.stop()
+    with ExitStack() as left:
+        own = start_warehouse(tmp_path / "own")
+        left.callback(own.kill)
+        there = World(world.kafka, own, tmp_path, world.database)
+        apply_migrations(there.schema, Dialect(there.database))
+        sink = there.start_sink(WEIR_SINK_RETRY_SECONDS="0.5")
+        left.callback(sink.kill)
+        there.write(topics.RESOLVED, events(200))
+        there.wait_for("SELECT count() FROM weir.events", 200)
+        own.kill()
+        there.write(topics.RESOLVED, events(5_000, 200))
+        wait_until(lambda: there.readiness()[0] == 503, WAIT_SECONDS, "readiness to say so")
+        assert "ClickHouse" in there.readiness()[1]
+        again = start_warehouse(tmp_path / "own", own.port)
+        left.callback(again.kill)
+        there.wait_for("SELECT count() FROM weir.events", 5_200)
+        wait_until(lambda: there.readiness()[0] == 200, WAIT_SECONDS, "readiness")
+        # a row is there before its visit is: the sink goes on once both are
+        wait_until(lambda: there.lag() == 0, WAIT_SECONDS, "no lag")
+        assert there.one("SELECT count() FROM weir.events") == 5_200
+        assert there.one("SELECT sum(events) FROM weir.session_segments") == 5_200
+        assert sink.stop() == 0
 
 
 def test_instances_come_and_go(world: World) -> None:
