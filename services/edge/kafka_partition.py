@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import (
@@ -13,7 +14,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 CHUNK = 10_000
 
@@ -21,15 +22,36 @@ CHUNK = 10_000
 class PartitionReader:
     """Reads with consumers of its own. `KafkaException`: a broker does not answer within `seconds`."""
 
-    def __init__(self, options: Mapping[str, Any], seconds: float) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], seconds: float, fetch_kilobytes: int = 65_536
+    ) -> None:
         self._options = dict(options)
         self._seconds = seconds
+        self._fetch_kilobytes = fetch_kilobytes
+        self._describer: AdminClient | None = None
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """By name: a topic that is made anew has another id."""
-        admin = AdminClient(self._options)
-        asked = admin.describe_topics(TopicCollection(sorted(names)), request_timeout=self._seconds)
-        return {name: str(future.result().topic_id) for name, future in asked.items()}
+        return {name: str(future.result().topic_id) for name, future in self._described(names)}
+
+    def present_topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """As `topic_ids`, without those that do not exist."""
+        found = {}
+        for name, future in self._described(names):
+            try:
+                found[name] = str(future.result().topic_id)
+            except KafkaException as fault:
+                if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
+    def _described(self, names: Iterable[str]) -> Iterable[tuple[str, Future[TopicDescription]]]:
+        if self._describer is None:
+            self._describer = AdminClient(self._options)
+        asked: dict[str, Future[TopicDescription]] = self._describer.describe_topics(
+            TopicCollection(sorted(names)), request_timeout=self._seconds
+        )
+        return asked.items()
 
     def read_to_end(self, places: Sequence[TopicPartition]) -> Iterator[Message]:
         """Every record that was written before this call and is committed, from these places on.
@@ -52,6 +74,7 @@ class PartitionReader:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 20,
+                "queued.max.messages.kbytes": self._fetch_kilobytes,
             }
         )
         try:

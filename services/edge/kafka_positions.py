@@ -83,6 +83,17 @@ class Positions:
             for at, of in zip(committed, told, strict=True)
         ]
 
+    def remade(self) -> list[str]:
+        """Topics made anew under their names since `find` was asked for them. `KafkaException`.
+
+        A consumer does not tell: librdkafka takes the new topic's id over and reads on at the old
+        offset, and so passes records by where the new topic is longer than that; where it has
+        restarted from a lower leader's epoch it reads nothing any more. What was read before this
+        call, and is not of these topics, is of the topics that `find` has told the ids of.
+        """
+        ids = self._reader.present_topic_ids(self._ids) if self._ids else {}
+        return sorted(name for name, found in ids.items() if found != self._ids[name])
+
     def tell(self, consumer: Consumer, found: list[Found]) -> None:
         """Commits what the group does not know, for those who watch its lag; nothing else hangs on it."""
         places = [

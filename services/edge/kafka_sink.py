@@ -40,6 +40,7 @@ FETCH_RECORDS = 5_000
 PAUSE_AFTER_SECONDS = 5.0
 HELD_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
+LOOK_SECONDS = 5.0  # without a commit, until the topics are looked at
 VERSION = version("weir")
 
 
@@ -77,6 +78,7 @@ class KafkaRecords:
         self._lost: set[Place] = set()
         self._held_since: float | None = None
         self._paused = False
+        self._looked_at = time.monotonic()
         self._consumer = self._new_consumer()
 
     def poll(self, seconds: float, gather: bool) -> Polled:
@@ -93,6 +95,8 @@ class KafkaRecords:
             first = self._consumer.poll(seconds)
             messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
         slices = self._sliced(messages)
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._look()
         if self._broken:
             self._begin_anew()
             slices = []
@@ -100,6 +104,8 @@ class KafkaRecords:
         return Polled(lost, self._settle_in(), slices)
 
     def commit(self, commits: Sequence[Commit]) -> None:
+        if standing := self._look():
+            raise CommitFailedError(standing)
         places = [
             self._positions.place(place.topic, place.partition, offset, metadata)
             for place, offset, metadata in commits
@@ -134,6 +140,17 @@ class KafkaRecords:
     def close(self) -> None:
         self._closing = True
         self._consumer.close()
+
+    def _look(self) -> str:
+        """What stands against a commit; empty: nothing. See `Positions.remade`."""
+        self._looked_at = time.monotonic()
+        try:
+            remade = self._positions.remade()
+        except KafkaException as fault:
+            return str(fault)
+        if remade:
+            self._broken = f"{', '.join(remade)} deleted and made anew"
+        return self._broken
 
     def _keep(self, commits: Sequence[Commit]) -> None:
         faults: list[KafkaError] = []

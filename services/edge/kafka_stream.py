@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -20,6 +21,8 @@ from services.edge.kafka_transactions import Transactions
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import Assignment, StreamBrokenError, Transaction
+
+LOOK_SECONDS = 5.0  # without a commit, until the topic is looked at
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,14 @@ class KafkaStream:
         self._base = client_options(settings)
         self._options = options
         self._reader = PartitionReader(
-            {**self._base, "queued.max.messages.kbytes": options.fetch_kilobytes},
-            options.transaction_seconds,
+            self._base, options.transaction_seconds, options.fetch_kilobytes
         )
         self._positions = Positions(self._reader, options.service, options.transaction_seconds)
         self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
         self._rebalanced = False
+        self._looked_at = time.monotonic()
         self._transactions = self._new_transactions()
         self._consumer = self._new_consumer()
 
@@ -60,6 +63,9 @@ class KafkaStream:
 
     def poll(self, seconds: float) -> list[Batch]:
         messages = self._consumer.consume(self._options.batch_records, seconds)
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            with suppress(KafkaException):  # there is nothing to be in doubt of yet
+                self._require_same_topic()
         columns: dict[int, Batch] = {}
         for message in messages:
             if message.error() is not None:
@@ -123,6 +129,7 @@ class KafkaStream:
         try:
             # twice the time after which the broker has given the transaction up anyway
             with returning_within(2 * self._options.transaction_seconds):
+                self._require_same_topic()
                 transactions.begin()
                 for topic, partition, outputs in transaction.writes:
                     transactions.write(topic, partition, outputs)
@@ -140,6 +147,12 @@ class KafkaStream:
             self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
         return ends
+
+    def _require_same_topic(self) -> None:
+        """`StreamBrokenError` if what was read is of a topic made anew: see `Positions.remade`."""
+        self._looked_at = time.monotonic()
+        if remade := self._positions.remade():
+            raise StreamBrokenError(f"{remade[0]} was deleted and made anew")
 
     def _end_if_replaced(self) -> None:
         """`FencedError` if a transaction failed because another process has this slot.

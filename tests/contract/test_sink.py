@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from services.commands.topics import apply_topics
 from services.core import topics
 from services.edge.clickhouse import ClickHouseSchema
+from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.migrations import Dialect, apply_migrations
@@ -106,6 +108,23 @@ class World:
                 return answer.code, answer.read().decode()
         except OSError as fault:
             return 0, str(fault)
+
+    def restart_kafka(self) -> None:
+        self.kafka.stop()
+        again = start_kafka(self.kafka.log.parent, self.kafka.port)
+        self.kafka.process = again.process
+
+    def make_anew(self, topic: str) -> None:
+        settings = KafkaSettings(kafka_bootstrap=self.kafka.bootstrap)
+        admin = AdminClient(client_options(settings))
+        (deleted,) = admin.delete_topics([topic]).values()
+        deleted.result(WAIT_SECONDS)
+        wait_until(
+            lambda: topic not in admin.list_topics(timeout=WAIT_SECONDS).topics,
+            WAIT_SECONDS,
+            f"{topic} to be gone",
+        )
+        apply_topics(settings)
 
     def lag(self) -> int:
         admin = KafkaAdmin(KafkaSettings(kafka_bootstrap=self.kafka.bootstrap))
@@ -255,3 +274,27 @@ def test_instances_come_and_go(world: World) -> None:
     wait_until(lambda: world.lag() == 0, WAIT_SECONDS, "no lag")
     assert world.one("SELECT count() FROM weir.events") == 8_000
     assert second.stop() == 0
+
+
+def test_a_topic_made_anew_under_it_is_read_from_its_beginning(world: World) -> None:
+    """Longer than the one before, and after a restart of the broker, whose partitions' epoch is higher.
+
+    Of the one the consumer passes records by, of the other it reads nothing: it says so of neither.
+    """
+    world.start_sink()
+    count = "SELECT count() FROM weir.usage_deltas"
+    world.write(topics.USAGE, [rows.usage("accepted", 1, n) for n in range(8)])
+    world.wait_for(count, 8)
+    wait_until(lambda: world.lag() == 0, WAIT_SECONDS, "no lag")
+    total = 8
+    for is_restarted in (False, True):
+        if is_restarted:
+            world.restart_kafka()
+        world.make_anew(topics.USAGE)
+        world.write(
+            topics.USAGE, [rows.usage("accepted", 1, n) for n in range(total, total + 5 * total)]
+        )
+        total += 5 * total
+        world.wait_for(count, total)
+        wait_until(lambda: world.lag() == 0, WAIT_SECONDS, "no lag")
+    assert world.one(count) == total

@@ -15,7 +15,7 @@ from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.memory import MemoryLog, MemoryStream
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError, Stream, Transaction
+from services.runtime.ports import FencedError, Stream, StreamBrokenError, Transaction
 from tests.running import RunningKafka, wait_until
 
 PATIENCE = 30
@@ -326,8 +326,7 @@ def test_a_deleted_group_goes_on_where_it_was(on_kafka: OnKafka) -> None:
     again.close()
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
-    settle(on_kafka, 2)
+def make_anew(on_kafka: OnKafka) -> None:
     admin, name = on_kafka.admin, on_kafka.name("in")
     (deleted,) = admin.delete_topics([name]).values()
     deleted.result(PATIENCE)
@@ -337,11 +336,55 @@ def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None
         return made.exception() is None
 
     wait_until(is_made_anew, PATIENCE, "the topic")
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
+    settle(on_kafka, 2)
+    make_anew(on_kafka)
     on_kafka.write("in", [Output(b"n", b"new"), Output(b"o", b"newer"), Output(b"p", b"newest")])
     again = on_kafka.stream()
     assert begin(again) is None
     assert next_batch(again).values == [b"new", b"newer", b"newest"]
     again.close()
+
+
+def test_a_topic_made_anew_under_a_reader_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
+    """Where it is longer than the reader had come, no word of it comes from the consumer."""
+    on_kafka.write("in", [Output(b"k", b"1")])
+    stream = on_kafka.stream()
+    begin(stream)
+    stream.commit(Transaction([], [], {0: next_batch(stream).position}))
+    make_anew(on_kafka)
+    anew = [Output(b"n", number) for number in (b"a", b"b", b"c", b"d")]
+    on_kafka.write("in", anew)
+    with pytest.raises(StreamBrokenError):  # or the consumer was there before the records were
+        stream.commit(Transaction([], [], {0: next_batch(stream).position}))
+    stream.recover()
+    assert begin(stream) is None
+    read: list[bytes] = []
+    while len(read) < len(anew):
+        read += next_batch(stream).values
+    assert read == [value for _, value in anew]
+    stream.close()
+
+
+def test_one_that_has_nothing_to_read_notices_that_its_topic_is_made_anew(
+    on_kafka: OnKafka,
+) -> None:
+    settle(on_kafka, 3)
+    stream = on_kafka.stream()
+    begin(stream)
+    make_anew(on_kafka)
+
+    def notices() -> bool:
+        try:
+            stream.poll(0.2)
+        except StreamBrokenError as fault:
+            return "made anew" in str(fault)
+        return False
+
+    wait_until(notices, PATIENCE, "it to notice")
+    stream.close()
 
 
 def test_what_the_broker_has_lost_is_said(

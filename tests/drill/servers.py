@@ -11,11 +11,20 @@ from tests.running import wait_until
 DISK_MEGABYTES = 512
 AWAY_SECONDS = 300
 LITTLE_MEMORY = 40 << 20
+SLOW_VIEWS = 10
 
 
 def broker_killed(world: World, chance: random.Random) -> None:
     world.rest(chance.uniform(1, 4))
     world.kill_broker()
+    world.start_broker()
+    world.rest(3)
+
+
+def broker_restarted(world: World, chance: random.Random) -> None:
+    """Ended in order and started again, by an operator."""
+    world.rest(chance.uniform(1, 4))
+    world.broker.stop()
     world.start_broker()
     world.rest(3)
 
@@ -42,8 +51,20 @@ def broker_disk_full(world: World, chance: random.Random) -> None:
     world.start_broker()
 
 
+def engine_slow(world: World, chance: random.Random) -> None:
+    """An insert into the events takes half a minute."""
+    views = [f"weir.slow_{number}" for number in range(SLOW_VIEWS)]
+    for view in views:
+        # as long as the engine lets one call sleep
+        asked = "SELECT sleep(3) FROM weir.events"
+        world.ask(f"CREATE MATERIALIZED VIEW {view} ENGINE = Null AS {asked}")
+    world.rest(90)
+    for view in views:
+        world.ask(f"DROP VIEW {view}")
+    world.rest(3)
+
+
 def engine_slept(world: World, chance: random.Random) -> None:
-    """Slow beyond patience: an insert takes half a minute."""
     world.signal(signal.SIGSTOP, "warehouse")
     world.rest(30)
     world.signal(signal.SIGCONT, "warehouse")

@@ -136,7 +136,10 @@ def offsets_of_an_earlier_version(world: World, chance: random.Random) -> None:
 
 
 def remade(topic: str, writer: str, reader: str) -> Fault:
-    """A topic deleted once all of it was read, and made again: its offsets start again."""
+    """A topic deleted once all of it was read, and made again: its offsets start again.
+
+    Half of the times under those who write and read it, the others while they are away.
+    """
 
     def fault(world: World, chance: random.Random) -> None:
         for name in ("gateway", *WORKERS):
@@ -144,15 +147,16 @@ def remade(topic: str, writer: str, reader: str) -> Fault:
         time.sleep(chance.uniform(0, 1))
         world.stop("gateway")
         wait_until(lambda: not world.lag(), 60, "nothing to be in flight")
-        for name in {writer, reader} - {"gateway"}:
+        away = {writer, reader} - {"gateway"} if chance.random() < 0.5 else set()
+        for name in away:
             world.stop(name)
         (deleted,) = world.admin.delete_topics([topic]).values()
         deleted.result(30)
         wait_until(lambda: topic not in world.topics(), 30, f"{topic} to be deleted")
         apply_topics(world.kafka)
-        for name in {writer, reader, "gateway"}:
+        for name in (*away, "gateway"):
             world.up(name)
-        time.sleep(2)
+        world.rest(2)
 
     return fault
 
