@@ -6,6 +6,8 @@
 -- A minute's fingerprint: the sum of its event ids, the last 8 bytes of each as a number, modulo
 -- 2^64. What lost one event and doubled another has the right count and another fingerprint.
 
+-- A topic that is made anew counts from 0 again: its accounts are not those of the one before.
+
 ALTER TABLE {{database}}.landing_usage_delta {{cluster}}
     ADD COLUMN IF NOT EXISTS topic_id String,
     ADD COLUMN IF NOT EXISTS first Int64,
@@ -13,6 +15,7 @@ ALTER TABLE {{database}}.landing_usage_delta {{cluster}}
 
 ALTER TABLE {{database}}.usage_deltas {{cluster}}
     ADD COLUMN IF NOT EXISTS topic_id LowCardinality(String) COMMENT 'of the origin topic; empty: an older version counted',
+    MODIFY ORDER BY (source, minute, stage, outcome, origin_topic, origin_partition, position, topic_id),
     ADD COLUMN IF NOT EXISTS first Int64 COMMENT 'first offset of the transaction',
     ADD COLUMN IF NOT EXISTS fingerprint Int64 COMMENT 'sum of the event ids'' last 8 bytes, modulo 2^64';
 

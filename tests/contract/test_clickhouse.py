@@ -150,6 +150,13 @@ def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
     assert tables.ask(counted) == [["events", "shop", "2025-10-09 12:00:00", 3]]
 
 
+def test_accounts_of_a_topic_made_anew_stand_beside_those_of_the_one_before(tables: Tables) -> None:
+    """At the same offsets, within the same minute."""
+    for topic_id in ("one", "other"):
+        tables.insert(TABLES["UsageDelta"], rows.usage("accepted", 3, 7, topic_id=topic_id))
+    assert tables.one("SELECT sum(events) FROM weir.usage WHERE outcome = 'accepted'") == 6
+
+
 def test_of_an_erasure_under_way_nothing_is_told_and_markers_are_kept_nowhere(
     tables: Tables,
 ) -> None:

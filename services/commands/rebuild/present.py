@@ -18,7 +18,10 @@ SEGMENTS_LEFT = (
 
 
 # What names a delta for good.
-DELTA = ("source", "minute", "stage", "outcome", "origin_topic", "origin_partition", "position")
+DELTA = (
+    *("source", "minute", "stage", "outcome"),
+    *("origin_topic", "origin_partition", "position", "topic_id"),
+)
 
 
 class Known(NamedTuple):
@@ -98,10 +101,10 @@ class Warehouse:
         if not names:
             return set()
         minutes = [name[1] // 1_000 for name in names.values()]
-        positions = [name[-1] for name in names.values()]
+        positions = [name[DELTA.index("position")] for name in names.values()]
         rows = self._clickhouse.records(
             "SELECT source, toUnixTimestamp(minute) * 1000 AS at, stage, outcome, origin_topic,"
-            f" origin_partition, position FROM {self._database}.usage_deltas"
+            f" origin_partition, position, topic_id FROM {self._database}.usage_deltas"
             " WHERE minute BETWEEN toDateTime({first:Int64}, 'UTC') AND toDateTime({last:Int64}, 'UTC')"
             " AND position BETWEEN {low:Int64} AND {high:Int64}",
             {
@@ -115,6 +118,7 @@ class Warehouse:
             (
                 *(row["source"], int(row["at"]), row["stage"], row["outcome"]),
                 *(row["origin_topic"], int(row["origin_partition"]), int(row["position"])),
+                row["topic_id"],
             )
             for row in rows
         }
