@@ -8,6 +8,8 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Two test files at a time: each mostly waits for brokers, engines and sessions of its own.
+PYTEST_RUN := $(BIN)/pytest -q -n 2 --dist loadfile
 
 .PHONY: help
 help: ## Show this list
@@ -19,11 +21,11 @@ up: $(READY) java ## Start everything on this machine; Ctrl-C stops it
 
 .PHONY: check
 check: $(READY) lint ## Format, lint, strict types, unit and property tests
-	$(BIN)/pytest -q tests/unit tests/property $(PYTEST)
+	$(PYTEST_RUN) tests/unit tests/property $(PYTEST)
 
 .PHONY: test
 test: $(READY) java ## Every test: unit, property, contract, system (PYTEST="-k dedup" chooses)
-	$(BIN)/pytest -q $(PYTEST)
+	$(PYTEST_RUN) $(PYTEST)
 
 .PHONY: lint
 lint: $(READY)

@@ -76,7 +76,11 @@ def test_elsewhere_the_setting_alone_counts(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["short", OLD[:-2], f"{OLD},größer", f"{OLD}x"])
+@pytest.mark.parametrize(
+    "text",
+    ["short", OLD[:-2], f"{OLD},größer", f"{OLD}x"],
+    ids=["short", "cut", "other letters", "longer"],  # a key's own text differs at each start
+)
 def test_what_is_no_key_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(SettingsError) as error:
         load(SecretsSettings, {"WEIR_SECRETS_KEY": text})
