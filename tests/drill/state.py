@@ -1,6 +1,7 @@
 """What is done to what Weir remembers: stores, changelogs, groups' offsets, topics, and the time of day."""
 
 import random
+import signal
 import struct
 import time
 from pathlib import Path
@@ -145,17 +146,22 @@ def remade(topic: str, writer: str, reader: str) -> Fault:
         for name in ("gateway", *WORKERS):
             world.ready(name)
         time.sleep(chance.uniform(0, 1))
-        world.stop("gateway")
+        away = {"gateway", writer, reader} if chance.random() < 0.5 else set()
+        if away:
+            world.stop("gateway")
+        else:
+            world.signal(signal.SIGSTOP, "gateway")
         wait_until(lambda: not world.lag(), 60, "nothing to be in flight")
-        away = {writer, reader} - {"gateway"} if chance.random() < 0.5 else set()
-        for name in away:
+        for name in away - {"gateway"}:
             world.stop(name)
         (deleted,) = world.admin.delete_topics([topic]).values()
         deleted.result(30)
         wait_until(lambda: topic not in world.topics(), 30, f"{topic} to be deleted")
         apply_topics(world.kafka)
-        for name in (*away, "gateway"):
+        for name in away:
             world.up(name)
+        if not away:
+            world.signal(signal.SIGCONT, "gateway")
         world.rest(2)
 
     return fault
