@@ -11,10 +11,11 @@ from services.runtime.config import (
     ClickHouseSettings,
     CommonSettings,
     KafkaSettings,
+    MigrationSettings,
     SecretsSettings,
     WorkerSettings,
 )
-from services.sink.config import MigrationSettings, SinkSettings
+from services.sink.config import SinkSettings
 from services.warehouse.config import WarehouseSettings
 
 ALL_SETTINGS: tuple[type, ...] = (

@@ -14,13 +14,12 @@ from services.commands.sources_file import SourcesFileError, read_sources
 from services.core.registry import ApiKey, IdMapping, Quota, Source
 from services.core.topics import REGISTRY
 from services.edge.faults import NotReachedError
-from services.edge.kafka import Entry, TableReader, write_entries
+from services.edge.kafka import Entry, write_entries
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.registry import (
     KEY_KIND,
     SOURCE_KIND,
-    Keys,
-    Sources,
+    read_sources_and_keys,
     registry_key,
     source_entry,
 )
@@ -28,7 +27,6 @@ from services.edge.sealing import NoSecretsKeyError, Sealing, secrets_keys
 from services.runtime.config import CommonSettings, KafkaSettings, SecretsSettings
 from services.runtime.settings import load
 
-READ_ONCE_MS = 20
 MARKS = {"add": "[green]+[/]", "change": "[yellow]~[/]", "remove": "[red]-[/]"}
 
 
@@ -57,17 +55,7 @@ def read_registry(settings: KafkaSettings) -> Registered:
     """The registry as it is; signing secrets as they are stored. `NoRegistryError`."""
     if REGISTRY not in KafkaAdmin(settings).topics(with_config=False):
         raise NoRegistryError("The topic `registry` does not exist: run `weir topics apply` first.")
-    sources, keys = Sources(), Keys()
-
-    def apply(key: bytes, value: bytes | None) -> None:
-        sources.apply(key, value)
-        keys.apply(key, value)
-
-    reader = TableReader(settings, REGISTRY, READ_ONCE_MS)
-    try:
-        reader.read_all(apply)
-    finally:
-        reader.close()
+    sources, keys = read_sources_and_keys(settings)
     return Registered(sources.by_id, keys.by_digest)
 
 

@@ -52,14 +52,14 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
         person = person_rows().whole(Person.of(workspace, subject))
         settings = settings_of(ClickHouseSettings)
         export = PersonExport(ClickHouse(settings), settings.clickhouse_database)
-        theirs = [s.id for s in sources.values() if s.workspace == workspace]
+        workspaces = {s.id: s.workspace for s in sources.values()}
         with (
             click.open_file(str(output) if output else "-", "wb") as lines,
             Progress(SpinnerColumn(), TextColumn("{task.description}"), console=notes()) as shown,
         ):
             task = shown.add_task("")
             lines.write(_line("person", _told(person)))
-            for kind, row in export.rows(person, theirs):
+            for kind, row in export.rows(person, workspaces):
                 lines.write(_line(kind, row))
                 counts[kind] += 1
                 if counts.total() % SHOW_EVERY == 0:

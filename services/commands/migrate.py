@@ -5,8 +5,7 @@ import click
 from services.commands.base import UnreachableError, screen, settings_of
 from services.edge.clickhouse import ClickHouseSchema
 from services.edge.clickhouse_query import ClickHouseRefusedError, ClickHouseUnreachableError
-from services.runtime.config import ClickHouseSettings
-from services.sink.config import MigrationSettings
+from services.runtime.config import ClickHouseSettings, MigrationSettings
 from services.sink.migrations import (
     Dialect,
     Migration,

@@ -42,6 +42,11 @@ LEFT_IN = (
 )
 
 
+# So much of a list goes into one record: with identifiers of 255 letters of 4 bytes each it has 600 KB,
+# where brokers take 1 MB (message.max.bytes).
+IN_A_RECORD = {"names": 200, "profiles": 200, "counts": 1_000, "barred": 5_000 * 16}
+
+
 class ErasedPlace(msgspec.Struct):
     """How many rows were removed there, and by when (epoch milliseconds) no disk has anything of them."""
 
@@ -78,6 +83,35 @@ class Erasure(msgspec.Struct):
     counts: list[ErasedRows] = []
     barred: bytes = b""  # see `Barred`
     barred_until: int = 0
+    portions: int = 1  # records that it takes; only ever more, so that each is written over
+
+    def in_portions(self) -> list["Erasure"]:
+        """As what one record has room for: the first has all but what the others have of the lists."""
+        number = self._takes()
+        first = msgspec.structs.replace(self, portions=number)
+        rest = msgspec.structs.replace(first, step="", places=[])
+        return [
+            msgspec.structs.replace(
+                rest if n else first,
+                **{
+                    name: getattr(self, name)[n * most : (n + 1) * most]
+                    for name, most in IN_A_RECORD.items()
+                },
+            )
+            for n in range(number)
+        ]
+
+    def joined(self, others: Iterable["Erasure"]) -> "Erasure":
+        """The whole of what `in_portions` gave, of its first."""
+        portions = (self, *others)
+        barred = b"".join(portion.barred for portion in portions)
+        names, profiles, counts = (
+            [value for portion in portions for value in getattr(portion, name)]
+            for name in ("names", "profiles", "counts")
+        )
+        return msgspec.structs.replace(
+            self, names=names, profiles=profiles, counts=counts, barred=barred
+        )
 
     def finished(self, now: int, hashed: str) -> "Erasure":
         """The fact alone: it names nobody any more."""
@@ -90,7 +124,12 @@ class Erasure(msgspec.Struct):
             finished_at=now,
             names=[],
             profiles=[],
+            portions=self._takes(),
         )
+
+    def _takes(self) -> int:
+        needed = (-(-len(getattr(self, name)) // most) for name, most in IN_A_RECORD.items())
+        return max(self.portions, *needed)
 
 
 @dataclass(frozen=True)

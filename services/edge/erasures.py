@@ -1,13 +1,14 @@
 """Erasures in their topic: asked for, followed, and told to the identity workers."""
 
 from collections.abc import Callable, Iterable
+from itertools import starmap
 from typing import TypeVar
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException
 
 from services.core import topics
-from services.core.erasures import Erasure
+from services.core.erasures import IN_A_RECORD, Erasure
 from services.core.identifiers import workspace_key
 from services.core.step import Output
 from services.edge import avro
@@ -23,10 +24,21 @@ SECONDS = 30.0
 T = TypeVar("T")
 
 
-def erasure_entry(erasure: Erasure) -> tuple[bytes, bytes]:
-    """Key and value of the topic's record."""
-    record = msgspec.to_builtins(erasure, builtin_types=(bytes,))
-    return erasure.erasure_id.encode(), avro.schemas()["Erasure"].encode(record)
+def erasure_entries(erasure: Erasure) -> list[tuple[bytes, bytes]]:
+    """Key and value of the topic's records, in the order to write them in: the first portion last.
+
+    So whoever has read that one has read the others.
+    """
+    portions = enumerate(erasure.in_portions())
+    return [(_key(erasure.erasure_id, n), _value(portion)) for n, portion in portions][::-1]
+
+
+def _key(erasure_id: str, portion: int) -> bytes:
+    return (f"{erasure_id}/{portion}" if portion else erasure_id).encode()
+
+
+def _value(portion: Erasure) -> bytes:
+    return avro.schemas()["Erasure"].encode(msgspec.to_builtins(portion, builtin_types=(bytes,)))
 
 
 def read_erasure(value: bytes) -> Erasure:
@@ -36,7 +48,7 @@ def read_erasure(value: bytes) -> Erasure:
 def request_erasure(settings: KafkaSettings, erasure: Erasure) -> None:
     """Durable on return, or `NotReachedError`."""
     try:
-        write_entries(settings, topics.ERASURES, [erasure_entry(erasure)])
+        write_entries(settings, topics.ERASURES, erasure_entries(erasure))
     except KafkaException as fault:
         raise _away(fault) from None
 
@@ -47,13 +59,21 @@ class Erasures:
     def __init__(self) -> None:
         self.by_id: dict[str, Erasure] = {}
         self.loaded = False
+        self._further: dict[bytes, Erasure] = {}  # portions but the first ones, by key
 
     def apply(self, entries: Iterable[Entry]) -> None:
         for key, value in entries:
+            erasure_id, _, portion = key.decode().partition("/")
             if value is None:
-                self.by_id.pop(key.decode(), None)
+                self.by_id.pop(erasure_id, None)
+            elif portion:
+                self._further[key] = read_erasure(value)
             else:
-                self.by_id[key.decode()] = read_erasure(value)
+                first = read_erasure(value)
+                keys = (_key(erasure_id, n) for n in range(1, first.portions))
+                # one may be missing before a version that has been compacted by half
+                others = [self._further[key] for key in keys if key in self._further]
+                self.by_id[erasure_id] = first.joined(others)
         self.loaded = True
 
     def pending(self) -> list[Erasure]:
@@ -112,23 +132,27 @@ class ErasureWriter:
             raise NotReachedError(f"Kafka does not answer: {fault}.") from None
 
     def write(self, erasure: Erasure) -> None:
-        key, value = erasure_entry(erasure)
-        self._transact(topics.ERASURES, [Output(key, value)])
+        self._transact(topics.ERASURES, list(starmap(Output, erasure_entries(erasure))))
+
+    def tell(self, erasure: Erasure) -> None:
+        """How far it is; the rest as it was written last."""
+        self._transact(topics.ERASURES, [Output(*erasure_entries(erasure)[-1])])
 
     def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
         """Each identifier's worker forgets the person of `erasure.names`."""
         schema = avro.schemas()["Erase"]
         records = []
         for at in told:
-            erase = {
-                "workspace": erasure.workspace,
-                "identity_key": at,
-                "names": erasure.names,
-                "until": erasure.until,
-                "kept_until": kept_until,
-            }
-            key = workspace_key(erasure.workspace, at)
-            records.append(Output(key, schema.encode(erase)))
+            for names in _names_for(at, erasure.names):
+                erase = {
+                    "workspace": erasure.workspace,
+                    "identity_key": at,
+                    "names": names,
+                    "until": erasure.until,
+                    "kept_until": kept_until,
+                }
+                key = workspace_key(erasure.workspace, at)
+                records.append(Output(key, schema.encode(erase)))
         self._transact(topics.UNIQUE, records)
 
     def delete_merges(self, keys: Iterable[bytes]) -> None:
@@ -159,6 +183,14 @@ class ErasureWriter:
             if error.fatal() or error.code() in FENCED:
                 raise FencedError(str(error)) from fault
             raise _away(fault) from None
+
+
+def _names_for(at: str, names: list[str]) -> list[list[str]]:
+    """By record: one of theirs forgets all there is, so it need not hear of the others."""
+    if at in names:
+        return [[at]]
+    most = IN_A_RECORD["names"]
+    return [names[start : start + most] for start in range(0, len(names), most)]
 
 
 def _away(fault: KafkaException) -> NotReachedError:

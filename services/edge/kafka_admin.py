@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from services.edge.faults import RefusedError
+from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options
 from services.edge.kafka_access import connect
 from services.runtime.config import KafkaSettings
@@ -77,7 +77,10 @@ class KafkaAdmin:
 
     def topics(self, with_config: bool = True) -> dict[str, Topic]:
         """Every topic that is not Kafka's own, by name."""
-        listed = self._admin.list_topics(timeout=self._timeout).topics
+        try:
+            listed = self._admin.list_topics(timeout=self._timeout).topics
+        except KafkaException as error:
+            raise NotReachedError(f"Kafka does not answer: {error.args[0].str()}.") from None
         names = sorted(name for name in listed if not name.startswith("__"))
         configs = self.configs(names) if with_config else {}
         return {

@@ -1,12 +1,13 @@
 """Which rows of which table are a person's, as SQL and, of payloads, by reading them."""
 
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from services.core.erasures import Person
 from services.core.traces import Traces
 from services.edge import avro
-from services.edge.clickhouse_words import is_in, moment, text
+from services.edge.clickhouse_words import is_in, moment, portions, text
 from services.edge.person_rows import PersonRows
 
 LETTER = (
@@ -16,8 +17,11 @@ LETTER = (
 WHO = {
     *("identity_key", "owner", "names", "user_id", "anonymous_id", "client_profile_id"),
     *("client_session_id", "profile_id", "session_id", "from_profile", "into_profile", "detail"),
+    *("subject", "profiles"),
 }
-SAID = {"properties", "context", "traits"}
+SAID = {"properties", "context", "traits", "payload"}
+SESSION = "workspace, source, profile_id, session_id"
+NEEDLES = 255  # as many as multiSearchAny takes
 
 # Of a kind (name, profile, user, anonymous, refusal, letter), what stands behind IN.
 Chosen = Callable[[str], str]
@@ -32,14 +36,12 @@ def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dic
         f" OR profile_id = '' AND anonymous_id IN {chosen('anonymous')})"
     )
     of_events = f"(SELECT event_id FROM {database}.events WHERE {events})"
-    sessions = "workspace, source, profile_id, session_id"
     merged = (
         f"{within} AND (from_profile IN {chosen('profile')} OR into_profile IN {chosen('profile')})"
     )
     return {
         "duplicates": f"first_event_id IN {of_events} OR event_id IN {of_events}",
-        "session_segments": f"({sessions}) IN"
-        f" (SELECT {sessions} FROM {database}.events WHERE {events})",
+        "session_segments": visited(events, database),
         # a new person's versions are above: see `Memory.versions_before` of identity
         "profile_parts": f"{within} AND identity_key IN {chosen('name')} AND version <= {until}",
         "merges": f"{merged} AND merged_at <= {before}",
@@ -50,49 +52,71 @@ def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dic
     }
 
 
+def visited(events: str, database: str) -> str:
+    """A condition for the sessions of events, of which `events` is one."""
+    of_events = f"(SELECT {SESSION} FROM {database}.events WHERE {events})"
+    return f"session_id != '' AND ({SESSION}) IN {of_events}"
+
+
 def chosen_of(
-    person: Person, rows: PersonRows, database: str, until: int, sources: Iterable[str]
+    person: Person, rows: PersonRows, database: str, until: int, workspaces: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """All that is chosen by, each kind sorted. `sources`: of the person's workspace."""
+    """All that is chosen by, each kind sorted. `workspaces`: of the declared sources.
+
+    A refusal names its source and no workspace: it is looked for wherever it may be of the person's.
+    """
     traces = Traces(person.identifiers())
-    within = is_in("source", [*sources, ""])
-    refusals = rows.stream(
-        "SELECT toString(event_id) AS id, base64Encode(payload) AS payload_64"
-        f" FROM {database}.rejected WHERE {within}"
-        f" AND received_at <= {moment(until)} AND {mentions('payload', traces)}"
-    )
-    letters = rows.stream(
-        f"SELECT {LETTER} AS id, base64Encode(key) AS key_64, base64Encode(value) AS value_64"
-        f" FROM {database}.dead WHERE {within} AND {mentions('concat(key, value)', traces)}"
-    )
+    refusals, letters = set(), set()
+    within = f"NOT ({is_in('source', rows.others_sources(person.workspace, workspaces))})"
+    for some in portions({"form": traces.forms}):
+        found = rows.stream(
+            "SELECT toString(event_id) AS id, base64Encode(payload) AS payload_64"
+            f" FROM {database}.rejected WHERE {within}"
+            f" AND received_at <= {moment(until)} AND {mentions('payload', some['form'])}"
+        )
+        refusals |= {r["id"] for r in found if traces.named(b64decode(r["payload_64"]))}
+        found = rows.stream(
+            f"SELECT {LETTER} AS id, base64Encode(key) AS key_64, base64Encode(value) AS value_64"
+            f" FROM {database}.dead"
+            f" WHERE {within} AND received_at <= {moment(until)}"
+            f" AND {mentions('concat(key, value)', some['form'])}"
+        )
+        letters |= {
+            r["id"]
+            for r in found
+            if is_of(person.workspace, traces, b64decode(r["key_64"]), b64decode(r["value_64"]))
+        }
     return {
         "name": sorted(person.names),
         "profile": sorted(person.profiles),
         "user": person.users,
         "anonymous": person.anonymous_ids,
-        "refusal": sorted({r["id"] for r in refusals if traces.named(b64decode(r["payload_64"]))}),
-        "letter": sorted(
-            {
-                r["id"]
-                for r in letters
-                if _is_of(traces, b64decode(r["key_64"]), b64decode(r["value_64"]))
-            }
-        ),
+        "refusal": sorted(refusals),
+        "letter": sorted(letters),
     }
 
 
-def mentions(expression: str, traces: Traces) -> str:
+def mentions(expression: str, forms: Sequence[str]) -> str:
     """A condition for what may have a trace: quick, and never less than what has."""
-    found = " OR ".join(f"position({expression}, {text(form)}) > 0" for form in traces.forms)
-    return f"({found or '0'})"
+    some = (forms[start : start + NEEDLES] for start in range(0, len(forms), NEEDLES))
+    found = [f"multiSearchAny({expression}, [{', '.join(map(text, few))}])" for few in some]
+    return f"({' OR '.join(found) or '0'})"
 
 
-def _is_of(traces: Traces, key: bytes, value: bytes) -> bool:
+def is_of(workspace: str, traces: Traces, key: bytes, value: bytes) -> bool:
     """Whether a dead record is of the person: by its fields if it is whole, else by all that is there."""
     try:
-        _, record = avro.decode_any(value)
+        name, record = avro.decode_any(value)
     except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
         return traces.anywhere(key) or traces.anywhere(value)
+    if name == "DeadLetter":
+        return is_of(workspace, traces, record["key"], record["value"])
+    if record.get("workspace", workspace) != workspace:
+        return False
     who = "\n".join(str(record[name]) for name in WHO & record.keys())
-    said = "\n".join(str(record[name]) for name in SAID & record.keys())
-    return traces.anywhere(who.encode()) or traces.named(said.encode()) or traces.anywhere(key)
+    said = b"\n".join(_bytes(record[name]) for name in SAID & record.keys())
+    return traces.anywhere(who.encode()) or traces.named(said) or traces.anywhere(key)
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

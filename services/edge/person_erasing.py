@@ -1,11 +1,11 @@
 """Deletes what ClickHouse's tables hold of a person: found, counted, and then in no file any more."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from services.core.erasures import ErasedRows, Person
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.clickhouse_words import moment, text
-from services.edge.person_conditions import chosen_of, conditions
+from services.edge.person_conditions import SESSION, chosen_of, conditions, visited
 from services.edge.person_rows import UNLOGGED, PersonRows
 
 # In the order in which they are deleted from: duplicates and segments are found by their events.
@@ -18,6 +18,8 @@ COUNTED = ("events", "duplicates", "rejected", "dead")  # what the books count
 # leave the rows in their files, behind a mask.
 SYNCHRONOUS = f"{UNLOGGED}, mutations_sync = 2, allow_nondeterministic_mutations = 1"
 VALUES_AN_INSERT = 1_000
+# As `testimonies` tells letters apart: the sink's that are no events are in no stage's accounts.
+GIVEN_UP_BY = "if(step = 'sink' AND origin_topic != 'events.resolved', concat('sink_of_', origin_topic), step)"
 
 
 class PersonErasing:
@@ -32,19 +34,17 @@ class PersonErasing:
         self._database = database
         self._cluster = cluster
 
-    def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]:
-        """Of what was received `until` then (epoch milliseconds). `sources`: of the workspace.
+    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]:
+        """Of what was received `until` then (epoch milliseconds). `workspaces`: of the declared sources.
 
         The ids of the rows that name the person in no field: refusals, dead letters, duplicates.
         """
         self._conditions = conditions(person.workspace, until, self._database, self._chosen)
         self._shared = (
             f"workspace = {text(person.workspace)} AND received_at <= {moment(until)}"
-            f" AND anonymous_id IN {self._chosen('anonymous')}",
-            f"workspace = {text(person.workspace)} AND ended_at <= {moment(until)}"
-            f" AND hasAny(anonymous_ids, {self._array('anonymous')})",
+            f" AND anonymous_id IN {self._chosen('anonymous')}"
         )
-        found = chosen_of(person, self._rows, self._database, until, sources)
+        found = chosen_of(person, self._rows, self._database, until, workspaces)
         self.end()
         for kind, values in found.items():
             self._choose(kind, values)
@@ -63,25 +63,60 @@ class PersonErasing:
         counts = [rows for table in COUNTED for rows in self._counts(table)]
         return {table: self._number(table, self._conditions[table]) for table in TABLES}, counts
 
+    def recorded(self, erasure_id: str) -> int:
+        """How many of its counts the books have."""
+        sql = f"SELECT count() AS number FROM {self._database}.erased_rows FINAL"
+        return int(
+            self._rows.records(f"{sql} WHERE erasure_id = toUUID({text(erasure_id)})")[0]["number"]
+        )
+
     def delete(self) -> Iterator[str]:
         """Gone when it is through, table by table; names each before it begins."""
         for table in TABLES:
             yield table
             if self._number(table, self._conditions[table]):
                 self._alter(table, f"DELETE WHERE {self._conditions[table]}")
+            if table == "session_segments":
+                self._keep_later_visits()
         # Rows of others that were sent from a device of the person's stay theirs, without its id.
         yield "what others share"
-        events, segments = self._shared
-        if self._number("events", events):
-            self._alter("events", f"UPDATE anonymous_id = '' WHERE {events}")
+        segments = visited(self._shared, self._database)
         if self._number("session_segments", segments):
             kept = f"arrayFilter(id -> NOT has({self._array('anonymous')}, id), anonymous_ids)"
             self._alter("session_segments", f"UPDATE anonymous_ids = {kept} WHERE {segments}")
+        if self._number("events", self._shared):
+            self._alter("events", f"UPDATE anonymous_id = '' WHERE {self._shared}")
 
     def remaining(self) -> dict[str, int]:
         """Tables that still have rows to delete."""
         left = {table: self._number(table, self._conditions[table]) for table in TABLES}
         return {table: rows for table, rows in left.items() if rows}
+
+    def _keep_later_visits(self) -> None:
+        """A session of which later events stay, has these: a client may go on with an id of its own.
+
+        Written anew is what those events come to, but for the number of those that have come in since
+        the deletion: these are there already. The least, the greatest and the sets do not mind.
+        """
+        events = f"{self._database}.events"
+        theirs = self._conditions["events"]
+        sessions = visited(theirs, self._database)
+        self._execute(
+            f"INSERT INTO {self._database}.session_segments"
+            f" ({SESSION}, session_given, started_at, ended_at, events, entry_event, exit_event,"
+            f" user_ids, anonymous_ids) {UNLOGGED}, insert_deduplicate = 0"
+            f" SELECT {SESSION}, session_given, min(occurred_at), max(occurred_at),"
+            " greatest(toInt64(uniqExact(event_id)) - toInt64(any(present.number)), 0),"
+            " argMinState(toString(event), (occurred_at, event_id)),"
+            " argMaxState(toString(event), (occurred_at, event_id)),"
+            " groupUniqArrayIf(user_id, user_id != ''),"
+            " groupUniqArrayIf(anonymous_id, anonymous_id != '')"
+            f" FROM (SELECT * FROM {events} WHERE {sessions} AND NOT ({theirs})) AS later"
+            f" LEFT ANY JOIN (SELECT {SESSION}, session_given, sum(events) AS number"
+            f" FROM {self._database}.session_segments WHERE {sessions}"
+            f" GROUP BY {SESSION}, session_given) AS present USING ({SESSION}, session_given)"
+            f" GROUP BY {SESSION}, session_given"
+        )
 
     def _chosen(self, kind: str) -> str:
         return f"(SELECT value FROM {self._database}.erasing WHERE kind = '{kind}')"
@@ -93,16 +128,16 @@ class PersonErasing:
         for start in range(0, len(values), VALUES_AN_INSERT):
             some = values[start : start + VALUES_AN_INSERT]
             rows = ", ".join(f"('{kind}', {text(value)})" for value in some)
-            # every replica has them before a mutation asks
+            # every replica has them before a mutation asks, though it had them before
             self._execute(
                 f"INSERT INTO {self._database}.erasing (kind, value)"
-                f" {UNLOGGED}, insert_quorum = 'auto' VALUES {rows}"
+                f" {UNLOGGED}, insert_quorum = 'auto', insert_deduplicate = 0 VALUES {rows}"
             )
 
     def _counts(self, table: str) -> list[ErasedRows]:
         # of tables whose rows may repeat each other the books count one, of events each
         final = "" if table == "events" else " FINAL"
-        step = "step" if table == "dead" else "''"
+        step = GIVEN_UP_BY if table == "dead" else "''"
         rows = self._rows.records(
             f"SELECT {step} AS given_up_by, source, count() AS number,"
             " toUnixTimestamp(toStartOfMinute(received_at)) * 1000 AS minute"

@@ -1,12 +1,15 @@
 """Everything that ClickHouse holds about a person, row by row."""
 
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from services.core.erasures import NEVER, Person
+from services.core.identifiers import content_digest
 from services.edge.clickhouse_query import ClickHouse
-from services.edge.clickhouse_words import text
+from services.edge.clickhouse_words import portions, text
 from services.edge.person_conditions import chosen_of, conditions
 from services.edge.person_rows import PersonRows
 
@@ -38,18 +41,33 @@ class PersonExport:
         self._rows = PersonRows(clickhouse, database)
         self._database = database
 
-    def rows(self, person: Person, sources: Sequence[str]) -> Iterator[tuple[str, Row]]:
-        """Each row with what it is. `person`: whole. `sources`: of the workspace."""
-        found = chosen_of(person, self._rows, self._database, NEVER, sources)
-        listed = {kind: _listed(values) for kind, values in found.items()}
-        by_table = conditions(person.workspace, NEVER, self._database, listed.__getitem__)
-        views = f"workspace = {text(person.workspace)} AND profile_id IN {listed['profile']}"
+    def rows(self, person: Person, workspaces: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+        """Each row once, with what it is. `person`: whole. `workspaces`: of the declared sources."""
+        found = chosen_of(person, self._rows, self._database, NEVER, workspaces)
+        asked = list(portions(found))
         for kind, (source, table) in WRITTEN.items():
-            condition = views if table is None else by_table[table]
-            columns = COLUMNS.get(kind, "*")
-            sql = f"SELECT {columns} FROM {self._database}.{source} WHERE {condition}"
-            for row in self._rows.stream(sql):
-                yield kind, {name: _plain(name, value) for name, value in row.items()}
+            told: set[bytes] = set()
+            for portion in asked:
+                condition = self._condition(person.workspace, table, portion)
+                columns = COLUMNS.get(kind, "*")
+                sql = f"SELECT {columns} FROM {self._database}.{source} WHERE {condition}"
+                for row in self._rows.stream(sql):
+                    # one portion may have an event's profile, and another one its user
+                    if len(asked) == 1 or _is_new(row, told):
+                        yield kind, {name: _plain(name, value) for name, value in row.items()}
+
+    def _condition(self, workspace: str, table: str | None, portion: dict[str, list[str]]) -> str:
+        listed = {kind: _listed(values) for kind, values in portion.items()}
+        if table is None:
+            return f"workspace = {text(workspace)} AND profile_id IN {listed['profile']}"
+        return conditions(workspace, NEVER, self._database, listed.__getitem__)[table]
+
+
+def _is_new(row: Row, told: set[bytes]) -> bool:
+    digest = content_digest(msgspec.json.encode(row))
+    is_new = digest not in told
+    told.add(digest)
+    return is_new
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -1,13 +1,13 @@
 """Who a person is by what ClickHouse's tables say, and what they hold of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from services.core.erasures import Person
 from services.edge.clickhouse_query import ClickHouse
-from services.edge.clickhouse_words import is_in, text
+from services.edge.clickhouse_words import is_in, portions, text
 
 # A server's log of queries must not become the place where an erased person can still be found.
 UNLOGGED = "SETTINGS log_queries = 0"
@@ -34,44 +34,51 @@ class PersonRows:
 
     def whole(self, person: Person) -> Person:
         """The person with every identifier and profile that leads to another of theirs."""
-        while True:
-            of_parts = (
-                f"{is_in('identity_key', person.names)} OR {is_in('owner', person.names)}"
-                f" OR {is_in('profile_id', person.profiles)}"
-            )
-            parts = self._of(person, "profile_parts", "identity_key, profile_id, owner", of_parts)
-            merges = self._of(person, "merges", "from_profile, into_profile", merged(person))
-            grown = person.with_ties(
-                [(row["identity_key"], row["profile_id"], row["owner"]) for row in parts],
-                [(row["from_profile"], row["into_profile"]) for row in merges],
-            )
-            if grown == person:
-                return person
-            person = grown
+        asked = Person(person.workspace, frozenset(), frozenset())
+        while person != asked:
+            names, profiles = person.names - asked.names, person.profiles - asked.profiles
+            asked = person
+            parts = self._parts(person.workspace, names, profiles)
+            merges = map(_sides, self._merged("merges", person.workspace, profiles))
+            person = person.with_ties(parts, merges)
+        return person
 
     def holders(self, person: Person) -> list[str]:
         """Identifiers of others that remember one of the person's: they met on a device or a profile."""
-        conflicts = self._of(person, "conflicts", "detail", merged(person))
+        conflicts = self._merged("conflicts", person.workspace, person.profiles, ", detail")
         told = {row["detail"].partition(" belongs to ")[0] for row in conflicts}
-        shared = self._of(
-            person,
-            "events",
-            "DISTINCT user_id, profile_id",
-            f"{is_in('anonymous_id', person.anonymous_ids)}"
-            f" AND NOT ({is_in('profile_id', person.profiles)})",
-        )
-        for row in shared:
-            told |= {f"u:{row['user_id']}"} if row["user_id"] else set()
-            told |= {f"p:{row['profile_id']}"} if row["profile_id"] else set()
+        for portion in portions({"device": person.anonymous_ids}):
+            shared = self._of(
+                person.workspace,
+                "events",
+                "DISTINCT user_id, profile_id",
+                is_in("anonymous_id", portion["device"]),
+            )
+            for row in shared:
+                if row["profile_id"] not in person.profiles:
+                    told |= {f"u:{row['user_id']}"} if row["user_id"] else set()
+                    told |= {f"p:{row['profile_id']}"} if row["profile_id"] else set()
         return sorted(told - person.names)
 
     def merges(self, person: Person) -> list[tuple[str, str]]:
         """Of the person's profiles with any other, refused ones included."""
         return [
-            (row["from_profile"], row["into_profile"])
+            _sides(row)
             for table in ("merges", "conflicts")
-            for row in self._of(person, table, "from_profile, into_profile", merged(person))
+            for row in self._merged(table, person.workspace, person.profiles)
         ]
+
+    def others_sources(self, workspace: str, workspaces: Mapping[str, str]) -> list[str]:
+        """Sources that are of other workspaces only, by the registry (`workspaces`, by source) and all events.
+
+        So not one that was removed from the registry, or moved, and may have been of this one.
+        """
+        known = set(workspaces.items())
+        for row in self.records(f"SELECT DISTINCT source, workspace FROM {self._database}.events"):
+            known.add((row["source"], row["workspace"]))
+        return sorted(
+            {source for source, _ in known} - {source for source, of in known if of == workspace}
+        )
 
     def records(self, sql: str) -> list[dict[str, Any]]:
         return self._clickhouse.records(f"{sql} {UNLOGGED}")
@@ -85,13 +92,37 @@ class PersonRows:
         if rest:
             yield msgspec.json.decode(rest)
 
-    def _of(self, person: Person, table: str, columns: str, condition: str) -> list[dict[str, Any]]:
+    def _parts(
+        self, workspace: str, names: Iterable[str], profiles: Iterable[str]
+    ) -> Iterator[tuple[str, str, str]]:
+        for some in portions({"name": names, "profile": profiles}):
+            found = self._of(
+                workspace,
+                "profile_parts",
+                "identity_key, profile_id, owner",
+                f"{is_in('identity_key', some['name'])} OR {is_in('owner', some['name'])}"
+                f" OR {is_in('profile_id', some['profile'])}",
+            )
+            for row in found:
+                yield row["identity_key"], row["profile_id"], row["owner"]
+
+    def _merged(
+        self, table: str, workspace: str, profiles: Iterable[str], more: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Merges of these profiles, whichever side they are on; one of two of them may come twice."""
+        for some in portions({"profile": profiles}):
+            theirs = " OR ".join(
+                is_in(side, some["profile"]) for side in ("from_profile", "into_profile")
+            )
+            columns = f"from_profile, into_profile{more}"
+            yield from self._of(workspace, table, columns, theirs)
+
+    def _of(self, workspace: str, table: str, columns: str, condition: str) -> list[dict[str, Any]]:
         return self.records(
             f"SELECT {columns} FROM {self._database}.{table}"
-            f" WHERE workspace = {text(person.workspace)} AND ({condition})"
+            f" WHERE workspace = {text(workspace)} AND ({condition})"
         )
 
 
-def merged(person: Person) -> str:
-    """A merge of theirs, whichever side they are on."""
-    return f"{is_in('from_profile', person.profiles)} OR {is_in('into_profile', person.profiles)}"
+def _sides(merge: Mapping[str, str]) -> tuple[str, str]:
+    return merge["from_profile"], merge["into_profile"]

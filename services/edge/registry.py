@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
+from confluent_kafka import KafkaException
 
 from services.core import topics
 from services.core.registry import ApiKey, Goal, Source
 from services.edge import avro
+from services.edge.faults import NotReachedError
 from services.edge.kafka import TableReader
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
@@ -17,6 +19,7 @@ from services.runtime.config import KafkaSettings
 SOURCE_KIND = "source"
 GOAL_KIND = "goal"
 KEY_KIND = "key"
+READ_ONCE_MS = 20
 
 T = TypeVar("T")
 
@@ -142,6 +145,24 @@ class Goals:
         goal = _understood(value, Goal, entry_id, self._log)
         if goal is not None:
             self._by_site.setdefault(site_id, {})[goal_id] = goal
+
+
+def read_sources_and_keys(settings: KafkaSettings) -> tuple[Sources, Keys]:
+    """As they are now. `NotReachedError`."""
+    sources, keys = Sources(), Keys()
+
+    def apply(key: bytes, value: bytes | None) -> None:
+        sources.apply(key, value)
+        keys.apply(key, value)
+
+    reader = TableReader(settings, topics.REGISTRY, READ_ONCE_MS)
+    try:
+        reader.read_all(apply)
+    except KafkaException as fault:
+        raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
+    finally:
+        reader.close()
+    return sources, keys
 
 
 class RegistryFollower:

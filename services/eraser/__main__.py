@@ -15,14 +15,13 @@ from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_passing import Passing
 from services.edge.person_erasing import PersonErasing
 from services.edge.person_rows import PersonRows
-from services.edge.registry import RegistryFollower
+from services.edge.registry import read_sources_and_keys
 from services.eraser.config import EraserSettings
 from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
 from services.runtime import health, logs
-from services.runtime.config import ClickHouseSettings
+from services.runtime.config import ClickHouseSettings, MigrationSettings
 from services.runtime.settings import load
 from services.runtime.stopping import stop_on_signals
-from services.sink.config import MigrationSettings
 
 NAME = "eraser"
 POLL_SECONDS = 0.5
@@ -83,28 +82,24 @@ class Service:
     def _carry_out(self, erasure: Erasure, writer: ErasureWriter) -> None:
         """What it needs besides is asked for anew each time: erasures are rare."""
         self._log.info("begins", erasure=erasure.erasure_id, state=erasure.state)
-        done = threading.Event()
+        sources, _ = read_sources_and_keys(self._kafka)
+        clickhouse = ClickHouse(self._clickhouse, TIMEOUT_SECONDS)
+        database = self._clickhouse.clickhouse_database
         admin = KafkaAdmin(self._kafka)
-        registry = RegistryFollower(self._kafka, done)
         try:
-            clickhouse = ClickHouse(self._clickhouse, TIMEOUT_SECONDS)
-            database = self._clickhouse.clickhouse_database
             world = World(
                 PersonRows(clickhouse, database),
                 PersonErasing(clickhouse, database, self._cluster),
                 writer,
                 Passing(admin),
                 {name: topic.config for name, topic in admin.topics().items()},
-                lambda workspace: [
-                    s.id for s in registry.sources.by_id.values() if s.workspace == workspace
-                ],
+                {source.id: source.workspace for source in sources.by_id.values()},
                 self._settings.erasure_key,
                 lambda: int(time.time() * 1_000),
                 self._stop.wait,
             )
             finished = Eraser(world).carry_out(erasure)
         finally:
-            done.set()
             admin.close()
         rows = sum(place.rows for place in finished.places)
         self._log.info("finished", erasure=erasure.erasure_id, rows=rows)

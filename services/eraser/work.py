@@ -6,13 +6,14 @@
    comes of them from before `until`; delete the person's merges from `profiles`;
 3. wait as in 1, for what was before that on its way; if it has shown further identifiers, again from 2;
 4. count, and write down who and how many: from then on an interrupted erasure only deletes;
-5. delete from ClickHouse; see that nothing is left;
+5. wait until the books have the counts, so that they know what is being erased; delete from
+   ClickHouse; see that nothing is left;
 6. write down that it is done, in place of who it was.
 
 Whatever ends it, it is taken up again at 1 or at 5.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,7 +62,8 @@ class Known(Protocol):
 class Rows(Protocol):
     """`services.edge.person_erasing.PersonErasing`."""
 
-    def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]: ...
+    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]: ...
+    def recorded(self, erasure_id: str) -> int: ...
     def count(self) -> tuple[dict[str, int], list[ErasedRows]]: ...
     def delete(self) -> Iterable[str]: ...
     def remaining(self) -> dict[str, int]: ...
@@ -72,6 +74,7 @@ class Writer(Protocol):
     """`services.edge.erasures.ErasureWriter`."""
 
     def write(self, erasure: Erasure) -> None: ...
+    def tell(self, erasure: Erasure) -> None: ...
     def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None: ...
     def delete_merges(self, keys: Iterable[bytes]) -> None: ...
 
@@ -92,7 +95,7 @@ class World:
     writer: Writer
     groups: Groups
     configs: Mapping[str, Mapping[str, str]]  # of topics, as the brokers have them
-    sources_of: Callable[[str], Sequence[str]]  # of a workspace
+    workspaces: Mapping[str, str]  # by declared source
     secret: str
     now: Callable[[], int]  # epoch milliseconds
     wait: Callable[[float], bool]  # so many seconds; true: the process is to end
@@ -109,8 +112,7 @@ class Eraser:
         if erasure.state == "requested":
             erasure = self._settle(erasure)
         person = Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
-        sources = self._world.sources_of(erasure.workspace)
-        by_id = self._world.rows.begin(person, erasure.until, sources)
+        by_id = self._world.rows.begin(person, erasure.until, self._world.workspaces)
         if erasure.state == "requested":
             barred = Barred.digests(person, by_id)
             erasure = self._count(msgspec.structs.replace(erasure, barred=barred))
@@ -147,13 +149,16 @@ class Eraser:
         places.append(ErasedPlace("state identity", names, now))
         places += self._left_in_topics(erasure, now)
         erasure = msgspec.structs.replace(
-            erasure, state="counted", step="deletes from ClickHouse", places=places, counts=counts
+            erasure, state="counted", step="waits for sink: counts", places=places, counts=counts
         )
         self._world.writer.write(erasure)
         return erasure
 
     def _delete(self, erasure: Erasure) -> Erasure:
         rows = self._world.rows
+        while rows.recorded(erasure.erasure_id) < len(erasure.counts):
+            if self._world.wait(LOOK_SECONDS):
+                raise StoppedError
         for table in rows.delete():
             self._tell(erasure, f"deletes from ClickHouse: {table}")
         if left := rows.remaining():
@@ -195,7 +200,7 @@ class Eraser:
         if step == erasure.step:
             return erasure
         told = msgspec.structs.replace(erasure, step=step)
-        self._world.writer.write(told)
+        self._world.writer.tell(told)
         return told
 
     def _left_in_topics(self, erasure: Erasure, now: int) -> list[ErasedPlace]:

@@ -113,7 +113,7 @@ class Up:
     def _migrate(self) -> None:
         from services.commands.migrate import migrate
         from services.edge.faults import NotReachedError, RefusedError
-        from services.sink.config import MigrationSettings
+        from services.runtime.config import MigrationSettings
         from services.sink.migrations import MigrationError
 
         try:

@@ -179,6 +179,21 @@ class ClickHouseSettings:
         return found
 
 
+ENGINES = ("plain", "replicated")
+
+
+@dataclass(frozen=True)
+class MigrationSettings:
+    """Of the statements that make and alter tables: migrations' and erasures'."""
+
+    clickhouse_engines: str = setting(
+        "plain", "`plain` tables, or `replicated` ones for a cluster", check=_one_of(ENGINES)
+    )
+    clickhouse_cluster: str = setting(
+        "", "cluster that migrations run on (`ON CLUSTER`); empty: the one server"
+    )
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """What the workers (dedup, identity, rates) and the sink share."""

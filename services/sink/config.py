@@ -1,24 +1,8 @@
-"""Settings of the sink and of the warehouse's migrations."""
+"""The sink's settings."""
 
 from dataclasses import dataclass
 
 from services.runtime.settings import at_least, setting
-
-ENGINES = ("plain", "replicated")
-
-
-def _is_engines(value: str) -> str | None:
-    return None if value in ENGINES else f"must be one of {', '.join(ENGINES)}"
-
-
-@dataclass(frozen=True)
-class MigrationSettings:
-    clickhouse_engines: str = setting(
-        "plain", "`plain` tables, or `replicated` ones for a cluster", check=_is_engines
-    )
-    clickhouse_cluster: str = setting(
-        "", "cluster that migrations run on (`ON CLUSTER`); empty: the one server"
-    )
 
 
 @dataclass(frozen=True)

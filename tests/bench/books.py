@@ -25,8 +25,7 @@ from services.commands.migrate import migrate
 from services.commands.offsets import read_behind, read_within
 from services.core import topics
 from services.edge.clickhouse_query import ClickHouse, ClickHouseUnreachableError
-from services.runtime.config import ClickHouseSettings
-from services.sink.config import MigrationSettings
+from services.runtime.config import ClickHouseSettings, MigrationSettings
 from tests.bench.measure import cpu_seconds, machine
 from tests.running import bare_environ, free_port, start_process, wait_until
 

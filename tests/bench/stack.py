@@ -12,8 +12,7 @@ from services.commands.apply import apply_sources
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
 from services.edge.sealing import Sealing, new_key
-from services.runtime.config import ClickHouseSettings, KafkaSettings
-from services.sink.config import MigrationSettings
+from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench import input
 from tests.bench.measure import Probe
 from tests.running import (

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.core.erasures import ErasedPlace, ErasedRows, Erasure, State
 from services.edge import avro
-from services.edge.erasures import erasure_entry
+from services.edge.erasures import erasure_entries
 from tests.events import NOON, accepted
 
 MINUTE = 60_000
@@ -164,7 +164,7 @@ def erasure(state: State) -> bytes:
         places=[ErasedPlace("table events", 3, NOON)],
         counts=[ErasedRows("events", "", "shop", NOON - NOON % MINUTE, 3)],
     )
-    return erasure_entry(told)[1]
+    return erasure_entries(told)[0][1]
 
 
 def properties(number: int, size: int = 0) -> str:

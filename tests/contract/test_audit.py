@@ -18,8 +18,7 @@ from services.commands.topics import apply_topics
 from services.core import topics
 from services.core.step import Output
 from services.edge.kafka_books import KafkaBooks
-from services.runtime.config import ClickHouseSettings, KafkaSettings
-from services.sink.config import MigrationSettings
+from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench.measure import Probe
 from tests.contract import rows
 from tests.contract.test_clickhouse import Tables

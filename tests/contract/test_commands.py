@@ -25,8 +25,7 @@ from services.edge.kafka_admin import KafkaAdmin
 from services.edge.registry import source_entry
 from services.edge.sealing import new_key
 from services.local.ports import free_port
-from services.runtime.config import ClickHouseSettings, KafkaSettings
-from services.sink.config import MigrationSettings
+from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.running import start_kafka, wait_until
 

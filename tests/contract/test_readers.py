@@ -12,8 +12,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from services.commands.migrate import migrate
-from services.runtime.config import ClickHouseSettings
-from services.sink.config import MigrationSettings
+from services.runtime.config import ClickHouseSettings, MigrationSettings
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 
 OPERATORS = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": "operators-password"}

@@ -4,7 +4,7 @@ The world is a plain one in memory. It ends the eraser before or after the effec
 chooses; what was written then stands.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -37,6 +37,7 @@ class Memory:
         self.clock = 1_000 * MINUTE
         self.effects_left = -1
         self.undeletable = False
+        self.looks = 0  # at the books, which have the counts a little later
 
     def effect(self) -> None:
         if self.effects_left == 0:
@@ -62,6 +63,9 @@ class Memory:
         self.written.append(erasure)
         self.effect()
 
+    def tell(self, erasure: Erasure) -> None:
+        self.write(erasure)
+
     def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
         self.effect()
         self.told |= dict.fromkeys(told, erasure.until)
@@ -83,7 +87,7 @@ class Memory:
 
     # the rows
 
-    def begin(self, person: Person, until: int, sources: Sequence[str]) -> list[str]:
+    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]:
         self.effect()
         assert {"a:x", "u:ada"} | self.further <= person.names
         self.chosen = True
@@ -94,8 +98,14 @@ class Memory:
         counts = [ErasedRows(t, "", "shop", 0, n) for t, n in self.rows.items() if n]
         return dict(self.rows), counts
 
+    def recorded(self, erasure_id: str) -> int:
+        assert self.pending().state == "counted"
+        self.looks += 1
+        return len(self.pending().counts) if self.looks > 2 else 0
+
     def delete(self) -> Iterator[str]:
         assert self.chosen
+        assert self.looks > 2  # else what is deleted would be a loss to the books
         for table in self.rows:
             yield table
             self.effect()
@@ -115,7 +125,7 @@ class Memory:
     def world(self) -> World:
         configs = {topic: {"retention.ms": "1000"} for topic in LEFT_IN}
         return World(
-            self, self, self, self, configs, lambda w: ["shop"], "", self.now, lambda s: False
+            self, self, self, self, configs, {"shop": "acme"}, "", self.now, lambda s: False
         )
 
     def pending(self) -> Erasure:

@@ -10,7 +10,7 @@ import uuid_utils
 from services.core import topics
 from services.core.erasures import Erasure, subject_of
 from services.core.registry import Source, hash_key
-from services.edge.erasures import erasure_entry
+from services.edge.erasures import erasure_entries
 from services.gateway.door import Asked
 from services.gateway.http import Answer, problem
 from services.gateway.pages.access import api_key_of
@@ -153,11 +153,12 @@ class ForgetPage:
         erasure = world.erasures.pending_of(workspace, subject)
         if erasure is None:
             erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, asked.now_ms)
-            key, value = erasure_entry(erasure)
-            if not await world.producer.write([(topics.ERASURES, key, value)], asked.now_ms):
+            entries = erasure_entries(erasure)
+            written = [(topics.ERASURES, key, value) for key, value in entries]
+            if not await world.producer.write(written, asked.now_ms):
                 text = "The brokers do not acknowledge; send it again, it is done once."
                 return problem(Problem("unavailable", text, "", RETRY_SECONDS))
-            world.erasures.apply([(key, value)])  # whoever asks this process next finds it
+            world.erasures.apply(entries)  # whoever asks this process next finds it
         return Answer(202, told(erasure))
 
 

@@ -7,7 +7,7 @@ import pytest
 from services.core.erasures import Barred, Erasure, Person
 from services.edge import avro
 from services.edge.erased_people import is_barred
-from services.edge.erasures import erasure_entry, read_erasure
+from services.edge.erasures import erasure_entries, read_erasure
 from tests.events import NOON, accepted
 
 REFUSAL = uuid.UUID(int=7)
@@ -17,7 +17,7 @@ DIGESTS = Barred.digests(ADA, [str(REFUSAL), "events.unique/2/9/identity"])
 
 def barred() -> Barred:
     erasure = Erasure("id", "acme", "", NOON, until=NOON, barred=DIGESTS)
-    return Barred([read_erasure(erasure_entry(erasure)[1])])
+    return Barred([read_erasure(erasure_entries(erasure)[0][1])])
 
 
 def resolved(**fields: object) -> tuple[str, avro.Record]:

@@ -6,7 +6,7 @@ import pytest
 
 from services.core.erasures import ErasedPlace, Erasure
 from services.core.registry import Source, hash_key
-from services.edge.erasures import Erasures, erasure_entry
+from services.edge.erasures import Erasures, erasure_entries
 from services.gateway.pages.erasures import administered, told
 from services.gateway.refusals import Problem
 
@@ -63,9 +63,9 @@ def test_what_is_told_names_nobody() -> None:
 def test_asked_for_twice_it_is_one_until_it_is_finished() -> None:
     erasures = Erasures()
     one = Erasure("id", "w1", "user:ada", 1)
-    erasures.apply([erasure_entry(one)])
+    erasures.apply(erasure_entries(one))
     assert erasures.pending_of("w1", "user:ada") == one
     assert erasures.pending_of("w2", "user:ada") is None
-    erasures.apply([erasure_entry(one.finished(2, "hash"))])
+    erasures.apply(erasure_entries(one.finished(2, "hash")))
     assert erasures.pending_of("w1", "user:ada") is None
     assert erasures.by_id["id"].subject == ""
