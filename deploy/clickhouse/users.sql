@@ -2,7 +2,8 @@
 -- who may manage access: clickhouse-client --multiquery < users.sql
 --
 -- `weir` is what WEIR_CLICKHOUSE_USER names: it makes Weir's tables and writes their rows.
--- `weir_reader` is for analysts: it reads Weir's database and nothing else. In read-only mode it
+-- `weir_reader` is for analysts: it reads Weir's database and nothing else; not the table `erasing`
+-- either, which names people while they are being erased. In read-only mode it
 -- cannot change a setting, so its limits hold. Without grants on SOURCES the server refuses file(),
 -- url(), remote(), s3(), mysql() and the like, without CREATE TEMPORARY TABLE executable() too.
 -- What no grant guards is the function file(path), which reads the files in the server's
@@ -22,5 +23,6 @@ CREATE SETTINGS PROFILE IF NOT EXISTS weir_reader SETTINGS
     max_result_bytes = 268435456;
 CREATE ROLE IF NOT EXISTS weir_reading SETTINGS PROFILE 'weir_reader';
 GRANT SELECT, dictGet ON weir.* TO weir_reading;
+REVOKE SELECT ON weir.erasing FROM weir_reading;
 CREATE USER IF NOT EXISTS weir_reader IDENTIFIED WITH sha256_password BY 'change-me-too';
 GRANT weir_reading TO weir_reader;

@@ -77,6 +77,7 @@ class PersonErasing:
             if self._number(table, self._conditions[table]):
                 self._alter(table, f"DELETE WHERE {self._conditions[table]}")
             if table == "session_segments":
+                yield "visits that go on"
                 self._keep_later_visits()
         # Rows of others that were sent from a device of the person's stay theirs, without its id.
         yield "what others share"

@@ -4,14 +4,13 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 
-from services.core.traces import Traces
+from services.core.traces import Traces, forms
 from services.edge.clickhouse_query import ClickHouse
-from services.edge.clickhouse_words import PORTION_BYTES, portions, text
+from services.edge.clickhouse_words import portions, text
 from services.edge.person_conditions import mentions
 from services.edge.person_rows import PersonRows
 
 TEXTS = re.compile(r"String|JSON|Map|Variant|Dynamic")
-FORMS = 5  # so many times as long as an identifier are its forms together, at most, or nearly so
 AGGREGATE = re.compile(r"^AggregateFunction\(")
 
 
@@ -21,7 +20,12 @@ class TableTraces:
     def __init__(self, clickhouse: ClickHouse, database: str, traces: Traces) -> None:
         self._rows = PersonRows(clickhouse, database)
         self._database = database
-        self._traces = traces
+        # what to look for at a time, and what had been looked for before
+        self._portions: list[tuple[Traces, Traces]] = []
+        before: list[str] = []
+        for some in portions({"identifier": traces.identifiers}, forms):
+            self._portions.append((Traces(some["identifier"]), Traces(before)))
+            before += some["identifier"]
 
     def tables(self) -> dict[str, str]:
         """Every table that keeps rows, with all its texts as one."""
@@ -43,13 +47,11 @@ class TableTraces:
 
     def count(self, table: str, expression: str) -> int:
         """Rows that have a trace."""
-        number, earlier = 0, Traces(())
-        for some in portions({"identifier": self._traces.identifiers}, PORTION_BYTES // FORMS):
-            traces = Traces(some["identifier"])
-            for found in self._candidates(table, expression, traces):
-                number += traces.anywhere(found) and not earlier.anywhere(found)
-            earlier = Traces([*earlier.identifiers, *traces.identifiers])
-        return number
+        return sum(
+            traces.anywhere(found) and not earlier.anywhere(found)
+            for traces, earlier in self._portions
+            for found in self._candidates(table, expression, traces)
+        )
 
     def _candidates(self, table: str, expression: str, traces: Traces) -> Iterator[bytes]:
         rows = self._rows.stream(

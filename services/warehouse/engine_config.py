@@ -22,7 +22,8 @@ _SERVER = """<clickhouse>
 # connections from it: no SOURCES. A dictionary over the engine's own tables needs none.
 # implicit_select (`1+1` is a query) is a habit of the embedded engine, not of a server;
 # async_insert would acknowledge a batch in another block than its own.
-# The engine knows one user; whoever only reads is that user in the role `reader` alone.
+# The engine knows one user; whoever only reads is that user in the role `reader` alone. Whom an
+# erasure is at, which `erasing` says, is not for readers.
 _USERS = """<clickhouse>
     <profiles><default>
         <implicit_select>0</implicit_select>
@@ -37,6 +38,7 @@ _USERS = """<clickhouse>
         </grants></operator>
         <{reader}><grants>
             <query>GRANT SELECT, dictGet ON {database}.*</query>
+            <query>REVOKE SELECT ON {database}.erasing</query>
         </grants></{reader}>
     </roles>
     <users><default>
@@ -54,7 +56,7 @@ READER_ROLE = "reader"
 def write_config(folder: Path, settings: WarehouseSettings, database: str) -> Path:
     """Write both files whole, readable by their owner only, and return the server's.
 
-    `database`: all that a reader may read.
+    `database`: the one that a reader may read.
     """
     users = _write(
         folder / "users.xml",

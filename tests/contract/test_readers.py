@@ -146,6 +146,11 @@ HOSTILE = [
     ("SELECT 1 SETTINGS max_memory_usage = 0", READONLY),
     ("SELECT 1 SETTINGS readonly = 0", READONLY),
     # what others have and do
+    ("SELECT * FROM weir.erasing", DENIED),
+    ("SELECT count() FROM weir.erasing", DENIED),
+    ("SELECT * FROM weir.events WHERE user_id IN (SELECT value FROM weir.erasing)", DENIED),
+    ("SELECT value FROM merge('weir', '^erasing$')", None),
+    ("SELECT * FROM mergeTreeIndex('weir', 'erasing')", None),
     ("SELECT * FROM other.t", DENIED),
     ("SELECT * FROM merge('other', 't')", None),
     ("SELECT * FROM mergeTreeIndex('other', 't')", DENIED),
