@@ -60,9 +60,11 @@ def test_a_step_imports_core_and_its_own_package(path: Path) -> None:
     assert ours(path) == under(ours(path), "core", path.parent.name)
 
 
-@pytest.mark.parametrize("worker", [*WORKERS, "gateway"])
+@pytest.mark.parametrize("worker", [*WORKERS, "gateway", "eraser"])
 def test_services_do_not_import_each_other(worker: str) -> None:
-    others = [name for name in (*WORKERS, "gateway", "warehouse", "local") if name != worker]
+    others = [
+        name for name in (*WORKERS, "gateway", "eraser", "warehouse", "local") if name != worker
+    ]
     for path in modules(worker):
         assert not under(ours(path), *others), path
 

@@ -51,14 +51,18 @@ def person_rows() -> PersonRows:
 def workspace_given(subject: str, source: str, sources: dict[str, Source]) -> str:
     """Of the source that was named, else the only one in which somebody is known by that name.
 
-    ClickHouse is asked only where there are several workspaces and no source is named.
+    ClickHouse is asked only where there are several workspaces and no source is named, or one that
+    is not declared any more.
     """
-    if source:
-        if source not in sources:
+    if source in sources:
+        return sources[source].workspace
+    if source:  # one that was removed, as its events tell
+        past = person_rows().workspaces_of_source(source)
+        if len(past) != 1:
             raise WrongInputError(
                 f"There is no source {source}; `weir apply` lists those that are declared."
             )
-        return sources[source].workspace
+        return past[0]
     workspaces = {s.workspace for s in sources.values()}
     if len(workspaces) > 1:
         workspaces = set(person_rows().workspaces_of(subject))

@@ -220,6 +220,14 @@ class Barred:
         return content_digest(_row(row)) in self._until
 
 
+def names_told(at: str, names: list[str]) -> list[list[str]]:
+    """What an identifier is told, by record: one of theirs forgets all there is, whoever the others are."""
+    if at in names:
+        return [[at]]
+    most = IN_A_RECORD["names"]
+    return [names[start : start + most] for start in range(0, len(names), most)]
+
+
 def _profile(workspace: str, profile: str) -> bytes:
     return f"{workspace}{SEPARATOR}profile{SEPARATOR}{profile}".encode()
 

@@ -8,7 +8,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException
 
 from services.core import topics
-from services.core.erasures import IN_A_RECORD, Erasure
+from services.core.erasures import Erasure, names_told
 from services.core.identifiers import workspace_key
 from services.core.step import Output
 from services.edge import avro
@@ -143,7 +143,7 @@ class ErasureWriter:
         schema = avro.schemas()["Erase"]
         records = []
         for at in told:
-            for names in _names_for(at, erasure.names):
+            for names in names_told(at, erasure.names):
                 erase = {
                     "workspace": erasure.workspace,
                     "identity_key": at,
@@ -183,14 +183,6 @@ class ErasureWriter:
             if error.fatal() or error.code() in FENCED:
                 raise FencedError(str(error)) from fault
             raise _away(fault) from None
-
-
-def _names_for(at: str, names: list[str]) -> list[list[str]]:
-    """By record: one of theirs forgets all there is, so it need not hear of the others."""
-    if at in names:
-        return [[at]]
-    most = IN_A_RECORD["names"]
-    return [names[start : start + most] for start in range(0, len(names), most)]
 
 
 def _away(fault: KafkaException) -> NotReachedError:

@@ -32,6 +32,13 @@ class PersonRows:
         )
         return sorted(row["workspace"] for row in rows)
 
+    def workspaces_of_source(self, source: str) -> list[str]:
+        """Those that its events are of."""
+        rows = self.records(
+            f"SELECT DISTINCT workspace FROM {self._database}.events WHERE source = {text(source)}"
+        )
+        return sorted(row["workspace"] for row in rows)
+
     def whole(self, person: Person) -> Person:
         """The person with every identifier and profile that leads to another of theirs."""
         asked = Person(person.workspace, frozenset(), frozenset())

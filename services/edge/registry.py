@@ -147,8 +147,8 @@ class Goals:
             self._by_site.setdefault(site_id, {})[goal_id] = goal
 
 
-def read_sources_and_keys(settings: KafkaSettings) -> tuple[Sources, Keys]:
-    """As they are now. `NotReachedError`."""
+def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple[Sources, Keys]:
+    """As they are now. `NotReachedError` after so many seconds."""
     sources, keys = Sources(), Keys()
 
     def apply(key: bytes, value: bytes | None) -> None:
@@ -157,7 +157,7 @@ def read_sources_and_keys(settings: KafkaSettings) -> tuple[Sources, Keys]:
 
     reader = TableReader(settings, topics.REGISTRY, READ_ONCE_MS)
     try:
-        reader.read_all(apply)
+        reader.read_all(apply, seconds)
     except KafkaException as fault:
         raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
     finally:

@@ -130,6 +130,27 @@ def flowing(weir: RunningWeir, users: list[str]) -> Iterator[Counter[str]]:
         thread.join()
 
 
+@contextmanager
+def audited(weir: RunningWeir) -> Iterator[list[str]]:
+    """The books are read all the while; what was found wrong is known at the end."""
+    findings: list[str] = []
+    done = threading.Event()
+
+    def audit() -> None:
+        while not done.wait(0.1):
+            told = weir.run("audit")
+            if told.returncode:
+                findings.append(told.stdout + told.stderr)
+
+    thread = threading.Thread(target=audit)
+    thread.start()
+    try:
+        yield findings
+    finally:
+        done.set()
+        thread.join()
+
+
 def dead(weir: RunningWeir, user: str) -> None:
     """An accepted event that is cut short behind the user's id: identity gives it up."""
     now = int(time.time() * 1_000)
@@ -188,8 +209,10 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
             asked = weir.run("erase", "--user", user, "--source", "backend", "--yes", "--no-wait")
             assert asked.returncode == 0, asked.stderr
             erasure_id = asked.stdout.strip()
-        erased = weir.run("erase", "--resume", erasure_id, "--json")
+        with audited(weir) as findings:
+            erased = weir.run("erase", "--resume", erasure_id, "--json")
         assert erased.returncode == 0, erased.stdout + erased.stderr
+        assert not findings, findings[0]
     print(weir.run("erase", "--resume", erasure_id).stdout)
     told = json.loads(erased.stdout)
     rows = {place["place"]: place["rows"] for place in told["places"]}

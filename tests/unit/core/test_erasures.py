@@ -1,16 +1,26 @@
 """Who is meant, and how long what an erasure cannot reach stays."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from services.core.erasures import (
+    IN_A_RECORD,
     KAFKA_DELETES_MS,
     NEVER,
+    ErasedPlace,
+    ErasedRows,
     Erasure,
     Person,
     kept_until,
+    names_told,
     subject_hash,
     topic_gone_by,
 )
 from services.core.identifiers import minted_profile_id
+from services.edge.erasures import Erasures, erasure_entries
 
+BROKERS_TAKE = 1_048_588  # message.max.bytes
 HOUR = 3_600_000
 NOW = 1_760_000_000_000
 
@@ -80,3 +90,64 @@ def test_a_compacted_topic_is_cleaned_twice() -> None:
 def test_markers_are_kept_as_long_as_the_topic_that_keeps_longest() -> None:
     short, long = ({"retention.ms": str(n * HOUR)} for n in (1, 5))
     assert kept_until([short, long], NOW) == NOW + 5 * HOUR + KAFKA_DELETES_MS
+
+
+def large(names: int, profiles: int, counts: int, digests: int) -> Erasure:
+    """Of identifiers as long as they may be."""
+    places = [ErasedPlace(f"place {n}", n, NOW) for n in range(20)]
+    rows = [ErasedRows("duplicates", "identity", "s" * 64, n * 60_000, n) for n in range(counts)]
+    return Erasure(
+        "id",
+        "acme",
+        "user:ada",
+        NOW,
+        step="waits",
+        names=[f"u:{n:05}" + "\U0001f600" * 250 for n in range(names)],
+        profiles=[f"{n:05}" + "\U0001f600" * 250 for n in range(profiles)],
+        places=places,
+        counts=rows,
+        barred=bytes(range(16)) * digests,
+    )
+
+
+@given(*(st.integers(0, 3 * IN_A_RECORD[name]) for name in ("names", "profiles", "counts")))
+def test_of_whatever_size_its_records_come_to_the_same_and_brokers_take_them(
+    names: int, profiles: int, counts: int
+) -> None:
+    erasure = large(names, profiles, counts, names + profiles + 10 * counts)
+    entries = erasure_entries(erasure)
+    assert max(len(value) for _, value in entries) < BROKERS_TAKE * 2 // 3
+    read = Erasures()
+    read.apply(entries)
+    (found,) = read.by_id.values()
+    assert found == Erasure(
+        **{name: getattr(erasure, name) for name in Erasure.__struct_fields__}
+        | {"portions": len(entries)}
+    )
+
+
+def test_once_finished_every_record_of_it_is_written_over() -> None:
+    pending = large(500, 700, 1, 1)
+    keys = {key for key, _ in erasure_entries(pending)}
+    finished = erasure_entries(pending.finished(NOW, "hash"))
+    assert {key for key, _ in finished} == keys
+    assert not [value for _, value in finished if "\U0001f600".encode() in value]
+
+
+def test_a_first_record_without_the_others_is_waited_over() -> None:
+    """As compaction may leave a version that a later one follows."""
+    entries = erasure_entries(large(500, 0, 0, 0))
+    read = Erasures()
+    read.apply([entries[-1]])
+    assert len(read.by_id["id"].names) == IN_A_RECORD["names"]
+    read.apply(entries)
+    assert len(read.by_id["id"].names) == 500
+
+
+@pytest.mark.parametrize("number", [1, 200, 5_000])
+def test_what_is_told_grows_with_the_identifiers_and_not_with_their_square(number: int) -> None:
+    names = [f"a:{n}" for n in range(number)]
+    assert [names_told(name, names) for name in names] == [[[name]] for name in names]
+    others = names_told("u:bob", names)
+    assert [name for told in others for name in told] == names
+    assert max(map(len, others)) <= IN_A_RECORD["names"]

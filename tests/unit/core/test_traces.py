@@ -1,10 +1,12 @@
 """An identifier is found where it stands by itself, in whatever way it is written, and nowhere else."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.traces import Traces
+from services.core.traces import Traces, forms
 from services.edge import avro
 
 
@@ -67,3 +69,21 @@ def test_in_an_avro_record_it_is_found_whatever_stands_beside_it(sought: str, be
         "event_id": b"e" * 16,
     }
     assert Traces([sought]).anywhere(schema.encode(link))
+
+
+WRITTEN = st.lists(st.text("ab-7 =:\"'id/é", min_size=1, max_size=4), max_size=6)
+
+
+@given(WRITTEN, st.text("ab-7 =:\"'id/éD", max_size=30))
+def test_many_are_found_where_each_would_be(identifiers: list[str], content: str) -> None:
+    """Held against an expression for each of their forms."""
+    sought = content.encode()
+    traces = Traces(identifiers)
+    written = b"|".join(re.escape(form.encode()) for i in identifiers for form in forms(i))
+    word = rb"[0-9A-Za-z_\-]"
+    alone = written and re.search(rb"(?<!%s)(?:%s)(?!%s)" % (word, written, word), sought)
+    named = written and re.search(
+        rb"(?i:id)[\"']?\s*[:=]\s*[\"']?(?:%s)(?!%s)" % (written, word), sought
+    )
+    assert bool(alone) == traces.anywhere(sought)
+    assert bool(named) == traces.named(sought)

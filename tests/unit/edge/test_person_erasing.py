@@ -1,9 +1,12 @@
 """The statements that forget, on one server and on a cluster: synchronous, unlogged, and naming nobody."""
 
-from services.core.erasures import Person
-from services.edge.clickhouse_words import is_in, text
-from services.edge.person_conditions import conditions
+from services.core.erasures import Erasure, Person
+from services.core.traces import Traces
+from services.edge.clickhouse_words import PORTION_BYTES, is_in, portions, text
+from services.edge.erasures import erasure_entries
+from services.edge.person_conditions import conditions, is_of, mentions
 from services.edge.person_erasing import TABLES, mutation
+from tests.contract import rows
 
 
 def test_it_returns_when_every_replica_is_through() -> None:
@@ -31,3 +34,35 @@ def test_values_cannot_leave_their_quotes() -> None:
     assert text("a'b\\c") == "'a\\'b\\\\c'"
     assert is_in("x", ["'", "b"]) == "x IN ('\\'', 'b')"
     assert is_in("x", []) == "0"
+
+
+def test_portions_have_every_value_once_and_fit_into_a_statement() -> None:
+    values = {"name": [f"'{n:05}" for n in range(20_000)], "none": [], "one": ["x" * 300_000, "y"]}
+    found = list(portions(values))
+    assert {kind: [v for some in found for v in some[kind]] for kind in values} == values
+    sizes = [sum(len(is_in("", some[kind])) for kind in values) for some in found]
+    assert [size for size in sizes if size > PORTION_BYTES + 100] == [max(sizes)]  # the one alone
+    assert list(portions({"name": []})) == [{"name": []}]
+
+
+def test_a_portion_counts_what_a_value_is_written_as() -> None:
+    values = {"name": [str(n) for n in range(100)]}
+    assert len(list(portions(values, lambda value: ["x" * 10_000, value]))) > 10
+
+
+def test_no_more_needles_than_a_function_takes() -> None:
+    forms = [f"device-{n:05}" for n in range(600)]
+    condition = mentions("x", forms)
+    assert [part.count("device-") for part in condition.split(" OR ")] == [255, 255, 90]
+    assert mentions("x", []) == "(0)"
+
+
+def test_a_dead_letter_is_theirs_by_its_fields_and_workspace() -> None:
+    ada = Traces(["ada"])
+    profile = rows.profile("u:ada", "p")
+    assert is_of("acme", ada, b"", profile)
+    assert not is_of("other", ada, b"", profile)
+    assert not is_of("acme", ada, b"", rows.profile("u:bob", "p", traits='{"friend": "ada"}'))
+    pending = Erasure("id", "acme", "user:ada", 1)
+    assert is_of("acme", ada, b"", erasure_entries(pending)[0][1])
+    assert is_of("acme", ada, b"acme\0u:ada", b"\x00garbage")

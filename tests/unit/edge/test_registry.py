@@ -1,8 +1,20 @@
 """The registry's copies in memory: sources and goals keep to their own entries."""
 
+import pytest
+
 from services.core.registry import ApiKey, Goal, Source
 from services.edge import avro
-from services.edge.registry import Goals, Keys, Sources, goal_entry, key_entry, registry_key
+from services.edge.faults import NotReachedError
+from services.edge.registry import (
+    Goals,
+    Keys,
+    Sources,
+    goal_entry,
+    key_entry,
+    read_sources_and_keys,
+    registry_key,
+)
+from services.runtime.config import KafkaSettings
 
 
 def goal(number: int, site: str = "shop", value: str = "signup") -> Goal:
@@ -67,3 +79,9 @@ def test_keys_tell_whose_they_are_and_whose_they_were() -> None:
     keys.apply(entry, None)
     keys.apply(entry, None)
     assert (keys.of("shop"), keys.take_changed()) == ([], {"shop"})
+
+
+def test_a_registry_that_cannot_be_read_is_said_in_a_sentence() -> None:
+    nobody = KafkaSettings(kafka_bootstrap="127.0.0.1:1", kafka_options={"log_level": "0"})
+    with pytest.raises(NotReachedError, match="The registry cannot be read"):
+        read_sources_and_keys(nobody, 0.5)
