@@ -1,7 +1,8 @@
 """Which rows of which table are a person's, as SQL and, of payloads, by reading them."""
 
+import uuid
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from services.core.erasures import Person
@@ -67,7 +68,8 @@ def chosen_of(
     """
     traces = Traces(person.identifiers())
     refusals, letters = set(), set()
-    within = f"NOT ({is_in('source', rows.others_sources(person.workspace, workspaces))})"
+    elsewhere = rows.others_sources(person.workspace, workspaces)
+    within = f"NOT ({is_in('source', elsewhere)})"
     for some in portions({"form": traces.forms}):
         found = rows.stream(
             "SELECT toString(event_id) AS id, base64Encode(payload) AS payload_64"
@@ -81,11 +83,11 @@ def chosen_of(
             f" WHERE {within} AND received_at <= {moment(until)}"
             f" AND {mentions('concat(key, value)', some['form'])}"
         )
-        letters |= {
-            r["id"]
-            for r in found
-            if is_of(person.workspace, traces, b64decode(r["key_64"]), b64decode(r["value_64"]))
-        }
+        for r in found:
+            key, value = b64decode(r["key_64"]), b64decode(r["value_64"])
+            if is_of(person.workspace, elsewhere, traces, key, value):
+                letters.add(r["id"])
+                refusals |= _refused(value)  # which must not come back by itself either
     return {
         "name": sorted(person.names),
         "profile": sorted(person.profiles),
@@ -103,19 +105,33 @@ def mentions(expression: str, forms: Sequence[str]) -> str:
     return f"({' OR '.join(found) or '0'})"
 
 
-def is_of(workspace: str, traces: Traces, key: bytes, value: bytes) -> bool:
-    """Whether a dead record is of the person: by its fields if it is whole, else by all that is there."""
+def is_of(
+    workspace: str, elsewhere: Collection[str], traces: Traces, key: bytes, value: bytes
+) -> bool:
+    """Whether a dead record is of the person: by its fields if it is whole, else by all that is there.
+
+    `elsewhere`: sources that are of other workspaces only.
+    """
     try:
         name, record = avro.decode_any(value)
     except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
         return traces.anywhere(key) or traces.anywhere(value)
     if name == "DeadLetter":
-        return is_of(workspace, traces, record["key"], record["value"])
-    if record.get("workspace", workspace) != workspace:
+        return is_of(workspace, elsewhere, traces, record["key"], record["value"])
+    if record.get("workspace", workspace) != workspace or record.get("source") in elsewhere:
         return False
     who = "\n".join(str(record[name]) for name in WHO & record.keys())
     said = b"\n".join(_bytes(record[name]) for name in SAID & record.keys())
     return traces.anywhere(who.encode()) or traces.named(said) or traces.anywhere(key)
+
+
+def _refused(value: bytes) -> set[str]:
+    """The id of the refusal that a dead record is, if it is one."""
+    try:
+        name, record = avro.decode_any(value)
+    except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
+        return set()
+    return {str(uuid.UUID(bytes=record["event_id"]))} if name == "Rejected" else set()
 
 
 def _bytes(value: Any) -> bytes:

@@ -60,9 +60,11 @@ def test_no_more_needles_than_a_function_takes() -> None:
 def test_a_dead_letter_is_theirs_by_its_fields_and_workspace() -> None:
     ada = Traces(["ada"])
     profile = rows.profile("u:ada", "p")
-    assert is_of("acme", ada, b"", profile)
-    assert not is_of("other", ada, b"", profile)
-    assert not is_of("acme", ada, b"", rows.profile("u:bob", "p", traits='{"friend": "ada"}'))
+    assert is_of("acme", ["theirs"], ada, b"", profile)
+    assert not is_of("other", [], ada, b"", profile)
+    assert not is_of(
+        "acme", ["theirs"], ada, b"", rows.profile("u:bob", "p", traits='{"friend": "ada"}')
+    )
     pending = Erasure("id", "acme", "user:ada", 1)
-    assert is_of("acme", ada, b"", erasure_entries(pending)[0][1])
-    assert is_of("acme", ada, b"acme\0u:ada", b"\x00garbage")
+    assert is_of("acme", ["theirs"], ada, b"", erasure_entries(pending)[0][1])
+    assert is_of("acme", ["theirs"], ada, b"acme\0u:ada", b"\x00garbage")
