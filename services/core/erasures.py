@@ -41,7 +41,6 @@ LEFT_IN = (
     topics.ERASURES,
 )
 
-
 # So much of a list goes into one record: with identifiers of 255 letters of 4 bytes each it has 600 KB,
 # where brokers take 1 MB (message.max.bytes).
 IN_A_RECORD = {"names": 200, "profiles": 200, "counts": 1_000, "barred": 5_000 * 16}

@@ -129,7 +129,7 @@ class PersonErasing:
         for start in range(0, len(values), VALUES_AN_INSERT):
             some = values[start : start + VALUES_AN_INSERT]
             rows = ", ".join(f"('{kind}', {text(value)})" for value in some)
-            # every replica has them before a mutation asks, though it had them before
+            # every replica has them before a mutation asks, also what an earlier attempt had put in
             self._execute(
                 f"INSERT INTO {self._database}.erasing (kind, value)"
                 f" {UNLOGGED}, insert_quorum = 'auto', insert_deduplicate = 0 VALUES {rows}"

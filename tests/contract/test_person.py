@@ -143,6 +143,8 @@ def test_refusals_and_letters_of_removed_sources_are_found(people: People) -> No
     )
     # once of this workspace, as its events tell, and of another one by the registry now
     people.insert(rows.resolved(1, "p", workspace="acme", source="moved", user_id="bob"))
+    assert people.known.workspaces_of_source("moved") == ["acme"]
+    assert people.known.workspaces_of_source("nobody's") == []
     declared = DECLARED | {"moved": "other"}
     found = people.erasing.begin(Person.of("acme", "user:ada"), UNTIL, declared)
     ids = [str(uuid.UUID(int=n)) for n in (1, 4, 5)]  # the last one: not to come back by itself
