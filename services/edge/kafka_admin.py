@@ -10,6 +10,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import (
@@ -216,14 +217,29 @@ class KafkaAdmin:
     def positions(
         self, group: str, places: Iterable[tuple[str, int]]
     ) -> dict[tuple[str, int], int]:
-        """What a group has committed: its next offset of each of these partitions, if it has any.
+        """What a group has committed: its next offset of each of these partitions, if it has any."""
+        found = self.committed(group, places)
+        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Of those that are there; a topic that is made anew has another id."""
+        wanted = TopicCollection(sorted(names))
+        asked = self._admin.describe_topics(wanted, request_timeout=self._timeout)
+        found = {
+            name: self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
+            for name, future in asked.items()
+        }
+        return {name: str(topic.topic_id) for name, topic in found.items() if topic is not None}
+
+    def committed(self, group: str, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
+        """The group's offset of each of these partitions with its metadata; negative: it has none.
 
         A consumer asks, which joins nothing by that. The administration's own request ends the
         process when the group's coordinator is not ready (confluentinc/librdkafka#5040).
         """
         asked = [TopicPartition(*place) for place in places]
         if not asked:
-            return {}
+            return []
         if group not in self._askers:
             self._askers[group] = Consumer(
                 {
@@ -237,7 +253,9 @@ class KafkaAdmin:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                found = self._askers[group].committed(asked, timeout=self._timeout)
+                found: list[TopicPartition] = self._askers[group].committed(
+                    asked, timeout=self._timeout
+                )
                 break
             except KafkaException as error:
                 fault = error.args[0]
@@ -247,7 +265,7 @@ class KafkaAdmin:
         for place in found:
             if place.error is not None:
                 raise KafkaRefusedError(f"Kafka refused: {place.error.str()}")
-        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+        return found
 
     def offsets(self, specs: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
         """The offset that each partition's spec asks for; -1: no record is so late. Of those that are there."""

@@ -1,15 +1,16 @@
 """What a group has settled of its topics, read once more from the topics: in order, and no further."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka import client_options, lone_options
+from services.edge.kafka import client_options, lone_options, partitions_of
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
+from services.edge.kafka_positions import settled_positions
 from services.runtime.config import KafkaSettings
 from services.sink.ports import Columns, Place
 
@@ -57,8 +58,13 @@ class History:
     def close(self) -> None:
         self._consumer.close()
 
-    def spans(self, topic: str, since: int | None) -> list[Span]:
-        """What there is of a topic from a time on (epoch milliseconds; None: all), and is settled."""
+    def spans(
+        self, topic: str, since: int | None, ends: Mapping[tuple[str, int], int] | None = None
+    ) -> list[Span]:
+        """What there is of a topic from a time on (epoch milliseconds; None: all), and is settled.
+
+        That is what the group has passed, or, where it is another's topic, what lies before `ends`.
+        """
         with _clear_errors():
             admin = KafkaAdmin(self._settings)
             try:
@@ -68,15 +74,15 @@ class History:
                         f"The topic {topic} does not exist: run `weir topics apply`."
                     )
                 places = [(topic, partition) for partition in range(found.partitions)]
-                settled = admin.positions(self._group, places)
+                ids = admin.topic_ids([topic])
+                settled = ends
+                if settled is None:
+                    settled = settled_positions(admin, self._group, places, ids)
             finally:
                 admin.close()
-            quiet = {**client_options(self._settings), "log_level": 0}
-            reader = PartitionReader(quiet, SECONDS)
-            topic_id = reader.topic_ids([topic])[topic]
             starts = self._starts(places, since)
             return [
-                Span(Place(*place), topic_id, starts[place], settled[place])
+                Span(Place(*place), ids[topic], starts[place], settled[place])
                 for place in places
                 if place in starts and starts[place] < settled.get(place, 0)
             ]
@@ -96,6 +102,14 @@ class History:
             records.timestamps.append(timestamp)
         if records.offsets:
             yield Chunk(start, start + CHUNK_OFFSETS, records)
+
+    def table(self, topic: str) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """Partition, key and value of every record of a compacted topic, up to its present end."""
+        with _clear_errors():
+            numbers = sorted(partitions_of(self._consumer, topic, SECONDS))
+            reader = PartitionReader({**client_options(self._settings), "log_level": 0}, SECONDS)
+            for message in reader.read_to_end([TopicPartition(topic, n, 0) for n in numbers]):
+                yield message.partition() or 0, message.key() or b"", message.value()
 
     def _starts(
         self, places: Iterable[tuple[str, int]], since: int | None

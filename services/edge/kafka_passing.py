@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka.admin import OffsetSpec
 
 from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_positions import settled_positions
 
 Place = tuple[str, int]
 
@@ -14,6 +15,7 @@ class Passing:
 
     def __init__(self, admin: KafkaAdmin) -> None:
         self._admin = admin
+        self._ids: dict[str, str] = {}
         partitions = admin.topics(with_config=False)
         self._places = {
             name: [(name, p) for p in range(topic.partitions)] for name, topic in partitions.items()
@@ -22,11 +24,12 @@ class Passing:
     def ends(self, topics: Iterable[str]) -> dict[Place, int]:
         """Where each partition of the topics ends now."""
         places = [place for topic in topics for place in self._places.get(topic, [])]
+        self._ids |= self._admin.topic_ids({topic for topic, _ in places})
         return self._admin.offsets(dict.fromkeys(places, OffsetSpec.latest()))
 
     def unread(self, group: str, ends: Mapping[Place, int]) -> int:
-        """Records before `ends` that a group has not passed."""
-        positions = self._admin.positions(group, ends)
+        """Records before `ends`, as told by `ends()`, that a group has not passed."""
+        positions = settled_positions(self._admin, group, ends, self._ids)
         first = self._admin.offsets(dict.fromkeys(ends, OffsetSpec.earliest()))
         return sum(
             self._admin.waiting(*place, max(positions.get(place, -1), first.get(place, 0)), end)

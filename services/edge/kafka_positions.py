@@ -6,14 +6,16 @@ committed with each offset, and the same is kept in the compacted topic `positio
 where the group's offset does not say enough (docs/decisions/0007-kept-positions.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from services.core import topics
 from services.core.step import Output
+from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
 from services.runtime import logs
 
@@ -193,3 +195,25 @@ def kept_positions(
             told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
             logs.get(service).error("a kept position cannot be read", **told)
     return kept
+
+
+def settled_positions(
+    admin: KafkaAdmin, group: str, places: Iterable[tuple[str, int]], ids: Mapping[str, str]
+) -> dict[tuple[str, int], int]:
+    """How far a group has come with the topics of these ids, where it has come anywhere with them.
+
+    An offset that is there may be of a topic of before, of the same name. One that does not say of
+    which it is, an operator's for example, is so if it lies beyond the end.
+    """
+    committed = admin.committed(group, places)
+    asked = {(at.topic, at.partition): OffsetSpec.latest() for at in committed}
+    ends = admin.offsets(asked)
+    found = {}
+    for at in committed:
+        topic_id = (at.metadata or "").partition(" ")[0]
+        is_silent = topic_id[:1] in ("", "{")
+        place = (at.topic, at.partition)
+        is_there = 0 <= at.offset <= ends.get(place, -1)
+        if is_there and (is_silent or topic_id == ids.get(at.topic)):
+            found[place] = at.offset
+    return found

@@ -9,7 +9,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from services.core import topics
-from services.core.registry import ApiKey, Goal, Source
+from services.core.registry import ApiKey, Goal, IdMapping, Source
 from services.edge import avro
 from services.edge.faults import NotReachedError
 from services.edge.kafka import TableReader
@@ -70,6 +70,11 @@ class Sources:
         self.by_id: dict[str, Source] = {}
         self._changed: set[str] = set()
         self._log = logs.get("registry")
+
+    def mappings_of(self, source_id: str) -> tuple[IdMapping, ...]:
+        """How a source's profile-less events name people; none of one that is not there."""
+        source = self.by_id.get(source_id)
+        return source.mappings if source else ()
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         kind, _, entry_id = key.decode().partition("\0")

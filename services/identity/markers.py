@@ -51,6 +51,11 @@ class Markers:
         return _schema.encode({"markers": packed})
 
 
+def joined(values: Iterable[bytes]) -> bytes:
+    """Those of several partitions as one value. A key is only ever in one of them."""
+    return _schema.encode({"markers": b"".join(_schema.decode(v)["markers"] for v in values)})
+
+
 class AllMarkers:
     """Those of every partition, as the last batches left them; see `Recall` for why that is safe."""
 

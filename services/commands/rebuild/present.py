@@ -1,11 +1,12 @@
 """What ClickHouse has, and what it may not get back."""
 
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from services.core import topics
+from services.core.recovery import ledger_key
 from services.edge import avro
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_history import Chunk
@@ -35,12 +36,20 @@ class Warehouse:
     """Questions to ClickHouse. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(
-        self, clickhouse: ClickHouse, database: str, erased: Callable[[], Callable[[bytes], bool]]
+        self,
+        clickhouse: ClickHouse,
+        database: str,
+        erased: Callable[[], Callable[[bytes], bool]],
+        recovered: Container[bytes] = (),
     ) -> None:
-        """`erased`: as of now, whether a record is of somebody who was erased since."""
+        """`erased`: as of now, whether a record is of somebody who was erased since.
+
+        `recovered`: letters that were sent in again, by `ledger_key`; of later ones the sink brings the row.
+        """
         self._clickhouse = clickhouse
         self._database = database
         self._erased = erased
+        self._recovered = recovered
 
     def present(self, events: Collection[Known]) -> set[uuid.UUID]:
         """Which of these have a row."""
@@ -58,6 +67,34 @@ class Warehouse:
             {"first": min(times), "last": max(times)},
         )
         return {uuid.UUID(row["id"]) for row in rows}
+
+    def repeats(self, events: Collection[Known]) -> set[uuid.UUID]:
+        """Which of these dedup has dropped."""
+        return self._with_row("duplicates", events)
+
+    def dead(self, place: Place, events: Mapping[int, Known]) -> set[int]:
+        """Which of these accepted events, by offset, died somewhere and were not sent in again."""
+        if not events:
+            return set()
+        ids = ", ".join(f"'{event.event_id}'" for event in events.values())
+        rows = self._clickhouse.records(
+            "SELECT origin_topic, origin_partition, origin_offset AS at, step,"
+            f" toString(event_id) AS id FROM {self._database}.dead FINAL WHERE event_id IN ({ids})"
+            # what dedup could not read has no id there
+            " OR (origin_topic = {topic:String} AND origin_partition = {partition:Int32}"
+            " AND origin_offset BETWEEN {first:Int64} AND {last:Int64})",
+            {**place._asdict(), "first": min(events), "last": max(events)},
+        )
+        ids_dead, offsets_dead = set(), set()
+        for row in rows:
+            origin = Place(row["origin_topic"], int(row["origin_partition"]))
+            letter = f"{origin.topic}/{origin.partition}/{row['at']}"
+            if ledger_key("dead", letter, row["step"]) in self._recovered:
+                continue
+            ids_dead.add(uuid.UUID(row["id"]))
+            if origin == place:
+                offsets_dead.add(int(row["at"]))
+        return {at for at, e in events.items() if at in offsets_dead or e.event_id in ids_dead}
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
         """The offsets of records that may not come back: dead events, and erased people's."""

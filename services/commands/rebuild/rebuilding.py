@@ -64,7 +64,8 @@ class Account:
     there: int = 0  # that were not missing
     put_back: int = 0
     barred: int = 0
-    refused: int = 0  # by ClickHouse
+    refused: int = 0  # by ClickHouse, or by identity
+    unsaved: int = 0  # by their senders' wish
 
 
 class Rebuilding:
@@ -80,6 +81,12 @@ class Rebuilding:
         self._dry_run = dry_run
         self._events = avro.PrefixReader("Resolved", "source")
         self._run = uuid.uuid4().hex
+        self._promised: set[uuid.UUID] = set()  # of a dry run
+
+    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+        """Which of these have a row, or in a dry run would have one by now."""
+        promised = {event.event_id for event in events} & self._promised
+        return self._warehouse.present(events) | promised
 
     def put_records(self, span: Span, chunk: Chunk, account: Account) -> None:
         """The records of a chunk: a row replaces itself, or is there and counts, and then stays alone."""
@@ -104,6 +111,7 @@ class Rebuilding:
         missing = {at: known for at, known in missing.items() if at in allowed}
         account.put_back += len(missing)
         if self._dry_run:
+            self._promised |= {known.event_id for known in missing.values()}
             return
         # The same rows have the same token at every run, so what an earlier one left under way goes
         # in once. Where that token was used for rows that are gone again, the second one is new.
@@ -126,7 +134,7 @@ class Rebuilding:
             )
 
     def _missing(self, events: dict[int, Known]) -> dict[int, Known]:
-        present = self._warehouse.present(events.values())
+        present = self.present(events.values())
         return {at: known for at, known in events.items() if known.event_id not in present}
 
     def _allowed(self, span: Span, chunk: Chunk, missing: Collection[int]) -> set[int]:

@@ -1,0 +1,231 @@
+"""One run of `weir replay`: which topics, in which order, and what it came to."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+import click
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from services.commands.base import UnreachableError, progress_bar, settings_of
+from services.commands.letters.replaying import Pace
+from services.commands.rebuild.accepted import AcceptedEvents
+from services.commands.rebuild.deciding import FirstOccurrences, Resolving
+from services.commands.rebuild.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOPICS, Warehouse
+from services.commands.rebuild.rebuilding import Account, NotBackError, Part, Rebuilding, Rows
+from services.commands.rebuild.scratch import Scratch, scratch
+from services.commands.rebuild.settling import Ends, settle
+from services.core import topics
+from services.core.registry import MAX_DEDUP_WINDOW_SECONDS
+from services.edge import avro
+from services.edge.clickhouse import ClickHouseRows
+from services.edge.clickhouse_query import ClickHouse
+from services.edge.erased_people import ErasedPeople
+from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_history import Chunk, History, Span
+from services.edge.kafka_passing import Passing
+from services.edge.kafka_recoveries import read_ledger
+from services.edge.kafka_turn import Turn
+from services.edge.registry import read_sources
+from services.identity.stage import IdentityStage
+from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
+from services.runtime.lock import FolderInUseError
+from services.sink.config import SinkSettings
+from services.sink.ports import Insert, WarehouseAwayError
+from services.sink.step import Routes
+
+GROUP = "weir.sink"
+CLOCKS_MS = 600_000  # by which the clocks of gateways and brokers may differ
+WINDOW_MS = MAX_DEDUP_WINDOW_SECONDS * 1_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be put back, and how."""
+
+    part: Part
+    from_accepted: bool
+    events_only: bool
+    rate: float
+    dry_run: bool
+
+
+@dataclass
+class Done:
+    """What became of each topic's records, in the order in which they were read."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    more: int = 0  # events that visits count and that have no row
+
+
+class Bar:
+    """How far a run is, for whoever watches."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+
+    def tell(self, doing: str) -> None:
+        self._progress.update(self._task, description=doing)
+
+    def begin(self, offsets: int) -> None:
+        self._progress.update(self._task, total=offsets)
+
+    def advance(self, offsets: int) -> None:
+        self._progress.update(self._task, advance=offsets)
+
+
+class GuardedRows:
+    """`Rows`, as long as no later replay has begun."""
+
+    def __init__(self, rows: Rows, turn: Turn) -> None:
+        self._rows = rows
+        self._turn = turn
+
+    def insert(self, insert: Insert) -> None:
+        self._turn.require()
+        self._rows.insert(insert)
+
+
+def run(asked: Asked) -> Done:
+    """Edge errors pass through."""
+    kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
+    sink = settings_of(SinkSettings)
+    with (
+        _bar() as bar,
+        closing(History(kafka, GROUP)) as history,
+        closing(
+            ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
+        ) as rows,
+    ):
+        guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
+        # in this order: a letter that is sent in again after the ledger was read is left to the sink
+        recovered = read_ledger(kafka) if asked.from_accepted else set()
+        ends = _settled(kafka, bar) if asked.from_accepted else {}
+        warehouse = Warehouse(
+            ClickHouse(clickhouse),
+            clickhouse.clickhouse_database,
+            lambda: ErasedPeople(kafka).has,
+            recovered,
+        )
+        done = Done(more=warehouse.events_without_rows())
+        if done.more and not asked.dry_run:
+            raise click.ClickException(SEGMENTS_LEFT.format(more=done.more))
+        headers = {header: schema.name for header, schema in avro.schemas_by_header().items()}
+        rebuilding = Rebuilding(
+            warehouse, guarded, Routes(headers), Pace(asked.rate), asked.dry_run
+        )
+        rebuild = Rebuild(asked.part, kafka, history, warehouse, rebuilding, bar)
+        try:
+            done.accounts = rebuild.carry_out(_plan(asked, history, ends))
+        except WarehouseAwayError as fault:
+            raise UnreachableError(
+                f"ClickHouse takes no rows now ({fault}): run it again."
+            ) from None
+        except (NotBackError, FolderInUseError) as fault:
+            raise click.ClickException(str(fault)) from None
+    return done
+
+
+def _plan(asked: Asked, history: History, ends: Ends) -> dict[str, list[Span]]:
+    """What died comes first, so that it is known; what was only accepted last, so that nothing else is left."""
+    since = asked.part.start - CLOCKS_MS
+    side = () if asked.events_only else SIDE_TOPICS
+    plan = {name: history.spans(name, None if name in COMPACTED else since) for name in side}
+    plan[topics.RESOLVED] = history.spans(topics.RESOLVED, since)
+    if asked.from_accepted:
+        # a repeat is told from a first occurrence by what came within the longest window before
+        plan[topics.ACCEPTED] = history.spans(topics.ACCEPTED, since - WINDOW_MS, ends)
+    return plan
+
+
+class Rebuild:
+    """Takes a plan's topics one after the other."""
+
+    def __init__(
+        self,
+        part: Part,
+        kafka: KafkaSettings,
+        history: History,
+        warehouse: Warehouse,
+        rebuilding: Rebuilding,
+        bar: Bar,
+    ) -> None:
+        self._part = part
+        self._kafka = kafka
+        self._history = history
+        self._warehouse = warehouse
+        self._rebuilding = rebuilding
+        self._bar = bar
+
+    def carry_out(self, plan: Mapping[str, list[Span]]) -> dict[str, Account]:
+        self._bar.begin(sum(len(span) for spans in plan.values() for span in spans))
+        accounts: dict[str, Account] = {}
+        for name, spans in plan.items():
+            account = accounts[name] = Account()
+            if name == topics.ACCEPTED:
+                self._put_accepted(spans, account)
+                continue
+            for span in spans:
+                for chunk in self._chunks(span):
+                    if name == topics.RESOLVED:
+                        self._rebuilding.put_events(span, chunk, self._part, account)
+                    else:
+                        self._rebuilding.put_records(span, chunk, account)
+        return accounts
+
+    def _put_accepted(self, spans: list[Span], account: Account) -> None:
+        with scratch(settings_of(CommonSettings).data_dir) as made:
+            resolving = self._resolving(made)
+            for span in spans:
+                with made.seen() as seen:
+                    events = AcceptedEvents(
+                        span.place,
+                        self._warehouse,
+                        self._rebuilding.present,
+                        FirstOccurrences(seen),
+                        resolving,
+                    )
+                    for chunk in self._chunks(span):
+                        missing = events.missing(chunk, self._part, account)
+                        if missing.records.offsets:
+                            self._rebuilding.put_events(span, missing, self._part, account)
+
+    def _resolving(self, made: Scratch) -> Resolving:
+        """Neither people nor sources are read before they are asked for: most often nothing is missing."""
+        sources = cache(lambda: read_sources(self._kafka))
+        people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
+        return Resolving(IdentityStage(lambda source: sources().mappings_of(source)), people)
+
+    def _chunks(self, span: Span) -> Iterator[Chunk]:
+        """The bar is on what the caller has dealt with."""
+        self._bar.tell(span.place.topic)
+        at = span.start
+        for chunk in self._history.chunks(span):
+            yield chunk
+            end = min(chunk.end, span.end)
+            self._bar.advance(end - at)
+            at = end
+        self._bar.advance(span.end - at)
+
+
+def _settled(kafka: KafkaSettings, bar: Bar) -> Ends:
+    admin = KafkaAdmin(kafka)
+    try:
+        return settle(Passing(admin), bar.tell, time.sleep)
+    finally:
+        admin.close()
+
+
+@contextmanager
+def _bar() -> Iterator[Bar]:
+    columns = (
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with progress_bar(*columns) as progress:
+        yield Bar(progress)

@@ -1,0 +1,58 @@
+"""One rebuild of ClickHouse at a time, wherever they are started."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import KafkaError, KafkaException
+
+from services.core import topics
+from services.edge.faults import NotReachedError, RefusedError
+from services.edge.kafka import FENCED, client_options
+from services.edge.kafka_transactions import Transactions
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError, StreamBrokenError
+
+TRANSACTIONAL_ID = "weir-rebuild"
+SECONDS = 10
+REPLACED = (
+    "Another replay has begun and taken this one's place. What this one has put back stays; run it"
+    " again when the other has ended, if anything is missing then."
+)
+
+
+class ReplacedError(RefusedError):
+    """A later one has taken this one's place."""
+
+
+class Turn:
+    """Held from the construction until somebody else makes one. `NotReachedError`: Kafka does not say.
+
+    Brokers know the latest producer of a transactional id and refuse every earlier one.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        options = {**client_options(settings), "log_level": 0}
+        with _clear_errors():
+            self._transactions = Transactions(
+                options, TRANSACTIONAL_ID, SECONDS, [topics.RECOVERIES]
+            )
+
+    def require(self) -> None:
+        """Nobody else had begun at the time of the call, or `ReplacedError`."""
+        with _clear_errors():
+            self._transactions.end_forgotten([topics.RECOVERIES])
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except FencedError:
+        raise ReplacedError(REPLACED) from None
+    except StreamBrokenError as fault:
+        raise NotReachedError(f"Kafka does not answer: {fault}.") from None
+    except KafkaException as fault:
+        error: KafkaError = fault.args[0]
+        if error.code() in FENCED:
+            raise ReplacedError(REPLACED) from None
+        raise NotReachedError(f"Kafka does not answer: {error.str()}.") from None
