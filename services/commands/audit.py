@@ -136,6 +136,8 @@ def _show(audit: Audit, part: Range, minutes: bool) -> None:
         console.print(f"Received from {part.start:%F %H:%M} on (UTC).", style="dim")
     for finding in audit.findings:
         console.print(Text(f"✗ {finding}", style="red"))
+    for remark in audit.remarks:
+        console.print(Text(f"! {remark}", style="yellow"))
     waiting = {group: records for group, records in audit.in_flight.items() if records}
     if waiting:
         told = ", ".join(_waiting(group, audit) for group in waiting)

@@ -36,6 +36,7 @@ class Audit:
     findings: list[str]
     differences: dict[str, int]  # by source, events that the findings are about
     blind: str  # why nothing could be judged; empty: it could
+    remarks: list[str]  # what is odd, and neither lost nor doubled
 
     @property
     def balanced(self) -> bool:
@@ -80,6 +81,7 @@ class Auditor:
             [*(finding.text for finding in found), *doubles],
             differences,
             judgement.blind,
+            judgement.remarks,
         )
 
     def read_surely(self, read: Callable[[], Audit], wait_seconds: float = 0.0) -> Audit:

@@ -22,6 +22,12 @@ COLUMNS = (
     "in_flight",
     "difference",
 )
+# Columns of checks that identity's account takes part in.
+OF_IDENTITY = frozenset({"short_of_resolved", "short_of_rows"})
+PASSED_BY = (
+    "if(has_fingerprints AND short_of_resolved > 0 AND short_of_resolved + short_of_rows = 0"
+    " AND resolved_others + stored_others = 0, short_of_resolved, 0) AS passed_by"
+)
 ENTRIES_AT_MOST = 20_000  # of minutes that do not balance by themselves
 
 
@@ -151,6 +157,9 @@ class Entry(NamedTuple):
     cell: Cell
     short: Mapping[str, int]  # by a check's column
     others: frozenset[str]  # checks whose counts fit and fingerprints do not
+    passed_by: int = (
+        0  # events that identity has no account of and whose rows, and no others, are there
+    )
 
 
 def read_pages(clickhouse: ClickHouse, database: str, part: Range, minutes: bool) -> list[Page]:
@@ -190,7 +199,7 @@ def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> list[Ent
         if check.others
     }
     wrong = [*(f"{name} != 0" for name in shorts), *(f"({text})" for text in others.values())]
-    asked = [*shorts, *(f"{text} AS {name}_others" for name, text in others.items())]
+    asked = [*shorts, *(f"{text} AS {name}_others" for name, text in others.items()), PASSED_BY]
     sql = (
         f"SELECT source, toUnixTimestamp(minute) AS at, {', '.join(asked)} FROM {database}.ledger"
         f" WHERE {part.where('minute')} AND ({' OR '.join(wrong)})"
@@ -201,6 +210,7 @@ def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> list[Ent
             (row["source"], int(row["at"])),
             {name: int(row[name]) for name in shorts},
             frozenset(name for name in others if row[f"{name}_others"]),
+            int(row["passed_by"]),
         )
         for row in clickhouse.records(sql, part.parameters())
     ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.commands.books import CHECKS, Entry, Page
+from services.commands.books import CHECKS, OF_IDENTITY, Entry, Page
 from services.core import topics
 from services.edge.kafka_books import Cell, Unread
 
@@ -31,6 +31,7 @@ class Judgement:
     findings: list[Finding] = field(default_factory=list)
     missing: dict[Cell, int] = field(default_factory=lambda: defaultdict(int))
     blind: str = ""  # why nothing could be judged; empty: it could
+    remarks: list[str] = field(default_factory=list)  # what is odd, and neither lost nor doubled
 
 
 def judge(entries: Iterable[Entry], unread: Mapping[str, Unread]) -> Judgement:
@@ -53,11 +54,16 @@ def judge(entries: Iterable[Entry], unread: Mapping[str, Unread]) -> Judgement:
     }
     faults: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
     behind: dict[int, int] = defaultdict(int)
+    passed_by: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for entry in entries:
         if entry.cell in moving:
             continue
         source, minute = entry.cell
+        if entry.passed_by:
+            passed_by[source].append((minute, entry.passed_by))
         for stage, check in enumerate(CHECKS):
+            if entry.passed_by and check.column in OF_IDENTITY:
+                continue  # dedup's account and the rows agree without the one between them
             short = entry.short[check.column]
             if short > 0 and any(name in unknown for name in check.on_its_way):
                 behind[stage] += short
@@ -74,6 +80,7 @@ def judge(entries: Iterable[Entry], unread: Mapping[str, Unread]) -> Judgement:
             text += f", but only {waiting:,} records are unread"
             told.findings.append(Finding(stage, "", short - waiting, text))
     told.findings.sort()
+    told.remarks = [_remark(source, minutes) for source, minutes in sorted(passed_by.items())]
     return told
 
 
@@ -92,10 +99,22 @@ def explained(pages: Iterable[Page], judgement: Judgement) -> list[Page]:
     return found
 
 
+def _remark(source: str, minutes: list[tuple[int, int]]) -> str:
+    events = sum(number for _, number in minutes)
+    return (
+        f"{_name(source)} {_when(minutes)}: {events:,} stored events, of those that dedup says are"
+        " unique, are in no account of identity's: they were put back from events.accepted, or the"
+        " accounts are lost. Counts of people may lack them."
+    )
+
+
+def _when(minutes: list[tuple[int, int]]) -> str:
+    first, last = _minute(minutes[0][0]), _minute(minutes[-1][0])
+    return f"at {first}" if first == last else f"from {first} to {last}"
+
+
 def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> Finding:
     check = CHECKS[stage]
-    first, last = _minute(minutes[0][0]), _minute(minutes[-1][0])
-    when = f"at {first}" if first == last else f"from {first} to {last}"
     more = sum(short for _, short in minutes if short > 0)
     fewer = -sum(short for _, short in minutes if short < 0)
     parts = []
@@ -105,7 +124,7 @@ def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> Finding
         parts.append(f"{fewer:,} fewer {check.first} than {check.second}")
     if not parts:
         parts.append(f"as many {check.second} as {check.first}, but not the same events")
-    text = f"{_name(source)} {when}: {check.place}: {'; '.join(parts)}"
+    text = f"{_name(source)} {_when(minutes)}: {check.place}: {'; '.join(parts)}"
     return Finding(stage, source, more + fewer or len(minutes), text)
 
 

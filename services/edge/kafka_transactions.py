@@ -43,7 +43,7 @@ class Transactions:
         )
         try:
             self._producer.init_transactions(seconds * 3)
-            self.end_forgotten(writes)
+            self._end_forgotten(writes)
         except KafkaException as fault:
             if fault.args[0].code() in FENCED:
                 raise FencedError(str(fault)) from fault
@@ -115,7 +115,7 @@ class Transactions:
         finally:
             self._producer.abort_transaction(self._seconds)
 
-    def end_forgotten(self, topics: Iterable[str]) -> None:
+    def _end_forgotten(self, topics: Iterable[str]) -> None:
         """End what an earlier transaction of this slot left open in the partitions it wrote to.
 
         Brokers from 4.1 on forget to tell partitions that have no leader at that moment how a

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from confluent_kafka import KafkaError, KafkaException
 
 from services.core import topics
+from services.core.step import Output
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import FENCED, client_options
 from services.edge.kafka_transactions import Transactions
@@ -14,6 +15,7 @@ from services.runtime.ports import FencedError, StreamBrokenError
 
 TRANSACTIONAL_ID = "weir-rebuild"
 SECONDS = 10
+PROOF = Output(b"", b"-")  # nobody reads it: what counts is that the brokers took it
 REPLACED = (
     "Another replay has begun and taken this one's place. What this one has put back stays; run it"
     " again when the other has ended, if anything is missing then."
@@ -33,14 +35,14 @@ class Turn:
     def __init__(self, settings: KafkaSettings) -> None:
         options = {**client_options(settings), "log_level": 0}
         with _clear_errors():
-            self._transactions = Transactions(
-                options, TRANSACTIONAL_ID, SECONDS, [topics.RECOVERIES]
-            )
+            self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, [topics.PROBE])
 
     def require(self) -> None:
         """Nobody else had begun at the time of the call, or `ReplacedError`."""
         with _clear_errors():
-            self._transactions.end_forgotten([topics.RECOVERIES])
+            self._transactions.begin()
+            self._transactions.write(topics.PROBE, None, [PROOF])
+            self._transactions.commit()
 
 
 @contextmanager
