@@ -16,7 +16,8 @@ from services.commands.audit import command
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
 from services.core import topics
-from services.core.step import Output
+from services.core.step import Output, fingerprint
+from services.edge.accounts import signed
 from services.edge.kafka_books import KafkaBooks
 from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench.measure import Probe
@@ -188,6 +189,34 @@ def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: Worl
     assert "between dedup and identity: 1 more unique than resolved" in finding
     assert [(p["in_flight"], p["difference"]) for p in told["pages"]] == [(0, 1)]
     assert told["differences"] == {"shop": 1}
+
+
+def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(world: World) -> None:
+    """They were put back from events.accepted. Whose rows they are is told by the ids alone."""
+    ids = [accepted(number)["event_id"] for number in range(3)]
+
+    def unique(position: int, event_id: bytes) -> bytes:
+        told = signed(fingerprint([event_id]))
+        return world.usage("unique", 1, position - 1, position, topic_id="t", fingerprint=told)
+
+    world.account(
+        world.usage("accepted", 2, 0, 2, topic_id="t"), unique(1, ids[0]), unique(2, ids[1])
+    )
+    world.tables.insert("landing_resolved", rows.resolved(0, received_at=NOW))
+    told = world.audit()
+    assert len(told["findings"]) == 2
+    assert told["remarks"] == []
+    world.tables.insert("landing_resolved", rows.resolved(1, received_at=NOW))
+    told = world.audit()
+    assert (told["findings"], told["differences"]) == ([], {"shop": 0})
+    (remark,) = told["remarks"]
+    assert "2 stored events, of those that dedup says are unique, are in no account" in remark
+    assert [(p["stored"], p["in_flight"], p["difference"]) for p in told["pages"]] == [(2, 0, 0)]
+    world.account(unique(3, ids[2]))
+    world.tables.insert("landing_resolved", rows.resolved(7, received_at=NOW))
+    told = world.audit()
+    assert told["remarks"] == []
+    assert "between dedup and identity: 3 more unique than resolved" in told["findings"][1]
 
 
 def test_a_standing_audit_tells_of_a_difference_and_of_its_end(

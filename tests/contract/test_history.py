@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_history import CHUNK_OFFSETS, History
+from services.edge.kafka_passing import Passing
 from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka
 
@@ -53,9 +54,12 @@ def history(settings: KafkaSettings, unique_name: Names) -> Iterator[History]:
     reading.close()
 
 
-def settle(settings: KafkaSettings, group: str, topic: str, position: int) -> None:
+def settle(
+    settings: KafkaSettings, group: str, topic: str, position: int, metadata: str = ""
+) -> None:
     member = Consumer({"bootstrap.servers": settings.bootstrap(), "group.id": group})
-    member.commit(offsets=[TopicPartition(topic, 0, position)], asynchronous=False)
+    place = TopicPartition(topic, 0, position, metadata)
+    member.commit(offsets=[place], asynchronous=False)
     member.close()
 
 
@@ -89,3 +93,37 @@ def test_from_a_time_on(
     assert first.records.values[0] == b"3000"
     assert (first.start, first.end) == (CHUNK_OFFSETS, 2 * CHUNK_OFFSETS)
     assert history.spans(topic, begin + APART * (COUNT + 10)) == []
+
+
+def test_nothing_is_settled_of_a_topic_that_was_made_anew(
+    settings: KafkaSettings, history: History, topic: str, unique_name: Names
+) -> None:
+    """The group's offset is of the one before, of the same name."""
+    settle(settings, unique_name("group"), topic, 100, "another-topics-id {}")
+    assert history.spans(topic, None) == []
+    settle(settings, unique_name("group"), topic, COUNT + 10)
+    assert history.spans(topic, None) == []
+    admin = KafkaAdmin(settings)
+    topic_id = admin.topic_ids([topic])[topic]
+    passing = Passing(admin)
+    ends = passing.ends([topic])
+    settle(settings, unique_name("group"), topic, 100, "another-topics-id")
+    assert passing.unread(unique_name("group"), ends) > 0
+    settle(settings, unique_name("group"), topic, COUNT, f"{topic_id} {{}}")
+    assert passing.unread(unique_name("group"), ends) == 0
+    admin.close()
+    (span,) = history.spans(topic, None)
+    assert (span.topic_id, span.end) == (topic_id, COUNT)
+
+
+def test_up_to_ends_that_are_given(history: History, topic: str) -> None:
+    (span,) = history.spans(topic, None, {(topic, 0): 50})
+    assert (span.start, span.end) == (0, 50)
+
+
+def test_a_table_is_read_whole(history: History, topic: str) -> None:
+    told = list(history.table(topic))
+    assert [(partition, key) for partition, key, _ in told] == [(0, b"key")] * len(told)
+    assert [value for *_, value in told] == [
+        b"%d" % n for n in range(COUNT - 3) if not 100 <= n < 199
+    ]

@@ -118,6 +118,19 @@ def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight()
     assert shown == [(3, 2), (3, 2), (4, 0)]
 
 
+def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
+    known = entry(short_of_resolved=4, short_of_rows=-4, short_of_dead_rows=1)
+    judged = judge([known._replace(passed_by=4)], too_many(topics.UNIQUE, 2))
+    (finding,) = judged.findings
+    assert "between the workers and ClickHouse" in finding.text
+    (remark,) = judged.remarks
+    assert remark.startswith("demo at 2026-01-01 12:00: 4 stored events")
+    (page,) = explained([Page("demo", accepted=4, stored=4, in_flight=4, difference=-4)], judged)
+    assert (page.in_flight, page.difference) == (0, 0)
+    judged = judge([known._replace(passed_by=4)], unread(topics.RESOLVED, DEMO))
+    assert judged.remarks == []
+
+
 def test_a_row_too_many_is_a_negative_difference() -> None:
     judged = judge([entry(short_of_rows=-1)], {})
     (page,) = explained([Page("demo", accepted=1, stored=2, difference=-1)], judged)

@@ -1,0 +1,89 @@
+"""What is waited for before anything is taken for lost, and for how long."""
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from services.commands.rebuild.settling import PATIENT_LOOKS, Ends, settle
+from services.core import topics
+from services.edge.faults import RefusedError
+
+Place = tuple[str, int]
+
+
+class Pipeline:
+    """Ten events on their way: at each look the workers go on with what they have, but for who stands still."""
+
+    def __init__(self, still: str = "") -> None:
+        self.still = still
+        self.ends_of = dict.fromkeys(
+            [topics.ACCEPTED, topics.UNIQUE, topics.RESOLVED, topics.DUPLICATE, topics.DEAD], 0
+        )
+        self.ends_of |= {topics.ACCEPTED: 10, topics.RECOVERIES: 0}
+        self.passed: dict[tuple[str, str], int] = {}
+        self.told: list[str] = []
+
+    def ends(self, topics: Iterable[str]) -> dict[Place, int]:
+        return {(topic, 0): self.ends_of[topic] for topic in topics}
+
+    def unread(self, group: str, ends: Ends) -> int:
+        return sum(max(0, end - self.passed.get((group, at[0]), 0)) for at, end in ends.items())
+
+    def work(self, _seconds: float) -> None:
+        """Two records each, one after the other: a tenth of the events is forwarded, one dies in the sink."""
+        self._go_on("weir.dedup", topics.ACCEPTED, {topics.UNIQUE: 1})
+        forwards = self.passed.get(("weir.identity", topics.UNIQUE), 0) < 4
+        self._go_on(
+            "weir.identity", topics.UNIQUE, {topics.UNIQUE if forwards else topics.RESOLVED: 1}
+        )
+        dies = self.passed.get(("weir.sink", topics.RESOLVED), 0) == 0
+        self._go_on("weir.sink", topics.RESOLVED, {topics.DEAD: 1} if dies else {})
+        self._go_on("weir.sink", topics.DEAD, {})
+
+    def _go_on(self, group: str, topic: str, writes: Mapping[str, int]) -> None:
+        if group == self.still:
+            return
+        at = self.passed.get((group, topic), 0)
+        if at < self.ends_of[topic]:
+            self.passed[group, topic] = at + 1
+            for written, records in writes.items():
+                self.ends_of[written] += records
+
+
+def test_all_that_was_accepted_is_through_every_stage() -> None:
+    pipeline = Pipeline()
+    assert settle(pipeline, pipeline.told.append, pipeline.work) == {(topics.ACCEPTED, 0): 10}
+    assert pipeline.ends_of[topics.RESOLVED] == 10
+    for group, topic in (
+        ("weir.dedup", topics.ACCEPTED),
+        ("weir.identity", topics.UNIQUE),
+        ("weir.sink", topics.RESOLVED),
+        ("weir.sink", topics.DEAD),
+    ):
+        assert pipeline.passed[group, topic] == pipeline.ends_of[topic], topic
+    assert pipeline.told[0] == "waits for dedup: 10 records to go"
+
+
+def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
+    pipeline = Pipeline()
+
+    def work(seconds: float) -> None:
+        pipeline.ends_of[topics.ACCEPTED] += 2
+        pipeline.work(seconds)
+
+    assert settle(pipeline, pipeline.told.append, work) == {(topics.ACCEPTED, 0): 10}
+
+
+@pytest.mark.parametrize("service", ["dedup", "identity", "sink"])
+def test_who_does_not_get_on_is_named(service: str) -> None:
+    pipeline = Pipeline(still=f"weir.{service}")
+    looks = 0
+
+    def work(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        pipeline.work(seconds)
+
+    with pytest.raises(RefusedError, match=rf"{service} has 1\d* records to go of what"):
+        settle(pipeline, pipeline.told.append, work)
+    assert looks >= PATIENT_LOOKS
