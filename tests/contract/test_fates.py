@@ -1,0 +1,66 @@
+"""What ClickHouse says became of accepted events, on the real engine."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from services.commands.rebuild.present import Known, Warehouse
+from services.core import topics
+from services.core.recovery import ledger_key
+from services.edge.clickhouse_query import ClickHouse
+from services.sink.migrations import apply_migrations
+from services.sink.ports import Place
+from tests.contract import rows
+from tests.contract.test_clickhouse import Tables
+from tests.contract.warehouse_fixture import start_warehouse
+from tests.events import NOON
+
+PLACE = Place(topics.ACCEPTED, 1)
+
+
+@pytest.fixture
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
+    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
+    made = Tables(running.url)
+    apply_migrations(made.schema, made.dialect)
+    yield made
+    made.close()
+    running.stop()
+
+
+def warehouse(tables: Tables, *recovered: bytes) -> Warehouse:
+    clickhouse = ClickHouse(tables.settings)
+    return Warehouse(clickhouse, tables.database, lambda: lambda _: False, recovered)
+
+
+def known(number: int) -> Known:
+    return Known(uuid.UUID(int=number), NOON)
+
+
+def test_repeats_are_known_by_their_own_ids(tables: Tables) -> None:
+    tables.insert("landing_duplicate", rows.duplicate(1), rows.duplicate(2))
+    assert warehouse(tables).repeats([known(2), known(3)]) == {uuid.UUID(int=2)}
+
+
+def test_the_dead_are_known_by_id_or_place_until_they_were_sent_in_again(tables: Tables) -> None:
+    def died(offset: int, topic: str, step: str, number: int | None) -> bytes:
+        event_id = None if number is None else number.to_bytes(16)
+        return rows.dead_letter(offset, origin_topic=topic, step=step, event_id=event_id)
+
+    tables.insert(
+        "landing_dead_letter",
+        died(10, topics.ACCEPTED, "dedup", None),
+        died(11, topics.UNIQUE, "identity", 21),
+        died(10, topics.RESOLVED, "sink", 22),
+        died(10, topics.RESOLVED, "identity", 23),  # another's
+    )
+    events = {10: known(20), 11: known(99), 12: known(21), 14: known(22), 15: known(98)}
+    assert warehouse(tables).dead(PLACE, events) == {10, 12, 14}
+    assert warehouse(tables).dead(Place(topics.ACCEPTED, 0), events) == {12, 14}
+    recovered = [
+        ledger_key("dead", "events.accepted/1/10", "dedup"),
+        ledger_key("dead", "events.resolved/1/10", "sink"),
+    ]
+    assert warehouse(tables, *recovered).dead(PLACE, events) == {12}
+    assert warehouse(tables).dead(PLACE, {}) == set()

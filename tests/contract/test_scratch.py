@@ -1,0 +1,68 @@
+"""A rebuild's stores on disk: empty at first, for nobody else, and gone afterwards whatever ends it."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from services.commands.rebuild.deciding import NOWHERE
+from services.commands.rebuild.scratch import PEOPLE, SEEN, TERMINATED, scratch
+from services.core.step import Changes
+from services.edge.store import read_entries
+from services.runtime.lock import FolderInUseError
+from tests.contract import rows
+
+ADA = b"acme\0u:ada"
+CHANGES: Changes = {b"key": b"value"}
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "state").glob("replay-*"))
+
+
+def test_stores_are_empty_at_each_partition_and_gone_in_the_end(tmp_path: Path) -> None:
+    with scratch(tmp_path) as made:
+        for _ in range(2):
+            with made.seen() as seen:
+                assert seen.load([b"key"]) == {}
+                seen.apply(CHANGES, NOWHERE)
+                assert seen.load([b"key"]) == CHANGES
+        value = rows.profile("u:ada", "p1")
+        assert made.people([(0, ADA, value)]).load([ADA]) == {ADA: value}
+        assert left(tmp_path) == [PEOPLE, SEEN]
+        for name in (PEOPLE, SEEN):
+            assert (tmp_path / "state" / name).stat().st_mode & 0o777 == 0o700
+        # as `weir scan` finds them
+        (path,) = (tmp_path / "state").glob(f"{PEOPLE}/store-*")
+        assert dict(read_entries(path))[ADA] == value
+    assert left(tmp_path) == []
+
+
+def test_a_signal_to_end_leaves_nothing(tmp_path: Path) -> None:
+    def work() -> None:
+        with scratch(tmp_path) as made, made.seen() as seen:
+            seen.apply(CHANGES, NOWHERE)
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.load([b"key"])
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert ended.value.code == TERMINATED
+    assert left(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_a_killed_one_left_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "state" / PEOPLE / "store-2-0").mkdir(parents=True)
+    (tmp_path / "state" / PEOPLE / "store-2-0" / "somebody").touch()
+    with scratch(tmp_path):
+        assert list((tmp_path / "state" / PEOPLE).iterdir()) == []
+    assert left(tmp_path) == []
+
+
+def test_one_a_folder_at_a_time(tmp_path: Path) -> None:
+    with scratch(tmp_path), pytest.raises(FolderInUseError), scratch(tmp_path):
+        pass
+    assert left(tmp_path) == []
