@@ -63,8 +63,8 @@ def command(
     `events.unique` or `events.resolved` have lost it: as the person that identity knows now.
     Counts of people (`weir.profiles`) stay what they are.
 
-    One at a time: a second one ends the first. Run it again if it was interrupted. Exit code 1 if
-    something could not be put back.
+    One at a time: a second one ends the first, or is refused by it. Run it again if it was
+    interrupted. Exit code 1 if something could not be put back.
 
     \b
     Example:

@@ -191,11 +191,14 @@ def test_a_later_replay_ends_an_earlier_one(weir: RunningWeir, tmp_path: Path) -
     before, visits = weir.ask(COUNTS), weir.ask(VISITS)
     with stopped(weir, "sink"):
         empty(weir, "events", "session_segments")
-    options = ("--from", DAY_AGO, "--origin", "accepted", "--events-only", "--rate", "100")
+    options = ("--from", DAY_AGO, "--origin", "accepted", "--events-only", "--rate", "50")
     command = [sys.executable, "-m", "services.cli", "replay", *options]
     first = start_process(command, tmp_path / "first.log", weir.environ)
     try:
         wait_until(lambda: weir.ask(COUNTS) != [(0, 0)], 60, "its first rows")
+        # the first one's stores are in the way: it is left alone
+        refused = replay(weir, "--origin", "accepted", code=1)
+        assert "Another replay is at work: " in refused.stderr
         replay(weir, "--events-only", "--source", "faults", "--rate", "0")
         assert first.process.wait(120) == 1
     finally:

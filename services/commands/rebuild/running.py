@@ -94,13 +94,13 @@ def run(asked: Asked) -> Done:
     kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
     sink = settings_of(SinkSettings)
     with (
+        _scratch(asked) as made,
         _bar() as bar,
         closing(History(kafka, GROUP)) as history,
         closing(
             ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
         ) as rows,
     ):
-        guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
         # in this order: a letter that is sent in again after the ledger was read is left to the sink
         recovered = read_ledger(kafka) if asked.from_accepted else set()
         ends = _settled(kafka, bar) if asked.from_accepted else {}
@@ -113,18 +113,19 @@ def run(asked: Asked) -> Done:
         done = Done(more=warehouse.events_without_rows())
         if done.more and not asked.dry_run:
             raise click.ClickException(SEGMENTS_LEFT.format(more=done.more))
+        guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
         headers = {header: schema.name for header, schema in avro.schemas_by_header().items()}
         rebuilding = Rebuilding(
             warehouse, guarded, Routes(headers), Pace(asked.rate), asked.dry_run
         )
-        rebuild = Rebuild(asked.part, kafka, history, warehouse, rebuilding, bar)
+        topic_by_topic = Run(asked.part, kafka, history, warehouse, rebuilding, bar)
         try:
-            done.accounts = rebuild.carry_out(_plan(asked, history, ends))
+            done.accounts = topic_by_topic.carry_out(_plan(asked, history, ends), made)
         except WarehouseAwayError as fault:
             raise UnreachableError(
                 f"ClickHouse takes no rows now ({fault}): run it again."
             ) from None
-        except (NotBackError, FolderInUseError) as fault:
+        except NotBackError as fault:
             raise click.ClickException(str(fault)) from None
     return done
 
@@ -141,7 +142,7 @@ def _plan(asked: Asked, history: History, ends: Ends) -> dict[str, list[Span]]:
     return plan
 
 
-class Rebuild:
+class Run:
     """Takes a plan's topics one after the other."""
 
     def __init__(
@@ -160,13 +161,14 @@ class Rebuild:
         self._rebuilding = rebuilding
         self._bar = bar
 
-    def carry_out(self, plan: Mapping[str, list[Span]]) -> dict[str, Account]:
+    def carry_out(self, plan: Mapping[str, list[Span]], made: Scratch | None) -> dict[str, Account]:
+        """`made`: where the plan has `events.accepted`, to decide about it."""
         self._bar.begin(sum(len(span) for spans in plan.values() for span in spans))
         accounts: dict[str, Account] = {}
         for name, spans in plan.items():
             account = accounts[name] = Account()
-            if name == topics.ACCEPTED:
-                self._put_accepted(spans, account)
+            if made is not None and name == topics.ACCEPTED:
+                self._put_accepted(spans, made, account)
                 continue
             for span in spans:
                 for chunk in self._chunks(span):
@@ -176,22 +178,21 @@ class Rebuild:
                         self._rebuilding.put_records(span, chunk, account)
         return accounts
 
-    def _put_accepted(self, spans: list[Span], account: Account) -> None:
-        with scratch(settings_of(CommonSettings).data_dir) as made:
-            resolving = self._resolving(made)
-            for span in spans:
-                with made.seen() as seen:
-                    events = AcceptedEvents(
-                        span.place,
-                        self._warehouse,
-                        self._rebuilding.present,
-                        FirstOccurrences(seen),
-                        resolving,
-                    )
-                    for chunk in self._chunks(span):
-                        missing = events.missing(chunk, self._part, account)
-                        if missing.records.offsets:
-                            self._rebuilding.put_events(span, missing, self._part, account)
+    def _put_accepted(self, spans: list[Span], made: Scratch, account: Account) -> None:
+        resolving = self._resolving(made)
+        for span in spans:
+            with made.seen() as seen:
+                events = AcceptedEvents(
+                    span.place,
+                    self._warehouse,
+                    self._rebuilding.present,
+                    FirstOccurrences(seen),
+                    resolving,
+                )
+                for chunk in self._chunks(span):
+                    missing = events.missing(chunk, self._part, account)
+                    if missing.records.offsets:
+                        self._rebuilding.put_events(span, missing, self._part, account)
 
     def _resolving(self, made: Scratch) -> Resolving:
         """Neither people nor sources are read before they are asked for: most often nothing is missing."""
@@ -209,6 +210,19 @@ class Rebuild:
             self._bar.advance(end - at)
             at = end
         self._bar.advance(span.end - at)
+
+
+@contextmanager
+def _scratch(asked: Asked) -> Iterator[Scratch | None]:
+    """None: there is nothing to decide. First of all, so that whom it refuses ends nobody else's run."""
+    if not asked.from_accepted:
+        yield None
+        return
+    try:
+        with scratch(settings_of(CommonSettings).data_dir) as made:
+            yield made
+    except FolderInUseError as fault:
+        raise click.ClickException(f"Another replay is at work: {fault}") from None
 
 
 def _settled(kafka: KafkaSettings, bar: Bar) -> Ends:
