@@ -28,7 +28,7 @@ from services.edge.kafka_history import Chunk, History, Span
 from services.edge.kafka_passing import Passing
 from services.edge.kafka_recoveries import read_ledger
 from services.edge.kafka_turn import Turn
-from services.edge.registry import read_sources
+from services.edge.registry import read_sources_and_keys
 from services.identity.stage import IdentityStage
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError
@@ -196,7 +196,7 @@ class Run:
 
     def _resolving(self, made: Scratch) -> Resolving:
         """Neither people nor sources are read before they are asked for: most often nothing is missing."""
-        sources = cache(lambda: read_sources(self._kafka))
+        sources = cache(lambda: read_sources_and_keys(self._kafka)[0])
         people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
         return Resolving(IdentityStage(lambda source: sources().mappings_of(source)), people)
 
