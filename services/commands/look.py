@@ -16,7 +16,7 @@ import psutil
 
 from services.core import topics
 from services.core.groups import GROUPS
-from services.core.retention import Unread
+from services.core.retention import Policy
 from services.edge.avro import decode_any
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.faults import NotReachedError, RefusedError
@@ -70,6 +70,16 @@ class SourceLook:
 
 
 @dataclass(frozen=True)
+class BehindLook:
+    """Unread records on the way to their deletion, and the sources that gateways refuse for it."""
+
+    group: str
+    topic: str
+    share: float  # of their retention, that the oldest has used
+    refused: tuple[str, ...] = ()  # `*`: all
+
+
+@dataclass(frozen=True)
 class Look:
     """One look. An empty `kafka` or `clickhouse` means that it answers; else it says why not."""
 
@@ -80,21 +90,21 @@ class Look:
     processes: list[ProcessLook]
     groups: list[GroupLook]
     sources: list[SourceLook]
-    behind: list[Unread] = field(default_factory=list)  # near their deletion, the nearest first
+    behind: list[BehindLook] = field(default_factory=list)  # the nearest to deletion first
 
 
 class Looker:
     """Looks again and again; rates are between two looks, so the first has none."""
 
     def __init__(
-        self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path, told: float
+        self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path, policy: Policy
     ) -> None:
-        """`told`: unread records that have used so much of their retention are; 0: none."""
+        """`policy`: that of the gateways."""
         self._kafka_settings = kafka
         self._clickhouse_settings = clickhouse
-        self._retention = KafkaRetention(kafka)
-        self._told = told
-        self._behind: list[Unread] = []
+        self._retention = KafkaRetention(kafka, policy.named_from)
+        self._policy = policy
+        self._behind: list[BehindLook] = []
         self._behind_at = -RETENTION_SECONDS
         self._up_file = folder / UP_FILE
         self._admin: KafkaAdmin | None = None
@@ -145,10 +155,14 @@ class Looker:
         instances = len({lag.client for lag in lags if lag.client})
         return GroupLook(name, instances, sum(lag.records for lag in lags), rate, arriving)
 
-    def _near(self) -> list[Unread]:
+    def _near(self) -> list[BehindLook]:
         if time.monotonic() - self._behind_at >= RETENTION_SECONDS:
-            near = [unread for unread in self._retention.look(GROUPS) if unread.near(self._told)]
-            self._behind = sorted(near, key=lambda unread: -unread.share)
+            near = [
+                BehindLook(one.group, one.topic, one.share, self._policy.refused(one))
+                for one in self._retention.look(GROUPS)
+                if one.near(self._policy.told_from)
+            ]
+            self._behind = sorted(near, key=lambda behind: -behind.share)
             self._behind_at = time.monotonic()
         return self._behind
 

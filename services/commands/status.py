@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.commands.base import EXIT_UNREACHABLE, screen, settings_of
-from services.commands.look import GroupLook, Look, Looker, ProcessLook, SourceLook
-from services.core.retention import Unread
+from services.commands.look import BehindLook, GroupLook, Look, Looker, ProcessLook, SourceLook
+from services.core.retention import ALL
 from services.gateway.config import GatewaySettings
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 
@@ -35,12 +35,11 @@ def command(once: bool, as_json: bool, every: float) -> None:
       weir status
       weir status --json | jq .groups
     """
-    gateway = settings_of(GatewaySettings)
     looker = Looker(
         settings_of(KafkaSettings),
         settings_of(ClickHouseSettings),
         settings_of(CommonSettings).data_dir,
-        gateway.retention_warn or gateway.retention_refuse,
+        settings_of(GatewaySettings).retention,
     )
     try:
         if once or as_json:
@@ -78,7 +77,7 @@ def rendered(look: Look) -> RenderableType:
     """The look as tables, what is wrong first."""
     parts: list[RenderableType] = []
     parts += [Text(why, style="red") for why in (look.kafka, look.clickhouse) if why]
-    parts += [Text(_behind(unread), style="red") for unread in look.behind]
+    parts += [Text(_behind(behind), style="red") for behind in look.behind]
     parts.append(_processes(look.processes))
     if look.groups:
         parts += [Text(), _groups(look.groups)]
@@ -89,11 +88,15 @@ def rendered(look: Look) -> RenderableType:
     return Group(*parts)
 
 
-def _behind(unread: Unread) -> str:
-    return (
-        f"{unread.group} has not read records of {unread.topic} that have used {unread.share:.0%}"
+def _behind(behind: BehindLook) -> str:
+    text = (
+        f"{behind.group} has not read records of {behind.topic} that have used {behind.share:.0%}"
         " of their retention: run more of it, mend it, or lengthen the retention."
     )
+    if not behind.refused:
+        return text
+    whose = "every source" if ALL in behind.refused else ", ".join(behind.refused)
+    return f"{text} Until then gateways refuse new events of {whose} (503)."
 
 
 def _table(*columns: str) -> Table:

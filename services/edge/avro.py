@@ -154,6 +154,21 @@ class PrefixReader:
             ) from fault
 
 
+def source_of(value: bytes) -> str:
+    """The source that a record's leading fields name; empty: none, or it cannot be read."""
+    try:
+        return str(_source_readers()[value[:HEADER_BYTES]].read(value)["source"])
+    except (KeyError, UnreadableError):
+        return ""
+
+
+@cache
+def _source_readers() -> dict[bytes, PrefixReader]:
+    """By header, of all records that say whose they are."""
+    found = schemas_by_header().items()
+    return {h: PrefixReader(s.name, "source") for h, s in found if "source" in s.fields}
+
+
 def headers_of(name: str) -> frozenset[bytes]:
     """The headers of every version, current and past, of one kind of record."""
     return frozenset(h for h, schema in schemas_by_header().items() if schema.name == name)

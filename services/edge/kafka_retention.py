@@ -1,15 +1,21 @@
-"""How near to their deletion a group's unread records are, from offsets; records are read only where old ones wait."""
+"""How near to their deletion a group's unread records are, from offsets; records are read only where old ones wait.
+
+Where they are so near that somebody is refused, a sample of them tells whose they are.
+"""
 
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from services.core import topics
-from services.core.retention import FLOOR, Unread, first_unread, retention_ms, used
+from services.core.retention import FLOOR, Unread, first_unread, heaviest, retention_ms, used
+from services.edge.avro import source_of
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options, is_record, lone_options
 from services.edge.kafka_admin import KafkaAdmin
@@ -21,6 +27,8 @@ from services.runtime.config import KafkaSettings
 REQUEST_SECONDS = 10.0
 READ_SECONDS = 15.0
 REST_MS = 20
+SPOTS = 32  # of a topic, at which a sample reads; one a partition at least
+RECORDS = 25  # read at each, at most
 
 Place = tuple[str, int]
 Groups = Mapping[str, Iterable[str]]
@@ -34,11 +42,20 @@ class Span(NamedTuple):
     end: int
 
 
+class Oldest(NamedTuple):
+    """The first record of a partition that a group has not read; it is an old one."""
+
+    offset: int  # it is the first from here on
+    written_ms: int
+
+
 class KafkaRetention:
     """Looks again and again, from one thread. `NotReachedError`, `RefusedError`: it could not be told."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, named_from: float) -> None:
+        """`named_from`: of what has used such a share it is told whose it is; 0: never."""
         self._settings = settings
+        self._named_from = named_from
         self._options = {**client_options(settings), "log_level": 0}
         self._admin: KafkaAdmin | None = None
 
@@ -74,9 +91,20 @@ class KafkaRetention:
             }
             oldest = self._oldest(group, starts, spans, counts.get(topics.POSITIONS, 0))
             for topic in read:
-                written = [moment for (name, _), moment in oldest.items() if name == topic]
-                share = used(min(written), now_ms, limits[topic]) if written else 0.0
-                found.append(Unread(group, topic, share))
+                shares = {
+                    at: used(first.written_ms, now_ms, limits[topic])
+                    for at, first in oldest.items()
+                    if at[0] == topic
+                }
+                unread = Unread(group, topic, max(shares.values(), default=0.0))
+                if unread.near(self._named_from):
+                    near = {
+                        at: range(oldest[at].offset, spans[at].young)
+                        for at, share in shares.items()
+                        if share >= self._named_from
+                    }
+                    unread = replace(unread, sources=heaviest(self._weights(near)))
+                found.append(unread)
         return found
 
     def _spans(self, admin: KafkaAdmin, moments: dict[Place, int]) -> dict[Place, Span]:
@@ -98,16 +126,14 @@ class KafkaRetention:
         starts: dict[Place, int],
         spans: dict[Place, Span],
         kept_partitions: int,
-    ) -> dict[Place, int]:
-        """When the first unread record was written, of partitions where an old one is unread."""
-        oldest = self._written(
-            {at: start for at, start in starts.items() if start < spans[at].young}
-        )
+    ) -> dict[Place, Oldest]:
+        """Of partitions where an old record is unread, the first."""
+        oldest = self._first({at: start for at, start in starts.items() if start < spans[at].young})
         kept = self._kept(group, {at for at in oldest if at[1] < kept_partitions})
         further = {at: start for at, start in kept.items() if start > starts[at]}
         read_on = {at: start for at, start in further.items() if start < spans[at].young}
-        told = {at: written for at, written in oldest.items() if at not in further}
-        return told | self._written(read_on)
+        told = {at: first for at, first in oldest.items() if at not in further}
+        return told | self._first(read_on)
 
     def _kept(self, group: str, places: set[Place]) -> dict[Place, int]:
         """How far the group had come by what it keeps itself: its offsets may be deleted or reset."""
@@ -124,32 +150,88 @@ class KafkaRetention:
                 found[topic, number] = position.next
         return found
 
-    def _written(self, starts: Mapping[Place, int]) -> dict[Place, int]:
-        """When the first record from each offset on was written, in epoch milliseconds.
+    def _first(self, starts: Mapping[Place, int]) -> dict[Place, Oldest]:
+        """The first record from each offset on.
 
         Partitions without one are left out: transactions leave markers that nobody is ever given.
         """
-        if not starts:
-            return {}
-        written: dict[Place, int] = {}
-        left = set(starts)
+        found: dict[Place, Oldest] = {}
+
+        def keep(place: Place, message: Message) -> bool:
+            found[place] = Oldest(starts[place], message.timestamp()[1])
+            return True
+
+        if starts:
+            with closing(self._consumer()) as consumer:
+                self._read(consumer, starts, keep, time.monotonic() + READ_SECONDS)
+        return found
+
+    def _weights(self, spans: Mapping[Place, range]) -> dict[str, float]:
+        """About how many records of each source are between these offsets, by a sample.
+
+        Nothing if it could not be read in time: that they are old is known all the same.
+        """
+        weights: dict[str, float] = defaultdict(float)
+        spots = max(1, SPOTS // len(spans))
         deadline = time.monotonic() + READ_SECONDS
-        options = {"log_level": 0, "fetch.message.max.bytes": 65_536}
-        with closing(Consumer({**lone_options(self._settings, REST_MS), **options})) as consumer:
-            consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
-            while left:
-                if time.monotonic() > deadline:
-                    raise NotReachedError("Kafka did not give the oldest unread records in time.")
-                first = consumer.poll(0.1)
-                for message in [] if first is None else [first, *consumer.consume(1_000, 0)]:
-                    place = (message.topic() or "", message.partition() or 0)
-                    error = message.error()
-                    if place not in left:
+        with suppress(NotReachedError), closing(self._consumer()) as consumer:
+            for spot in range(spots):
+                stretches = {at: _part(span, spot, spots) for at, span in spans.items()}
+                sampled = self._sample(consumer, stretches, deadline)
+                for at, sources in sampled.items():
+                    for source in sources:  # each stands for the others of its stretch
+                        weights[source] += len(stretches[at]) / len(sources)
+            return weights
+        return {}
+
+    def _sample(
+        self, consumer: Consumer, stretches: Mapping[Place, range], deadline: float
+    ) -> dict[Place, list[str]]:
+        """The sources of the first few records of each stretch."""
+        sampled: dict[Place, list[str]] = defaultdict(list)
+
+        def keep(place: Place, message: Message) -> bool:
+            if message.offset() not in stretches[place]:
+                return True
+            sampled[place].append(source_of(message.value() or b""))
+            return len(sampled[place]) >= RECORDS
+
+        starts = {at: stretch.start for at, stretch in stretches.items() if stretch}
+        self._read(consumer, starts, keep, deadline)
+        return sampled
+
+    def _consumer(self) -> Consumer:
+        options = {"log_level": 0, "fetch.message.max.bytes": 65_536, "fetch.queue.backoff.ms": 10}
+        return Consumer({**lone_options(self._settings, REST_MS), **options})
+
+    def _read(
+        self,
+        consumer: Consumer,
+        starts: Mapping[Place, int],
+        keep: Callable[[Place, Message], bool],
+        deadline: float,
+    ) -> None:
+        """Hands over records from each offset on, until `keep` has enough of a place, or it ends."""
+        left = set(starts)
+        # what has been had of is not paused: a fetch after the next assignment would rest for a second
+        consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
+        while left:
+            if time.monotonic() > deadline:
+                raise NotReachedError("Kafka did not give the oldest unread records in time.")
+            first = consumer.poll(0.1)
+            for message in [] if first is None else [first, *consumer.consume(1_000, 0)]:
+                place = (message.topic() or "", message.partition() or 0)
+                error = message.error()
+                if place not in left:
+                    continue
+                if is_record(message):
+                    if not keep(place, message):
                         continue
-                    if is_record(message):
-                        written[place] = message.timestamp()[1]
-                    elif error is None or error.code() != KafkaError._PARTITION_EOF:
-                        continue
-                    left.discard(place)
-                    consumer.pause([TopicPartition(*place)])
-        return written
+                elif error is None or error.code() != KafkaError._PARTITION_EOF:
+                    continue
+                left.discard(place)
+
+
+def _part(span: range, number: int, parts: int) -> range:
+    """One of so many equal parts."""
+    return span[len(span) * number // parts : len(span) * (number + 1) // parts]

@@ -128,6 +128,8 @@ class App:
             return "the registry is not read yet"
         if not self._world.producer.ready:
             return "no produce was acknowledged in the last seconds"
+        if self._world.guard.is_waiting():
+            return "how old unread records are is not known yet"
         return ""
 
     def _metrics(self) -> Answer:

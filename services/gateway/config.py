@@ -4,8 +4,8 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.core.retention import FLOOR
-from services.runtime.config import is_file
+from services.core.retention import FLOOR, WHOM, Policy
+from services.runtime.config import is_file, one_of
 from services.runtime.settings import at_least, setting
 
 MEBIBYTE = 1024 * 1024
@@ -80,6 +80,12 @@ class GatewaySettings:
         "the same, before gateways answer new events with 503; 0: off",
         check=_is_share,
     )
+    retention_refuse_whom: str = setting(
+        "source",
+        "whose events then: `source`, of those that most of what is unread comes from, and of all"
+        " where that cannot be told or half of the rest is used up too; `all`, of all at once",
+        check=one_of(WHOM),
+    )
     retention_look_seconds: float = setting(
         30.0, "how often a gateway looks how old unread records are", "s", check=at_least(0.1)
     )
@@ -102,6 +108,10 @@ class GatewaySettings:
     trusted_proxies: tuple[str, ...] = setting(
         (), "addresses or networks whose X-Forwarded-For is believed", check=_are_networks
     )
+
+    @property
+    def retention(self) -> Policy:
+        return Policy(self.retention_warn, self.retention_refuse, self.retention_refuse_whom)
 
     @property
     def scheme(self) -> str:

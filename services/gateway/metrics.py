@@ -2,9 +2,12 @@
 
 import os
 from collections import Counter as Tally
+from collections.abc import Collection
 
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
+
+from services.core.retention import ALL
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own name for it
 
@@ -33,6 +36,29 @@ RETENTION = Gauge(
 RETENTION_FAILURES = Counter(
     "weir_retention_look_failures", "Looks at unread records that failed, and changed nothing"
 )
+RETENTION_REFUSED = Gauge(
+    "weir_retention_refused",
+    "1 while new events of the source are refused; `*`: of all; `(others)`: of so many more",
+    ["source"],
+    multiprocess_mode="livemax",
+)
+NAMED_SOURCES = 20  # have a label of their own; the rest is OTHERS
+OTHERS = "(others)"
+
+
+class RefusedSources:
+    """Who is refused, in the metrics: the first so many of a process's life by name."""
+
+    def __init__(self) -> None:
+        self._named = {ALL}
+
+    def show(self, sources: Collection[str]) -> None:
+        for source in sources:
+            if len(self._named) <= NAMED_SOURCES:
+                self._named.add(source)
+        counts = Tally(source if source in self._named else OTHERS for source in sources)
+        for name in (*self._named, OTHERS):
+            RETENTION_REFUSED.labels(name).set(counts[name])
 
 
 class Counts:

@@ -127,8 +127,9 @@ class Posting:
         if not world.producer.ready:
             trouble = unavailable("The brokers do not acknowledge.")
             return self._refuse(door, asked, trouble, cors_lines)
-        if world.guard.problem is not None:
-            return self._refuse(door, asked, world.guard.problem, cors_lines)
+        backlog = world.guard.problem(view.source.id)
+        if backlog is not None:
+            return self._refuse(door, asked, backlog, cors_lines)
         marked = False
         is_limited = view.source.kind == "browser" or (door.limits_keyless and not claim.key)
         limited = self._limit_client(asked.address) if is_limited else None

@@ -87,12 +87,10 @@ class Process:
         )
         self._counting = Counting(GoalCounts(clickhouse))
         self._finding = Finding(Whereabouts(kafka, clickhouse))
-        retention = KafkaRetention(kafka)
+        policy = settings.retention
+        retention = KafkaRetention(kafka, policy.named_from)
         self._guard = RetentionGuard(
-            lambda: retention.look(GROUPS),
-            settings.retention_look_seconds,
-            settings.retention_warn,
-            settings.retention_refuse,
+            lambda: retention.look(GROUPS), settings.retention_look_seconds, policy
         )
         self._registry = registry = Registry(settings.gateway_processes, sealing)
         receipts = Receipts()

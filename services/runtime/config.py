@@ -53,7 +53,7 @@ SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
-def _one_of(choices: tuple[str, ...]) -> Callable[[str], str | None]:
+def one_of(choices: tuple[str, ...]) -> Callable[[str], str | None]:
     return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
 
 
@@ -64,12 +64,12 @@ class KafkaSettings:
     kafka_security_protocol: str = setting(
         "PLAINTEXT",
         f"how to speak to the brokers: {', '.join(SECURITY_PROTOCOLS)}",
-        check=_one_of(SECURITY_PROTOCOLS),
+        check=one_of(SECURITY_PROTOCOLS),
     )
     kafka_sasl_mechanism: str = setting(
         "SCRAM-SHA-512",
         f"with SASL, how to log in: {', '.join(SASL_MECHANISMS)}",
-        check=_one_of(SASL_MECHANISMS),
+        check=one_of(SASL_MECHANISMS),
     )
     kafka_username: str = setting("", "with SASL, the user")
     kafka_password: str = setting("", "with SASL, the user's password", secret=True)

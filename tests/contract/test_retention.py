@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,15 +15,19 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from services.cli import cli
 from services.core import topics
 from services.core.groups import GROUPS
+from services.core.registry import Source
+from services.core.retention import ALL
 from services.edge.kafka import write_entries
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_positions import Kept
 from services.edge.kafka_retention import KafkaRetention
 from services.runtime.config import KafkaSettings
+from tests.contract import rows
 from tests.contract.gateway_fixture import (
     CONTRACT,
     KEY,
+    SOURCE,
     RunningGateway,
     TopicReader,
     declare,
@@ -31,6 +35,7 @@ from tests.contract.gateway_fixture import (
     metrics,
     start_gateway,
 )
+from tests.events import accepted
 from tests.running import RunningKafka, start_kafka, wait_until
 
 HOUR_MS = 3_600_000
@@ -53,15 +58,24 @@ def kafka(broker: RunningKafka) -> KafkaSettings:
     return KafkaSettings(kafka_bootstrap=broker.bootstrap)
 
 
-def write(kafka: KafkaSettings, topic: str, partition: int, share: float, **options: str) -> None:
-    """One record that has used this share of its retention; `options` make it a transaction's."""
+def write(
+    kafka: KafkaSettings,
+    topic: str,
+    partition: int,
+    share: float,
+    values: Sequence[bytes] = (b"old",),
+    transactional: str = "",
+) -> None:
+    """Records that have used this share of their retention; in a transaction of that id, if any."""
+    options = {"transactional.id": transactional} if transactional else {}
     producer = Producer({"bootstrap.servers": kafka.bootstrap(), **options})
-    if options:
+    if transactional:
         producer.init_transactions(20)
         producer.begin_transaction()
     written = int(time.time() * 1000 - share * RETENTION_MS)
-    producer.produce(topic, b"old", partition=partition, timestamp=written)
-    if options:
+    for value in values:
+        producer.produce(topic, value, partition=partition, timestamp=written)
+    if transactional:
         producer.commit_transaction(20)
     assert producer.flush(20) == 0
 
@@ -84,7 +98,7 @@ def read_all(kafka: KafkaSettings, group: str, topic: str) -> None:
 
 
 def share(kafka: KafkaSettings, group: str, topic: str) -> float:
-    found = KafkaRetention(kafka).look(GROUPS)
+    found = KafkaRetention(kafka, 0).look(GROUPS)
     assert [(unread.group, unread.topic) for unread in found] == [
         (name, read) for name, reads in GROUPS.items() for read in reads
     ]
@@ -113,7 +127,7 @@ def test_the_share_is_of_the_oldest_record_that_the_group_has_not_read(
 def test_markers_of_transactions_are_not_unread(kafka: KafkaSettings) -> None:
     """A group stands before the last one, and a quiet topic's last marker grows old."""
     topic, name = topics.DUPLICATE, f"markers-{uuid.uuid4()}"
-    write(kafka, topic, 0, 0.9, **{"transactional.id": name})
+    write(kafka, topic, 0, 0.9, transactional=name)
     end = ends(kafka, topic)[0]
     assert end == 2
     assert share(kafka, "weir.sink", topic) == pytest.approx(0.9, abs=0.01)
@@ -144,10 +158,47 @@ def test_topics_that_are_compacted_do_not_count(kafka: KafkaSettings) -> None:
     assert share(kafka, "weir.sink", topics.PROFILES) == 0
 
 
+def read_everything(kafka: KafkaSettings) -> None:
+    for group, reads in GROUPS.items():
+        for topic in reads:
+            read_all(kafka, group, topic)
+
+
+def events_of(source: str, count: int) -> list[bytes]:
+    return [rows.encode("Accepted", **accepted(n, source=source)) for n in range(count)]
+
+
+def heaviest_of(kafka: KafkaSettings, group: str, topic: str) -> tuple[str, ...]:
+    found = KafkaRetention(kafka, 0.8).look(GROUPS)
+    return next(one.sources for one in found if (one.group, one.topic) == (group, topic))
+
+
+def test_whose_the_greater_part_is_is_found_by_a_sample(kafka: KafkaSettings) -> None:
+    read_everything(kafka)
+    topic = topics.ACCEPTED
+    write(kafka, topic, 0, 0.84, events_of("early", 300))
+    write(kafka, topic, 0, 0.83, events_of("flood", 3_000))
+    write(kafka, topic, 0, 0.1, events_of("late", 300))
+    write(kafka, topic, 1, 0.82, events_of("flood", 900), transactional="flood")
+    write(kafka, topic, 1, 0.82, events_of("small", 200))
+    write(kafka, topic, 2, 0.6, events_of("far", 9_000))  # they have their time
+    assert heaviest_of(kafka, DEDUP, topic) == ("flood",)
+    commit(kafka, DEDUP, [TopicPartition(topic, 0, ends(kafka, topic)[0] - 900)])
+    write(kafka, topic, 0, 0.85, events_of("other", 1_000))
+    assert heaviest_of(kafka, DEDUP, topic) == ("flood", "other")
+    for partition in range(4):
+        write(kafka, topic, partition, 0.81, [b"not ours"] * 2_000)
+    assert heaviest_of(kafka, DEDUP, topic) == (ALL,)
+
+
 def gauge(running: RunningGateway) -> float:
     name = f'weir_retention_share{{group="{DEDUP}",topic="{topics.ACCEPTED}"}} '
     lines = [line for line in metrics(running).splitlines() if line.startswith(name)]
     return float(lines[0].removeprefix(name)) if lines else -1.0
+
+
+def refused(running: RunningGateway, source: str) -> bool:
+    return f'weir_retention_refused{{source="{source}"}} 1.0' in metrics(running)
 
 
 def told(kafka: KafkaSettings, folder: Path) -> list[dict[str, object]]:
@@ -161,9 +212,7 @@ def told(kafka: KafkaSettings, folder: Path) -> list[dict[str, object]]:
 
 def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) -> None:
     """What was refused is nowhere; sent again, with the same id, it is there once."""
-    for group, reads in GROUPS.items():
-        for topic in reads:
-            read_all(kafka, group, topic)
+    read_everything(kafka)
     running = start_gateway(kafka.bootstrap(), tmp_path, WEIR_RETENTION_LOOK_SECONDS="0.2")
     reader = TopicReader(kafka.bootstrap(), topics.ACCEPTED)
     body = b'{"event":"late","id":"retention-1"}'
@@ -209,3 +258,51 @@ def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) ->
     finally:
         running.process.kill()
         reader.close()
+
+
+def test_the_source_that_floods_is_refused_and_others_are_not(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    read_everything(kafka)
+    other = "another-write-key-of-32-letters.."
+    declare(kafka.bootstrap(), other, Source(id="other"))
+    running = start_gateway(kafka.bootstrap(), tmp_path, WEIR_RETENTION_LOOK_SECONDS="0.2")
+    try:
+        for key in (KEY, other):
+            wait_until(lambda key=key: running.knows(key), 10, "the source")  # type: ignore[misc]
+        for partition in range(4):
+            write(kafka, topics.ACCEPTED, partition, 0.82, events_of("other", 20))
+            write(kafka, topics.ACCEPTED, partition, 0.82, events_of(SOURCE, 400))
+        wait_until(lambda: refused(running, SOURCE), 10, "the refusal")
+        answer = running.post(KEY, b'{"event":"late"}')
+        assert (answer.status, answer.json()["code"]) == (503, "backlog")
+        assert running.post(other, b'{"event":"late"}').status == 202
+        assert not refused(running, ALL)
+        (behind,) = told(kafka, tmp_path)
+        assert behind["refused"] == [SOURCE]
+
+        read_everything(kafka)
+        for partition in range(4):
+            write(kafka, topics.ACCEPTED, partition, 0.95, events_of(SOURCE, 1))
+        wait_until(lambda: refused(running, ALL), 10, "the refusal of all")
+        assert running.post(other, b'{"event":"late"}').status == 503
+        assert f"sources={SOURCE}" in running.process.said()
+
+        again = start_gateway(
+            kafka.bootstrap(), tmp_path, ready=False, WEIR_RETENTION_LOOK_SECONDS="600"
+        )
+        try:
+            answers: list[str] = []
+
+            def refuses() -> bool:
+                answer = again.post(other, b'{"event":"late"}').json()
+                answers.append(answer.get("code", "accepted"))
+                return answers[-1] == "backlog"
+
+            wait_until(refuses, 20, "the second gateway to refuse")
+            assert set(answers) <= {"unavailable", "unauthorized", "backlog"}
+            assert again.is_ready()
+        finally:
+            again.process.kill()
+    finally:
+        running.process.kill()

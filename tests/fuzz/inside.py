@@ -13,6 +13,7 @@ import msgspec
 
 from services.core.fates import Where
 from services.core.registry import Goal, Source
+from services.core.retention import Policy
 from services.edge import avro
 from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalBucket, GoalCount, Span
@@ -138,7 +139,7 @@ class Inside:
             Receipts(),
             Counting(Noughts()),
             Finding(Nowhere()),
-            RetentionGuard(list, 1, 0, 0),
+            RetentionGuard(list, 1, Policy(0, 0)),
             Erasures(),
         )
         producer.start()

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from services.commands.look import (
+    BehindLook,
     Child,
     GroupLook,
     Look,
@@ -20,7 +21,6 @@ from services.commands.look import (
     source_look,
 )
 from services.commands.status import rendered
-from services.core.retention import Unread
 from services.local.ports import free_port
 
 QUOTA = {"name": "plan", "used": 1_200, "limit": 1_000, "unit": "events", "period": "month"}
@@ -36,7 +36,7 @@ LOOK = Look(
 
 
 def text_of(look: Look) -> str:
-    console = Console(width=200)
+    console = Console(width=300)
     with console.capture() as capture:
         console.print(rendered(look))
     return capture.get()
@@ -59,10 +59,21 @@ def test_what_is_away_is_said_first() -> None:
     ]
 
 
-def test_records_near_their_deletion_are_said_before_the_tables() -> None:
-    look = dataclasses.replace(LOOK, behind=[Unread("weir.sink", "events.resolved", 0.634)])
-    first = text_of(look).splitlines()[0]
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ((), "or lengthen the retention."),
+        (("flood", "shop"), "gateways refuse new events of flood, shop (503)."),
+        (("*",), "gateways refuse new events of every source (503)."),
+    ],
+)
+def test_records_near_their_deletion_are_said_before_the_tables(
+    refused: tuple[str, ...], told: str
+) -> None:
+    behind = BehindLook("weir.sink", "events.resolved", 0.634, refused)
+    first = text_of(dataclasses.replace(LOOK, behind=[behind])).splitlines()[0]
     assert first.startswith("weir.sink has not read records of events.resolved that have used 63%")
+    assert first.endswith(told)
 
 
 def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:

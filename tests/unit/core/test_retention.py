@@ -2,7 +2,15 @@
 
 import pytest
 
-from services.core.retention import Unread, first_unread, retention_ms, used
+from services.core.retention import (
+    ALL,
+    Policy,
+    Unread,
+    first_unread,
+    heaviest,
+    retention_ms,
+    used,
+)
 
 HOUR_MS = 3_600_000
 
@@ -52,3 +60,51 @@ def test_near_is_from_the_share_on_and_never_with_the_share_off() -> None:
     assert not unread.near(0.81)
     assert not unread.near(0)
     assert not Unread("weir.dedup", "events.accepted", 0).near(0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sources"),
+    [
+        ({"flood": 70, "a": 15, "b": 15}, ("flood",)),
+        ({"flood": 51, "a": 25, "b": 24}, ("flood",)),
+        ({"flood": 60, "a": 40}, ("a", "flood")),  # hardly less than the flood itself
+        ({"a": 35, "b": 33, "c": 32}, ("a", "b", "c")),  # who is ahead is chance
+        (
+            {"big": 10, **{f"s{n:02}": 1 for n in range(30)}},
+            None,
+        ),  # no few make up the greater part
+        ({"a": 1}, ("a",)),
+        ({}, (ALL,)),
+        ({"": 5}, (ALL,)),
+        ({"": 60, "a": 40}, (ALL,)),
+        ({"": 40, "a": 60}, (ALL,)),
+        ({"": 10, "a": 90}, ("a",)),
+    ],
+)
+def test_the_heaviest_make_up_the_greater_part(
+    weights: dict[str, float], sources: tuple[str, ...] | None
+) -> None:
+    found = heaviest(weights)
+    assert found == (tuple(sorted(weights)) if sources is None else sources)
+    assert ALL in found or sum(weights[source] for source in found) > sum(weights.values()) / 2
+
+
+def test_who_is_refused_follows_the_share() -> None:
+    def refused(share: float, whom: str = "source", refuse: float = 0.8) -> tuple[str, ...]:
+        unread = Unread("weir.dedup", "events.accepted", share, ("flood",))
+        return Policy(0.5, refuse, whom).refused(unread)
+
+    assert refused(0.79) == refused(0.79, "all") == ()
+    assert refused(0.8) == refused(0.89) == ("flood",)
+    assert refused(0.9) == (ALL,)  # that did not help: nobody's events are safe now
+    assert refused(0.8, "all") == (ALL,)
+    assert refused(1.0, refuse=1.0) == (ALL,)
+    assert refused(2.0, refuse=0) == ()
+    assert Policy(0.5, 0.8).refused(Unread("g", "t", 0.8)) == (ALL,)  # whose they are is not known
+
+
+def test_a_look_needs_names_only_where_one_is_refused_by_name() -> None:
+    assert Policy(0.5, 0.8).named_from == 0.8
+    assert Policy(0.5, 0.8, "all").named_from == 0
+    assert Policy(0.5, 0).named_from == 0
+    assert Policy(0, 0.8).told_from == 0.8

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge import avro
+from tests.contract import rows
 from tests.events import accepted
 
 
@@ -45,3 +46,30 @@ def test_accepted_is_the_beginning_of_resolved() -> None:
     assert (
         avro.schemas()["Resolved"].definition["fields"][: len(accepted_fields)] == accepted_fields
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        rows.encode("Accepted", **accepted()),
+        rows.resolved(1),
+        rows.duplicate(),
+        rows.rejected(),
+        rows.dead_letter(source="shop"),
+        rows.usage("accepted", 1, 1),
+        rows.recovery(),
+    ],
+    ids=lambda value: avro.schema_of(value).name,
+)
+def test_a_record_says_whose_it_is_whatever_follows(value: bytes) -> None:
+    assert avro.source_of(value) == "shop"
+    assert avro.source_of(value + b"of a longer schema") == "shop"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"garbage", rows.encode("Accepted", **accepted())[:20], rows.dead_letter()],
+    ids=["none", "not ours", "cut short", "nobody's"],
+)
+def test_what_says_nobody_is_nobodys(value: bytes) -> None:
+    assert avro.source_of(value) == ""

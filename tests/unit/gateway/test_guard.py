@@ -4,9 +4,10 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from services.core.retention import Unread
+from services.core.retention import ALL, Policy, Unread
 from services.edge.faults import NotReachedError
-from services.gateway.guard import RetentionGuard
+from services.gateway.guard import FIRST_SECONDS, NOT_KNOWN, RetentionGuard
+from services.gateway.metrics import NAMED_SOURCES, OTHERS, RefusedSources
 from services.gateway.refusals import PROBLEMS, Problem
 
 ACCEPTED = "events.accepted"
@@ -32,7 +33,11 @@ class Looks:
 
 
 def refusal_of(guard: RetentionGuard) -> Problem | None:
-    return guard.problem
+    return guard.problem("shop")
+
+
+def refused_in_metrics(source: str) -> float | None:
+    return REGISTRY.get_sample_value("weir_retention_refused", {"source": source})
 
 
 def share_of(group: str) -> float | None:
@@ -47,7 +52,7 @@ def looks() -> Looks:
 
 @pytest.fixture
 def guard(looks: Looks) -> RetentionGuard:
-    return RetentionGuard(looks, 30, 0.5, 0.8)
+    return RetentionGuard(looks, 30, Policy(0.5, 0.8))
 
 
 def test_warn_refuse_and_take_again(looks: Looks, guard: RetentionGuard) -> None:
@@ -94,11 +99,91 @@ def test_a_look_that_fails_changes_nothing_and_is_told_once(
 
 
 def test_a_share_of_0_is_off(looks: Looks) -> None:
-    guard = RetentionGuard(looks, 30, 0.5, 0)
+    guard = RetentionGuard(looks, 30, Policy(0.5, 0))
+    assert refusal_of(guard) is None  # nothing is waited for
     assert looks.find(guard, dedup=2.0) == ["warning"]
     assert refusal_of(guard) is None
-    never = RetentionGuard(looks, 30, 0, 0)
+    never = RetentionGuard(looks, 30, Policy(0, 0))
     looks.found = NotReachedError("would be asked")
     never.start()
     never.stop()
     assert not never._thread.is_alive()
+
+
+def test_the_source_that_floods_is_refused_and_no_other_until_that_does_not_help(
+    looks: Looks, guard: RetentionGuard
+) -> None:
+    def find(share: float, *sources: str) -> list[str]:
+        looks.found = [Unread("weir.dedup", ACCEPTED, share, sources)]
+        with capture_logs() as said:
+            guard.look()
+        return [line["sources"] for line in said if line["log_level"] == "error"]
+
+    assert find(0.82, "flood") == ["flood"]
+    problem = guard.problem("flood")
+    assert problem is not None
+    assert "of this source" in problem.detail
+    assert guard.problem("shop") is None
+    assert (refused_in_metrics("flood"), refused_in_metrics(ALL)) == (1, 0)
+    assert find(0.83, "flood") == []  # nothing new
+    assert find(0.84, "flood", "shop") == ["flood,shop"]
+    assert guard.problem("shop") is not None
+    assert find(0.91, "flood") == [ALL]
+    assert guard.problem("anybody") is not None
+    assert (refused_in_metrics("flood"), refused_in_metrics(ALL)) == (0, 1)
+    assert find(0.2, "flood") == []
+    assert guard.problem("flood") is None
+    assert refused_in_metrics(ALL) == 0
+
+
+def test_of_several_reasons_the_nearest_is_told(looks: Looks, guard: RetentionGuard) -> None:
+    looks.found = [
+        Unread("weir.dedup", ACCEPTED, 0.87, ("shop", "flood")),
+        Unread("weir.sink", ACCEPTED, 0.82, ("shop", "blog")),
+    ]
+    guard.look()
+    for source, group in (("shop", "weir.dedup"), ("blog", "weir.sink")):
+        problem = guard.problem(source)
+        assert problem is not None
+        assert problem.detail.startswith(f"{group} ")
+
+
+def test_labels_are_bounded() -> None:
+    shown = RefusedSources()
+    shown.show([f"source-{n:03}" for n in range(NAMED_SOURCES + 5)])
+    assert refused_in_metrics("source-000") == 1
+    assert refused_in_metrics(f"source-{NAMED_SOURCES:03}") is None
+    assert refused_in_metrics(OTHERS) == 5
+    shown.show([])
+    assert refused_in_metrics("source-000") == refused_in_metrics(OTHERS) == 0
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_before_the_first_look_nothing_is_taken_but_not_for_ever(looks: Looks) -> None:
+    clock = Clock()
+    guard = RetentionGuard(looks, 30, Policy(0.5, 0.8), clock)
+    looks.found = NotReachedError("Kafka does not answer.")
+    guard.look()
+    clock.now += 1_000  # the brokers were away, and nobody asked
+    assert guard.is_waiting()
+    assert refusal_of(guard) is NOT_KNOWN
+    clock.now += FIRST_SECONDS - 1
+    assert refusal_of(guard) is NOT_KNOWN
+    clock.now += 1
+    assert refusal_of(guard) is None
+    assert not guard.is_waiting()
+    assert looks.find(guard, dedup=0.95) == ["error"]
+    assert refusal_of(guard) is not None
+
+
+def test_a_first_look_ends_the_waiting(looks: Looks, guard: RetentionGuard) -> None:
+    assert guard.is_waiting()
+    assert looks.find(guard, dedup=0.6) == ["warning"]
+    assert not guard.is_waiting()
+    assert refusal_of(guard) is None
