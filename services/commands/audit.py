@@ -138,6 +138,8 @@ def _show(audit: Audit, part: Range, minutes: bool) -> None:
         console.print(Text(f"✗ {finding}", style="red"))
     for remark in audit.remarks:
         console.print(Text(f"! {remark}", style="yellow"))
+    for text in audit.partly:
+        console.print(Text(f"{text}.", style="yellow"))
     waiting = {group: records for group, records in audit.in_flight.items() if records}
     if waiting:
         told = ", ".join(_waiting(group, audit) for group in waiting)
@@ -146,6 +148,8 @@ def _show(audit: Audit, part: Range, minutes: bool) -> None:
         console.print(Text(f"Nothing can be judged yet: {audit.blind}.", style="yellow"))
     elif not audit.balanced:
         console.print(Text("NOT BALANCED.", style="bold red"))
+    elif audit.partly:
+        console.print("What has been looked at balances.")
     elif waiting:
         console.print("What has been read so far balances.")
     else:

@@ -11,6 +11,7 @@ from services.commands.books import (
     Counts,
     Page,
     Range,
+    looked_at_in_part,
     read_counts,
     read_entries,
     read_pages,
@@ -37,6 +38,7 @@ class Audit:
     differences: dict[str, int]  # by source, events that the findings are about
     blind: str  # why nothing could be judged; empty: it could
     remarks: list[str]  # what is odd, and neither lost nor doubled
+    partly: list[str]  # what was looked at in part alone, a sentence each
 
     @property
     def balanced(self) -> bool:
@@ -65,11 +67,14 @@ class Auditor:
         positions = self._kafka.positions()
         pages = read_pages(self._clickhouse, self._database, part, minutes)
         counts = read_counts(self._clickhouse, self._database, part)
-        entries = read_entries(self._clickhouse, self._database, part)
+        entries, there_are = read_entries(self._clickhouse, self._database, part)
         doubles = self._doubles(part) if ids else []
         unread = self._kafka.unread(positions)
         judgement = judge(entries, unread)
-        found = [*self._offsets.findings(part, positions, unread), *judgement.findings]
+        of_offsets, not_looked_at = self._offsets.findings(part, positions, unread)
+        found = [*of_offsets, *judgement.findings]
+        what = "minutes that do not balance by themselves"
+        of_minutes = looked_at_in_part("all stages", len(entries), there_are, what)
         differences: dict[str, int] = dict.fromkeys((page.source for page in pages), 0)
         for finding in found:
             differences[finding.source] = differences.get(finding.source, 0) + finding.events
@@ -82,6 +87,7 @@ class Auditor:
             differences,
             judgement.blind,
             judgement.remarks,
+            [text for text in (not_looked_at, of_minutes) if text],
         )
 
     def read_surely(self, read: Callable[[], Audit], wait_seconds: float = 0.0) -> Audit:

@@ -190,8 +190,21 @@ def read_counts(clickhouse: ClickHouse, database: str, part: Range) -> list[Coun
     ]
 
 
-def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> list[Entry]:
-    """The minutes that do not balance by themselves, the earliest first, ENTRIES_AT_MOST of them."""
+def looked_at_in_part(place: str, looked_at: int, there_are: int, what: str) -> str:
+    """The sentence that says so; empty: all of it was looked at."""
+    if looked_at >= there_are:
+        return ""
+    return (
+        f"{place}: only {looked_at:,} of {there_are:,} {what} were looked at;"
+        " see the rest part by part, with --from and --to"
+    )
+
+
+def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> tuple[list[Entry], int]:
+    """The minutes that do not balance by themselves, the earliest first: ENTRIES_AT_MOST of them, and
+
+    how many there are.
+    """
     shorts = [check.column for check in CHECKS]
     others = {
         check.column: f"has_fingerprints AND {check.column} = 0 AND {check.others} != 0"
@@ -201,16 +214,19 @@ def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> list[Ent
     wrong = [*(f"{name} != 0" for name in shorts), *(f"({text})" for text in others.values())]
     asked = [*shorts, *(f"{text} AS {name}_others" for name, text in others.items()), PASSED_BY]
     sql = (
-        f"SELECT source, toUnixTimestamp(minute) AS at, {', '.join(asked)} FROM {database}.ledger"
+        f"SELECT source, toUnixTimestamp(minute) AS at, {', '.join(asked)},"
+        f" count() OVER () AS there_are FROM {database}.ledger"
         f" WHERE {part.where('minute')} AND ({' OR '.join(wrong)})"
         f" ORDER BY at, source LIMIT {ENTRIES_AT_MOST}"
     )
-    return [
+    rows = clickhouse.records(sql, part.parameters())
+    found = [
         Entry(
             (row["source"], int(row["at"])),
             {name: int(row[name]) for name in shorts},
             frozenset(name for name in others if row[f"{name}_others"]),
             int(row["passed_by"]),
         )
-        for row in clickhouse.records(sql, part.parameters())
+        for row in rows
     ]
+    return found, int(rows[0]["there_are"]) if rows else 0

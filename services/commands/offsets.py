@@ -8,7 +8,7 @@ is asked: letters that were sent in again came in transactions, whose markers us
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from services.commands.books import Range
+from services.commands.books import Range, looked_at_in_part
 from services.commands.judgement import Finding
 from services.core import topics
 from services.edge.clickhouse_query import ClickHouse
@@ -42,25 +42,24 @@ class Offsets:
 
     def findings(
         self, part: Range, positions: Mapping[Place, int], unread: Mapping[str, Unread]
-    ) -> list[Finding]:
+    ) -> tuple[list[Finding], str]:
         """What was passed and not counted, or counted twice; none where no account says enough.
 
-        Accounts of earlier versions, and of a topic that was made anew since, say nothing.
+        Accounts of earlier versions, and of a topic that was made anew since, say nothing. With it,
+        what was not looked at, in a sentence; empty: all was.
         """
         usage = unread.get(topics.USAGE)
         if usage is None or usage.cells is None or (topics.ACCEPTED, 0) not in positions:
-            return []  # the accounts are not all there, or there is no such topic yet
+            return [], ""  # the accounts are not all there, or there is no such topic yet
         topic_id = self._kafka.topic_id(topics.ACCEPTED)
         asked = (self._clickhouse, self._database)
-        suspects = [
-            *read_within(*asked, part, topic_id),
-            *read_behind(*asked, positions, topic_id),
-        ]
+        within, there_are = read_within(*asked, part, topic_id)
         found = []
-        for suspect in suspects:
+        for suspect in (*within, *read_behind(*asked, positions, topic_id)):
             if not suspect.overlaps(usage.spans.get(suspect.partition, ())):
                 found += self._confirmed(suspect, topic_id)
-        return found
+        what = "stretches of offsets that dedup's accounts do not fit by themselves"
+        return found, looked_at_in_part("between Kafka and dedup", len(within), there_are, what)
 
     def _confirmed(self, suspect: Suspect, topic_id: str) -> list[Finding]:
         partition, first, end = suspect
@@ -84,8 +83,13 @@ class Offsets:
         return [Finding(-1, "", abs(there - counted), text)]
 
 
-def read_within(clickhouse: ClickHouse, database: str, part: Range, topic_id: str) -> list[Suspect]:
-    """Between two transactions, or within one that is not cut by the part's own bounds."""
+def read_within(
+    clickhouse: ClickHouse, database: str, part: Range, topic_id: str
+) -> tuple[list[Suspect], int]:
+    """Between two transactions, or within one that is not cut by the part's own bounds.
+
+    SUSPECTS_AT_MOST of them, and how many there are.
+    """
     cuts = ["0"]
     if part.start is not None:
         cuts.append("toUnixTimestamp(min(d.minute)) < {start:Int64} + 60")
@@ -93,7 +97,8 @@ def read_within(clickhouse: ClickHouse, database: str, part: Range, topic_id: st
         cuts.append("toUnixTimestamp(max(d.minute)) >= {end:Int64} - 60")
     cut = " OR ".join(cuts)
     sql = (
-        "SELECT origin_partition AS partition, least(before, began) AS first, position FROM ("
+        "SELECT origin_partition AS partition, least(before, began) AS first, position,"
+        " count() OVER () AS there_are FROM ("
         "SELECT *, lagInFrame(position, 1, began)"
         " OVER (PARTITION BY origin_partition ORDER BY position) AS before FROM ("
         "SELECT origin_partition, position, min(d.first) AS began, sum(d.events) AS counted,"
@@ -103,7 +108,8 @@ def read_within(clickhouse: ClickHouse, database: str, part: Range, topic_id: st
         f" ORDER BY partition, position LIMIT {SUSPECTS_AT_MOST}"
     )
     rows = clickhouse.records(sql, {**part.parameters(), "topic_id": topic_id})
-    return [Suspect(int(r["partition"]), int(r["first"]), int(r["position"])) for r in rows]
+    found = [Suspect(int(r["partition"]), int(r["first"]), int(r["position"])) for r in rows]
+    return found, int(rows[0]["there_are"]) if rows else 0
 
 
 def read_behind(

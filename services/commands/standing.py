@@ -91,7 +91,8 @@ class Standing:
             said = text = as_json(audit)
         else:
             accepted = sum(page.accepted for page in audit.pages)
-            state = audit.blind or "; ".join(audit.findings) or "the books balance"
+            told = [*audit.findings, *audit.partly]
+            state = audit.blind or "; ".join(told) or "the books balance"
             said = state
             text = f"{time.strftime('%F %T', time.gmtime())} {accepted:,} accepted: {state}"
         if said != self._said:

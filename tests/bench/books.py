@@ -180,8 +180,8 @@ def _audit(clickhouse: ClickHouse, part: Range) -> None:
     """What `weir audit` asks ClickHouse; it must balance, else the figure is of something else."""
     pages = read_pages(clickhouse, "weir", part, minutes=False)
     read_counts(clickhouse, "weir", part)
-    entries = read_entries(clickhouse, "weir", part)
-    suspects = read_within(clickhouse, "weir", part, TOPIC_ID)
+    entries, _ = read_entries(clickhouse, "weir", part)
+    suspects, _ = read_within(clickhouse, "weir", part, TOPIC_ID)
     behind = read_behind(
         clickhouse, "weir", {(topics.ACCEPTED, n): 1 << 60 for n in range(PARTITIONS)}, TOPIC_ID
     )

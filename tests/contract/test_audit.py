@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from services.commands import books, offsets
 from services.commands.audit import command
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
@@ -79,7 +80,7 @@ class World:
             outcome,
             events,
             position,
-            minute=NOW,
+            minute=fields.pop("minute", NOW),
             origin_partition=PARTITION,
             topic_id=fields.pop("topic_id", self.topic_id()),
             first=first,
@@ -169,6 +170,25 @@ def test_a_delta_that_the_sink_has_yet_to_read_speaks_for_its_offsets(world: Wor
     told = world.audit()
     assert told["findings"] == []
     assert (told["in_flight"]["weir.sink"], told["unread"]["weir.sink"]) == (1, {"shop": 1})
+
+
+def test_an_audit_says_what_it_has_not_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsets, "SUSPECTS_AT_MOST", 2)
+    monkeypatch.setattr(books, "ENTRIES_AT_MOST", 1)
+    world.accept(9)
+    world.commit("weir.dedup", topics.ACCEPTED, 9)
+    for first in (0, 3, 6):  # one of three is missing each time
+        world.account(world.usage("accepted", 2, first, first + 3))
+    told = world.audit()
+    assert len(_of_offsets(told)) == 2
+    (gaps,) = told["partly"]
+    assert gaps.startswith("between Kafka and dedup: only 2 of 3 stretches of offsets")
+    world.account(world.usage("accepted", 1, 1, 2, topic_id="", minute=NOW - 60_000))
+    assert "all stages: only 1 of 2 minutes that do not balance" in world.audit()["partly"][1]
+    result = CliRunner().invoke(command, [], env=world.environ)
+    assert "only 2 of 3 stretches" in result.output
 
 
 def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: World) -> None:

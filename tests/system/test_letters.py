@@ -328,6 +328,38 @@ def test_a_refusal_that_was_mended_by_its_client_is_not_doubled(weir: RunningWei
     assert len(rows(weir, key)) == 1
 
 
+def test_of_a_body_of_many_what_is_stored_is_left_out_and_the_rest_is_sent(
+    weir: RunningWeir,
+) -> None:
+    first, second = f"first-{uuid.uuid4()}", f"second-{uuid.uuid4()}"
+    events = [{"event": "sent", "id": key, "properties": {"price": 1}} for key in (first, second)]
+    body = json.dumps({"events": [*events, {"event": second[:20]}], "context": 1}).encode()
+    request = urllib.request.Request(
+        f"{weir.gateway}/v1/events", body, {"Authorization": f"Bearer {KEY}"}
+    )
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=60)
+    found = f"SELECT toString(event_id) FROM weir.rejected WHERE position(payload, '{first}') > 0"
+    wait_until(lambda: weir.ask(found), PATIENCE, "the refusal's row")
+    ((letter,),) = weir.ask(found)
+    status, reply = send(weir, first, properties={"price": 7})  # the client mends a part of it
+    assert status == 202
+    wait_until(lambda: rows(weir, first), PATIENCE, "its row")
+    (sent,) = reply["event_ids"]
+    mended = ("--id", letter, "--unset", "context")
+    for told in (replay(weir, "rejected", *mended, "--dry-run"), replay(weir, "rejected", *mended)):
+        assert (told["replayed"], told["stored"]) == (1, {})
+        assert told["stored_in_part"] == {letter: [sent]}
+    keyless = f"SELECT count() FROM weir.events WHERE event = '{second[:20]}'"
+    wait_until(lambda: weir.ask(keyless) == [(1,)], PATIENCE, "the one without a key")
+    wait_until(lambda: rows(weir, second), PATIENCE, "the other")
+    assert replay(weir, "rejected", *mended)["recovered_before"] == 1
+    weir.run("audit", "--wait", "60")
+    assert [len(rows(weir, key)) for key in (first, second)] == [1, 1]
+    assert rows(weir, first) == [(sent, "7")]
+    assert weir.ask(keyless) == [(1,)]
+
+
 def test_a_webhook_says_why_it_cannot_be_read_and_how_it_can(weir: RunningWeir) -> None:
     number = uuid.uuid4().int
     request = urllib.request.Request(f"{weir.gateway}/collect/paid/{SOURCE}", b"[%d]" % number)

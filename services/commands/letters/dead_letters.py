@@ -12,6 +12,7 @@ from services.commands.letters.paths import Edit, NoSuchPathError, shown
 from services.commands.letters.plans import (
     REFUSED_AGAIN,
     Again,
+    Part,
     Plan,
     Unfit,
     gateway_partition,
@@ -81,28 +82,28 @@ def plan(letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int
         )
     if not edits:
         write = Write(letter.topic, letter.partition, letter.key, letter.value)
-        return Plan([write], identities(letter.value), False)
+        return Plan([Part(write, identity_in(letter.value))], False)
     try:
         found = _edited(letter, edits, partitions)
     except (NotEditableError, NoSuchPathError) as fault:
         return Unfit(str(fault))
     if isinstance(found, Refusal):
         return Unfit(REFUSED_AGAIN, (Again(found.code, found.field, found.text),))
-    return Plan([found], identities(found.value), True)
+    return Plan([Part(found, identity_in(found.value))], True)
 
 
-def identities(value: bytes) -> list[Identity]:
-    """What an event's record says that it is known by; nothing of other records, or damaged ones."""
+def identity_in(value: bytes) -> Identity | None:
+    """What an event's record says that it is known by; None of other records, or damaged ones."""
     for name in ("Accepted", "Resolved"):
         reader = avro.PrefixReader(name, "idempotency_key")
         if reader.reads(value):
             try:
                 record = reader.read(value)
             except avro.UnreadableError:
-                return []
+                return None
             event_id = uuid.UUID(bytes=record["event_id"])
-            return [Identity(event_id, record["source"], record["idempotency_key"])]
-    return []
+            return Identity(event_id, record["source"], record["idempotency_key"])
+    return None
 
 
 def _edited(

@@ -30,12 +30,22 @@ class Letter(Protocol):
     def event_id(self) -> bytes | None: ...
 
 
-class Plan(NamedTuple):
-    """What sends a letter in again, and what its events are known by (where that can be read)."""
+class Part(NamedTuple):
+    """One record of a letter, and what its event is known by; None: no event, or not to be read."""
 
-    writes: list[Write]
-    identities: list[Identity]
+    write: Write
+    identity: Identity | None
+
+
+class Plan(NamedTuple):
+    """What sends a letter in again."""
+
+    parts: list[Part]
     edited: bool
+
+    @property
+    def identities(self) -> list[Identity]:
+        return [part.identity for part in self.parts if part.identity is not None]
 
 
 class Again(NamedTuple):

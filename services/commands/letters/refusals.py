@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar
 
 import uuid_utils
 
-from services.commands.letters.dead_letters import identities
+from services.commands.letters.dead_letters import identity_in
 from services.commands.letters.paths import Edit, NoSuchPathError
 from services.commands.letters.plans import (
     REFUSED_AGAIN,
     Again,
+    Part,
     Plan,
     Unfit,
     gateway_partition,
 )
+from services.core.identifiers import content_digest
 from services.core.recovery import Kind, Write
 from services.core.registry import Source
 from services.gateway.again import NOT_KEPT, read_again
@@ -51,7 +54,7 @@ def plan(
 ) -> Plan | Unfit:
     """`door`: in whose words the payload is to be read; None: those it was sent in.
 
-    A body of several events is taken whole or not at all; the first has the refusal's event id.
+    A body of several events is good or refused as a whole; the first has the refusal's event id.
     """
     source = sources.get(letter.source)
     if source is None:
@@ -88,11 +91,14 @@ def plan(
         Write(topic, gateway_partition(key, topic, partitions), key, value or b"")
         for topic, key, value in intake.records
     ]
-    known = [identity for write in writes for identity in identities(write.value)]
-    return Plan(writes, known, payload != letter.payload)
+    parts = [Part(write, identity_in(write.value)) for write in writes]
+    return Plan(parts, payload != letter.payload)
 
 
 def _ids(first: bytes) -> Iterator[uuid_utils.UUID]:
+    """The refusal's own id, and others of the same moment: the same at every reading of it."""
     yield uuid_utils.UUID(bytes=first)
-    while True:
-        yield uuid_utils.uuid7()
+    for number in count(1):
+        digest = content_digest(first + number.to_bytes(8))
+        # up to the twelve bits that follow the version, and the variant (RFC 9562, 5.7)
+        yield uuid_utils.UUID(bytes=first[:8] + bytes([digest[8] & 0x3F | 0x80]) + digest[9:])

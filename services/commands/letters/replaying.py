@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -12,6 +12,7 @@ from services.core.recovery import Identity, Recovery, ledger_key
 from services.edge.kafka_recoveries import Recoveries
 
 ERASED = "whose it is was erased since the letter was listed"
+SENT_NOW = "sent just now"
 TOGETHER = 200  # letters in a transaction, at most
 SHOWN = 5  # examples of each reason
 
@@ -41,7 +42,10 @@ class Tally:
     replayed: int = 0
     edited: int = 0
     recovered: int = 0  # before, by an earlier replay
-    stored: dict[str, str] = field(default_factory=dict)  # letter -> event id that is there
+    stored: dict[str, list[str]] = field(default_factory=dict)  # letter -> event ids that are there
+    in_part: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # the same, of letters whose rest went
     refused: dict[str, tuple[Again, ...]] = field(default_factory=dict)
     unfit: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -117,21 +121,26 @@ class Replaying(Generic[L]):
         stored = self._tables.stored({i for _, plan in fit for i in plan.identities})
         sent: list[tuple[L, Plan]] = []
         for letter, plan in fit:
-            if is_erased is not None and any(is_erased(write.value) for write in plan.writes):
+            if is_erased is not None and any(is_erased(part.write.value) for part in plan.parts):
                 self.tally.keep(letter.name, Unfit(ERASED))
                 continue
-            there = next((stored[i] for i in plan.identities if i in stored), None)
-            if there is not None or self._is_twice(plan.identities):
-                self.tally.stored[letter.name] = there or "sent just now"
+            there = self._there(plan, stored)
+            left = [part for part in plan.parts if part.identity not in there]
+            if not left:
+                self.tally.stored[letter.name] = sorted(set(there.values()))
             elif self._limit is None or self.tally.replayed + len(sent) < self._limit:
-                sent.append((letter, plan))
+                sent.append((letter, plan._replace(parts=left)))
                 self._sent |= {identity[1:] for identity in plan.identities}
+                if there:
+                    self.tally.in_part[letter.name] = sorted(set(there.values()))
         self._send(sent)
         self.tally.replayed += len(sent)
         self.tally.edited += sum(plan.edited for _, plan in sent)
 
-    def _is_twice(self, identities: list[Identity]) -> bool:
-        return any(identity[1:] in self._sent for identity in identities)
+    def _there(self, plan: Plan, stored: Mapping[Identity, str]) -> dict[Identity, str]:
+        """Its events that are stored already, or were sent by this replay."""
+        sent = {i: SENT_NOW for i in plan.identities if i[1:] in self._sent}
+        return sent | {i: stored[i] for i in plan.identities if i in stored}
 
     def _send(self, sent: list[tuple[L, Plan]]) -> None:
         if not sent or self._recoveries is None:
@@ -151,4 +160,4 @@ class Replaying(Generic[L]):
             )
             for letter, plan in sent
         ]
-        self._recoveries.write([write for _, plan in sent for write in plan.writes], entries)
+        self._recoveries.write([part.write for _, plan in sent for part in plan.parts], entries)

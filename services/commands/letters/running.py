@@ -152,7 +152,8 @@ def _show(tally: Tally, manner: Manner) -> None:
             "replayed": tally.replayed,
             "edited": tally.edited,
             "recovered_before": tally.recovered,
-            "stored": tally.stored,
+            "stored": {letter: ", ".join(ids) for letter, ids in tally.stored.items()},
+            "stored_in_part": tally.in_part,
             "refused_again": {
                 letter: [one._asdict() for one in refused]
                 for letter, refused in tally.refused.items()
@@ -172,8 +173,11 @@ def _show(tally: Tally, manner: Manner) -> None:
         notes().print(
             f"[yellow]{count:,} not sent:[/] {escape(reason)} ({escape(examples)}{', …' * (count > SHOWN)})"
         )
-    for letter, event_id in list(tally.stored.items())[:SHOWN]:
-        notes().print(f"{letter}: already stored as {event_id}", markup=False)
+    for letter, ids in list(tally.stored.items())[:SHOWN]:
+        notes().print(f"{letter}: already stored as {', '.join(ids)}", markup=False)
+    for letter, ids in list(tally.in_part.items())[:SHOWN]:
+        text = f"{letter}: in part, the rest is already stored as {', '.join(ids)}"
+        notes().print(text, markup=False)
     verb = "to replay" if manner.dry_run else "replayed"
     screen().print(
         f"{tally.replayed:,} {verb} ({tally.edited:,} edited), {tally.recovered:,} recovered before,"

@@ -1,5 +1,6 @@
 """What is written for a letter: the same bytes, or an edited event where it belongs now; else why not."""
 
+import uuid
 from zlib import crc32
 
 import pytest
@@ -37,7 +38,7 @@ def planned(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Plan 
 def written(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Write:
     plan = planned(found, *sets, unset=unset)
     assert isinstance(plan, Plan), plan
-    (write,) = plan.writes
+    ((write, _),) = plan.parts
     return write
 
 
@@ -154,9 +155,9 @@ def again(found: Refused, *sets: str, door: str | None = None) -> Plan | Unfit:
 
 def events(plan: Plan | Unfit) -> list[avro.Record]:
     assert isinstance(plan, Plan), plan
-    for write in plan.writes:
+    for write, _ in plan.parts:
         assert (write.topic, write.partition) == (topics.ACCEPTED, crc32(write.key) % 48)
-    return [record(write) for write in plan.writes]
+    return [record(write) for write, _ in plan.parts]
 
 
 def test_a_mended_refusal_is_accepted_under_its_own_id_and_time() -> None:
@@ -181,6 +182,22 @@ def test_a_body_of_many_goes_whole_or_not_at_all() -> None:
     found = again(refused(b'[{"event": "a"}, {"event": "not b"}]'))
     assert isinstance(found, Unfit)
     assert [one.code for one in found.refused] == ["invalid_name"]
+
+
+def test_a_body_of_many_has_the_same_ids_whenever_it_is_read() -> None:
+    body = refused(b'[{"event": "a"}, {"event": "b"}, {"event": "c", "id": "k"}]')
+    plan = again(body)
+    assert plan == again(body)
+    assert isinstance(plan, Plan)
+    ids = [uuid.UUID(bytes=event["event_id"]) for event in events(plan)]
+    assert len(set(ids)) == 3
+    assert {one.version for one in ids} == {7}
+    assert {one.variant for one in ids} == {uuid.RFC_4122}
+    assert [(i.event_id, i.idempotency_key) for i in plan.identities] == [
+        (ids[0], str(ids[0])),
+        (ids[1], str(ids[1])),
+        (ids[2], "k"),
+    ]
 
 
 @pytest.mark.parametrize(
