@@ -8,6 +8,12 @@
 -- url(), remote(), s3(), mysql() and the like, without CREATE TEMPORARY TABLE executable() too.
 -- What no grant guards is the function file(path), which reads the files in the server's
 -- user_files_path: keep nothing there that analysts may not read.
+--
+-- Checked (tests/contract/test_users_sql.py), with the embedded engine, 26.9: it parses every statement;
+-- with the operating role's grants alone all of Weir's tables are made; with the reading role's and the
+-- profile, tables and views are read, and the functions above, writes and settings refused. Not
+-- checked: that a server keeps the users and asks for their passwords, and ON CLUSTER, for which `weir`
+-- needs GRANT CLUSTER ON *.* too. A server with table_engines_require_grant wants GRANT TABLE ENGINE.
 
 CREATE DATABASE IF NOT EXISTS weir;
 

@@ -1,7 +1,7 @@
 """Partitions read from one place to their present end, apart from any group."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -30,28 +30,29 @@ class PartitionReader:
         self._fetch_kilobytes = fetch_kilobytes
         self._describer: AdminClient | None = None
 
-    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """By name: a topic that is made anew has another id."""
-        return {name: str(future.result().topic_id) for name, future in self._described(names)}
+    def topic_ids(self, names: Collection[str]) -> dict[str, str]:
+        """By name: a topic that is made anew has another id. One that is missing is a `KafkaException`."""
+        found = self.present_topic_ids(names)
+        for name in set(names) - found.keys():
+            text = f"the topic {name} is missing: run `weir topics apply`"
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, text))
+        return found
 
-    def present_topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """As `topic_ids`, without those that do not exist."""
+    def present_topic_ids(self, names: Collection[str]) -> dict[str, str]:
+        """As `topic_ids`, without those that are missing."""
+        if self._describer is None:
+            self._describer = AdminClient(self._options)
+        asked: dict[str, Future[TopicDescription]] = self._describer.describe_topics(
+            TopicCollection(sorted(names)), request_timeout=self._seconds
+        )
         found = {}
-        for name, future in self._described(names):
+        for name, future in asked.items():
             try:
                 found[name] = str(future.result().topic_id)
             except KafkaException as fault:
                 if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
         return found
-
-    def _described(self, names: Iterable[str]) -> Iterable[tuple[str, Future[TopicDescription]]]:
-        if self._describer is None:
-            self._describer = AdminClient(self._options)
-        asked: dict[str, Future[TopicDescription]] = self._describer.describe_topics(
-            TopicCollection(sorted(names)), request_timeout=self._seconds
-        )
-        return asked.items()
 
     def read_to_end(self, places: Sequence[TopicPartition]) -> Iterator[Message]:
         """Every record that was written before this call and is committed, from these places on.

@@ -76,7 +76,8 @@ class Positions:
         if not places:
             return []
         committed = self._committed(consumer, places)
-        self._ids = self._reader.topic_ids({at.topic for at in places})
+        # that of the positions, too: without it nothing that is read could be settled
+        self._ids = self._reader.topic_ids({topics.POSITIONS, *(at.topic for at in places)})
         told = [self._told(at) for at in committed]
         unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
         kept = kept_positions(self._reader, unsure, self._service)

@@ -72,7 +72,8 @@ class KafkaRecords:
             }
         )
         self._log = logs.get("sink")
-        self._broken = ""
+        self._broken: KafkaError | None = None
+        self.trouble = "it has not been given its partitions yet"
         self._assigned: set[Place] = set()
         self._gained: dict[Place, Gain] = {}
         self._lost: set[Place] = set()
@@ -97,8 +98,8 @@ class KafkaRecords:
         slices = self._sliced(messages)
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._look()
-        if self._broken:
-            self._begin_anew()
+        if self._broken is not None:
+            self._begin_anew(self._broken)
             slices = []
         lost, self._lost = self._lost, set()
         return Polled(lost, self._settle_in(), slices)
@@ -149,8 +150,9 @@ class KafkaRecords:
         except KafkaException as fault:
             return str(fault)
         if remade:
-            self._broken = f"{', '.join(remade)} deleted and made anew"
-        return self._broken
+            text = f"{', '.join(remade)} deleted and made anew"
+            self._broken = KafkaError(KafkaError.UNKNOWN_TOPIC_ID, text)
+        return "" if self._broken is None else self._broken.str()
 
     def _keep(self, commits: Sequence[Commit]) -> None:
         faults: list[KafkaError] = []
@@ -168,12 +170,16 @@ class KafkaRecords:
         except (BufferError, KafkaException) as fault:
             raise CommitFailedError(str(fault)) from fault
         if self._keeper.flush(REQUEST_SECONDS) or faults:
-            raise CommitFailedError(f"{topics.POSITIONS}: {(faults or ['no answer'])[0]}")
+            why = faults[0].str() if faults else "no answer"
+            raise CommitFailedError(
+                f"{topics.POSITIONS} (is it missing? `weir topics apply`): {why}"
+            )
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, fault: KafkaError) -> None:
         """With a consumer that knows nothing; what was read is read again from the commits on."""
-        self._log.warning("reading again from what is committed", fault=self._broken)
-        self._broken = ""
+        if self.trouble != fault.str():
+            self._log.warning("reading again from what is committed", fault=str(fault))
+        self._broken, self.trouble = None, fault.str()
         self.close()
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
@@ -199,7 +205,7 @@ class KafkaRecords:
                     # the next offset to be read: past transactions' markers as well
                     ends[(message.topic(), message.partition())] = message.offset()
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    self._broken = str(error)
+                    self._broken = error
                 else:
                     raise_if_fenced(error)
                 continue
@@ -263,7 +269,7 @@ class KafkaRecords:
             found = self._positions.find(consumer, places)
         except KafkaException as fault:
             raise_if_fenced(fault.args[0])
-            self._broken = str(fault)
+            self._broken = fault.args[0]
             consumer.assign([])
             return
         starts = [at.start() for at in found]
@@ -276,6 +282,7 @@ class KafkaRecords:
         ]
         self._gained = {gain.place: gain for gain in gains}
         self._assigned = set(self._gained)
+        self.trouble = ""
 
     def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
         consumer.unassign()  # a rebalance is of all partitions: see `group_options`

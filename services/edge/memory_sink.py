@@ -71,6 +71,7 @@ class MemoryRecords:
         self._gained: set[Place] = set()
         self._lost: set[Place] = set()
         self._held = False
+        self.trouble = ""
 
     @property
     def assigned(self) -> set[Place]:

@@ -81,7 +81,7 @@ class Sink:
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
         self._held = False
-        self._commit_failed = False
+        self._commit_failed = ""  # why
         self._away = ""
         self._lag_at = 0.0
         self.health = Health()
@@ -183,9 +183,9 @@ class Sink:
             metrics.COMMIT_FAILURES.inc()
             if not self._commit_failed:
                 self._log.warning("commit failed, trying again", fault=str(fault))
-            self._commit_failed = True
+            self._commit_failed = str(fault)
             return False
-        self._commit_failed = False
+        self._commit_failed = ""
         for partition, commit in owed:
             partition.confirmed = (commit.offset, commit.metadata)
         return True
@@ -267,7 +267,9 @@ class Sink:
         if self._away:
             self.health.unready(f"ClickHouse does not take rows: {self._away}")
         elif self._commit_failed:
-            self.health.unready("the broker does not take commits")
+            self.health.unready(f"the broker does not take commits: {self._commit_failed}")
+        elif self._records.trouble:
+            self.health.unready(self._records.trouble)
         else:
             self.health.ready()
         now = self._clock()

@@ -101,6 +101,8 @@ class Finished(NamedTuple):
 class Records(Protocol):
     """The topics, as one member of the sink's consumer group."""
 
+    trouble: str  # why nothing can be read just now, and what to do; empty: it can
+
     def poll(self, seconds: float, gather: bool) -> Polled:
         """What changed within `seconds`; returns early at the first record, unless to `gather`."""
 

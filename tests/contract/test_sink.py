@@ -261,6 +261,42 @@ def test_while_clickhouse_is_away_it_says_so_and_loses_nothing(
         assert sink.stop() == 0
 
 
+def test_without_the_topic_of_positions_it_says_what_to_do(
+    warehouse: RunningWarehouse, tmp_path: Path
+) -> None:
+    """It could not keep how far it has come, so it puts nothing in; once it can, everything."""
+    with ExitStack() as left:
+        own = start_kafka(tmp_path / "kafka")
+        left.callback(own.kill)
+        settings = KafkaSettings(kafka_bootstrap=own.bootstrap)
+        apply_topics(settings)
+        delete_topic(own.bootstrap, topics.POSITIONS)
+        there = World(own, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
+        apply_migrations(there.schema, Dialect(there.database))
+        sink = there.start_sink()
+        left.callback(sink.kill)
+        there.write(topics.RESOLVED, events(20))
+
+        def says_so() -> bool:
+            status, said = there.readiness()
+            assert status != 200
+            return "positions is missing: run `weir topics apply`" in said
+
+        wait_until(says_so, WAIT_SECONDS, "readiness to say so")
+        assert there.one("SELECT count() FROM weir.events") == 0
+        apply_topics(settings)
+        there.wait_for("SELECT count() FROM weir.events", 20)
+        wait_until(lambda: there.readiness()[0] == 200, WAIT_SECONDS, "readiness")
+        assert sink.stop() == 0
+
+
+def delete_topic(bootstrap: str, topic: str) -> None:
+    """It is gone on return."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([topic])[topic].result(20)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 20, "it to be gone")
+
+
 def test_instances_come_and_go(world: World) -> None:
     first = world.start_sink(0, WEIR_SINK_FLUSH_ROWS="200")
     world.write(topics.RESOLVED, events(2_000))
