@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = [
     "RunningKafka",
     "RunningProcess",
     "bare_environ",
+    "ending_well",
     "free_port",
     "start_kafka",
     "start_process",
@@ -97,6 +98,16 @@ def start_process(
             start_new_session=True,
         )
     return RunningProcess(process, log)
+
+
+@contextmanager
+def ending_well(process: RunningProcess) -> Iterator[None]:
+    """Stopped at the end, which must be a clean one; killed if something fails before."""
+    try:
+        yield
+        assert process.stop() == 0, process.said()
+    finally:
+        process.kill()
 
 
 @dataclass

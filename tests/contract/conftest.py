@@ -14,7 +14,7 @@ from tests.contract.gateway_fixture import (
     make_topics,
     start_gateway,
 )
-from tests.running import RunningKafka, wait_until
+from tests.running import RunningKafka, ending_well, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +35,9 @@ def gateway(
         WEIR_GATEWAY_BODY_SECONDS="2",
         WEIR_TRUSTED_PROXIES="127.0.0.1",
     )
-    wait_until(lambda: running.knows(KEY), 10, "the source")
-    yield running
-    assert running.process.stop() == 0
+    with ending_well(running.process):
+        wait_until(lambda: running.knows(KEY), 10, "the source")
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from tests.conversions import (
     Stream,
     generate,
 )
-from tests.running import RunningKafka, free_port, wait_until
+from tests.running import RunningKafka, ending_well, free_port, wait_until
 
 DAY = 24 * HOUR
 SINCE, UNTIL = START + 7 * HOUR + 1, START + 2 * DAY + 18 * HOUR
@@ -115,9 +115,9 @@ def place(kafka: RunningKafka, tmp_path_factory: pytest.TempPathFactory) -> Iter
         declare(kafka.bootstrap, WRITE, site)
         declare(kafka.bootstrap, "write-key-of-other", Source(id="other"))
         gateway = start_gateway(kafka.bootstrap, folder, WEIR_CLICKHOUSE_PORT=str(warehouse.port))
-        wait_until(lambda: gateway.knows(WRITE), 10, "the source")
-        yield Place(gateway, warehouse, stream)
-        assert gateway.process.stop() == 0
+        with ending_well(gateway.process):
+            wait_until(lambda: gateway.knows(WRITE), 10, "the source")
+            yield Place(gateway, warehouse, stream)
     finally:
         warehouse.stop()
 

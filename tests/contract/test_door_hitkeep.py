@@ -22,7 +22,7 @@ from tests.contract.gateway_fixture import (
     new_source,
     start_gateway,
 )
-from tests.running import wait_until
+from tests.running import ending_well, wait_until
 
 ACCEPTED = avro.schemas()["Accepted"]
 PAGE = "https://www.shop.example"  # a page of the contract source's site
@@ -158,9 +158,9 @@ def test_who_declines_is_answered_and_nothing_is_kept(gateway: RunningGateway, w
 def by_default(gateway: RunningGateway, tmp_path: Path) -> Iterator[RunningGateway]:
     """A gateway whose limits are the defaults."""
     running = start_gateway(gateway.kafka.bootstrap(), tmp_path, WEIR_TRUSTED_PROXIES="127.0.0.1")
-    wait_until(lambda: running.knows(KEY), 10, "the source")
-    yield running
-    assert running.process.stop() == 0
+    with ending_well(running.process):
+        wait_until(lambda: running.knows(KEY), 10, "the source")
+        yield running
 
 
 def passes(gateway: RunningGateway, client: str, at_most: int) -> int:

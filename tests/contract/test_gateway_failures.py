@@ -3,9 +3,9 @@
 import json
 import socket
 import sys
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
@@ -25,21 +25,30 @@ from tests.contract.gateway_fixture import (
     receive_all,
     start_gateway,
 )
-from tests.running import RunningKafka, bare_environ, start_kafka, start_process, wait_until
+from tests.running import (
+    RunningKafka,
+    bare_environ,
+    ending_well,
+    start_kafka,
+    start_process,
+    wait_until,
+)
 
 
 def test_the_broker_away(tmp_path: Path) -> None:
     """503 and Retry-After, bounded memory; ready again when it is back; what got a 202 is there."""
-    broker = start_kafka(tmp_path / "kafka")
-    make_topics(broker.bootstrap)
-    declare(broker.bootstrap, KEY, Source(id=SOURCE))
-    running = start_gateway(
-        broker.bootstrap,
-        tmp_path,
-        WEIR_GATEWAY_ACK_SECONDS="2",
-        WEIR_GATEWAY_QUEUE_KILOBYTES="4096",
-    )
-    try:
+    with ExitStack() as left:
+        broker = start_kafka(tmp_path / "kafka")
+        left.callback(broker.kill)
+        make_topics(broker.bootstrap)
+        declare(broker.bootstrap, KEY, Source(id=SOURCE))
+        running = start_gateway(
+            broker.bootstrap,
+            tmp_path,
+            WEIR_GATEWAY_ACK_SECONDS="2",
+            WEIR_GATEWAY_QUEUE_KILOBYTES="4096",
+        )
+        left.enter_context(ending_well(running.process))
         wait_until(lambda: running.knows(KEY), 10, "the source")
         told: list[str] = []
         told += running.post(KEY, b'{"event":"before"}').json()["event_ids"]
@@ -58,13 +67,10 @@ def test_the_broker_away(tmp_path: Path) -> None:
         assert running.ask("GET", "/livez").status == 200
         port = broker.port
         broker = start_kafka(tmp_path / "kafka", port)
+        left.callback(broker.kill)
         wait_until(running.is_ready, 30, "readiness to come back")
         told += running.post(KEY, b'{"event":"after"}').json()["event_ids"]
         assert len(told) == 2
-        assert running.process.stop() == 0
-    finally:
-        running.process.kill()
-        broker.kill()
 
 
 def test_without_a_broker_it_lives_but_is_not_ready(tmp_path: Path) -> None:
@@ -83,28 +89,26 @@ def test_sigterm_answers_what_is_under_way(kafka: RunningKafka, tmp_path: Path) 
     make_topics(kafka.bootstrap)
     declare(kafka.bootstrap, KEY, CONTRACT)
     running = start_gateway(kafka.bootstrap, tmp_path)
-    wait_until(lambda: running.knows(KEY), 10, "the source")
     reader = TopicReader(kafka.bootstrap, topics.ACCEPTED)
-    with connect(running) as connection, connect(running) as idle:
-        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert idle.recv(1_000)
-        connection.sendall(HEAD + b'Content-Length: 13\r\n\r\n{"event"')
-        wait_until(
-            lambda: b"weir_gateway_inflight_bytes 8.0" in running.ask("GET", "/metrics").body,
-            5,
-            "the half body",
-        )
-        stopping = threading.Thread(target=running.process.stop)
-        stopping.start()
-        wait_until(lambda: "draining" in running.process.said(), 5, "the drain")
-        connection.sendall(b':"a"}')
-        received = receive_all(connection)
-        assert idle.recv(1_000) == b""  # an idle connection is closed
-    stopping.join()
-    assert running.process.stop() == 0
-    event_id = json.loads(received.partition(b"\r\n\r\n")[2])["event_ids"][0]
-    assert reader.wait_for(lambda r: r.value[10:26] == uuid.UUID(event_id).bytes, 1)
-    reader.close()
+    with closing(reader), ending_well(running.process):
+        wait_until(lambda: running.knows(KEY), 10, "the source")
+        with connect(running) as connection, connect(running) as idle:
+            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert idle.recv(1_000)
+            connection.sendall(HEAD + b'Content-Length: 13\r\n\r\n{"event"')
+            wait_until(
+                lambda: b"weir_gateway_inflight_bytes 8.0" in running.ask("GET", "/metrics").body,
+                5,
+                "the half body",
+            )
+            running.process.process.terminate()
+            wait_until(lambda: "draining" in running.process.said(), 5, "the drain")
+            connection.sendall(b':"a"}')
+            received = receive_all(connection)
+            assert idle.recv(1_000) == b""  # an idle connection is closed
+        assert running.process.process.wait(30) == 0
+        event_id = json.loads(received.partition(b"\r\n\r\n")[2])["event_ids"][0]
+        assert reader.wait_for(lambda r: r.value[10:26] == uuid.UUID(event_id).bytes, 1)
 
 
 def test_several_processes_share_a_port_and_their_metrics(

@@ -13,7 +13,7 @@ from services.edge.registry import KEY_KIND, key_entry, registry_key, source_ent
 from services.edge.sealing import Sealing, new_key
 from tests import signing
 from tests.contract.gateway_fixture import RunningGateway, new_source, start_gateway
-from tests.running import RunningKafka, wait_until
+from tests.running import RunningKafka, ending_well, wait_until
 
 HOUR = 3_600_000
 
@@ -91,8 +91,8 @@ def reading(
     """A gateway that has the key of the registry's secrets; the session's has none."""
     folder: Path = tmp_path_factory.mktemp("reading")
     running = start_gateway(kafka.bootstrap, folder, WEIR_SECRETS_KEY=readers_key)
-    yield running
-    assert running.process.stop() == 0
+    with ending_well(running.process):
+        yield running
 
 
 def test_signed_senders_need_a_gateway_with_the_key(

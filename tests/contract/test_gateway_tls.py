@@ -17,7 +17,7 @@ from services.core.paths import ROOT
 from services.core.registry import Source
 from tests.certificates import Authority, Certificate
 from tests.contract.gateway_fixture import RunningGateway, declare, make_topics, start_gateway
-from tests.running import RunningKafka, bare_environ, free_port, wait_until
+from tests.running import RunningKafka, bare_environ, ending_well, free_port, wait_until
 
 KEY = "write-key-behind-tls"
 
@@ -58,9 +58,9 @@ def secure(
         WEIR_GATEWAY_TLS_CERT=str(served.cert),
         WEIR_GATEWAY_TLS_KEY=str(served.key),
     )
-    wait_until(lambda: all(running.knows(KEY) for _ in range(12)), 10, "the source in both")
-    yield running
-    assert running.process.stop() == 0
+    with ending_well(running.process):
+        wait_until(lambda: all(running.knows(KEY) for _ in range(12)), 10, "the source in both")
+        yield running
 
 
 def test_events_are_taken_large_ones_and_one_after_the_other(secure: RunningGateway) -> None:

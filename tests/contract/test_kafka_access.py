@@ -5,6 +5,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -129,14 +130,17 @@ def test_an_event_goes_the_whole_way(broker: SecuredBroker, tmp_path: Path) -> N
         WEIR_CLICKHOUSE_URL=warehouse.url,
     )
     running = []
-    try:
+    with ExitStack() as left:
+        left.callback(warehouse.stop)
         for arguments in (("migrate",), ("apply", "deploy/sources.yaml")):
             done = weir(environ, *arguments)
             assert done.returncode == 0, done.stderr
         for service in ("gateway", "dedup", "identity", "rates", "sink"):
             log = tmp_path / f"{service}.log"
             command = [sys.executable, "-m", f"services.{service}"]
-            running.append(start_process(command, log, bare_environ(**environ)))
+            process = start_process(command, log, bare_environ(**environ))
+            left.callback(process.stop)
+            running.append(process)
 
         def accepted() -> bool:
             request = urllib.request.Request(
@@ -157,10 +161,6 @@ def test_an_event_goes_the_whole_way(broker: SecuredBroker, tmp_path: Path) -> N
         assert "hello" in found.stdout
         said = "".join(process.said() for process in running)
         assert PASSWORD not in said
-    finally:
-        for process in running:
-            process.stop()
-        warehouse.stop()
 
 
 def test_a_password_is_neither_in_what_settings_print_nor_in_their_repr() -> None:

@@ -52,13 +52,15 @@ def read(reader: Consumer, count: int) -> list[bytes]:
 
 def test_an_acknowledged_record_outlives_kill_9(tmp_path: Path) -> None:
     kafka = start_kafka(tmp_path)
-    topic = make_topic(kafka, "kept")
-    acknowledged: list[KafkaError | None] = []
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all"})
-    producer.produce(topic, b"value", on_delivery=lambda error, _: acknowledged.append(error))
-    assert producer.flush(10) == 0
-    assert acknowledged == [None]
-    kafka.kill()
+    try:
+        topic = make_topic(kafka, "kept")
+        acknowledged: list[KafkaError | None] = []
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "acks": "all"})
+        producer.produce(topic, b"value", on_delivery=lambda error, _: acknowledged.append(error))
+        assert producer.flush(10) == 0
+        assert acknowledged == [None]
+    finally:
+        kafka.kill()
 
     again = start_kafka(tmp_path)
     try:

@@ -47,10 +47,12 @@ DEDUP, IDENTITY = "weir.dedup", "weir.identity"
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKafka]:
     """One of this module's own: its backlogs would have every other gateway refuse."""
     running = start_kafka(tmp_path_factory.mktemp("retention"))
-    make_topics(running.bootstrap)
-    declare(running.bootstrap, KEY, CONTRACT)
-    yield running
-    running.kill()
+    try:
+        make_topics(running.bootstrap)
+        declare(running.bootstrap, KEY, CONTRACT)
+        yield running
+    finally:
+        running.kill()
 
 
 @pytest.fixture

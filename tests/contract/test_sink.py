@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,17 +127,19 @@ class World:
         apply_topics(settings)
 
     def lag(self) -> int:
-        admin = KafkaAdmin(KafkaSettings(kafka_bootstrap=self.kafka.bootstrap))
-        return sum(lag.records for lag in admin.lags({"weir.sink": SINK_TOPICS}))
+        with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=self.kafka.bootstrap))) as admin:
+            return sum(lag.records for lag in admin.lags({"weir.sink": SINK_TOPICS}))
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKafka]:
     """A broker of the module's own: the sink's topics and group have fixed names."""
     running = start_kafka(tmp_path_factory.mktemp("kafka"))
-    apply_topics(KafkaSettings(kafka_bootstrap=running.bootstrap))
-    yield running
-    running.stop()
+    try:
+        apply_topics(KafkaSettings(kafka_bootstrap=running.bootstrap))
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +153,10 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWareh
 def world(broker: RunningKafka, warehouse: RunningWarehouse, tmp_path: Path) -> Iterator[World]:
     made = World(broker, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
     apply_migrations(made.schema, Dialect(made.database))
-    yield made
-    for process in made.processes:
-        process.stop()
+    with ExitStack() as left:
+        yield made
+        for process in made.processes:
+            left.callback(process.stop)
 
 
 def events(count: int, first: int = 0, **fields: Any) -> list[bytes]:
@@ -217,11 +220,11 @@ def test_refused_rows_are_dead_letters_and_the_rest_goes_in(world: World) -> Non
     world.write(topics.RESOLVED, values)
     world.wait_for("SELECT count() FROM weir.dead FINAL WHERE step = 'sink'", 4)
     world.wait_for("SELECT count() FROM weir.events", 996)
+    wait_until(lambda: world.lag() == 0, WAIT_SECONDS, "no lag")  # the books follow their rows
     assert (
         world.one("SELECT count() FROM weir.dead FINAL WHERE reason = 'refused_by_clickhouse'") == 4
     )
     assert world.one("SELECT sum(dead) FROM weir.books") == 4
-    wait_until(lambda: world.lag() == 0, WAIT_SECONDS, "no lag")
 
 
 def test_what_is_not_ours_is_a_dead_letter(world: World) -> None:

@@ -5,13 +5,12 @@ import os
 import random
 import shutil
 import signal
-import threading
 from pathlib import Path
 
 import pytest
 
 from tests.running import wait_until
-from tests.system.weir_fixture import KEYS, RunningWeir, start_weir
+from tests.system.weir_fixture import KEYS, RunningWeir, meanwhile, start_weir
 
 EVENTS, REPEATS = 20_000, 2_000
 WORKERS = ("dedup", "identity", "rates", "sink")
@@ -54,13 +53,11 @@ def test_each_worker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> Non
     before: dict[str, int] = dict(weir.ask(USAGE))
     ((stored, _),) = weir.ask(COUNTS)
     path = write_events(tmp_path / "events.ndjson", seed=1)
-    sending = threading.Thread(target=send, args=(weir, path))
-    sending.start()
-    for worker in WORKERS:
-        victim = weir.pid(worker)
-        os.kill(victim, signal.SIGKILL)
-        wait_for_successor(weir, worker, victim)
-    sending.join()
+    with meanwhile(send, weir, path):
+        for worker in WORKERS:
+            victim = weir.pid(worker)
+            os.kill(victim, signal.SIGKILL)
+            wait_for_successor(weir, worker, victim)
     weir.require_balanced_books()
     assert weir.ask(COUNTS) == [(stored + EVENTS, stored + EVENTS)]
     added = {outcome: events - before.get(outcome, 0) for outcome, events in weir.ask(USAGE)}
@@ -70,14 +67,12 @@ def test_each_worker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> Non
 def test_the_broker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> None:
     ((stored, _),) = weir.ask(COUNTS)
     path = write_events(tmp_path / "events.ndjson", seed=4)
-    sending = threading.Thread(target=send, args=(weir, path))
-    sending.start()
-    wait_until(lambda: weir.ask(COUNTS)[0][0] > stored, 60, "the first events")
-    victim = weir.pid("kafka")
-    os.kill(victim, signal.SIGKILL)
-    wait_for_successor(weir, "kafka", victim)
-    wait_until(lambda: weir.run("topics", "list").returncode == 0, 60, "the broker to answer")
-    sending.join()
+    with meanwhile(send, weir, path):
+        wait_until(lambda: weir.ask(COUNTS)[0][0] > stored, 60, "the first events")
+        victim = weir.pid("kafka")
+        os.kill(victim, signal.SIGKILL)
+        wait_for_successor(weir, "kafka", victim)
+        wait_until(lambda: weir.run("topics", "list").returncode == 0, 60, "the broker to answer")
     weir.require_balanced_books()
     assert weir.ask(COUNTS) == [(stored + EVENTS, stored + EVENTS)]
 

@@ -1,14 +1,13 @@
 """Dead letters and refusals sent in again: each once, whatever interrupts it."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -116,6 +115,23 @@ def replay(weir: RunningWeir, kind: str, *options: str, code: int = 0) -> Any:
     print(told.stdout, told.stderr)
     assert told.returncode == code, told.stdout + told.stderr
     return json.loads(told.stdout)
+
+
+@contextmanager
+def begun(weir: RunningWeir, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that is at work meanwhile; killed at the end if it still is."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.cli", *arguments],
+        cwd=ROOT,
+        env=dict(weir.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def rows(weir: RunningWeir, key: str) -> list[tuple[str, str]]:
@@ -243,16 +259,8 @@ def test_a_replay_that_is_killed_and_repeated_sends_each_once(weir: RunningWeir)
         "SELECT count(), uniqExact(event_id) FROM weir.events"
         f" WHERE startsWith(idempotency_key, '{run}-')"
     )
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "services.cli", "dead", "replay", *since, "--rate", "40"],
-        cwd=ROOT,
-        env=dict(weir.environ),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(lambda: weir.ask(counted)[0][0] > 0, PATIENCE, "the first of them")
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    with begun(weir, "dead", "replay", *since, "--rate", "10"):
+        wait_until(lambda: weir.ask(counted)[0][0] > 0, PATIENCE, "the first of them")
     told = replay(weir, "dead", *since)
     assert 0 < told["replayed"] < MANY
     wait_until(lambda: weir.ask(counted)[0][0] >= MANY, PATIENCE, "all of them")
@@ -265,17 +273,10 @@ def test_a_replay_that_is_killed_and_repeated_sends_each_once(weir: RunningWeir)
 def test_a_second_replay_ends_the_first(weir: RunningWeir) -> None:
     run = uuid.uuid4().hex[:8]
     names = died(weir, "identity", topics.UNIQUE, [event(f"{run}-{n}") for n in range(60)])
-    first = subprocess.Popen(
-        [sys.executable, "-m", "services.cli", "dead", "replay", "--rate", "5", *chosen(names)],
-        cwd=ROOT,
-        env=dict(weir.environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: recoveries(weir, names), PATIENCE, "the first of them")
-    replay(weir, "dead", *chosen(names))
-    _, complaint = first.communicate(timeout=PATIENCE)
+    with begun(weir, "dead", "replay", "--rate", "1", *chosen(names)) as first:
+        wait_until(lambda: recoveries(weir, names), PATIENCE, "the first of them")
+        replay(weir, "dead", *chosen(names))
+        _, complaint = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     assert "Another replay has begun" in complaint
     weir.run("audit", "--wait", "60")

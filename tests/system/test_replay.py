@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from services.edge.kafka import write_entries
 from services.runtime.config import KafkaSettings
 from tests.events import accepted, accepted_output
 from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, start_weir, stopped
+from tests.system.weir_fixture import RunningWeir, meanwhile, start_weir, stopped
 
 EVENTS = 6_000
 LIVE = 2_000
@@ -96,12 +95,10 @@ def test_all_of_it_comes_back_while_live_traffic_flows(weir: RunningWeir, tmp_pa
 
     with stopped(weir, "sink"):
         empty(weir, "events", "session_segments", *DERIVED)
-    live = threading.Thread(target=send, args=(weir, tmp_path / "live.ndjson", "live", LIVE))
-    live.start()
-    # which of them had died is told by a table that is empty, too
-    assert f"{EVENTS + 1:,} missing" in replay(weir, "--dry-run", "--events-only").stdout
-    back = replay(weir, "--rate", "3000")
-    live.join()
+    with meanwhile(send, weir, tmp_path / "live.ndjson", "live", LIVE):
+        # which of them had died is told by a table that is empty, too
+        assert f"{EVENTS + 1:,} missing" in replay(weir, "--dry-run", "--events-only").stdout
+        back = replay(weir, "--rate", "3000")
     assert f"{EVENTS:,} missing and put back, 1 left alone" in back.stdout
     weir.require_balanced_books()
     assert weir.ask(COUNTS) == [(EVENTS + LIVE, EVENTS + LIVE)]

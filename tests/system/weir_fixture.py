@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,17 @@ def stopped(weir: RunningWeir, service: str) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def meanwhile(task: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """The task runs in a thread, and has ended at the end, whatever fails meanwhile; so has what it asserts."""
+    thread = threading.Thread(target=task, args=arguments)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def start_weir(folder: Path, **settings: str) -> RunningWeir:
