@@ -39,8 +39,17 @@ MOVING = {
 }
 
 
+# What a broker says of a partition that was made, or lost its leader, a moment ago.
+ELECTING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+ELECTING_SECONDS = 5
+
+
 class KafkaRefusedError(RefusedError):
     """The broker answered and refused; the text is its reason."""
+
+    def __init__(self, fault: KafkaError) -> None:
+        super().__init__(f"Kafka refused: {fault.str()}")
+        self.code = fault.code()
 
 
 @dataclass(frozen=True)
@@ -260,11 +269,11 @@ class KafkaAdmin:
             except KafkaException as error:
                 fault = error.args[0]
                 if fault.code() not in MOVING or time.monotonic() > deadline:
-                    raise KafkaRefusedError(f"Kafka refused: {fault.str()}") from None
+                    raise KafkaRefusedError(fault) from None
             time.sleep(AGAIN_SECONDS)
         for place in found:
             if place.error is not None:
-                raise KafkaRefusedError(f"Kafka refused: {place.error.str()}")
+                raise KafkaRefusedError(place.error)
         return found
 
     def offsets(self, specs: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
@@ -275,8 +284,17 @@ class KafkaAdmin:
         return self._asked(dict.fromkeys(places, spec))
 
     def _asked(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
-        if not specs:
-            return {}
+        deadline = time.monotonic() + ELECTING_SECONDS
+        while specs:
+            try:
+                return self._asked_once(specs)
+            except KafkaRefusedError as fault:
+                if fault.code not in ELECTING or time.monotonic() > deadline:
+                    raise
+            time.sleep(AGAIN_SECONDS)
+        return {}
+
+    def _asked_once(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
         asked = self._admin.list_offsets(specs, request_timeout=self._timeout)
         found = {}
         for place, future in asked.items():
@@ -303,4 +321,4 @@ class KafkaAdmin:
             fault = error.args[0]
             if fault.code() in accept:
                 return None
-            raise KafkaRefusedError(f"Kafka refused: {fault.str()}") from None
+            raise KafkaRefusedError(fault) from None

@@ -187,7 +187,7 @@ class MigrationSettings:
     """Of the statements that make and alter tables: migrations' and erasures'."""
 
     clickhouse_engines: str = setting(
-        "plain", "`plain` tables, or `replicated` ones for a cluster", check=_one_of(ENGINES)
+        "plain", "`plain` tables, or `replicated` ones for a cluster", check=one_of(ENGINES)
     )
     clickhouse_cluster: str = setting(
         "", "cluster that migrations run on (`ON CLUSTER`); empty: the one server"

@@ -5,13 +5,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from services.edge.kafka_admin import KafkaAdmin
+from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.local.readiness import is_ready
 from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
@@ -208,3 +209,14 @@ def test_a_folder_in_use_is_one_sentence(kafka: RunningKafka) -> None:
     assert ended.returncode == 1
     assert f"is in use by process {kafka.pid}" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_what_was_made_a_moment_ago_can_be_asked_about(
+    kafka: RunningKafka, unique_name: Names
+) -> None:
+    """Its partitions have no leaders yet: they are waited for."""
+    made = [Topic(unique_name(f"new{n}"), 24, 1) for n in range(4)]
+    with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))) as admin:
+        admin.create(made)
+    with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))) as another:
+        assert another.record_counts(made) == {topic.name: 0 for topic in made}
