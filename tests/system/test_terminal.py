@@ -41,5 +41,6 @@ def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
     wait_until(lambda: weir.ask(refused) == [(1,)], 30, "the refused one")
 
 
-def test_nothing_is_dead(weir: RunningWeir) -> None:
-    assert weir.run("dead", "list").stdout == "No dead letters.\n"
+def test_none_of_them_is_dead(weir: RunningWeir) -> None:
+    told = weir.run("dead", "list", "--source", "terminal")
+    assert told.stdout == "No dead letters.\n"
