@@ -43,7 +43,7 @@ bench: $(READY) java ## Measure each stage and the whole chain on this machine
 	$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: drill
-drill: $(READY) java ## Do harm to a running Weir for half an hour and count (DRILL="--only killed")
+drill: $(READY) java ## Do harm to a running Weir for 40 minutes and count (DRILL="--only killed")
 	$(BIN)/python -m tests.drill $(DRILL)
 
 .PHONY: fuzz
