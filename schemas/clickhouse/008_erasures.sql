@@ -48,6 +48,8 @@ FROM {{database}}.landing_erasure
 ARRAY JOIN places AS p
 WHERE state = 'finished';
 
+-- What is counted is told before the first row goes, so that what is missing of it meanwhile is being
+-- erased, and no loss. Once the erasure is finished all of it is erased, to the row.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {{database}}.landing_erasure_to_erased_rows {{cluster}}
 TO {{database}}.erased_rows AS
 SELECT
@@ -58,8 +60,7 @@ SELECT
     toDateTime(intDiv(c.4, 1000), 'UTC') AS minute,
     c.5 AS rows
 FROM {{database}}.landing_erasure
-ARRAY JOIN counts AS c
-WHERE state = 'finished';
+ARRAY JOIN counts AS c;
 
 -- Identity's own, on the way through the topic `profiles`: nothing is kept of it here.
 CREATE TABLE IF NOT EXISTS {{database}}.landing_erased_markers {{cluster}}

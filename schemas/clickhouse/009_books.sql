@@ -134,12 +134,17 @@ WHERE kind = 'dead'
 GROUP BY source, minute, name
 UNION ALL
 SELECT
-    source, minute, concat(if(step = '', 'rows', step), '_erased_from_', place) AS name,
+    source, minute,
+    concat(
+        if(step = '', 'rows', step),
+        if(erasure_id IN (SELECT erasure_id FROM {{database}}.erasures), '', '_being'),
+        '_erased_from_', place
+    ) AS name,
     sum(rows), 0, 0
 FROM {{database}}.erased_rows FINAL
 GROUP BY source, minute, name;
 
--- The same beside each other: a row a source and minute.
+-- The same beside each other: a row a source and minute. `going`: what is missing and is being erased.
 CREATE OR REPLACE VIEW {{database}}.ledger {{cluster}} AS
 SELECT
     source,
@@ -155,20 +160,36 @@ SELECT
     sumIf(t.events, t.name = 'identity_dead') AS identity_dead,
     sumIf(t.events, t.name = 'identity_recovered') AS identity_recovered,
     sumIf(t.events, t.name = 'rows') AS rows,
-    sumIf(t.events, t.name = 'rows_erased_from_events') AS erased_rows,
     sumIf(t.events, t.name IN ('sink_dead_rows', 'sink_erased_from_dead')) AS sink_dead,
     sumIf(t.events, t.name = 'sink_recovered') AS sink_recovered,
+    sumIf(t.events, t.name = 'rows_erased_from_events') AS rows_gone,
+    greatest(0, least(
+        resolved + sink_recovered - rows - rows_gone - sink_dead,
+        sumIf(t.events, t.name IN ('rows_being_erased_from_events', 'sink_being_erased_from_dead'))
+    )) AS rows_going,
+    rows_gone + rows_going AS erased_rows,
     sumIf(t.events, t.name IN ('duplicate_rows', 'rows_erased_from_duplicates',
-        'sink_dead_rows_of_events.duplicate')
-    ) - sumIf(t.events, t.name = 'sink_recovered_of_events.duplicate') AS duplicate_rows,
+        'sink_dead_rows_of_events.duplicate', 'sink_of_events.duplicate_erased_from_dead')
+    ) - sumIf(t.events, t.name = 'sink_recovered_of_events.duplicate') AS duplicate_rows_known,
+    greatest(0, least(
+        duplicate - duplicate_rows_known,
+        sumIf(t.events, t.name IN ('rows_being_erased_from_duplicates',
+            'sink_of_events.duplicate_being_erased_from_dead'))
+    )) AS duplicate_rows_going,
+    duplicate_rows_known + duplicate_rows_going AS duplicate_rows,
     sumIf(t.events, t.name IN ('dedup_dead_rows', 'dedup_erased_from_dead',
-        'identity_dead_rows', 'identity_erased_from_dead')) AS dead_rows,
+        'identity_dead_rows', 'identity_erased_from_dead')) AS dead_rows_known,
+    greatest(0, least(
+        dedup_dead + identity_dead - dead_rows_known,
+        sumIf(t.events, t.name IN ('dedup_being_erased_from_dead', 'identity_being_erased_from_dead'))
+    )) AS dead_rows_going,
+    dead_rows_known + dead_rows_going AS dead_rows,
     accepted - `unique` - duplicate - dedup_dead AS short_of_unique,
     `unique` + identity_recovered - resolved - unsaved - identity_erased - identity_dead AS short_of_resolved,
     resolved + sink_recovered - rows - erased_rows - sink_dead AS short_of_rows,
     duplicate - duplicate_rows AS short_of_duplicate_rows,
     dedup_dead + identity_dead - dead_rows AS short_of_dead_rows,
-    sum(t.unmarked) = 0 AND erased_rows = 0 AND sumIf(t.events, t.name LIKE '%erased_from%') = 0 AS has_fingerprints,
+    sum(t.unmarked) = 0 AND sumIf(t.events, t.name LIKE '%erased_from%') = 0 AS has_fingerprints,
     sumIf(t.fingerprint, t.name IN ('dedup_unique', 'identity_recovered'))
         - sumIf(t.fingerprint, t.name IN ('identity_resolved', 'identity_unsaved', 'identity_erased', 'identity_dead'))
         AS resolved_others,

@@ -1,23 +1,22 @@
 """Sends letters in again, each once: with its entry in the ledger, in one transaction."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
 from services.core import topics
 from services.core.recovery import Recovery, Write
 from services.core.step import Output
 from services.edge import avro
-from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka import FENCED, client_options
+from services.edge.faults import RefusedError
+from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_producer import MAX_RECORD_BYTES
-from services.edge.kafka_transactions import Transactions
+from services.edge.kafka_transactions import Transactions, clear_errors
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError, StreamBrokenError
 
 TRANSACTIONAL_ID = "weir-replay"
 SECONDS = 10
@@ -38,9 +37,7 @@ REPLACED = (
 NOT_TAKEN = "Kafka did not take it: {fault}. Run it again: it finds out what was sent, and goes on with the rest."
 NO_LEDGER = "The topic `recoveries` does not exist: run `weir topics apply` first."
 
-
-class ReplacedError(RefusedError):
-    """A later replay has taken this one's place."""
+_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
 def read_ledger(settings: KafkaSettings) -> set[bytes]:
@@ -84,18 +81,3 @@ class Recoveries:
             kept = [Output(e.key, self._schema.encode(msgspec.structs.asdict(e))) for e in entries]
             self._transactions.write(topics.RECOVERIES, None, kept)
             self._transactions.commit()
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    try:
-        yield
-    except FencedError:
-        raise ReplacedError(REPLACED) from None
-    except StreamBrokenError as fault:
-        raise NotReachedError(NOT_TAKEN.format(fault=fault)) from None
-    except KafkaException as fault:
-        error: KafkaError = fault.args[0]
-        if error.code() in FENCED:
-            raise ReplacedError(REPLACED) from None
-        raise NotReachedError(NOT_TAKEN.format(fault=error.str())) from None

@@ -1,16 +1,38 @@
 """A slot's transactions: one transactional producer, and what its former processes left to be ended."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from services.core.step import Output
+from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import FENCED
 from services.runtime.ports import FencedError, StreamBrokenError
 
 PRODUCE_CHUNK = 20_000
 NOTHING = b"-"  # what is written only to be aborted
+
+
+class ReplacedError(RefusedError):
+    """A later process has taken the slot."""
+
+
+@contextmanager
+def clear_errors(replaced: str, not_taken: str) -> Iterator[None]:
+    """`ReplacedError` with the one text, `NotReachedError` with the other, of which `{fault}` is a part."""
+    try:
+        yield
+    except FencedError:
+        raise ReplacedError(replaced) from None
+    except StreamBrokenError as fault:
+        raise NotReachedError(not_taken.format(fault=fault)) from None
+    except KafkaException as fault:
+        error: KafkaError = fault.args[0]
+        if error.code() in FENCED:
+            raise ReplacedError(replaced) from None
+        raise NotReachedError(not_taken.format(fault=error.str())) from None
 
 
 class Transactions:

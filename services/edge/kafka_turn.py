@@ -1,17 +1,12 @@
 """One rebuild of ClickHouse at a time, wherever they are started."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from confluent_kafka import KafkaError, KafkaException
+from functools import partial
 
 from services.core import topics
 from services.core.step import Output
-from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka import FENCED, client_options
-from services.edge.kafka_transactions import Transactions
+from services.edge.kafka import client_options
+from services.edge.kafka_transactions import Transactions, clear_errors
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError, StreamBrokenError
 
 TRANSACTIONAL_ID = "weir-rebuild"
 SECONDS = 10
@@ -20,10 +15,9 @@ REPLACED = (
     "Another replay has begun and taken this one's place. What this one has put back stays; run it"
     " again when the other has ended, if anything is missing then."
 )
+NOT_TAKEN = "Kafka does not answer: {fault}."
 
-
-class ReplacedError(RefusedError):
-    """A later one has taken this one's place."""
+_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
 class Turn:
@@ -43,18 +37,3 @@ class Turn:
             self._transactions.begin()
             self._transactions.write(topics.PROBE, None, [PROOF])
             self._transactions.commit()
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    try:
-        yield
-    except FencedError:
-        raise ReplacedError(REPLACED) from None
-    except StreamBrokenError as fault:
-        raise NotReachedError(f"Kafka does not answer: {fault}.") from None
-    except KafkaException as fault:
-        error: KafkaError = fault.args[0]
-        if error.code() in FENCED:
-            raise ReplacedError(REPLACED) from None
-        raise NotReachedError(f"Kafka does not answer: {error.str()}.") from None

@@ -4,7 +4,8 @@ import pytest
 
 from services.core import topics
 from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_turn import ReplacedError, Turn
+from services.edge.kafka_transactions import ReplacedError
+from services.edge.kafka_turn import Turn
 from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka
 
