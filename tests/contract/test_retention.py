@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -271,7 +272,7 @@ def test_the_source_that_floods_is_refused_and_others_are_not(
     running = start_gateway(kafka.bootstrap(), tmp_path, WEIR_RETENTION_LOOK_SECONDS="0.2")
     try:
         for key in (KEY, other):
-            wait_until(lambda key=key: running.knows(key), 10, "the source")  # type: ignore[misc]
+            wait_until(partial(running.knows, key), 10, "the source")
         for partition in range(4):
             write(kafka, topics.ACCEPTED, partition, 0.82, events_of("other", 20))
             write(kafka, topics.ACCEPTED, partition, 0.82, events_of(SOURCE, 400))

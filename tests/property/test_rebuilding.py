@@ -167,6 +167,7 @@ def test_who_is_erased_meanwhile_does_not_come_back() -> None:
         engine.dead = {1, 3}  # it says whom it bars, and then deletes
         return present(events)
 
+    # of this one engine: the erasure comes between its answer and what follows from it
     engine.present = erasing  # type: ignore[method-assign]
     account = rebuild(engine, values)
     assert (account.put_back, account.barred) == (3, 2)
