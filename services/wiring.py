@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.core import topics
+from services.core.stages import Stage
 from services.core.step import Step
 from services.edge import accounts
 from services.edge.kafka_access import KafkaDeniedError, require_access
@@ -19,8 +19,6 @@ from services.runtime.stopping import stop_on_signals
 from services.runtime.worker import Accounts, Worker
 from services.settings import ALL_SETTINGS
 
-WORKERS_WRITE = (topics.DEAD, topics.USAGE, topics.POSITIONS)  # whatever their step
-
 
 @dataclass(frozen=True)
 class Environment:
@@ -33,10 +31,10 @@ class Environment:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What one worker adds: its decisions, input topic, changelog, and how long state is kept."""
+    """What one worker adds: its place in the stream, its decisions, how its state travels."""
 
+    stage: Stage
     step: Step
-    topic: str
     changelog: Changelog
     batch_records: int
 
@@ -56,12 +54,14 @@ def read_environment() -> Environment:
 def run_worker(environment: Environment, spec: WorkerSpec) -> None:
     """Run until SIGTERM or SIGINT: the batch under way is committed, then the worker ends."""
     stop = stop_on_signals()
-    log = logs.get(spec.step.name)
+    stage = spec.stage
+    log = logs.get(stage.name)
+    (topic,) = stage.reads
     options = StreamOptions(
-        spec.step.name,
-        spec.topic,
+        stage.name,
+        topic,
         environment.worker.instance,
-        writes=(*spec.step.writes, spec.changelog.topic, *WORKERS_WRITE),
+        writes=stage.writes,
         batch_records=spec.batch_records,
         transaction_seconds=environment.worker.transaction_seconds,
         session_seconds=environment.worker.session_seconds,
@@ -79,7 +79,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
         environment.common.host, environment.worker.metrics_port, worker.health
     )
     collector.spare()
-    log.info("started", input=spec.topic, instance=environment.worker.instance)
+    log.info("started", input=topic, instance=environment.worker.instance)
     try:
         worker.run(stop, environment.worker.worker_poll_seconds)
     finally:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from services.core.stages import STAGES
+
 SERVICES = Path(__file__).parents[1] / "services"
-WORKERS = ("dedup", "identity", "rates", "sink")
+WORKERS = tuple(stage.name for stage in STAGES)
 SETTINGS = {"services.runtime.settings", "services.runtime.config", "services.runtime.logs"}
 CLIENTS = {"confluent_kafka", "fastavro", "clickhouse_connect", "rocksdict", "cryptography"}
 

@@ -15,8 +15,8 @@ import msgspec
 import psutil
 
 from services.core import topics
-from services.core.groups import GROUPS
 from services.core.retention import Policy
+from services.core.stages import GROUPS
 from services.edge.avro import decode_any
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.faults import NotReachedError, RefusedError

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import msgspec
 
 from services.core import topics
+from services.core.stages import EVENT_STAGES
 
 Fate = Literal["queued", "stored", "duplicate", "rejected", "dead", "unsaved", "unknown"]
 Row = Mapping[str, Any]  # by column or field name; times in epoch milliseconds
 
-# Who reads a topic next, and the name of the time at which an event came into it.
-READERS = {topics.ACCEPTED: "dedup", topics.UNIQUE: "identity", topics.RESOLVED: "sink"}
+# The name of the time at which an event came into a topic.
 TIMES = {
     topics.ACCEPTED: "accepted_at",
     topics.UNIQUE: "deduplicated_at",
@@ -215,7 +215,7 @@ def _whose(trail: Trail) -> dict[str, Any]:
 
 
 def _queued(trail: Trail, last: Sighting) -> Account:
-    stage = READERS[last.topic]
+    stage = EVENT_STAGES[last.topic].name
     advice = f"It waits for {stage}: `weir status` shows whether it runs and how far behind it is."
     return Account(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
 

@@ -2,7 +2,7 @@
 
 import os
 
-from services.core import topics
+from services.core.stages import DEDUP
 from services.dedup.config import DedupSettings
 from services.dedup.stage import DedupStage
 from services.runtime.changelog import PackedChangelog
@@ -14,16 +14,16 @@ from services.wiring import main as run_main
 def run(environment: Environment) -> None:
     settings = load(DedupSettings, os.environ)
     spec = WorkerSpec(
+        DEDUP,
         DedupStage(),
-        topics.ACCEPTED,
-        PackedChangelog(topics.DEDUP_STATE),
+        PackedChangelog(DEDUP.changelog),
         settings.dedup_batch_records,
     )
     run_worker(environment, spec)
 
 
 def main() -> None:
-    run_main("dedup", run)
+    run_main(DEDUP.name, run)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from services.core import reasons, topics
 from services.core.receipts import Receipt
+from services.core.stages import DEDUP
 from services.core.step import Batch, Decided, Load, Output, Refusal, fingerprint
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import ID_BYTES, UNIQUE, Arrival, Repeat, decide
@@ -14,8 +15,8 @@ Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
 class DedupStage:
     """`services.core.step.Step`: first occurrences to `events.unique`, repeats to `events.duplicate`."""
 
-    name = "dedup"
-    writes: tuple[str, ...] = (topics.UNIQUE, topics.DUPLICATE, topics.RECEIPTS)
+    name = DEDUP.name
+    writes = DEDUP.outputs
 
     def __init__(self) -> None:
         self._reader = ArrivalReader()

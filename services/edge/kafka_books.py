@@ -9,7 +9,7 @@ from functools import cache
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from services.core.groups import GROUPS
+from services.core.stages import DEDUP, RATES, STAGES
 from services.edge import avro
 from services.edge.kafka import client_options, is_record, lone_options
 from services.edge.kafka_admin import KafkaAdmin
@@ -17,7 +17,8 @@ from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_search import clear_errors
 from services.runtime.config import KafkaSettings
 
-AUDITED = {name: read for name, read in GROUPS.items() if name != "weir.rates"}
+# rates counts what the others report, and nothing waits for it
+AUDITED = {stage.group: stage.reads for stage in STAGES if stage is not RATES}
 READ_AT_MOST = 10_000  # unread records of a topic; of more only the number is told
 READ_SECONDS = 30.0  # a busy broker may be slow; what is not read by then is not judged
 REQUEST_SECONDS = 10.0
@@ -146,7 +147,7 @@ def _enter(unread: Unread, message: Message) -> None:
     moment = told.get("minute", told.get("received_at"))
     if unread.cells is not None and moment is not None:
         unread.cells[told["source"], moment // MINUTE_MS * 60] += 1
-    if told.get("stage") == "dedup":
+    if told.get("stage") == DEDUP.name:
         covered = (told["first"], told["position"])
         unread.spans.setdefault(told["origin_partition"], []).append(covered)
 

@@ -15,6 +15,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from services.core import topics
 from services.core.retention import FLOOR, Unread, first_unread, heaviest, retention_ms, used
+from services.core.stages import service_of
 from services.edge.avro import source_of
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options, is_record, lone_options
@@ -139,7 +140,7 @@ class KafkaRetention:
         """How far the group had come by what it keeps itself: its offsets may be deleted or reset."""
         if not places:
             return {}
-        service = group.removeprefix("weir.")
+        service = service_of(group)
         reader = PartitionReader(self._options, REQUEST_SECONDS)
         ids = reader.topic_ids({topic for topic, _ in places})
         kept = kept_positions(reader, {number for _, number in places}, service)

@@ -17,6 +17,7 @@ from confluent_kafka import (
 )
 
 from services.core import topics
+from services.core.stages import SINK, service_of
 from services.edge import avro
 from services.edge.kafka import client_options, group_options, raise_if_fenced
 from services.edge.kafka_partition import PartitionReader
@@ -48,7 +49,7 @@ VERSION = version("weir")
 class RecordsOptions:
     topics: tuple[str, ...]
     instance: int
-    group: str = "weir.sink"
+    group: str = SINK.group
     fetch_kilobytes: int = 16_384
     session_seconds: int = 10
 
@@ -61,7 +62,7 @@ class KafkaRecords:
         self._base = client_options(settings)
         self._positions = Positions(
             PartitionReader(self._base, REQUEST_SECONDS),
-            options.group.removeprefix("weir."),
+            service_of(options.group),
             REQUEST_SECONDS,
         )
         self._keeper = Producer(
@@ -71,7 +72,7 @@ class KafkaRecords:
                 "enable.idempotence": True,
             }
         )
-        self._log = logs.get("sink")
+        self._log = logs.get(SINK.name)
         self._broken: KafkaError | None = None
         self.trouble = "it has not been given its partitions yet"
         self._assigned: set[Place] = set()
@@ -327,7 +328,7 @@ def encode_dead(record: DeadRecord) -> bytes:
         "origin_offset": record.offset,
         "key": record.key,
         "value": record.value,
-        "step": "sink",
+        "step": SINK.name,
         "version": VERSION,
         "reason": record.reason,
         "detail": record.detail,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from services.core import topics
+from services.core.stages import group_of
 from services.core.step import Batch
 from services.edge.kafka import (
     HEARTBEAT_SECONDS,
@@ -196,7 +197,7 @@ class KafkaStream:
             {
                 **self._base,
                 **group_options(
-                    f"weir.{options.service}",
+                    group_of(options.service),
                     options.name,
                     options.session_seconds,
                     options.fetch_kilobytes,

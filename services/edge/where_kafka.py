@@ -16,6 +16,7 @@ from confluent_kafka import Message
 from services.core import topics
 from services.core.fates import Row, Sighting, Trail
 from services.core.identifiers import SEPARATOR, content_digest, dedup_key
+from services.core.stages import DEDUP, EVENT_STAGES
 from services.edge import avro
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_search import REQUEST_SECONDS, KafkaSearch, Matches, Place
@@ -25,11 +26,6 @@ from services.runtime.config import KafkaSettings
 SKEW_MS = 5_000  # between the clocks of two machines
 WRITTEN_MS = 60_000  # between an id's minting and its record's timestamp, at most
 LOOK_BACK = 100_000  # records of a partition, for a client's id
-GROUPS = {
-    topics.ACCEPTED: "weir.dedup",
-    topics.UNIQUE: "weir.identity",
-    topics.RESOLVED: "weir.sink",
-}
 ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)
 
 
@@ -86,7 +82,7 @@ class WhereRecords:
             return text in _value(message) and self._client_id(message) == key
 
         places = self._search.places(topics.ACCEPTED)
-        ends = self._admin.positions(GROUPS[topics.ACCEPTED], places)  # what waits is read anyway
+        ends = self._admin.positions(DEDUP.group, places)  # what waits is read anyway
         starts = self._search.before(self._places_of(key, scope), ends, LOOK_BACK)
         found = self._search.scan(starts, matches, _now(), ())
         first, refused = None, None
@@ -155,7 +151,8 @@ class WhereRecords:
 
     def _sight(self, message: Message) -> Sighting:
         place = (message.topic(), message.partition())
-        position = self._admin.positions(GROUPS[message.topic()], [place]).get(place, -1)
+        group = EVENT_STAGES[message.topic()].group
+        position = self._admin.positions(group, [place]).get(place, -1)
         return Sighting(message.topic(), message.timestamp()[1], position <= message.offset())
 
     def _fields(self, reader: avro.PrefixReader, message: Message) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from services.core.erasures import (
     subject_hash,
     topic_gone_by,
 )
-from services.core.groups import GROUPS
 from services.core.identifiers import SEPARATOR
+from services.core.stages import DEDUP, IDENTITY, SINK, service_of
 
 LOOK_SECONDS = 0.25
 # An event goes through `events.unique` again when another identifier decides about it, and so does
@@ -181,17 +181,17 @@ class Eraser:
 
     def _pass_all(self, erasure: Erasure) -> Erasure:
         """All that was accepted before the call is in ClickHouse, or dropped, on return."""
-        self._pass(erasure, "weir.dedup", GROUPS["weir.dedup"])
+        self._pass(erasure, DEDUP.group, DEDUP.reads)
         for _ in range(HOPS):
-            self._pass(erasure, "weir.identity", GROUPS["weir.identity"])
-        self._pass(erasure, "weir.sink", GROUPS["weir.sink"])
+            self._pass(erasure, IDENTITY.group, IDENTITY.reads)
+        self._pass(erasure, SINK.group, SINK.reads)
         # and the dead letters that the sink has just written
-        return self._pass(erasure, "weir.sink", [topics.DEAD])
+        return self._pass(erasure, SINK.group, [topics.DEAD])
 
     def _pass(self, erasure: Erasure, group: str, read: Iterable[str]) -> Erasure:
         ends = self._world.groups.ends(topic for topic in read if topic != topics.ERASURES)
         while unread := self._world.groups.unread(group, ends):
-            service = group.removeprefix("weir.")
+            service = service_of(group)
             erasure = self._tell(erasure, f"waits for {service}: {unread:,} records to go")
             if self._world.wait(LOOK_SECONDS):
                 raise StoppedError

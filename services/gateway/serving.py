@@ -7,7 +7,7 @@ import socket
 from typing import NamedTuple
 
 from services.core import topics
-from services.core.groups import GROUPS
+from services.core.stages import GROUPS
 from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalCounts
 from services.edge.kafka import Entry

@@ -3,7 +3,7 @@
 import os
 import threading
 
-from services.core import topics
+from services.core.stages import IDENTITY
 from services.edge.registry import RegistryFollower
 from services.identity.config import IdentitySettings
 from services.identity.snapshot import people_changelog
@@ -17,8 +17,8 @@ def run(environment: Environment) -> None:
     settings = load(IdentitySettings, os.environ)
     sources = RegistryFollower(environment.kafka, threading.Event()).sources
     spec = WorkerSpec(
+        IDENTITY,
         IdentityStage(sources.mappings_of),
-        topics.UNIQUE,
         people_changelog(),
         settings.identity_batch_records,
     )
@@ -26,7 +26,7 @@ def run(environment: Environment) -> None:
 
 
 def main() -> None:
-    run_main("identity", run)
+    run_main(IDENTITY.name, run)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from services.core import topics
+from services.core.stages import IDENTITY
 from services.edge import avro
 from services.identity.person import Memory, Person
 from services.runtime.changelog import KeyedChangelog
@@ -14,7 +14,7 @@ _encode_memory = msgspec.msgpack.Encoder().encode
 def people_changelog() -> KeyedChangelog:
     """How people travel to and from the topic `profiles`, where merges lie beside them."""
     headers = avro.headers_of("Profile") | avro.headers_of("ErasedMarkers")
-    return KeyedChangelog(topics.PROFILES, headers)
+    return KeyedChangelog(IDENTITY.changelog, headers)
 
 
 def decode_person(value: bytes) -> Person:

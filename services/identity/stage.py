@@ -6,6 +6,7 @@ import msgspec
 
 from services.core import reasons, topics
 from services.core.identifiers import SEPARATOR, workspace_key
+from services.core.stages import IDENTITY
 from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
 from services.edge import avro
 from services.edge.receipts import encode_receipt
@@ -36,8 +37,8 @@ Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
 class IdentityStage:
     """`services.core.step.Step`: events with profile and session to `events.resolved`."""
 
-    name = "identity"
-    writes: tuple[str, ...] = (topics.RESOLVED, topics.UNIQUE, topics.PROFILES, topics.RECEIPTS)
+    name = IDENTITY.name
+    writes = IDENTITY.outputs
 
     def __init__(self, mappings_of: MappingsOf = lambda source: ()) -> None:
         self._schemas = avro.schemas()

@@ -42,3 +42,7 @@ class UpSettings:
     log_megabytes: int = setting(
         16, "a child's log starts anew at this size, one older is kept", "MiB", check=at_least(1)
     )
+
+    def instances(self, stage: str) -> int:
+        """How many processes of a stage (`services.core.stages`) are started."""
+        return int(getattr(self, f"{stage}_instances"))

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.core.stages import STAGES
 from services.gateway.config import GatewaySettings
 from services.local.children import ChildSpec
 from services.local.config import UpSettings
@@ -76,10 +77,7 @@ class Programs:
 
     def _workers_and_audit(self) -> list[ChildSpec]:
         counts = {
-            "dedup": self.up.dedup_instances,
-            "identity": self.up.identity_instances,
-            "rates": self.up.rates_instances,
-            "sink": self.up.sink_instances,
+            **{stage.name: self.up.instances(stage.name) for stage in STAGES},
             "eraser": 1,
         }
         slots = [(name, slot) for name, count in counts.items() for slot in range(count)]

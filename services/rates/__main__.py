@@ -3,8 +3,8 @@
 import os
 import threading
 
-from services.core import topics
 from services.core.registry import Quota
+from services.core.stages import RATES
 from services.edge import avro
 from services.edge.registry import RegistryFollower
 from services.rates.config import RatesSettings
@@ -24,16 +24,16 @@ def run(environment: Environment) -> None:
         return source.quotas if source else ()
 
     spec = WorkerSpec(
+        RATES,
         RatesStage(quotas_of, sources.take_changed),
-        topics.USAGE,
-        KeyedChangelog(topics.QUOTAS, avro.headers_of("SourceUsage")),
+        KeyedChangelog(RATES.changelog, avro.headers_of("SourceUsage")),
         settings.rates_batch_records,
     )
     run_worker(environment, spec)
 
 
 def main() -> None:
-    run_main("rates", run)
+    run_main(RATES.name, run)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import msgspec
 
 from services.core import reasons
 from services.core.registry import Quota
+from services.core.stages import RATES
 from services.core.step import Batch, Decided, Load, Refusal
 from services.edge import avro
 from services.rates.step import Delta, QuotaUse, SourceUsage, Window, count, hold
@@ -22,8 +23,8 @@ Changed = Callable[[], set[str]]
 class RatesStage:
     """`services.core.step.Step`: every source's usage is exact and held against its quotas."""
 
-    name = "rates"
-    writes: tuple[str, ...] = ()
+    name = RATES.name
+    writes = RATES.outputs
 
     def __init__(self, quotas_of: QuotasOf, changed: Changed) -> None:
         self._quotas_of = quotas_of

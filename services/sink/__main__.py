@@ -3,6 +3,7 @@
 import os
 
 from services import wiring
+from services.core.stages import SINK
 from services.edge import avro
 from services.edge.clickhouse import ClickHouseRows
 from services.edge.kafka_sink import KafkaDeadLetters, KafkaRecords, RecordsOptions
@@ -12,9 +13,9 @@ from services.runtime.settings import load
 from services.runtime.stopping import stop_on_signals
 from services.sink.config import SinkSettings
 from services.sink.inserts import ThreadedInserts
-from services.sink.loop import NAME, Options, Ports, Sink
+from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import Limits
-from services.sink.step import SINK_TOPICS, Routes
+from services.sink.step import Routes
 
 DRAIN_SECONDS = 10.0
 
@@ -23,7 +24,7 @@ def run(environment: wiring.Environment) -> None:
     settings = load(SinkSettings, os.environ)
     clickhouse = load(ClickHouseSettings, os.environ)
     stop = stop_on_signals()
-    log = logs.get(NAME)
+    log = logs.get(SINK.name)
     rows = ClickHouseRows(
         clickhouse,
         settings.sink_insert_timeout,
@@ -34,7 +35,7 @@ def run(environment: wiring.Environment) -> None:
     records = KafkaRecords(
         environment.kafka,
         RecordsOptions(
-            SINK_TOPICS,
+            SINK.reads,
             environment.worker.instance,
             fetch_kilobytes=environment.worker.worker_fetch_kilobytes,
             session_seconds=environment.worker.session_seconds,
@@ -57,7 +58,7 @@ def run(environment: wiring.Environment) -> None:
         environment.common.host, environment.worker.metrics_port, sink.health
     )
     collector.spare()
-    log.info("started", topics=len(SINK_TOPICS), instance=environment.worker.instance)
+    log.info("started", topics=len(SINK.reads), instance=environment.worker.instance)
     try:
         while not stop.is_set():
             sink.turn()
@@ -72,7 +73,7 @@ def run(environment: wiring.Environment) -> None:
 
 
 def main() -> None:
-    wiring.main(NAME, run)
+    wiring.main(SINK.name, run)
 
 
 if __name__ == "__main__":

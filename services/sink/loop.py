@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.core import reasons, topics
+from services.core.stages import SINK
 from services.runtime.health import Health
 from services.runtime.metrics import LAG_RECORDS, RECORDS_IN, RECORDS_OUT
 from services.sink import metrics
@@ -34,7 +35,6 @@ from services.sink.ports import (
 from services.sink.ranges import Range
 from services.sink.step import Routes, Verdict
 
-NAME = "sink"
 IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 GATHER_SECONDS = 0.1
@@ -141,7 +141,7 @@ class Sink:
             partition = self._partitions.get(slice_.place)
             if partition is not None:
                 partition.add(slice_, now)
-                RECORDS_IN.labels(NAME).inc(len(slice_.records.offsets))
+                RECORDS_IN.labels(SINK.name).inc(len(slice_.records.offsets))
 
     def _collect(self) -> None:
         for place, insert, fault in self._inserts.finished():
@@ -233,7 +233,7 @@ class Sink:
         range_.settled()
         partition.failures, partition.retry_at = 0, 0.0
         if range_.done:
-            RECORDS_OUT.labels(NAME, "inserted").inc(range_.size)
+            RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
             partition.finish()
 
     def _postpone(self, partition: Partition) -> None:
@@ -276,7 +276,7 @@ class Sink:
         if now - self._lag_at >= LAG_EVERY_SECONDS:
             self._lag_at = now
             for place, records in self._records.lag().items():
-                LAG_RECORDS.labels(NAME, f"{place.topic}-{place.partition}").set(records)
+                LAG_RECORDS.labels(SINK.name, f"{place.topic}-{place.partition}").set(records)
 
 
 def _is_bookkeeping(partition: Partition) -> bool:

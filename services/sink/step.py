@@ -3,20 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from services.core import reasons, topics
-
-# Every record topic of the house.
-SINK_TOPICS = (
-    topics.RESOLVED,
-    topics.DUPLICATE,
-    topics.REJECTED,
-    topics.DEAD,
-    topics.RECOVERIES,
-    topics.USAGE,
-    topics.PROFILES,
-    topics.QUOTAS,
-    topics.ERASURES,
-)
+from services.core import reasons
 
 TABLES = {
     "Resolved": "landing_resolved",

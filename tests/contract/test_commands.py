@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from services.commands.apply import read_registry
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
-from services.core.groups import GROUPS
 from services.core.registry import Source, hash_key, is_sealed
+from services.core.stages import GROUPS
 from services.core.topics import REGISTRY
 from services.edge.avro import schemas
 from services.edge.clickhouse_query import ClickHouse

@@ -15,9 +15,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from services.cli import cli
 from services.core import topics
-from services.core.groups import GROUPS
 from services.core.registry import Source
 from services.core.retention import ALL
+from services.core.stages import GROUPS
 from services.edge.kafka import write_entries
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader

@@ -16,12 +16,12 @@ from confluent_kafka.admin import AdminClient
 
 from services.commands.topics import apply_topics
 from services.core import topics
+from services.core.stages import SINK
 from services.edge.clickhouse import ClickHouseSchema
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.migrations import Dialect, apply_migrations
-from services.sink.step import SINK_TOPICS
 from tests.contract import rows
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.events import NOON, accepted
@@ -128,7 +128,7 @@ class World:
 
     def lag(self) -> int:
         with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=self.kafka.bootstrap))) as admin:
-            return sum(lag.records for lag in admin.lags({"weir.sink": SINK_TOPICS}))
+            return sum(lag.records for lag in admin.lags({SINK.group: SINK.reads}))
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicParti
 
 from services.commands.topics import apply_topics
 from services.core import topics
+from services.core.stages import GROUPS, STAGES, group_of
 from tests.drill.disk import SmallDisk
 from tests.drill.world import WORKERS, Fault, World
 from tests.running import wait_until
 
-STATEFUL = ("dedup", "identity", "rates")
+STATEFUL = tuple(stage.name for stage in STAGES if stage.changelog)
 COMPACTED = (topics.PROFILES, topics.QUOTAS, topics.POSITIONS)
 SMALL_DISK_MEGABYTES = 64
 HOUR = 3_600
@@ -93,7 +94,7 @@ def groups_deleted(world: World, chance: random.Random) -> None:
     for name in WORKERS:
         world.ready(name)
         world.kill(name)
-    groups = [f"weir.{name}" for name in WORKERS]
+    groups = list(GROUPS)
 
     def are_deleted() -> bool:  # the broker does so once the members' sessions are over
         asked = world.admin.delete_consumer_groups(groups)
@@ -112,7 +113,7 @@ def offsets_of_an_earlier_version(world: World, chance: random.Random) -> None:
         world.ready(name)
         world.kill(name)
     for name in WORKERS:
-        group = f"weir.{name}"
+        group = group_of(name)
         (asked,) = world.admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)]
         ).values()

@@ -23,14 +23,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from services.core.groups import GROUPS
 from services.core.paths import ROOT
+from services.core.stages import GROUPS, STAGES
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from tests.bench.stack import Member, Stack
 from tests.running import bare_environ, free_port, start_kafka, wait_until
 
-WORKERS = ("dedup", "identity", "rates", "sink")
+WORKERS = tuple(stage.name for stage in STAGES)
 SESSION_SECONDS = 6  # the least that the broker allows; drills wait for it often
 READY_SECONDS = 60
 

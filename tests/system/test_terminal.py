@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from services.core.groups import GROUPS
+from services.core.stages import GROUPS
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir
 

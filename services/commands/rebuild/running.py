@@ -19,6 +19,7 @@ from services.commands.rebuild.scratch import Scratch, scratch
 from services.commands.rebuild.settling import Ends, settle
 from services.core import topics
 from services.core.registry import MAX_DEDUP_WINDOW_SECONDS
+from services.core.stages import SINK
 from services.edge import avro
 from services.edge.clickhouse import ClickHouseRows
 from services.edge.clickhouse_query import ClickHouse
@@ -36,7 +37,6 @@ from services.sink.config import SinkSettings
 from services.sink.ports import Insert, WarehouseAwayError
 from services.sink.step import Routes
 
-GROUP = "weir.sink"
 CLOCKS_MS = 600_000  # by which the clocks of gateways and brokers may differ
 WINDOW_MS = MAX_DEDUP_WINDOW_SECONDS * 1_000
 
@@ -96,7 +96,7 @@ def run(asked: Asked) -> Done:
     with (
         _scratch(asked) as made,
         _bar() as bar,
-        closing(History(kafka, GROUP)) as history,
+        closing(History(kafka, SINK.group)) as history,
         closing(
             ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
         ) as rows,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from services.core import topics
+from services.core.stages import DEDUP, IDENTITY, SINK, service_of
 from services.edge.faults import RefusedError
 
 LOOK_SECONDS = 0.25
@@ -11,10 +12,10 @@ PATIENT_LOOKS = 240  # without a record less to go
 # In the order in which an event passes them. One that another identifier decides about goes through
 # `events.unique` again, at most from a mapped one to a profile to a user; the sink writes dead letters.
 WAY = (
-    ("weir.dedup", (topics.ACCEPTED,)),
-    *[("weir.identity", (topics.UNIQUE,))] * 3,
-    ("weir.sink", (topics.RESOLVED, topics.DUPLICATE, topics.DEAD, topics.RECOVERIES)),
-    ("weir.sink", (topics.DEAD,)),
+    (DEDUP.group, DEDUP.reads),
+    *[(IDENTITY.group, IDENTITY.reads)] * 3,
+    (SINK.group, (topics.RESOLVED, topics.DUPLICATE, topics.DEAD, topics.RECOVERIES)),
+    (SINK.group, (topics.DEAD,)),
 )
 
 Ends = Mapping[tuple[str, int], int]
@@ -48,7 +49,7 @@ def _pass(
     tell: Callable[[str], None],
     wait: Callable[[float], None],
 ) -> None:
-    service = group.removeprefix("weir.")
+    service = service_of(group)
     fewest, looks = None, 0
     while unread := groups.unread(group, ends):
         if fewest is None or unread < fewest:

@@ -8,6 +8,7 @@ import msgspec
 
 from services.core.fates import Where
 from services.core.registry import Source, hash_key
+from services.core.stages import EVENT_STAGES
 from services.gateway.door import Asked
 from services.gateway.http import Answer, problem
 from services.gateway.pages.access import api_key_of
@@ -62,7 +63,7 @@ _WHERE: dict[str, Any] = {
         "source": {"type": ["string", "null"]},
         "stage": {
             "type": ["string", "null"],
-            "enum": ["dedup", "identity", "sink", None],
+            "enum": [*(stage.name for stage in EVENT_STAGES.values()), None],
             "description": "Of a queued event: who reads it next.",
         },
         "since": {"type": ["string", "null"], "description": "When it came to where it is."},

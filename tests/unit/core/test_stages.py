@@ -1,0 +1,53 @@
+"""The one table of stages, held against everything that is written down elsewhere."""
+
+import importlib.util
+
+import yaml
+
+from services.cli import SERVICES
+from services.commands.topics import TOPICS_FILE, read_topics
+from services.core import topics
+from services.core.paths import DEPLOY
+from services.core.stages import EVENT_STAGES, GROUPS, SINK, STAGES, service_of
+from services.core.step import Step
+from services.dedup.stage import DedupStage
+from services.identity.stage import IdentityStage
+from services.local.config import UpSettings
+from services.rates.stage import RatesStage
+
+STEPS: tuple[Step, ...] = (DedupStage(), IdentityStage(), RatesStage(lambda source: (), set))
+
+
+def test_every_stage_is_a_service_that_can_be_started_everywhere() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for stage in STAGES:
+        assert importlib.util.find_spec(f"services.{stage.name}.__main__"), stage
+        assert stage.name in SERVICES
+        assert compose[stage.name]["command"] == stage.name
+        assert UpSettings().instances(stage.name) == 1
+        assert service_of(stage.group) == stage.name
+
+
+def test_the_topics_of_every_stage_are_declared_with_partitions_that_fit() -> None:
+    for profile in ("local", "production"):
+        declared = {topic.name: topic for topic in read_topics(TOPICS_FILE, profile)}
+        for stage in STAGES:
+            assert {*stage.reads, *stage.writes} <= declared.keys()
+            if stage.changelog:  # a partition of the state for each of the input
+                (read,) = stage.reads
+                assert declared[stage.changelog].partitions == declared[read].partitions
+
+
+def test_the_steps_write_what_the_table_says() -> None:
+    assert [step.name for step in STEPS] == [stage.name for stage in STAGES if stage.changelog]
+    for step, stage in zip(STEPS, STAGES, strict=False):
+        assert step.writes == stage.outputs
+        assert set(step.writes) <= set(stage.writes)
+
+
+def test_what_one_stage_writes_of_an_event_another_one_reads() -> None:
+    for topic, stage in EVENT_STAGES.items():
+        assert topic in stage.reads
+        written = topic == topics.ACCEPTED or any(topic in other.outputs for other in STAGES)
+        assert written, f"nobody writes {topic}"
+    assert GROUPS[SINK.group] == SINK.reads
