@@ -8,6 +8,9 @@
 -- url(), remote(), s3(), mysql() and the like, without CREATE TEMPORARY TABLE executable() too.
 -- What no grant guards is the function file(path), which reads the files in the server's
 -- user_files_path: keep nothing there that analysts may not read.
+-- Of others' queries the reader sees nothing: the server has to ask for grants on its database `system`,
+-- as the packages' config.xml and access.xml (beside this file) have it, and if it does not, the row
+-- policies below hide the tables that hold queries or errors.
 --
 -- Checked (tests/contract/test_users_sql.py), with the embedded engine, 26.9: it parses every statement;
 -- with the operating role's grants alone all of Weir's tables are made; with the reading role's and the
@@ -32,3 +35,24 @@ GRANT SELECT, dictGet ON weir.* TO weir_reading;
 REVOKE SELECT ON weir.erasing FROM weir_reading;
 CREATE USER IF NOT EXISTS weir_reader IDENTIFIED WITH sha256_password BY 'change-me-too';
 GRANT weir_reading TO weir_reader;
+
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.errors USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.processes USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.query_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.query_thread_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.query_views_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.query_metric_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.text_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.trace_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.crash_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.session_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.part_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.asynchronous_insert_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.asynchronous_inserts USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.processors_profile_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.opentelemetry_span_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.stack_trace USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.error_log USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.schema_inference_cache USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.query_cache USING 0 TO weir_reading;
+CREATE ROW POLICY IF NOT EXISTS weir_reader ON system.mutations USING 0 TO weir_reading;

@@ -17,8 +17,12 @@ TEXT = b"text/plain; charset=utf-8"
 PROBLEM_TYPE = "urn:weir:problem:"
 
 _encode = msgspec.json.Encoder().encode
+# What is answered is never taken for a script or a page, whatever a page asks for it as.
+_NO_SNIFFING = "X-Content-Type-Options: nosniff\r\n"
 _status_lines = {
-    s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus if s.value >= 200
+    s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n{_NO_SNIFFING}".encode()
+    for s in HTTPStatus
+    if s.value >= 200
 }
 
 

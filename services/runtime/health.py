@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from services.runtime.browsers import RESPONSE_HEADERS, is_loopback, refuse_foreign_page
+
 
 class Health:
     """What a worker says of itself: ready, or the one sentence that says why not."""
@@ -31,7 +33,12 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that http.server calls
-            if self.path == "/livez":
+            foreign = refuse_foreign_page(
+                lambda name: self.headers.get_all(name) or (), is_loopback(host)
+            )
+            if foreign is not None:
+                self._reply(403, f"{foreign}\n")
+            elif self.path == "/livez":
                 self._reply(200, "live\n")
             elif self.path == "/readyz":
                 why = health.why_unready
@@ -46,6 +53,8 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in RESPONSE_HEADERS.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

@@ -9,13 +9,14 @@ from contextlib import suppress
 from aiohttp import web
 
 from services.runtime import logs
+from services.runtime.browsers import is_loopback
 from services.runtime.config import ClickHouseSettings, CommonSettings
 from services.runtime.lock import FolderInUseError
 from services.runtime.settings import SettingsError, load
 from services.warehouse.app import Warehouse
 from services.warehouse.config import WarehouseSettings
 from services.warehouse.engine import Engine
-from services.warehouse.requests import Access, is_loopback
+from services.warehouse.requests import Access
 
 _OPEN_TO_ALL = (
     "WEIR_HOST={host} would open ClickHouse to other machines without a password: set "

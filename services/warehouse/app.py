@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.runtime import logs
+from services.warehouse import foreign_pages
 from services.warehouse.answers import Answer, CutOff, error_response
 from services.warehouse.bodies import Bodies
 from services.warehouse.config import WarehouseSettings
@@ -18,9 +19,10 @@ from services.warehouse.engine import WRITE, Engine, Outcome, Session
 from services.warehouse.errors import ABORTED, READONLY, EngineError, refusal
 from services.warehouse.lanes import Lane
 from services.warehouse.metrics import Metrics
+from services.warehouse.readers import refuse_beyond_readers
 from services.warehouse.requests import Access, Ask, read_ask
 from services.warehouse.results import Abandoned, Pipe, flows, repeats_names, without_repeated_names
-from services.warehouse.statements import Insert, Statement, parse, refuse_beyond_readers
+from services.warehouse.statements import Insert, Statement, parse
 
 _PIECES_AHEAD = 2
 _REFRESH_SECONDS = 1.0
@@ -63,7 +65,11 @@ class Warehouse:
         self._draining = False
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._settings.warehouse_max_request)
+        app = web.Application(
+            client_max_size=self._settings.warehouse_max_request,
+            middlewares=[foreign_pages.middleware(self._access.is_open)],
+        )
+        app.on_response_prepare.append(foreign_pages.protect)
         app.router.add_get("/ping", self._ping)
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/", self._answer)
@@ -218,7 +224,8 @@ class Warehouse:
             yield engine.run(session, run.sql, run.form)
             return
         if session.reader:
-            refuse_beyond_readers(engine.as_understood(run.sql), session.parameters)
+            understood = engine.as_understood(run.sql)
+            refuse_beyond_readers(understood, session.database, session.parameters)
         limits = engine.read_limits(session)
         if not flows(run.form):
             yield engine.run(session, run.sql, run.form, limits | engine.result_limits())

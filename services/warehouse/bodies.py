@@ -1,12 +1,15 @@
 """Request bodies: read whole, unpacked, and bounded, each alone and all together."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 from multidict import MultiMapping
 
 from services.warehouse import encodings
@@ -15,6 +18,13 @@ from services.warehouse.errors import (
     TOO_MANY_BYTES,
     TOO_MANY_QUERIES,
     refusal,
+)
+
+_FORM_BYTES = 2 << 20
+# Of boundaries, part headers, charsets, transfer and content encodings, in this order.
+_MALFORMED = (
+    *(ValueError, HttpProcessingError, LookupError, RuntimeError, AssertionError),
+    *(ClientPayloadError, RequestPayloadError, zlib.error),
 )
 
 
@@ -38,13 +48,14 @@ class Bodies:
         taken = 0
         try:
             if request.content_type == "multipart/form-data":
-                form = await request.post()  # bounded by the application's client_max_size
-                yield Body(b"", form)
+                taken += self._take(_FORM_BYTES, taken)
+                yield Body(b"", await _read_form(request))
                 return
             pieces = []
-            async for piece in request.content.iter_chunked(1 << 18):
-                taken += self._take(len(piece), taken)
-                pieces.append(piece)
+            with _told():
+                async for piece in request.content.iter_chunked(1 << 18):
+                    taken += self._take(len(piece), taken)
+                    pieces.append(piece)
             packed = b"".join(pieces)
             encoding = request.headers.get("Content-Encoding", "")
             content = await self._unpack(packed, encoding)
@@ -72,3 +83,21 @@ class Bodies:
             raise refusal(TOO_MANY_BYTES, str(fault)) from None
         except ValueError as fault:
             raise refusal(BAD_REQUEST_PARAMETER, str(fault)) from None
+
+
+async def _read_form(request: web.Request) -> MultiMapping[Any]:
+    """Fields are SQL and its parameters: small. Files are not taken."""
+    try:
+        with _told():
+            return await request.clone(client_max_size=_FORM_BYTES).post()
+    except web.HTTPRequestEntityTooLarge:
+        raise refusal(TOO_MANY_BYTES, f"A form is larger than {_FORM_BYTES} bytes") from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what aiohttp raises for a malformed body into code 408."""
+    try:
+        yield
+    except _MALFORMED as fault:
+        raise refusal(BAD_REQUEST_PARAMETER, f"The body is malformed: {fault}") from None

@@ -1,19 +1,21 @@
 """A request of ClickHouse's HTTP interface, told apart into SQL, rows, settings and parameters."""
 
 import base64
-import binascii
 import hmac
-import ipaddress
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import MultiMapping
 
-from services.warehouse.errors import AUTHENTICATION_FAILED, SUPPORT_IS_DISABLED, refusal
+from services.warehouse.errors import (
+    AUTHENTICATION_FAILED,
+    BAD_REQUEST_PARAMETER,
+    SUPPORT_IS_DISABLED,
+    refusal,
+)
 
 # Parameters of the HTTP interface itself; every other one is a setting of the query. A session_id
 # is accepted and not kept: each request is a session of its own.
@@ -23,6 +25,7 @@ _OWN_NAMES = {
     *("buffer_size", "wait_end_of_query", "client_protocol_version", "close_session"),
 }
 _PARAMETER = "param_"
+_MAX_HEADER_VALUE = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask. Without a password: who reaches the address, but no foreign web page.
+    """Who may ask. Without a password: who reaches the address (`foreign_pages` keeps web pages out).
 
     The operator may do all that SQL may here, the reader reads. A reader without a password is there
     only where the operator has none either.
@@ -54,6 +57,11 @@ class Access:
     reader: str
     reader_password: str
 
+    @property
+    def is_open(self) -> bool:
+        """Whether no password is asked for."""
+        return not self.password
+
     def admit(self, request: web.Request) -> bool:
         """Whether it is the reader who asks; code 516 unless the request may be answered."""
         user, password = _credentials(request)
@@ -62,7 +70,6 @@ class Access:
             operates = _same(user, self.user) & _same(password, self.password)
             reads = is_reader & _same(password, self.reader_password) & bool(self.reader_password)
         else:
-            _refuse_foreign_pages(request)
             operates = not is_reader
             reads = is_reader & _same(password, self.reader_password)
         if not (operates or reads):
@@ -73,15 +80,6 @@ class Access:
 def _same(given: str, own: str) -> bool:
     """In a time that says nothing of `own`."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), own.encode())
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool) -> Ask:
@@ -100,12 +98,14 @@ def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool)
         )
     headers = request.headers
     accept = headers.get("Accept-Encoding", "")
+    database = given.get("database") or str(headers.get("X-ClickHouse-Database", ""))
+    default = str(headers.get("X-ClickHouse-Format", "TabSeparated"))
+    _require_text(database, *given, *given.values())
     return Ask(
         query=given.get("query", ""),
-        query_id=given.get("query_id") or str(uuid.uuid4()),
-        database=given.get("database") or str(headers.get("X-ClickHouse-Database", "")),
-        default_format=given.get("default_format")
-        or str(headers.get("X-ClickHouse-Format", "TabSeparated")),
+        query_id=_in_a_header("query_id", given.get("query_id") or str(uuid.uuid4())),
+        database=database,
+        default_format=_in_a_header("default_format", given.get("default_format") or default),
         accept=accept if given.get("enable_http_compression", "0") == "1" else "",
         wait_for_end=given.get("wait_end_of_query", "0") == "1",
         readonly=reader or request.method != "POST",
@@ -123,12 +123,31 @@ def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool)
     )
 
 
+def _require_text(*values: str) -> None:
+    """Raise code 408 for what is not Unicode: header bytes that are not UTF-8, half a surrogate pair."""
+    for value in values:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise refusal(BAD_REQUEST_PARAMETER, "The request is not UTF-8") from None
+
+
+def _in_a_header(name: str, value: str) -> str:
+    """Return a value that responses repeat in a header, or raise code 408 if it does not fit there."""
+    if len(value) > _MAX_HEADER_VALUE or not (value.isprintable() and value.isascii()):
+        raise refusal(
+            BAD_REQUEST_PARAMETER,
+            f"`{name}` must have at most {_MAX_HEADER_VALUE} printable ASCII characters",
+        )
+    return value
+
+
 def _credentials(request: web.Request) -> tuple[str, str]:
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "basic":
         try:
             text = base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not ASCII, or not UTF-8 in it
             return "", ""
         user, _, password = text.partition(":")
         return user, password
@@ -138,15 +157,3 @@ def _credentials(request: web.Request) -> tuple[str, str]:
             request.headers.get("X-ClickHouse-Key", ""),
         )
     return request.query.get("user", "default"), request.query.get("password", "")
-
-
-def _refuse_foreign_pages(request: web.Request) -> None:
-    """A page in the operator's browser can post to loopback, or rebind its name to it."""
-    names = [urlsplit(f"//{request.host}").hostname]
-    if "Origin" in request.headers:
-        names.append(urlsplit(request.headers["Origin"]).hostname)
-    if not all(name is not None and is_loopback(name) for name in names):
-        raise refusal(
-            AUTHENTICATION_FAILED,
-            "Without a password only requests to and from this machine's own names are answered",
-        )

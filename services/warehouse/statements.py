@@ -5,7 +5,7 @@ payload of an INSERT is never scanned nor copied.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.warehouse.errors import (
@@ -58,17 +58,6 @@ _AFTER_A_COLUMN = frozenset(
     }
 )
 _NO_FILES = "Files of the server are not within reach of a query"
-# `file` reads any file of the machine, also by `APPLY file` or `arrayMap(file, ...)`; `python` looks
-# into this process; the others show what others ask.
-_BEYOND_READERS = frozenset(
-    {
-        *("file", "python", "processes", "processlist", "user_processes", "user_query_log"),
-        *("session_query_ids", "stack_trace"),
-    }
-)
-_NOT_FOR_READERS = (
-    "`{}` is not within a reader's reach; a column or alias of that name needs another"
-)
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class _Token:
+class Token:
     kind: str
     text: bytes
     start: int
@@ -131,7 +120,7 @@ def parse(query: str, body: bytes) -> Insert | Statement:
     return Statement(text.decode(errors="replace"), _named_format(text))
 
 
-def _tokens(text: bytes) -> Iterator[_Token]:
+def tokenize(text: bytes) -> Iterator[Token]:
     depth, at = 0, 0
     while found := _TOKEN.match(text, at):
         kind, at = found.lastgroup or "", found.end()
@@ -145,7 +134,7 @@ def _tokens(text: bytes) -> Iterator[_Token]:
         token = found.group()
         if kind == "mark" and token in b")]}":
             depth -= 1
-        yield _Token(kind, token, found.start(), found.end(), depth)
+        yield Token(kind, token, found.start(), found.end(), depth)
         if kind == "mark" and token in b"([{":
             depth += 1
 
@@ -162,7 +151,7 @@ def _comment_end(text: bytes, at: int) -> int:
 
 def _find_insert(text: bytes) -> Insert | None:
     """The INSERT with rows that `text` begins with; None for any other statement."""
-    tokens = _tokens(text[:_HEAD_BYTES])
+    tokens = tokenize(text[:_HEAD_BYTES])
     first = next(tokens, None)
     if first is None or not first.is_word(b"INSERT"):
         return None
@@ -185,7 +174,7 @@ def _find_insert(text: bytes) -> Insert | None:
     return None
 
 
-def _after_target(tokens: Iterator[_Token]) -> Iterator[_Token]:
+def _after_target(tokens: Iterator[Token]) -> Iterator[Token]:
     """Skip `INTO [TABLE] [FUNCTION] name[.name]`: a table may be called `format`."""
     token = next(tokens, None)
     while token is not None and token.is_word(b"INTO", b"TABLE", b"FUNCTION"):
@@ -215,7 +204,7 @@ def _insert(text: bytes, settings: int | None, head_end: int, form: str, rows: i
 
 def _named_format(text: bytes) -> str | None:
     named, previous = None, None
-    for token in _tokens(text):
+    for token in tokenize(text):
         if previous is not None and token.kind == "word" and token.depth == 0:
             named = token.text.decode()
         previous = token if token.depth == 0 and token.is_word(b"FORMAT") else None
@@ -225,7 +214,7 @@ def _named_format(text: bytes) -> str | None:
 def _refuse_files(text: bytes) -> None:
     """Raise code 358 or 497 for what reaches the machine's files, programs or network."""
     previous = None
-    for token in _tokens(text):
+    for token in tokenize(text):
         if previous is not None and (
             (previous.is_word(b"INTO") and token.is_word(b"OUTFILE"))
             or (previous.is_word(b"FROM") and token.is_word(b"INFILE"))
@@ -239,7 +228,7 @@ def _refuse_files(text: bytes) -> None:
 
 def _refuse_outward_definitions(text: bytes) -> None:
     """Raise code 497 for tables, databases and dictionaries whose data is elsewhere: no grant guards them."""
-    tokens = [token for token in _tokens(text) if token.text != b"="]
+    tokens = [token for token in tokenize(text) if token.text != b"="]
     in_source = False
     for before, token, after in zip(tokens, tokens[1:], [*tokens[2:], None], strict=False):
         in_source = in_source and token.depth > 0
@@ -258,28 +247,9 @@ def _refuse_outward_definitions(text: bytes) -> None:
             raise refusal(ACCESS_DENIED, f"`{outward}` reaches beyond this engine's own tables")
 
 
-def refuse_beyond_readers(understood: str, parameters: Mapping[str, str]) -> None:
-    """Raise code 497 for what the engine itself would let a reader do.
-
-    `understood`: the statement as the engine writes it, so that nothing hides from this in quotes or
-    comments. A name after a dot is a column's or a path's.
-    """
-    before, dotted = "", False
-    for token in _tokens(understood.encode()):
-        if token.name in _BEYOND_READERS and (not dotted or before in ("", "system")):
-            raise refusal(ACCESS_DENIED, _NOT_FOR_READERS.format(token.name))
-        dotted = token.text == b"."
-        if not dotted:
-            before = token.name if token.kind in ("word", "quoted") else ""
-    if "Identifier}" in understood:
-        for value in parameters.values():
-            if value.lower() in _BEYOND_READERS:
-                raise refusal(ACCESS_DENIED, _NOT_FOR_READERS.format(value.lower()))
-
-
 def _refuse_rows_unseen(text: bytes) -> None:
     """Of an INSERT that is not told apart from its rows, the engine would lose or alter some."""
-    tokens = _tokens(text)
+    tokens = tokenize(text)
     first = next(tokens, None)
     if first is None or not first.is_word(b"INSERT"):
         return

@@ -163,6 +163,33 @@ HOSTILE = [
     ("SHOW PROCESSLIST", DENIED),
     ("SELECT * FROM system.stack_trace", DENIED),
     ("SELECT * FROM system.user_query_log", DENIED),
+    ("SELECT last_error_message FROM system.errors", DENIED),
+    ("SELECT 1 WHERE (SELECT count() FROM system.errors) > 0", DENIED),
+    ("EXPLAIN SELECT (SELECT last_error_message FROM system.errors LIMIT 1)", DENIED),
+    ("FROM system.errors SELECT value", DENIED),
+    ("SELECT * FROM view(SELECT * FROM system.errors)", DENIED),
+    ("SELECT * FROM system/**/.`err\x6frs`", DENIED),
+    ("SELECT * FROM merge('system', '^errors$')", None),
+    ("SELECT * FROM loop('system', 'errors')", None),
+    ("SELECT name FROM weir.events, system.errors", DENIED),
+    ("SELECT path FROM system.disks", DENIED),
+    ("SELECT path FROM system.parts", DENIED),
+    ("SELECT * FROM system.detached_parts", DENIED),
+    ("SELECT * FROM system.schema_inference_cache", DENIED),
+    ("SELECT value FROM system.server_settings", DENIED),
+    ("SELECT * FROM system.background_schedule_pool", DENIED),
+    ("SELECT * FROM system.mutations", DENIED),
+    ("SELECT * FROM system.warnings", DENIED),
+    ("SHOW MERGES", DENIED),
+    ("SHOW FULL PROCESSLIST", None),
+    ("SELECT * FROM system.tables", DENIED),
+    ("SELECT tables.* FROM system.tables", DENIED),
+    ("SELECT tuple(*) FROM system.tables", DENIED),
+    ("SELECT COLUMNS('path') FROM system.databases", DENIED),
+    ("SELECT data_paths FROM system.tables", DENIED),
+    ("SELECT t.metadata_path FROM system.tables AS t", DENIED),
+    ("SELECT `data_\x70ath` FROM system.databases", DENIED),
+    ("SELECT * FROM mergeTreeProjection('weir', 'erasing', 'p')", DENIED),
 ]  # fmt: skip
 
 
@@ -190,6 +217,8 @@ def test_a_reader_is_refused(
         ("SELECT query FROM processes", {"database": "system"}, DENIED),
         ("SELECT query FROM system.{t:Identifier}", {"param_t": "processes"}, DENIED),
         ("SELECT query FROM {d:Identifier}.processes", {"param_d": "system"}, DENIED),
+        ("SELECT value FROM errors", {"database": "system"}, DENIED),
+        ("SELECT value FROM {d:Identifier}.errors", {"param_d": "system"}, DENIED),
         ("SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", {"param_f": "file"}, DENIED),
         ("(a) VALUES (1)", {"query": "INSERT INTO other.t"}, READONLY),
         ("SELECT * FROM t", {"database": "other"}, DENIED),
@@ -211,6 +240,17 @@ def test_nor_does_the_url_help(
         "SELECT count() FROM weir.books",
         "SELECT count() FROM weir.events WHERE event = 'file'",
         "SELECT name FROM system.tables WHERE database = 'weir'",
+        "SELECT count(*), sum(total_bytes) FROM system.tables WHERE database = 'weir'",
+        "SELECT name, engine FROM system.databases",
+        "SELECT name, type FROM system.columns WHERE database = 'weir'",
+        "SELECT * FROM system.settings LIMIT 1",
+        "SELECT name AS data_paths FROM system.columns LIMIT 1",
+        "SELECT properties.processes, properties.errors FROM weir.events",
+        "SELECT count() AS errors, 'system.errors' AS system FROM weir.events",
+        "SHOW DATABASES",
+        "SHOW COLUMNS FROM weir.events",
+        "SHOW CREATE TABLE weir.events",
+        "SELECT table_name FROM information_schema.tables",
         "SHOW TABLES FROM weir",
         "DESCRIBE TABLE weir.events",
         "EXPLAIN SELECT 1",
@@ -221,6 +261,24 @@ def test_nor_does_the_url_help(
 def test_a_reader_reads(warehouse: RunningWarehouse, sql: str) -> None:
     reply = ask(warehouse, sql)
     assert reply.status == 200, reply.body
+
+
+def test_a_reader_sees_no_literal_and_no_path(warehouse: RunningWarehouse) -> None:
+    """Whatever table of the engine's own it reads: nothing there is another user's, or the machine's."""
+    literal, folder = "literal-of-another-user", str(warehouse.log.parent)
+    assert ask(warehouse, f"SELECT toInt8('{literal}')", OPERATORS).status == 400
+    assert literal in ask(warehouse, "SELECT * FROM system.errors", OPERATORS).body
+    every = "SELECT name FROM system.tables WHERE database = 'system'"
+    names = ask(warehouse, every, OPERATORS).body.split()
+    assert len(names) > 100
+    read = 0
+    for name in names:
+        reply = ask(warehouse, f"SELECT * FROM system.{name} LIMIT 10000 FORMAT JSONEachRow")
+        assert literal not in reply.body, name
+        assert folder not in reply.body, name
+        assert "erasing" not in reply.body, name
+        read += reply.status == 200
+    assert 10 < read < 40
 
 
 def test_a_readers_limits_are_the_servers(warehouse: RunningWarehouse) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tests.running import bare_environ
 FILE = ROOT / "deploy" / "clickhouse" / "users.sql"
 READ_ONLY, ACCESS_DENIED = 164, 497
 GRANT = re.compile(r"(GRANT .+ ON .+) TO (\w+)")
+POLICY = re.compile(
+    r"CREATE ROW POLICY IF NOT EXISTS weir_reader ON system\.(\w+) USING 0 TO weir_reading"
+)
 PROFILE = re.compile(r"CREATE SETTINGS PROFILE IF NOT EXISTS (\w+) SETTINGS(.+)", re.DOTALL)
 
 
@@ -72,6 +76,10 @@ def configured(role: str, profile: str) -> str:
     settings = "".join(
         "<{0}>{1}</{0}>".format(*map(str.strip, pair.split("="))) for pair in found[2].split(",")
     )
+    hidden = [policy[1] for one in statements() if (policy := POLICY.fullmatch(one))]
+    filters = "".join(f"<{name}><filter>0</filter></{name}>" for name in hidden)
+    if role != "weir_reading":
+        filters = ""
     return f"""<clickhouse>
         <profiles><default/><{found[1]}>{settings}</{found[1]}></profiles>
         <quotas><default/></quotas>
@@ -82,6 +90,7 @@ def configured(role: str, profile: str) -> str:
             <profile>{profile}</profile>
             <quota>default</quota>
             <grants><query>GRANT {role}</query></grants>
+            <databases><system>{filters}</system></databases>
         </default></users>
     </clickhouse>"""
 
@@ -140,3 +149,23 @@ def test_each_user_can_do_its_work_and_no_more(tmp_path: Path) -> None:
             "SELECT 1 SETTINGS max_execution_time = 1000",
         ):
             assert reader.code(statement) in (ACCESS_DENIED, READ_ONLY), statement
+
+
+def test_a_reader_sees_nothing_of_others_even_where_the_server_asks_for_no_grants(
+    tmp_path: Path,
+) -> None:
+    """The embedded engine is such a server: there the row policies alone hide it."""
+    with started(tmp_path, "weir_reading", "weir_reader") as reader:
+        assert reader.code("SELECT toInt8('literal-of-somebody')") != 0
+        assert reader.records("SELECT name FROM system.settings LIMIT 1") != []
+        for name in ("errors", "processes", "schema_inference_cache"):
+            assert reader.records(f"SELECT * FROM system.{name}") == []
+    with started(tmp_path, "weir_operating") as operator:
+        assert operator.code("SELECT toInt8('literal-of-somebody')") != 0
+        assert "literal-of-somebody" in str(operator.records("SELECT * FROM system.errors"))
+
+
+def test_the_servers_configuration_asks_for_grants() -> None:
+    document = ElementTree.fromstring((FILE.parent / "access.xml").read_text())
+    path = "access_control_improvements/select_from_system_db_requires_grant"
+    assert document.findtext(path) == "true"

@@ -74,6 +74,11 @@ def get(address: str) -> bytes:
         return content
 
 
+def get_with(address: str, headers: Mapping[str, str]) -> None:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=dict(headers)), timeout=60):
+        pass
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -459,13 +464,106 @@ def test_inserts_into_what_lies_outside_are_refused(url: str) -> None:
         assert (reply.status, reply.code) == (403, "497")
 
 
-def test_foreign_web_pages_are_refused(warehouse: RunningWarehouse) -> None:
-    url = warehouse.url
-    assert ask(url, "SELECT 1", headers={"Origin": "http://evil.example"}).status == 401
-    assert ask(url, "SELECT 1", headers={"Host": "rebound.example"}).status == 401
-    assert (
-        ask(url, "SELECT 1", headers={"Origin": f"http://localhost:{warehouse.port}"}).status == 200
-    )
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://evil.example", "Content-Type": "text/plain"},  # as a form sends
+        {"Origin": "null"},
+        {"Origin": "http://[::1"},
+        {"Referer": "http://evil.example/"},
+        {"Host": "rebound.example"},
+        {"Host": "[::1"},
+    ],
+    ids=str,
+)
+def test_foreign_web_pages_are_refused(url: str, database: str, header: dict[str, str]) -> None:
+    table = "CREATE TABLE t (a Int8) ENGINE = Memory"
+    for reply in (
+        ask(url, "SELECT 1", headers=header),
+        ask(url, headers=header, query="SELECT 'loot(1)' FORMAT TSVRaw"),
+        ask(url, table, headers=header, database=database),
+    ):
+        assert (reply.status, reply.code) == (403, "497")
+        assert reply.headers["Access-Control-Allow-Origin"] is None
+    assert ask(url, "EXISTS TABLE t", database=database).body == b"0\n"
+    for path in ("ping", "metrics"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get_with(f"{url}/{path}", header)
+        refused.value.close()
+        assert refused.value.code == 403
+
+
+def test_own_pages_and_the_address_bar_may_ask(warehouse: RunningWarehouse) -> None:
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": warehouse.url}
+    assert ask(warehouse.url, "SELECT 1", headers=own).status == 200
+    assert ask(warehouse.url, query="SELECT 1", headers={"Sec-Fetch-Site": "none"}).status == 200
+
+
+def test_no_page_can_use_a_response(url: str) -> None:
+    large = "SELECT number FROM numbers(3000000)"  # in pieces
+    for reply in (
+        ask(url, "SELECT 1"),
+        ask(url, large),
+        ask(url, "SELECT nonsense"),
+        ask(url, "SELECT 1", headers={"Origin": "http://evil.example"}),
+        ask(f"{url}/nowhere"),
+        ask(f"{url}/metrics"),
+    ):
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def part(content: bytes, *headers: bytes) -> bytes:
+    head = b"\r\n".join((b"Content-Disposition: form-data; name=query", *headers))
+    return b"--x\r\n" + head + b"\r\n\r\n" + content + b"\r\n--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "arguments", "status"),
+    [
+        (b"SELECT 1", {}, {"query_id": "a\r\nX-Injected: 1"}, 400),
+        (b"SELECT 1", {}, {"query_id": "\xe9"}, 400),
+        (b"SELECT 1", {}, {"query_id": "x" * 2_000}, 400),
+        (b"SELECT 1", {}, {"default_format": "TSV\r\nX-Injected: 1"}, 400),
+        (b"SELECT 1", {"X-ClickHouse-Format": "\xff"}, {}, 400),
+        (b"SELECT 1", {"X-ClickHouse-Database": "\xff"}, {}, 400),
+        (b"SELECT 1", {"Authorization": "Basic \xff\xfe"}, {}, 200),  # nobody needs a password
+        (b"SELECT 1", {"Content-Encoding": "\xff"}, {}, 400),
+        (b"SELECT 1", {"Content-Type": "\xff;;;="}, {}, 200),
+        (b"SELECT 1", {"Content-Type": "multipart/form-data"}, {}, 400),
+        (b"SELECT 1", {"Content-Type": f"multipart/form-data; boundary={'x' * 100}"}, {}, 400),
+        (b"junk", MULTIPART, {}, 400),
+        (part(b"SELECT 1"), MULTIPART, {}, 200),
+        (part(b"SELECT \xff1"), MULTIPART, {}, 400),
+        (part(b"SELECT 1", b"Content-Type: text/plain; charset=nonsense"), MULTIPART, {}, 400),
+        (part(b"SELECT 1", b"Content-Transfer-Encoding: zzz"), MULTIPART, {}, 400),
+        (part(b"SELECT 1" + bytes(3 << 20)), MULTIPART, {}, 413),
+        (b"SELECT 1", {}, {"\r\n": "1"}, 404),
+        (gzip.compress(b"") * 40_000, {"Content-Encoding": "gzip"}, {}, 400),
+        (zstandard.compress(b"") * 40_000, {"Content-Encoding": "zstd"}, {}, 400),
+        (lz4.frame.compress(b"") * 40_000, {"Content-Encoding": "lz4"}, {}, 400),
+    ],
+)
+def test_whatever_is_malformed_gets_an_answer(
+    warehouse: RunningWarehouse,
+    body: bytes,
+    headers: dict[str, str],
+    arguments: dict[str, str],
+    status: int,
+) -> None:
+    said = warehouse.log.stat().st_size
+    reply = ask(warehouse.url, body, headers=headers, arguments=arguments)
+    assert reply.status == status, reply.body
+    assert reply.headers["X-Injected"] is None
+    with warehouse.log.open("rb") as log:
+        log.seek(said)
+        assert b"Traceback" not in log.read()
 
 
 def test_metrics(url: str) -> None:

@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 
 from services.warehouse.errors import EngineError
-from services.warehouse.statements import Insert, Statement, parse, refuse_beyond_readers
+from services.warehouse.readers import refuse_beyond_readers
+from services.warehouse.statements import Insert, Statement, parse
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_what_no_grant_keeps_from_a_reader_is_known_by_its_name(
     sql: str, parameters: dict[str, str], refused: bool
 ) -> None:
     with pytest.raises(EngineError) if refused else nullcontext():
-        refuse_beyond_readers(sql, parameters)
+        refuse_beyond_readers(sql, "", parameters)
 
 
 def test_rows_that_the_engine_would_lose_or_alter_are_refused() -> None:

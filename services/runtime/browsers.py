@@ -1,0 +1,62 @@
+"""Recognize requests that a foreign web page makes a browser send to a port of this machine. Pure."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+
+# Every response has these: no page can run, show, frame or read it but one of the same origin.
+RESPONSE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+_AUTHORITY = r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?"
+_HOST = re.compile(_AUTHORITY, re.IGNORECASE)
+_ORIGIN = re.compile(rf"https?://({_AUTHORITY})", re.IGNORECASE)
+_REFERER = re.compile(rf"https?://({_AUTHORITY})(?:[/?#].*)?", re.IGNORECASE | re.DOTALL)
+# What browsers say of a request that its own page or the user at the address bar makes.
+_OWN_SITES = {"same-origin", "none"}
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_foreign_page(values: Callable[[str], Sequence[str]], loopback_only: bool) -> str | None:
+    """Return why a request must be refused, or None: programs, the user and own pages may ask.
+
+    `values` returns all values of a header. `loopback_only`: whoever reaches the port is trusted, so
+    the request must name this machine's loopback; else a foreign name that resolves to it (DNS
+    rebinding) would make a foreign page one of this origin.
+    """
+    hosts = values("Host")
+    host = hosts[0].strip().lower() if hosts else ""
+    named = _HOST.fullmatch(host)
+    if len(hosts) > 1 or (hosts and named is None):
+        return "The Host header is malformed"
+    if loopback_only and named is not None and not is_loopback(named[1].strip("[]")):
+        return "Without a password only requests to this machine's own names are answered"
+    sites = values("Sec-Fetch-Site")
+    if any(site.strip().lower() not in _OWN_SITES for site in sites):
+        return "A page of another site sent the request"
+    origins = values("Origin")
+    if any(not _is_of(_ORIGIN, origin, host) for origin in origins):
+        return "A page of another origin sent the request"
+    # browsers without Sec-Fetch-Site: a script's or an image's request has no Origin either
+    referers = [] if sites else values("Referer")
+    if any(not _is_of(_REFERER, referer, host) for referer in referers):
+        return "A page of another origin sent the request"
+    return None
+
+
+def _is_of(pattern: re.Pattern[str], given: str, host: str) -> bool:
+    found = pattern.fullmatch(given.strip())
+    return found is not None and found[1].lower() == host
