@@ -59,7 +59,12 @@ def _understood(value: bytes, kind: type[T], entry_id: str, log: Any) -> T | Non
     try:
         return msgspec.json.decode(entry["document"], type=kind)
     except msgspec.ValidationError as fault:
-        log.error("registry entry not understood", id=entry_id, fault=str(fault))
+        log.error(
+            "registry entry not understood, the one before it stays in force: was it written by a"
+            " newer version of Weir? Upgrade this service, or apply a file without what is new.",
+            id=entry_id,
+            fault=str(fault),
+        )
         return None
 
 

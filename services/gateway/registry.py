@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import assert_never
 
 from services.core.registry import Quota, Source, hash_key, is_sealed, with_keys
 from services.edge import avro
@@ -46,9 +47,13 @@ class SourceView:
         for quota, resets_at in self.exceeded:
             if now_ms >= resets_at:
                 continue
-            if quota.action == "reject":
-                return quota, resets_at, marked
-            marked = True
+            match quota.action:
+                case "reject":
+                    return quota, resets_at, marked
+                case "mark":
+                    marked = True
+                case _:
+                    assert_never(quota.action)
         return None, 0, marked
 
     def allows(self, origin: str) -> bool:

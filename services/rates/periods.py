@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from services.core.registry import Period
 
 PERIODS: tuple[Period, ...] = ("minute", "hour", "day", "month")
-LENGTH_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
+LENGTH_MS: dict[Period, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 
 
 def starts_at(period: Period, at: int) -> int:

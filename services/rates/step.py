@@ -1,10 +1,11 @@
 """Rates' decisions: adds up what the stages counted, and holds it against each source's quotas. Pure."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import msgspec
 
-from services.core.registry import Period, Quota
+from services.core.registry import Period, Quota, QuotaAction, Unit
 from services.rates.periods import PERIODS, ends_at, starts_at
 
 COUNTED = "accepted"  # the outcome that quotas and rates are about
@@ -34,10 +35,10 @@ class Window(msgspec.Struct):
 class QuotaUse(msgspec.Struct):
     name: str
     period: Period
-    unit: str
+    unit: Unit
     limit: int
     used: int
-    action: str
+    action: QuotaAction
     exceeded: bool
     resets_at: int
 
@@ -72,7 +73,7 @@ def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
     for quota in quotas:
         start = starts_at(quota.period, usage.updated_at)
         window = _window(usage, quota.period, start, COUNTED)
-        used = 0 if window is None else (window.events if quota.unit == "events" else window.bytes)
+        used = 0 if window is None else _used(window, quota.unit)
         usage.quotas.append(
             QuotaUse(
                 quota.name,
@@ -85,6 +86,16 @@ def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
                 ends_at(quota.period, usage.updated_at),
             )
         )
+
+
+def _used(window: Window, unit: Unit) -> int:
+    """How much of a unit a window counted. A unit that nothing counts is never taken for another one."""
+    match unit:
+        case "events":
+            return window.events
+        case "bytes":
+            return window.bytes
+    assert_never(unit)
 
 
 def _add(usage: SourceUsage, period: Period, delta: Delta) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.core.registry import ApiKey, Goal, Source
+from services.core.registry import ApiKey, Goal, Quota, Source
 from services.edge import avro
 from services.edge.faults import NotReachedError
 from services.edge.registry import (
@@ -13,6 +13,7 @@ from services.edge.registry import (
     key_entry,
     read_sources_and_keys,
     registry_key,
+    source_entry,
 )
 from services.runtime.config import KafkaSettings
 
@@ -53,6 +54,24 @@ def test_an_entry_not_understood_leaves_the_one_before_it_in_force() -> None:
     record = {"kind": "goal", "id": "x", "document": '{"id": "x", "colour": 1}', "updated_at": 0}
     goals.apply(key, avro.schemas()["RegistryEntry"].encode(record))
     assert goals.of("shop") == [goal(1)]
+
+
+def test_a_quota_whose_unit_is_not_known_is_refused_and_counts_as_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sources = Sources()
+    quota = Quota(name="daily", period="day", limit=10)
+    key, value = source_entry(Source(id="shop", quotas=(quota,)))
+    sources.apply(key, value)
+    document = (
+        '{"id": "shop", "quotas": [{"name": "x", "period": "day", "unit": "people", "limit": 1}]}'
+    )
+    record = {"kind": "source", "id": "shop", "document": document, "updated_at": 0}
+    sources.apply(key, avro.schemas()["RegistryEntry"].encode(record))
+    assert sources.by_id["shop"].quotas == (quota,)
+    told = capsys.readouterr()
+    assert "not understood" in told.out + told.err
+    assert "people" in told.out + told.err
 
 
 def test_sources_and_goals_do_not_see_each_other() -> None:

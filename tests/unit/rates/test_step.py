@@ -1,6 +1,10 @@
 """Rates: sums, quotas and peaks, on plain values."""
 
-from services.core.registry import Quota
+from typing import Any, get_args
+
+import pytest
+
+from services.core.registry import Quota, Unit
 from services.rates.periods import ends_at, starts_at
 from services.rates.step import WINDOWS_KEPT, Delta, SourceUsage, count, hold
 
@@ -88,6 +92,22 @@ def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
         MIDNIGHT + 86_400_000,
         "reject",
     )
+
+
+@pytest.mark.parametrize("unit", get_args(Unit))
+def test_every_unit_is_counted_as_itself(unit: Unit) -> None:
+    usage = SourceUsage("shop")
+    count(usage, [delta(9)])
+    hold(usage, [Quota(name="daily", period="day", unit=unit, limit=10)])
+    assert usage.quotas[0].used == {"events": 9, "bytes": 900}[unit]
+
+
+def test_a_unit_that_nothing_counts_is_never_taken_for_another_one() -> None:
+    usage = SourceUsage("shop")
+    count(usage, [delta(9)])
+    people: Any = "people"
+    with pytest.raises(AssertionError, match="people"):
+        hold(usage, [Quota(name="daily", period="day", unit=people, limit=10)])
 
 
 def test_a_new_period_starts_from_nothing() -> None:
