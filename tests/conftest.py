@@ -1,11 +1,26 @@
 """Fixtures for every suite: one real broker a session, started when the first test asks for it."""
 
+import random
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import profiles
 from tests.running import RunningKafka, start_kafka
+
+assert profiles.chosen() in profiles.SHARES, f"no such profile: {profiles.chosen()}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="Repeat what a random test did: it prints its seed.")
+
+
+@pytest.fixture(scope="session")
+def seed(request: pytest.FixtureRequest) -> int:
+    """What chance is made of in this session; print it, so that whoever sees a failure can repeat it."""
+    given: int | None = request.config.getoption("--seed")
+    return random.SystemRandom().randrange(1 << 30) if given is None else given
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The short cut of `make fuzz`: a little of every kind of input, and the gateway stands."""
 
-import random
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -23,14 +22,15 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_gateway_stands(ground: Ground, kind: Kind) -> None:
-    seed = random.SystemRandom().randrange(1 << 30)
+def test_the_gateway_stands(ground: Ground, kind: Kind, seed: int) -> None:
+    print(f"pytest tests/fuzz --seed {seed}")
     ground.place.forget_peak()
-    assert kind.run(ground, seed, kind.short), f"nothing was tried, seed {seed}"
+    assert kind.run(ground, seed, kind.short), "nothing was tried"
     ground.place.check_up()
     ground.check_room()
 
 
-def test_what_was_taken_arrives(ground: Ground) -> None:
+def test_what_was_taken_arrives(ground: Ground, seed: int) -> None:
     """Last: what the kinds before it had accepted."""
+    print(f"pytest tests/fuzz --seed {seed}")
     assert arrive(ground)

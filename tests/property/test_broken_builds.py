@@ -19,7 +19,6 @@ from tests.property.test_worker import Exactly, FaultyStream
 MANY = settings(
     max_examples=2_000,
     stateful_step_count=30,
-    deadline=None,
     derandomize=True,
     report_multiple_bugs=False,
     print_blob=False,

@@ -1,6 +1,6 @@
 """The quick reader of accepted events says what the schema says, for every event in any order."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.identifiers import workspace_key
@@ -8,6 +8,7 @@ from services.core.step import Output
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import Arrival
 from tests.events import accepted, accepted_output
+from tests.profiles import examples
 
 NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
 LONG_NAMES = st.sampled_from([64, 127, 128, 8_191, 8_192, 9_000]).map("x".__mul__)
@@ -35,7 +36,7 @@ def read_or_fault(reader: ArrivalReader, output: Output) -> Arrival | type[Value
     return arrivals[0] if arrivals else type(faults[0])
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(EVENTS)
 def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
     reader = ArrivalReader()
@@ -54,7 +55,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
         )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(EVENTS, st.data())
 def test_cut_short_anywhere_both_readings_say_the_same(
     sent: list[dict[str, object]], data: st.DataObject

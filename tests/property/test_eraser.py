@@ -9,12 +9,13 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core import topics
 from services.core.erasures import LEFT_IN, Barred, ErasedRows, Erasure, Person
 from services.eraser.work import Eraser, RowsLeftError, World
+from tests.profiles import examples
 
 ROWS = {"duplicates": 2, "profile_parts": 3, "events": 7}
 MINUTE = 60_000
@@ -136,7 +137,7 @@ def request(memory: Memory) -> None:
     memory.written.append(Erasure("id", "acme", "user:ada", requested_at=1))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(st.integers(0, 30), max_size=6),
     st.sets(st.sampled_from(["a:y", "p:z"])),

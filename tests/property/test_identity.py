@@ -3,7 +3,7 @@
 import itertools
 from collections import defaultdict, deque
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.identifiers import identity_key
@@ -11,6 +11,7 @@ from services.identity.items import Event, Item
 from services.identity.person import Person
 from services.identity.sessions import GAP_MS
 from services.identity.step import Forward, Merge, Resolved, decide
+from tests.profiles import examples
 
 MINUTE = 60_000
 
@@ -92,7 +93,7 @@ def run(sent: list[dict[str, str | int]], choices: st.DataObject) -> tuple[Worke
     return workers, events
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(EVENTS, st.data())
 def test_a_user_is_one_person_and_no_two_users_are_the_same(
     sent: list[dict[str, str | int]], choices: st.DataObject
@@ -107,7 +108,7 @@ def test_a_user_is_one_person_and_no_two_users_are_the_same(
     assert len(set.union(set(), *profiles.values())) == len(profiles)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(EVENTS, st.data())
 def test_every_event_is_resolved_once_and_anonymous_ones_follow_their_only_user(
     sent: list[dict[str, str | int]], choices: st.DataObject
@@ -130,7 +131,7 @@ def test_every_event_is_resolved_once_and_anonymous_ones_follow_their_only_user(
             assert workers.current(profile_id) == current[owner]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(EVENTS, st.data())
 def test_a_refused_merge_is_recorded_only_where_two_users_met(
     sent: list[dict[str, str | int]], choices: st.DataObject
@@ -140,7 +141,7 @@ def test_a_refused_merge_is_recorded_only_where_two_users_met(
         assert not [merge for merge in workers.merges if merge.refused]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=30))
 def test_segments_joined_by_the_gap_are_the_visits_whatever_the_order(minutes: list[int]) -> None:
     workers = Workers()

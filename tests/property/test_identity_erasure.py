@@ -1,11 +1,12 @@
 """Erasing anybody after any events, in any interleaving: nobody remembers, and nothing of before comes back."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.erasures import Person as Known
 from services.identity.items import Erase, Event
 from services.identity.person import Person
+from tests.profiles import examples
 from tests.property.test_identity import EVENTS, MINUTE, Workers, event, run
 
 UNTIL = 1_000 * MINUTE
@@ -51,7 +52,7 @@ def remembered(state: Person) -> set[str]:
     return {state.identity_key, state.owner} | linked
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(EVENTS, st.sampled_from(["user:1", "user:2", "profile:p"]), st.data())
 def test_nobody_remembers_and_nothing_comes_back(
     sent: list[dict[str, str | int]], subject: str, choices: st.DataObject

@@ -1,7 +1,7 @@
 """Identity's quick reading and writing say what the schemas say, for every record and every person."""
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.identifiers import workspace_key
@@ -12,6 +12,7 @@ from services.identity.person import Memory, Person, Session
 from services.identity.reader import ItemReader
 from services.identity.snapshot import decode_person, encode_person
 from tests.events import accepted
+from tests.profiles import examples
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
 LONG_TEXTS = st.sampled_from([64, 127, 128, 8_191, 8_192, 9_000]).map("x".__mul__)
@@ -57,7 +58,7 @@ def read_or_fault(reader: ItemReader, output: Output) -> Item | type[Exception]:
         return type(fault)  # its text may name a buffer by its address
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(EVENTS)
 def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
     reader = ItemReader()
@@ -79,7 +80,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
             assert told == {field: record[field] for field in told}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(EVENTS, st.data())
 def test_cut_short_anywhere_both_readings_say_the_same(
     sent: list[dict[str, object]], data: st.DataObject
@@ -104,7 +105,7 @@ PEOPLE = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(PEOPLE)
 def test_a_person_is_written_as_the_schema_says_and_comes_back_as_it_went(person: Person) -> None:
     record = msgspec.structs.asdict(person)

@@ -6,7 +6,7 @@ the ids that the mapping in force when the worker decided had found.
 
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core import topics
@@ -17,6 +17,7 @@ from services.identity.stage import IdentityStage
 from services.runtime.changelog import KeyedChangelog
 from services.runtime.worker import Accounts, Worker
 from tests.events import accepted
+from tests.profiles import examples
 from tests.unit.identity.test_stage import unique
 
 PARTITIONS = 3
@@ -80,7 +81,7 @@ def ids_of(row: avro.Record) -> tuple[str, str]:
     return row["user_id"], row["anonymous_id"]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(ROUNDS)
 def test_every_webhook_is_one_row_by_the_mapping_of_its_time(
     rounds: list[tuple[Sequence[IdMapping], list[tuple[int, str]], bool]],
@@ -110,7 +111,7 @@ def test_every_webhook_is_one_row_by_the_mapping_of_its_time(
         assert bool(row["profile_id"]) == bool(row["session_id"]) == named
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(PEOPLE, max_size=12))
 def test_a_mapped_webhook_comes_to_what_an_event_with_the_ids_comes_to(
     people: list[tuple[int, str]],

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.commands.rebuild.accepted import AcceptedEvents
@@ -26,6 +26,7 @@ from services.identity.markers import MARKERS_KEY, Markers
 from services.identity.stage import IdentityStage
 from services.sink.ports import Columns, Place
 from tests.events import NOON, accepted, accepted_output, batch_of
+from tests.profiles import examples
 
 PLACE = Place(topics.ACCEPTED, 0)
 SIZE = 4
@@ -150,7 +151,7 @@ def outputs_of(events: list[dict[str, Any]]) -> list[Output]:
     return outputs
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     events=st.lists(sent, max_size=24),
     lost=st.sets(st.integers(0, 23)),

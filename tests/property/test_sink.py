@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import structlog
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -21,6 +20,7 @@ from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import Limits
 from services.sink.ports import Commit, CommitFailedError, DeadLettersFailedError, DeadRecord, Place
 from services.sink.step import Routes
+from tests.profiles import examples
 
 PLACES = [Place("profiles", 0), Place("profiles", 1), Place("events.resolved", 0)]
 DEAD_PLACE = Place(topics.DEAD, 0)
@@ -257,4 +257,4 @@ class SinkMachine(RuleBasedStateMachine):
 
 
 TestSink = SinkMachine.TestCase
-TestSink.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestSink.settings = examples(150, stateful_step_count=60)

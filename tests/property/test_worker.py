@@ -6,7 +6,6 @@ The oracle is a plain dictionary. Crash points come through the ports; the worke
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -18,6 +17,7 @@ from services.runtime.changelog import PackedChangelog
 from services.runtime.ports import StreamBrokenError, Transaction
 from services.runtime.worker import Accounts, Worker
 from tests.events import accepted, accepted_output
+from tests.profiles import examples
 
 PARTITIONS = 3
 INSTANCES = 2
@@ -177,5 +177,5 @@ class Exactly(RuleBasedStateMachine):
         return +told
 
 
-Exactly.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+Exactly.TestCase.settings = examples(200, stateful_step_count=30)
 TestExactlyOnce = Exactly.TestCase

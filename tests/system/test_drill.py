@@ -1,6 +1,5 @@
 """The short cut of `make drill`: processes killed and scaled under load, and every event counted once."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,12 @@ from tests.drill.world import World
 
 
 @pytest.mark.timeout(900)
-def test_nothing_is_lost_or_doubled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_lost_or_doubled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
     short = [drill for drill in DRILLS if drill.short]
-    seed = random.SystemRandom().randrange(1 << 30)
     with World(tmp_path) as world:
         verdicts = drill_all(world, short, True, seed, Console(highlight=False))
     assert len(verdicts) == len(short)
-    assert not [v.faults for v in verdicts if v.faults], f"seed {seed}\n{capsys.readouterr().out}"
+    assert not [v.faults for v in verdicts if v.faults], f"--seed {seed}\n{capsys.readouterr().out}"
     assert all(verdict.sent.distinct for verdict in verdicts)

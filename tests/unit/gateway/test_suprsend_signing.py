@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -178,7 +178,6 @@ _json = st.recursive(
 )
 
 
-@settings(deadline=None)  # another process answers
 @given(st.dictionaries(_text, _json, max_size=4) | st.lists(_json, max_size=4), _text.filter(bool))
 def test_what_the_sdk_signs_is_good_and_nothing_else_is(
     sdk: Sdk, content: Any, secret: str
