@@ -37,6 +37,7 @@ class WorkerSpec:
     step: Step
     changelog: Changelog
     batch_records: int
+    kept_ms: int = 0  # how long a state entry stays after its time; 0: for ever
 
 
 def read_environment() -> Environment:
@@ -71,7 +72,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
     worker = Worker(
         spec.step,
         KafkaStream(environment.kafka, options),
-        RocksStores(folder),
+        RocksStores(folder, spec.kept_ms),
         spec.changelog,
         Accounts(accounts.encode_usage, accounts.encode_dead),
     )

@@ -2,6 +2,7 @@
 
 import os
 
+from services.core.registry import DAY_SECONDS, MAX_DEDUP_WINDOW_SECONDS
 from services.core.stages import DEDUP
 from services.dedup.config import DedupSettings
 from services.dedup.stage import DedupStage
@@ -9,6 +10,10 @@ from services.runtime.changelog import PackedChangelog
 from services.runtime.settings import load
 from services.wiring import Environment, WorkerSpec, run_worker
 from services.wiring import main as run_main
+
+# A window counts by the time of receipt, and records of one partition are not in that order: gateways'
+# clocks differ, and some wait longer than others. So entries stay for a day longer.
+KEPT_SECONDS = MAX_DEDUP_WINDOW_SECONDS + DAY_SECONDS
 
 
 def run(environment: Environment) -> None:
@@ -18,6 +23,7 @@ def run(environment: Environment) -> None:
         DedupStage(),
         PackedChangelog(DEDUP.changelog),
         settings.dedup_batch_records,
+        KEPT_SECONDS * 1000,
     )
     run_worker(environment, spec)
 

@@ -86,6 +86,8 @@ class ArrivalReader:
         record = self._reader.read(value)
         source, workspace = record["source"].encode(), record["workspace"].encode()
         window = record["dedup_window_seconds"]
+        if record["received_at"] < 0:
+            raise avro.UnreadableError("received_at is before 1970")
         encoded = b"".join(
             (
                 avro.string_length(source),

@@ -25,7 +25,7 @@ class DedupStage:
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
         arrivals, values = self._read(batch, decided)
-        outcomes, decided.changes = decide(arrivals, load([arrival[0] for arrival in arrivals]))
+        outcomes, decided.changes = decide(arrivals, load)
         new = tuple.__new__  # makes a named tuple in half the time that its own __new__ takes
         unique: list[Output] = []
         duplicates: list[Output] = []
@@ -40,7 +40,7 @@ class DedupStage:
                 duplicates.append(self._duplicate_of(value, arrival, outcome, receipts))
                 told = "duplicate"
             else:
-                told = "reread"  # the books have it already; its offset is to be accounted for
+                told = "reread"  # the books have it already; its offset must be accounted for
             place = (source, received_at // 1000, told)
             cell = cells.get(place)
             if cell is None:

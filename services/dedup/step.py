@@ -1,10 +1,15 @@
 """Dedup's decision: is this the first occurrence of its idempotency key? Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from services.core.step import Load, State
 
 ID_BYTES = 16
 IDS_BYTES = 2 * ID_BYTES
+TIME_BYTES = 8
+# Starts the state keys of repeats; an event's own key starts with its source, which is printable.
+REPEAT = b"\1"
 
 
 class Arrival(NamedTuple):
@@ -48,7 +53,10 @@ class Repeat(NamedTuple):
 
 
 class Reread(NamedTuple):
-    """Drop: this very event was settled before, and is read again (its group's offsets were set back)."""
+    """Drop: this very event was settled before.
+
+    Its producer wrote the record twice (a retry while a broker died), or the group's offsets were set back.
+    """
 
 
 Outcome = Unique | Repeat | Reread
@@ -63,17 +71,24 @@ def unpack_first(packed: bytes) -> First:
     )
 
 
-def decide(
-    arrivals: Sequence[Arrival], seen: Mapping[bytes, bytes]
-) -> tuple[list[Outcome], dict[bytes, bytes]]:
-    """One outcome an arrival, in order, and what is to be remembered from now on.
+def repeat_key(event_id: bytes) -> bytes:
+    """Return the state key that says: this event was settled, and is not the first of its key."""
+    return REPEAT + event_id
 
-    `seen` holds what was remembered of the arrivals' keys. A key is a repeat from its first
-    occurrence's `received_at` until `window_seconds` later, both inclusive; then it counts as new.
-    Clocks of gateways differ, so an earlier `received_at` than the first one's is a repeat too.
+
+def decide(arrivals: Sequence[Arrival], load: Load) -> tuple[list[Outcome], State]:
+    """Return one outcome an arrival, in order, and the state entries to write.
+
+    A key is a repeat from its first occurrence's `received_at` until `window_seconds` later, both
+    inclusive; then it counts as new. Clocks of gateways differ, so an earlier `received_at` than the
+    first one's is a repeat too. Every settled event has one entry: the first occurrence under its
+    key, every other one under its event id. So a second copy of a record is found, whatever it is.
+    An entry ends with the time at which its event was received: the store forgets by it.
     """
-    fresh: dict[bytes, bytes] = {}
+    seen = load([arrival[0] for arrival in arrivals])
+    fresh: State = {}
     outcomes: list[Outcome] = []
+    repeats: list[int] = []
     for key, ids, received_at, _, window, _ in arrivals:
         packed = fresh.get(key) or seen.get(key)
         if packed is not None:
@@ -82,8 +97,29 @@ def decide(
                 outcomes.append(REREAD)
                 continue
             if received_at - first.received_at <= window * 1000:
+                repeats.append(len(outcomes))
                 outcomes.append(Repeat(first))
                 continue
-        fresh[key] = ids + received_at.to_bytes(8)
+            fresh[repeat_key(first.event_id)] = packed[IDS_BYTES:]
+        fresh[key] = ids + received_at.to_bytes(TIME_BYTES)
         outcomes.append(UNIQUE)
+    if repeats:
+        _find_second_copies(arrivals, outcomes, repeats, fresh, load)
     return outcomes, fresh
+
+
+def _find_second_copies(
+    arrivals: Sequence[Arrival],
+    outcomes: list[Outcome],
+    repeats: Sequence[int],
+    fresh: State,
+    load: Load,
+) -> None:
+    """Turn repeats that were settled before into `REREAD`, and remember the others."""
+    keys = [repeat_key(arrivals[at].event_id) for at in repeats]
+    known = load(keys)
+    for at, key in zip(repeats, keys, strict=True):
+        if key in known or key in fresh:
+            outcomes[at] = REREAD
+        else:
+            fresh[key] = arrivals[at].received_at.to_bytes(TIME_BYTES)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from services.core.step import Changes, State
+from services.edge.store_expiry import CURSOR_KEY, Sweeper
 from services.runtime import logs
 from services.runtime.ports import Positions
 
@@ -26,8 +27,9 @@ class RocksStore:
     it is an earlier whole state, and the changelog has the rest.
     """
 
-    def __init__(self, db: Rdict) -> None:
+    def __init__(self, db: Rdict, kept_ms: int = 0) -> None:
         self._db = db
+        self._sweeper = Sweeper(self._scan, kept_ms, db.get(CURSOR_KEY)) if kept_ms else None
 
     def positions(self) -> Positions | None:
         raw = self._db.get(POSITIONS_KEY)
@@ -41,13 +43,21 @@ class RocksStore:
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def apply(self, changes: Changes, positions: Positions) -> None:
-        """See the port. Deletions are dear: the files that held what goes are written again."""
+        """See the port. Deletions are dear: the files that held what goes are written again.
+
+        Outdated entries are deleted in the same write. Their bytes go with a later compaction.
+        """
         batch = WriteBatch(raw_mode=True)
         for key, value in sorted(changes.items()):
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
+        if self._sweeper is not None:
+            swept = self._sweeper.sweep(changes)
+            for key in swept.outdated:
+                batch.delete(key)
+            batch.put(CURSOR_KEY, swept.cursor)
         batch.put(POSITIONS_KEY, b"".join(p.to_bytes(8, signed=True) for p in positions))
         self._db.write(batch)
         deleted = [key for key, value in changes.items() if value is None]
@@ -65,6 +75,10 @@ class RocksStore:
             return
         for key in deleted:
             self._db.compact_range(key, key)  # of the files that reach over it, no others
+
+    def _scan(self, start: bytes) -> Iterable[tuple[bytes, bytes]]:
+        entries: Iterable[tuple[bytes, bytes]] = self._db.items(from_key=start)
+        return entries
 
     def close(self) -> None:
         self._db.close()
@@ -106,10 +120,12 @@ def _number(name: str) -> int:
 
 
 class RocksStores:
-    """The stores of one worker instance, in one folder. They forget nothing by themselves."""
+    """The stores of one worker instance, in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept_ms: int = 0) -> None:
+        """`kept_ms`: entries may go that long after their time, see `Sweeper`; 0: all stay."""
         self._folder = folder
+        self._kept_ms = kept_ms
         self._cache = Cache(16 * MEBIBYTE)
         self._log = logs.get("store")
 
@@ -133,7 +149,7 @@ class RocksStores:
         path.mkdir(parents=True, exist_ok=True)
         # Never `AccessType.with_ttl`: what a batch writes has no time then, and a compaction takes the
         # last bytes of the values for one: it dropped nearly all of them once a store had been
-        # opened a few times.
+        # opened a few times. See `store_expiry` for what forgets.
         tables = _whole_tables(path)
         db = Rdict(str(path), self._options(), access_type=AccessType.read_write())
         # what the recovery has just written of the log is newer than all
@@ -141,7 +157,7 @@ class RocksStores:
         if lost := {number for number in tables if number > max(known, default=0)}:
             db.close()
             raise DamagedError(f"tables {sorted(lost)} are whole, and its manifest names them not")
-        store = RocksStore(db)
+        store = RocksStore(db, self._kept_ms)
         store.positions()  # a damaged one is found now, not in the middle of a batch
         return store
 

@@ -94,6 +94,7 @@ class Exactly(RuleBasedStateMachine):
         self.log = MemoryLog(PARTITIONS)
         self.sent: Counter[str] = Counter()
         self.number = 0
+        self.copies = 0
         self.instances = [Instance(self.log, self.streams, self.workers) for _ in range(INSTANCES)]
         self.instances[0].assign(set(range(PARTITIONS)))
 
@@ -104,6 +105,14 @@ class Exactly(RuleBasedStateMachine):
             event = accepted(self.number, idempotency_key=str(key))
             self.log.write(topics.ACCEPTED, [accepted_output(event)])
             self.sent[str(key)] += 1
+
+    @rule(partition=st.integers(0, PARTITIONS - 1), back=st.integers(1, 30))
+    def write_again(self, partition: int, back: int) -> None:
+        """As a producer does that gets no answer for what a dying broker has written."""
+        records = self.log.partition(topics.ACCEPTED, partition)
+        if records:
+            records.append(records[-min(back, len(records))])
+            self.copies += 1
 
     @rule(which=st.integers(0, INSTANCES - 1))
     def turn(self, which: int) -> None:
@@ -161,6 +170,7 @@ class Exactly(RuleBasedStateMachine):
             accepted=sum(self.sent.values()),
             unique=len(self.sent),
             duplicate=sum(self.sent.values()) - len(self.sent),
+            reread=self.copies,
         )
         assert self._usage() == +told
 

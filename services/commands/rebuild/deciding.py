@@ -33,8 +33,7 @@ class FirstOccurrences:
 
     def of(self, arrivals: Mapping[int, Arrival]) -> dict[int, Arrival]:
         """Those that are the first of their key, or the first after its window."""
-        known = self._seen.load(arrival.key for arrival in arrivals.values())
-        outcomes, changes = decide(list(arrivals.values()), known)
+        outcomes, changes = decide(list(arrivals.values()), self._seen.load)
         self._seen.apply(changes, NOWHERE)
         told = zip(arrivals.items(), outcomes, strict=True)
         return {at: arrival for (at, arrival), outcome in told if outcome is UNIQUE}

@@ -61,6 +61,13 @@ def test_unreadable_bytes_are_refused_and_counted_to_the_source_their_key_names(
     assert decided.emitted == 1
 
 
+def test_a_time_before_1970_is_refused_and_stops_nobody() -> None:
+    wrong, good = accepted_output(accepted(1, received_at=-1)), accepted_output(accepted(2))
+    decided = process([wrong, good])
+    assert [refusal.at for refusal in decided.refusals] == [0]
+    assert decided.emitted == 1
+
+
 def test_usage_says_what_became_of_every_event() -> None:
     outputs = [accepted_output(accepted(n, idempotency_key=str(n // 2))) for n in range(4)]
     counts = process(outputs).usage.counts
@@ -84,6 +91,14 @@ def test_an_event_read_again_is_no_event_but_accounts_for_its_offset() -> None:
     decided = process([output, output])
     told = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
     assert told == {"accepted": 1, "unique": 1, "reread": 1}
+
+
+def test_a_repeat_that_its_producer_wrote_twice_is_one_repeat() -> None:
+    first, repeat = (accepted_output(accepted(n, idempotency_key="k")) for n in (1, 2))
+    decided = process([first, repeat, repeat])
+    told = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
+    assert told == {"accepted": 2, "unique": 1, "duplicate": 1, "reread": 1}
+    assert len(decided.outputs[topics.DUPLICATE]) == 1
 
 
 def test_a_repeat_whose_sender_asks_is_told_of_the_first_event() -> None:
