@@ -9,6 +9,7 @@ import yaml
 from rich.table import Table
 
 from services.commands.base import WrongInputError, clear_errors, screen, settings_of
+from services.core import record_limits
 from services.core.paths import DEPLOY
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.runtime.config import KafkaSettings
@@ -37,7 +38,6 @@ class TopicEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         86_400  # a compacted topic's deletions and transaction markers stay so long
     )
     partitions: int | None = None
-    max_record_bytes: int | None = None
 
 
 class TopicsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,19 +73,18 @@ def read_topics(path: Path, profile: str) -> list[Topic]:
         known = ", ".join(sorted(document.profiles))
         raise TopicsError(f"{path} has no profile {profile}; it has {known}.")
     return [
-        Topic(name, entry.partitions or size.partitions, size.replicas, _config(entry, size))
+        Topic(name, entry.partitions or size.partitions, size.replicas, _config(name, entry, size))
         for name, entry in document.topics.items()
     ]
 
 
-def _config(entry: TopicEntry, size: Profile) -> dict[str, str]:
+def _config(name: str, entry: TopicEntry, size: Profile) -> dict[str, str]:
     """Only closed segments are compacted or deleted, so even a trickle must close them in time."""
     config = {
         "min.insync.replicas": str(size.min_insync_replicas),
         "segment.bytes": str(size.segment_bytes),
+        "max.message.bytes": str(record_limits.topic_bytes(name)),
     }
-    if entry.max_record_bytes is not None:
-        config["max.message.bytes"] = str(entry.max_record_bytes)
     if entry.compacted:
         lag_ms = size.compact_after_minutes * 60_000
         return config | {

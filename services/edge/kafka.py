@@ -15,6 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from services.core.record_limits import MAX_TOPIC_BYTES
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import FencedError
 
@@ -38,6 +39,8 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.bootstrap(),
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 1_000,
+        # a consumer gets a record of any size: brokers always send the first batch whole (KIP-74)
+        "message.max.bytes": MAX_TOPIC_BYTES,
         **_security(settings),
         **(settings.kafka_options or {}),
     }

@@ -9,9 +9,6 @@ from confluent_kafka import KafkaError, Producer
 from services.edge.kafka import client_options
 from services.runtime.config import KafkaSettings
 
-# The largest record; a topic has to allow it too (`max_record_bytes` in deploy/topics.yaml).
-MAX_RECORD_BYTES = 4 * 1024 * 1024
-
 Acknowledge = Callable[[KafkaError | None, object], None]
 Write = Callable[[str, bytes, bytes, int, Acknowledge, None, int], None]
 
@@ -42,7 +39,6 @@ class DurableProducer:
             "message.timeout.ms": int(options.ack_seconds * 1000),
             "queue.buffering.max.kbytes": options.queue_kilobytes,
             "queue.buffering.max.messages": 1_000_000,
-            "message.max.bytes": MAX_RECORD_BYTES,
             **client_options(settings),
             "acks": "all",
             "enable.idempotence": True,

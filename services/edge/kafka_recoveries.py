@@ -14,7 +14,6 @@ from services.edge.faults import RefusedError
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
-from services.edge.kafka_producer import MAX_RECORD_BYTES
 from services.edge.kafka_transactions import Transactions, clear_errors
 from services.runtime.config import KafkaSettings
 
@@ -64,7 +63,6 @@ class Recoveries:
     def __init__(self, settings: KafkaSettings) -> None:
         options = {
             **client_options(settings),
-            "message.max.bytes": MAX_RECORD_BYTES,
             "log_level": 0,  # what it would print is raised, too
         }
         self._schema = avro.schemas()["Recovery"]

@@ -7,13 +7,14 @@ import pytest
 
 from services.commands.topics import TOPICS_FILE, TopicsError, differing, kept, plan, read_topics
 from services.core import topics as names
+from services.core.record_limits import topic_bytes
 from services.edge.kafka_admin import Topic
 
 FILE = """
 profiles:
   local: {partitions: 4, replicas: 1, min_insync_replicas: 1}
 topics:
-  events: {retention_hours: 24, max_record_bytes: 2000000}
+  events: {retention_hours: 24}
   table: {compacted: true, partitions: 1}
 """
 
@@ -38,7 +39,7 @@ def test_a_topic_has_its_profiles_size_unless_it_says_otherwise(tmp_path: Path) 
     assert (events.partitions, table.partitions) == (4, 1)
     assert events.config["cleanup.policy"] == "delete"
     assert events.config["retention.ms"] == str(24 * 3_600_000)
-    assert events.config["max.message.bytes"] == "2000000"
+    assert events.config["max.message.bytes"] == str(topic_bytes("events"))
     assert table.config["cleanup.policy"] == "compact"
     assert "retention.ms" not in table.config
 
