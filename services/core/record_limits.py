@@ -75,10 +75,14 @@ class RecordLimits:
 
     def explain_event(self, size: int) -> str:
         """Say why an event's record of this size is refused."""
-        text = f"{size:,} bytes as a record, with shared context and headers; at most {self.event:,}"
+        text = (
+            f"{size:,} bytes as a record, with shared context and headers; at most {self.event:,}"
+        )
         if self.event == EVENT_BYTES:
             return text
-        return f"{text}, because the topic {self._lowest} allows only {self._allows(self._lowest):,}"
+        return (
+            f"{text}, because the topic {self._lowest} allows only {self._allows(self._lowest):,}"
+        )
 
     def _allows(self, topic: str) -> int:
         return self._allowed.get(topic, topic_bytes(topic))

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from services.core.record_limits import BATCH_BYTES
 from services.edge.kafka import client_options
+from services.edge.kafka_limits import PERMANENT
 from services.runtime.config import KafkaSettings
 
 Acknowledge = Callable[[KafkaError | None, object], None]
+# topic, value, key, partition (-1: by the key), acknowledge, None, timestamp
 Write = Callable[[str, bytes, bytes, int, Acknowledge, None, int], None]
 
 
@@ -24,6 +27,7 @@ class ProducerOptions:
 
 
 QUEUE_FULL = BufferError  # what `write` raises when as much waits for the brokers as may
+NOT_TAKEN = KafkaException  # what `write` raises for a record that the client itself refuses
 
 
 class DurableProducer:
@@ -39,23 +43,51 @@ class DurableProducer:
             "message.timeout.ms": int(options.ack_seconds * 1000),
             "queue.buffering.max.kbytes": options.queue_kilobytes,
             "queue.buffering.max.messages": 1_000_000,
+            "batch.size": BATCH_BYTES,
             **client_options(settings),
             "acks": "all",
             "enable.idempotence": True,
             "error_cb": self._fault,
         }
-        self._producer = Producer(self._options)
-        # (topic, value, key, partition -1, acknowledge, None, timestamp); raises QUEUE_FULL
-        self.write: Write = self._producer.produce
-        self.poll: Callable[[float], int] = self._producer.poll
+        self._retired: list[Producer] = []
+        self.write: Write  # raises QUEUE_FULL, NOT_TAKEN
+        self.poll: Callable[[float], int]
+        self._use(Producer(self._options))
+
+    def limit_batches(self, size: int) -> None:
+        """From now on gather at most so many bytes for one request; what waits is still acknowledged."""
+        if size == self._options["batch.size"]:
+            return
+        self._options["batch.size"] = size
+        self._retired.append(self._producer)
+        self._use(Producer(self._options))
+        self.poll = self._poll_retired_too
+
+    def _use(self, producer: Producer) -> None:
+        self._producer = producer
+        self.write = producer.produce  # without a call in between: it runs for every event
+        self.poll = producer.poll
+
+    def _poll_retired_too(self, seconds: float, /) -> int:
+        served = sum(int(producer.poll(0)) for producer in self._retired)
+        self._retired = [producer for producer in self._retired if len(producer)]
+        if not self._retired:
+            self.poll = self._producer.poll
+        return served + int(self._producer.poll(seconds))
 
     def flush(self, seconds: float) -> int:
         """Wait for the acknowledgements of all that was written; how many have not come."""
-        return int(self._producer.flush(seconds))
+        left = sum(int(producer.flush(seconds)) for producer in self._retired)
+        return left + int(self._producer.flush(seconds))
 
     def __len__(self) -> int:
-        return len(self._producer)
+        return len(self._producer) + sum(map(len, self._retired))
 
     def _fault(self, error: KafkaError) -> None:
         if error.fatal():
             self._on_fatal(str(error))
+
+
+def is_permanent(error: object) -> bool:
+    """Return whether the same record would be refused again."""
+    return isinstance(error, KafkaError) and error.code() in PERMANENT

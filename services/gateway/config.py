@@ -4,9 +4,10 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.core.record_limits import BODY_BYTES
 from services.core.retention import FLOOR, WHOM, Policy
 from services.runtime.config import is_file, one_of
-from services.runtime.settings import at_least, setting
+from services.runtime.settings import at_least, between, setting
 
 MEBIBYTE = 1024 * 1024
 
@@ -43,7 +44,10 @@ class GatewaySettings:
     )
     gateway_max_events: int = setting(2_000, "events a request at most", check=at_least(1))
     gateway_max_body_bytes: int = setting(
-        2 * MEBIBYTE, "decompressed body of a request at most", "B", check=at_least(1_024)
+        2 * MEBIBYTE,
+        "decompressed body of a request at most",
+        "B",
+        check=between(1_024, BODY_BYTES),
     )
     gateway_inflight_kilobytes: int = setting(
         65_536, "bodies in memory at most, read or being read", "KiB", check=at_least(4_096)

@@ -107,6 +107,14 @@ class Parcel(Struct):
                 found = found._replace(field=self.words.get(found.field, found.field))
             yield raw, found
 
+    def whole(self, raw: bytes) -> bytes:
+        """An event's bytes together with what it shares with others, as a body of its own."""
+        return self._enveloped(b"events", raw)
+
+    def _enveloped(self, name: bytes, raw: bytes) -> bytes:
+        context = self.shared.raw
+        return b'{"%b":[%b],"context":%b}' % (name, raw, context) if context else raw
+
     def client_id(self, index: int) -> str:
         """The client's own name for an event, if one can be read; for its eyes only."""
         sent = self.drafts[index].event

@@ -1,12 +1,13 @@
 """From the parcel of one request to the records that it becomes. Pure but for the ids it mints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import uuid_utils
 from msgspec import Struct
 
 from services.core import topics
 from services.core.identifiers import content_digest
+from services.core.record_limits import ADDED_BYTES, RecordLimits
 from services.core.registry import Source
 from services.edge import avro
 from services.gateway.casing import is_cased
@@ -15,8 +16,13 @@ from services.gateway.encode import AcceptedWriter, Client, SourceFields
 from services.gateway.masking import masked
 from services.gateway.producer import Record
 from services.gateway.refusals import Problem, Refusal, quoted
+from services.runtime import logs
 
 _encode_rejected = avro.schemas()["Rejected"].encode
+WEIRS_OWN = RecordLimits()
+DIGEST_BYTES = 16  # of the idempotency key, in the record's key
+MAX_TEXT = 4_096  # characters of a refusal's field and text: a client's own name may stand in them
+_log = logs.get("gateway")
 
 
 class Origin(Struct, frozen=True):
@@ -27,6 +33,7 @@ class Origin(Struct, frozen=True):
     client: Client
     key: str = ""  # that the request claimed; empty: none
     mask: Callable[[bytes], bytes] = bytes  # the door's, for other keys; `bytes`: there are none
+    limits: RecordLimits = WEIRS_OWN
 
 
 class Intake(Struct):
@@ -55,6 +62,7 @@ def take(
     payload_of = parcel.payload_of
     prefix = origin.source.key_prefix
     casing = source.event_casing
+    most = origin.limits.event - len(prefix) - DIGEST_BYTES
     for index, (raw, event) in enumerate(parcel.checked(origin.received_at)):
         if (
             casing
@@ -78,15 +86,60 @@ def take(
         payload = raw if payload_of is None else payload_of(event)
         digest = content_digest(payload + salt if salt else payload)
         value = writer.encode(minted.bytes, digest, key, event)
+        if len(value) > most:
+            text = origin.limits.explain_event(len(value) + origin.limits.event - most)
+            refused = Refused(index, parcel.client_id(index), Refusal("too_large", "", text))
+            intake.refused.append(refused)
+            add_record(rejected(refused, parcel.whole(raw), origin))
+            continue
         add_record((topics.ACCEPTED, prefix + content_digest(key), value))
         add_id(event_id)
     return intake
 
 
+def refuse_unwritable(
+    intake: Intake, places: Collection[int], parcel: Parcel, origin: Origin
+) -> Intake:
+    """What a request comes to if the brokers refuse the records at these places; the others are stored.
+
+    Its records are those that remain to be written: the refusals.
+    """
+    topic_of = [topic for topic, _, _ in intake.records]
+    accepted = [place for place, topic in enumerate(topic_of) if topic == topics.ACCEPTED]
+    ids = dict(zip(accepted, intake.event_ids, strict=True))
+    refused = {one.index: one for one in intake.refused}
+    left = Intake(warnings=intake.warnings)
+    for place, (raw, _) in enumerate(parcel.checked(origin.received_at)):
+        if place not in places:
+            continue
+        if place not in refused:
+            _, key, value = intake.records[place]
+            size = len(key) + len(value or b"")
+            text = f"{size:,} bytes as a record, which the topic {topics.ACCEPTED} refuses"
+            refusal = Refusal("too_large", "", text)
+            refused[place] = Refused(place, parcel.client_id(place), refusal)
+        left.records.append(rejected(refused[place], parcel.whole(raw), origin))
+    left.event_ids = [event_id for place, event_id in ids.items() if place not in places]
+    left.refused = [refused[place] for place in sorted(refused)]
+    return left
+
+
 def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
-    """The record of `events.rejected` for a refused event: its payload, but for write keys."""
+    """The record of `events.rejected` for a refused event: its payload, but for write keys.
+
+    A payload that no record can hold is cut. That takes a body limit above what the topic allows, or
+    a door that makes more of a body than its client sent.
+    """
     event_id = uuid_utils.uuid7().bytes
     refusal = refused.refusal
+    payload = masked(origin.mask(payload), origin.key)
+    room = max(0, origin.limits.of(topics.REJECTED) - ADDED_BYTES)
+    if len(payload) > room:
+        digest = content_digest(payload).hex()
+        stored = f"Only the first {room:,} of {len(payload):,} bytes are stored"
+        text = f"{stored} (BLAKE2b-128 of all: {digest}). {refusal.text}"
+        refusal, payload = refusal._replace(text=text), payload[:room]
+        _log.error("a refused payload is stored in part", source=origin.source.source, room=room)
     value = _encode_rejected(
         {
             "event_id": event_id,
@@ -94,12 +147,12 @@ def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
             "received_at": origin.received_at,
             "door": origin.client.door,
             "code": refusal.code,
-            "field": refusal.field,
-            "detail": refusal.text,
+            "field": refusal.field[:MAX_TEXT],
+            "detail": refusal.text[:MAX_TEXT],
             "client_id": refused.client_id,
             "ip": origin.client.ip,
             "user_agent": origin.client.user_agent,
-            "payload": masked(origin.mask(payload), origin.key),
+            "payload": payload,
         }
     )
     return topics.REJECTED, event_id, value

@@ -16,6 +16,9 @@ PROBLEMS = Counter("weir_gateway_problems", "Requests refused as a whole", ["cod
 EVENTS = Counter("weir_gateway_events", "Events by what they came to", ["outcome"])
 REFUSED = Counter("weir_gateway_refused_events", "Refused events by reason", ["code"])
 WARNED = Counter("weir_gateway_warned_events", "Accepted events that the answer warns of")
+NOT_STORED = Counter(
+    "weir_gateway_refused_events_not_stored", "Refused events that no topic takes: they are lost"
+)
 BODY_BYTES = Counter("weir_gateway_body_bytes", "Decompressed bytes of bodies")
 ACK_SECONDS = Counter("weir_gateway_ack_wait_seconds", "Time requests waited for the brokers")
 IN_FLIGHT = Gauge("weir_gateway_inflight_bytes", "Bodies in memory", multiprocess_mode="livesum")
@@ -71,6 +74,7 @@ class Counts:
         self.accepted = 0
         self.declined = 0
         self.warned = 0
+        self.not_stored = 0
         self.body_bytes = 0
         self.ack_seconds = 0.0
 
@@ -88,6 +92,7 @@ class Counts:
         if self.declined:
             EVENTS.labels("declined").inc(self.declined)
         WARNED.inc(self.warned)
+        NOT_STORED.inc(self.not_stored)
         BODY_BYTES.inc(self.body_bytes)
         ACK_SECONDS.inc(self.ack_seconds)
         self.__init__()  # type: ignore[misc]  # as new

@@ -5,27 +5,31 @@ import time
 import uuid
 from dataclasses import dataclass
 
+import msgspec
 from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
 from msgspec import Struct
 
+from services.core import topics
 from services.edge.erasures import Erasures
+from services.edge.kafka_limits import LimitsFollower
 from services.gateway import asking
 from services.gateway.config import GatewaySettings
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
 from services.gateway.encode import Client
 from services.gateway.guard import RetentionGuard
 from services.gateway.http import Answer
-from services.gateway.intake import Intake, Origin, rejected_body, take
+from services.gateway.intake import Intake, Origin, refuse_unwritable, rejected_body, take
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
 from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
-from services.gateway.producer import GatewayProducer, Record
+from services.gateway.producer import GatewayProducer, Record, Written
 from services.gateway.reading import Budget, Reading
 from services.gateway.receipts import Receipts
 from services.gateway.refusals import KEPT, Problem, quoted
 from services.gateway.registry import Registry, SourceView
+from services.runtime import logs
 
 RETRY_SECONDS = 2
 
@@ -46,6 +50,7 @@ class World:
     finding: Finding
     guard: RetentionGuard
     erasures: Erasures
+    limits: LimitsFollower
 
 
 class Visit(Struct, frozen=True):
@@ -64,6 +69,7 @@ class Posting:
     def __init__(self, world: World) -> None:
         self._world = world
         settings = world.settings
+        self._log = logs.get("gateway")
         self._caps = Caps(settings.gateway_max_events, settings.gateway_max_body_bytes)
 
     async def post(self, request: BaseRequest, door: Door, asked: Asked) -> Answer:
@@ -140,11 +146,12 @@ class Posting:
         return Visit(view, asked.address, marked, cors_lines, claim.key)
 
     async def _write(self, door: Door, asked: Asked, parcel: Parcel, visit: Visit) -> Answer:
-        intake = take(parcel, visit.view.source, self._origin(door, asked, visit, parcel))
-        outcome = await self._settle(intake, parcel, asked)
-        if outcome is None:
+        origin = self._origin(door, asked, visit, parcel)
+        settled = await self._settle(take(parcel, visit.view.source, origin), parcel, origin)
+        if settled is None:
             trouble = unavailable("The brokers did not acknowledge in time.")
             return self._refuse(door, asked, trouble, visit.headers)
+        intake, outcome = settled
         counts = self._world.counts
         counts.accepted += len(intake.event_ids)
         counts.declined += parcel.declined
@@ -156,26 +163,51 @@ class Posting:
             return answer
         return answer._replace(headers=answer.headers + visit.headers)
 
-    async def _settle(self, intake: Intake, parcel: Parcel, asked: Asked) -> Outcome | None:
+    async def _settle(
+        self, intake: Intake, parcel: Parcel, origin: Origin
+    ) -> tuple[Intake, Outcome] | None:
         """Durable on return, with the receipts that came in time if there are to be any; None: it is not."""
-        outcome = intake.outcome()
         if not parcel.wants_receipts:
-            return outcome if await self._is_durable(intake.records, asked) else None
+            stored = await self._store(intake, parcel, origin)
+            return None if stored is None else (stored, stored.outcome())
         event_ids = {uuid.UUID(text).bytes: text for text in intake.event_ids}
         with self._world.receipts.expect(event_ids) as waiting:
-            if not await self._is_durable(intake.records, asked):
+            stored = await self._store(intake, parcel, origin)
+            if stored is None:
                 return None
             heard = await waiting.wait(RECEIPT_SECONDS)
+        outcome = stored.outcome()
         outcome.receipts = {event_ids[event_id]: receipt for event_id, receipt in heard.items()}
-        return outcome
+        return stored, outcome
 
-    async def _is_durable(self, records: list[Record], asked: Asked) -> bool:
+    async def _store(self, intake: Intake, parcel: Parcel, origin: Origin) -> Intake | None:
+        """Write the records; refuse the events whose records the brokers will never take. None: not durable."""
+        written = await self._written(intake.records, origin.received_at)
+        if not written.refused:
+            return intake if written.known else None
+        origin = msgspec.structs.replace(origin, limits=self._world.limits.present)
+        intake = refuse_unwritable(intake, set(written.refused), parcel, origin)
+        written = await self._written(intake.records, origin.received_at)
+        if written.refused:
+            self._tell_not_stored(origin, len(written.refused))
+        return intake if written.known else None
+
+    async def _written(self, records: list[Record], now_ms: int) -> Written:
         if not records:
-            return True
+            return Written(True)
         started = time.perf_counter()
-        durable = await self._world.producer.write(records, asked.now_ms)
+        written = await self._world.producer.write(records, now_ms)
         self._world.counts.ack_seconds += time.perf_counter() - started
-        return durable
+        return written
+
+    def _tell_not_stored(self, origin: Origin, count: int) -> None:
+        self._world.counts.not_stored += count
+        self._log.error(
+            "refused events are stored nowhere: the brokers refuse their records, too",
+            source=origin.source.source,
+            events=count,
+            topic=topics.REJECTED,
+        )
 
     async def _refuse_body(
         self, door: Door, asked: Asked, trouble: Problem, body: bytes, visit: Visit
@@ -183,7 +215,10 @@ class Posting:
         """Kept whole if it is the client's to mend: the answer follows the acknowledgement then, too."""
         if trouble.code in KEPT and not door.declines(asked):
             origin = self._origin(door, asked, visit, Parcel())
-            if not await self._is_durable([rejected_body(trouble, body, origin)], asked):
+            written = await self._written([rejected_body(trouble, body, origin)], asked.now_ms)
+            if written.refused:
+                self._tell_not_stored(origin, 1)
+            if not written.known:
                 trouble = unavailable("The brokers did not acknowledge in time.")
             else:
                 self._world.counts.refused[trouble.code] += 1
@@ -200,7 +235,8 @@ class Posting:
             saved=parcel.saved,
             wants_receipt=parcel.wants_receipts,
         )
-        return Origin(visit.view.fields, asked.now_ms, client, visit.key, door.mask)
+        limits = self._world.limits.present
+        return Origin(visit.view.fields, asked.now_ms, client, visit.key, door.mask, limits)
 
     def _refuse(self, door: Door, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
         self._world.counts.problems[trouble.code] += 1

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.core import topics
+from services.edge.kafka_limits import LimitsFollower
+from services.edge.kafka_producer import NOT_TAKEN, is_permanent
 from services.gateway.pulse import Pulse, make_pulse
 
 PULSE_SECONDS = 0.000_5
@@ -28,20 +30,43 @@ class Output(Protocol):
     def __len__(self) -> int: ...
 
 
+class Message(Protocol):
+    """A record as the client gives it back."""
+
+    def topic(self) -> str | None: ...
+    def value(self) -> bytes | None: ...
+
+
+class Written(NamedTuple):
+    """What became of some records."""
+
+    known: bool  # every record is on all in-sync replicas, or refused
+    refused: Sequence[int] = ()  # places of the records that the brokers will never take
+
+    @property
+    def durable(self) -> bool:
+        """Every record is on all in-sync replicas."""
+        return self.known and not self.refused
+
+
 class Delivery:
     """The records of one request: counts acknowledgements, wakes the request after the last one."""
 
-    __slots__ = ("error", "left", "producer", "waiter")
+    __slots__ = ("error", "left", "producer", "refused", "waiter")
 
     def __init__(self, producer: "GatewayProducer", left: int) -> None:
         self.producer = producer
         self.left = left
         self.error: object = None
+        self.refused: list[Message] = []
         self.waiter: asyncio.Future[None] = producer.loop.create_future()
 
-    def __call__(self, error: object, _record: object) -> None:
+    def __call__(self, error: object, record: Message) -> None:
         if error is not None:
-            self.error = error
+            if is_permanent(error):
+                self.refused.append(record)
+            else:
+                self.error = error
         self.left -= 1
         if not self.left:
             self.producer.settle(self)
@@ -50,8 +75,11 @@ class Delivery:
 class GatewayProducer:
     """One producer for all requests of a process. Bounded: what does not fit is refused at once."""
 
-    def __init__(self, output: Output, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, output: Output, loop: asyncio.AbstractEventLoop, limits: LimitsFollower
+    ) -> None:
         self.loop = loop
+        self._limits = limits
         self.outstanding = 0  # requests that wait
         self.acknowledged_at = float("-inf")
         self._output = output
@@ -71,29 +99,62 @@ class GatewayProducer:
         """Whether a real record was acknowledged lately."""
         return time.monotonic() - self.acknowledged_at < READY_SECONDS
 
-    async def write(self, records: Sequence[Record], timestamp: int) -> bool:
-        """True: every record is on all in-sync replicas. False: at least one is not known to be."""
+    async def write(self, records: Sequence[Record], timestamp: int) -> Written:
+        """Each record is on all in-sync replicas, or refused, or not known to be either, on return."""
+        written = await self._attempt(records, timestamp)
+        if not written.refused or not written.known:
+            return written
+        # Brokers refuse a whole batch for one record, or for its own size: the fault is found one by one.
+        await self.loop.run_in_executor(None, self._limits.refresh)
+        refused = []
+        for place in written.refused:
+            if self._fits(records[place]):
+                alone = await self._attempt([records[place]], timestamp)
+                if not alone.known:
+                    return alone
+                if alone.durable:
+                    continue
+            refused.append(place)
+        return Written(True, refused)
+
+    def _fits(self, record: Record) -> bool:
+        topic, key, value = record
+        return len(key) + len(value or b"") <= self._limits.present.of(topic)
+
+    async def _attempt(self, records: Sequence[Record], timestamp: int) -> Written:
         delivery = Delivery(self, len(records))
         written = 0
+        refused: list[int] = []
         write = self._output.write
         try:
             for topic, key, value in records:
-                write(topic, value, key, -1, delivery, None, timestamp)
+                try:
+                    write(topic, value, key, -1, delivery, None, timestamp)
+                except NOT_TAKEN as fault:
+                    if is_permanent(fault.args[0]):
+                        refused.append(written)
+                    else:
+                        delivery.error = fault
+                    delivery.left -= 1
                 written += 1
         except BufferError:
             delivery.error = "the queue is full"
             delivery.left -= len(records) - written
-        if not delivery.left:
-            return False
-        self.outstanding += 1
-        if self.outstanding == 1:
-            self._pulse.start()
-        await delivery.waiter
-        return delivery.error is None
+        if delivery.left:
+            self.outstanding += 1
+            if self.outstanding == 1:
+                self._pulse.start()
+            await delivery.waiter
+        if delivery.refused:
+            places = {(topic, value): place for place, (topic, _, value) in enumerate(records)}
+            refused += [
+                places[message.topic() or "", message.value()] for message in delivery.refused
+            ]
+        return Written(delivery.error is None, sorted(refused))
 
     def settle(self, delivery: Delivery) -> None:
         """Called by a delivery whose last acknowledgement came."""
-        if delivery.error is None:
+        if delivery.error is None and not delivery.refused:
             self.acknowledged_at = time.monotonic()
         self.outstanding -= 1
         if not self.outstanding:

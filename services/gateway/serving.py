@@ -7,10 +7,12 @@ import socket
 from typing import NamedTuple
 
 from services.core import topics
+from services.core.record_limits import RecordLimits
 from services.core.stages import GROUPS
 from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalCounts
 from services.edge.kafka import Entry
+from services.edge.kafka_limits import LimitsFollower
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
 from services.edge.kafka_retention import KafkaRetention
 from services.edge.kafka_table import Apply, Follower, TableFollower, TailFollower
@@ -95,7 +97,9 @@ class Process:
         self._registry = registry = Registry(settings.gateway_processes, sealing)
         receipts = Receipts()
         erasures = Erasures()
-        self._producer = GatewayProducer(DurableProducer(kafka, options), self._loop)
+        self._limits = LimitsFollower(kafka, "gateway", self._renew_producer)
+        self._output = DurableProducer(kafka, options)
+        self._producer = GatewayProducer(self._output, self._loop, self._limits)
         self._world = World(
             settings,
             registry,
@@ -109,6 +113,7 @@ class Process:
             self._finding,
             self._guard,
             erasures,
+            self._limits,
         )
         self._app = App(self._world)
         self._followers: list[Follower] = [
@@ -127,6 +132,7 @@ class Process:
         for follower in self._followers:
             follower.start()
         self._guard.start()
+        self._limits.start()
         self._producer.start()
         self._every_second()
         server = Server(
@@ -177,6 +183,7 @@ class Process:
         for follower in self._followers:
             follower.stop()
         self._guard.stop()
+        self._limits.stop()
         self._counting.close()
         self._finding.close()
         left = self._producer.close(self._settings.gateway_ack_seconds)
@@ -187,6 +194,10 @@ class Process:
             self._loop.call_soon_threadsafe(apply, entries)
 
         return hand_over
+
+    def _renew_producer(self, limits: RecordLimits) -> None:
+        """Gather no more for one request than the smallest topic allows: it refuses the whole batch."""
+        self._loop.call_soon_threadsafe(self._output.limit_batches, limits.batch)
 
     def _every_second(self) -> None:
         self._app.hand_over_counts()

@@ -55,6 +55,12 @@ def at_least(low: float) -> Callable[[Any], str | None]:
     return lambda value: None if value >= low else f"must be at least {low:g}, not {value}"
 
 
+def between(low: float, high: float) -> Callable[[Any], str | None]:
+    return lambda value: (
+        None if low <= value <= high else f"must be from {low} to {high}, not {value}"
+    )
+
+
 def variable(field_name: str) -> str:
     """The environment variable of a field: `kafka_bootstrap` -> `WEIR_KAFKA_BOOTSTRAP`."""
     return PREFIX + field_name.upper()

@@ -17,6 +17,7 @@ from services.core.retention import Policy
 from services.edge import avro
 from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalBucket, GoalCount, Span
+from services.edge.kafka_limits import LimitsFollower
 from services.edge.registry import registry_key
 from services.gateway.app import App
 from services.gateway.config import GatewaySettings
@@ -32,6 +33,7 @@ from services.gateway.reading import Budget
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
 from services.gateway.serving import READ_AHEAD_BYTES
+from services.runtime.config import KafkaSettings
 
 PATIENCE_SECONDS = 0.05  # what a body that does not come is waited for
 HANG_SECONDS = 20.0
@@ -124,7 +126,8 @@ class Inside:
     async def _begin(self, sources: Sequence[Source], settings: dict[str, Any]) -> Server:
         own = GatewaySettings(gateway_body_seconds=PATIENCE_SECONDS, **settings)
         self.log = Log(self.loop)
-        producer = GatewayProducer(self.log, self.loop)
+        limits = LimitsFollower(KafkaSettings(), "gateway")  # not started: Weir's own
+        producer = GatewayProducer(self.log, self.loop, limits)
         registry = Registry()
         registry.apply_sources(_entry(source) for source in sources)
         self.budget = Budget(own.gateway_inflight_kilobytes * 1024)
@@ -141,6 +144,7 @@ class Inside:
             Finding(Nowhere()),
             RetentionGuard(list, 1, Policy(0, 0)),
             Erasures(),
+            limits,
         )
         producer.start()
         return Server(

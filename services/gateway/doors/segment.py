@@ -69,6 +69,9 @@ class Calls(Parcel):
                 event = event._replace(field=WORDS.get(event.field, event.field))
             yield raw, event
 
+    def whole(self, raw: bytes) -> bytes:
+        return self._enveloped(b"batch", raw)
+
     def client_id(self, index: int) -> str:
         return message_id(bytes(self.calls[index]))
 

@@ -155,7 +155,7 @@ class ForgetPage:
             erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, asked.now_ms)
             entries = erasure_entries(erasure)
             written = [(topics.ERASURES, key, value) for key, value in entries]
-            if not await world.producer.write(written, asked.now_ms):
+            if not (await world.producer.write(written, asked.now_ms)).durable:
                 text = "The brokers do not acknowledge; send it again, it is done once."
                 return problem(Problem("unavailable", text, "", RETRY_SECONDS))
             world.erasures.apply(entries)  # whoever asks this process next finds it

@@ -37,10 +37,10 @@ class RegistryGoals:
         return await self._write(key, None)
 
     async def _write(self, key: bytes, value: bytes | None) -> bool:
-        durable = await self.producer.write([(topics.REGISTRY, key, value)], self.now_ms)
-        if durable:  # whoever asks this process next finds it
+        written = await self.producer.write([(topics.REGISTRY, key, value)], self.now_ms)
+        if written.durable:  # whoever asks this process next finds it
             self.goals.apply(key, value)
-        return durable
+        return written.durable
 
 
 @dataclass(frozen=True)
