@@ -2,9 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -26,6 +26,8 @@ from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options
 from services.edge.kafka_access import connect
 from services.runtime.config import KafkaSettings
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 15
 COUNTED = 100  # records: above that, the distance between offsets is near enough
@@ -181,7 +183,11 @@ class KafkaAdmin:
             self._reader = None
 
     def waiting(self, topic: str, partition: int, start: int, end: int) -> int:
-        """Records from `start` on that a reader is given: counted up to COUNTED, else the distance."""
+        """Records from `start` on that a reader is given: counted up to COUNTED, else the distance.
+
+        Those that a transaction under way holds back are among them: what it is part of may count
+        elsewhere before its end is known here.
+        """
         if start >= end:
             return 0
         if self._reader is None:
@@ -205,10 +211,13 @@ class KafkaAdmin:
                 if message.error() is None:
                     count += message.offset() < end
                 elif message.error().code() == KafkaError._PARTITION_EOF:
-                    return count
+                    return count + max(0, end - (message.offset() or 0))
         return end - start
 
     def _members(self, groups: list[str]) -> dict[str, dict[tuple[str, int], str]]:
+        return _again(lambda: self._members_once(groups), MOVING, self._timeout)
+
+    def _members_once(self, groups: list[str]) -> dict[str, dict[tuple[str, int], str]]:
         found: dict[str, dict[tuple[str, int], str]] = {}
         described = self._admin.describe_consumer_groups(groups, request_timeout=self._timeout)
         for name, future in described.items():
@@ -284,15 +293,9 @@ class KafkaAdmin:
         return self._asked(dict.fromkeys(places, spec))
 
     def _asked(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
-        deadline = time.monotonic() + ELECTING_SECONDS
-        while specs:
-            try:
-                return self._asked_once(specs)
-            except KafkaRefusedError as fault:
-                if fault.code not in ELECTING or time.monotonic() > deadline:
-                    raise
-            time.sleep(AGAIN_SECONDS)
-        return {}
+        if not specs:
+            return {}
+        return _again(lambda: self._asked_once(specs), ELECTING, ELECTING_SECONDS)
 
     def _asked_once(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
         asked = self._admin.list_offsets(specs, request_timeout=self._timeout)
@@ -322,3 +325,15 @@ class KafkaAdmin:
             if fault.code() in accept:
                 return None
             raise KafkaRefusedError(fault) from None
+
+
+def _again(ask: Callable[[], T], passing: Container[int], seconds: float) -> T:
+    """What `ask` returns; it is asked again for so long while the broker's refusal is one that passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except KafkaRefusedError as fault:
+            if fault.code not in passing or time.monotonic() > deadline:
+                raise
+        time.sleep(AGAIN_SECONDS)

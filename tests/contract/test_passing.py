@@ -1,0 +1,68 @@
+"""Whether a group has passed what was in its topics: never while a transaction holds records back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.kafka_passing import Passing
+from services.runtime.config import KafkaSettings
+from tests.running import RunningKafka
+
+Names = Callable[[str], str]
+RECORDS = 5
+
+
+@pytest.fixture
+def admin(kafka: RunningKafka) -> Iterator[KafkaAdmin]:
+    with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))) as admin:
+        yield admin
+
+
+@pytest.fixture
+def topic(admin: KafkaAdmin, unique_name: Names) -> str:
+    name = unique_name("in")
+    admin.create([Topic(name, 1, 1)])
+    return name
+
+
+def transactional(kafka: RunningKafka, name: str) -> Producer:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    return producer
+
+
+def write(producer: Producer, topic: str) -> None:
+    producer.begin_transaction()
+    for _ in range(RECORDS):
+        producer.produce(topic, b"value")
+    assert producer.flush(30) == 0
+
+
+def test_records_of_a_transaction_under_way_are_waited_for(
+    kafka: RunningKafka, admin: KafkaAdmin, topic: str, unique_name: Names
+) -> None:
+    """Its outcome may be decided already, and stand in the group's offsets before it does here."""
+    passing, group = Passing(admin), unique_name("group")
+    producer = transactional(kafka, unique_name("producer"))
+    write(producer, topic)
+    ends = passing.ends([topic])
+    assert passing.unread(group, ends) == RECORDS
+    producer.commit_transaction(30)
+    assert passing.unread(group, ends) == RECORDS
+    with closing(Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})) as reader:
+        reader.commit(offsets=[TopicPartition(topic, 0, RECORDS)], asynchronous=False)
+    assert passing.unread(group, ends) == 0
+
+
+def test_records_that_were_undone_are_not_waited_for(
+    kafka: RunningKafka, admin: KafkaAdmin, topic: str, unique_name: Names
+) -> None:
+    passing, group = Passing(admin), unique_name("group")
+    producer = transactional(kafka, unique_name("producer"))
+    write(producer, topic)
+    ends = passing.ends([topic])
+    producer.abort_transaction(30)
+    assert passing.unread(group, ends) == 0
