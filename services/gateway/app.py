@@ -11,8 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from services.gateway import asking, metrics
 from services.gateway.door import Asked, Door
 from services.gateway.http import TEXT, Answer, Reply, problem
+from services.gateway.limits import network_of
 from services.gateway.openapi import document
-from services.gateway.posting import Posting, World, cors, unavailable
+from services.gateway.posting import Posting, World
+from services.gateway.problems import cors, unavailable
 from services.gateway.reading import Reading
 from services.gateway.refusals import Problem
 from services.gateway.routes import ROUTES, Found, Router
@@ -76,16 +78,16 @@ class App:
         )
         if isinstance(at, Door):
             return await self._posting.post(request, at, asked), at.name
-        reading = Reading(request, world.budget, world.settings.gateway_max_body_bytes)
+        reservation = world.budget.of_stranger(network_of(asked.address))
+        reading = Reading(request, reservation, world.settings.gateway_max_body_bytes)
         try:
-            body, trouble = await reading.read(self._seconds)
-            answer = problem(trouble) if trouble else await at.answer(asked, body, world)
+            answer = await at.answer(asked, lambda: reading.read(self._seconds), world)
             page = request.headers.get(hdrs.ORIGIN)
             if page is not None and world.registry.knows_origin(page):
                 answer = answer._replace(headers=answer.headers + cors(page))
             return answer, at.name
         finally:
-            reading.release()
+            reservation.release()
 
     def _get(self, request: BaseRequest, path: str) -> tuple[Answer, str]:
         get = self._gets.get(path)

@@ -10,6 +10,9 @@ from services.runtime.config import is_file, one_of
 from services.runtime.settings import at_least, between, setting
 
 MEBIBYTE = 1024 * 1024
+# Strangers get a quarter of the memory for bodies, and one of them can send the largest body
+# compressed, which takes twice its size while it is decompressed.
+BODIES_IN_FLIGHT = 8
 
 
 def _are_networks(values: tuple[str, ...]) -> str | None:
@@ -95,7 +98,7 @@ class GatewaySettings:
     )
     ingest_rate: float = setting(
         20.0,
-        "requests a second and client address to browser sources, and to `/ingest` without a key;"
+        "requests a second and client address to browser sources, and without a key at any door;"
         " 0: no limit",
         "1/s",
         check=at_least(0),
@@ -122,6 +125,13 @@ class GatewaySettings:
         return "https" if self.gateway_tls_cert else "http"
 
     def faults(self) -> list[str]:
-        if bool(self.gateway_tls_cert) == bool(self.gateway_tls_key):
-            return []
-        return ["WEIR_GATEWAY_TLS_CERT and WEIR_GATEWAY_TLS_KEY: one needs the other"]
+        faults = []
+        if bool(self.gateway_tls_cert) != bool(self.gateway_tls_key):
+            faults.append("WEIR_GATEWAY_TLS_CERT and WEIR_GATEWAY_TLS_KEY: one needs the other")
+        needed = BODIES_IN_FLIGHT * self.gateway_max_body_bytes
+        if self.gateway_inflight_kilobytes * 1024 < needed:
+            faults.append(
+                f"WEIR_GATEWAY_INFLIGHT_KILOBYTES: must be at least {-(-needed // 1024)}, room for"
+                f" {BODIES_IN_FLIGHT} bodies of WEIR_GATEWAY_MAX_BODY_BYTES"
+            )
+        return faults

@@ -38,7 +38,8 @@ class Connection(RequestHandler):
         else:
             # not its path, which may hold a key
             logs.get("gateway").error("request failed", method=request.method, exc_info=exc)
-            answer = problem(Problem("internal", "It is logged; nothing was accepted."))
+            text = "It is logged. The events are not known to be stored: send them again with the same ids."
+            answer = problem(Problem("internal", text))
         self.close()
         # The server only ever calls `prepare`, `write_eof` and `keep_alive`.
         return Reply(request, answer, WRITE_SECONDS, closing=True)  # type: ignore[return-value]

@@ -136,14 +136,16 @@ class Door:
     """A door with what most have in common; a product's own overrides what differs."""
 
     name: ClassVar[str]  # as in the column `door` and in metrics
-    # Whether who comes without a key is limited by address, as at a browser source
-    limits_keyless: ClassVar[bool] = False
     # Whether its senders sign: where they must, what could not be read whole is nobody's
     signed: ClassVar[bool] = False
     operation: ClassVar[dict[str, Any]]  # of OpenAPI
 
     def claim(self, asked: Asked) -> Claim | None:
-        """Who sends. None: only the body says; then `read` puts it into the parcel."""
+        """Who sends. None: only the body says; then `read` puts it into the parcel.
+
+        Where a key says it already, the body is read on that source's account; what the parcel
+        claims besides must be the same source.
+        """
         return Claim(key=asking.key_of(asked.headers, asked.query))
 
     def takes(self, media: asking.Media) -> bool:

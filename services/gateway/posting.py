@@ -1,6 +1,5 @@
 """What happens to a POST, in order: who may, how much, the body, the events, Kafka, and only then the answer."""
 
-import math
 import time
 import uuid
 from dataclasses import dataclass
@@ -14,24 +13,34 @@ from services.core import topics
 from services.edge.erasures import Erasures
 from services.edge.kafka_limits import LimitsFollower
 from services.gateway import asking
+from services.gateway.body_budget import BodyBudget, Reservation
 from services.gateway.config import GatewaySettings
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
 from services.gateway.encode import Client
 from services.gateway.guard import RetentionGuard
 from services.gateway.http import Answer
 from services.gateway.intake import Intake, Origin, refuse_unwritable, rejected_body, take
-from services.gateway.limits import ClientBuckets, Proxies
+from services.gateway.limits import ClientBuckets, Proxies, network_of
 from services.gateway.metrics import Counts
 from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
+from services.gateway.problems import (
+    cors,
+    limited,
+    over_quota,
+    unacknowledged,
+    unauthorized,
+    unavailable,
+    unsupported,
+)
 from services.gateway.producer import GatewayProducer, Record, Written
-from services.gateway.reading import Budget, Reading
+from services.gateway.reading import Reading, overloaded
 from services.gateway.receipts import Receipts
-from services.gateway.refusals import KEPT, Problem, quoted
+from services.gateway.refusals import KEPT, Problem
 from services.gateway.registry import Registry, SourceView
 from services.runtime import logs
 
-RETRY_SECONDS = 2
+RECORD_OVERHEAD_BYTES = 320  # of an event's record, at most, beside what the client sent of it
 
 
 @dataclass
@@ -43,7 +52,7 @@ class World:
     producer: GatewayProducer
     clients: ClientBuckets
     proxies: Proxies
-    budget: Budget
+    budget: BodyBudget
     counts: Counts
     receipts: Receipts
     counting: Counting
@@ -61,6 +70,11 @@ class Visit(Struct, frozen=True):
     marked: bool  # over a quota that only marks
     headers: bytes  # CORS, for browsers
     key: str  # that it claimed; empty: none
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has shown a secret: the keys of browser sources are on every page."""
+        return bool(self.key) and self.view.source.kind != "browser"
 
 
 class Posting:
@@ -83,36 +97,66 @@ class Posting:
             if isinstance(found, Answer):
                 return found
             visit = found
-        reading = Reading(request, self._world.budget, self._caps.body_bytes)
+        reservation = self._reservation(visit, asked)
         try:
-            body, trouble = await reading.read(self._world.settings.gateway_body_seconds)
-            self._world.counts.body_bytes += len(body)
-            is_whole = trouble is None
-            content_type = asked.headers.get(hdrs.CONTENT_TYPE, "")
-            if trouble is None and not door.takes(asking.media_of(content_type)):
-                trouble = unsupported(content_type)
-            parcel = trouble or door.read(asked, body, self._caps)
-            if visit is None:
-                if isinstance(parcel, Problem):  # nobody's, so there is no account to keep it in
-                    return self._refuse(door, asked, parcel)
-                found = self._admit(parcel.claim or Claim(), door, asked)
-                if isinstance(found, Answer):
-                    return found
-                visit = found
-            if isinstance(parcel, Parcel):
-                parcel = parcel.problem or parcel
-            if is_whole:
-                parcel = door.verify(asked, body, visit.view.source) or parcel
-            if isinstance(parcel, Parcel):
-                parcel = self._limit_source(visit.view, len(parcel)) or parcel
-            if isinstance(parcel, Problem):
-                if not is_whole and door.signed and visit.view.source.signing_secrets:
-                    # perhaps not the source's: whoever knows its key alone would fill its account
-                    return self._refuse(door, asked, parcel, visit.headers)
-                return await self._refuse_body(door, asked, parcel, body, visit)
-            return await self._write(door, asked, parcel, visit)
+            reading = Reading(request, reservation, self._caps.body_bytes)
+            return await self._receive(reading, reservation, door, asked, visit)
         finally:
-            reading.release()
+            reservation.release()
+
+    def _reservation(self, visit: Visit | None, asked: Asked) -> Reservation:
+        budget = self._world.budget
+        if visit is not None and visit.is_known:
+            return budget.of_source(visit.view.source.id)
+        return budget.of_stranger(network_of(asked.address))
+
+    def _is_of(self, claim: Claim | None, visit: Visit) -> bool:
+        """Whether a body names the source that its headers have shown the key of, if it names one."""
+        named = claim.source if claim is not None else ""
+        return not named or named == visit.view.source.id
+
+    async def _receive(
+        self,
+        reading: Reading,
+        reservation: Reservation,
+        door: Door,
+        asked: Asked,
+        visit: Visit | None,
+    ) -> Answer:
+        """Read the body; `visit` is None if only the body says who sends."""
+        body, trouble = await reading.read(self._world.settings.gateway_body_seconds)
+        self._world.counts.body_bytes += len(body)
+        is_whole = trouble is None
+        content_type = asked.headers.get(hdrs.CONTENT_TYPE, "")
+        if trouble is None and not door.takes(asking.media_of(content_type)):
+            trouble = unsupported(content_type)
+        parcel = trouble or door.read(asked, body, self._caps)
+        if visit is None:
+            if isinstance(parcel, Problem):  # nobody's, so there is no account to keep it in
+                return self._refuse(door, asked, parcel)
+            found = self._admit(parcel.claim or Claim(), door, asked)
+            if isinstance(found, Answer):
+                return found
+            visit = found
+        elif isinstance(parcel, Parcel) and not self._is_of(parcel.claim, visit):
+            return self._refuse(door, asked, unauthorized(parcel.claim or Claim()), visit.headers)
+        reservation.identify(visit.view.source.id)
+        if isinstance(parcel, Parcel):
+            parcel = parcel.problem or parcel
+        if is_whole:
+            parcel = door.verify(asked, body, visit.view.source) or parcel
+        if isinstance(parcel, Parcel):
+            parcel = self._limit_source(visit.view, len(parcel)) or parcel
+        if isinstance(parcel, Problem):
+            if not is_whole and door.signed and visit.view.source.signing_secrets:
+                # perhaps not the source's: whoever knows its key alone would fill its account
+                return self._refuse(door, asked, parcel, visit.headers)
+            return await self._refuse_body(door, asked, parcel, body, visit)
+        # what the records take beside the body: each has the shared context whole
+        expanded = len(parcel) * (RECORD_OVERHEAD_BYTES + len(parcel.shared.raw))
+        if not reservation.take(expanded):
+            return self._refuse(door, asked, overloaded(), visit.headers)
+        return await self._write(door, asked, parcel, visit)
 
     def _admit(self, claim: Claim, door: Door, asked: Asked) -> Visit | Answer:
         """Key, origin, brokers, backlog, rate and quota: all that needs no event."""
@@ -137,7 +181,7 @@ class Posting:
         if backlog is not None:
             return self._refuse(door, asked, backlog, cors_lines)
         marked = False
-        is_limited = view.source.kind == "browser" or (door.limits_keyless and not claim.key)
+        is_limited = view.source.kind == "browser" or not claim.key
         limited = self._limit_client(asked.address) if is_limited else None
         if limited is None and view.exceeded:
             limited, marked = over_quota(view, asked.now_ms)
@@ -148,9 +192,8 @@ class Posting:
     async def _write(self, door: Door, asked: Asked, parcel: Parcel, visit: Visit) -> Answer:
         origin = self._origin(door, asked, visit, parcel)
         settled = await self._settle(take(parcel, visit.view.source, origin), parcel, origin)
-        if settled is None:
-            trouble = unavailable("The brokers did not acknowledge in time.")
-            return self._refuse(door, asked, trouble, visit.headers)
+        if isinstance(settled, Problem):
+            return self._refuse(door, asked, settled, visit.headers)
         intake, outcome = settled
         counts = self._world.counts
         counts.accepted += len(intake.event_ids)
@@ -165,32 +208,36 @@ class Posting:
 
     async def _settle(
         self, intake: Intake, parcel: Parcel, origin: Origin
-    ) -> tuple[Intake, Outcome] | None:
-        """Durable on return, with the receipts that came in time if there are to be any; None: it is not."""
+    ) -> tuple[Intake, Outcome] | Problem:
+        """Durable on return, with the receipts that came in time if there are to be any."""
         if not parcel.wants_receipts:
             stored = await self._store(intake, parcel, origin)
-            return None if stored is None else (stored, stored.outcome())
+            return stored if isinstance(stored, Problem) else (stored, stored.outcome())
         event_ids = {uuid.UUID(text).bytes: text for text in intake.event_ids}
         with self._world.receipts.expect(event_ids) as waiting:
             stored = await self._store(intake, parcel, origin)
-            if stored is None:
-                return None
+            if isinstance(stored, Problem):
+                return stored
             heard = await waiting.wait(RECEIPT_SECONDS)
         outcome = stored.outcome()
         outcome.receipts = {event_ids[event_id]: receipt for event_id, receipt in heard.items()}
         return stored, outcome
 
-    async def _store(self, intake: Intake, parcel: Parcel, origin: Origin) -> Intake | None:
-        """Write the records; refuse the events whose records the brokers will never take. None: not durable."""
+    async def _store(self, intake: Intake, parcel: Parcel, origin: Origin) -> Intake | Problem:
+        """Write the records; refuse the events whose records the brokers will never take."""
         written = await self._written(intake.records, origin.received_at)
+        if not written.begun and not written.known:
+            return unavailable("Too much waits for the brokers.")
+        if not written.known:
+            return unacknowledged()
         if not written.refused:
-            return intake if written.known else None
+            return intake
         origin = msgspec.structs.replace(origin, limits=self._world.limits.present)
         intake = refuse_unwritable(intake, set(written.refused), parcel, origin)
         written = await self._written(intake.records, origin.received_at)
         if written.refused:
             self._tell_not_stored(origin, len(written.refused))
-        return intake if written.known else None
+        return intake if written.known else unacknowledged()
 
     async def _written(self, records: list[Record], now_ms: int) -> Written:
         if not records:
@@ -251,47 +298,3 @@ class Posting:
             return None
         wait = view.bucket.take(count, time.monotonic())
         return limited("source_rate_limited", "Events of this source", wait) if wait else None
-
-
-def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
-    """Why the source may not send now, if so; and whether its events are to be marked."""
-    quota, resets_at, marked = view.exceeded_at(now_ms)
-    if quota is None:
-        return None, marked
-    wait = max(1, math.ceil((resets_at - now_ms) / 1000))
-    text = f"Quota {quota.name!r}: {quota.limit:,} {quota.unit} a {quota.period}, all used."
-    return Problem("quota_exceeded", text, "", wait), marked
-
-
-def unauthorized(claim: Claim) -> Problem:
-    if claim.site:
-        return Problem("unknown_site", f"No source has {quoted(claim.site)} among its sites.")
-    if claim.source and not claim.key:
-        text = f"No source {quoted(claim.source)} takes events without its key."
-        return Problem("unauthorized", text)
-    text = "Send it as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
-    return Problem("unauthorized", text)
-
-
-def limited(code: str, what: str, wait: float) -> Problem:
-    seconds = max(1, math.ceil(wait))
-    return Problem(code, f"{what} come faster than allowed; try again in {seconds} s.", "", seconds)
-
-
-def unsupported(content_type: str) -> Problem:
-    said = quoted(asking.clean(content_type))
-    text = f"{said} is not taken: send application/json or application/x-ndjson, in UTF-8."
-    return Problem("unsupported_media_type", text)
-
-
-def unavailable(why: str) -> Problem:
-    return Problem("unavailable", f"{why} Nothing was accepted; try again.", "", RETRY_SECONDS)
-
-
-def cors(page: str) -> bytes:
-    """Lets a page's script read the answer. Credentials: beacons always come with them."""
-    origin = page.encode("utf-8", "surrogateescape")
-    return (
-        b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\n"
-        b"Access-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n" % origin
-    )

@@ -42,6 +42,7 @@ class Written(NamedTuple):
 
     known: bool  # every record is on all in-sync replicas, or refused
     refused: Sequence[int] = ()  # places of the records that the brokers will never take
+    begun: bool = True  # at least one record was handed over, so it may be stored
 
     @property
     def durable(self) -> bool:
@@ -111,7 +112,7 @@ class GatewayProducer:
             if self._fits(records[place]):
                 alone = await self._attempt([records[place]], timestamp)
                 if not alone.known:
-                    return alone
+                    return Written(False)
                 if alone.durable:
                     continue
             refused.append(place)
@@ -140,6 +141,7 @@ class GatewayProducer:
         except BufferError:
             delivery.error = "the queue is full"
             delivery.left -= len(records) - written
+        not_taken = len(refused)
         if delivery.left:
             self.outstanding += 1
             if self.outstanding == 1:
@@ -150,7 +152,7 @@ class GatewayProducer:
             refused += [
                 places[message.topic() or "", message.value()] for message in delivery.refused
             ]
-        return Written(delivery.error is None, sorted(refused))
+        return Written(delivery.error is None, sorted(refused), written > not_taken)
 
     def settle(self, delivery: Delivery) -> None:
         """Called by a delivery whose last acknowledgement came."""

@@ -1,39 +1,36 @@
-"""Reads request bodies within bounds of size, time and memory, one slow client never at another's cost."""
+"""Read request bodies within bounds of size, time and memory; no slow client costs others anything."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 from aiohttp.web_request import BaseRequest
 
-from services.gateway.bodies import decompress, too_large
+from services.gateway.bodies import NotReservedError, decompress, too_large
+from services.gateway.body_budget import Reservation
 from services.gateway.refusals import Problem
 
+# The decompressed body; or as much as is known of it, with why it is not taken.
+ReadBody = Callable[[], Awaitable[tuple[bytes, Problem | None]]]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Budget:
-    """Bytes of bodies that may be in memory at once, over all requests of the process."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.taken = 0
-
-    def fits(self, size: int) -> bool:
-        return self.taken + size <= self.limit
+class _GaveWayError(Exception):
+    """The memory of this body was needed for others."""
 
 
 class Reading:
-    """One request's body: `read` it, and `release` its memory when the request is answered."""
+    """One request's body: `read` it. Whoever made the reservation releases it after the answer."""
 
-    __slots__ = ("_budget", "_cap", "_request", "_taken")
+    __slots__ = ("_cap", "_parts", "_request", "_reservation")
 
-    def __init__(self, request: BaseRequest, budget: Budget, cap: int) -> None:
+    def __init__(self, request: BaseRequest, reservation: Reservation, cap: int) -> None:
         self._request = request
-        self._budget = budget
+        self._reservation = reservation
         self._cap = cap
-        self._taken = 0
+        self._parts = bytearray()
 
     async def read(self, seconds: float) -> tuple[bytes, Problem | None]:
         """The decompressed body; or as much as is known of it, with why it is not taken."""
@@ -42,21 +39,14 @@ class Reading:
         sent, trouble = await self._receive(seconds)
         if trouble is not None or not encoding or encoding == "identity":
             return sent, trouble
-        if not self._take(self._cap):
+        try:
+            body = decompress(sent, encoding, self._cap, self._reservation.take)
+        except NotReservedError:
             return b"", overloaded()
-        body = decompress(sent, encoding, self._cap)
-        return (sent, body) if isinstance(body, Problem) else (body, None)
-
-    def release(self) -> None:
-        self._budget.taken -= self._taken
-        self._taken = 0
-
-    def _take(self, size: int) -> bool:
-        if not self._budget.fits(size):
-            return False
-        self._budget.taken += size
-        self._taken += size
-        return True
+        if isinstance(body, Problem):
+            return sent, body
+        self._reservation.give_back(len(sent))
+        return body, None
 
     async def _receive(self, seconds: float) -> tuple[bytes, Problem | None]:
         request = self._request
@@ -65,13 +55,14 @@ class Reading:
         # digits, as the parser saw to; of leading zeros Python would take 4,300 at most
         if declared is not None and int(declared.lstrip("0") or 0) > self._cap:
             return b"", too_large(self._cap)
-        expected = headers.get(hdrs.EXPECT, "").strip().lower()
-        if expected == "100-continue" and request.version >= (1, 1) and request.transport:
-            request.transport.write(CONTINUE)
         content = request.content
         if content.is_eof():  # it came together with its headers, as most do
             body = content.read_nowait()
-            return (body, None) if self._take(len(body)) else (b"", overloaded())
+            return (body, None) if self._reservation.take(len(body)) else (b"", overloaded())
+        expected = headers.get(hdrs.EXPECT, "").strip().lower()
+        if expected == "100-continue" and request.version >= (1, 1) and request.transport:
+            request.transport.write(CONTINUE)
+        self._reservation.await_rest(self._give_way)
         try:
             async with asyncio.timeout(seconds):
                 return await self._gather()
@@ -79,21 +70,36 @@ class Reading:
             return b"", Problem("body_too_slow", f"A body has to arrive within {seconds:g} s.")
         except ConnectionError:
             return b"", Problem("client_gone", "The connection ended before the body did.")
+        except _GaveWayError:
+            return b"", gave_way()
         except (RequestPayloadError, HttpProcessingError, PayloadAccessError) as fault:
             return b"", Problem("invalid_length", f"The body cannot be read: {fault}.")
+        finally:
+            self._reservation.stop_waiting()
 
     async def _gather(self) -> tuple[bytes, Problem | None]:
-        parts: list[bytes] = []
-        size = 0
+        """One buffer, not a list: many small parts would take many times their length."""
+        parts = self._parts
         while part := await self._request.content.readany():
-            size += len(part)
-            if size > self._cap:
+            if len(parts) + len(part) > self._cap:
                 return b"", too_large(self._cap)
-            if not self._take(len(part)):
+            if not self._reservation.take(len(part)):
                 return b"", overloaded()
-            parts.append(part)
-        return b"".join(parts), None
+            parts += part
+        return bytes(parts), None
+
+    def _give_way(self) -> None:
+        self._parts.clear()
+        self._request.content.set_exception(_GaveWayError())
 
 
 def overloaded() -> Problem:
-    return Problem("overloaded", "The gateway holds as much as it may; try again.", "", 1)
+    text = "The gateway holds as much as it may. Nothing was accepted; try again."
+    return Problem("overloaded", text, "", 1)
+
+
+def gave_way() -> Problem:
+    text = (
+        "The body came too slowly while others needed its memory. Nothing was accepted; try again."
+    )
+    return Problem("overloaded", text, "", 1)

@@ -70,6 +70,7 @@ PROBLEMS: dict[str, Kind] = {
     "backlog": Kind(503, "Accepted events wait so long that they are about to be lost"),
     "secrets_locked": Kind(503, "The signature cannot be checked just now"),
     "unavailable": Kind(503, "Events cannot be made durable just now"),
+    "unacknowledged": Kind(503, "The events are not known to be stored"),
 }
 
 # Problems whose body is kept in `events.rejected`: the client's to mend, and read whole.

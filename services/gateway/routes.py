@@ -21,6 +21,7 @@ from services.gateway.doors import (
 from services.gateway.http import Answer
 from services.gateway.pages import erasures, site, where
 from services.gateway.pages import hackle as hackle_pages
+from services.gateway.reading import ReadBody
 
 
 class Page(Protocol):
@@ -32,7 +33,8 @@ class Page(Protocol):
     @property
     def operation(self) -> dict[str, Any]: ...  # of OpenAPI
 
-    def answer(self, asked: Asked, body: bytes, world: Any) -> Awaitable[Answer]: ...
+    def answer(self, asked: Asked, read: ReadBody, world: Any) -> Awaitable[Answer]:
+        """Answer a request. A page that wants the body reads it, after it has checked the key."""
 
 
 class Route(NamedTuple):

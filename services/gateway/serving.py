@@ -19,6 +19,7 @@ from services.edge.kafka_table import Apply, Follower, TableFollower, TailFollow
 from services.edge.sealing import Sealing
 from services.edge.whereabouts import Whereabouts
 from services.gateway.app import App
+from services.gateway.body_budget import BodyBudget
 from services.gateway.config import GatewaySettings
 from services.gateway.connections import Server
 from services.gateway.guard import RetentionGuard
@@ -28,7 +29,6 @@ from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
 from services.gateway.posting import World
 from services.gateway.producer import GatewayProducer
-from services.gateway.reading import Budget
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
 from services.gateway.tls import Tls
@@ -106,7 +106,9 @@ class Process:
             self._producer,
             ClientBuckets(settings.ingest_rate, settings.ingest_burst),
             Proxies(settings.trusted_proxies),
-            Budget(settings.gateway_inflight_kilobytes * 1024),
+            BodyBudget(
+                settings.gateway_inflight_kilobytes * 1024, 2 * settings.gateway_max_body_bytes
+            ),
             Counts(),
             receipts,
             self._counting,

@@ -36,7 +36,7 @@ from tests.running import (
 
 
 def test_the_broker_away(tmp_path: Path) -> None:
-    """503 and Retry-After, bounded memory; ready again when it is back; what got a 202 is there."""
+    """503 that says what is known, bounded memory; ready again when it is back; what got a 202 is there."""
     with ExitStack() as left:
         broker = start_kafka(tmp_path / "kafka")
         left.callback(broker.kill)
@@ -47,6 +47,7 @@ def test_the_broker_away(tmp_path: Path) -> None:
             tmp_path,
             WEIR_GATEWAY_ACK_SECONDS="2",
             WEIR_GATEWAY_QUEUE_KILOBYTES="4096",
+            WEIR_GATEWAY_INFLIGHT_KILOBYTES="16384",
         )
         left.enter_context(ending_well(running.process))
         wait_until(lambda: running.knows(KEY), 10, "the source")
@@ -61,6 +62,11 @@ def test_the_broker_away(tmp_path: Path) -> None:
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda _: running.post(KEY, batch), range(32)))
         assert {answer.status for answer in answers} == {503}
+        told_of = {answer.json()["code"]: answer.json()["detail"] for answer in answers}
+        assert "unacknowledged" in told_of  # they were handed over, so some may be stored
+        assert "the same ids" in told_of.pop("unacknowledged")
+        assert set(told_of) <= {"unavailable", "overloaded"}
+        assert all("Nothing was accepted" in detail for detail in told_of.values())
         assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
         assert psutil.Process(running.process.pid).memory_info().rss < 250_000_000
         wait_until(lambda: not running.is_ready(), 20, "readiness to go")

@@ -20,6 +20,7 @@ from services.edge.goal_counts import GoalBucket, GoalCount, Span
 from services.edge.kafka_limits import LimitsFollower
 from services.edge.registry import registry_key
 from services.gateway.app import App
+from services.gateway.body_budget import BodyBudget
 from services.gateway.config import GatewaySettings
 from services.gateway.connections import Server
 from services.gateway.guard import RetentionGuard
@@ -29,7 +30,6 @@ from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
 from services.gateway.posting import World
 from services.gateway.producer import GatewayProducer, Record
-from services.gateway.reading import Budget
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
 from services.gateway.serving import READ_AHEAD_BYTES
@@ -130,7 +130,9 @@ class Inside:
         producer = GatewayProducer(self.log, self.loop, limits)
         registry = Registry()
         registry.apply_sources(_entry(source) for source in sources)
-        self.budget = Budget(own.gateway_inflight_kilobytes * 1024)
+        self.budget = BodyBudget(
+            own.gateway_inflight_kilobytes * 1024, 2 * own.gateway_max_body_bytes
+        )
         self._world = World(
             own,
             registry,

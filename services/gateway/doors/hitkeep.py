@@ -106,11 +106,11 @@ class HitKeepDoor(Door):
     """One event a request, an empty 202, and nothing is kept of who does not want it."""
 
     name = "hitkeep"
-    limits_keyless = True
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
     def claim(self, asked: Asked) -> Claim | None:
-        return None
+        key = key_of(asked)
+        return Claim(key) if key else None  # else the body, or the page, says which source
 
     def declines(self, asked: Asked) -> bool:
         headers = asked.headers

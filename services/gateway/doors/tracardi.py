@@ -99,7 +99,8 @@ class TracardiDoor(Door):
     operation = OPERATION
 
     def claim(self, asked: Asked) -> Claim | None:
-        return None  # the body says which source
+        key = asking.key_of(asked.headers, asked.query)
+        return Claim(key) if key else None  # else the body says which source
 
     def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
         found = told_apart(body, _decode, lambda fault: _misshapen(asked, body, fault))

@@ -14,7 +14,9 @@ from services.edge.erasures import erasure_entries
 from services.gateway.door import Asked
 from services.gateway.http import Answer, problem
 from services.gateway.pages.access import api_key_of
-from services.gateway.posting import RETRY_SECONDS, World, unavailable
+from services.gateway.posting import World
+from services.gateway.problems import RETRY_SECONDS, unavailable
+from services.gateway.reading import ReadBody
 from services.gateway.refusals import Problem, quoted
 
 MAX_ID = 255  # characters, as of a profile id
@@ -138,7 +140,7 @@ class ForgetPage:
         status_503="Not durable; send it again.",
     )
 
-    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
         scope = _scope(asked, world)
         if isinstance(scope, Problem):
             return _refused(scope)
@@ -176,7 +178,7 @@ class ErasurePage:
         status_503="It cannot be told just now; try again.",
     )
 
-    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
         scope = _scope(asked, world)
         if isinstance(scope, Problem):
             return _refused(scope)

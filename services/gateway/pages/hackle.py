@@ -9,7 +9,9 @@ from services.gateway import asking
 from services.gateway.door import Asked, Claim
 from services.gateway.doors.hackle import DOOR
 from services.gateway.http import Answer, problem
-from services.gateway.posting import World, unauthorized, unavailable
+from services.gateway.posting import World
+from services.gateway.problems import unauthorized, unavailable
+from services.gateway.reading import ReadBody
 
 # A workspace without experiments: decisions are not Weir's, so that the SDKs answer with their
 # defaults. It never changes, so any time in the past and any tag will do.
@@ -56,7 +58,7 @@ class WorkspacePage:
         },
     }
 
-    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
         if refused := refuse_key(asked.parts["sdk_key"], world):
             return refused
         if is_current(asked.headers):
@@ -76,7 +78,7 @@ class MonitoringPage:
         },
     }
 
-    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
         claim = DOOR.claim(asked)
         return refuse_key(claim.key, world) or Answer(202, b"{}")
 

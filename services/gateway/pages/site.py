@@ -13,8 +13,10 @@ from services.gateway.http import Answer, problem
 from services.gateway.pages import goals
 from services.gateway.pages.access import api_key_of, refuse_access
 from services.gateway.pages.describing import deletion, making, reading
-from services.gateway.posting import World, unavailable
+from services.gateway.posting import World
+from services.gateway.problems import unavailable
 from services.gateway.producer import GatewayProducer
+from services.gateway.reading import ReadBody
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Visit:
     site_id: str
     goal_id: str  # of the path or the query; empty: none
     query: dict[str, list[str]]
-    body: bytes
+    read: ReadBody
     now_ms: int
     store: RegistryGoals
     counting: goals.Counting
@@ -65,7 +67,7 @@ class SitePage:
     operation: dict[str, Any]
     call: Callable[[Visit], Awaitable[Answer]]
 
-    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
         if not world.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
         site_id = asked.parts["site_id"]
@@ -77,7 +79,7 @@ class SitePage:
         query = parse_qs(asked.query)
         goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
         store = RegistryGoals(world.registry.goals, world.producer, asked.now_ms)
-        visit = Visit(site_id, goal_id, query, body, asked.now_ms, store, world.counting)
+        visit = Visit(site_id, goal_id, query, read, asked.now_ms, store, world.counting)
         return await self.call(visit)
 
 
@@ -86,7 +88,10 @@ async def _list(visit: Visit) -> Answer:
 
 
 async def _create(visit: Visit) -> Answer:
-    return await goals.create_goal(visit.site_id, visit.body, visit.store, visit.now_ms)
+    body, trouble = await visit.read()
+    if trouble is not None:
+        return problem(trouble)
+    return await goals.create_goal(visit.site_id, body, visit.store, visit.now_ms)
 
 
 async def _delete(visit: Visit) -> Answer:

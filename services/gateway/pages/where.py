@@ -13,7 +13,9 @@ from services.gateway.door import Asked
 from services.gateway.http import Answer, problem
 from services.gateway.pages.access import api_key_of
 from services.gateway.pages.finding import RETRY_SECONDS
-from services.gateway.posting import World, unavailable
+from services.gateway.posting import World
+from services.gateway.problems import unavailable
+from services.gateway.reading import ReadBody
 from services.gateway.refusals import Problem, quoted
 
 MAX_ID = 255  # characters, as of an idempotency key
@@ -117,7 +119,7 @@ class WherePage:
         },
     }
 
-    async def answer(self, asked: Asked, body: bytes, world: World) -> Answer:
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
         if not world.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
         key = api_key_of(asked.headers, asked.query)
