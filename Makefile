@@ -8,6 +8,10 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Only what has a hash in a lock file, and only wheels: building one would fetch a build backend without.
+INSTALL := $(BIN)/pip install --disable-pip-version-check --require-hashes --only-binary :all:
+# Universal: for every platform and Python; versions that are pinned stay unless UPGRADE says otherwise.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 # Two test files at a time: each mostly waits for brokers, engines and sessions of its own.
 PYTEST_RUN := $(BIN)/pytest -q -n 2 --dist loadfile
 
@@ -54,6 +58,13 @@ fuzz: $(READY) java ## Send a running Weir whatever can be sent, 15 minutes long
 docs: $(READY) ## Write docs/settings.md anew
 	@{ printf '# Settings\n\nEnvironment variables, read once at start. `weir settings` prints the same; `make docs` writes this page.\n\n'; $(BIN)/weir settings --markdown; } > docs/settings.md
 
+.PHONY: lock
+lock: $(READY) ## Write the lock files anew (UPGRADE="--upgrade", UPGRADE="--upgrade-package aiohttp")
+	@$(LOCK) pyproject.toml --extra build --extra dev -o requirements-dev.txt
+	@$(LOCK) pyproject.toml --extra build -c requirements-dev.txt -o requirements.txt
+	@$(LOCK) --no-deps tests/clients/requirements.in -o tests/clients/requirements.txt
+	@$(BIN)/python -m services.local.jars
+
 .PHONY: clean
 clean: ## Remove the environment, caches and what `make up` kept in .weir
 	@if [ -e .weir/up.json ]; then echo "weir up has .weir open, or was killed: end it first, then: rm .weir/up.json"; exit 1; fi
@@ -61,7 +72,7 @@ clean: ## Remove the environment, caches and what `make up` kept in .weir
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment: exactly the pinned versions, made again only when they change.
-$(READY): pyproject.toml constraints.txt tests/clients/requirements.txt
+$(READY): pyproject.toml requirements-dev.txt tests/clients/requirements.txt
 	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  rm -rf $(VENV); \
 	  for python in $(PYTHONS) none; do \
@@ -73,8 +84,9 @@ $(READY): pyproject.toml constraints.txt tests/clients/requirements.txt
 	  echo "Making $(VENV) with $$("$$python" --version) ..."; \
 	  "$$python" -m venv $(VENV) || exit 1; fi
 	@echo "Installing the pinned dependencies; the first time this downloads some 300 MB ..."
-	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --upgrade --target $(VENV)/clients -r tests/clients/requirements.txt
+	@$(INSTALL) -r requirements-dev.txt
+	@$(INSTALL) --quiet --no-deps --upgrade --target $(VENV)/clients -r tests/clients/requirements.txt
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 # What the embedded broker needs; `weir up` looks again, and says the same.

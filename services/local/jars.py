@@ -1,4 +1,7 @@
-"""The embedded broker's jars: resolved by Maven once a machine, then shared."""
+"""The embedded broker's jars: fetched by Maven once a machine, then shared; each is what its hash says.
+
+`python -m services.local.jars` writes the hashes anew after a change of `pom.xml`.
+"""
 
 import asyncio
 import hashlib
@@ -17,6 +20,7 @@ from services.local.faults import LocalFaultError
 from services.local.toolchain import find_maven
 
 POM = DEPLOY / "kafka" / "pom.xml"
+SUMS = DEPLOY / "kafka" / "jars.sha256"
 NAMESPACE = {"maven": "http://maven.apache.org/POM/4.0.0"}
 LAST_LINES = 5
 
@@ -37,21 +41,23 @@ def jars_folder(pom: Path = POM) -> Path:
 
 
 async def resolve_jars(
-    progress: Callable[[str], None] = lambda line: None, pom: Path = POM
+    progress: Callable[[str], None] = lambda line: None, pom: Path = POM, sums: Path = SUMS
 ) -> Path:
-    """The folder with all the jars, complete on return; several processes may ask at once.
+    """Return the folder with all the jars, complete and checked; several processes may ask at once.
 
-    `progress` is told of each file that Maven fetches. Raises `LocalFaultError`. Nothing is left
-    behind when cancelled.
+    `progress` is told of each file that Maven fetches. Raises `LocalFaultError`, also where a jar is
+    not the one that `sums` names; it is not kept then. Nothing is left behind when cancelled.
     """
     folder = jars_folder(pom)
     if folder.is_dir():
+        require_sums(folder, sums)
         return folder
     maven = find_maven()
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         await _copy_jars(maven, pom, fresh, progress)
+        require_sums(fresh, sums)
         try:
             fresh.rename(folder)  # whole or not at all, so a folder that exists is complete
         except OSError:
@@ -62,11 +68,31 @@ async def resolve_jars(
     return folder
 
 
+def sums_of(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every jar, by its name."""
+    jars = sorted(folder.glob("*.jar"))
+    return {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars}
+
+
+def require_sums(folder: Path, sums: Path = SUMS) -> None:
+    """Raise `LocalFaultError` unless the folder has exactly the jars that `sums` names."""
+    pairs = (line.split(maxsplit=1) for line in sums.read_text().splitlines())
+    pinned = {name: digest for digest, name in pairs}
+    found = sums_of(folder)
+    wrong = sorted(name for name in found | pinned if found.get(name) != pinned.get(name))
+    if wrong:
+        raise LocalFaultError(
+            f"Jars of the embedded broker are not the ones that {sums} names: {', '.join(wrong)}. "
+            f"They are not run. If the download was damaged, remove {folder} and Maven's copies of "
+            "them, and try again; if it happens again, somebody may have put others in their place."
+        )
+
+
 async def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[str], None]) -> None:
     lines: list[str] = []
     process = await asyncio.create_subprocess_exec(
         maven,
-        *("--batch-mode", "--file", str(pom), "dependency:copy-dependencies"),
+        *("--batch-mode", "--strict-checksums", "--file", str(pom), "dependency:copy-dependencies"),
         *("-DincludeScope=runtime", f"-DoutputDirectory={folder}"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -91,3 +117,15 @@ async def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[st
             "Maven could not fetch the embedded broker's jars; check the network or Maven's "
             "settings.xml and try again. It said:\n" + "\n".join(errors[:LAST_LINES])
         )
+
+
+async def write_sums(pom: Path = POM, sums: Path = SUMS) -> None:
+    """Fetch the jars of a `pom.xml` and write their hashes, for somebody to review the change."""
+    with tempfile.TemporaryDirectory() as folder:
+        await _copy_jars(find_maven(), pom, Path(folder), print)
+        found = sums_of(Path(folder))
+    sums.write_text("".join(f"{digest}  {name}\n" for name, digest in found.items()))
+
+
+if __name__ == "__main__":
+    asyncio.run(write_sums())

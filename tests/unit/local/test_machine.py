@@ -1,11 +1,13 @@
 """What a machine may lack or have in the way: each told in one sentence."""
 
 import asyncio
+import hashlib
 import os
 import socket
 import stat
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from services.gateway.config import GatewaySettings
 from services.local.config import UpSettings
 from services.local.faults import LocalFaultError
-from services.local.jars import jars_folder, resolve_jars
+from services.local.jars import POM, SUMS, jars_folder, resolve_jars, write_sums
 from services.local.ports import free_port, is_free, require_free
 from services.local.programs import Programs, metrics_ports
 from services.local.readiness import is_ready
@@ -80,17 +82,57 @@ echo jar > "$folder/kafka.jar"
 """
 
 
+def sums(folder: Path, content: bytes = b"jar\n") -> Path:
+    path = folder / "jars.sha256"
+    path.write_text(f"{hashlib.sha256(content).hexdigest()}  kafka.jar\n")
+    return path
+
+
 async def test_jars_are_fetched_once_and_whole(cache: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin" / "mvn", f"echo x >> {tmp_path}/runs{FETCHES}")
     said: list[str] = []
-    first, second = await asyncio.gather(resolve_jars(said.append), resolve_jars())
+    pinned = sums(tmp_path)
+    first, second = await asyncio.gather(
+        resolve_jars(said.append, sums=pinned), resolve_jars(sums=pinned)
+    )
     assert first == second == jars_folder()
     assert [path.name for path in cache.iterdir()] == [first.name]
     assert (first / "kafka.jar").exists()
     assert said == ["kafka.jar (5 kB)"]
     before = (tmp_path / "runs").read_text()
-    await resolve_jars()
+    await resolve_jars(sums=pinned)
     assert (tmp_path / "runs").read_text() == before
+
+
+async def test_jars_of_another_hash_are_not_kept(cache: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "mvn", FETCHES)
+    with pytest.raises(LocalFaultError, match=r"not the ones that .*jars.sha256 names: kafka.jar"):
+        await resolve_jars(sums=sums(tmp_path, b"another"))
+    assert list(cache.iterdir()) == []
+    folder = await resolve_jars(sums=sums(tmp_path))
+    (folder / "more.jar").write_bytes(b"")  # nothing else may get onto the class path
+    with pytest.raises(LocalFaultError, match=r"names: more.jar\. They are not run"):
+        await resolve_jars(sums=sums(tmp_path))
+    (folder / "more.jar").unlink()
+    (folder / "kafka.jar").write_bytes(b"changed")
+    with pytest.raises(LocalFaultError, match=r"names: kafka.jar\."):
+        await resolve_jars(sums=sums(tmp_path))
+
+
+async def test_hashes_are_written_for_what_maven_gives(cache: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "mvn", FETCHES)
+    written = tmp_path / "written.sha256"
+    await write_sums(sums=written)
+    assert written.read_text() == sums(tmp_path).read_text()
+
+
+def test_every_jar_of_the_broker_has_a_hash() -> None:
+    names = [line.split()[1] for line in SUMS.read_text().splitlines()]
+    version = ElementTree.fromstring(POM.read_bytes()).findtext(
+        "{*}properties/{*}kafka.version", ""
+    )
+    assert f"kafka_2.13-{version}.jar" in names
+    assert names == sorted(names)
 
 
 async def test_a_failed_fetch_leaves_nothing_and_tells_why(cache: Path, tmp_path: Path) -> None:
