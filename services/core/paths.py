@@ -1,8 +1,12 @@
-"""Where the files that travel with the code are: schemas, migrations, deployment."""
+"""Where the files that travel with the code are: schemas, migrations, deployment.
+
+They are package data of `services.resources`: links in a checkout, the files themselves in a wheel.
+"""
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMAS = ROOT / "schemas"
+_RESOURCES = Path(__file__).resolve().parents[1] / "resources"
+SCHEMAS = (_RESOURCES / "schemas").resolve()
 MIGRATIONS = SCHEMAS / "clickhouse"
-DEPLOY = ROOT / "deploy"
+DEPLOY = (_RESOURCES / "deploy").resolve()
+ROOT = DEPLOY.parent  # the checkout, if it is one

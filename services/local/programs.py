@@ -11,10 +11,13 @@ from services.local.config import UpSettings
 from services.local.faults import LocalFaultError
 from services.local.ports import LOOPBACK, free_port, is_free, require_free
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
+from services.warehouse.config import WarehouseSettings
 
 # Stopped first to last: nothing new comes in, what came in is worked off, then what holds it ends.
 GATEWAY_TIER, WORKER_TIER, WAREHOUSE_TIER, BROKER_TIER = 4, 3, 2, 1
 HIGHEST_PORT = 65_535
+# Between SIGTERM and SIGKILL a child has its own drain, and this for the rest of its end.
+BEYOND_DRAIN_SECONDS = 15.0
 ANY_HOST = {"0.0.0.0", "::", ""}
 
 
@@ -26,6 +29,7 @@ class Programs:
     kafka: KafkaSettings
     clickhouse: ClickHouseSettings
     gateway: GatewaySettings
+    warehouse_settings: WarehouseSettings
     up: UpSettings
 
     @property
@@ -65,14 +69,20 @@ class Programs:
         port = self.clickhouse.clickhouse_port
         ready = f"http://{self.host}:{port}/ping"
         module, title = "services.warehouse", "ClickHouse"
-        return self._child("warehouse", title, module, ready, WAREHOUSE_TIER, metrics_port=port)
+        drain = self.warehouse_settings.warehouse_drain
+        return self._child(
+            "warehouse", title, module, ready, WAREHOUSE_TIER, metrics_port=port, drain=drain
+        )
 
     def gateway_and_workers(self) -> list[ChildSpec]:
         """Each worker instance with a slot and a port of its own, and the gateway."""
         port = self.gateway.gateway_port
         ready = f"{self.gateway_url}/readyz"
         module = "services.gateway"
-        gateway = self._child("gateway", "gateway", module, ready, GATEWAY_TIER, metrics_port=port)
+        drain = self.gateway.gateway_drain_seconds
+        gateway = self._child(
+            "gateway", "gateway", module, ready, GATEWAY_TIER, metrics_port=port, drain=drain
+        )
         return [*self._workers_and_audit(), gateway]
 
     def _workers_and_audit(self) -> list[ChildSpec]:
@@ -122,6 +132,7 @@ class Programs:
         metrics_port: int = 0,
         environ: dict[str, str] | None = None,
         arguments: tuple[str, ...] = (),
+        drain: float = 0.0,
     ) -> ChildSpec:
         return ChildSpec(
             name,
@@ -132,6 +143,7 @@ class Programs:
             tier,
             instance,
             metrics_port,
+            drain + BEYOND_DRAIN_SECONDS,
         )
 
 

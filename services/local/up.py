@@ -26,6 +26,7 @@ from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSet
 from services.runtime.lock import FolderInUseError, FolderLock
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.settings import ALL_SETTINGS
+from services.warehouse.config import WarehouseSettings
 
 GREETING = """
 [bold green]Weir is up[/] [dim]({seconds:.1f} s; Ctrl-C stops it)[/]
@@ -205,6 +206,7 @@ def read_programs() -> Programs:
         load(KafkaSettings, os.environ),
         load(ClickHouseSettings, os.environ),
         load(GatewaySettings, os.environ),
+        load(WarehouseSettings, os.environ),
         load(UpSettings, os.environ),
     )
 

@@ -22,6 +22,7 @@ from services.local.readiness import is_ready
 from services.local.toolchain import find_java, find_maven, java_version
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError, FolderLock
+from services.warehouse.config import WarehouseSettings
 from tests.running import bare_environ
 
 
@@ -258,6 +259,7 @@ def test_an_audit_stands_beside_the_services_unless_it_is_turned_off(
         KafkaSettings(),
         ClickHouseSettings(),
         GatewaySettings(),
+        WarehouseSettings(),
         UpSettings(audit_seconds=seconds, metrics_base_port=0),
     )
     specs = programs.gateway_and_workers()
@@ -265,3 +267,19 @@ def test_an_audit_stands_beside_the_services_unless_it_is_turned_off(
     assert found == audits
     ports = [spec.metrics_port for spec in specs]
     assert len(set(ports)) == len(ports) == 6 + len(audits)
+
+
+def test_a_child_has_more_time_to_end_than_its_drain_takes() -> None:
+    programs = Programs(
+        CommonSettings(),
+        KafkaSettings(),
+        ClickHouseSettings(),
+        GatewaySettings(gateway_drain_seconds=100),
+        WarehouseSettings(warehouse_drain=200),
+        UpSettings(metrics_base_port=0),
+    )
+    (gateway,) = [s for s in programs.gateway_and_workers() if s.name == "gateway"]
+    warehouse = programs.warehouse()
+    assert gateway.grace_seconds > 100
+    assert warehouse is not None
+    assert warehouse.grace_seconds > 200
