@@ -11,6 +11,7 @@ from services.commands.base import (
     EXIT_NO,
     Moment,
     WrongInputError,
+    cell,
     clear_errors,
     screen,
     settings_of,
@@ -130,7 +131,7 @@ def _show(audit: Audit, part: Range, minutes: bool) -> None:
     for page in audit.pages:
         cells = [Text(f"{getattr(page, name):,}") for name in COLUMNS]
         cells[-1].stylize("red" if page.difference else "green")
-        table.add_row(Text(page.source), *([Text(page.minute)] if minutes else []), *cells)
+        table.add_row(cell(page.source), *([Text(page.minute)] if minutes else []), *cells)
     console.print(table)
     if part.start is not None:
         console.print(f"Received from {part.start:%F %H:%M} on (UTC).", style="dim")
@@ -157,8 +158,13 @@ def _show(audit: Audit, part: Range, minutes: bool) -> None:
 
 
 def _waiting(group: str, audit: Audit) -> str:
-    sources = ", ".join(f"{source} {n:,}" for source, n in sorted(audit.unread[group].items()))
-    return f"{group} {audit.in_flight[group]:,}" + (f" ({sources})" if sources else "")
+    sources = ", ".join(
+        f"{cell(source)} {n:,}" for source, n in sorted(audit.unread[group].items())
+    )
+    text = f"{group} {audit.in_flight[group]:,}" + (f" ({sources})" if sources else "")
+    if held := audit.held[group]:
+        text += f", of these {held:,} behind an open transaction"
+    return text
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Audit:
     """Balanced: no findings. `unread`: of a group's records, how many are whose (where few enough)."""
 
     in_flight: dict[str, int]  # records that each group has yet to read
+    held: dict[str, int]  # of these, records behind an open transaction, which nobody can read yet
     unread: dict[str, dict[str, int]]
     pages: list[Page]
     counts: list[Counts]
@@ -80,6 +81,7 @@ class Auditor:
             differences[finding.source] = differences.get(finding.source, 0) + finding.events
         return Audit(
             {g: sum(unread[t].records for t in read if t in unread) for g, read in AUDITED.items()},
+            {g: sum(unread[t].held for t in read if t in unread) for g, read in AUDITED.items()},
             {group: _by_source(unread, read) for group, read in AUDITED.items()},
             explained(pages, judgement),
             counts,

@@ -14,6 +14,7 @@ from typing import TypeVar
 import click
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
+from rich.text import Text
 
 from services.edge.faults import NotReachedError, RefusedError
 from services.runtime.settings import SettingsError, load
@@ -22,6 +23,7 @@ EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 WIDE = 100_000  # characters
+CELL_CHARACTERS = 48
 
 T = TypeVar("T")
 
@@ -78,6 +80,12 @@ def screen() -> Console:
     Into a pipe nothing is cut or wrapped.
     """
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Return a table's cell for what somebody else chose: cut, so that one name widens no table."""
+    long = len(text) > CELL_CHARACTERS
+    return Text(text[: CELL_CHARACTERS - 1] + "…" if long else text, style)
 
 
 @contextmanager

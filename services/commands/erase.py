@@ -24,14 +24,13 @@ from services.commands.people import (
     subject_given,
     workspace_given,
 )
-from services.core.erasures import NEVER, Erasure
+from services.core.erasures import NEVER, Erasure, Phase
 from services.edge.erasures import ErasureFollower, request_erasure
 from services.runtime.config import KafkaSettings
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 10.0  # with an eraser that has not begun
-# How far it is, by what its step begins with: see services/eraser/work.py.
-STEPS = ("waits for the eraser", "waits for", "deletes", "finished")
+PHASES: tuple[Phase, ...] = ("queued", "waiting", "deleting", "finished")
 
 
 @click.command("erase")
@@ -110,28 +109,25 @@ def _follow(erasure_id: str, seconds: float) -> Erasure:
     with Progress(
         SpinnerColumn(), BarColumn(24), TextColumn("{task.description}"), console=console
     ) as progress:
-        bar = progress.add_task("", total=len(STEPS) - 1)
+        bar = progress.add_task("", total=len(PHASES) - 1)
         while True:
             erasure = follower.erasures.by_id.get(erasure_id)
             if erasure is None:
                 raise click.ClickException(f"There is no erasure {erasure_id}.")
-            progress.update(bar, completed=_reached(erasure), description=erasure.step)
+            reached = PHASES.index(erasure.progress.phase)
+            progress.update(bar, completed=reached, description=erasure.step)
             if erasure.state == "finished":
                 follower.close()
                 return erasure
             waited = time.monotonic() - began
             if waited > seconds:
                 raise UnreachableError(f"Not finished in {seconds:g} s: it {erasure.step}.")
-            if not told and waited > PATIENCE_SECONDS and not _reached(erasure):
+            if not told and waited > PATIENCE_SECONDS and not reached:
                 told = True
                 console.print(
                     "[yellow]No eraser has begun: does `weir eraser` (or `weir up`) run?[/]"
                 )
             follower.poll(POLL_SECONDS)
-
-
-def _reached(erasure: Erasure) -> int:
-    return next(n for n, step in enumerate(STEPS) if erasure.step.startswith(step))
 
 
 def show(erasure: Erasure) -> None:

@@ -12,6 +12,7 @@ from services.commands.books import CHECKS, OF_IDENTITY, Entry, Page
 from services.core import topics
 from services.edge.kafka_books import Cell, Unread
 
+NAME_CHARACTERS = 48  # of a source, in a finding
 OF_PAGES = {check.column for check in CHECKS[:3]}  # the rest is about side tables
 
 
@@ -129,6 +130,8 @@ def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> Finding
 
 
 def _name(source: str) -> str:
+    if len(source) > NAME_CHARACTERS:
+        return source[: NAME_CHARACTERS - 1] + "…"
     return source or "(source unreadable)"
 
 

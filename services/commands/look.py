@@ -59,6 +59,8 @@ class GroupLook:
     lag: int  # records
     rate: float  # records a second that it has committed since the look before
     arriving: float  # records a second that its topics have got since the look before
+    held: int = 0  # of the lag, behind transactions that were open at the look before, too
+    held_in: tuple[str, ...] = ()  # the topics of these
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Looker:
         self._quotas: TableReader | None = None
         self._usage: dict[str, dict[str, Any]] = {}
         self._seen: dict[str, tuple[float, int, int]] = {}  # group: moment, position, end
+        self._held: dict[str, set[tuple[str, int, int]]] = {}  # group: partitions, held from where
         self._processes: dict[int, psutil.Process] = {}
 
     def look(self) -> Look:
@@ -153,7 +156,19 @@ class Looker:
             rate = max(0, position - before[1]) / seconds
             arriving = max(0, end - before[2]) / seconds
         instances = len({lag.client for lag in lags if lag.client})
-        return GroupLook(name, instances, sum(lag.records for lag in lags), rate, arriving)
+        # workers' own transactions are open for a moment all the time
+        held = {(lag.topic, lag.partition, lag.held_from): lag.held for lag in lags if lag.held}
+        still = held.keys() & self._held.get(name, set())
+        self._held[name] = set(held)
+        return GroupLook(
+            name,
+            instances,
+            sum(lag.records for lag in lags),
+            rate,
+            arriving,
+            sum(held[place] for place in still),
+            tuple(sorted({topic for topic, _, _ in still})),
+        )
 
     def _near(self) -> list[BehindLook]:
         if time.monotonic() - self._behind_at >= RETENTION_SECONDS:

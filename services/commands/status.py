@@ -1,6 +1,7 @@
 """`weir status`: what runs, how far behind each group is, how fast each source sends."""
 
 import dataclasses
+import sys
 import time
 
 import click
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from services.commands.base import EXIT_UNREACHABLE, screen, settings_of
+from services.commands.base import EXIT_UNREACHABLE, cell, screen, settings_of
 from services.commands.look import BehindLook, GroupLook, Look, Looker, ProcessLook, SourceLook
 from services.core.retention import ALL
 from services.gateway.config import GatewaySettings
@@ -30,6 +31,8 @@ MEASURED_SECONDS = 1.0  # between the two looks that `--once` takes, for its rat
 def command(once: bool, as_json: bool, every: float) -> None:
     """Show processes, consumer groups, rates and quotas; refreshes until Ctrl-C.
 
+    Into a pipe it is shown once, as with --once.
+
     \b
     Example:
       weir status
@@ -42,7 +45,7 @@ def command(once: bool, as_json: bool, every: float) -> None:
         settings_of(GatewaySettings).retention,
     )
     try:
-        if once or as_json:
+        if once or as_json or not sys.stdout.isatty():
             _show_once(looker, as_json)
         else:
             _show_live(looker, every)
@@ -78,6 +81,7 @@ def rendered(look: Look) -> RenderableType:
     parts: list[RenderableType] = []
     parts += [Text(why, style="red") for why in (look.kafka, look.clickhouse) if why]
     parts += [Text(_behind(behind), style="red") for behind in look.behind]
+    parts += [Text(_held(group), style="yellow") for group in look.groups if group.held]
     parts.append(_processes(look.processes))
     if look.groups:
         parts += [Text(), _groups(look.groups)]
@@ -97,6 +101,14 @@ def _behind(behind: BehindLook) -> str:
         return text
     whose = "every source" if ALL in behind.refused else ", ".join(behind.refused)
     return f"{text} Until then gateways refuse new events of {whose} (503)."
+
+
+def _held(group: GroupLook) -> str:
+    return (
+        f"{group.group}: {group.held:,} of its records wait behind an open transaction in"
+        f" {', '.join(group.held_in)}. They can be read once it ends: at the latest after the"
+        " transaction timeout of its producer."
+    )
 
 
 def _table(*columns: str) -> Table:
@@ -142,12 +154,12 @@ def _sources(sources: list[SourceLook]) -> RenderableType:
     for look in sources:
         quotas = Text(", ").join(
             Text(
-                f"{q['name']} {q['used']:,}/{q['limit']:,} {q['unit']} a {q['period']}",
+                f"{cell(q['name'])} {q['used']:,}/{q['limit']:,} {q['unit']} a {q['period']}",
                 style="red" if q["exceeded"] else "",
             )
             for q in look.quotas
         )
-        table.add_row(look.source, f"{look.rate:,.1f}", f"{look.peak:,.0f}", quotas)
+        table.add_row(cell(look.source), f"{look.rate:,.1f}", f"{look.peak:,.0f}", quotas)
     return table
 
 

@@ -17,6 +17,7 @@ from services.core.identifiers import (
 )
 
 State = Literal["requested", "counted", "finished"]
+Phase = Literal["queued", "waiting", "deleting", "finished"]
 Kind = Literal["profile", "user"]
 
 MINUTE_MS = 60_000
@@ -64,6 +65,29 @@ class ErasedRows(msgspec.Struct):
     rows: int
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """What is being done just now. `of`: the service that is waited for, or the table that rows go from."""
+
+    phase: Phase = "queued"
+    of: str = ""
+    left: int = 0  # records that the service has to go
+
+    @property
+    def text(self) -> str:
+        """Return it for people."""
+        match self.phase:
+            case "queued":
+                return "waits for the eraser"
+            case "waiting" if self.left:
+                return f"waits for {self.of}: {self.left:,} records to go"
+            case "waiting":
+                return f"waits for {self.of}: counts"
+            case "deleting":
+                return f"deletes from ClickHouse: {self.of}"
+            case "finished":
+                return "finished"
+
+
 class Erasure(msgspec.Struct):
     """One person's erasure. Times are epoch milliseconds, 0: not yet."""
 
@@ -72,7 +96,7 @@ class Erasure(msgspec.Struct):
     subject: str  # `profile:<id>` or `user:<id>`; empty once finished
     requested_at: int
     state: State = "requested"
-    step: str = "waits for the eraser"
+    step: str = Progress().text  # of `progress`, for people
     subject_hash: str = ""
     until: int = 0
     finished_at: int = 0
@@ -83,6 +107,11 @@ class Erasure(msgspec.Struct):
     barred: bytes = b""  # see `Barred`
     barred_until: int = 0
     portions: int = 1  # records that it takes; only ever more, so that each is written over
+    progress: Progress = Progress()
+
+    def doing(self, progress: Progress) -> "Erasure":
+        """Return the same erasure with this progress."""
+        return msgspec.structs.replace(self, progress=progress, step=progress.text)
 
     def in_portions(self) -> list["Erasure"]:
         """As what one record has room for: the first has all but what the others have of the lists."""
@@ -115,9 +144,8 @@ class Erasure(msgspec.Struct):
     def finished(self, now: int, hashed: str) -> "Erasure":
         """The fact alone: it names nobody any more."""
         return msgspec.structs.replace(
-            self,
+            self.doing(Progress("finished")),
             state="finished",
-            step="finished",
             subject="",
             subject_hash=hashed,
             finished_at=now,

@@ -45,11 +45,16 @@ class Rows:
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """A record of the event in a topic; `waiting`: its next reader has not committed it."""
+    """A record of the event in a topic.
+
+    `waiting`: its next reader has not committed it. `held`: it cannot, since the record is behind an
+    open transaction.
+    """
 
     topic: str
     at: int  # epoch milliseconds
     waiting: bool
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,6 +222,11 @@ def _whose(trail: Trail) -> dict[str, Any]:
 def _queued(trail: Trail, last: Sighting) -> Account:
     stage = EVENT_STAGES[last.topic].name
     advice = f"It waits for {stage}: `weir status` shows whether it runs and how far behind it is."
+    if last.held:
+        advice = (
+            f"It waits for {stage}, behind an open transaction in {last.topic}. It can be read once"
+            " that ends: at the latest after the transaction timeout of its producer."
+        )
     return Account(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
 
 

@@ -102,6 +102,9 @@ def raise_if_fenced(error: KafkaError) -> None:
         raise FencedError(str(error))
 
 
+UNCOMMITTED = {"isolation.level": "read_uncommitted"}
+
+
 def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
     """What those read with who follow whole topics: they belong to no group and commit nothing.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -75,6 +76,14 @@ class Lag:
     end: int
     records: int
     client: str  # the member that reads it; empty: nobody
+    held_from: int = -1  # first offset behind an open transaction, which nobody reads; -1: none
+
+    @property
+    def held(self) -> int:
+        """Offsets that wait for an open transaction to end."""
+        if self.held_from < 0:
+            return 0
+        return max(0, self.end - max(self.position, self.held_from))
 
 
 class KafkaAdmin:
@@ -156,6 +165,7 @@ class KafkaAdmin:
         wanted = [TopicPartition(*place) for place in {place[1:] for place in positions}]
         first = self._offsets(wanted, OffsetSpec.earliest())
         last = self._offsets(wanted, OffsetSpec.latest())
+        held = self.held((at.topic, at.partition) for at in wanted)
         lags = []
         for (name, topic, partition), position in positions.items():
             end = last.get((topic, partition), 0)
@@ -170,9 +180,22 @@ class KafkaAdmin:
                     end,
                     self.waiting(topic, partition, start, end),
                     client,
+                    held.get((topic, partition), (-1, 0))[0],
                 )
             )
         return lags
+
+    def held(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Return, of partitions with an open transaction, the offsets that it holds back: from, up to.
+
+        Nobody who reads committed records is given them before the transaction ends. Its producer
+        ends it, or the broker does after the producer's timeout.
+        """
+        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+        # in this order: a transaction that ends in between holds back nothing any more
+        ends = self._asked(asked)
+        stable = self._asked(asked, IsolationLevel.READ_COMMITTED)
+        return {at: (stable[at], end) for at, end in ends.items() if stable.get(at, end) < end}
 
     def close(self) -> None:
         """Ends the consumers that `lags` and `positions` may have opened; they open others then."""
@@ -292,13 +315,21 @@ class KafkaAdmin:
     def _offsets(self, places: list[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
         return self._asked(dict.fromkeys(places, spec))
 
-    def _asked(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
+    def _asked(
+        self,
+        specs: dict[TopicPartition, Any],
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[tuple[str, int], int]:
         if not specs:
             return {}
-        return _again(lambda: self._asked_once(specs), ELECTING, ELECTING_SECONDS)
+        return _again(lambda: self._asked_once(specs, isolation), ELECTING, ELECTING_SECONDS)
 
-    def _asked_once(self, specs: dict[TopicPartition, Any]) -> dict[tuple[str, int], int]:
-        asked = self._admin.list_offsets(specs, request_timeout=self._timeout)
+    def _asked_once(
+        self, specs: dict[TopicPartition, Any], isolation: IsolationLevel
+    ) -> dict[tuple[str, int], int]:
+        asked = self._admin.list_offsets(
+            specs, isolation_level=isolation, request_timeout=self._timeout
+        )
         found = {}
         for place, future in asked.items():
             answer = self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})

@@ -11,7 +11,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from services.core.stages import DEDUP, RATES, STAGES
 from services.edge import avro
-from services.edge.kafka import client_options, is_record, lone_options
+from services.edge.kafka import UNCOMMITTED, client_options, is_record, lone_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_search import clear_errors
@@ -43,6 +43,7 @@ class Unread:
     spans: dict[int, list[Span]] = field(
         default_factory=dict
     )  # of usage: what dedup's deltas cover
+    held: int = 0  # of the records, those behind an open transaction: it may yet be aborted
 
 
 class KafkaBooks:
@@ -50,13 +51,16 @@ class KafkaBooks:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._admin = KafkaAdmin(settings)
-        self._reader = Consumer({**lone_options(settings, REST_MS), "log_level": 0})
+        options = {**lone_options(settings, REST_MS), "log_level": 0}
+        self._reader = Consumer(options)
+        self._held_reader = Consumer({**options, **UNCOMMITTED})
         self._partitions = PartitionReader(
             {**client_options(settings), "log_level": 0}, REQUEST_SECONDS
         )
 
     def close(self) -> None:
         self._reader.close()
+        self._held_reader.close()
         self._admin.close()
 
     def positions(self) -> dict[Place, int]:
@@ -78,16 +82,31 @@ class KafkaBooks:
             return self._partitions.topic_ids([name])[name]
 
     def unread(self, positions: Mapping[Place, int]) -> dict[str, Unread]:
-        """By topic, what lies behind these positions now."""
+        """By topic, what lies behind these positions now: also what an open transaction holds back."""
         spans = self._behind(positions)
+        held = {
+            place: (max(start, spans[place][0]), min(end, spans[place][1]))
+            for place, (start, end) in self._admin.held(spans).items()
+        }
         offsets: Counter[str] = Counter()
         for (topic, _), (first, end) in spans.items():
             offsets[topic] += end - first
         few = {place: span for place, span in spans.items() if offsets[place[0]] <= READ_AT_MOST}
         read = {topic: Unread() for topic, _ in positions}
-        left = self._read(few, lambda message: _enter(read[message.topic()], message))
+        readable = {
+            at: (first, held[at][0] if at in held else end) for at, (first, end) in few.items()
+        }
+        left = self._read(
+            self._reader, readable, lambda message: _enter(read[message.topic()], message)
+        )
+        left |= self._read(
+            self._held_reader,
+            {at: span for at, span in held.items() if at in few},
+            lambda message: _enter_held(read[message.topic()], message),
+        )
         for topic, _ in {*left, *(spans.keys() - few.keys())}:
-            read[topic] = Unread(offsets[topic], None)
+            behind = sum(end - first for at, (first, end) in held.items() if at[0] == topic)
+            read[topic] = Unread(offsets[topic], None, held=behind)
         return read
 
     def records(self, place: Place, span: Span) -> int | None:
@@ -98,7 +117,9 @@ class KafkaBooks:
         if self._admin.offsets({place: OffsetSpec.earliest()}).get(place, 0) > span[0]:
             return None
         found: list[int] = []
-        left = self._read({place: span}, lambda message: found.append(message.offset()))
+        left = self._read(
+            self._reader, {place: span}, lambda message: found.append(message.offset())
+        )
         return None if left else len(found)
 
     def _behind(self, positions: Mapping[Place, int]) -> dict[Place, Span]:
@@ -114,14 +135,19 @@ class KafkaBooks:
                 spans[place] = (start, end)
         return spans
 
-    def _read(self, spans: Mapping[Place, Span], apply: Callable[[Message], None]) -> set[Place]:
-        """Applies every committed record of these offsets; the places that it could not end in time."""
-        left = dict(spans)
+    def _read(
+        self, reader: Consumer, spans: Mapping[Place, Span], apply: Callable[[Message], None]
+    ) -> set[Place]:
+        """Apply every record of these offsets that the reader is given.
+
+        Return the places that could not be read to their end in time.
+        """
+        left = {at: span for at, span in spans.items() if span[0] < span[1]}
         deadline = time.monotonic() + READ_SECONDS
         with clear_errors():
-            self._reader.assign([TopicPartition(*at, span[0]) for at, span in spans.items()])
+            reader.assign([TopicPartition(*at, span[0]) for at, span in left.items()])
             while left and time.monotonic() < deadline:
-                for message in self._consume():
+                for message in _consume(reader):
                     place = (message.topic(), message.partition())
                     if place not in left:
                         continue
@@ -133,12 +159,18 @@ class KafkaBooks:
                             apply(message)
                         if message.offset() + 1 >= left[place][1]:
                             del left[place]
-            self._reader.unassign()
+            reader.unassign()
         return set(left)
 
-    def _consume(self) -> list[Message]:
-        first = self._reader.poll(0.1)
-        return [] if first is None else [first, *self._reader.consume(FETCH_RECORDS, 0)]
+
+def _consume(reader: Consumer) -> list[Message]:
+    first = reader.poll(0.1)
+    return [] if first is None else [first, *reader.consume(FETCH_RECORDS, 0)]
+
+
+def _enter_held(unread: Unread, message: Message) -> None:
+    unread.held += 1
+    _enter(unread, message)
 
 
 def _enter(unread: Unread, message: Message) -> None:

@@ -21,9 +21,9 @@ class Passing:
             name: [(name, p) for p in range(topic.partitions)] for name, topic in partitions.items()
         }
 
-    def ends(self, topics: Iterable[str]) -> dict[Place, int]:
+    def ends(self, names: Iterable[str]) -> dict[Place, int]:
         """Where each partition of the topics ends now."""
-        places = [place for topic in topics for place in self._places.get(topic, [])]
+        places = [place for topic in names for place in self._places.get(topic, [])]
         self._ids |= self._admin.topic_ids({topic for topic, _ in places})
         return self._admin.offsets(dict.fromkeys(places, OffsetSpec.latest()))
 

@@ -36,7 +36,7 @@ class WhereRecords:
         """`seconds`: how long reading may take, all of it; what was not read then is in `bounds`."""
         self._admin = KafkaAdmin(settings, REQUEST_SECONDS)
         counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
-        self._search = KafkaSearch(settings, counts, seconds)
+        self._search = KafkaSearch(settings, counts, self._admin.held, seconds)
         # the gateway's producer leaves the choice of a partition to librdkafka: CRC-32 of the key
         self._placed_by_crc = "partitioner" not in (settings.kafka_options or {})
         self._accepted = avro.PrefixReader("Accepted", "door")
@@ -53,6 +53,7 @@ class WhereRecords:
         sought = event_id.bytes
         with_id = self._search.since(at_the_door, minted - SKEW_MS)
         found = self._search.scan(with_id, _has_id(sought), minted + WRITTEN_MS, at_the_door)
+        found = found or self._search.scan_held(at_the_door, _has_id(sought), at_the_door)
         for message in found:
             if message.topic() == topics.REJECTED:
                 rejected = _record(message)
@@ -85,6 +86,7 @@ class WhereRecords:
         ends = self._admin.positions(DEDUP.group, places)  # what waits is read anyway
         starts = self._search.before(self._places_of(key, scope), ends, LOOK_BACK)
         found = self._search.scan(starts, matches, _now(), ())
+        found = found or self._search.scan_held((topics.ACCEPTED, topics.REJECTED), matches, ())
         first, refused = None, None
         for message in found:
             if message.topic() == topics.REJECTED:
@@ -132,6 +134,8 @@ class WhereRecords:
         names = (*ending, also) if also else ending
         starts = self._search.since(names, seen.at - SKEW_MS)
         found = self._search.scan(starts, _has_id(event_id), _now(), ending)
+        if not any(message.topic() in ending for message in found):
+            found += self._search.scan_held(names, _has_id(event_id), ending)
         return {message.topic(): message for message in found}
 
     def _dead(self, event_id: bytes, since: int) -> Row | None:
@@ -153,7 +157,9 @@ class WhereRecords:
         place = (message.topic(), message.partition())
         group = EVENT_STAGES[message.topic()].group
         position = self._admin.positions(group, [place]).get(place, -1)
-        return Sighting(message.topic(), message.timestamp()[1], position <= message.offset())
+        waiting = position <= message.offset()
+        held = waiting and self._search.is_held(message)
+        return Sighting(message.topic(), message.timestamp()[1], waiting, held)
 
     def _fields(self, reader: avro.PrefixReader, message: Message) -> dict[str, Any]:
         try:

@@ -21,6 +21,7 @@ from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
 from services.runtime import health, logs
 from services.runtime.config import ClickHouseSettings, MigrationSettings
 from services.runtime.settings import load
+from services.runtime.settling import NotSettledError
 from services.runtime.stopping import stop_on_signals
 
 NAME = "eraser"
@@ -72,7 +73,7 @@ class Service:
         """One that cannot be carried out does not keep the next ones waiting; it is tried again."""
         try:
             self._carry_out(erasure, writer)
-        except (RefusedError, RowsLeftError) as fault:
+        except (NotSettledError, RefusedError, RowsLeftError) as fault:
             self.health.unready(f"erasure {erasure.erasure_id}: {fault}")
             self._log.error("not carried out", erasure=erasure.erasure_id, fault=str(fault))
             self._stop.wait(RETRY_SECONDS)

@@ -28,17 +28,16 @@ from services.core.erasures import (
     ErasedRows,
     Erasure,
     Person,
+    Progress,
     kept_until,
     subject_hash,
     topic_gone_by,
 )
 from services.core.identifiers import SEPARATOR
-from services.core.stages import DEDUP, IDENTITY, SINK, service_of
+from services.core.stages import SINK
+from services.runtime.settling import Groups, Waiting, settle
 
 LOOK_SECONDS = 0.25
-# An event goes through `events.unique` again when another identifier decides about it, and so does
-# what it links: from a mapped one to a profile to a user and back.
-HOPS = 4
 # From where an event may come to identity, or to ClickHouse, again.
 REPLAYED = (topics.ACCEPTED, topics.UNIQUE, topics.RESOLVED, topics.REJECTED, topics.DEAD)
 
@@ -79,13 +78,6 @@ class Writer(Protocol):
     def delete_merges(self, keys: Iterable[bytes]) -> None: ...
 
 
-class Groups(Protocol):
-    """`services.edge.kafka_passing.Passing`."""
-
-    def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]: ...
-    def unread(self, group: str, ends: Mapping[tuple[str, int], int]) -> int: ...
-
-
 @dataclass(frozen=True)
 class World:
     """What an erasure meets."""
@@ -108,7 +100,10 @@ class Eraser:
         self._world = world
 
     def carry_out(self, erasure: Erasure) -> Erasure:
-        """The person is gone on return, and the fact is written. `StoppedError`; edge errors pass through."""
+        """The person is gone on return, and the fact is written.
+
+        `StoppedError`; `NotSettledError`: a service does not get on; edge errors pass through.
+        """
         if erasure.state == "requested":
             erasure = self._settle(erasure)
         person = Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
@@ -151,7 +146,10 @@ class Eraser:
         places.append(ErasedPlace("state identity", names, now))
         places += self._left_in_topics(erasure, now)
         erasure = msgspec.structs.replace(
-            erasure, state="counted", step="waits for sink: counts", places=places, counts=counts
+            erasure.doing(Progress("waiting", SINK.name)),
+            state="counted",
+            places=places,
+            counts=counts,
         )
         self._world.writer.write(erasure)
         return erasure
@@ -159,10 +157,9 @@ class Eraser:
     def _delete(self, erasure: Erasure) -> Erasure:
         rows = self._world.rows
         while rows.recorded(erasure.erasure_id) < len(erasure.counts):
-            if self._world.wait(LOOK_SECONDS):
-                raise StoppedError
+            self._wait(LOOK_SECONDS)
         for table in rows.delete():
-            self._tell(erasure, f"deletes from ClickHouse: {table}")
+            self._tell(erasure, Progress("deleting", table))
         if left := rows.remaining():
             raise RowsLeftError(f"rows are left: {left}")
         rows.end()
@@ -181,27 +178,23 @@ class Eraser:
 
     def _pass_all(self, erasure: Erasure) -> Erasure:
         """All that was accepted before the call is in ClickHouse, or dropped, on return."""
-        self._pass(erasure, DEDUP.group, DEDUP.reads)
-        for _ in range(HOPS):
-            self._pass(erasure, IDENTITY.group, IDENTITY.reads)
-        self._pass(erasure, SINK.group, SINK.reads)
-        # and the dead letters that the sink has just written
-        return self._pass(erasure, SINK.group, [topics.DEAD])
 
-    def _pass(self, erasure: Erasure, group: str, read: Iterable[str]) -> Erasure:
-        ends = self._world.groups.ends(topic for topic in read if topic != topics.ERASURES)
-        while unread := self._world.groups.unread(group, ends):
-            service = service_of(group)
-            erasure = self._tell(erasure, f"waits for {service}: {unread:,} records to go")
-            if self._world.wait(LOOK_SECONDS):
-                raise StoppedError
+        def tell(waiting: Waiting) -> None:
+            nonlocal erasure
+            erasure = self._tell(erasure, Progress("waiting", *waiting))
+
+        settle(self._world.groups, tell, self._wait)
         return erasure
 
-    def _tell(self, erasure: Erasure, step: str) -> Erasure:
+    def _wait(self, seconds: float) -> None:
+        if self._world.wait(seconds):
+            raise StoppedError
+
+    def _tell(self, erasure: Erasure, progress: Progress) -> Erasure:
         """For whoever follows; the state stays as it was written last."""
-        if step == erasure.step:
+        if progress == erasure.progress:
             return erasure
-        told = msgspec.structs.replace(erasure, step=step)
+        told = erasure.doing(progress)
         self._world.writer.tell(told)
         return told
 

@@ -332,6 +332,7 @@ def test_status_shows_every_group_once(weir: Weir) -> None:
     result = weir("status", "--once")
     assert result.exit_code == 0
     assert "weir.dedup" in result.output
+    assert weir("status").output.count("weir.dedup") == 1  # into a pipe: once, and it ends
     look = json.loads(weir("status", "--json").output)
     assert [group["group"] for group in look["groups"]] == list(GROUPS)
     assert (look["kafka"], look["clickhouse"]) == ("", "")

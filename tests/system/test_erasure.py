@@ -298,13 +298,14 @@ def test_the_eraser_may_be_killed_anywhere(weir: RunningWeir) -> None:
         assert status == 200, told
         return told
 
-    for user, moment in zip(users, ("requested", "counted", "deletes from"), strict=True):
+    def has_come_to(user: str, moment: str) -> bool:
+        told = state_of(asked[user])
+        deleting = (told["progress"]["phase"], told["progress"]["of"]) == ("deleting", "events")
+        return told["state"] in (moment, "finished") or (moment == "deleting" and deleting)
+
+    for user, moment in zip(users, ("requested", "counted", "deleting"), strict=True):
         wait_until(
-            lambda u=user, m=moment: (  # type: ignore[misc]
-                m in (state_of(asked[u])["state"], state_of(asked[u])["step"])
-                or state_of(asked[u])["step"].startswith(f"{m} ClickHouse: ev")
-                or state_of(asked[u])["state"] == "finished"
-            ),
+            lambda u=user, m=moment: has_come_to(u, m),  # type: ignore[misc]
             PATIENCE,
             moment,
         )

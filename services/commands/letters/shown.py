@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from services.commands.base import notes, screen
+from services.commands.base import cell, notes, screen
 from services.edge.avro import Record, UnknownSchemaError, decode_any
 
 HEX_BYTES = 512
@@ -21,7 +21,12 @@ def show_list(letters: Sequence[Mapping[str, Any]], names: Iterable[str], limit:
     for name in columns:
         table.add_column(name.replace("_", " "))
     for letter in letters:
-        table.add_row(*(Text(str(letter[name])) for name in columns))
+        table.add_row(
+            *(
+                cell(letter[name]) if name == "source" else Text(str(letter[name]))
+                for name in columns
+            )
+        )
     screen().print(table)
     if len(letters) == limit:
         notes().print(f"[dim]The latest {limit}; --limit shows more.[/]")

@@ -16,7 +16,6 @@ from services.commands.rebuild.deciding import FirstOccurrences, Resolving
 from services.commands.rebuild.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOPICS, Warehouse
 from services.commands.rebuild.rebuilding import Account, NotBackError, Part, Rebuilding, Rows
 from services.commands.rebuild.scratch import Scratch, scratch
-from services.commands.rebuild.settling import Ends, settle
 from services.core import topics
 from services.core.registry import MAX_DEDUP_WINDOW_SECONDS
 from services.core.stages import SINK
@@ -33,6 +32,7 @@ from services.edge.registry import read_sources_and_keys
 from services.identity.stage import IdentityStage
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError
+from services.runtime.settling import Ends, NotSettledError, Waiting, settle
 from services.sink.config import SinkSettings
 from services.sink.ports import Insert, WarehouseAwayError
 from services.sink.step import Routes
@@ -69,6 +69,9 @@ class Bar:
 
     def tell(self, doing: str) -> None:
         self._progress.update(self._task, description=doing)
+
+    def wait_for(self, waiting: Waiting) -> None:
+        self.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
 
     def begin(self, offsets: int) -> None:
         self._progress.update(self._task, total=offsets)
@@ -228,7 +231,11 @@ def _scratch(asked: Asked) -> Iterator[Scratch | None]:
 def _settled(kafka: KafkaSettings, bar: Bar) -> Ends:
     admin = KafkaAdmin(kafka)
     try:
-        return settle(Passing(admin), bar.tell, time.sleep)
+        return settle(Passing(admin), bar.wait_for, time.sleep)
+    except NotSettledError as fault:
+        raise click.ClickException(
+            f"{fault} What is yet to be decided would be taken for lost: run this again then."
+        ) from None
     finally:
         admin.close()
 

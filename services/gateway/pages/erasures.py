@@ -46,6 +46,7 @@ def told(erasure: Erasure) -> bytes:
             "workspace": erasure.workspace,
             "state": erasure.state,
             "step": erasure.step,
+            "progress": erasure.progress,
             "requested_at": erasure.requested_at,
             "erased_until": erasure.until or None,
             "finished_at": erasure.finished_at or None,
@@ -78,6 +79,18 @@ _ERASURE: dict[str, Any] = {
         "workspace": {"type": "string"},
         "state": {"type": "string", "enum": ["requested", "counted", "finished"]},
         "step": {"type": "string", "description": "What is being done, for people."},
+        "progress": {
+            "type": "object",
+            "required": ["phase", "of", "left"],
+            "properties": {
+                "phase": {"type": "string", "enum": ["queued", "waiting", "deleting", "finished"]},
+                "of": {
+                    "type": "string",
+                    "description": "The service that is waited for, or the table.",
+                },
+                "left": {"type": "integer", "description": "Records that the service has to go."},
+            },
+        },
         "requested_at": {"type": "integer", "description": "Epoch milliseconds."},
         "erased_until": {**_TIME, "description": "What was received until then is erased."},
         "finished_at": _TIME,

@@ -48,6 +48,11 @@ def test_what_is_missing_is_told_with_its_place(short: dict[str, int], text: str
     assert finding.startswith(f"demo at 2026-01-01 12:00: {text}")
 
 
+def test_a_long_source_is_cut_in_a_finding() -> None:
+    (finding,) = told(entry(("x" * 300, NOON), short_of_rows=1))
+    assert finding.startswith("x" * 47 + "… at 2026-01-01 12:00: ")
+
+
 def test_minutes_of_a_source_are_one_finding_and_do_not_cancel_out() -> None:
     later = ("demo", NOON + 120)
     judged = judge([entry(short_of_rows=2), entry(later, short_of_rows=-2)], {})

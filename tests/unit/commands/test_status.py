@@ -50,6 +50,21 @@ def test_everything_is_in_the_tables() -> None:
     assert ["1,234,567", "events", "stored"] in lines
 
 
+def test_a_long_name_is_cut_and_widens_no_table() -> None:
+    """A source is whatever bytes a foreign record has for a key."""
+    look = dataclasses.replace(LOOK, sources=[SourceLook("x" * 300, 1, 1, [])])
+    assert max(len(line.rstrip()) for line in text_of(look).splitlines()) < 100
+    assert "x" * 47 + "…" in text_of(look)
+
+
+def test_records_behind_an_open_transaction_are_said_before_the_tables() -> None:
+    group = GroupLook("weir.identity", 1, 5, 0, 0, 5, ("events.unique",))
+    first = text_of(dataclasses.replace(LOOK, groups=[group])).splitlines()[0]
+    assert first.startswith(
+        "weir.identity: 5 of its records wait behind an open transaction in events.unique."
+    )
+
+
 def test_what_is_away_is_said_first() -> None:
     look = Look(0, "Kafka does not answer.", "ClickHouse does not answer.", 0, [], [], [])
     assert text_of(look).splitlines() == [

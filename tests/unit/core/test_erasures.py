@@ -1,5 +1,6 @@
 """Who is meant, and how long what an erasure cannot reach stays."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +13,15 @@ from services.core.erasures import (
     ErasedRows,
     Erasure,
     Person,
+    Progress,
     kept_until,
     names_told,
     subject_hash,
     topic_gone_by,
 )
 from services.core.identifiers import minted_profile_id
-from services.edge.erasures import Erasures, erasure_entries
+from services.edge import avro
+from services.edge.erasures import Erasures, erasure_entries, read_erasure
 
 BROKERS_TAKE = 1_048_588  # message.max.bytes
 HOUR = 3_600_000
@@ -124,6 +127,36 @@ def test_of_whatever_size_its_records_come_to_the_same_and_brokers_take_them(
         **{name: getattr(erasure, name) for name in Erasure.__struct_fields__}
         | {"portions": len(entries)}
     )
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (Progress(), "waits for the eraser"),
+        (Progress("waiting", "dedup", 1_234), "waits for dedup: 1,234 records to go"),
+        (Progress("waiting", "sink"), "waits for sink: counts"),
+        (Progress("deleting", "events"), "deletes from ClickHouse: events"),
+        (Progress("finished"), "finished"),
+    ],
+)
+def test_progress_is_kept_as_values_and_said_for_people(progress: Progress, text: str) -> None:
+    erasure = Erasure("id", "acme", "user:ada", NOW).doing(progress)
+    assert erasure.step == text
+    read = Erasures()
+    read.apply(erasure_entries(erasure))
+    assert read.by_id["id"] == erasure
+
+
+def test_what_an_earlier_version_wrote_is_read_as_queued() -> None:
+    erasure = Erasure("id", "acme", "user:ada", NOW, step="waits for dedup: 1 records to go")
+    fields = msgspec.to_builtins(erasure, builtin_types=(bytes,))
+    del fields["progress"]
+    (past,) = (s for s in avro.schemas_by_header().values() if is_second_version(s))
+    assert read_erasure(past.encode(fields)) == erasure
+
+
+def is_second_version(schema: avro.Schema) -> bool:
+    return schema.name == "Erasure" and schema.fields[-1] == "portions"
 
 
 def test_once_finished_every_record_of_it_is_written_over() -> None:

@@ -1,12 +1,12 @@
 """What is waited for before anything is taken for lost, and for how long."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import pytest
 
-from services.commands.rebuild.settling import PATIENT_LOOKS, Ends, settle
 from services.core import topics
-from services.edge.faults import RefusedError
+from services.runtime.settling import PATIENT_LOOKS, Ends, NotSettledError, Waiting, settle
 
 Place = tuple[str, int]
 
@@ -16,15 +16,13 @@ class Pipeline:
 
     def __init__(self, still: str = "") -> None:
         self.still = still
-        self.ends_of = dict.fromkeys(
-            [topics.ACCEPTED, topics.UNIQUE, topics.RESOLVED, topics.DUPLICATE, topics.DEAD], 0
-        )
-        self.ends_of |= {topics.ACCEPTED: 10, topics.RECOVERIES: 0}
+        self.ends_of: Counter[str] = Counter({topics.ACCEPTED: 10})
         self.passed: dict[tuple[str, str], int] = {}
-        self.told: list[str] = []
+        self.told: list[Waiting] = []
 
-    def ends(self, topics: Iterable[str]) -> dict[Place, int]:
-        return {(topic, 0): self.ends_of[topic] for topic in topics}
+    def ends(self, names: Iterable[str]) -> dict[Place, int]:
+        assert topics.ERASURES not in names  # the eraser would wait for what it writes itself
+        return {(topic, 0): self.ends_of[topic] for topic in names}
 
     def unread(self, group: str, ends: Ends) -> int:
         return sum(max(0, end - self.passed.get((group, at[0]), 0)) for at, end in ends.items())
@@ -61,7 +59,7 @@ def test_all_that_was_accepted_is_through_every_stage() -> None:
         ("weir.sink", topics.DEAD),
     ):
         assert pipeline.passed[group, topic] == pipeline.ends_of[topic], topic
-    assert pipeline.told[0] == "waits for dedup: 10 records to go"
+    assert pipeline.told[0] == Waiting("dedup", 10)
 
 
 def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
@@ -84,6 +82,6 @@ def test_who_does_not_get_on_is_named(service: str) -> None:
         looks += 1
         pipeline.work(seconds)
 
-    with pytest.raises(RefusedError, match=rf"{service} has 1\d* records to go of what"):
+    with pytest.raises(NotSettledError, match=rf"{service} has 1\d* records to go of what"):
         settle(pipeline, pipeline.told.append, work)
     assert looks >= PATIENT_LOOKS
