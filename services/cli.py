@@ -4,11 +4,12 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from services.runtime.private_files import UMASK
 from services.runtime.settings import (
     SettingsError,
     flag,
@@ -196,8 +197,19 @@ def check_settings(environ: Mapping[str, str]) -> None:
         raise SettingsError(faults)
 
 
+def _begin_service(arguments: Sequence[str]) -> None:
+    """Before its settings are read, so that what is wrong with them is told in its form as well."""
+    name = next(iter(arguments), "")
+    if name in SERVICES or (name == "audit" and "--watch" in arguments):
+        from services.runtime import process  # not for --help
+
+        process.begin(name, outputs=(2,) if name == "audit" else (1, 2))
+
+
 def main() -> None:
     """Exit code 2 and a line each for wrong settings; else the command's own."""
+    os.umask(UMASK)
+    _begin_service(sys.argv[1:])
     try:
         cli()
     except SettingsError as fault:

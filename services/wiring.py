@@ -11,7 +11,7 @@ from services.edge import accounts
 from services.edge.kafka_access import KafkaDeniedError, require_access
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
-from services.runtime import collector, health, logs
+from services.runtime import collector, health, logs, process
 from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
 from services.runtime.ports import Changelog, FencedError, StreamBrokenError
 from services.runtime.settings import SettingsError, load, unknown_variables
@@ -90,11 +90,12 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
 
 def main(name: str, run: Callable[[Environment], None]) -> None:
     """A service's entry point: a fault of the environment or the world ends it with one clear line."""
+    process.begin(name)
     try:
         environment = read_environment()
-        logs.configure(environment.common.log_level, environment.common.log_format)
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
+    process.settle(environment.common, name)
     log = logs.get(name)
     try:
         require_access(environment.kafka)

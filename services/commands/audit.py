@@ -18,7 +18,7 @@ from services.commands.base import (
 )
 from services.commands.books import COLUMNS, Range
 from services.commands.standing import Standing
-from services.runtime import logs
+from services.runtime import process
 from services.runtime.config import (
     ClickHouseSettings,
     CommonSettings,
@@ -93,7 +93,9 @@ def command(
     kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
     if watch:
         common = settings_of(CommonSettings)
-        logs.configure(common.log_level, common.log_format)
+        process.begin("audit", outputs=(2,))
+        process.settle(common, "audit")
+        in_json = in_json or common.log_format == "json"
         Standing(lambda: Auditor(kafka, clickhouse), part, in_json, ids).run(
             every, common.host, settings_of(WorkerSettings).metrics_port
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from services.gateway.config import GatewaySettings
 from services.gateway.processes import run_together
 from services.gateway.tls import Tls, tls_of
-from services.runtime import logs
+from services.runtime import logs, process
 from services.runtime.config import (
     ClickHouseSettings,
     CommonSettings,
@@ -110,11 +110,12 @@ def run_all(environment: Environment) -> None:
 
 
 def main() -> None:
+    process.begin("gateway")
     try:
         environment = read_environment()
-        logs.configure(environment.common.log_level, environment.common.log_format)
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
+    process.settle(environment.common, "gateway")
     run_all(environment)
 
 

@@ -11,6 +11,7 @@ from services.local.faults import LocalFaultError
 from services.local.jars import resolve_jars
 from services.local.ports import free_port, require_free
 from services.local.toolchain import find_java
+from services.runtime import process
 from services.runtime.config import CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError, FolderLock
 from services.runtime.settings import SettingsError, load
@@ -19,6 +20,7 @@ from services.runtime.settings import SettingsError, load
 def prepare() -> list[str]:
     """A formatted folder, locked for this process and what it becomes; returns the broker's command."""
     common = load(CommonSettings, os.environ)
+    process.settle(common, "kafka")
     port = load(KafkaSettings, os.environ).kafka_port
     heap = load(BrokerSettings, os.environ).kafka_heap_megabytes
     java = find_java()
@@ -34,6 +36,7 @@ def prepare() -> list[str]:
 
 def main() -> int:
     """Become the broker: the process id stays, SIGTERM shuts down cleanly (exit code 143)."""
+    process.begin("kafka")
     try:
         command = prepare()
         os.execv(command[0], command)

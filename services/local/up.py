@@ -22,6 +22,7 @@ from services.local.progress import Progress
 from services.local.supervisor import MIB, Supervisor
 from services.local.threads import in_thread
 from services.local.toolchain import find_java
+from services.runtime import process
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError, FolderLock
 from services.runtime.settings import SettingsError, load, unknown_variables
@@ -213,8 +214,10 @@ def read_programs() -> Programs:
 
 def main() -> int:
     """0 when told to stop; 1 with a sentence on what is in the way; 2 for wrong settings."""
+    process.begin("up")
     try:
         programs = read_programs()
+        process.settle(programs.common, "up")
         if not programs.kafka.kafka_bootstrap:
             find_java()
         lock = FolderLock(programs.folder, "up.lock")

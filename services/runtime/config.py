@@ -8,19 +8,22 @@ from urllib.parse import urlsplit
 
 from services.runtime.settings import at_least, setting
 
+
+def one_of(choices: tuple[str, ...]) -> Callable[[str], str | None]:
+    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
+
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-
-
-def _is_log_level(value: str) -> str | None:
-    return None if value in LOG_LEVELS else f"must be one of {', '.join(LOG_LEVELS)}"
 
 
 @dataclass(frozen=True)
 class CommonSettings:
     data_dir: Path = setting(Path(".weir"), "where everything local lives")
     host: str = setting("127.0.0.1", "address that services bind to")
-    log_level: str = setting("INFO", "least severe level that is logged", check=_is_log_level)
-    log_format: str = setting("text", "`text` or `json`")
+    log_level: str = setting("INFO", "least severe level that is logged", check=one_of(LOG_LEVELS))
+    log_format: str = setting(
+        "text", "`text`, or `json`: every line is a JSON object", check=one_of(("text", "json"))
+    )
 
 
 def _are_secrets_keys(values: tuple[str, ...]) -> str | None:
@@ -51,10 +54,6 @@ def is_file(value: Path | None) -> str | None:
 
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-
-
-def one_of(choices: tuple[str, ...]) -> Callable[[str], str | None]:
-    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
 
 
 @dataclass(frozen=True)

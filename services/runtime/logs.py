@@ -2,13 +2,14 @@
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
 
 def configure(level: str = "INFO", form: str = "text") -> None:
-    """Set up logging for the process, once, in `__main__`."""
+    """Set up logging for the process, once, in `__main__`; what libraries log comes out in the same form."""
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -16,15 +17,40 @@ def configure(level: str = "INFO", form: str = "text") -> None:
         structlog.processors.format_exc_info,
     ]
     if form == "json":
-        processors.append(structlog.processors.JSONRenderer())
+        processors.append(structlog.processors.JSONRenderer(default=str))
     else:
         processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
+        cache_logger_on_first_use=False,
     )
+    least = max(logging.WARNING, logging.getLevelName(level))
+    logging.basicConfig(handlers=[_PassedOn()], level=least, force=True)
+
+
+class _Unfailing:
+    """An output whose disk may be full, or whose reader may be gone: a lost line is no fault of who says it."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._output.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._output.flush()
+
+
+class _PassedOn(logging.Handler):
+    """What libraries log with the standard library's means, as one of our lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger().bind(logger=record.name)
+        log.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
 def get(service: str) -> Any:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from services.runtime import logs
+from services.runtime import logs, process
 from services.runtime.browsers import is_loopback
 from services.runtime.config import ClickHouseSettings, CommonSettings
 from services.runtime.lock import FolderInUseError
@@ -74,6 +74,7 @@ async def serve(
 
 def main() -> int:
     """Run until stopped. 0 after a graceful stop; 1 with one sentence where that is the reason."""
+    process.begin("warehouse")
     try:
         common = load(CommonSettings, os.environ)
         clickhouse = load(ClickHouseSettings, os.environ)
@@ -81,7 +82,7 @@ def main() -> int:
     except SettingsError as fault:
         print(fault, file=sys.stderr)
         return 1
-    logs.configure(common.log_level, common.log_format)
+    process.settle(common, "warehouse")
     if not is_loopback(common.host) and not clickhouse.clickhouse_password:
         print(_OPEN_TO_ALL.format(host=common.host), file=sys.stderr)
         return 1
