@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 
 from confluent_kafka import (
@@ -16,7 +17,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
-CHUNK = 10_000
+MOST_RECORDS = 10_000
+POLL_BYTES = 2 << 20
+POLL_SECONDS = 0.1
 
 
 class PartitionReader:
@@ -55,18 +58,26 @@ class PartitionReader:
         return found
 
     def read_to_end(self, places: Sequence[TopicPartition]) -> Iterator[Message]:
-        """Every record that was written before this call and is committed, from these places on.
+        """Every record that was written before this call and is committed, from these places on."""
+        with closing(self.open(places)) as reader:
+            while reader.remaining():
+                yield from reader.poll(POLL_SECONDS)
+
+    def open(self, places: Sequence[TopicPartition]) -> "EndReader":
+        """Read these partitions of one topic, from these places to their present ends, step by step.
 
         Transactions under way are waited for: a commit is told before all of its records can be
         read, and who takes over a partition must see what its former owner had committed.
         """
-        ends = self._ends(places)
-        left = {place.partition: end for place, end in zip(places, ends, strict=True)}
-        wanted = [place for place in places if place.offset < left[place.partition]]
-        left = {place.partition: left[place.partition] for place in wanted}
-        if not left:
-            return  # most often nothing has been missed: no need to fetch to see that
-        reader = Consumer(
+        ends = self._ends(places) if places else []
+        wanted = {
+            place.partition: (place, end)
+            for place, end in zip(places, ends, strict=True)
+            if place.offset < end
+        }
+        if not wanted:
+            return EndReader(None, {}, self._seconds)  # most often nothing has been missed
+        consumer = Consumer(
             {
                 **self._options,
                 "group.id": "weir.restore",
@@ -78,29 +89,9 @@ class PartitionReader:
                 "queued.max.messages.kbytes": self._fetch_kilobytes,
             }
         )
-        try:
-            reader.assign(wanted)
-            yield from self._read(reader, left)
-        finally:
-            reader.close()
-
-    def _read(self, reader: Consumer, left: dict[int, int]) -> Iterator[Message]:
-        # a transaction that nobody ends is given up by the broker, within twice its time
-        patience = 6 * self._seconds
-        deadline = time.monotonic() + patience
-        while left:
-            for message in reader.consume(CHUNK, 0.1):
-                error, partition = message.error(), message.partition() or 0
-                if error is None or error.code() == KafkaError._PARTITION_EOF:
-                    deadline = time.monotonic() + patience
-                    if (message.offset() or 0) >= left.get(partition, 0):
-                        left.pop(partition, None)
-                    elif error is None:
-                        yield message
-                elif not error.retriable():
-                    raise KafkaException(error)
-            if time.monotonic() > deadline:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {left}"))
+        consumer.assign([place for place, _ in wanted.values()])
+        spans = {partition: (place.offset, end) for partition, (place, end) in wanted.items()}
+        return EndReader(consumer, spans, self._seconds)
 
     def _ends(self, places: Sequence[TopicPartition]) -> list[int]:
         """Past every record that is there, committed or not."""
@@ -114,3 +105,65 @@ class PartitionReader:
         )
         ends = {at.partition: future.result().offset for at, future in asked.items()}
         return [ends[place.partition] for place in places]
+
+
+class EndReader:
+    """Reads partitions to where they ended. `KafkaException`: no broker sends anything. Close it."""
+
+    def __init__(
+        self, consumer: Consumer | None, spans: Mapping[int, tuple[int, int]], seconds: float
+    ) -> None:
+        """`spans`: offsets from and up to, by partition."""
+        self._consumer = consumer
+        self._at = {partition: start for partition, (start, _) in spans.items()}
+        self._ends = {partition: end for partition, (_, end) in spans.items()}
+        self._records = 8  # of a poll, at most
+        # a transaction that nobody ends is given up by the broker, within twice its time
+        self._patience = 6 * seconds
+        self._deadline = time.monotonic() + self._patience
+
+    def remaining(self) -> Mapping[int, int]:
+        """How many offsets each partition has to go; those read to their end are left out."""
+        return {partition: end - self._at[partition] for partition, end in self._ends.items()}
+
+    def poll(self, seconds: float) -> list[Message]:
+        """Records that come within `seconds`."""
+        if self._consumer is None:
+            return []
+        found = []
+        for message in self._consumed(self._consumer, seconds):
+            error, partition = message.error(), message.partition() or 0
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
+                self._deadline = time.monotonic() + self._patience
+                if self._goes_on(partition, message.offset() or 0) and error is None:
+                    found.append(message)
+            elif not error.retriable():
+                raise KafkaException(error)
+        if self._ends and time.monotonic() > self._deadline:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {self._ends}"))
+        return found
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _consumed(self, consumer: Consumer, seconds: float) -> list[Message]:
+        """About POLL_BYTES, whatever the size of a record: who polls has other things to do, too."""
+        first = consumer.poll(seconds)
+        if first is None:
+            return []
+        messages = [first, *consumer.consume(self._records, 0)]
+        size = sum(len(message) for message in messages)
+        if size > POLL_BYTES:
+            self._records = max(1, self._records // 2)
+        elif size < POLL_BYTES // 4:
+            self._records = min(MOST_RECORDS, 2 * self._records)
+        return messages
+
+    def _goes_on(self, partition: int, offset: int) -> bool:
+        """Note how far a partition is; return whether what is at the offset is before its end."""
+        if offset >= self._ends.get(partition, 0):
+            self._ends.pop(partition, None)
+            return False
+        self._at[partition] = offset
+        return True

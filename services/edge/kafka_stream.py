@@ -1,7 +1,7 @@
 """A worker's stream on Kafka: one consumer and one transactional producer whose effects commit together."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,12 +16,18 @@ from services.edge.kafka import (
     group_options,
     raise_if_fenced,
 )
-from services.edge.kafka_partition import PartitionReader
+from services.edge.kafka_partition import EndReader, PartitionReader
 from services.edge.kafka_positions import Found, Positions
 from services.edge.kafka_transactions import Transactions
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import Assignment, StreamBrokenError, Transaction
+from services.runtime.ports import (
+    Assignment,
+    ChangelogReader,
+    ChangelogRecord,
+    StreamBrokenError,
+    Transaction,
+)
 
 LOOK_SECONDS = 5.0  # without a commit, until the topic is looked at
 
@@ -40,6 +46,29 @@ class StreamOptions:
     @property
     def name(self) -> str:
         return f"weir-{self.service}-{self.instance}"
+
+
+class KafkaChangelogReader:
+    """`services.runtime.ports.ChangelogReader` on Kafka."""
+
+    def __init__(self, reader: EndReader) -> None:
+        self._reader = reader
+
+    def poll(self, seconds: float) -> list[ChangelogRecord]:
+        try:
+            messages = self._reader.poll(seconds)
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+        return [
+            ChangelogRecord(m.partition() or 0, m.offset() or 0, m.key() or b"", m.value())
+            for m in messages
+        ]
+
+    def remaining(self) -> Mapping[int, int]:
+        return self._reader.remaining()
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class KafkaStream:
@@ -112,13 +141,11 @@ class KafkaStream:
 
     # --- state
 
-    def changelog(
-        self, topic: str, partition: int, start: int
-    ) -> Iterator[tuple[int, bytes, bytes | None]]:
+    def changelog(self, topic: str, starts: Mapping[int, int]) -> ChangelogReader:
         """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
+        places = [TopicPartition(topic, partition, at) for partition, at in starts.items()]
         try:
-            for message in self._reader.read_to_end([TopicPartition(topic, partition, start)]):
-                yield message.offset(), message.key() or b"", message.value()
+            return KafkaChangelogReader(self._reader.open(places))
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
 

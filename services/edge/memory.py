@@ -1,11 +1,11 @@
 """Memory twins of the ports, with the same guarantees: for tests, and for trying a step out without a broker."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from services.core.step import Batch, Output, State
-from services.runtime.ports import Assignment, Positions, Transaction
+from services.runtime.ports import Assignment, ChangelogRecord, Positions, Transaction
 
 
 class Record(NamedTuple):
@@ -88,12 +88,8 @@ class MemoryStream:
     def start(self, partition: int) -> None:
         self._next[partition] = self._positions({partition})[partition] or 0
 
-    def changelog(
-        self, topic: str, partition: int, start: int
-    ) -> Iterator[tuple[int, bytes, bytes | None]]:
-        records = self._log.partition(topic, partition)
-        for offset in range(start, len(records)):
-            yield offset, records[offset].key, records[offset].value or None
+    def changelog(self, topic: str, starts: Mapping[int, int]) -> "MemoryChangelogReader":
+        return MemoryChangelogReader(self._log, topic, starts)
 
     def commit(self, transaction: Transaction) -> Mapping[int, int]:
         for topic, partition, outputs in transaction.writes:
@@ -118,6 +114,36 @@ class MemoryStream:
 
     def close(self) -> None:
         self._next.clear()
+
+
+class MemoryChangelogReader:
+    """`services.runtime.ports.ChangelogReader`: a few records of each partition at a time."""
+
+    def __init__(
+        self, log: MemoryLog, topic: str, starts: Mapping[int, int], records: int = 2
+    ) -> None:
+        self._log = log
+        self._topic = topic
+        self._records = records
+        self._at = dict(starts)
+        self._ends = {partition: len(log.partition(topic, partition)) for partition in starts}
+
+    def poll(self, seconds: float) -> list[ChangelogRecord]:
+        found = []
+        for partition, at in self._at.items():
+            end = min(at + self._records, self._ends[partition])
+            for offset in range(at, end):
+                key, value, _ = self._log.partition(self._topic, partition)[offset]
+                found.append(ChangelogRecord(partition, offset, key, value or None))
+            self._at[partition] = max(at, end)
+        return found
+
+    def remaining(self) -> Mapping[int, int]:
+        left = {partition: end - self._at[partition] for partition, end in self._ends.items()}
+        return {partition: offsets for partition, offsets in left.items() if offsets > 0}
+
+    def close(self) -> None:
+        pass
 
 
 class MemoryStore:

@@ -21,3 +21,9 @@ RESTORED = Counter(
 RESTORING = Gauge(
     "weir_restoring_partitions", "Partitions whose state is being restored", ["service"]
 )
+RESTORE_DONE = Gauge(
+    "weir_restore_done_records", "Changelog records replayed by the restore under way", ["service"]
+)
+RESTORE_LEFT = Gauge(
+    "weir_restore_left_records", "Changelog records that the restore has to go", ["service"]
+)

@@ -1,6 +1,6 @@
 """What the worker's loop needs of the outside, as Protocols. `services/edge` has the real ones and memory twins."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from services.core.step import Batch, Changes, Output, State
@@ -19,6 +19,25 @@ class Positions(NamedTuple):
 
     input: int
     changelog: int
+
+
+class ChangelogRecord(NamedTuple):
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None  # None: the key is deleted
+
+
+class ChangelogReader(Protocol):
+    """Reads several partitions side by side. `StreamBrokenError`; close it."""
+
+    def poll(self, seconds: float) -> Sequence[ChangelogRecord]:
+        """What arrives within `seconds`: of each partition in order."""
+
+    def remaining(self) -> Mapping[int, int]:
+        """How many offsets each partition has to go; those read to the end are left out."""
+
+    def close(self) -> None: ...
 
 
 class Transaction(NamedTuple):
@@ -52,10 +71,8 @@ class Stream(Protocol):
     def start(self, partition: int) -> None:
         """Read a gained partition from its committed position on (None: from its beginning)."""
 
-    def changelog(
-        self, topic: str, partition: int, start: int
-    ) -> Iterable[tuple[int, bytes, bytes | None]]:
-        """Committed records (offset, key, value) of a changelog partition, from `start` to its present end."""
+    def changelog(self, topic: str, starts: Mapping[int, int]) -> "ChangelogReader":
+        """Committed records of changelog partitions, from these offsets to their present ends."""
 
     def commit(self, transaction: Transaction) -> Mapping[int, int]:
         """Durable and atomic on return: writes, changelog and input offsets, or none of them.

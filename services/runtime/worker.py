@@ -20,10 +20,11 @@ from services.runtime.ports import (
     StreamBrokenError,
     Transaction,
 )
+from services.runtime.restoring import Restoring
 
 EncodeUsage = Callable[[str, Batch, Decided], list[Output]]
 EncodeDead = Callable[[str, Batch, Decided], list[Output]]
-RESTORE_CHUNK = 20_000
+RESTORE_SECONDS = 0.1
 DEFAULT_POLL_SECONDS = 0.05
 LAG_EVERY_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.2
@@ -53,10 +54,10 @@ class Worker:
     ) -> None:
         self._step = step
         self._stream = stream
-        self._stores = stores
         self._changelog = changelog
         self._accounts = accounts
         self._open: dict[int, Store] = {}
+        self._restoring = Restoring(step.name, stream, stores, changelog)
         self._lag_at = 0.0
         self._log = logs.get(step.name)
         self.health = Health()
@@ -75,7 +76,7 @@ class Worker:
     def turn(self, poll_seconds: float = DEFAULT_POLL_SECONDS) -> int:
         """One turn, in this order; returns how many records it settled.
 
-        1. poll; partitions gained or lost meanwhile are restored or let go before anything else;
+        1. poll; partitions gained or lost meanwhile are let go, or restored a piece further;
         2. decide on each batch, reading (never writing) the partition's store;
         3. commit outputs, dead letters, usage, changelog and input offsets in one transaction;
         4. apply the changes to the local stores, with the positions they stand for.
@@ -83,8 +84,10 @@ class Worker:
         A crash before 3 leaves nothing; between 3 and 4 a store behind its changelog, which is
         replayed at the next start. A store is therefore never ahead.
         """
-        batches = self._stream.poll(poll_seconds)
+        batches = self._stream.poll(0.0 if self._restoring else poll_seconds)
         self._follow_assignment()
+        if self._restoring:
+            self._restore()
         batches = [batch for batch in map(self._unsettled, batches) if len(batch)]
         started = time.perf_counter()
         decided = [(batch, self._decide(batch)) for batch in batches] + self._refreshed(batches)
@@ -140,6 +143,7 @@ class Worker:
         for store in self._open.values():
             store.close()
         self._open.clear()
+        self._restoring.close()
 
     def _decide(self, batch: Batch) -> Decided:
         decided = self._step.process(batch, self._open[batch.partition].load)
@@ -192,40 +196,20 @@ class Worker:
         for partition in lost:
             if (store := self._open.pop(partition, None)) is not None:
                 store.close()
-        for partition, committed in gained.items():
-            self._restore(partition, committed)
-        if rebalanced:
+        self._restoring.drop(lost)
+        self._restoring.begin(gained)
+        if rebalanced and not self._restoring:
             self.health.ready()
 
-    def _restore(self, partition: int, committed: int | None) -> None:
-        """Bring the local store to the committed position, then read on from there."""
-        store = self._stores.open(partition)
-        held = store.positions()
-        if held is not None and (committed is None or held.input > committed):
-            store.close()  # the group's past was rewritten: only the changelog can be trusted
-            store, held = self._stores.discard(partition), None
-        if held is None or held.input != committed:
-            self._replay(partition, store, held.changelog if held else 0, committed or 0)
-        self._open[partition] = store
-        self._stream.start(partition)
-
-    def _replay(self, partition: int, store: Store, start: int, committed: int) -> None:
-        name = self._step.name
-        changes: dict[bytes, bytes | None] = {}
-        end = start
-        with metrics.RESTORING.labels(name).track_inprogress():
-            for offset, key, value in self._stream.changelog(
-                self._changelog.topic, partition, start
-            ):
-                changes.update(self._changelog.decode(key, value))
-                end = offset + 1
-                if len(changes) >= RESTORE_CHUNK:
-                    metrics.RESTORED.labels(name).inc(len(changes))
-                    # not yet at `committed`: input stays behind, so that a crash here replays on
-                    store.apply(changes, Positions(-1, end))
-                    changes.clear()
-        metrics.RESTORED.labels(name).inc(len(changes))
-        store.apply(changes, Positions(committed, end))
+    def _restore(self) -> None:
+        """Go on with what is being restored. A partition whose store is whole is read from then on."""
+        for partition, store in self._restoring.advance(RESTORE_SECONDS).items():
+            self._open[partition] = store
+            self._stream.start(partition)
+        if self._restoring:
+            self.health.unready(self._restoring.progress)
+        else:
+            self.health.ready()
 
     def _report(self, decided: Iterable[tuple[Batch, Decided]], seconds: float) -> None:
         name = self._step.name

@@ -15,7 +15,14 @@ from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.memory import MemoryLog, MemoryStream
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError, Stream, StreamBrokenError, Transaction
+from services.runtime.ports import (
+    ChangelogReader,
+    ChangelogRecord,
+    FencedError,
+    Stream,
+    StreamBrokenError,
+    Transaction,
+)
 from tests.running import RunningKafka, wait_until
 
 PATIENCE = 30
@@ -48,6 +55,14 @@ class InMemory:
 
     def name(self, topic: str) -> str:
         return topic
+
+
+def read_all(reader: ChangelogReader) -> list[ChangelogRecord]:
+    found: list[ChangelogRecord] = []
+    while reader.remaining():
+        found += reader.poll(0.1)
+    reader.close()
+    return found
 
 
 def read_committed(settings: KafkaSettings, topic: str) -> list[tuple[bytes, bytes]]:
@@ -180,7 +195,7 @@ def test_what_is_committed_is_there_and_is_not_read_again(
     )
     assert ends == {0: 2}
     assert broker.read("out") == [(b"k", b"out")]
-    assert list(stream.changelog(broker.name("log"), 0, 1)) == [(1, b"b", b"2")]
+    assert read_all(stream.changelog(broker.name("log"), {0: 1})) == [(0, 1, b"b", b"2")]
     stream.close()
     again = open_stream()
     assert begin(again) == 2
