@@ -16,6 +16,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from services.local import guard
+from services.local.disk import Disk
 
 LAST_LINES = 15
 TAIL_BYTES = 16_384
@@ -43,13 +44,17 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """A child that dies is started again after a pause that doubles, until it has died too often."""
+    """A child that dies is started again after a pause that doubles, as long as its supervisor runs.
+
+    Only a child that has never been ready is given up: it cannot run here.
+    """
 
     first_seconds: float = 0.5
     longest_seconds: float = 30.0
-    give_up_after: int = 5  # deaths within `within_seconds`
-    within_seconds: float = 60.0
-    give_up_unready: int = 2  # deaths of a child that has never been ready: it cannot run here
+    within_seconds: float = 60.0  # deaths longer ago do not count
+    show_after: int = 5  # deaths: then its last lines are shown, too
+    give_up_unready: int = 2  # deaths
+    room_poll_seconds: float = 1.0
 
     def pause(self, deaths: int) -> float:
         return float(min(self.first_seconds * 2 ** (deaths - 1), self.longest_seconds))
@@ -106,6 +111,7 @@ class Child:
         policy: RestartPolicy,
         guard: Guard,
         say: Callable[[str], None],
+        disk: Disk,
     ) -> None:
         self.spec = spec
         self.log = log
@@ -114,6 +120,8 @@ class Child:
         self._policy = policy
         self._guard = guard
         self._say = say
+        self._disk = disk
+        self.waits_for_room = False
         self._deaths: deque[float] = deque()
         self._stopping = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
@@ -125,20 +133,45 @@ class Child:
         return process.pid if process is not None and process.returncode is None else 0
 
     async def run(self) -> None:
-        """Until stopped. `ChildLostError` when it dies too often."""
+        """Until stopped. `ChildLostError` when it dies without ever having been ready."""
         while not self._stopping.is_set():
-            process = await self._start()
-            if self._stopping.is_set():  # told to stop while it was being started
-                _end_group(process.pid)
-            code = await process.wait()
-            _end_group(process.pid)
-            self._guard.release(process.pid)
+            how = await self._run_once()
             if self._stopping.is_set():
                 return
-            pause = self._pause_after(code)
-            self._say(f"{self.spec.label} {how_it_ended(code)}; starting it again in {pause:g} s")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            if full := self._disk.why_full():
+                await self._wait_for_room(f"{self.spec.label} {how}: {full}")
+                continue
+            pause = self._pause_after(how)
+            self._say(f"{self.spec.label} {how}; starting it again in {pause:g} s")
+            await self._pause(pause)
+
+    async def _run_once(self) -> str:
+        """From its start to its end; return in words how it ended."""
+        try:
+            process = await self._start()
+        except OSError as fault:
+            return f"could not be started ({fault.strerror})"
+        if self._stopping.is_set():  # told to stop while it was being started
+            _end_group(process.pid)
+        code = await process.wait()
+        _end_group(process.pid)
+        self._guard.release(process.pid)
+        return how_it_ended(code)
+
+    async def _wait_for_room(self, why: str) -> None:
+        """A full disk is no fault of the child's: it is not counted, and everything else goes on."""
+        self._say(f"{why}; it is started again as soon as there is room")
+        self.waits_for_room = True
+        while self._disk.why_full() and not self._stopping.is_set():
+            await self._pause(self._policy.room_poll_seconds)
+        self.waits_for_room = False
+        self._deaths.clear()
+        if not self._stopping.is_set():
+            self._say(f"there is room again: starting {self.spec.label}")
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def stop(self) -> None:
         """SIGTERM, time to drain, then SIGKILL; nothing of its process group is left on return."""
@@ -175,19 +208,19 @@ class Child:
         self.on_start()
         return self._process
 
-    def _pause_after(self, code: int) -> float:
+    def _pause_after(self, how: str) -> float:
         policy, now = self._policy, time.monotonic()
         self._deaths.append(now)
         while now - self._deaths[0] > policy.within_seconds:
             self._deaths.popleft()
-        limit = policy.give_up_after if self.was_ready else policy.give_up_unready
-        if len(self._deaths) >= limit:
-            times = f", {len(self._deaths)} times in a row" if len(self._deaths) > 1 else ""
-            raise ChildLostError(
-                f"{self.spec.label} {how_it_ended(code)}{times}. It said last "
-                f"({self.log}):\n{last_lines(self.log)}"
-            )
-        return policy.pause(len(self._deaths))
+        deaths = len(self._deaths)
+        times = f", {deaths} times in a row" if deaths > 1 else ""
+        told = f"{self.spec.label} {how}{times}. It said last ({self.log}):"
+        if not self.was_ready and deaths >= policy.give_up_unready:
+            raise ChildLostError(f"{told}\n{last_lines(self.log)}")
+        if deaths == policy.show_after:
+            self._say(f"{told}\n{last_lines(self.log)}")
+        return policy.pause(deaths)
 
     def described(self) -> dict[str, object]:
         """Its line in `up.json`."""
@@ -202,24 +235,38 @@ class Child:
 
 
 def write_children(path: Path, children: list[Child]) -> None:
-    """The file tells of the children as they are now; readers see the old list or the new one."""
+    """The file tells of the children as they are now; readers see the old list or the new one.
+
+    On a full disk it stays as it was.
+    """
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps([child.described() for child in children], indent=1) + "\n")
-    fresh.replace(path)
+    text = json.dumps([child.described() for child in children], indent=1) + "\n"
+    with suppress(OSError):
+        fresh.write_text(text)
+        fresh.replace(path)
 
 
 def how_it_ended(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-code}"
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> str:
-    """The end of a log, indented."""
-    with log.open("rb") as lines:
-        lines.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        text = lines.read().decode(errors="replace")
-    return "\n".join(f"    {line}" for line in text.splitlines()[-count:]) or "    (nothing)"
+    """The end of a log, indented; what would steer a terminal is replaced."""
+    try:
+        with log.open("rb") as lines:
+            lines.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            text = lines.read().decode(errors="replace")
+    except OSError as fault:
+        text = f"(its log cannot be read: {fault.strerror})"
+    plain = (
+        "".join(c if c.isprintable() else "\ufffd" for c in line) for line in text.splitlines()
+    )
+    return "\n".join(f"    {line}" for line in list(plain)[-count:]) or "    (nothing)"
 
 
 def _end_group(pid: int) -> None:

@@ -1,21 +1,19 @@
 """The processes of `weir up` as plain values: what is started, with which settings, when it is ready."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.core.stages import STAGES
 from services.gateway.config import GatewaySettings
 from services.local.children import ChildSpec
 from services.local.config import UpSettings
-from services.local.faults import LocalFaultError
-from services.local.ports import LOOPBACK, free_port, is_free, require_free
+from services.local.ports import LOOPBACK, PortClaims
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.warehouse.config import WarehouseSettings
 
 # Stopped first to last: nothing new comes in, what came in is worked off, then what holds it ends.
 GATEWAY_TIER, WORKER_TIER, WAREHOUSE_TIER, BROKER_TIER = 4, 3, 2, 1
-HIGHEST_PORT = 65_535
 # Between SIGTERM and SIGKILL a child has its own drain, and this for the rest of its end.
 BEYOND_DRAIN_SECONDS = 15.0
 ANY_HOST = {"0.0.0.0", "::", ""}
@@ -31,6 +29,7 @@ class Programs:
     gateway: GatewaySettings
     warehouse_settings: WarehouseSettings
     up: UpSettings
+    ports: PortClaims = field(default_factory=PortClaims)
 
     @property
     def folder(self) -> Path:
@@ -46,14 +45,14 @@ class Programs:
         return f"{self.gateway.scheme}://{self.host}:{self.gateway.gateway_port}"
 
     def require_ports(self) -> None:
-        """`LocalFaultError` naming the first port that something else listens on."""
+        """Claim them; `LocalFaultError` names the first that something else has."""
         host = self.common.host
-        require_free(self.gateway.gateway_port, "the gateway", "WEIR_GATEWAY_PORT", host)
+        self.ports.require(self.gateway.gateway_port, "the gateway", "WEIR_GATEWAY_PORT", host)
         if not self.clickhouse.clickhouse_url:
             port = self.clickhouse.clickhouse_port
-            require_free(port, "ClickHouse", "WEIR_CLICKHOUSE_PORT", host)
+            self.ports.require(port, "ClickHouse", "WEIR_CLICKHOUSE_PORT", host)
         if not self.kafka.kafka_bootstrap:
-            require_free(self.kafka.kafka_port, "the Kafka broker", "WEIR_KAFKA_PORT")
+            self.ports.require(self.kafka.kafka_port, "the Kafka broker", "WEIR_KAFKA_PORT")
 
     def broker(self) -> ChildSpec | None:
         """The embedded broker; None where there is a cluster to use."""
@@ -92,7 +91,7 @@ class Programs:
         }
         slots = [(name, slot) for name, count in counts.items() for slot in range(count)]
         audits = 1 if self.up.audit_seconds else 0
-        ports = metrics_ports(self.up.metrics_base_port, len(slots) + audits, self.common.host)
+        ports = self.ports.take(self.up.metrics_base_port, len(slots) + audits, self.common.host)
         workers = [
             self._child(
                 name,
@@ -145,22 +144,3 @@ class Programs:
             metrics_port,
             drain + BEYOND_DRAIN_SECONDS,
         )
-
-
-def metrics_ports(base: int, count: int, host: str = LOOPBACK) -> list[int]:
-    """That many ports free at this moment: the first ones from `base`, or any if it is 0."""
-    ports: list[int] = []
-    if base == 0:
-        while len(ports) < count:
-            port = free_port()
-            if port not in ports:
-                ports.append(port)
-        return ports
-    for port in range(base, HIGHEST_PORT + 1):
-        if len(ports) == count:
-            return ports
-        if is_free(port, host):
-            ports.append(port)
-    raise LocalFaultError(
-        f"No {count} free ports from {base} on: set WEIR_METRICS_BASE_PORT to a lower one, or 0."
-    )

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from services.local.children import (
@@ -15,18 +14,20 @@ from services.local.children import (
     last_lines,
     write_children,
 )
+from services.local.disk import Disk
 from services.local.readiness import is_ready
 
 READY_POLL_SECONDS = 0.05
-LOG_CHECK_SECONDS = 10.0
+LOOK_SECONDS = 2.0
 MIB = 1024 * 1024
 
 
 class Supervisor:
     """Starts children, starts them again when they die, stops them by tier.
 
-    `say` gets what an operator should know, one line each. `failed` is done as soon as a child
-    cannot be kept running; its exception is the `ChildLostError`.
+    `say` gets what an operator should know. `failed` is done as soon as a child has ended for good that
+    was never ready; its exception is the `ChildLostError`. One that was is started again for ever, and the
+    others go on meanwhile.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Supervisor:
         say: Callable[[str], None],
         policy: RestartPolicy | None = None,
         log_bytes: int = 16 * MIB,
+        disk: Disk | None = None,
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._logs = folder / "logs"
@@ -43,10 +45,11 @@ class Supervisor:
         self._say = say
         self._policy = policy or RestartPolicy()
         self._log_bytes = log_bytes
+        self._disk = disk or Disk(folder)
         self._guard = Guard()
         self._children: dict[str, Child] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._turning = asyncio.create_task(self._turn_logs())
+        self._looking = asyncio.create_task(self._look_at_disk())
 
     @property
     def children(self) -> list[Child]:
@@ -54,18 +57,21 @@ class Supervisor:
 
     async def start(self, spec: ChildSpec) -> Child:
         """Running and ready on return. `ChildLostError` if it does not get there."""
-        child = Child(spec, self._logs / f"{spec.label}.log", self._policy, self._guard, self._say)
+        log = self._logs / f"{spec.label}.log"
+        child = Child(spec, log, self._policy, self._guard, self._say, self._disk)
         child.on_start = self._write_children
         self._children[spec.label] = child
         run = asyncio.create_task(child.run())
         self._runs[spec.label] = run
         run.add_done_callback(self._settle)
         try:
-            async with asyncio.timeout(spec.start_seconds):
+            async with asyncio.timeout(spec.start_seconds) as deadline:
                 while not (child.pid and await is_ready(spec.ready)):
                     if run.done():
                         run.result()  # raises what ended it
                         raise ChildLostError(f"{spec.label} was stopped while it started.")
+                    if child.waits_for_room:
+                        deadline.reschedule(asyncio.get_running_loop().time() + spec.start_seconds)
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
             raise ChildLostError(
@@ -81,7 +87,7 @@ class Supervisor:
             for tier in sorted({child.spec.tier for child in self.children}, reverse=True):
                 await self._stop_tier(child for child in self.children if child.spec.tier == tier)
         finally:
-            self._turning.cancel()
+            self._looking.cancel()
             for child in self.children:
                 child.kill()
             self._guard.close()
@@ -107,21 +113,43 @@ class Supervisor:
     def _write_children(self) -> None:
         write_children(self._up_file, self.children)
 
-    async def _turn_logs(self) -> None:
+    async def _look_at_disk(self) -> None:
+        """Keep logs small, and say when the disk is full, whether or not anything has ended of it."""
+        was_full = False
         while True:
-            await asyncio.sleep(LOG_CHECK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             for child in self.children:
                 turn_log(child.log, self._log_bytes)
+            full = self._disk.why_full()
+            if full and not was_full:
+                self._say(
+                    f"{full}: events are not accepted or not stored until there is room; then "
+                    "everything goes on by itself"
+                )
+            elif was_full and not full:
+                self._say(f"there is room again on the disk that holds {self._disk.folder}")
+                self._write_children()
+            was_full = bool(full)
 
 
 def turn_log(log: Path, most_bytes: int) -> None:
-    """A log above the size starts again empty, its text kept as `.1`: at most twice the size on disk.
+    """A log above the size starts again empty, the end of its text kept as `.1`: at most twice the size.
 
     The process keeps writing to the file it has open (for appending), so the file is emptied and
-    not renamed; what is written between the copy and that is lost.
+    not renamed; what is written between the copy and that is lost. On a full disk nothing is kept.
     """
-    with suppress(FileNotFoundError):
-        if log.stat().st_size > most_bytes:
-            shutil.copyfile(log, log.with_suffix(".log.1"))
-            with log.open("r+b") as emptied:
-                emptied.truncate(0)
+    older = log.with_suffix(".log.1")
+    try:
+        size = log.stat().st_size
+        if size <= most_bytes:
+            return
+        with log.open("r+b") as turned:
+            turned.seek(size - most_bytes)
+            try:
+                with older.open("wb") as kept:
+                    shutil.copyfileobj(turned, kept)
+            except OSError:
+                older.unlink(missing_ok=True)
+            turned.truncate(0)
+    except OSError:
+        return  # not there yet, or not to be changed: looked at again soon

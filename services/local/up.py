@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +17,10 @@ from rich.markup import escape
 from services.gateway.config import GatewaySettings
 from services.local.children import ChildLostError, ChildSpec
 from services.local.config import UpSettings
+from services.local.disk import Disk
 from services.local.faults import LocalFaultError
 from services.local.jars import resolve_jars
+from services.local.ports import PortClaims
 from services.local.programs import Programs
 from services.local.progress import Progress
 from services.local.supervisor import MIB, Supervisor
@@ -25,6 +29,7 @@ from services.local.toolchain import find_java
 from services.runtime import process
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError, FolderLock
+from services.runtime.logs import Unfailing
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.settings import ALL_SETTINGS
 from services.warehouse.config import WarehouseSettings
@@ -132,7 +137,8 @@ def quiet(kafka: KafkaSettings) -> KafkaSettings:
 async def run(programs: Programs) -> int:
     """Until SIGINT or SIGTERM (0), or until something cannot be kept running (1)."""
     began = time.monotonic()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    output = cast(TextIO, Unfailing(sys.stderr))
+    console = Console(file=output, highlight=False, soft_wrap=True)
     progress = Progress(console)
     supervisor = Supervisor(
         programs.folder, progress.say, log_bytes=programs.up.log_megabytes * MIB
@@ -202,14 +208,22 @@ def read_programs() -> Programs:
     faults = unknown_variables(os.environ, ALL_SETTINGS)
     if faults:
         raise SettingsError(faults)
+    common = load(CommonSettings, os.environ)
     return Programs(
-        load(CommonSettings, os.environ),
+        common,
         load(KafkaSettings, os.environ),
         load(ClickHouseSettings, os.environ),
         load(GatewaySettings, os.environ),
         load(WarehouseSettings, os.environ),
         load(UpSettings, os.environ),
+        PortClaims(f"with data in {common.data_dir.resolve()}"),
     )
+
+
+def require_room(folder: Path) -> None:
+    """Nothing of it could be written; what runs already waits for room instead."""
+    if full := Disk(folder).why_full():
+        raise LocalFaultError(f"Weir cannot start: {full}. Make room, or set WEIR_DATA_DIR.")
 
 
 def main() -> int:
@@ -220,17 +234,19 @@ def main() -> int:
         process.settle(programs.common, "up")
         if not programs.kafka.kafka_bootstrap:
             find_java()
+        require_room(programs.folder)
         lock = FolderLock(programs.folder, "up.lock")
         programs.require_ports()
     except SettingsError as fault:
         print(fault, file=sys.stderr)
         return 2
-    except (LocalFaultError, FolderInUseError) as fault:
+    except (LocalFaultError, FolderInUseError, OSError) as fault:
         print(fault, file=sys.stderr)
         return 1
     try:
         return asyncio.run(run(programs))
     finally:
+        programs.ports.release()
         lock.release()
 
 

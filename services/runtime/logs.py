@@ -23,22 +23,26 @@ def configure(level: str = "INFO", form: str = "text") -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     least = max(logging.WARNING, logging.getLevelName(level))
     logging.basicConfig(handlers=[_PassedOn()], level=least, force=True)
 
 
-class _Unfailing:
+class Unfailing:
     """An output whose disk may be full, or whose reader may be gone: a lost line is no fault of who says it."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
 
-    def write(self, text: str) -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._output, name)
+
+    def write(self, text: str) -> int:
         with suppress(OSError):
             self._output.write(text)
+        return len(text)
 
     def flush(self) -> None:
         with suppress(OSError):

@@ -14,9 +14,18 @@ _SERVER = """<clickhouse>
     <background_pool_size>{merges}</background_pool_size>
     <merges_mutations_memory_usage_to_ram_ratio>0.5</merges_mutations_memory_usage_to_ram_ratio>
     <merges_mutations_memory_usage_soft_limit>{merge_memory}</merges_mutations_memory_usage_soft_limit>
+    <storage_configuration><disks><default>
+        <keep_free_space_bytes>{kept_free}</keep_free_space_bytes>
+    </default></disks></storage_configuration>
+    <merge_tree>
+        <min_free_disk_bytes_to_perform_insert>{kept_free}</min_free_disk_bytes_to_perform_insert>
+    </merge_tree>
     <users_config>{users}</users_config>
 </clickhouse>
 """
+# On a disk that is nearly full inserts and merges are refused, before one of them meets the end of it half
+# way: seen was a part whose marks file was empty.
+_KEPT_FREE_BYTES = 32 << 20
 
 # In-process, the engine would let any query read and write the files of the machine and open
 # connections from it: no SOURCES. A dictionary over the engine's own tables needs none.
@@ -71,6 +80,7 @@ def write_config(folder: Path, settings: WarehouseSettings, database: str) -> Pa
         marks=settings.warehouse_mark_cache,
         merges=settings.warehouse_merge_threads,
         merge_memory=settings.warehouse_max_memory // 2,
+        kept_free=_KEPT_FREE_BYTES,
         users=_escaped(users),
     )
     return _write(folder / "config.xml", server)

@@ -18,25 +18,23 @@ class SmallDisk:
     """
 
     def __init__(self, folder: Path, megabytes: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._megabytes = megabytes
         self._aside = folder.with_name(f"{folder.name}.aside")
         self._filler = folder / "filler"
 
     def __enter__(self) -> "SmallDisk":
-        size = _used_megabytes(self._folder) + self._megabytes
-        self._folder.rename(self._aside)
-        self._folder.mkdir()
+        size = _used_megabytes(self.folder) + self._megabytes
+        self.folder.rename(self._aside)
+        self.folder.mkdir()
         options = ["-t", "tmpfs", "-o", f"size={size}m", "weir-drill"]
-        done = subprocess.run(
-            ["mount", *options, str(self._folder)], capture_output=True, text=True
-        )
+        done = subprocess.run(["mount", *options, str(self.folder)], capture_output=True, text=True)
         if done.returncode:
-            self._folder.rmdir()
-            self._aside.rename(self._folder)
+            self.folder.rmdir()
+            self._aside.rename(self.folder)
             raise CannotMountError(done.stderr.strip())
         try:
-            _copy(self._aside, self._folder)
+            _copy(self._aside, self.folder)
         except BaseException:
             self._unmount()
             raise
@@ -51,13 +49,13 @@ class SmallDisk:
         self.free()
         subprocess.run(["rm", "-rf", str(self._aside)], check=True)
         self._aside.mkdir()
-        _copy(self._folder, self._aside)
+        _copy(self.folder, self._aside)
         self._unmount()
 
     def _unmount(self) -> None:
-        subprocess.run(["umount", "-l", str(self._folder)], check=True)
-        self._folder.rmdir()
-        self._aside.rename(self._folder)
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+        self.folder.rmdir()
+        self._aside.rename(self.folder)
 
     def fill(self) -> None:
         """No byte is left on return; others may have taken the last ones."""

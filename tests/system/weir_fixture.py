@@ -91,7 +91,7 @@ def meanwhile(task: Callable[..., None], *arguments: Any) -> Iterator[None]:
         thread.join()
 
 
-def start_weir(folder: Path, **settings: str) -> RunningWeir:
+def start_weir(folder: Path, log: Path | None = None, **settings: str) -> RunningWeir:
     """Everything is ready on return. `settings` are further `WEIR_*` variables."""
     ports = {name: free_port() for name in ("gateway", "clickhouse", "kafka")}
     environ = bare_environ(
@@ -104,7 +104,7 @@ def start_weir(folder: Path, **settings: str) -> RunningWeir:
         },
     )
     process = start_process(
-        [sys.executable, "-m", "services.cli", "up"], folder / "up.log", environ
+        [sys.executable, "-m", "services.cli", "up"], log or folder / "up.log", environ
     )
     weir = RunningWeir(
         process, f"http://127.0.0.1:{ports['gateway']}", ports["clickhouse"], environ

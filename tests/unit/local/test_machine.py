@@ -14,10 +14,11 @@ import pytest
 
 from services.gateway.config import GatewaySettings
 from services.local.config import UpSettings
+from services.local.disk import Disk, free_bytes
 from services.local.faults import LocalFaultError
 from services.local.jars import POM, SUMS, jars_folder, resolve_jars, write_sums
-from services.local.ports import free_port, is_free, require_free
-from services.local.programs import Programs, metrics_ports
+from services.local.ports import PortClaims, free_port, is_free, require_free
+from services.local.programs import Programs
 from services.local.readiness import is_ready
 from services.local.toolchain import find_java, find_maven, java_version
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
@@ -181,17 +182,60 @@ def test_an_inherited_lock_lasts_as_long_as_its_heir(tmp_path: Path) -> None:
     FolderLock(tmp_path, "broker.lock").release()
 
 
-def test_ports() -> None:
+def test_ports(tmp_path: Path) -> None:
+    claims = PortClaims(folder=tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert not is_free(port)
         with pytest.raises(LocalFaultError, match=f"Port {port}, meant for x, .* or set WEIR_X"):
             require_free(port, "x", "WEIR_X")
-        assert port not in metrics_ports(port, 2)
-    anywhere = metrics_ports(0, 3)
+        with pytest.raises(LocalFaultError, match=f"Port {port}, meant for x, is in use: stop"):
+            claims.require(port, "x", "WEIR_X")
+        assert port not in claims.take(port, 2)
+    anywhere = claims.take(0, 3)
     assert len(set(anywhere)) == 3
     with pytest.raises(LocalFaultError, match="WEIR_METRICS_BASE_PORT"):
-        metrics_ports(65_535, 3)
+        claims.take(65_535, 3)
+
+
+def test_a_port_that_another_one_is_about_to_use_is_not_free(tmp_path: Path) -> None:
+    """Two `weir up` started at once: nobody listens yet, and still they get different ports."""
+    first, second = (PortClaims(f"with data in /{name}", tmp_path) for name in ("one", "two"))
+    port = free_port()
+    first.require(port, "the gateway", "WEIR_GATEWAY_PORT")
+    named = rf"is in use by another `weir up` \(process {os.getpid()} with data in /one\): stop"
+    with pytest.raises(LocalFaultError, match=named):
+        second.require(port, "the gateway", "WEIR_GATEWAY_PORT")
+    with pytest.raises(LocalFaultError, match="in use by another part of this Weir"):
+        first.require(port, "ClickHouse", "WEIR_CLICKHOUSE_PORT")
+    base = min(free_port(), 60_000)
+    assert not set(first.take(base, 5)) & set(second.take(base, 5))
+    assert not set(first.take(0, 5)) & set(second.take(0, 5))
+    first.release()
+    second.require(port, "the gateway", "WEIR_GATEWAY_PORT")
+    second.release()
+
+
+def test_where_no_claim_can_be_kept_ports_are_looked_at_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    claims = PortClaims(folder=tmp_path / "file")  # no folder can be made there
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(LocalFaultError, match="is in use: stop"),
+    ):
+        claims.require(taken.getsockname()[1], "x", "WEIR_X")
+    claims.require(free_port(), "x", "WEIR_X")
+    assert len(claims.take(0, 2)) == 2
+
+
+def test_what_has_no_room_is_said_in_words(tmp_path: Path) -> None:
+    free = 100 << 20
+    disk = Disk(tmp_path, 64 << 20, lambda folder: free)
+    assert disk.why_full() == ""
+    free = 3 << 20
+    assert f"{tmp_path} is full (3 MiB left, 64 MiB needed)" in disk.why_full()
+    assert free_bytes(tmp_path) > 0
+    assert free_bytes(tmp_path / "nowhere") > 1 << 60
 
 
 async def test_nobody_there_is_not_ready() -> None:

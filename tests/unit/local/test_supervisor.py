@@ -11,11 +11,12 @@ import psutil
 import pytest
 
 from services.local.children import ChildLostError, ChildSpec, RestartPolicy
+from services.local.disk import Disk
 from services.local.ports import free_port
 from services.local.supervisor import Supervisor, turn_log
 from tests.running import start_process, wait_until
 
-QUICK = RestartPolicy(first_seconds=0.01, longest_seconds=0.05)
+QUICK = RestartPolicy(first_seconds=0.01, longest_seconds=0.05, room_poll_seconds=0.01)
 
 # Prints what it does, notes its end in a file, and waits for SIGTERM.
 STAYS = """
@@ -87,7 +88,9 @@ class Supervised:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.said: list[str] = []
-        self.supervisor = Supervisor(folder, self.said.append, QUICK)
+        self.free = 1 << 40
+        disk = Disk(folder, 64 << 20, lambda folder: self.free)
+        self.supervisor = Supervisor(folder, self.said.append, QUICK, disk=disk)
 
     def spec(self, name: str, program: str, *arguments: object, **more: object) -> ChildSpec:
         command = (sys.executable, "-c", program, *map(str, arguments))
@@ -100,6 +103,13 @@ class Supervised:
         async with asyncio.timeout(20):
             while text not in self.log(name).read_text():
                 await asyncio.sleep(0.01)
+
+    async def until(self, words: str) -> str:
+        """What was said, as soon as these words are in it."""
+        async with asyncio.timeout(20):
+            while not (found := [said for said in self.said if words in said]):
+                await asyncio.sleep(0.01)
+        return found[0]
 
 
 @pytest.fixture
@@ -149,17 +159,95 @@ async def test_a_child_that_dies_is_started_again_and_said_so(supervised: Superv
     assert child.pid in {entry["pid"] for entry in up_file(supervised)}
 
 
-async def test_a_child_that_keeps_dying_is_given_up_with_its_last_lines(
+async def test_a_child_that_keeps_dying_is_told_of_and_the_others_go_on(
     supervised: Supervised,
 ) -> None:
     prop = supervised.folder / "prop"
     prop.touch()
-    await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
+    other = await supervised.supervisor.start(supervised.spec("other", STAYS, "/dev/null", ""))
+    child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
+    pid = other.pid
     prop.unlink()
-    with pytest.raises(ChildLostError, match="worker ended with exit code 4, 5 times") as lost:
-        await asyncio.wait_for(asyncio.shield(supervised.supervisor.failed), 20)
-    assert "    nothing to lean on" in str(lost.value)
-    assert len(supervised.said) == 4
+    told = await supervised.until("5 times in a row")
+    assert "worker ended with exit code 4, 5 times in a row. It said last" in told
+    assert "    nothing to lean on" in told
+    prop.touch()
+    async with asyncio.timeout(20):
+        while not child.pid:
+            await asyncio.sleep(0.01)
+    assert other.pid == pid
+    assert not supervised.supervisor.failed.done()
+
+
+async def test_on_a_full_disk_it_waits_for_room_and_goes_on(supervised: Supervised) -> None:
+    prop = supervised.folder / "prop"
+    prop.touch()
+    child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
+    supervised.free = 3 << 20
+    prop.unlink()
+    told = await supervised.until("worker ended with exit code 4")
+    assert (
+        "is full (3 MiB left, 64 MiB needed); it is started again as soon as there is room" in told
+    )
+    log = supervised.log("worker").read_text()
+    assert child.waits_for_room
+    prop.touch()
+    supervised.free = 1 << 40
+    await supervised.until("there is room again: starting worker")
+    async with asyncio.timeout(20):
+        while not child.pid:
+            await asyncio.sleep(0.01)
+    assert supervised.log("worker").read_text() == log
+    assert not any("starting it again" in said for said in supervised.said)
+
+
+async def test_one_that_waits_for_room_can_be_stopped(supervised: Supervised) -> None:
+    child = await supervised.supervisor.start(supervised.spec("worker", DIES, "/dev/null", 9))
+    supervised.free = 0
+    await supervised.until("is full")
+    async with asyncio.timeout(20):
+        await supervised.supervisor.stop()
+    assert child.pid == 0
+
+
+async def test_a_disk_that_fills_up_is_told_though_nothing_ended(supervised: Supervised) -> None:
+    supervised.free = 0
+    assert "events are not accepted or not stored" in await supervised.until("is full")
+    supervised.free = 1 << 40
+    await supervised.until("there is room again on the disk")
+    assert len(supervised.said) == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (
+            "import os, sys; sys.stdout.buffer.write(b'\\xff\\x00[red]\\x1b[31m' * 9000); sys.exit(7)",
+            "exit code 7",
+        ),
+        ("import os; os.kill(os.getpid(), 40)", "signal 40"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("import os; os.close(1); os.close(2); os._exit(255)", "exit code 255"),
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+    ],
+)
+async def test_however_a_child_dies_the_others_go_on(
+    supervised: Supervised, program: str, words: str
+) -> None:
+    other = await supervised.supervisor.start(supervised.spec("other", STAYS, "/dev/null", ""))
+    pid = other.pid
+    with pytest.raises(ChildLostError, match=words) as lost:
+        await supervised.supervisor.start(
+            supervised.spec("worker", program, ready="http://127.0.0.1:1/readyz")
+        )
+    assert "\x1b" not in str(lost.value)
+    assert other.pid == pid
+
+
+async def test_a_program_that_is_not_there_is_told(supervised: Supervised) -> None:
+    spec = ChildSpec("worker", "worker", (str(supervised.folder / "none"),))
+    with pytest.raises(ChildLostError, match=r"could not be started \(No such file"):
+        await supervised.supervisor.start(spec)
 
 
 async def test_a_child_that_never_gets_ready_is_given_up_sooner(supervised: Supervised) -> None:
@@ -256,7 +344,7 @@ def test_a_log_that_is_too_large_starts_anew(tmp_path: Path) -> None:
         turn_log(log, 10)
         writer.write(b"new\n")
     assert log.read_bytes() == b"new\n"
-    assert (tmp_path / "worker.log.1").read_bytes() == b"old\n" * 10
+    assert (tmp_path / "worker.log.1").read_bytes() == b"d\nold\nold\n"
 
 
 def test_pauses_double_up_to_the_longest() -> None:
