@@ -102,6 +102,10 @@ SERVICES = {
 }
 
 
+# commands that read records, which any version of Weir may have written
+READERS = frozenset(
+    {"audit", "dead", "erase", "export", "rejected", "replay", "scan", "status", "where"}
+)
 GATEWAYS = {"up", "gateway"}  # the services that take the gateway's flags
 
 
@@ -181,6 +185,19 @@ def cli() -> None:
       weir sql "SELECT event, count() FROM weir.events GROUP BY event"
     """
     check_settings(os.environ)
+    if click.get_current_context().invoked_subcommand in READERS:
+        ask_for_schemas()
+
+
+def ask_for_schemas() -> None:
+    """From now on a record of another version is read by the schema that it has announced."""
+    from services.edge import avro
+    from services.edge.kafka_schemas import SchemasTopic
+    from services.runtime.config import KafkaSettings
+
+    read, before = SchemasTopic(load(KafkaSettings, os.environ)).read, avro.catalogue.ask
+    avro.catalogue.ask = read
+    click.get_current_context().call_on_close(lambda: setattr(avro.catalogue, "ask", before))
 
 
 def check_settings(environ: Mapping[str, str]) -> None:

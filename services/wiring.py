@@ -9,6 +9,7 @@ from services.core.stages import Stage
 from services.core.step import Step
 from services.edge import accounts
 from services.edge.kafka_access import KafkaDeniedError, require_access
+from services.edge.kafka_schemas import SchemasTopic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
 from services.runtime import collector, health, logs, process
@@ -22,11 +23,12 @@ from services.settings import ALL_SETTINGS
 
 @dataclass(frozen=True)
 class Environment:
-    """The settings that every worker reads."""
+    """The settings that every worker reads, and what it knows of other versions."""
 
     common: CommonSettings
     kafka: KafkaSettings
     worker: WorkerSettings
+    schemas: SchemasTopic
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ def read_environment() -> Environment:
     faults = unknown_variables(os.environ, ALL_SETTINGS)
     if faults:
         raise SettingsError(faults)
+    kafka = load(KafkaSettings, os.environ)
     return Environment(
         load(CommonSettings, os.environ),
-        load(KafkaSettings, os.environ),
+        kafka,
         load(WorkerSettings, os.environ),
+        SchemasTopic(kafka),
     )
 
 
@@ -99,6 +103,7 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
     log = logs.get(name)
     try:
         require_access(environment.kafka)
+        environment.schemas.join()
         run(environment)
     except KafkaDeniedError as fault:
         log.error("cannot start", fault=str(fault))

@@ -11,7 +11,9 @@ from rich.table import Table
 from services.commands.base import WrongInputError, clear_errors, screen, settings_of
 from services.core import record_limits
 from services.core.paths import DEPLOY
+from services.core.topics import SCHEMAS
 from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.kafka_schemas import SchemasTopic
 from services.runtime.config import KafkaSettings
 
 TOPICS_FILE = DEPLOY / "topics.yaml"
@@ -139,7 +141,8 @@ def apply_topics(
 ) -> list[TopicChange]:
     """The cluster's topics are as the file says on return; gives what was changed.
 
-    Raises `TopicsError` before anything is changed, `KafkaUnreachableError`, `KafkaRefusedError`.
+    What this version writes can be read by every other one then. `TopicsError` is raised before
+    anything is changed; `KafkaUnreachableError`, `KafkaRefusedError`, `SchemasNotReadError`.
     """
     wanted = read_topics(path, profile)
     admin = KafkaAdmin(settings)
@@ -151,6 +154,8 @@ def apply_topics(
             mended = {key: new for key, (_, new) in differing(topic, present[topic.name]).items()}
             if mended:
                 admin.configure(topic.name, mended)
+    if any(topic.name == SCHEMAS for topic in wanted):
+        SchemasTopic(settings).announce()
     return changes
 
 

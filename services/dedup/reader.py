@@ -28,7 +28,7 @@ class ArrivalReader:
     def __init__(self) -> None:
         self._reader = avro.PrefixReader("Accepted", "idempotency_key")
         self._longer = avro.PrefixReader("Accepted", "wants_receipt")
-        self._headers = avro.headers_of("Accepted")
+        self._headers = avro.headers_of("Accepted", "idempotency_key")
         self._policies: dict[bytes, Policy] = {}
         self._bases = avro.TimeBases()
 

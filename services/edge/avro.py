@@ -1,4 +1,4 @@
-"""Avro single-object encoding: every record names its schema, so any reader can resolve an older one.
+"""Avro single-object encoding: every record names its schema, so any reader can resolve another generation.
 
 A value is a 2-byte marker, the schema's 8-byte CRC-64-AVRO fingerprint (little-endian) and the datum
 (https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A datum is its fields in
@@ -7,20 +7,17 @@ appending fields to the bytes of a shorter one.
 """
 
 import io
-import json
+from collections.abc import Callable, Mapping, Set
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import fastavro
-from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from services.core.paths import SCHEMAS
-
-MARKER = b"\xc3\x01"
-HEADER_BYTES = 10
-
-Record = dict[str, Any]
+from services.edge.avro_catalogue import HEADER_BYTES as HEADER_BYTES
+from services.edge.avro_catalogue import MARKER as MARKER
+from services.edge.avro_catalogue import Catalogue as Catalogue
+from services.edge.avro_catalogue import Record as Record
+from services.edge.avro_catalogue import Schema as Schema
 
 
 def string_length(text: bytes) -> bytes:
@@ -76,38 +73,6 @@ class UnknownSchemaError(ValueError):
     """The value is not in single-object encoding, or its schema is not among ours."""
 
 
-class Schema:
-    """One `.avsc`: its name, its parsed form, and the header that its values start with."""
-
-    def __init__(self, definition: dict[str, Any]) -> None:
-        self.definition = definition
-        self.name: str = definition["name"]
-        self.parsed = fastavro.parse_schema(json.loads(json.dumps(definition)))
-        digest = fingerprint(to_parsing_canonical_form(self.parsed), "CRC-64-AVRO")
-        self.header = MARKER + int(digest, 16).to_bytes(8, "little")
-        self.fields: list[str] = [field["name"] for field in definition["fields"]]
-
-    def encode(self, record: Record) -> bytes:
-        buffer = io.BytesIO()
-        buffer.write(self.header)
-        fastavro.schemaless_writer(buffer, self.parsed, record)
-        return buffer.getvalue()
-
-    def decode(self, value: bytes) -> Record:
-        """Read a value of exactly this schema; `decode_any` reads any."""
-        buffer = io.BytesIO(value)
-        buffer.seek(HEADER_BYTES)
-        record: Record = fastavro.schemaless_reader(buffer, self.parsed, None)
-        return record
-
-    def prefix(self, last_field: str) -> "Schema":
-        """The schema of this one's leading fields, up to and with `last_field`."""
-        return Schema(self._part(self.fields.index(last_field) + 1))
-
-    def _part(self, end: int) -> dict[str, Any]:
-        return {**self.definition, "fields": self.definition["fields"][:end]}
-
-
 # What fastavro raises on bytes that are not of the schema: it documents no error class of its own.
 GARBAGE_ERRORS = (
     EOFError,
@@ -128,68 +93,102 @@ class UnreadableError(ValueError):
 class PrefixReader:
     """Reads the leading fields of one kind of record, up to `last_field`, whatever follows them.
 
-    Works for every version of the schema, since fields are only ever appended.
+    Reads every generation of the schema. A field that a generation does not have yet has its default.
     """
 
     def __init__(self, name: str, last_field: str) -> None:
-        self._prefixes = {
-            header: schema.prefix(last_field)
-            for header, schema in schemas_by_header().items()
-            if schema.name == name
-        }
+        current = schemas()[name]
+        self._name = name
+        self._wanted = current.prefix(last_field)
+        self._prefixes: dict[
+            bytes, tuple[Schema, Record]
+        ] = {}  # with the defaults that are missing
 
     def reads(self, value: bytes) -> bool:
-        return value[:HEADER_BYTES] in self._prefixes
+        return self._prefix(value[:HEADER_BYTES]) is not None
 
     def read(self, value: bytes) -> Record:
         """`UnknownSchemaError` for another kind of record, `UnreadableError` for a damaged one."""
-        prefix = self._prefixes.get(value[:HEADER_BYTES])
-        if prefix is None:
+        found = self._prefix(value[:HEADER_BYTES])
+        if found is None:
             raise UnknownSchemaError(f"unexpected schema {value[:HEADER_BYTES].hex()}")
+        prefix, missing = found
         try:
-            return prefix.decode(value)
+            record = prefix.decode(value)
         except GARBAGE_ERRORS as fault:
             raise UnreadableError(
                 f"cut short or damaged: {type(fault).__name__} {fault}"
             ) from fault
+        return {**missing, **record} if missing else record
+
+    def _prefix(self, header: bytes) -> tuple[Schema, Record] | None:
+        found = self._prefixes.get(header)
+        if found is None:
+            schema = catalogue.find(header)
+            if schema is None or schema.name != self._name:
+                return None
+            found = self._prefixes[header] = self._part(schema)
+        return found
+
+    def _part(self, schema: Schema) -> tuple[Schema, Record]:
+        wanted = self._wanted.fields
+        last = [name for name in schema.fields if name in wanted][-1]
+        fields = [f for f in self._wanted.definition["fields"] if f["name"] not in schema.fields]
+        return schema.prefix(last), {f["name"]: f["default"] for f in fields}
+
+
+# Of this process: what this version has in `schemas/`, and what it learns of other versions.
+catalogue = Catalogue(SCHEMAS)
 
 
 def source_of(value: bytes) -> str:
     """The source that a record's leading fields name; empty: none, or it cannot be read."""
+    schema = catalogue.find(value[:HEADER_BYTES])
+    if schema is None or "source" not in schemas()[schema.name].fields:
+        return ""
     try:
-        return str(_source_readers()[value[:HEADER_BYTES]].read(value)["source"])
-    except (KeyError, UnreadableError):
+        return str(_source_reader(schema.name).read(value)["source"])
+    except UnreadableError:
         return ""
 
 
 @cache
-def _source_readers() -> dict[bytes, PrefixReader]:
-    """By header, of all records that say whose they are."""
-    found = schemas_by_header().items()
-    return {h: PrefixReader(s.name, "source") for h, s in found if "source" in s.fields}
+def _source_reader(name: str) -> PrefixReader:
+    return PrefixReader(name, "source")
 
 
-def headers_of(name: str) -> frozenset[bytes]:
-    """The headers of every version, current and past, of one kind of record."""
-    return frozenset(h for h, schema in schemas_by_header().items() if schema.name == name)
+def headers_of(name: str, last_field: str = "") -> Set[bytes]:
+    """The headers of every generation of one kind of record; it grows as generations are learned.
+
+    `last_field`: only of those whose fields up to that one are the same as this version's.
+    """
+    return catalogue.headers(name, last_field)
 
 
-@cache
-def schemas() -> dict[str, Schema]:
+def name_of(header: bytes) -> str:
+    """The name of the schema that a header stands for; empty: it is nobody's."""
+    schema = catalogue.find(header)
+    return "" if schema is None else schema.name
+
+
+def is_one_of(*names: str) -> Callable[[bytes], bool]:
+    """Says of a value whether its schema has one of these names, in any generation."""
+    return lambda value: name_of(value[:HEADER_BYTES]) in names
+
+
+def schemas() -> Mapping[str, Schema]:
     """Every current schema by name."""
-    return {s.name: s for s in (_read(path) for path in sorted(SCHEMAS.glob("*.avsc")))}
+    return catalogue.current
 
 
-@cache
-def schemas_by_header() -> dict[bytes, Schema]:
-    """Every schema ever written, current and past (`schemas/past/`), by the header of its values."""
-    past = (_read(path) for path in sorted(SCHEMAS.glob("past/*.avsc")))
-    return {s.header: s for s in (*past, *schemas().values())}
+def schemas_by_header() -> Mapping[bytes, Schema]:
+    """Every schema known, of this version and of others, by the header of its values."""
+    return catalogue.by_header
 
 
 def schema_of(value: bytes) -> Schema:
     """The schema that a value names; `UnknownSchemaError` if it names none of ours."""
-    schema = schemas_by_header().get(value[:HEADER_BYTES])
+    schema = catalogue.find(value[:HEADER_BYTES])
     if schema is None:
         raise UnknownSchemaError(f"no schema of ours starts with {value[:HEADER_BYTES].hex()}")
     return schema
@@ -198,7 +197,7 @@ def schema_of(value: bytes) -> Schema:
 def decode_any(value: bytes) -> tuple[str, Record]:
     """The name and the content of a value, resolved to the current schema of that name."""
     writer = schema_of(value)
-    reader = schemas()[writer.name]
+    reader = schemas().get(writer.name, writer)  # only a newer version has a kind that we have not
     if reader is writer:
         return writer.name, writer.decode(value)
     buffer = io.BytesIO(value)
@@ -215,5 +214,13 @@ def read_whole(value: bytes) -> Record:
         raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault
 
 
-def _read(path: Path) -> Schema:
-    return Schema(json.loads(path.read_text()))
+def read_as_written(value: bytes) -> tuple[Schema, Record]:
+    """A value and its own schema, by which it is written again without the loss of a field.
+
+    `UnknownSchemaError`, `UnreadableError`.
+    """
+    schema = schema_of(value)
+    try:
+        return schema, schema.decode(value)
+    except GARBAGE_ERRORS as fault:
+        raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
+from services.edge.faults import NotReachedError
 from services.edge.kafka import Entry, TableReader, TailReader
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
@@ -14,7 +15,9 @@ RETRY_SECONDS = 1.0
 READ_SECONDS = 10.0
 POLL_SECONDS = 0.5
 
-Apply = Callable[[list[Entry]], None]
+Apply = Callable[
+    [list[Entry]], None
+]  # `NotReachedError`: it is to be read again, from its beginning
 
 
 class Follower(ABC):
@@ -40,7 +43,7 @@ class Follower(ABC):
         while not self._stop.is_set():
             try:
                 self._follow()
-            except KafkaException as fault:
+            except (KafkaException, NotReachedError) as fault:
                 self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
 

@@ -15,6 +15,7 @@ from services.edge.kafka import Entry
 from services.edge.kafka_limits import LimitsFollower
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
 from services.edge.kafka_retention import KafkaRetention
+from services.edge.kafka_schemas import SchemasTopic
 from services.edge.kafka_table import Apply, Follower, TableFollower, TailFollower
 from services.edge.sealing import Sealing
 from services.edge.whereabouts import Whereabouts
@@ -118,6 +119,7 @@ class Process:
             self._limits,
         )
         self._app = App(self._world)
+        self._schemas = SchemasTopic(kafka)
         self._followers: list[Follower] = [
             TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),
             TableFollower(kafka, topics.QUOTAS, self._in_loop(registry.apply_usage)),
@@ -193,6 +195,8 @@ class Process:
 
     def _in_loop(self, apply: Apply) -> Apply:
         def hand_over(entries: list[Entry]) -> None:
+            # here, in a thread that may wait: what this version writes can be read, and what others wrote
+            self._schemas.know(value for _, value in entries)
             self._loop.call_soon_threadsafe(apply, entries)
 
         return hand_over

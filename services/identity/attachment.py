@@ -16,7 +16,6 @@ class Attachment:
 
     def __init__(self, mappings_of: MappingsOf) -> None:
         self._mappings_of = mappings_of
-        self._schema = avro.schemas()["Accepted"]
 
     def attach(self, event: Event, value: bytes) -> bytes:
         """The record to go on with. If it names somebody, `event.mapped_to` says who decides about it.
@@ -27,7 +26,7 @@ class Attachment:
         mapping = mapping_of(self._mappings_of(event.source), event.name)
         if mapping is None:
             return value
-        record = avro.read_whole(value)
+        schema, record = avro.read_as_written(value)
         named = named_by(mapping, record["properties"])
         if named is None:
             return value
@@ -42,4 +41,4 @@ class Attachment:
             record["anonymous_id"],
             record["client_session_id"],
         )
-        return self._schema.encode(record)
+        return schema.encode(record)

@@ -22,7 +22,7 @@ class Markers:
     def __init__(self, value: bytes | None = None) -> None:
         self._until: dict[bytes, tuple[int, int]] = {}  # until, kept until
         if value is not None:
-            packed = _schema.decode(value)["markers"]
+            packed = avro.decode_any(value)[1]["markers"]
             self._until = {digest: times for digest, *times in _ENTRY.iter_unpack(packed)}  # type: ignore[misc]
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Markers:
 
 def joined(values: Iterable[bytes]) -> bytes:
     """Those of several partitions as one value. A key is only ever in one of them."""
-    return _schema.encode({"markers": b"".join(_schema.decode(v)["markers"] for v in values)})
+    return _schema.encode({"markers": b"".join(avro.decode_any(v)[1]["markers"] for v in values)})
 
 
 class AllMarkers:

@@ -40,7 +40,7 @@ class ItemReader:
     """Equal to reading the record through its schema, for every record cut anywhere; mostly quicker."""
 
     def __init__(self) -> None:
-        self._headers = avro.headers_of("Accepted")
+        self._headers = avro.headers_of("Accepted", "wants_receipt")
         self._origins = avro.PrefixReader("Accepted", "idempotency_key")
         self._events = avro.PrefixReader("Accepted", "wants_receipt")
         self._properties = avro.PrefixReader("Accepted", "properties")

@@ -13,12 +13,11 @@ _encode_memory = msgspec.msgpack.Encoder().encode
 
 def people_changelog() -> KeyedChangelog:
     """How people travel to and from the topic `profiles`, where merges lie beside them."""
-    headers = avro.headers_of("Profile") | avro.headers_of("ErasedMarkers")
-    return KeyedChangelog(IDENTITY.changelog, headers)
+    return KeyedChangelog(IDENTITY.changelog, avro.is_one_of("Profile", "ErasedMarkers"))
 
 
 def decode_person(value: bytes) -> Person:
-    record = avro.schemas()["Profile"].decode(value)
+    _, record = avro.decode_any(value)
     memory = record["memory"] = _decode_memory(record["memory"])
     record["version"] -= memory.versions_before
     return Person(**record)

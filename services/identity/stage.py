@@ -34,6 +34,15 @@ from services.identity.telling import tell_dead
 Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
 
 
+class ResolvedHeaders(dict[bytes, bytes]):
+    """By the header of an accepted event, that of the event with profile and session behind it."""
+
+    def __missing__(self, header: bytes) -> bytes:
+        accepted = avro.schema_of(header)
+        self[header] = avro.catalogue.resolved(accepted).header
+        return self[header]
+
+
 class IdentityStage:
     """`services.core.step.Step`: events with profile and session to `events.resolved`."""
 
@@ -42,6 +51,7 @@ class IdentityStage:
 
     def __init__(self, mappings_of: MappingsOf = lambda source: ()) -> None:
         self._schemas = avro.schemas()
+        self._resolved_headers = ResolvedHeaders()
         self._reader = ItemReader()
         self._recall = Recall()
         self._markers = AllMarkers()
@@ -140,7 +150,7 @@ class IdentityStage:
     def _write_events(
         self, items: list[Item], values: list[bytes], decisions: Decisions, decided: Decided
     ) -> None:
-        header = self._schemas["Resolved"].header
+        headers = self._resolved_headers
         resolved: list[Output] = []
         forwarded: list[Output] = []
         cells: dict[tuple[str, int, str], Cell] = {}
@@ -148,6 +158,7 @@ class IdentityStage:
             if not isinstance(item, Event):
                 continue
             if isinstance(outcome, Resolved):
+                header = headers[value[: avro.HEADER_BYTES]]
                 resolved.append(_resolved(header, value, outcome, item.event_id))
                 told = "resolved"
             elif isinstance(outcome, Unsaved):

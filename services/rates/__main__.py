@@ -26,7 +26,7 @@ def run(environment: Environment) -> None:
     spec = WorkerSpec(
         RATES,
         RatesStage(quotas_of, sources.take_changed),
-        KeyedChangelog(RATES.changelog, avro.headers_of("SourceUsage")),
+        KeyedChangelog(RATES.changelog, avro.is_one_of("SourceUsage")),
         settings.rates_batch_records,
     )
     run_worker(environment, spec)

@@ -1,6 +1,6 @@
 """Two kinds of changelog: one record a key (compacted), or many entries a record (append-only)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 
 from services.core.step import Changes, Output
@@ -12,15 +12,16 @@ PACKED_ENTRIES = 5_000
 class KeyedChangelog:
     """One record a changed key, in a compacted topic that may hold records of other schemas too."""
 
-    def __init__(self, topic: str, headers: frozenset[bytes]) -> None:
+    def __init__(self, topic: str, is_state: Callable[[bytes], bool]) -> None:
+        """`is_state`: whether a record's value is state, whichever version of Weir wrote it."""
         self.topic = topic
-        self._headers = headers
+        self._is_state = is_state
 
     def encode(self, changes: Changes) -> list[Output]:
         return [Output(key, value or b"") for key, value in changes.items()]
 
     def decode(self, key: bytes, value: bytes | None) -> Mapping[bytes, bytes | None]:
-        if value is not None and value[:10] not in self._headers:
+        if value is not None and not self._is_state(value):
             return {}
         return {key: value}
 

@@ -13,6 +13,7 @@ from services.runtime.settings import load
 from services.runtime.stopping import stop_on_signals
 from services.sink.config import SinkSettings
 from services.sink.inserts import ThreadedInserts
+from services.sink.known import KnownRecords
 from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import Limits
 from services.sink.step import Routes
@@ -32,7 +33,7 @@ def run(environment: wiring.Environment) -> None:
         settings.sink_compress,
     )
     inserts = ThreadedInserts(rows, settings.sink_insert_threads)
-    records = KafkaRecords(
+    kafka_records = KafkaRecords(
         environment.kafka,
         RecordsOptions(
             SINK.reads,
@@ -41,9 +42,10 @@ def run(environment: wiring.Environment) -> None:
             session_seconds=environment.worker.session_seconds,
         ),
     )
+    records = KnownRecords(kafka_records, environment.schemas.know)
     sink = Sink(
         Ports(records, inserts, KafkaDeadLetters(environment.kafka)),
-        Routes({header: schema.name for header, schema in avro.schemas_by_header().items()}),
+        Routes(avro.name_of),
         Options(
             Limits(
                 settings.sink_flush_seconds, settings.sink_flush_rows, settings.sink_flush_bytes

@@ -1,6 +1,6 @@
 """Which table takes which records. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from services.core import reasons
@@ -30,16 +30,17 @@ class Verdict(NamedTuple):
 class Routes:
     """Tables by the header that a record's value starts with."""
 
-    def __init__(self, names_by_header: Mapping[bytes, str]) -> None:
-        self._names = names_by_header
+    def __init__(self, name_of: Callable[[bytes], str | None]) -> None:
+        """`name_of`: the schema that a header names, of whichever version; nothing: it is nobody's."""
+        self._name_of = name_of
 
     def table(self, header: bytes) -> str | None:
         """The landing table of a schema; None: it has none."""
-        return TABLES.get(self._names.get(header, ""))
+        return TABLES.get(self._name_of(header) or "")
 
     def verdict(self, header: bytes) -> Verdict:
         """Why records of a schema without a table cannot go in."""
-        name = self._names.get(header)
-        if name is None:
+        name = self._name_of(header)
+        if not name:
             return Verdict(reasons.UNREADABLE, f"no schema of ours starts with {header.hex()}")
         return Verdict(reasons.UNEXPECTED, f"{name} has no table")

@@ -113,7 +113,6 @@ class Instance:
         return sum(lag.records for lag in self._admin.lags({"weir.dedup": (topics.ACCEPTED,)}))
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1])
 def test_every_event_counts_once(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

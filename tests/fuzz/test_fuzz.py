@@ -10,7 +10,7 @@ from tests.fuzz.kinds import KINDS, Ground, Kind, arrive
 from tests.fuzz.place import Place
 from tests.fuzz.sources import FUZZ
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1_800)
 
 
 @pytest.fixture(scope="module")

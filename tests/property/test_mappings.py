@@ -45,7 +45,7 @@ class Pipeline:
             IdentityStage(lambda source: self.mappings),
             stream,
             MemoryStores(),
-            KeyedChangelog(topics.PROFILES, avro.headers_of("Profile")),
+            KeyedChangelog(topics.PROFILES, avro.is_one_of("Profile")),
             Accounts(accounts.encode_usage, accounts.encode_dead),
         )
         stream.assign(set(range(PARTITIONS)))

@@ -19,7 +19,7 @@ from services.sink.step import Routes
 from tests.contract.rows import resolved
 from tests.events import NOON, accepted
 
-ROUTES = Routes({header: schema.name for header, schema in avro.schemas_by_header().items()})
+ROUTES = Routes(avro.name_of)
 PLACE = Place(topics.RESOLVED, 0)
 SIZE = 5
 ALL = Part(0)

@@ -28,7 +28,7 @@ EVERYWHERE = {*PLACES, DEAD_PLACE}
 BAD = b"bad"  # refused
 WORSE = b"bad worse"  # refused even as the value of a dead letter
 HEADERS = [avro.schemas()[name].header for name in ("Profile", "Merge", "Link")]
-ROUTES = Routes({header: schema.name for header, schema in avro.schemas_by_header().items()})
+ROUTES = Routes(avro.name_of)
 LOG = structlog.wrap_logger(
     None, processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)]
 )

@@ -10,7 +10,7 @@ from tests.drill.drills import DRILLS
 from tests.drill.world import World
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3_000)
 def test_nothing_is_lost_or_doubled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:

@@ -109,7 +109,7 @@ def identity_in(value: bytes) -> Identity | None:
 def _edited(
     letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]
 ) -> Write | Refusal:
-    name, record = _read(letter)
+    schema, record = _read(letter)
     before = dict(record)
     for edit in edits:
         _apply(edit, record, EDITABLE[letter.topic])
@@ -132,17 +132,17 @@ def _edited(
         whose = record["identity_key"]
         key = workspace_key(record["workspace"], whose) if whose else record["event_id"]
         moved = None
-    return Write(letter.topic, moved, key, avro.schemas()[name].encode(record))
+    return Write(letter.topic, moved, key, schema.encode(record))
 
 
-def _read(letter: DeadLetter) -> tuple[str, avro.Record]:
+def _read(letter: DeadLetter) -> tuple[avro.Schema, avro.Record]:
     try:
-        name, record = avro.decode_any(letter.value)
-    except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
+        schema, record = avro.read_as_written(letter.value)
+    except (avro.UnknownSchemaError, avro.UnreadableError):
         raise NotEditableError(NOT_A_RECORD) from None
-    if letter.topic not in EDITABLE or name not in ("Accepted", "Resolved"):
-        raise NotEditableError(f"only events can be edited, and this is a {name}")
-    return name, record
+    if letter.topic not in EDITABLE or schema.name not in ("Accepted", "Resolved"):
+        raise NotEditableError(f"only events can be edited, and this is a {schema.name}")
+    return schema, record
 
 
 def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:

@@ -117,9 +117,8 @@ def run(asked: Asked) -> Done:
         if done.more and not asked.dry_run:
             raise click.ClickException(SEGMENTS_LEFT.format(more=done.more))
         guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
-        headers = {header: schema.name for header, schema in avro.schemas_by_header().items()}
         rebuilding = Rebuilding(
-            warehouse, guarded, Routes(headers), Pace(asked.rate), asked.dry_run
+            warehouse, guarded, Routes(avro.name_of), Pace(asked.rate), asked.dry_run
         )
         topic_by_topic = Run(asked.part, kafka, history, warehouse, rebuilding, bar)
         try:

@@ -61,7 +61,7 @@ def test_the_state_is_deleted_and_the_changelog_told() -> None:
     worker.process(ada(1))
     decided = worker.process(erase("u:ada"))
     assert worker.state.keys() == {MARKERS_KEY}
-    log = KeyedChangelog(topics.PROFILES, frozenset())
+    log = KeyedChangelog(topics.PROFILES, avro.is_one_of("Profile"))
     assert Output(ADA, b"") in log.encode(decided.state_changes())
     assert log.decode(ADA, None) == {ADA: None}
 
@@ -146,5 +146,5 @@ def test_the_sink_takes_markers_and_keeps_nothing_of_them() -> None:
     names = {header: schema.name for header, schema in avro.schemas_by_header().items()}
     worker = Worker()
     worker.process(erase("u:ada"))
-    table = Routes(names).table(worker.state[MARKERS_KEY][:10])
+    table = Routes(names.get).table(worker.state[MARKERS_KEY][:10])
     assert table == "landing_erased_markers"

@@ -6,7 +6,7 @@ from services.sink.step import Routes
 
 PLACE = Place("events.resolved", 0)
 HEADER = b"\xc3\x01" + b"r" * 8
-ROUTES = Routes({HEADER: "Resolved"})
+ROUTES = Routes({HEADER: "Resolved"}.get)
 LIMITS = Limits(seconds=0.5, rows=4, bytes=1_000)
 
 

@@ -9,7 +9,7 @@ from services.sink.step import Routes, Verdict
 
 PLACE = Place("profiles", 3)
 PROFILE, MERGE, LINK = (b"\xc3\x01" + bytes([n] * 8) for n in (1, 2, 3))
-ROUTES = Routes({PROFILE: "Profile", MERGE: "Merge", LINK: "Link"})
+ROUTES = Routes({PROFILE: "Profile", MERGE: "Merge", LINK: "Link"}.get)
 REFUSED = Verdict(reasons.REFUSED_BY_CLICKHOUSE, "code 117")
 
 
