@@ -1,0 +1,47 @@
+"""A worker that cannot be told now which schema a record is of tries again; the record does not die of it."""
+
+from pathlib import Path
+
+import pytest
+
+from services.core import topics
+from services.core.paths import SCHEMAS
+from services.core.step import Output
+from services.edge import avro
+from services.edge.avro_catalogue import Catalogue, Schema
+from services.edge.kafka_schemas import SchemasNotReadError
+from services.edge.memory import MemoryLog
+from services.runtime.worker import Worker
+from tests.events import accepted
+from tests.next_version import FIELD, grown
+from tests.property.test_worker import FaultyStream, Instance
+
+
+def test_a_newer_record_waits_until_its_schema_can_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = Catalogue(grown(tmp_path / "schemas")).current["Accepted"]
+    catalogue, asked = Catalogue(SCHEMAS), 0
+
+    def ask() -> list[Schema]:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise SchemasNotReadError("Kafka is away")
+        return [newer]
+
+    catalogue.ask = ask
+    monkeypatch.setattr(avro, "catalogue", catalogue)
+    log = MemoryLog(1)
+    record = Output(b"shop\0" + bytes(16), newer.encode(accepted(1) | {FIELD: "spring"}))
+    log.write(topics.ACCEPTED, [record])
+    instance = Instance(log, FaultyStream, Worker)
+    instance.assign({0})
+    turns = 0
+    while not log.partition(topics.UNIQUE, 0):
+        instance.turn()
+        turns += 1
+        assert turns < 20, "it never gets on"
+    assert [one.value for one in log.partition(topics.UNIQUE, 0)] == [record.value]
+    assert log.partition(topics.DEAD, 0) == []
+    assert asked == 3
