@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from services.core.paths import SCHEMAS
+from services.core.paths import ROOT, SCHEMAS
 
 FIELD = "campaign"
 DEFAULT = "none"
@@ -26,6 +26,22 @@ def grown(folder: Path) -> Path:
     path.write_text(json.dumps(accepted))
     (folder / "resolved.avsc").write_text(json.dumps(resolved))
     return folder
+
+
+def tree(folder: Path) -> Path:
+    """The next version's code, to be started with `folder` as its working directory."""
+    for name in ("services", "deploy"):
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    grown(folder / "schemas")
+    return folder
+
+
+def write_migration(folder: Path, view: str) -> None:
+    """What `weir migrate` of the next version in this folder applies; `view`: see `columns`."""
+    statements = ";\n".join(columns("{{database}}", view))
+    (folder / "schemas" / "clickhouse" / f"900_{FIELD}.sql").write_text(f"{statements};\n")
 
 
 def columns(database: str, view: str) -> list[str]:

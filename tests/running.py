@@ -88,14 +88,17 @@ class RunningProcess:
 
 
 def start_process(
-    arguments: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    root: Path = ROOT,
 ) -> RunningProcess:
-    """Started on return. `environ` replaces the environment (see `bare_environ`)."""
+    """Started on return. `environ` replaces the environment (see `bare_environ`); `root`: of the code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
             list(arguments),
-            cwd=ROOT,
+            cwd=root,
             env=dict(environ) if environ is not None else bare_environ(),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -11,6 +11,7 @@ import yaml
 from services.commands.apply import apply_sources
 from services.commands.migrate import migrate
 from services.commands.topics import apply_topics
+from services.core.paths import ROOT
 from services.edge.sealing import Sealing, new_key
 from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench import input
@@ -46,6 +47,7 @@ class Stack(ExitStack):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        self.root = ROOT  # of the code that is started from now on
         self.secrets_key = new_key()
         self.pids: dict[str, int] = {}
         self.clickhouse_port = free_port()
@@ -120,5 +122,5 @@ class Stack(ExitStack):
         }
         log = self.folder / "logs" / f"{name}.log"
         return start_process(
-            [sys.executable, "-m", f"services.{name}"], log, bare_environ(**environ)
+            [sys.executable, "-m", f"services.{name}"], log, bare_environ(**environ), self.root
         )

@@ -1,6 +1,5 @@
 """A whole Weir for fuzzing, every part a real process: what is taken at the door has to arrive."""
 
-import json
 import re
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from services.core.paths import ROOT
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
 from services.gateway.producer import Record
 from tests.bench.stack import Member, Stack
+from tests.books import settled_books
 from tests.fuzz.rules import LAST, ONE
 from tests.fuzz.sources import DECLARED
 from tests.running import bare_environ
@@ -20,7 +20,6 @@ BODY_SECONDS = 2
 IDLE_SECONDS = 2
 INFLIGHT_KILOBYTES = 16_384
 HANG_SECONDS = 30.0  # no answer for so long is none
-SETTLE_SECONDS = 240
 IN_FLIGHT = 16  # records, each of which may be of megabytes
 MIB = 1 << 20
 
@@ -112,22 +111,22 @@ class Place(Stack):
 
         `AssertionError` unless the books balance, and nothing is dead.
         """
+        pages: list[dict[str, int]] = settled_books(self._weir)["pages"]
+        dead = sum(page["dead"] for page in pages)
+        assert not dead, f"{dead} of what was taken died behind the door"
+        return sum(page["stored"] for page in pages)
+
+    def _weir(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         environ = bare_environ(
             WEIR_DATA_DIR=str(self.folder),
             WEIR_KAFKA_BOOTSTRAP=self.broker.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
-        command = ["audit", "--json", "--wait", str(SETTLE_SECONDS)]
-        done = subprocess.run(
-            [sys.executable, "-m", "services.cli", *command],
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli", *arguments],
             cwd=ROOT,
             env=environ,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"the books: {done.stdout[-3_000:]} {done.stderr[-1_000:]}"
-        pages: list[dict[str, int]] = json.loads(done.stdout)["pages"]
-        dead = sum(page["dead"] for page in pages)
-        assert not dead, f"{dead} of what was taken died behind the door"
-        return sum(page["stored"] for page in pages)

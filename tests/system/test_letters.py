@@ -18,6 +18,7 @@ from services.core.identifiers import dedup_key, workspace_key
 from services.core.paths import ROOT
 from services.edge.kafka import write_entries
 from services.runtime.config import KafkaSettings
+from tests.books import passed_through
 from tests.contract.rows import dead_letter
 from tests.events import accepted, accepted_output
 from tests.running import wait_until
@@ -171,7 +172,7 @@ def test_a_workers_letter_is_sent_in_again_once(weir: RunningWeir, step: str, to
     wait_until(lambda: rows(weir, key), PATIENCE, "the row")
     assert replay(weir, "dead", *chosen(names))["recovered_before"] == 1
     write(weir, topics.ACCEPTED, [accepted_output(event("later"))])
-    weir.run("audit", "--wait", "60")
+    passed_through(weir.run)
     assert rows(weir, key) == [(id_of(record), "5")]
     assert recovered(weir, names) == [(name, step, id_of(record), False)]
     assert listed(weir, name)[0]["recovered"] != ""
@@ -265,7 +266,7 @@ def test_a_replay_that_is_killed_and_repeated_sends_each_once(weir: RunningWeir)
     assert 0 < told["replayed"] < MANY
     wait_until(lambda: weir.ask(counted)[0][0] >= MANY, PATIENCE, "all of them")
     assert replay(weir, "dead", *since)["replayed"] == 0
-    weir.run("audit", "--wait", "60")
+    passed_through(weir.run)
     assert weir.ask(counted) == [(MANY, MANY)]
     assert len(recovered(weir, names)) == MANY
 
@@ -279,7 +280,7 @@ def test_a_second_replay_ends_the_first(weir: RunningWeir) -> None:
         _, complaint = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     assert "Another replay has begun" in complaint
-    weir.run("audit", "--wait", "60")
+    passed_through(weir.run)
     counted = f"SELECT count(), uniqExact(event_id) FROM weir.events WHERE startsWith(idempotency_key, '{run}-')"
     assert weir.ask(counted) == [(60, 60)]
 
@@ -355,7 +356,7 @@ def test_of_a_body_of_many_what_is_stored_is_left_out_and_the_rest_is_sent(
     wait_until(lambda: weir.ask(keyless) == [(1,)], PATIENCE, "the one without a key")
     wait_until(lambda: rows(weir, second), PATIENCE, "the other")
     assert replay(weir, "rejected", *mended)["recovered_before"] == 1
-    weir.run("audit", "--wait", "60")
+    passed_through(weir.run)
     assert [len(rows(weir, key)) for key in (first, second)] == [1, 1]
     assert rows(weir, first) == [(sent, "7")]
     assert weir.ask(keyless) == [(1,)]

@@ -49,8 +49,7 @@ def write(weir: RunningWeir, key: str, value: bytes) -> None:
 
 
 def balance(weir: RunningWeir) -> Row:
-    audit = weir.run("audit", "--wait", "60", "--ids")
-    assert audit.returncode == 0, audit.stdout + audit.stderr
+    weir.require_balanced_books("--ids")
     (row,) = weir.ask(BOOKS)
     return row
 

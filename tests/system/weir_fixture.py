@@ -15,13 +15,14 @@ from typing import Any
 import clickhouse_connect
 
 from services.core.paths import ROOT
+from tests.books import settled_books
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 Row = tuple[Any, ...]
 
 START_SECONDS = 120
 STOP_SECONDS = 60
-COMMAND_SECONDS = 240
+COMMAND_SECONDS = 1_200
 SOURCES = Path(__file__).with_name("sources.yaml")
 SOURCE_IDS = ("shop", "github", "faults", "limited", "marked", "mapped")
 KEYS = {source: f"{source}-write-key" for source in SOURCE_IDS}
@@ -60,10 +61,9 @@ class RunningWeir:
         children = json.loads((Path(self.environ["WEIR_DATA_DIR"]) / "up.json").read_text())
         return next((c["pid"] for c in children if c["name"] == service), 0)
 
-    def require_balanced_books(self) -> None:
+    def require_balanced_books(self, *options: str) -> None:
         """Waits until nothing is in flight; every accepted event is accounted for on return."""
-        audit = self.run("audit", "--wait", "120")
-        assert audit.returncode == 0, audit.stdout + audit.stderr
+        settled_books(self.run, *options)
 
     def stop(self) -> int:
         return self.process.stop(STOP_SECONDS)
