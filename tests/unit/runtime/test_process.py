@@ -40,7 +40,10 @@ SAYS = [
     ("t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()", "ZeroDivisionError"),
     (
         "from confluent_kafka import Producer\n"
-        "Producer({'bootstrap.servers': '127.0.0.1:1'}).flush(0.5)",
+        "failed = threading.Event()\n"
+        "options = {'bootstrap.servers': '127.0.0.1:1', 'error_cb': lambda _: failed.set()}\n"
+        "producer = Producer(options)\n"
+        "while not failed.is_set(): producer.poll(0.1)",
         "Connection refused",
     ),
     (
