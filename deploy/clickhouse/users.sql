@@ -29,7 +29,8 @@ CREATE SETTINGS PROFILE IF NOT EXISTS weir_reader SETTINGS
     readonly = 1,
     max_execution_time = 60,
     max_memory_usage = 2000000000,
-    max_result_bytes = 268435456;
+    max_result_bytes = 268435456,
+    json_type_escape_dots_in_keys = 1;
 CREATE ROLE IF NOT EXISTS weir_reading SETTINGS PROFILE 'weir_reader';
 GRANT SELECT, dictGet ON weir.* TO weir_reading;
 REVOKE SELECT ON weir.erasing FROM weir_reading;

@@ -44,6 +44,8 @@ ONE_BLOCK = {
     "input_format_try_infer_datetimes": 0,
     # a name used twice is legal JSON: the first one stands, rather than losing the event
     "type_json_skip_duplicated_paths": 1,
+    # {"a": {"b": 1}, "a.b": 2} has two paths: a.b and a%2Eb
+    "json_type_escape_dots_in_keys": 1,
 }
 SYNC = b"weir avro blocks"
 # Records in one Avro block. Blocks bound the memory of a request, not what goes in together.

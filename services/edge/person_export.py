@@ -28,7 +28,10 @@ WRITTEN = {
     "rejected": ("rejected FINAL", "rejected"),
     "dead": ("dead FINAL", "dead"),
 }
+SENT = ("properties", "context")  # an event's JSON texts, as they were sent
 COLUMNS = {
+    "event": f"* EXCEPT ({', '.join((*SENT, *(f'{name}_text' for name in SENT)))}), "
+    + ", ".join(f"if({n}_text = '', toString({n}), {n}_text) AS {n}" for n in SENT),
     "rejected": "* EXCEPT (payload), base64Encode(payload) AS payload_64",
     "dead": "* EXCEPT (key, value), base64Encode(key) AS key_64, base64Encode(value) AS value_64",
 }
@@ -54,7 +57,7 @@ class PersonExport:
                 for row in self._rows.stream(sql):
                     # one portion may have an event's profile, and another one its user
                     if len(asked) == 1 or _is_new(row, told):
-                        yield kind, {name: _plain(name, value) for name, value in row.items()}
+                        yield kind, {name: _plain(kind, name, value) for name, value in row.items()}
 
     def _condition(self, workspace: str, table: str | None, portion: dict[str, list[str]]) -> str:
         listed = {kind: _listed(values) for kind, values in portion.items()}
@@ -70,7 +73,10 @@ def _is_new(row: Row, told: set[bytes]) -> bool:
     return is_new
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(kind: str, name: str, value: Any) -> Any:
+    if kind == "event" and name in SENT:
+        # every row is one line; outside of its strings, JSON may have line breaks
+        return msgspec.Raw(value.replace("\n", " ").replace("\r", " ").encode())
     return b64decode(value) if name.endswith("_64") else value
 
 

@@ -31,12 +31,14 @@ _KEPT_FREE_BYTES = 32 << 20
 # connections from it: no SOURCES. A dictionary over the engine's own tables needs none.
 # implicit_select (`1+1` is a query) is a habit of the embedded engine, not of a server;
 # async_insert would acknowledge a batch in another block than its own.
+# json_type_escape_dots_in_keys: the name "a.b" is shown as it was sent, and not as a%2Eb.
 # The engine knows one user; whoever only reads is that user in the role `reader` alone. Whom an
 # erasure is at, which `erasing` says, is not for readers.
 _USERS = """<clickhouse>
     <profiles><default>
         <implicit_select>0</implicit_select>
         <async_insert>0</async_insert>
+        <json_type_escape_dots_in_keys>1</json_type_escape_dots_in_keys>
         <max_threads>{threads}</max_threads>
     </default></profiles>
     <quotas><default/></quotas>

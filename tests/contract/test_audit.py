@@ -23,7 +23,7 @@ from services.edge.kafka_books import KafkaBooks
 from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench.measure import Probe
 from tests.contract import rows
-from tests.contract.test_clickhouse import Tables
+from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import accepted, accepted_output
 from tests.running import bare_environ, free_port, start_kafka, start_process, wait_until

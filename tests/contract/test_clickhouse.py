@@ -1,7 +1,6 @@
 """The warehouse's schema and inserts, on the real engine: tokens, refusals, and what analysts read."""
 
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from services.core.paths import ROOT
 from services.core.step import fingerprint
 from services.edge import avro
 from services.edge.accounts import signed
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
+from services.edge.clickhouse import ClickHouseRows
 from services.runtime.config import ClickHouseSettings
 from services.sink.migrations import (
-    Dialect,
     Migration,
     MigrationError,
     apply_migrations,
@@ -24,6 +22,7 @@ from services.sink.migrations import (
 from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
 from services.sink.step import TABLES
 from tests.contract import rows
+from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
 from tests.events import NOON, accepted
 
@@ -35,37 +34,6 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWareh
     running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
     yield running
     running.stop()
-
-
-class Tables:
-    """A migrated database of the test's own."""
-
-    def __init__(self, url: str) -> None:
-        self.database = f"weir_{uuid.uuid4().hex[:8]}"
-        self.settings = ClickHouseSettings(clickhouse_url=url, clickhouse_database=self.database)
-        self.schema = ClickHouseSchema(self.settings)
-        self.dialect = Dialect(self.database)
-        self._rows = ClickHouseRows(self.settings, 60, 2, compress=False)
-        self._tokens = 0
-
-    def insert(self, table: str, *values: bytes, token: str = "") -> None:
-        self._tokens += 1
-        self._rows.insert(Insert(table, values[0][:10], values, token or f"t{self._tokens}"))
-
-    def ask(self, sql: str) -> list[list[Any]]:
-        sql = sql.replace("weir.", f"{self.database}.")
-        return [list(record.values()) for record in self.schema.records(sql)]
-
-    def one(self, sql: str) -> Any:
-        ((value,),) = self.ask(sql)
-        return value
-
-    def count(self, table: str) -> int:
-        return int(self.one(f"SELECT count() FROM weir.{table}"))
-
-    def close(self) -> None:
-        self._rows.close()
-        self.schema.execute(f"DROP DATABASE {self.database}")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from services.edge.clickhouse_query import ClickHouse
 from services.sink.migrations import apply_migrations
 from services.sink.ports import Place
 from tests.contract import rows
-from tests.contract.test_clickhouse import Tables
+from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import NOON
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.core.erasures import ErasedPlace, Erasure, Person
@@ -252,3 +253,19 @@ def test_more_than_is_being_erased_is_a_loss_at_once(people: People) -> None:
     assert people.ask("SELECT short_of_rows, erased_rows FROM weir.ledger") == [[3, 1]]
     people.erase(person)
     assert people.ask("SELECT short_of_rows, erased_rows FROM weir.ledger") == [[4, 1]]
+
+
+def test_an_export_gives_back_what_was_sent(people: People) -> None:
+    text = '{"a":{"b":1}, "a.b":2,\n "n":null, "o":{}, "f":1.0, "f":2, "big":18446744073709551616}'
+    people.insert(rows.resolved(1, "p", workspace="acme", properties=text, context="{ }"))
+    person = people.known.whole(Person.of("acme", "profile:p"))
+    (event,) = [row for kind, row in people.export.rows(person, DECLARED) if kind == "event"]
+    line = msgspec.json.encode(event).decode()
+    assert '"properties":' + text.replace("\n", " ") in line
+    assert '"context":{ }' in line
+    people.schema.execute(
+        f"ALTER TABLE {people.database}.events UPDATE properties_text = '', context_text = '' WHERE 1"
+        " SETTINGS mutations_sync = 2"
+    )
+    (event,) = [row for kind, row in people.export.rows(person, DECLARED) if kind == "event"]
+    assert msgspec.json.decode(event["properties"])["a"] == {"b": 1}  # stored by an older version

@@ -1,0 +1,40 @@
+"""A migrated database of a test's own, with inserts as the sink makes them."""
+
+import uuid
+from typing import Any
+
+from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
+from services.runtime.config import ClickHouseSettings
+from services.sink.migrations import Dialect
+from services.sink.ports import Insert
+
+
+class Tables:
+    """A migrated database of the test's own."""
+
+    def __init__(self, url: str) -> None:
+        self.database = f"weir_{uuid.uuid4().hex[:8]}"
+        self.settings = ClickHouseSettings(clickhouse_url=url, clickhouse_database=self.database)
+        self.schema = ClickHouseSchema(self.settings)
+        self.dialect = Dialect(self.database)
+        self._rows = ClickHouseRows(self.settings, 60, 2, compress=False)
+        self._tokens = 0
+
+    def insert(self, table: str, *values: bytes, token: str = "") -> None:
+        self._tokens += 1
+        self._rows.insert(Insert(table, values[0][:10], values, token or f"t{self._tokens}"))
+
+    def ask(self, sql: str) -> list[list[Any]]:
+        sql = sql.replace("weir.", f"{self.database}.")
+        return [list(record.values()) for record in self.schema.records(sql)]
+
+    def one(self, sql: str) -> Any:
+        ((value,),) = self.ask(sql)
+        return value
+
+    def count(self, table: str) -> int:
+        return int(self.one(f"SELECT count() FROM weir.{table}"))
+
+    def close(self) -> None:
+        self._rows.close()
+        self.schema.execute(f"DROP DATABASE {self.database}")
