@@ -1,6 +1,6 @@
 """Every setting of the house, for the check of unknown `WEIR_*` variables and for the README's table."""
 
-from services.commands.config import SendSettings
+from services.commands.config import CommandSettings, SendSettings
 from services.dedup.config import DedupSettings
 from services.eraser.config import EraserSettings
 from services.gateway.config import GatewaySettings
@@ -30,6 +30,7 @@ ALL_SETTINGS: tuple[type, ...] = (
     RatesSettings,
     EraserSettings,
     SendSettings,
+    CommandSettings,
     BrokerSettings,
     UpSettings,
     SinkSettings,

@@ -9,7 +9,8 @@ from typing import Any
 import click
 import msgspec
 
-from services.commands.base import WrongInputError, clear_errors, notes, screen, settings_of
+from services.commands.base import WrongInputError, notes, screen, settings_of
+from services.commands.retrying import surely
 from services.commands.sources_file import SourcesFileError, read_sources
 from services.core.registry import ApiKey, IdMapping, Quota, Source
 from services.core.topics import REGISTRY
@@ -235,15 +236,10 @@ def command(file: Path, dry_run: bool, prune: bool) -> None:
       weir apply deploy/sources.yaml
     """
     try:
-        with clear_errors():
-            changes = apply_sources(
-                settings_of(KafkaSettings),
-                file,
-                sealing_of(os.environ),
-                prune=prune,
-                dry_run=dry_run,
-                show=_show,
-            )
+        kafka, sealing = settings_of(KafkaSettings), sealing_of(os.environ)
+        changes = surely(
+            lambda: apply_sources(kafka, file, sealing, prune=prune, dry_run=dry_run, show=_show)
+        )
     except SourcesFileError as error:
         for fault in error.faults:
             notes().print(f"[red]✗[/] {_escaped(fault)}")

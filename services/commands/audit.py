@@ -1,5 +1,6 @@
 """`weir audit`: proves that every accepted event is stored, a duplicate, a dead letter, unsaved or erased."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -12,11 +13,12 @@ from services.commands.base import (
     Moment,
     WrongInputError,
     cell,
-    clear_errors,
     screen,
     settings_of,
 )
 from services.commands.books import COLUMNS, Range
+from services.commands.progress import Report, reporting
+from services.commands.retrying import surely
 from services.commands.standing import Standing
 from services.runtime import process
 from services.runtime.config import (
@@ -100,13 +102,14 @@ def command(
             every, common.host, settings_of(WorkerSettings).metrics_port
         )
         return
-    with clear_errors():
-        auditor = Auditor(kafka, clickhouse)
-        try:
-            asked = part()
-            audit = auditor.read_surely(lambda: auditor.read(asked, minutes, ids), wait)
-        finally:
-            auditor.close()
+    asked = part()
+
+    def read(report: Report) -> Audit:
+        with closing(Auditor(kafka, clickhouse)) as auditor:
+            return auditor.read_surely(lambda: auditor.read(asked, minutes, ids), wait, report.tell)
+
+    with reporting() as report:
+        audit = surely(lambda: read(report))
     if in_json:
         screen().print(as_json(audit), markup=False)
     else:

@@ -92,13 +92,19 @@ class Auditor:
             [text for text in (not_looked_at, of_minutes) if text],
         )
 
-    def read_surely(self, read: Callable[[], Audit], wait_seconds: float = 0.0) -> Audit:
+    def read_surely(
+        self,
+        read: Callable[[], Audit],
+        wait_seconds: float = 0.0,
+        tell: Callable[[str], None] = lambda doing: None,
+    ) -> Audit:
         """Reads again while events are on their way, at most for `wait_seconds`; findings, anyhow,
 
         until they have stood several looks.
         """
         deadline = time.monotonic() + wait_seconds
         sure = 0
+        tell("reads the books")
         while True:
             audit = read()
             if audit.settled:
@@ -110,6 +116,8 @@ class Auditor:
                 return audit
             if sure >= SURE_LOOKS and (is_over or not is_moving):
                 return audit
+            waiting = sum(audit.in_flight.values())
+            tell(f"waits: {waiting:,} records in flight" if waiting else "looks again")
             time.sleep(LOOK_SECONDS)
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
 from services.edge.faults import NotReachedError, RefusedError
@@ -86,15 +85,6 @@ def cell(text: str, style: str = "") -> Text:
     """Return a table's cell for what somebody else chose: cut, so that one name widens no table."""
     long = len(text) > CELL_CHARACTERS
     return Text(text[: CELL_CHARACTERS - 1] + "…" if long else text, style)
-
-
-@contextmanager
-def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
-    """A bar on standard error that goes when it is done; nothing at all where nobody watches."""
-    console = notes()
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield progress
 
 
 def notes() -> Console:

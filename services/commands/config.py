@@ -4,7 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.runtime.config import is_file
-from services.runtime.settings import setting
+from services.runtime.settings import at_least, setting
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    command_patience: float = setting(
+        30.0,
+        "how long commands try again while Kafka or ClickHouse is away",
+        "seconds",
+        check=at_least(0),
+    )
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,17 @@
 
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import click
 import msgspec
 import uuid_utils
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from services.commands.base import (
     UnreachableError,
     WrongInputError,
-    clear_errors,
     notes,
     screen,
     settings_of,
@@ -24,6 +23,8 @@ from services.commands.people import (
     subject_given,
     workspace_given,
 )
+from services.commands.progress import Report, reporting
+from services.commands.retrying import surely
 from services.core.erasures import NEVER, Erasure, Phase
 from services.edge.erasures import ErasureFollower, request_erasure
 from services.runtime.config import KafkaSettings
@@ -62,16 +63,20 @@ def command(
       weir erase --profile b67e7908-935b-5be7-9583-2db3eeff1cb5 --source shop --yes
       weir erase --resume 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
     """
-    with clear_errors():
-        if not erasure_id:
-            subject = subject_given(profile, user)
-            erasure_id = _request(subject, source, yes)
-        elif profile or user or source:
-            raise WrongInputError("--resume ID says it all: leave the others out.")
-        if no_wait:
-            screen().print(erasure_id)
-            return
-        erasure = _follow(erasure_id, seconds)
+    if not erasure_id:
+        subject = subject_given(profile, user)
+        erasure_id = _request(subject, source, yes)
+    elif profile or user or source:
+        raise WrongInputError("--resume ID says it all: leave the others out.")
+    if no_wait:
+        screen().print(erasure_id)
+        return
+    notes().print(
+        f"[dim]Erasure {erasure_id}; to follow it again: weir erase --resume {erasure_id}[/]"
+    )
+    until = time.monotonic() + seconds
+    with reporting() as report:
+        erasure = surely(lambda: _follow(erasure_id, until, report))
     if as_json:
         screen().print(msgspec.json.encode(erasure).decode(), markup=False)
     else:
@@ -80,11 +85,14 @@ def command(
 
 def _request(subject: str, source: str, yes: bool) -> str:
     """Durable on return; the erasure's id. Asked for twice while it is under way, it is one."""
-    workspace = workspace_given(subject, source, read_sources())
+    workspace = workspace_given(subject, source, surely(read_sources))
     settings = settings_of(KafkaSettings)
-    follower = ErasureFollower(settings)
-    pending = follower.erasures.pending_of(workspace, subject)
-    follower.close()
+
+    def pending_of() -> Erasure | None:
+        with closing(ErasureFollower(settings)) as follower:
+            return follower.erasures.pending_of(workspace, subject)
+
+    pending = surely(pending_of)
     if pending is not None:
         return pending.erasure_id
     if not yes:
@@ -93,38 +101,31 @@ def _request(subject: str, source: str, yes: bool) -> str:
         kind, _, name = subject.partition(":")
         click.confirm(f"Forget the {kind} {name} of workspace {workspace} for good?", abort=True)
     erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, int(time.time() * 1_000))
-    request_erasure(settings, erasure)
+    surely(lambda: request_erasure(settings, erasure))  # under the same id
     return erasure.erasure_id
 
 
-def _follow(erasure_id: str, seconds: float) -> Erasure:
-    """The erasure, finished."""
-    follower = ErasureFollower(settings_of(KafkaSettings))
-    console = notes()
-    console.print(
-        f"[dim]Erasure {erasure_id}; to follow it again: weir erase --resume {erasure_id}[/]"
-    )
+def _follow(erasure_id: str, until: float, report: Report) -> Erasure:
+    """The erasure, finished. `until`: as by `time.monotonic`."""
     began = time.monotonic()
     told = False
-    with Progress(
-        SpinnerColumn(), BarColumn(24), TextColumn("{task.description}"), console=console
-    ) as progress:
-        bar = progress.add_task("", total=len(PHASES) - 1)
+    with closing(ErasureFollower(settings_of(KafkaSettings))) as follower:
+        report.begin(len(PHASES) - 1)
         while True:
             erasure = follower.erasures.by_id.get(erasure_id)
             if erasure is None:
                 raise click.ClickException(f"There is no erasure {erasure_id}.")
             reached = PHASES.index(erasure.progress.phase)
-            progress.update(bar, completed=reached, description=erasure.step)
+            report.tell(erasure.step)
+            report.reach(reached)
             if erasure.state == "finished":
-                follower.close()
                 return erasure
-            waited = time.monotonic() - began
-            if waited > seconds:
-                raise UnreachableError(f"Not finished in {seconds:g} s: it {erasure.step}.")
-            if not told and waited > PATIENCE_SECONDS and not reached:
+            now = time.monotonic()
+            if now > until:
+                raise UnreachableError(f"Not finished in time: it {erasure.step}.")
+            if not told and now - began > PATIENCE_SECONDS and not reached:
                 told = True
-                console.print(
+                notes().print(
                     "[yellow]No eraser has begun: does `weir eraser` (or `weir up`) run?[/]"
                 )
             follower.poll(POLL_SECONDS)

@@ -8,13 +8,14 @@ from services.commands.base import (
     EXIT_NO,
     Moment,
     WrongInputError,
-    clear_errors,
     notes,
     screen,
 )
+from services.commands.progress import reporting
 from services.commands.rebuild.present import SEGMENTS_LEFT
 from services.commands.rebuild.rebuilding import Account, Part
 from services.commands.rebuild.running import Asked, Done, run
+from services.commands.retrying import surely
 from services.core import topics
 
 EVENTS = (topics.RESOLVED, topics.ACCEPTED)
@@ -77,8 +78,9 @@ def command(
     part = Part(
         int(start.timestamp() * 1_000), int(end.timestamp() * 1_000) if end else None, source
     )
-    with clear_errors():
-        done = run(Asked(part, origin == "accepted", events_only, rate, dry_run))
+    asked = Asked(part, origin == "accepted", events_only, rate, dry_run)
+    with reporting() as report:
+        done = surely(lambda: run(asked, report))
     _show(done, dry_run)
     if any(account.refused for account in done.accounts.values()):
         raise SystemExit(EXIT_NO)

@@ -1,21 +1,21 @@
 """`weir scan`: looks for identifiers in every place that keeps anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import msgspec
-from rich.progress import Progress
 from rich.table import Table
 
 from services.commands.base import (
     EXIT_NO,
     WrongInputError,
-    clear_errors,
-    notes,
     screen,
     settings_of,
 )
+from services.commands.progress import Report, reporting
+from services.commands.retrying import surely
 from services.core.traces import Traces
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_admin import KafkaAdmin
@@ -25,6 +25,7 @@ from services.edge.traces_topics import count_traces
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 
 Found = tuple[str, int]  # place, rows with a trace
+T = TypeVar("T", str, Path)
 
 
 @click.command("scan")
@@ -49,11 +50,11 @@ def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_jso
     if not all(identifier.strip() for identifier in identifiers):
         raise WrongInputError("An ID is empty.")
     traces = Traces(identifiers)
-    with clear_errors(), Progress(console=notes(), transient=True) as progress:
+    with reporting() as report:
         found = [
-            *_tables(traces, progress),
-            *_stores(traces, progress),
-            *_topics(traces, progress, seconds, retained=retained),
+            *_tables(traces, report),
+            *_stores(traces, report),
+            *_topics(traces, report, seconds, retained=retained),
         ]
     if as_json:
         screen().print(msgspec.json.encode(dict(found)).decode(), markup=False)
@@ -63,34 +64,50 @@ def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_jso
         raise SystemExit(EXIT_NO)
 
 
-def _tables(traces: Traces, progress: Progress) -> Iterator[Found]:
+def _tracked(places: Sequence[T], kind: str, report: Report) -> Iterator[T]:
+    report.begin(len(places))
+    for place in places:
+        report.tell(f"{kind} {place}")
+        yield place
+        report.advance()
+
+
+def _tables(traces: Traces, report: Report) -> Iterator[Found]:
     settings = settings_of(ClickHouseSettings)
-    scan = TableTraces(ClickHouse(settings), settings.clickhouse_database, traces)
-    tables = scan.tables()
-    for table in progress.track(tables, description="tables"):
-        yield f"table {table}", scan.count(table, tables[table])
+
+    def scan() -> TableTraces:
+        return TableTraces(ClickHouse(settings), settings.clickhouse_database, traces)
+
+    tables = surely(lambda: scan().tables())
+    for table in _tracked(list(tables), "table", report):
+
+        def count(name: str = table) -> int:
+            return scan().count(name, tables[name])
+
+        yield f"table {table}", surely(count)
 
 
-def _stores(traces: Traces, progress: Progress) -> Iterator[Found]:
+def _stores(traces: Traces, report: Report) -> Iterator[Found]:
     folder: Path = settings_of(CommonSettings).data_dir / "state"
-    for path in progress.track(sorted(folder.glob("*/store-*")), description="state"):
+    for path in _tracked(sorted(folder.glob("*/store-*")), "state", report):
         entries = read_entries(path)
         rows = sum(1 for key, value in entries if traces.anywhere(key) or traces.anywhere(value))
         yield f"state {path.parent.name}/{path.name}", rows
 
 
-def _topics(
-    traces: Traces, progress: Progress, seconds: float, *, retained: bool
-) -> Iterator[Found]:
+def _topics(traces: Traces, report: Report, seconds: float, *, retained: bool) -> Iterator[Found]:
     settings = settings_of(KafkaSettings)
+    topics = surely(lambda: KafkaAdmin(settings).topics())
     compacted = {
-        name: "compact" in topic.config.get("cleanup.policy", "")
-        for name, topic in KafkaAdmin(settings).topics().items()
+        name: "compact" in topic.config.get("cleanup.policy", "") for name, topic in topics.items()
     }
     wanted = [name for name in sorted(compacted) if retained or compacted[name]]
-    for name in progress.track(wanted, description="topics"):
-        rows = count_traces(settings, name, traces, seconds, compacted=compacted[name])
-        yield f"topic {name}", rows
+    for name in _tracked(wanted, "topic", report):
+
+        def count(topic: str = name) -> int:
+            return count_traces(settings, topic, traces, seconds, compacted=compacted[topic])
+
+        yield f"topic {name}", surely(count)
 
 
 def show(found: list[Found]) -> None:

@@ -56,11 +56,9 @@ def command(once: bool, as_json: bool, every: float) -> None:
 
 
 def _show_once(looker: Looker, as_json: bool) -> None:
-    first = looker.look()
-    look = first
-    if not first.kafka:
-        time.sleep(MEASURED_SECONDS)
-        look = looker.look()
+    looker.look()
+    time.sleep(MEASURED_SECONDS)
+    look = looker.look()  # what was away for a moment is asked again, too
     if as_json:
         screen().print(msgspec.json.encode(dataclasses.asdict(look)).decode(), markup=False)
     else:

@@ -8,7 +8,8 @@ import msgspec
 import yaml
 from rich.table import Table
 
-from services.commands.base import WrongInputError, clear_errors, screen, settings_of
+from services.commands.base import WrongInputError, screen, settings_of
+from services.commands.retrying import surely
 from services.core import record_limits
 from services.core.paths import DEPLOY
 from services.core.topics import SCHEMAS
@@ -185,8 +186,7 @@ def apply_command(file: Path, profile: str) -> None:
       weir topics apply --profile production
     """
     try:
-        with clear_errors():
-            changes = apply_topics(settings_of(KafkaSettings), profile, file)
+        changes = surely(lambda: apply_topics(settings_of(KafkaSettings), profile, file))
     except TopicsError as error:
         raise WrongInputError(str(error)) from None
     console = screen()
@@ -204,10 +204,7 @@ def list_command() -> None:
     Example:
       weir topics list
     """
-    with clear_errors():
-        admin = KafkaAdmin(settings_of(KafkaSettings))
-        topics = list(admin.topics().values())
-        counts = admin.record_counts(topics)
+    topics, counts = surely(lambda: _listed(KafkaAdmin(settings_of(KafkaSettings))))
     table = Table(box=None, pad_edge=False)
     table.add_column("topic")
     for name in ("partitions", "replicas", "offsets"):
@@ -222,6 +219,11 @@ def list_command() -> None:
             kept(topic),
         )
     screen().print(table)
+
+
+def _listed(admin: KafkaAdmin) -> tuple[list[Topic], dict[str, int]]:
+    topics = list(admin.topics().values())
+    return topics, admin.record_counts(topics)
 
 
 def kept(topic: Topic) -> str:

@@ -1,5 +1,6 @@
 """`weir where`: what became of one event."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -9,11 +10,15 @@ from rich.text import Text
 from services.commands.base import (
     EXIT_NO,
     EXIT_UNREACHABLE,
+    UnreachableError,
     WrongInputError,
     screen,
     settings_of,
 )
+from services.commands.progress import reporting
+from services.commands.retrying import surely
 from services.core.fates import Where
+from services.edge.faults import NotReachedError
 from services.edge.whereabouts import Whereabouts
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 
@@ -48,7 +53,7 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
     if not sought:
         raise WrongInputError("ID is empty: give an event_id or the id that the client sent.")
     whereabouts = Whereabouts(settings_of(KafkaSettings), settings_of(ClickHouseSettings))
-    where = whereabouts.find(sought, (source,) if source else None, seconds)
+    where = _found(lambda: whereabouts.find(sought, (source,) if source else None, seconds))
     if as_json:
         screen().print(msgspec.json.encode(where).decode(), markup=False)
     else:
@@ -56,6 +61,34 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
             screen().print(line)
     if where.fate == "unknown":
         raise SystemExit(EXIT_NO if where.certain else EXIT_UNREACHABLE)
+
+
+class _UncertainError(NotReachedError):
+    """What could be asked does not have it."""
+
+    def __init__(self, where: Where) -> None:
+        super().__init__(" ".join((*where.notes, where.advice)))
+
+
+def _found(find: Callable[[], Where]) -> Where:
+    """The answer; while it is uncertain it is asked for again, as long as commands are patient."""
+    where: Where | None = None
+
+    def work() -> None:
+        nonlocal where
+        where = find()
+        if where.fate == "unknown" and not where.certain:
+            raise _UncertainError(where)
+
+    try:
+        with reporting() as report:
+            report.tell("looks through ClickHouse and the topics")
+            surely(work)
+    except UnreachableError:
+        if where is None:
+            raise
+    assert where is not None
+    return where
 
 
 def account(where: Where) -> list[Text]:

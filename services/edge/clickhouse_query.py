@@ -24,6 +24,9 @@ CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 5
 AUTHENTICATION_FAILED = 516
 NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+# Too many queries, a broken connection, a table that is dropped or read-only for a moment, too little
+# memory, too many parts, a keeper that is away.
+PASSING = frozenset({202, 209, 210, 218, 236, 241, 242, 252, 319, 999})
 NO_TABLES = (60, 81)  # UNKNOWN_TABLE, UNKNOWN_DATABASE
 # What a driver wraps around the engine's own sentence.
 WRAPPING = re.compile(r"^.*?Code: \d+\. *(?:DB::Exception: )?", re.DOTALL)
@@ -36,6 +39,10 @@ class ClickHouseUnreachableError(NotReachedError):
 
 class ClickHouseRefusedError(RefusedError):
     """ClickHouse answered with an error; the text is its reason in one line."""
+
+    def __init__(self, text: str, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 def client_of(settings: ClickHouseSettings, timeout_seconds: float, connections: int = 1) -> Any:
@@ -135,7 +142,7 @@ class ClickHouse:
             )
         if code in NO_TABLES:
             return ClickHouseRefusedError(f"{one_line(str(error))}: run `weir migrate` first.")
-        return ClickHouseRefusedError(one_line(str(error)))
+        return ClickHouseRefusedError(one_line(str(error)), passing=code in PASSING)
 
 
 def one_line(text: str) -> str:

@@ -7,3 +7,5 @@ class NotReachedError(Exception):
 
 class RefusedError(Exception):
     """It answered, and refused; the text is its reason in one line."""
+
+    passing = False  # whether the same may be taken a moment later

@@ -45,6 +45,26 @@ MOVING = {
 # What a broker says of a partition that was made, or lost its leader, a moment ago.
 ELECTING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 ELECTING_SECONDS = 5
+# Refusals that end by themselves: a broker starts, ends or is too busy.
+PASSING = (
+    MOVING
+    | ELECTING
+    | {
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
 
 
 class KafkaRefusedError(RefusedError):
@@ -53,6 +73,7 @@ class KafkaRefusedError(RefusedError):
     def __init__(self, fault: KafkaError) -> None:
         super().__init__(f"Kafka refused: {fault.str()}")
         self.code = fault.code()
+        self.passing = self.code in PASSING
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,11 @@ def weir(place: Place) -> Weir:
 @pytest.fixture
 def away() -> dict[str, str]:
     """Settings under which nothing answers."""
-    return {"WEIR_KAFKA_PORT": str(free_port()), "WEIR_CLICKHOUSE_PORT": str(free_port())}
+    return {
+        "WEIR_KAFKA_PORT": str(free_port()),
+        "WEIR_CLICKHOUSE_PORT": str(free_port()),
+        "WEIR_COMMAND_PATIENCE": "0",
+    }
 
 
 def rows(place: Place, *statements: str) -> None:

@@ -1,21 +1,17 @@
 """`weir dead replay` and `weir rejected replay`: what both do around the letters themselves."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 import msgspec
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
 
 from services.commands.base import (
     EXIT_NO,
     WrongInputError,
-    clear_errors,
     notes,
-    progress_bar,
     screen,
     settings_of,
 )
@@ -24,6 +20,8 @@ from services.commands.letters.paths import Edit, PathError, assignment, removal
 from services.commands.letters.plans import Letter, Plan, Unfit
 from services.commands.letters.replaying import SHOWN, Pace, Replaying, Tally
 from services.commands.letters.tables import LetterTables
+from services.commands.progress import Report, reporting
+from services.commands.retrying import surely
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.erased_people import ErasedPeople
 from services.edge.kafka_admin import KafkaAdmin
@@ -103,46 +101,51 @@ def replay(
     plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
 ) -> None:
     """Replays, shows the account, and ends with exit code 1 if some letters could not be sent."""
-    kafka = settings_of(KafkaSettings)
-    with clear_errors():
-        tables = LetterTables(*warehouse())
-        admin = KafkaAdmin(kafka)
-        topics = admin.topics(with_config=False)
-        admin.close()
-        partitions = {name: topic.partitions for name, topic in topics.items()}
-        recoveries = None if manner.dry_run else Recoveries(kafka)
-        ledger = read_ledger(kafka)
-        replaying: Replaying[L] = Replaying(
-            tables,
-            ledger,
-            recoveries,
-            lambda: ErasedPeople(kafka).has,
-            lambda letter: plan(letter, partitions),
-            Pace(manner.rate),
-            manner.limit,
-        )
-        with _progress(tables.count(table, chosen)) as progress:
-            replaying.run(pages(tables), progress)
-    _show(replaying.tally, manner)
-    if not replaying.tally.is_done:
+
+    def work(report: Report) -> Tally:
+        return _replay(table, chosen, manner, pages, plan, report)
+
+    with reporting() as report:
+        tally = surely(lambda: work(report))
+    _show(tally, manner)
+    if not tally.is_done:
         raise SystemExit(EXIT_NO)
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Tally], None]]:
-    columns = (
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[replayed]:,} sent"),
+def _replay(
+    table: str,
+    chosen: Chosen,
+    manner: Manner,
+    pages: Callable[[LetterTables], Iterable[list[L]]],
+    plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
+    report: Report,
+) -> Tally:
+    """Safe to repeat: what an attempt before has sent in is in the ledger, and counts as recovered."""
+    kafka = settings_of(KafkaSettings)
+    tables = LetterTables(*warehouse())
+    admin = KafkaAdmin(kafka)
+    topics = admin.topics(with_config=False)
+    admin.close()
+    partitions = {name: topic.partitions for name, topic in topics.items()}
+    recoveries = None if manner.dry_run else Recoveries(kafka)
+    ledger = read_ledger(kafka)
+    replaying: Replaying[L] = Replaying(
+        tables,
+        ledger,
+        recoveries,
+        lambda: ErasedPeople(kafka).has,
+        lambda letter: plan(letter, partitions),
+        Pace(manner.rate),
+        manner.limit,
     )
-    with progress_bar(*columns) as progress:
-        task = progress.add_task("", total=total, replayed=0)
+    report.begin(tables.count(table, chosen))
 
-        def update(tally: Tally) -> None:
-            progress.update(task, completed=tally.looked_at, replayed=tally.replayed)
+    def progress(tally: Tally) -> None:
+        report.tell(f"{tally.replayed:,} sent")
+        report.reach(tally.looked_at)
 
-        yield update
+    replaying.run(pages(tables), progress)
+    return replaying.tally
 
 
 def _show(tally: Tally, manner: Manner) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from services.commands.base import UnreachableError, progress_bar, settings_of
+from services.commands.base import settings_of
 from services.commands.letters.replaying import Pace
+from services.commands.progress import Report
 from services.commands.rebuild.accepted import AcceptedEvents
 from services.commands.rebuild.deciding import FirstOccurrences, Resolving
 from services.commands.rebuild.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOPICS, Warehouse
@@ -23,6 +23,7 @@ from services.edge import avro
 from services.edge.clickhouse import ClickHouseRows
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.erased_people import ErasedPeople
+from services.edge.faults import NotReachedError
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_history import Chunk, History, Span
 from services.edge.kafka_passing import Passing
@@ -60,26 +61,6 @@ class Done:
     more: int = 0  # events that visits count and that have no row
 
 
-class Bar:
-    """How far a run is, for whoever watches."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None)
-
-    def tell(self, doing: str) -> None:
-        self._progress.update(self._task, description=doing)
-
-    def wait_for(self, waiting: Waiting) -> None:
-        self.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
-
-    def begin(self, offsets: int) -> None:
-        self._progress.update(self._task, total=offsets)
-
-    def advance(self, offsets: int) -> None:
-        self._progress.update(self._task, advance=offsets)
-
-
 class GuardedRows:
     """`Rows`, as long as no later replay has begun."""
 
@@ -92,13 +73,12 @@ class GuardedRows:
         self._rows.insert(insert)
 
 
-def run(asked: Asked) -> Done:
+def run(asked: Asked, report: Report) -> Done:
     """Edge errors pass through."""
     kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
     sink = settings_of(SinkSettings)
     with (
         _scratch(asked) as made,
-        _bar() as bar,
         closing(History(kafka, SINK.group)) as history,
         closing(
             ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
@@ -106,7 +86,7 @@ def run(asked: Asked) -> Done:
     ):
         # in this order: a letter that is sent in again after the ledger was read is left to the sink
         recovered = read_ledger(kafka) if asked.from_accepted else set()
-        ends = _settled(kafka, bar) if asked.from_accepted else {}
+        ends = _settled(kafka, report) if asked.from_accepted else {}
         warehouse = Warehouse(
             ClickHouse(clickhouse),
             clickhouse.clickhouse_database,
@@ -120,13 +100,11 @@ def run(asked: Asked) -> Done:
         rebuilding = Rebuilding(
             warehouse, guarded, Routes(avro.name_of), Pace(asked.rate), asked.dry_run
         )
-        topic_by_topic = Run(asked.part, kafka, history, warehouse, rebuilding, bar)
+        topic_by_topic = Run(asked.part, kafka, history, warehouse, rebuilding, report)
         try:
             done.accounts = topic_by_topic.carry_out(_plan(asked, history, ends), made)
         except WarehouseAwayError as fault:
-            raise UnreachableError(
-                f"ClickHouse takes no rows now ({fault}): run it again."
-            ) from None
+            raise NotReachedError(f"ClickHouse takes no rows now: {fault}.") from None
         except NotBackError as fault:
             raise click.ClickException(str(fault)) from None
     return done
@@ -154,18 +132,18 @@ class Run:
         history: History,
         warehouse: Warehouse,
         rebuilding: Rebuilding,
-        bar: Bar,
+        report: Report,
     ) -> None:
         self._part = part
         self._kafka = kafka
         self._history = history
         self._warehouse = warehouse
         self._rebuilding = rebuilding
-        self._bar = bar
+        self._report = report
 
     def carry_out(self, plan: Mapping[str, list[Span]], made: Scratch | None) -> dict[str, Account]:
         """`made`: where the plan has `events.accepted`, to decide about it."""
-        self._bar.begin(sum(len(span) for spans in plan.values() for span in spans))
+        self._report.begin(sum(len(span) for spans in plan.values() for span in spans))
         accounts: dict[str, Account] = {}
         for name, spans in plan.items():
             account = accounts[name] = Account()
@@ -203,15 +181,15 @@ class Run:
         return Resolving(IdentityStage(lambda source: sources().mappings_of(source)), people)
 
     def _chunks(self, span: Span) -> Iterator[Chunk]:
-        """The bar is on what the caller has dealt with."""
-        self._bar.tell(span.place.topic)
+        """The report is on what the caller has dealt with."""
+        self._report.tell(span.place.topic)
         at = span.start
         for chunk in self._history.chunks(span):
             yield chunk
             end = min(chunk.end, span.end)
-            self._bar.advance(end - at)
+            self._report.advance(end - at)
             at = end
-        self._bar.advance(span.end - at)
+        self._report.advance(span.end - at)
 
 
 @contextmanager
@@ -227,25 +205,16 @@ def _scratch(asked: Asked) -> Iterator[Scratch | None]:
         raise click.ClickException(f"Another replay is at work: {fault}") from None
 
 
-def _settled(kafka: KafkaSettings, bar: Bar) -> Ends:
+def _settled(kafka: KafkaSettings, report: Report) -> Ends:
+    def tell(waiting: Waiting) -> None:
+        report.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
+
     admin = KafkaAdmin(kafka)
     try:
-        return settle(Passing(admin), bar.wait_for, time.sleep)
+        return settle(Passing(admin), tell, time.sleep)
     except NotSettledError as fault:
         raise click.ClickException(
             f"{fault} What is yet to be decided would be taken for lost: run this again then."
         ) from None
     finally:
         admin.close()
-
-
-@contextmanager
-def _bar() -> Iterator[Bar]:
-    columns = (
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with progress_bar(*columns) as progress:
-        yield Bar(progress)

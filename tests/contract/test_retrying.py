@@ -1,0 +1,36 @@
+"""A command that finds the broker hanging waits for it, and then does its work."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from services.core.paths import DEPLOY
+from tests.running import RunningKafka, bare_environ
+
+
+def test_a_command_outlives_a_broker_that_hangs_for_a_while(
+    kafka: RunningKafka, tmp_path: Path
+) -> None:
+    environ = bare_environ(WEIR_KAFKA_BOOTSTRAP=kafka.bootstrap, WEIR_DATA_DIR=str(tmp_path))
+    os.killpg(kafka.pid, signal.SIGSTOP)
+    try:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", "topics", "list"],
+            cwd=DEPLOY.parent,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert command.stderr is not None
+        told = command.stderr.readline()  # it has met the fault
+    finally:
+        os.killpg(kafka.pid, signal.SIGCONT)
+    output, rest = command.communicate(timeout=60)
+    assert told.startswith("Kafka does not answer at")
+    assert told.rstrip().endswith("Trying again for 30 s.")
+    assert command.returncode == 0, rest
+    assert rest == "It works again.\n"
+    assert output.split()[:2] == ["topic", "partitions"]

@@ -1,0 +1,86 @@
+"""What passes is tried again, what stays is said, and what cannot pass ends a command at once."""
+
+import click
+import pytest
+from confluent_kafka import KafkaError
+
+from services.commands import retrying
+from services.commands.base import UnreachableError
+from services.commands.retrying import surely
+from services.edge.clickhouse_query import ClickHouseRefusedError
+from services.edge.faults import NotReachedError, RefusedError
+from services.edge.kafka_admin import KafkaRefusedError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "60")
+
+
+class Work:
+    """Fails as often as it has faults."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        return "done"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        NotReachedError("Kafka does not answer."),
+        KafkaRefusedError(KafkaError(KafkaError.NOT_COORDINATOR)),
+        KafkaRefusedError(KafkaError(KafkaError._TIMED_OUT)),
+        ClickHouseRefusedError("too many simultaneous queries", passing=True),
+    ],
+)
+def test_a_fault_that_passes_is_told_once_and_ends_well(
+    fault: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = Work(fault, fault)
+    assert surely(work) == "done"
+    assert work.calls == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [f"{fault} Trying again for 60 s.", "It works again."]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RefusedError("no such table"),
+        KafkaRefusedError(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)),
+        ClickHouseRefusedError("syntax error"),
+    ],
+)
+def test_a_fault_that_cannot_pass_ends_it_at_once(fault: Exception) -> None:
+    work = Work(fault)
+    with pytest.raises(click.ClickException, match=str(fault)):
+        surely(work)
+    assert work.calls == 1
+
+
+def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0.01")
+    work = Work(*[NotReachedError("Kafka does not answer.")] * 1_000)
+    with pytest.raises(UnreachableError) as ended:
+        surely(work)
+    assert ended.value.exit_code == 3
+    assert ended.value.message == (
+        "Kafka does not answer. Gave up after 0.01 s; the command can be run again."
+    )
+    assert work.calls >= 2
+
+
+def test_without_patience_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0")
+    with pytest.raises(UnreachableError) as ended:
+        surely(Work(NotReachedError("Kafka does not answer.")))
+    assert ended.value.message == "Kafka does not answer."
