@@ -18,6 +18,7 @@ from services.gateway.problems import cors, unavailable
 from services.gateway.reading import Reading
 from services.gateway.refusals import Problem
 from services.gateway.routes import ROUTES, Found, Router
+from services.runtime.browsers import is_loopback, refuse_foreign_page
 
 PREFLIGHT = (
     b"Access-Control-Allow-Methods: %b\r\n"
@@ -96,6 +97,8 @@ class App:
             return problem(Problem("not_found", text)), "none"
         if request.method not in ("GET", "HEAD"):
             return self._not_allowed("GET, HEAD"), path
+        if path == "/metrics" and (why := _of_foreign_page(request)):
+            return problem(Problem("origin_not_allowed", f"{why}.")), path
         return get(), path
 
     def _preflight(self, request: BaseRequest, found: Found) -> Answer:
@@ -143,3 +146,11 @@ class App:
         metrics.IN_FLIGHT.set(self._world.budget.taken)
         metrics.WAITING.set(self._world.producer.outstanding)
         metrics.READY.set(not self.why_unready())
+
+
+def _of_foreign_page(request: BaseRequest) -> str | None:
+    """Metrics name sources: on loopback no page may read them, by whatever name it got here."""
+    transport = request.transport
+    local = transport.get_extra_info("sockname") if transport is not None else None
+    on_loopback = local is not None and is_loopback(local[0])
+    return refuse_foreign_page(lambda name: request.headers.getall(name, ()), on_loopback)

@@ -211,6 +211,29 @@ def test_without_a_known_key_nothing_is_taken(gateway: RunningGateway, key: str)
     assert 'weir_gateway_problems_total{code="unauthorized"}' in metrics(gateway)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://evil.example"},
+        {"Host": "rebound.example"},
+    ],
+    ids=str,
+)
+def test_metrics_are_not_for_foreign_pages(
+    gateway: RunningGateway, headers: dict[str, str]
+) -> None:
+    answer = gateway.ask("GET", "/metrics", headers=headers)
+    assert answer.status == 403
+    assert b"weir_" not in answer.body
+    assert gateway.ask("GET", "/livez", headers=headers).status == 200  # a proxy may look
+
+
+def test_nothing_is_taken_for_a_script(gateway: RunningGateway) -> None:
+    for method, path in (("GET", "/metrics"), ("POST", "/v1/events"), ("GET", "/nowhere")):
+        assert gateway.ask(method, path).headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_a_webhook_needs_the_key_of_its_own_source(gateway: RunningGateway) -> None:
     other, _ = new_source(gateway)
     assert gateway.ask("POST", f"/collect/push/{other}?key={KEY}", b"{}").status == 401

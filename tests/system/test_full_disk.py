@@ -58,6 +58,7 @@ def stored(weir: RunningWeir) -> set[str]:
     return {str(row[0]) for row in weir.ask("SELECT DISTINCT event FROM weir.events")}
 
 
+@pytest.mark.timeout(900)  # a broker starts several times
 def test_it_waits_for_room_and_goes_on(tmp_path: Path, disk: SmallDisk) -> None:
     weir = start_weir(tmp_path / "data", log=tmp_path / "up.log")
     try:

@@ -269,6 +269,20 @@ def test_up_with_a_port_in_use(tmp_path: Path, name: str) -> None:
     assert ended.stderr.count("\n") == 1
 
 
+def test_up_beside_another_one_that_has_just_begun(tmp_path: Path) -> None:
+    """The other one does not listen yet; what it is going to use is not free any more."""
+    ports, claims = free_ports(), PortClaims("with data in /elsewhere")
+    claims.require(int(ports["WEIR_KAFKA_PORT"]), "the Kafka broker", "WEIR_KAFKA_PORT")
+    try:
+        ended = up(tmp_path, **ports)
+    finally:
+        claims.release()
+    assert ended.returncode == 1
+    other = f"another `weir up` (process {os.getpid()} with data in /elsewhere)"
+    assert f"meant for the Kafka broker, is in use by {other}: stop" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_up_with_a_folder_in_use(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, "up.lock")
     ended = up(tmp_path, **free_ports())
