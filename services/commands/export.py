@@ -14,6 +14,7 @@ from services.commands.letters.shown import readable
 from services.commands.people import (
     person_options,
     person_rows,
+    profile_ids,
     read_sources,
     subject_given,
     workspace_given,
@@ -49,7 +50,7 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
     with clear_errors():
         sources = read_sources()
         workspace = workspace_given(subject, source, sources)
-        person = person_rows().whole(Person.of(workspace, subject))
+        person = person_rows().whole(Person.of(workspace, subject, profile_ids()))
         settings = settings_of(ClickHouseSettings)
         export = PersonExport(ClickHouse(settings), settings.clickhouse_database)
         workspaces = {s.id: s.workspace for s in sources.values()}

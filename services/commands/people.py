@@ -8,10 +8,12 @@ import click
 from services.commands.apply import read_registry
 from services.commands.base import WrongInputError, settings_of
 from services.core.erasures import subject_of
+from services.core.identifiers import LEGACY_IDS, ProfileIds
 from services.core.registry import Source
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.kafka_admin import KafkaAdmin
 from services.edge.person_rows import PersonRows
+from services.edge.profile_ids import read_profile_ids
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 Command = Callable[..., Any]
@@ -41,6 +43,11 @@ def read_sources() -> dict[str, Source]:
     settings = settings_of(KafkaSettings)
     KafkaAdmin(settings)  # says in a sentence where Kafka does not answer
     return read_registry(settings).sources
+
+
+def profile_ids() -> ProfileIds:
+    """How this installation mints profile ids. `NotReachedError`."""
+    return read_profile_ids(settings_of(KafkaSettings)) or LEGACY_IDS
 
 
 def person_rows() -> PersonRows:

@@ -12,9 +12,10 @@ from services.commands.base import WrongInputError, screen, settings_of
 from services.commands.retrying import surely
 from services.core import record_limits
 from services.core.paths import DEPLOY
-from services.core.topics import SCHEMAS
+from services.core.topics import PROFILES, REGISTRY, SCHEMAS
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_schemas import SchemasTopic
+from services.edge.profile_ids import ensure_salt
 from services.runtime.config import KafkaSettings
 
 TOPICS_FILE = DEPLOY / "topics.yaml"
@@ -142,13 +143,17 @@ def apply_topics(
 ) -> list[TopicChange]:
     """The cluster's topics are as the file says on return; gives what was changed.
 
-    What this version writes can be read by every other one then. `TopicsError` is raised before
-    anything is changed; `KafkaUnreachableError`, `KafkaRefusedError`, `SchemasNotReadError`.
+    What this version writes can be read by every other one then, and the registry has the salt of this
+    installation's profile ids. `TopicsError` is raised before anything is changed;
+    `KafkaUnreachableError`, `KafkaRefusedError`, `SchemasNotReadError`.
     """
     wanted = read_topics(path, profile)
     admin = KafkaAdmin(settings)
     present = admin.topics()
     changes = plan(wanted, present)
+    has_people = any(
+        admin.record_counts(t for t in present.values() if t.name == PROFILES).values()
+    )
     admin.create(topic for topic in wanted if topic.name not in present)
     for topic in wanted:
         if topic.name in present:
@@ -157,6 +162,8 @@ def apply_topics(
                 admin.configure(topic.name, mended)
     if any(topic.name == SCHEMAS for topic in wanted):
         SchemasTopic(settings).announce()
+    if REGISTRY in {topic.name for topic in wanted} and ensure_salt(settings, has_people):
+        changes.append(TopicChange("create", REGISTRY, "the salt of profile ids"))
     return changes
 
 

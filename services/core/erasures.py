@@ -10,9 +10,10 @@ import msgspec
 
 from services.core import topics
 from services.core.identifiers import (
+    LEGACY_IDS,
     SEPARATOR,
+    ProfileIds,
     content_digest,
-    minted_profile_id,
     workspace_key,
 )
 
@@ -166,14 +167,16 @@ class Person:
     workspace: str
     names: frozenset[str]  # identifiers with their kind: p:, u:, a:, s:
     profiles: frozenset[str]
+    ids: ProfileIds = LEGACY_IDS  # how the installation mints profile ids
 
     @classmethod
-    def of(cls, workspace: str, subject: str) -> "Person":
+    def of(cls, workspace: str, subject: str, ids: ProfileIds = LEGACY_IDS) -> "Person":
         kind, _, identifier = subject.partition(":")
         if kind == "user":
-            return cls(workspace, frozenset({f"u:{identifier}"}), frozenset()).with_ties((), ())
-        names, profiles = frozenset({f"p:{identifier}"}), frozenset({identifier})
-        return cls(workspace, names, profiles).with_ties((), ())
+            names, profiles = frozenset({f"u:{identifier}"}), frozenset[str]()
+        else:
+            names, profiles = frozenset({f"p:{identifier}"}), frozenset({identifier})
+        return cls(workspace, names, profiles, ids).with_ties((), ())
 
     @property
     def users(self) -> list[str]:
@@ -201,9 +204,12 @@ class Person:
         for merge in merges:
             profiles |= set(merge)
         profiles |= {
-            minted_profile_id(self.workspace, name) for name in names if not name.startswith("p:")
+            minted
+            for name in names
+            if not name.startswith("p:")
+            for minted in self.ids.all_of(self.workspace, name)
         }
-        return Person(self.workspace, frozenset(names), frozenset(profiles - {""}))
+        return Person(self.workspace, frozenset(names), frozenset(profiles - {""}), self.ids)
 
     def identifiers(self) -> list[str]:
         """What would be a trace of them: bare identifiers and profile ids."""

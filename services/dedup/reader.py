@@ -7,13 +7,14 @@ through the schema, and recognised from then on; whatever is not recognised is r
 
 from collections.abc import Sequence
 
-from services.core.identifiers import SEPARATOR
+from services.core.identifiers import PUBLIC_MARK, SEPARATOR
 from services.dedup.step import IDS_BYTES, Arrival
 from services.edge import avro
 
 HEADER_BYTES = avro.HEADER_BYTES
 IDS_END = HEADER_BYTES + IDS_BYTES
 TIME_END = IDS_END + avro.TIME_BYTES
+PUBLIC = ord(PUBLIC_MARK)
 POLICIES_KEPT = 10_000
 
 # What is the same for all events of a source, until its registry entry changes: source, workspace and
@@ -61,7 +62,9 @@ class ArrivalReader:
                     ):
                         ids = value[HEADER_BYTES:IDS_END]
                         received_at = base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6)
-                        next_key = prefix + value[at + 1 : end] if identity else b""
+                        # whose word it is does not change who decides about it
+                        start = at + 2 if value[at + 1] == PUBLIC else at + 1
+                        next_key = prefix + value[start:end] if start < end else b""
                         arrivals.append(
                             new(Arrival, (key, ids, received_at, source, window, next_key))
                         )
@@ -102,7 +105,7 @@ class ArrivalReader:
             self._policies.clear()
         end = TIME_END + len(encoded)
         self._policies[key[:-16]] = (encoded, end, record["source"], window, prefix)
-        identity = record["identity_key"].encode()
+        identity = record["identity_key"].removeprefix(PUBLIC_MARK).encode()
         return Arrival(
             key,
             record["event_id"] + record["payload_hash"],

@@ -43,8 +43,12 @@ def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dic
     return {
         "duplicates": f"first_event_id IN {of_events} OR event_id IN {of_events}",
         "session_segments": visited(events, database),
-        # a new person's versions are above: see `Memory.versions_before` of identity
-        "profile_parts": f"{within} AND identity_key IN {chosen('name')} AND version <= {until}",
+        # a new person's versions are above: see `Memory.versions_before` of identity; an owner may
+        # stand in an outdated row of an identifier that is another's by now
+        "profile_parts": (
+            f"{within} AND (identity_key IN {chosen('name')} OR owner IN {chosen('name')})"
+            f" AND version <= {until}"
+        ),
         "merges": f"{merged} AND merged_at <= {before}",
         "conflicts": f"{merged} AND found_at <= {before}",
         "rejected": f"toString(event_id) IN {chosen('refusal')}",

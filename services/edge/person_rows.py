@@ -11,6 +11,8 @@ from services.edge.clickhouse_words import is_in, portions, text
 
 # A server's log of queries must not become the place where an erased person can still be found.
 UNLOGGED = "SETTINGS log_queries = 0"
+# Of their rows the latest counts, and an earlier one may say that somebody else's were the person's.
+REPLACED = ("profile_parts", "merges")
 
 
 class PersonRows:
@@ -41,7 +43,7 @@ class PersonRows:
 
     def whole(self, person: Person) -> Person:
         """The person with every identifier and profile that leads to another of theirs."""
-        asked = Person(person.workspace, frozenset(), frozenset())
+        asked = Person(person.workspace, frozenset(), frozenset(), person.ids)
         while person != asked:
             names, profiles = person.names - asked.names, person.profiles - asked.profiles
             asked = person
@@ -116,7 +118,10 @@ class PersonRows:
     def _merged(
         self, table: str, workspace: str, profiles: Iterable[str], more: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """Merges of these profiles, whichever side they are on; one of two of them may come twice."""
+        """Merges of these profiles, whichever side they are on; one of two of them may come twice.
+
+        As they are now: a device that an earlier owner has taken over is not the later one's any more.
+        """
         for some in portions({"profile": profiles}):
             theirs = " OR ".join(
                 is_in(side, some["profile"]) for side in ("from_profile", "into_profile")
@@ -126,7 +131,7 @@ class PersonRows:
 
     def _of(self, workspace: str, table: str, columns: str, condition: str) -> list[dict[str, Any]]:
         return self.records(
-            f"SELECT {columns} FROM {self._database}.{table}"
+            f"SELECT {columns} FROM {self._database}.{table}{' FINAL' * (table in REPLACED)}"
             f" WHERE workspace = {text(workspace)} AND ({condition})"
         )
 

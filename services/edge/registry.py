@@ -30,20 +30,21 @@ def registry_key(kind: str, entry_id: str) -> bytes:
 
 def source_entry(source: Source) -> tuple[bytes, bytes]:
     """Key and value of the topic's entry that says what a source is. Its secrets: as they are given."""
-    return _entry(SOURCE_KIND, source.id, source)
+    return registry_entry(SOURCE_KIND, source.id, source)
 
 
 def key_entry(key: ApiKey) -> tuple[bytes, bytes]:
     """Key and value of the topic's entry that says what a key opens."""
-    return _entry(KEY_KIND, key.digest, key)
+    return registry_entry(KEY_KIND, key.digest, key)
 
 
 def goal_entry(goal: Goal) -> tuple[bytes, bytes]:
     """Key and value of the topic's entry that says what a goal is."""
-    return _entry(GOAL_KIND, goal.entry_id, goal)
+    return registry_entry(GOAL_KIND, goal.entry_id, goal)
 
 
-def _entry(kind: str, entry_id: str, document: msgspec.Struct) -> tuple[bytes, bytes]:
+def registry_entry(kind: str, entry_id: str, document: msgspec.Struct) -> tuple[bytes, bytes]:
+    """Key and value of an entry of any kind."""
     record = {
         "kind": kind,
         "id": entry_id,

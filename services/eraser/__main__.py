@@ -8,6 +8,7 @@ import msgspec
 
 from services import wiring
 from services.core.erasures import Erasure
+from services.core.identifiers import LEGACY_IDS
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.erasures import ErasureFollower, ErasureWriter
 from services.edge.faults import NotReachedError, RefusedError
@@ -15,6 +16,7 @@ from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_passing import Passing
 from services.edge.person_erasing import PersonErasing
 from services.edge.person_rows import PersonRows
+from services.edge.profile_ids import read_profile_ids
 from services.edge.registry import read_sources_and_keys
 from services.eraser.config import EraserSettings
 from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
@@ -95,6 +97,7 @@ class Service:
                 Passing(admin),
                 {name: topic.config for name, topic in admin.topics().items()},
                 {source.id: source.workspace for source in sources.by_id.values()},
+                read_profile_ids(self._kafka) or LEGACY_IDS,
                 self._settings.erasure_key,
                 lambda: int(time.time() * 1_000),
                 self._stop.wait,

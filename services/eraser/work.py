@@ -33,7 +33,7 @@ from services.core.erasures import (
     subject_hash,
     topic_gone_by,
 )
-from services.core.identifiers import SEPARATOR
+from services.core.identifiers import SEPARATOR, ProfileIds
 from services.core.stages import SINK
 from services.runtime.settling import Groups, Waiting, settle
 
@@ -88,6 +88,7 @@ class World:
     groups: Groups
     configs: Mapping[str, Mapping[str, str]]  # of topics, as the brokers have them
     workspaces: Mapping[str, str]  # by declared source
+    ids: ProfileIds  # how the installation mints profile ids
     secret: str
     now: Callable[[], int]  # epoch milliseconds
     wait: Callable[[float], bool]  # so many seconds; true: the process is to end
@@ -117,7 +118,7 @@ class Eraser:
 
     def _settle(self, erasure: Erasure) -> Erasure:
         world = self._world
-        person = Person.of(erasure.workspace, erasure.subject)
+        person = Person.of(erasure.workspace, erasure.subject, world.ids)
         erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
         while True:
             known = world.known.whole(person)

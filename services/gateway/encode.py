@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from services.core.identifiers import dedup_prefix, identity_key
+from services.core.identifiers import PUBLIC_MARK, dedup_prefix, identity_key
 from services.core.registry import Source
 from services.edge import avro
 from services.gateway.rules import Event
@@ -93,6 +93,7 @@ class Client(Struct, frozen=True):
     has_session: bool | None = None  # None: where there is a profile
     saved: bool = True
     wants_receipt: bool = False
+    public: bool = False  # with a public key, or with none: identity believes it less
 
 
 @lru_cache(maxsize=4_096)
@@ -119,7 +120,7 @@ def _client_fields(client: Client) -> bytes:
 class AcceptedWriter:
     """Encodes the accepted events of one request; what they share is encoded once."""
 
-    __slots__ = ("_after", "_before", "_now")
+    __slots__ = ("_after", "_before", "_mark", "_now")
 
     def __init__(
         self,
@@ -133,6 +134,7 @@ class AcceptedWriter:
         window = source.window if window_seconds is None else long(window_seconds)
         self._before = self._now + source.encoded + window
         self._after = _client_fields(client)
+        self._mark = PUBLIC_MARK if client.public else ""
 
     def encode(self, event_id: bytes, digest: bytes, key: bytes, event: Event) -> bytes:
         """The record of a valid event; `key` is its idempotency key, at most 1,023 bytes."""
@@ -147,7 +149,7 @@ class AcceptedWriter:
                 event_id,
                 digest,
                 self._before,
-                optional(identity_key(profile, user, anonymous, session)),
+                optional(self._mark + identity_key(profile, user, anonymous, session)),
                 length(len(key)),
                 key,
                 self._now if occurred is None else moment(occurred),

@@ -281,6 +281,7 @@ class Posting:
             has_session=parcel.wants_session,
             saved=parcel.saved,
             wants_receipt=parcel.wants_receipts,
+            public=not visit.is_known,
         )
         limits = self._world.limits.present
         return Origin(visit.view.fields, asked.now_ms, client, visit.key, door.mask, limits)

@@ -1,9 +1,12 @@
 """`python -m services.identity`: every event gets its profile and session."""
 
 import os
+import sys
 import threading
 
 from services.core.stages import IDENTITY
+from services.edge.faults import NotReachedError
+from services.edge.profile_ids import read_profile_ids
 from services.edge.registry import RegistryFollower
 from services.identity.config import IdentitySettings
 from services.identity.snapshot import people_changelog
@@ -15,10 +18,16 @@ from services.wiring import main as run_main
 
 def run(environment: Environment) -> None:
     settings = load(IdentitySettings, os.environ)
+    try:
+        ids = read_profile_ids(environment.kafka)
+    except NotReachedError as fault:
+        sys.exit(f"identity cannot start: {fault}")
+    if ids is None:
+        sys.exit("identity cannot start: there is no salt of profile ids; run `weir topics apply`")
     sources = RegistryFollower(environment.kafka, threading.Event()).sources
     spec = WorkerSpec(
         IDENTITY,
-        IdentityStage(sources.mappings_of),
+        IdentityStage(sources.mappings_of, ids),
         people_changelog(),
         settings.identity_batch_records,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from services.core.identifiers import identity_key
+from services.core.identifiers import PUBLIC_MARK, identity_key
 from services.core.registry import IdMapping
 from services.edge import avro
 from services.identity.items import Event
@@ -35,10 +35,11 @@ class Attachment:
         record["anonymous_id"] = named.anonymous_id or record["anonymous_id"]
         record["client_session_id"] = named.session_id or record["client_session_id"]
         record["wants_profile"] = True  # and a visit, unless the sender asked for none
-        record["identity_key"] = event.mapped_to = identity_key(
+        event.mapped_to = identity_key(
             record["client_profile_id"],
             record["user_id"],
             record["anonymous_id"],
             record["client_session_id"],
         )
+        record["identity_key"] = PUBLIC_MARK * event.public + event.mapped_to
         return schema.encode(record)

@@ -25,6 +25,7 @@ class Event(msgspec.Struct):
     wants_receipt: bool = False
     traits: dict[str, msgspec.Raw] = {}  # properties of an `$identify`
     mapped_to: str = ""  # a profile-less one's identifier by its source's mapping; empty: none
+    public: bool = False  # sent with a public key, or with none: its ids are only what it says
 
 
 class Link(msgspec.Struct):
@@ -37,6 +38,8 @@ class Link(msgspec.Struct):
     source: str
     received_at: int
     event_id: bytes
+    occurred_at: int = 0
+    public: bool = False  # shown by an event that was sent with a public key, or with none
 
 
 class Erase(msgspec.Struct):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from services.core.identifiers import PUBLIC_MARK
 from services.edge import avro
 from services.identity.items import IDENTIFY, Erase, Event, Item, Link
 
@@ -18,6 +19,7 @@ HEADER_BYTES = avro.HEADER_BYTES
 ID_END = HEADER_BYTES + 16
 IDS_END = HEADER_BYTES + 32
 TIME_END = IDS_END + avro.TIME_BYTES
+PUBLIC = ord(PUBLIC_MARK)
 POLICIES_KEPT = 10_000
 
 # Source, workspace and window as they stand in the record; the source, the workspace, where they end.
@@ -95,6 +97,7 @@ class ItemReader:
             return None
         received_at = self._time(value, IDS_END)
         identity = value[at]
+        public = identity > 0 and value[at + 1] == PUBLIC
         at += 1 + (identity >> 1)
         idempotency = value[at]
         at += 1 + (idempotency >> 1)
@@ -116,7 +119,7 @@ class ItemReader:
         name, user_id, anonymous_id, profile_id, session_id = texts
         wants_profile, wants_session, saved, wants_receipt = flags
         return Event(
-            key.partition(b"\0")[2].decode() if identity else "",
+            key.partition(b"\0")[2].decode() if identity > 2 * public else "",
             value[HEADER_BYTES:ID_END],
             workspace,
             source,
@@ -131,6 +134,7 @@ class ItemReader:
             wants_session,
             saved,
             wants_receipt,
+            public=public,
         )
 
     def _time(self, value: bytes, at: int) -> int | None:
@@ -143,9 +147,10 @@ class ItemReader:
     def _thorough(self, key: bytes, value: bytes) -> Event:
         record = self._events.read(value)
         self._learn(record)
+        identity = record["identity_key"]
         return Event(
             # the key, not the field, says who decides: a forwarded event has another key
-            key.partition(b"\0")[2].decode() if record["identity_key"] else "",
+            key.partition(b"\0")[2].decode() if identity.removeprefix(PUBLIC_MARK) else "",
             record["event_id"],
             record["workspace"],
             record["source"],
@@ -160,6 +165,7 @@ class ItemReader:
             record["wants_session"],
             record["saved"],
             record["wants_receipt"],
+            public=identity.startswith(PUBLIC_MARK),
         )
 
     def _learn(self, record: avro.Record) -> None:
@@ -173,7 +179,7 @@ class ItemReader:
         self._policies[start] = (encoded, record["source"], record["workspace"], end)
 
     def _link(self, value: bytes) -> Link:
-        link = self._links.read(value)
+        link = avro.read_whole(value)  # also of a version that said less
         return Link(
             link["identity_key"],
             link["workspace"],
@@ -182,6 +188,8 @@ class ItemReader:
             link["source"],
             link["received_at"],
             link["event_id"],
+            link["occurred_at"] or link["received_at"],
+            link["public"],
         )
 
     def _erase(self, value: bytes) -> Erase:

@@ -5,30 +5,20 @@ from collections.abc import Iterable
 import msgspec
 
 from services.core import reasons, topics
-from services.core.identifiers import SEPARATOR, workspace_key
+from services.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspace_key
 from services.core.stages import IDENTITY
 from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
 from services.edge import avro
 from services.edge.receipts import encode_receipt
 from services.identity.attachment import Attachment, MappingsOf
+from services.identity.decisions import Decisions, Erased, Forward, Merge, Resolved, Unsaved
 from services.identity.items import Erase, Event, Item
 from services.identity.markers import MARKERS_KEY, AllMarkers
 from services.identity.person import Person
 from services.identity.reader import ItemReader, Origin
 from services.identity.recall import Recall
 from services.identity.snapshot import encode_person
-from services.identity.step import (
-    Decisions,
-    Erased,
-    Erasures,
-    Forward,
-    Merge,
-    People,
-    Place,
-    Resolved,
-    Unsaved,
-    decide,
-)
+from services.identity.step import Erasures, People, Place, decide
 from services.identity.telling import tell_dead
 
 Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
@@ -49,13 +39,17 @@ class IdentityStage:
     name = IDENTITY.name
     writes = IDENTITY.outputs
 
-    def __init__(self, mappings_of: MappingsOf = lambda source: ()) -> None:
+    def __init__(
+        self, mappings_of: MappingsOf = lambda source: (), ids: ProfileIds = LEGACY_IDS
+    ) -> None:
+        """`ids`: how this installation mints profile ids."""
         self._schemas = avro.schemas()
         self._resolved_headers = ResolvedHeaders()
         self._reader = ItemReader()
         self._recall = Recall()
         self._markers = AllMarkers()
         self._attachment = Attachment(mappings_of)
+        self._ids = ids
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
@@ -65,7 +59,7 @@ class IdentityStage:
         people = {_place(key): person for key, person in known.items()}
         versions = {place: person.version for place, person in people.items()}
         erasures = self._erasures(batch, keys, people, load)
-        decisions = decide(items, people, erasures)
+        decisions = decide(items, people, erasures, self._ids)
         self._write_erasures(batch, items, versions, decided, load)
         self._write_events(items, values, decisions, decided)
         self._write_beside(decisions, decided)
@@ -92,7 +86,7 @@ class IdentityStage:
             place = _place(key)
             erasures[place] = until
             if place not in people:
-                people[place] = Person.new(*place, versions_before=until)
+                people[place] = Person.new(*place, versions_before=until, ids=self._ids)
         return erasures
 
     def _write_erasures(

@@ -269,3 +269,28 @@ def test_an_export_gives_back_what_was_sent(people: People) -> None:
     )
     (event,) = [row for kind, row in people.export.rows(person, DECLARED) if kind == "event"]
     assert msgspec.json.decode(event["properties"])["a"] == {"b": 1}  # stored by an older version
+def test_who_lost_a_device_to_an_earlier_owner_is_erased_without_that_one(people: People) -> None:
+    """The outdated rows, which ClickHouse merges some time, do not tie the two together."""
+    for owner, version in (("bob", 1), ("ada", 2)):
+        people.insert(
+            rows.profile("a:x", "device", owner=f"u:{owner}", version=version),
+            rows.profile(f"u:{owner}", owner, owner=f"u:{owner}"),
+        )
+        people.insert(rows.merge("device", owner))
+    common: dict[str, Any] = {"workspace": "acme"}
+    people.insert(
+        rows.resolved(1, "device", anonymous_id="x", **common),
+        rows.resolved(2, "ada", user_id="ada", **common),
+        rows.resolved(3, "bob", user_id="bob", **common),
+    )
+    bob = people.known.whole(Person.of("acme", "user:bob"))
+    assert bob.names == {"u:bob"}
+    people.erase(bob)
+    assert people.ask("SELECT profile_id FROM weir.events ORDER BY profile_id") == [
+        ["ada"],
+        ["device"],
+    ]
+    assert people.ask("SELECT into_profile FROM weir.merges") == [["ada"]]
+    ada = people.known.whole(Person.of("acme", "user:ada"))
+    assert ada.names == {"u:ada", "a:x"}
+    assert people.traces(["bob"], "events", "profile_parts", "merges") == {}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.identifiers import workspace_key
+from services.core.identifiers import PUBLIC_MARK, workspace_key
 from services.core.step import Output
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import Arrival
@@ -42,8 +42,9 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
     reader = ArrivalReader()
     for number, fields in enumerate(sent):
         record = accepted(number, **fields)
-        output = accepted_output(record)
         identity = record["identity_key"]
+        record["identity_key"] = PUBLIC_MARK * (number % 2) + identity
+        output = accepted_output(record)
         expected_key = workspace_key(record["workspace"], identity) if identity else b""
         assert read_or_fault(reader, output) == (
             output.key,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.core import topics
 from services.core.erasures import LEFT_IN, Barred, ErasedRows, Erasure, Person
+from services.core.identifiers import LEGACY_IDS
 from services.eraser.work import Eraser, RowsLeftError, World
 from tests.profiles import examples
 
@@ -126,7 +127,16 @@ class Memory:
     def world(self) -> World:
         configs = {topic: {"retention.ms": "1000"} for topic in LEFT_IN}
         return World(
-            self, self, self, self, configs, {"shop": "acme"}, "", self.now, lambda s: False
+            self,
+            self,
+            self,
+            self,
+            configs,
+            {"shop": "acme"},
+            LEGACY_IDS,
+            "",
+            self.now,
+            lambda s: False,
         )
 
     def pending(self) -> Erasure:

@@ -6,17 +6,27 @@ from collections import defaultdict, deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.identifiers import identity_key
+from services.core.identifiers import ProfileIds, identity_key
+from services.identity.decisions import Forward, Merge, Resolved
 from services.identity.items import Event, Item
 from services.identity.person import Person
 from services.identity.sessions import GAP_MS
-from services.identity.step import Forward, Merge, Resolved, decide
+from services.identity.step import decide
 from tests.profiles import examples
 
 MINUTE = 60_000
+IDS = ProfileIds(b"a salt", legacy=False)
 
 
-def event(number: int, user: str, anonymous: str, profile: str, minute: int) -> Event:
+def event(
+    number: int,
+    user: str,
+    anonymous: str,
+    profile: str,
+    minute: int,
+    public: bool = False,
+    received: int | None = None,
+) -> Event:
     at = identity_key(profile, user, anonymous, "")
     return Event(
         at,
@@ -25,7 +35,7 @@ def event(number: int, user: str, anonymous: str, profile: str, minute: int) -> 
         "shop",
         "page_view",
         minute * MINUTE,
-        minute * MINUTE,
+        (minute if received is None else received) * MINUTE,
         user,
         anonymous,
         profile,
@@ -33,6 +43,7 @@ def event(number: int, user: str, anonymous: str, profile: str, minute: int) -> 
         wants_profile=True,
         wants_session=True,
         saved=True,
+        public=public,
     )
 
 
@@ -51,7 +62,7 @@ class Workers:
 
     def serve(self, at: str) -> None:
         item = self.queues[at].popleft()
-        decisions = decide([item], self.people, self.erasures)
+        decisions = decide([item], self.people, self.erasures, IDS)
         (outcome,) = decisions.outcomes
         if isinstance(outcome, Forward) and isinstance(item, Event):
             item.at = outcome.at
@@ -66,7 +77,7 @@ class Workers:
         return sorted(at for at, queue in self.queues.items() if queue)
 
     def current(self, profile_id: str) -> str:
-        """The profile after all merges; two hops reach the end of every chain."""
+        """The profile after all merges, the latest of each; two hops reach the end of every chain."""
         into = {m.from_profile: m.into_profile for m in self.merges if not m.refused}
         for _ in range(2):
             profile_id = into.get(profile_id, profile_id)
@@ -74,31 +85,51 @@ class Workers:
         return profile_id
 
 
-IDS = {
+FIELDS = {
     "user": st.sampled_from(["", "1", "2", "3"]),
     "anonymous": st.sampled_from(["", "x", "y", "z"]),
     "profile": st.sampled_from(["", "", "p", "q"]),
     "minute": st.integers(0, 300),
 }
-EVENTS = st.lists(st.fixed_dictionaries(IDS), min_size=1, max_size=25)
+EVENTS = st.lists(st.fixed_dictionaries(FIELDS), min_size=1, max_size=25)
+# Of both kinds of sender; of profile ids also those that were minted for somebody.
+MINTED = [IDS.mint("acme", at) for at in ("u:1", "u:2", "a:x", "a:y")]
+MIXED = st.lists(
+    st.fixed_dictionaries(
+        {
+            **FIELDS,
+            "profile": st.sampled_from(["", "", "p", "q", *MINTED]),
+            "public": st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=25,
+)
 
 
 def run(sent: list[dict[str, str | int]], choices: st.DataObject) -> tuple[Workers, list[Event]]:
     workers = Workers()
     events = [event(number, **fields) for number, fields in enumerate(sent)]  # type: ignore[arg-type]
+    serve(workers, events, choices)
+    return workers, events
+
+
+def serve(workers: Workers, events: list[Event], choices: st.DataObject) -> None:
     for one in events:
         workers.send(one, one.at)
     while waiting := workers.waiting():
         workers.serve(choices.draw(st.sampled_from(waiting)))
-    return workers, events
 
 
-@examples(400)
+@examples(200)
 @given(EVENTS, st.data())
 def test_a_user_is_one_person_and_no_two_users_are_the_same(
     sent: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
-    workers, events = run(sent, choices)
+    check_users(*run(sent, choices))
+
+
+def check_users(workers: Workers, events: list[Event]) -> None:
     profiles: dict[str, set[str]] = defaultdict(set)
     for one in events:
         resolved = workers.resolved[one.event_id]
@@ -108,7 +139,7 @@ def test_a_user_is_one_person_and_no_two_users_are_the_same(
     assert len(set.union(set(), *profiles.values())) == len(profiles)
 
 
-@examples(400)
+@examples(200)
 @given(EVENTS, st.data())
 def test_every_event_is_resolved_once_and_anonymous_ones_follow_their_only_user(
     sent: list[dict[str, str | int]], choices: st.DataObject
@@ -129,6 +160,102 @@ def test_every_event_is_resolved_once_and_anonymous_ones_follow_their_only_user(
             (owner,) = users[one.anonymous_id]
             profile_id = workers.resolved[one.event_id].profile_id
             assert workers.current(profile_id) == current[owner]
+
+
+@examples(200)
+@given(MIXED, st.data())
+def test_no_two_users_are_the_same_whatever_public_keys_and_minted_ids_say(
+    sent: list[dict[str, str | int]], choices: st.DataObject
+) -> None:
+    check_users(*run(sent, choices))
+
+
+@examples(200)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "user": st.sampled_from(["", "1", "2", "3"]),
+                "anonymous": st.sampled_from(["", "x", "y"]),
+                "minute": st.integers(0, 20),
+                "received": st.integers(20, 23),
+                "public": st.booleans(),
+            }
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.data(),
+)
+def test_a_device_is_its_first_owners_in_whatever_order_its_events_are_decided(
+    sent: list[dict[str, str | int]], choices: st.DataObject
+) -> None:
+    workers, events = run([{**fields, "profile": ""} for fields in sent], choices)
+    of_users = {
+        one.user_id: workers.current(workers.resolved[one.event_id].profile_id)
+        for one in events
+        if one.user_id
+    }
+    for one in events:
+        logins = [e for e in events if e.user_id and e.anonymous_id == one.anonymous_id]
+        if one.user_id or not one.anonymous_id or not logins:
+            continue
+        # a public key's word counts from its receipt on: it cannot be the first by its own account
+        first = min(
+            logins,
+            key=lambda e: (e.received_at if e.public else e.occurred_at, e.occurred_at, e.event_id),
+        )
+        profile_id = workers.resolved[one.event_id].profile_id
+        assert workers.current(profile_id) == of_users[first.user_id]
+
+
+KNOWN = st.lists(st.fixed_dictionaries(FIELDS), min_size=1, max_size=12)
+CLAIMS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "user": st.sampled_from(["", "mallory", "1", "2"]),
+            "anonymous": st.sampled_from(["", "x", "y", "z", "own"]),
+            "profile": st.sampled_from(["", "p", "q", "own", *MINTED]),
+            "minute": st.integers(-300, 400),
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@examples(300)
+@given(KNOWN, CLAIMS, st.data())
+def test_a_public_key_moves_nobody_who_is_known_to_be_a_user(
+    known: list[dict[str, str | int]], claims: list[dict[str, str | int]], choices: st.DataObject
+) -> None:
+    workers, events = run(known, choices)
+    users = {
+        workers.current(workers.resolved[one.event_id].profile_id) for one in events if one.user_id
+    }
+    before = {
+        one.event_id: workers.current(workers.resolved[one.event_id].profile_id) for one in events
+    }
+    late = [
+        event(1_000 + number, public=True, received=500, **fields)  # type: ignore[arg-type]
+        for number, fields in enumerate(claims)
+    ]
+    serve(workers, late, choices)
+    for event_id, profile_id in before.items():
+        if profile_id in users:
+            assert workers.current(workers.resolved[event_id].profile_id) == profile_id
+    for one in late:
+        if one.user_id == "mallory":
+            assert workers.current(workers.resolved[one.event_id].profile_id) not in users
+        elif one.client_profile_id in ("p", "q", *MINTED) and not one.user_id:
+            # known ids that others brought, and ours: who sends them back is not taken for their person
+            named = workers.resolved[one.event_id].profile_id
+            assert named != one.client_profile_id or ("acme", "p:" + named) not in trusted(events)
+
+
+def trusted(events: list[Event]) -> set[tuple[str, str]]:
+    """Profiles that events with a secret key had named."""
+    return {("acme", "p:" + one.client_profile_id) for one in events if one.client_profile_id}
 
 
 @examples(300)

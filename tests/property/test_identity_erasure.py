@@ -7,14 +7,15 @@ from services.core.erasures import Person as Known
 from services.identity.items import Erase, Event
 from services.identity.person import Person
 from tests.profiles import examples
-from tests.property.test_identity import EVENTS, MINUTE, Workers, event, run
+from tests.property.test_identity import EVENTS, IDS, MINUTE, Workers, event, run
 
 UNTIL = 1_000 * MINUTE
 
 
 def known_by(workers: Workers, subject: str) -> Known:
     """As the eraser finds it out from ClickHouse's tables."""
-    person = Known.of("acme", subject)
+    person = Known.of("acme", subject, IDS)
+    latest = {m.from_profile: m.into_profile for m in workers.merges if not m.refused}
     while True:
         parts = [
             (state.identity_key, state.profile_id, state.owner)
@@ -22,11 +23,7 @@ def known_by(workers: Workers, subject: str) -> Known:
             if {state.identity_key, state.owner} & person.names
             or state.profile_id in person.profiles
         ]
-        merges = [
-            (m.from_profile, m.into_profile)
-            for m in workers.merges
-            if not m.refused and {m.from_profile, m.into_profile} & person.profiles
-        ]
+        merges = [merge for merge in latest.items() if set(merge) & person.profiles]
         grown = person.with_ties(parts, merges)
         if grown == person:
             return person

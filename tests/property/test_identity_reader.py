@@ -4,11 +4,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.identifiers import workspace_key
+from services.core.identifiers import PUBLIC_MARK, workspace_key
 from services.core.step import Output
 from services.edge import avro
 from services.identity.items import IDENTIFY, Event, Item
-from services.identity.person import Memory, Person, Session
+from services.identity.person import Claim, Memory, Person, Session, Stamp
 from services.identity.reader import ItemReader
 from services.identity.snapshot import decode_person, encode_person
 from tests.events import accepted
@@ -38,6 +38,7 @@ EVENTS = st.lists(
             "saved": st.booleans(),
             "wants_receipt": st.booleans(),
             "properties": st.sampled_from(["{}", '{"plan": "pro"}']),
+            "public": st.booleans(),
         }
     ),
     min_size=1,
@@ -46,9 +47,14 @@ EVENTS = st.lists(
 
 
 def unique(record: avro.Record) -> Output:
-    identity = record["identity_key"]
+    identity = record["identity_key"].removeprefix(PUBLIC_MARK)
     key = workspace_key(record["workspace"], identity) if identity else record["event_id"]
     return Output(key, avro.schemas()["Accepted"].encode(record))
+
+
+def sent_as(number: int, fields: dict[str, object]) -> avro.Record:
+    record = accepted(number, **{k: v for k, v in fields.items() if k != "public"})
+    return {**record, "identity_key": PUBLIC_MARK * bool(fields["public"]) + record["identity_key"]}
 
 
 def read_or_fault(reader: ItemReader, output: Output) -> Item | type[Exception]:
@@ -63,13 +69,14 @@ def read_or_fault(reader: ItemReader, output: Output) -> Item | type[Exception]:
 def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
     reader = ItemReader()
     for number, fields in enumerate(sent):
-        record = accepted(number, **fields)
+        record = sent_as(number, fields)
         output = unique(record)
         for _ in ("perhaps learning", "learned"):
             event = reader.read(output.key, output.value)
             assert isinstance(event, Event)
             told = msgspec.structs.asdict(event)
-            assert told.pop("at") == record["identity_key"]
+            assert told.pop("at") == record["identity_key"].removeprefix(PUBLIC_MARK)
+            assert told.pop("public") == fields["public"]
             assert told.pop("name") == record["event"]
             assert told.pop("mapped_to") == ""
             traits = msgspec.json.encode(told.pop("traits"))
@@ -87,7 +94,7 @@ def test_cut_short_anywhere_both_readings_say_the_same(
 ) -> None:
     experienced = ItemReader()
     for number, fields in enumerate(sent):
-        output = unique(accepted(number, **fields))
+        output = unique(sent_as(number, fields))
         experienced.read(output.key, output.value)
         size = data.draw(st.integers(0, len(output.value)) | st.integers(0, 200))
         cut = Output(output.key, output.value[:size])
@@ -101,7 +108,16 @@ PEOPLE = st.builds(
     *(TIMES, TIMES, LONGS, LONGS),
     st.just("{}") | LONG_TEXTS,
     *(TIMES, LONGS),
-    st.builds(Memory, st.lists(TEXTS, max_size=4), st.lists(SESSIONS, max_size=4)),
+    st.builds(
+        Memory,
+        st.lists(TEXTS, max_size=4),
+        st.lists(SESSIONS, max_size=4),
+        linked_at=st.lists(LONGS, max_size=4),
+        claim=st.none() | st.builds(Claim, TEXTS, TEXTS, LONGS, LONGS, st.binary(max_size=16)),
+        seen_first=st.integers(0, 2),
+        stamps=st.lists(st.builds(Stamp, LONGS, st.binary(max_size=16)), max_size=3),
+        trait_stamps=st.lists(st.integers(0, 9), max_size=3),
+    ),
 )
 
 

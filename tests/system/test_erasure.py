@@ -18,7 +18,7 @@ import pytest
 import uuid_utils
 
 from services.core import topics
-from services.core.identifiers import dedup_key, minted_profile_id
+from services.core.identifiers import dedup_key
 from services.edge import avro
 from services.edge.kafka import write_entries
 from services.runtime.config import KafkaSettings
@@ -194,7 +194,7 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     assert count(weir, "SELECT count() FROM weir.conflicts") > 0
     profiles = [row[0] for row in weir.ask(
         f"SELECT DISTINCT profile_id FROM weir.events_current WHERE user_id = '{user}'")]  # fmt: skip
-    minted = [minted_profile_id("people", name) for name in (f"u:{user}", f"a:{device}")]
+    minted = [weir.minted("people", name) for name in (f"u:{user}", f"a:{device}")]
     sought = sorted({user, device, profile, *minted, *profiles})
     found = weir.run("scan", *sought, "--json")
     traces = {place: rows for place, rows in json.loads(found.stdout).items() if rows}
@@ -283,7 +283,7 @@ def test_the_eraser_may_be_killed_anywhere(weir: RunningWeir) -> None:
     )
     asked = {}
     for user in users:
-        path = f"/v1/profiles/{minted_profile_id('people', f'u:{user}')}"
+        path = f"/v1/profiles/{weir.minted('people', f'u:{user}')}"
         assert ask(weir, path, "web-read", method="DELETE")[0] == 403
         assert ask(weir, path, "nobody's", method="DELETE")[0] == 401
         status, told = ask(weir, path, "web-admin", method="DELETE")

@@ -6,7 +6,6 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from services.core.identifiers import minted_profile_id
 from tests.running import wait_until
 from tests.system.weir_fixture import KEYS, RunningWeir
 
@@ -46,7 +45,7 @@ def test_webhooks_belong_to_whom_they_name_by_the_mapping_of_their_time(
 ) -> None:
     order = {"customer": {"id": 7}, "device": "phone"}
     deliver(weir, "order-paid", order, order, {"customer": {"id": None}})
-    seven = minted_profile_id("mapped", "u:7")
+    seven = weir.minted("mapped", "u:7")
     paid = [("", "", "", 0, 1), ("7", "", seven, 1, 2)]
     assert people_of(weir, "order-paid") == paid
 
@@ -61,6 +60,6 @@ def test_webhooks_belong_to_whom_they_name_by_the_mapping_of_their_time(
 
     wait_until(changed, PATIENCE, "the changed mapping")
     deliver(weir, "order-sent", order)
-    phone = minted_profile_id("mapped", "a:phone")
+    phone = weir.minted("mapped", "a:phone")
     assert people_of(weir, "order-sent") == [("", "phone", phone, 1, 1)]
     assert people_of(weir, "order-paid") == paid

@@ -15,6 +15,9 @@ from typing import Any
 import clickhouse_connect
 
 from services.core.paths import ROOT
+from services.edge.profile_ids import read_profile_ids
+from services.runtime.config import KafkaSettings
+from services.runtime.settings import load
 from tests.books import settled_books
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
@@ -55,6 +58,12 @@ class RunningWeir:
             return [tuple(row) for row in client.query(sql).result_rows]
         finally:
             client.close()
+
+    def minted(self, workspace: str, identity: str) -> str:
+        """The profile id that this Weir mints for an identifier."""
+        ids = read_profile_ids(load(KafkaSettings, self.environ))
+        assert ids is not None
+        return ids.mint(workspace, identity)
 
     def pid(self, service: str) -> int:
         """The process of a service's first instance, as it is now; 0: none runs."""

@@ -18,7 +18,7 @@ from services.commands.letters.plans import (
     gateway_partition,
 )
 from services.core import topics
-from services.core.identifiers import dedup_key, identity_key, workspace_key
+from services.core.identifiers import PUBLIC_MARK, dedup_key, identity_key, workspace_key
 from services.core.recovery import Identity, Kind, Write
 from services.edge import avro
 from services.gateway.refusals import Refusal
@@ -118,7 +118,8 @@ def _edited(
         return refusal
     key, partition = letter.key, letter.partition
     if any(record[field] != before[field] for field in NAMING):
-        record["identity_key"] = identity_key(
+        mark = PUBLIC_MARK if before["identity_key"].startswith(PUBLIC_MARK) else ""
+        record["identity_key"] = mark + identity_key(
             record["client_profile_id"],
             record["user_id"],
             record["anonymous_id"],
@@ -129,7 +130,7 @@ def _edited(
         key = dedup_key(record["source"], record["idempotency_key"])
         moved = gateway_partition(key, letter.topic, partitions)
     elif record["identity_key"] != before["identity_key"]:
-        whose = record["identity_key"]
+        whose = record["identity_key"].removeprefix(PUBLIC_MARK)
         key = workspace_key(record["workspace"], whose) if whose else record["event_id"]
         moved = None
     return Write(letter.topic, moved, key, schema.encode(record))

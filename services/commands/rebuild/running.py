@@ -17,6 +17,7 @@ from services.commands.rebuild.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOP
 from services.commands.rebuild.rebuilding import Account, NotBackError, Part, Rebuilding, Rows
 from services.commands.rebuild.scratch import Scratch, scratch
 from services.core import topics
+from services.core.identifiers import LEGACY_IDS
 from services.core.registry import MAX_DEDUP_WINDOW_SECONDS
 from services.core.stages import SINK
 from services.edge import avro
@@ -29,6 +30,7 @@ from services.edge.kafka_history import Chunk, History, Span
 from services.edge.kafka_passing import Passing
 from services.edge.kafka_recoveries import read_ledger
 from services.edge.kafka_turn import Turn
+from services.edge.profile_ids import read_profile_ids
 from services.edge.registry import read_sources_and_keys
 from services.identity.stage import IdentityStage
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
@@ -178,7 +180,8 @@ class Run:
         """Neither people nor sources are read before they are asked for: most often nothing is missing."""
         sources = cache(lambda: read_sources_and_keys(self._kafka)[0])
         people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
-        return Resolving(IdentityStage(lambda source: sources().mappings_of(source)), people)
+        ids = read_profile_ids(self._kafka) or LEGACY_IDS
+        return Resolving(IdentityStage(lambda source: sources().mappings_of(source), ids), people)
 
     def _chunks(self, span: Span) -> Iterator[Chunk]:
         """The report is on what the caller has dealt with."""

@@ -5,7 +5,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.identifiers import identity_key
+from services.core.identifiers import PUBLIC_MARK, identity_key
 from services.core.registry import Source
 from services.edge import avro
 from services.gateway.encode import AcceptedWriter, Client, SourceFields, long, moment, varint
@@ -39,6 +39,7 @@ clients = st.builds(
     has_session=st.none() | st.booleans(),
     saved=st.booleans(),
     wants_receipt=st.booleans(),
+    public=st.booleans(),
 )
 
 
@@ -60,9 +61,8 @@ def test_bytes_equal_those_of_fastavro(
         "source": source.id,
         "workspace": source.workspace,
         "dedup_window_seconds": source.dedup_window_seconds,
-        "identity_key": identity_key(
-            event.profile_id, event.user_id, event.anonymous_id, event.session_id
-        ),
+        "identity_key": PUBLIC_MARK * client.public
+        + identity_key(event.profile_id, event.user_id, event.anonymous_id, event.session_id),
         "idempotency_key": key,
         "occurred_at": received_at if event.occurred_at is None else event.occurred_at,
         "event": event.name,

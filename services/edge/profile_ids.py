@@ -1,0 +1,76 @@
+"""The salt of an installation's profile ids: an entry of the registry, made once and never changed."""
+
+import secrets
+from functools import partial
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from services.core import topics
+from services.core.identifiers import ProfileIds
+from services.core.step import Output
+from services.edge import avro
+from services.edge.faults import NotReachedError
+from services.edge.kafka import TableReader, client_options
+from services.edge.kafka_transactions import Transactions, clear_errors
+from services.edge.registry import registry_entry, registry_key
+from services.runtime.config import KafkaSettings
+
+KIND = "profile_ids"
+ENTRY_ID = "salt"
+SALT_BYTES = 32
+TRANSACTIONAL_ID = "weir-profile-ids"
+SECONDS = 10
+READ_ONCE_MS = 20
+REPLACED = "Another process makes the salt of profile ids just now: run it again."
+NOT_TAKEN = "The salt of profile ids is not written: {fault}."
+
+_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
+
+
+class SaltEntry(msgspec.Struct, frozen=True):
+    """The entry's document. `legacy`: there were people before the salt, who keep their ids."""
+
+    salt: str  # hex
+    legacy: bool = False
+
+
+def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds | None:
+    """How this installation mints profile ids; None: no salt has been made. `NotReachedError`."""
+    wanted = registry_key(KIND, ENTRY_ID)
+    found: list[ProfileIds] = []
+
+    def look(key: bytes, value: bytes | None) -> None:
+        if key == wanted and value is not None:
+            document = msgspec.json.decode(avro.decode_any(value)[1]["document"], type=SaltEntry)
+            found[:] = [ProfileIds(bytes.fromhex(document.salt), document.legacy)]
+
+    reader = TableReader(settings, topics.REGISTRY, READ_ONCE_MS)
+    try:
+        reader.read_all(look, seconds)
+    except KafkaException as fault:
+        raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
+    finally:
+        reader.close()
+    return found[0] if found else None
+
+
+def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
+    """The registry has a salt on return; true: it had none. `NotReachedError`, `ReplacedError`.
+
+    `legacy`: people are there already. Of several processes that do this at once one writes: the
+    brokers refuse the transaction of whoever looked before another has begun.
+    """
+    if read_profile_ids(settings) is not None:
+        return False
+    # without a callback the client raises what it is told amid another one, which Python does not stand
+    options = {**client_options(settings), "log_level": 0, "error_cb": lambda error: None}
+    entry = SaltEntry(secrets.token_hex(SALT_BYTES), legacy)
+    with _clear_errors():
+        transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, [topics.REGISTRY])
+        if read_profile_ids(settings) is not None:
+            return False
+        transactions.begin()
+        transactions.write(topics.REGISTRY, None, [Output(*registry_entry(KIND, ENTRY_ID, entry))])
+        transactions.commit()
+    return True

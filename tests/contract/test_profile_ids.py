@@ -1,0 +1,39 @@
+"""The salt of profile ids, on a real broker: made once, whoever else makes it at the same time."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from services.core import topics
+from services.core.identifiers import ProfileIds
+from services.edge.faults import RefusedError
+from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.profile_ids import ensure_salt, read_profile_ids
+from services.runtime.config import KafkaSettings
+from tests.running import RunningKafka
+
+MAKERS = 4
+
+
+def make(settings: KafkaSettings) -> ProfileIds | None:
+    """What it has come to for whoever applied the topics."""
+    try:
+        ensure_salt(settings, legacy=True)
+    except RefusedError:  # another one makes it: whoever asks again finds it
+        return None
+    return read_profile_ids(settings)
+
+
+def test_of_several_that_make_it_at_once_all_have_the_same(kafka: RunningKafka) -> None:
+    settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+    admin = KafkaAdmin(settings)
+    admin.create([Topic(topics.REGISTRY, 1, 1, {"cleanup.policy": "compact"})])
+    admin.close()
+    assert read_profile_ids(settings) is None
+    with ThreadPoolExecutor(MAKERS) as pool:
+        made = set(pool.map(make, [settings] * MAKERS)) - {None}
+    assert len(made) == 1
+    assert not ensure_salt(settings, legacy=False)
+    (ids,) = made
+    assert read_profile_ids(settings) == ids
+    assert ids is not None
+    assert ids.legacy
+    assert len(ids.salt) == 32

@@ -1,0 +1,234 @@
+"""What a public key may say about people, and whose a device is, one story a test."""
+
+import msgspec
+import pytest
+
+from services.core.identifiers import ProfileIds, identity_key, minted_profile_id
+from services.identity.decisions import Forward, Merge, Resolved
+from services.identity.items import Event, Link
+from services.identity.person import Person
+from services.identity.snapshot import decode_person, encode_person
+from services.identity.step import People, decide
+
+IDS = ProfileIds(b"salt", legacy=False)
+OLD = ProfileIds(b"salt", legacy=True)
+HOUR = 3_600_000
+
+
+def event(number: int = 0, **fields: object) -> Event:
+    base = Event(
+        "", number.to_bytes(16), "acme", "shop", "view", 0, 0, "", "", "", "", True, True, True
+    )
+    made = msgspec.structs.replace(base, **fields)
+    made.at = identity_key(
+        made.client_profile_id, made.user_id, made.anonymous_id, made.client_session_id
+    )
+    return made
+
+
+class World:
+    """Identity with everything decided at once, in the order that it is sent."""
+
+    def __init__(self, ids: ProfileIds = IDS, people: People | None = None) -> None:
+        self.ids = ids
+        self.people: People = {} if people is None else people
+        self.into: dict[str, str] = {}
+        self.conflicts: list[Merge] = []
+
+    def send(self, item: Event | Link) -> str:
+        """The profile that an event was given; empty: none, or a link."""
+        decisions = decide([item], self.people, None, self.ids)
+        for merge in decisions.merges:
+            if merge.refused:
+                self.conflicts.append(merge)
+            else:
+                self.into[merge.from_profile] = merge.into_profile
+        for link in decisions.links:
+            self.send(link)
+        (outcome,) = decisions.outcomes
+        if isinstance(outcome, Forward):
+            item.at = outcome.at
+            return self.send(item)
+        return outcome.profile_id if isinstance(outcome, Resolved) else ""
+
+    def current(self, profile_id: str) -> str:
+        while profile_id in self.into:
+            profile_id = self.into[profile_id]
+        return profile_id
+
+    def person(self, *at: str) -> set[str]:
+        """The people that these identifiers are."""
+        return {self.current(self.people["acme", one].profile_id) for one in at}
+
+
+def test_a_minted_profile_id_that_a_public_key_sends_back_joins_nobody() -> None:
+    world = World()
+    known = {user: world.send(event(user_id=user)) for user in ("alice", "bob")}
+    for profile_id in known.values():
+        own = world.send(event(user_id="mallory", client_profile_id=profile_id, public=True))
+        assert own == IDS.mint("acme", "u:mallory")
+    assert len(world.person("u:alice", "u:bob", "u:mallory")) == 3
+    assert world.into == {}
+    assert [one.from_profile for one in world.conflicts] == list(known.values())
+    assert world.conflicts[0].detail.endswith("a public key may not claim it for u:mallory")
+
+
+@pytest.mark.parametrize(
+    ("further", "expected"),
+    [
+        ({"anonymous_id": "own"}, IDS.mint("acme", "a:own")),
+        ({"client_session_id": "own"}, IDS.mint("acme", "s:own")),
+        ({}, ""),
+    ],
+)
+def test_such_an_event_is_kept_for_what_it_may_speak_for(
+    further: dict[str, object], expected: str
+) -> None:
+    world = World()
+    alices = world.send(event(user_id="alice"))
+    assert world.send(event(0, client_profile_id=alices, public=True, **further)) == expected
+    assert world.people["acme", "u:alice"].events == 1
+    assert len(world.conflicts) == 1
+
+
+def test_a_profile_that_a_secret_key_brought_is_not_a_public_keys_to_name() -> None:
+    world = World()
+    assert world.send(event(client_profile_id="customer-1")) == "customer-1"
+    assert world.send(event(client_profile_id="customer-1", public=True)) == ""
+    own = world.send(event(client_profile_id="customer-1", user_id="mallory", public=True))
+    assert own == IDS.mint("acme", "u:mallory")
+    assert world.person("p:customer-1") == {"customer-1"}
+
+
+def test_a_browser_keeps_the_profile_that_it_came_with_and_logs_in_with_it() -> None:
+    world = World()
+    assert world.send(event(client_profile_id="mine", public=True)) == "mine"
+    assert world.send(event(client_profile_id="mine", user_id="ada", public=True)) == "mine"
+    assert world.send(event(client_profile_id="mine", public=True)) == "mine"
+    world.send(event(user_id="ada", public=True))
+    assert world.person("p:mine", "u:ada") == {IDS.mint("acme", "u:ada")}
+    assert world.conflicts == []
+
+
+def test_an_ordinary_login_in_a_browser_takes_its_own_past_along() -> None:
+    world = World()
+    world.send(event(anonymous_id="x", public=True))
+    world.send(event(anonymous_id="x", user_id="ada", public=True))
+    assert world.person("a:x") == world.person("u:ada")
+    assert world.conflicts == []
+
+
+def test_a_device_that_is_known_to_be_somebodys_is_not_moved_by_a_public_key() -> None:
+    world = World()
+    world.send(event(1, anonymous_id="x", user_id="ada", occurred_at=HOUR, received_at=HOUR))
+    for number, at in enumerate((0, 2 * HOUR)):
+        world.send(
+            event(
+                2 + number,
+                anonymous_id="x",
+                user_id="mallory",
+                public=True,
+                occurred_at=at,
+                received_at=3 * HOUR,
+            )
+        )
+    assert world.person("a:x") == world.person("u:ada")
+    assert {one.refused for one in world.conflicts} == {True}
+    assert "a:x belongs to u:ada, not to u:mallory" in world.conflicts[0].detail
+
+
+def test_a_device_of_a_known_profile_does_not_give_that_away() -> None:
+    world = World()
+    world.send(event(client_profile_id="customer-1", anonymous_id="x"))
+    world.send(event(anonymous_id="x", user_id="mallory", public=True))
+    assert world.person("a:x", "p:customer-1") == {"customer-1"}
+    assert len(world.conflicts) == 1
+    world.send(event(9, anonymous_id="x", user_id="ada"))  # a secret key may
+    assert world.person("a:x", "p:customer-1") == world.person("u:ada")
+
+
+def test_a_minted_id_of_the_events_own_user_is_no_conflict() -> None:
+    world = World()
+    own = world.send(event(user_id="ada"))
+    assert world.send(event(user_id="ada", client_profile_id=own, public=True)) == own
+    assert world.conflicts == []
+
+
+def test_a_secret_key_does_not_make_one_of_two_users_either() -> None:
+    world = World()
+    adas = world.send(event(user_id="ada"))
+    assert world.send(event(client_profile_id=adas)) == adas
+    assert world.send(event(user_id="bob", client_profile_id=adas)) != adas
+    assert len(world.person("u:ada", "u:bob")) == 2
+    assert len(world.conflicts) == 1
+
+
+def test_the_first_owner_by_the_events_own_time_keeps_a_device_though_told_last() -> None:
+    world = World()
+    past = world.send(event(1, anonymous_id="x", occurred_at=HOUR, received_at=9 * HOUR))
+    times = {"late": 3 * HOUR, "first": 2 * HOUR, "later": 4 * HOUR}
+    for number, (user, at) in enumerate(times.items()):
+        world.send(
+            event(2 + number, anonymous_id="x", user_id=user, occurred_at=at, received_at=9 * HOUR)
+        )
+    assert {world.current(past)} == world.person("u:first")
+    assert len(world.person("u:late", "u:first", "u:later")) == 3
+    assert [one.into_profile for one in world.conflicts] == [
+        IDS.mint("acme", "u:late"),
+        IDS.mint("acme", "u:later"),
+    ]
+
+
+def test_a_login_that_was_earlier_than_was_told_is_told_again() -> None:
+    world = World()
+    for number, (user, at) in enumerate((("ada", 9), ("bob", 5), ("ada", 3))):
+        world.send(event(number, anonymous_id="x", user_id=user, occurred_at=at, received_at=10))
+    assert world.person("a:x") == world.person("u:ada")
+
+
+class OldMemory(msgspec.Struct, array_like=True):
+    """As versions before claims wrote it."""
+
+    linked: list[str] = []
+    recent_sessions: list[str] = []
+    versions_before: int = 0
+
+
+def of_before(at: str, profile_id: str, owner: str = "", linked: tuple[str, ...] = ()) -> Person:
+    """A person as an earlier version has left it in the store."""
+    person = Person("acme", at, profile_id, owner, events=3, version=4)
+    value = encode_person(person)
+    memory = msgspec.msgpack.encode(person.memory)
+    assert value.endswith(memory)
+    old = msgspec.msgpack.encode(OldMemory(list(linked)))
+    prefix = value[: -len(memory) - 1]
+    return decode_person(prefix + bytes([len(old) << 1]) + old)
+
+
+def test_people_of_before_keep_their_ids_and_their_devices() -> None:
+    adas = minted_profile_id("acme", "u:ada")
+    people = [
+        of_before("u:ada", adas, linked=("a:x\0u:ada",)),
+        of_before("a:x", adas, "u:ada"),
+        of_before("a:y", minted_profile_id("acme", "a:y")),
+        of_before("p:mine", "mine"),
+    ]
+    world = World(OLD, {("acme", one.identity_key): one for one in people})
+    assert world.send(event(user_id="ada")) == adas
+    assert world.send(event(anonymous_id="x", public=True)) == adas
+    assert world.send(event(client_profile_id="mine", public=True)) == "mine"
+    assert world.send(event(anonymous_id="y")) == minted_profile_id("acme", "a:y")
+    world.send(event(anonymous_id="x", user_id="bob", occurred_at=-HOUR))
+    assert world.person("a:x") == {adas}
+    world.send(event(anonymous_id="y", user_id="ada"))
+    assert world.person("a:y") == {adas}
+    assert world.send(event(user_id="new")) == OLD.mint("acme", "u:new")
+
+
+def test_ids_of_before_the_salt_say_nothing_in_the_mouth_of_a_public_key() -> None:
+    adas = minted_profile_id("acme", "u:ada")
+    world = World(OLD, {("acme", "u:ada"): of_before("u:ada", adas)})
+    own = world.send(event(user_id="mallory", client_profile_id=adas, public=True))
+    assert own == OLD.mint("acme", "u:mallory")
+    assert world.person("u:ada") == {adas}
+    assert len(world.conflicts) == 1

@@ -1,0 +1,79 @@
+"""Traits: each has a time of its own."""
+
+import msgspec
+
+from services.identity.items import Event
+from services.identity.person import Memory, Person
+from services.identity.snapshot import decode_person, encode_person
+from services.identity.step import People, decide
+from services.identity.traits import MAX_TRAITS_BYTES, learn
+
+
+def identify(at: int, text: str, number: int = 0) -> Event:
+    traits = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return Event(
+        "u:7",
+        number.to_bytes(16),
+        "acme",
+        "shop",
+        "$identify",
+        at,
+        at,
+        "7",
+        "",
+        "",
+        "",
+        wants_profile=True,
+        wants_session=True,
+        saved=True,
+        traits=traits,
+    )
+
+
+def traits_after(*events: Event) -> dict[str, object]:
+    people: People = {}
+    for event in events:
+        decide([event], people)
+        # as it goes to the changelog and comes back
+        people = {place: decode_person(encode_person(one)) for place, one in people.items()}
+    found: dict[str, object] = msgspec.json.decode(people[("acme", "u:7")].traits)
+    return found
+
+
+def test_a_late_one_sets_what_nothing_later_has_set() -> None:
+    early, between = (
+        identify(10, '{"plan": "free", "city": "Oslo"}'),
+        identify(15, '{"plan": "pro"}'),
+    )
+    late = identify(20, '{"city": "Bergen"}')
+    right = {"plan": "pro", "city": "Bergen"}
+    assert traits_after(early, late, between) == right
+    assert traits_after(late, between, early) == right
+    assert traits_after(between, early, late) == right
+
+
+def test_of_two_at_the_same_time_the_last_wins_in_whatever_order_they_are_decided() -> None:
+    first, last = identify(10, '{"plan": "free"}', 1), identify(10, '{"plan": "pro"}', 2)
+    assert traits_after(first, last) == traits_after(last, first) == {"plan": "pro"}
+
+
+def test_what_an_earlier_version_knew_counts_as_set_at_its_time() -> None:
+    memory = Memory(linked=["a:x\0u:7"], versions_before=3)
+    person = Person("acme", "u:7", "p", traits='{"plan":"pro","city":"Oslo"}', traits_at=10)
+    person.memory = memory
+    learn(person, identify(5, '{"plan": "free", "age": 30}'))
+    assert msgspec.json.decode(person.traits) == {"plan": "pro", "city": "Oslo", "age": 30}
+    learn(person, identify(12, '{"plan": "free"}'))
+    learn(person, identify(11, '{"plan": "gold", "city": "Bergen"}'))
+    assert msgspec.json.decode(person.traits) == {"plan": "free", "city": "Bergen", "age": 30}
+
+
+def test_what_is_remembered_of_times_is_bounded_by_the_traits() -> None:
+    person = Person("acme", "u:7", "p")
+    for number in range(200):
+        learn(person, identify(number, f'{{"plan": "pro", "visits": {number}}}', number))
+    assert len(person.memory.stamps) == 1
+    assert len(person.memory.trait_stamps) == 2
+    learn(person, identify(300, f'{{"long": "{"x" * MAX_TRAITS_BYTES}"}}'))
+    assert msgspec.json.decode(person.traits) == {"plan": "pro", "visits": 199}
+    assert len(person.memory.trait_stamps) == 2
