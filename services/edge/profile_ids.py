@@ -1,18 +1,18 @@
 """The salt of an installation's profile ids: an entry of the registry, made once and never changed."""
 
 import secrets
+import time
 from functools import partial
 
 import msgspec
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Producer
 
 from services.core import topics
 from services.core.identifiers import ProfileIds
-from services.core.step import Output
 from services.edge import avro
 from services.edge.faults import NotReachedError
 from services.edge.kafka import TableReader, client_options
-from services.edge.kafka_transactions import Transactions, clear_errors
+from services.edge.kafka_transactions import clear_errors
 from services.edge.registry import registry_entry, registry_key
 from services.runtime.config import KafkaSettings
 
@@ -21,6 +21,8 @@ ENTRY_ID = "salt"
 SALT_BYTES = 32
 TRANSACTIONAL_ID = "weir-profile-ids"
 SECONDS = 10
+READ_SECONDS = 30
+RETRY_SECONDS = 0.2
 READ_ONCE_MS = 20
 REPLACED = "Another process makes the salt of profile ids just now: run it again."
 NOT_TAKEN = "The salt of profile ids is not written: {fault}."
@@ -55,22 +57,35 @@ def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds
     return found[0] if found else None
 
 
+def _read_soon(settings: KafkaSettings) -> ProfileIds | None:
+    """As `read_profile_ids`; a topic that has just been created is not known to every broker at once."""
+    end = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            return read_profile_ids(settings)
+        except NotReachedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
 def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
     """The registry has a salt on return; true: it had none. `NotReachedError`, `ReplacedError`.
 
     `legacy`: people are there already. Of several processes that do this at once one writes: the
     brokers refuse the transaction of whoever looked before another has begun.
     """
-    if read_profile_ids(settings) is not None:
+    if _read_soon(settings) is not None:
         return False
-    # without a callback the client raises what it is told amid another one, which Python does not stand
-    options = {**client_options(settings), "log_level": 0, "error_cb": lambda error: None}
-    entry = SaltEntry(secrets.token_hex(SALT_BYTES), legacy)
+    producer = Producer(
+        {**client_options(settings), "transactional.id": TRANSACTIONAL_ID, "log_level": 0}
+    )
+    key, value = registry_entry(KIND, ENTRY_ID, SaltEntry(secrets.token_hex(SALT_BYTES), legacy))
     with _clear_errors():
-        transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, [topics.REGISTRY])
+        producer.init_transactions(SECONDS)  # whoever did so before cannot commit any more
         if read_profile_ids(settings) is not None:
             return False
-        transactions.begin()
-        transactions.write(topics.REGISTRY, None, [Output(*registry_entry(KIND, ENTRY_ID, entry))])
-        transactions.commit()
+        producer.begin_transaction()
+        producer.produce(topics.REGISTRY, value, key)
+        producer.commit_transaction(SECONDS)
     return True
