@@ -269,6 +269,8 @@ def test_an_export_gives_back_what_was_sent(people: People) -> None:
     )
     (event,) = [row for kind, row in people.export.rows(person, DECLARED) if kind == "event"]
     assert msgspec.json.decode(event["properties"])["a"] == {"b": 1}  # stored by an older version
+
+
 def test_who_lost_a_device_to_an_earlier_owner_is_erased_without_that_one(people: People) -> None:
     """The outdated rows, which ClickHouse merges some time, do not tie the two together."""
     for owner, version in (("bob", 1), ("ada", 2)):
