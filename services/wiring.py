@@ -9,15 +9,17 @@ from services.core.stages import Stage
 from services.core.step import Step
 from services.edge import accounts
 from services.edge.kafka_access import KafkaDeniedError, require_access
+from services.edge.kafka_limits import LimitsFollower
 from services.edge.kafka_schemas import SchemasTopic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
 from services.runtime import collector, health, logs, process
 from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
+from services.runtime.deciding import Accounts
 from services.runtime.ports import Changelog, FencedError, StreamBrokenError
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.runtime.stopping import stop_on_signals
-from services.runtime.worker import Accounts, Worker
+from services.runtime.worker import Worker
 from services.settings import ALL_SETTINGS
 
 
@@ -73,21 +75,25 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
         fetch_kilobytes=environment.worker.worker_fetch_kilobytes,
     )
     folder = environment.common.data_dir / "state" / options.name
+    limits = LimitsFollower(environment.kafka, stage.name)
     worker = Worker(
         spec.step,
-        KafkaStream(environment.kafka, options),
+        KafkaStream(environment.kafka, options, limits),
         RocksStores(folder, spec.kept_ms),
         spec.changelog,
         Accounts(accounts.encode_usage, accounts.encode_dead),
+        limits,
     )
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, worker.health
     )
+    limits.start()
     collector.spare()
     log.info("started", input=topic, instance=environment.worker.instance)
     try:
         worker.run(stop, environment.worker.worker_poll_seconds)
     finally:
+        limits.stop()
         stop_serving()
     log.info("stopped")
 

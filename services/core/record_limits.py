@@ -6,7 +6,7 @@ A size is that of key and value. Topics allow a little more, because Kafka adds 
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from services.core import topics
 
@@ -52,6 +52,8 @@ class RecordLimits:
         self._allowed = dict(allowed or {})
         events = {name: self.of(name) - steps * ADDED_BYTES for name, steps in GROWTH.items()}
         self._lowest = min(events, key=lambda name: events[name])
+        # the largest record that a dead letter holds whole
+        self.letter = max(0, self.of(topics.DEAD) - ADDED_BYTES)
         self.event = max(0, min(EVENT_BYTES, events[self._lowest]))
         self.batch = min(BATCH_BYTES, *map(self._allows, self._allowed)) if allowed else BATCH_BYTES
 
@@ -86,3 +88,22 @@ class RecordLimits:
 
     def _allows(self, topic: str) -> int:
         return self._allowed.get(topic, topic_bytes(topic))
+
+
+class Limits(Protocol):
+    """The limits in force, which may change when somebody changes a topic."""
+
+    @property
+    def present(self) -> RecordLimits: ...
+
+    def refresh(self) -> bool:
+        """Read them now; return whether they have changed."""
+
+
+class WeirsOwnLimits:
+    """`Limits` where every topic allows what Weir needs."""
+
+    present = RecordLimits()
+
+    def refresh(self) -> bool:
+        return False

@@ -34,20 +34,23 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def part(self, first: int, end: int) -> "Batch":
+        """The records at these places of the batch."""
+        return Batch(
+            self.topic,
+            self.partition,
+            self.offsets[first:end],
+            self.timestamps[first:end],
+            self.keys[first:end],
+            self.values[first:end],
+            self.topic_id,
+        )
+
     def since(self, offset: int) -> "Batch":
         """The records from `offset` on; most often all of them, and then no copy is made."""
         if not self.offsets or self.offsets[0] >= offset:
             return self
-        first = bisect_left(self.offsets, offset)
-        return Batch(
-            self.topic,
-            self.partition,
-            self.offsets[first:],
-            self.timestamps[first:],
-            self.keys[first:],
-            self.values[first:],
-            self.topic_id,
-        )
+        return self.part(bisect_left(self.offsets, offset), len(self))
 
 
 class Output(NamedTuple):
@@ -164,6 +167,9 @@ class Step(Protocol):
 
     def process(self, batch: Batch, load: Load) -> Decided:
         """Decide on a batch. Pure but for `load`, which reads the partition's state by keys."""
+
+    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+        """Give up every record of the batch; change no state. It reads what it can of each."""
 
     def refresh(self, partition: int, load: Load) -> Decided | None:
         """What changed without input (say, a limit in the registry); None: nothing."""

@@ -1,12 +1,14 @@
 """Dedup between bytes and decisions: reads the leading fields, forwards the bytes untouched."""
 
 from services.core import reasons, topics
+from services.core.letters import MAX_SOURCE
 from services.core.receipts import Receipt
 from services.core.stages import DEDUP
 from services.core.step import Batch, Decided, Load, Output, Refusal, fingerprint
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import ID_BYTES, UNIQUE, Arrival, Repeat, decide
 from services.edge import avro
+from services.edge.origins import Origin, OriginReader
 from services.edge.receipts import encode_receipt
 
 Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
@@ -21,6 +23,7 @@ class DedupStage:
     def __init__(self) -> None:
         self._reader = ArrivalReader()
         self._duplicate = avro.schemas()["Duplicate"]
+        self._origins = OriginReader()
 
     def process(self, batch: Batch, load: Load) -> Decided:
         decided = Decided()
@@ -56,6 +59,12 @@ class DedupStage:
         _count(decided, cells)
         return decided
 
+    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+        decided = Decided()
+        for index in range(len(batch)):
+            self._refuse(decided, batch, index, reason, detail)
+        return decided
+
     def refresh(self, partition: int, load: Load) -> Decided | None:
         return None
 
@@ -68,17 +77,22 @@ class DedupStage:
         if not faults:
             return arrivals, batch.values
         for index, fault in faults.items():
-            self._refuse(decided, batch, index, str(fault))
+            self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
         return arrivals, [value for at, value in enumerate(batch.values) if at not in faults]
 
-    def _refuse(self, decided: Decided, batch: Batch, index: int, detail: str) -> None:
-        # the key and the record's timestamp still say whose event it was and of which minute
-        source = batch.keys[index].partition(b"\0")[0].decode("utf-8", "replace")
-        received_at = max(0, batch.timestamps[index])
-        decided.refusals.append(Refusal(index, reasons.UNREADABLE, detail, source, received_at))
-        size = len(batch.values[index])
-        decided.usage.add(source, received_at, "dead", 1, size)
-        decided.usage.add_second(source, received_at // 1000, "accepted", 1, size)
+    def _refuse(self, decided: Decided, batch: Batch, index: int, reason: str, detail: str) -> None:
+        value = batch.values[index]
+        origin = self._origins.read(value)
+        if origin is None:
+            # the key and the record's timestamp still say whose event it was and of which minute
+            source = batch.keys[index].partition(b"\0")[0].decode("utf-8", "replace")
+            origin = Origin(source[:MAX_SOURCE], batch.timestamps[index], None)
+        source, received_at, event_id = origin
+        received_at = max(0, received_at)
+        decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))
+        known = fingerprint([event_id]) if event_id else 0
+        decided.usage.add(source, received_at, "dead", 1, len(value), known)
+        decided.usage.add_second(source, received_at // 1000, "accepted", 1, len(value))
 
     def _duplicate_of(
         self, value: bytes, arrival: Arrival, outcome: Repeat, receipts: list[Output]

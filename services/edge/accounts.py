@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from services.core.letters import MAX_SOURCE, stored_in_letter
 from services.core.step import Batch, Decided, Output
 from services.edge import avro
 
@@ -37,22 +38,27 @@ def signed(number: int) -> int:
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def encode_dead(step: str, batch: Batch, decided: Decided) -> list[Output]:
-    """Each refused record, untouched, with who gave up, why, and where it came from."""
+def encode_dead(step: str, batch: Batch, decided: Decided, most: int) -> list[Output]:
+    """Each refused record, untouched, with who gave up, why, and where it came from.
+
+    `most`: the size of the largest record that a letter holds whole; see `stored_in_letter`.
+    """
     schema = avro.schemas()["DeadLetter"]
     outputs = []
     for refusal in decided.refusals:
+        key, value = batch.keys[refusal.at], batch.values[refusal.at]
+        stored = stored_in_letter(key, value, refusal.detail, most)
         letter = {
             "origin_topic": batch.topic,
             "origin_partition": batch.partition,
             "origin_offset": batch.offsets[refusal.at],
-            "key": batch.keys[refusal.at],
-            "value": batch.values[refusal.at],
+            "key": stored.key,
+            "value": stored.value,
             "step": step,
             "version": VERSION,
             "reason": refusal.reason,
-            "detail": refusal.detail,
-            "source": refusal.source,
+            "detail": stored.detail,
+            "source": refusal.source[:MAX_SOURCE],
             "received_at": refusal.received_at,
             "event_id": refusal.event_id,
             "died_at": max(0, batch.timestamps[refusal.at]),

@@ -20,6 +20,16 @@ ALL_TOPICS = tuple(v for k, v in vars(topics).items() if k.isupper() and isinsta
 TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 # Refused for what the record is, by the client or the broker; the same record will be refused again.
 PERMANENT = TOO_LARGE | {KafkaError.INVALID_RECORD}
+# Refused by a broker that answers, for a reason that may be the record, the topic or the broker itself.
+# None of these passes by being tried again with new connections.
+REFUSED = PERMANENT | {
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_REQUEST,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    KafkaError.UNKNOWN,
+}
 
 
 def read_limits(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> RecordLimits:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from services.core import topics
+from services.core.record_limits import Limits, WeirsOwnLimits
 from services.core.stages import group_of
 from services.core.step import Batch
 from services.edge.kafka import (
@@ -16,6 +17,7 @@ from services.edge.kafka import (
     group_options,
     raise_if_fenced,
 )
+from services.edge.kafka_limits import REFUSED
 from services.edge.kafka_partition import EndReader, PartitionReader
 from services.edge.kafka_positions import Found, Positions
 from services.edge.kafka_transactions import Transactions
@@ -25,6 +27,7 @@ from services.runtime.ports import (
     Assignment,
     ChangelogReader,
     ChangelogRecord,
+    RecordRefusedError,
     StreamBrokenError,
     Transaction,
 )
@@ -74,8 +77,11 @@ class KafkaChangelogReader:
 class KafkaStream:
     """`services.runtime.ports.Stream` on Kafka. One thread only."""
 
-    def __init__(self, settings: KafkaSettings, options: StreamOptions) -> None:
+    def __init__(
+        self, settings: KafkaSettings, options: StreamOptions, limits: Limits | None = None
+    ) -> None:
         self._base = client_options(settings)
+        self._limits = limits or WeirsOwnLimits()
         self._options = options
         self._reader = PartitionReader(
             self._base, options.transaction_seconds, options.fetch_kilobytes
@@ -172,9 +178,35 @@ class KafkaStream:
                     )
                 transactions.commit()
         except (KafkaException, BufferError) as fault:
+            self._raise_if_refused(fault)
             self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
         return ends
+
+    def accepts(self, transaction: Transaction) -> bool:
+        changelog = [(topic, number, outputs) for topic, number, outputs in transaction.changelog]
+        try:
+            with returning_within(2 * self._options.transaction_seconds):
+                return self._transactions.accepts([*transaction.writes, *changelog])
+        except (KafkaException, BufferError) as fault:
+            self._end_if_replaced()
+            raise StreamBrokenError(str(fault)) from fault
+
+    def _raise_if_refused(self, fault: KafkaException | BufferError) -> None:
+        """`RecordRefusedError` if brokers answered, and refused what was written.
+
+        The producer is replaced, because its next transaction would fail with OUT_OF_ORDER_SEQUENCE_NUMBER;
+        the new one undoes the transaction. The consumer is not concerned.
+        """
+        if isinstance(fault, BufferError):
+            return
+        error = self._transactions.reason(fault)
+        if error.code() not in REFUSED:
+            return
+        with returning_within(2 * self._options.transaction_seconds):
+            self._transactions.purge()
+            self._transactions = self._new_transactions()
+        raise RecordRefusedError(error.str()) from fault
 
     def _require_same_topic(self) -> None:
         """`StreamBrokenError` if what was read is of a topic made anew: see `Positions.remade`."""
@@ -215,7 +247,8 @@ class KafkaStream:
 
     def _new_transactions(self) -> Transactions:
         options = self._options
-        return Transactions(self._base, options.name, options.transaction_seconds, options.writes)
+        base = {**self._base, "batch.size": self._limits.present.batch}
+        return Transactions(base, options.name, options.transaction_seconds, options.writes)
 
     def _new_consumer(self) -> Consumer:
         options = self._options

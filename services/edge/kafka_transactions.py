@@ -6,6 +6,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from services.core.record_limits import BATCH_BYTES
 from services.core.step import Output
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import FENCED
@@ -13,6 +14,7 @@ from services.runtime.ports import FencedError, StreamBrokenError
 
 PRODUCE_CHUNK = 20_000
 NOTHING = b"-"  # what is written only to be aborted
+SMALL_BYTES = 1_024
 
 
 class ReplacedError(RefusedError):
@@ -50,6 +52,8 @@ class Transactions:
         self._seconds = seconds
         self._producer = Producer(
             {
+                # of a few large requests each costs less
+                "batch.size": BATCH_BYTES,
                 **base,
                 "transactional.id": name,
                 "transaction.timeout.ms": seconds * 1000,
@@ -60,7 +64,6 @@ class Transactions:
                 "linger.ms": 500,
                 "queue.buffering.max.messages": 500_000,
                 "queue.buffering.max.kbytes": 131_072,
-                "batch.size": 1_000_000,
             }
         )
         try:
@@ -110,6 +113,42 @@ class Transactions:
 
     def commit(self) -> None:
         self._producer.commit_transaction(self._seconds)
+
+    def accepts(self, writes: Iterable[tuple[str, int | None, list[Output]]]) -> bool:
+        """Write small records under the same keys and abort; return whether brokers take all of them.
+
+        If not, it is of no more use.
+        """
+        faults: list[KafkaError] = []
+
+        def written(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                faults.append(error)
+
+        self._producer.begin_transaction()
+        for topic, partition, outputs in writes:
+            options = {} if partition is None else {"partition": partition}
+            for output in outputs:
+                key = output.key[:SMALL_BYTES]
+                self._producer.produce(topic, NOTHING, key, on_delivery=written, **options)
+        if self._producer.flush(self._seconds) or faults:
+            return False
+        self._producer.abort_transaction(self._seconds)
+        return True
+
+    def reason(self, fault: KafkaException) -> KafkaError:
+        """Return why the transaction has failed.
+
+        When a record was refused before, later calls say only that the state does not allow them. What
+        begins a transaction says why. It is of no more use afterwards.
+        """
+        error: KafkaError = fault.args[0]
+        if error.code() == KafkaError._STATE:
+            try:
+                self._producer.begin_transaction()
+            except KafkaException as refusal:
+                error = refusal.args[0]
+        return error
 
     def partitions(self, topic: str) -> list[int]:
         """Of a topic that is there."""

@@ -102,6 +102,9 @@ class MemoryStream:
             self._log.offsets[(self._group, self._topic, partition)] = position
         return ends
 
+    def accepts(self, transaction: Transaction) -> bool:
+        return True
+
     def recover(self) -> None:
         self._next.clear()
         self._gained, self._lost, self._rebalanced = self._positions(self._assigned), set(), True

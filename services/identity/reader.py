@@ -7,7 +7,6 @@ skipped here. The bytes of source, workspace and window are learned once a sourc
 """
 
 from itertools import product
-from typing import NamedTuple
 
 import msgspec
 
@@ -32,18 +31,11 @@ FLAGS = {bytes(flags): tuple(flag == 1 for flag in flags) for flags in product((
 _traits_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Origin(NamedTuple):
-    source: str
-    received_at: int
-    event_id: bytes | None  # None: unknown
-
-
 class ItemReader:
     """Equal to reading the record through its schema, for every record cut anywhere; mostly quicker."""
 
     def __init__(self) -> None:
         self._headers = avro.headers_of("Accepted", "wants_receipt")
-        self._origins = avro.PrefixReader("Accepted", "idempotency_key")
         self._events = avro.PrefixReader("Accepted", "wants_receipt")
         self._properties = avro.PrefixReader("Accepted", "properties")
         self._links = avro.PrefixReader("Link", "event_id")
@@ -70,14 +62,6 @@ class ItemReader:
         if event.name == IDENTIFY:
             event.traits = _traits_of(self._properties.read(value)["properties"])
         return event
-
-    def origin(self, value: bytes) -> Origin | None:
-        """Whose event it is, if dedup could read that: it reads no further than this does."""
-        try:
-            record = self._origins.read(value)
-        except (avro.UnknownSchemaError, avro.UnreadableError):
-            return None
-        return Origin(record["source"], record["received_at"], record["event_id"])
 
     def leading(self, key: bytes, value: bytes) -> Event | None:
         """What can be read of an event that `read` gave up on, if anything."""

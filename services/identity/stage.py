@@ -9,13 +9,14 @@ from services.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspa
 from services.core.stages import IDENTITY
 from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
 from services.edge import avro
+from services.edge.origins import Origin, OriginReader
 from services.edge.receipts import encode_receipt
 from services.identity.attachment import Attachment, MappingsOf
 from services.identity.decisions import Decisions, Erased, Forward, Merge, Resolved, Unsaved
 from services.identity.items import Erase, Event, Item
 from services.identity.markers import MARKERS_KEY, AllMarkers
 from services.identity.person import Person
-from services.identity.reader import ItemReader, Origin
+from services.identity.reader import ItemReader
 from services.identity.recall import Recall
 from services.identity.snapshot import encode_person
 from services.identity.step import Erasures, People, Place, decide
@@ -46,6 +47,7 @@ class IdentityStage:
         self._schemas = avro.schemas()
         self._resolved_headers = ResolvedHeaders()
         self._reader = ItemReader()
+        self._origins = OriginReader()
         self._recall = Recall()
         self._markers = AllMarkers()
         self._attachment = Attachment(mappings_of)
@@ -68,6 +70,12 @@ class IdentityStage:
                 key, state = workspace_key(*place), encode_person(person)
                 decided.changes[key] = state
                 self._recall.keep(batch.partition, key, person, len(state))
+        return decided
+
+    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+        decided = Decided()
+        for index in range(len(batch)):
+            self._refuse(decided, batch, index, reason, detail)
         return decided
 
     def refresh(self, partition: int, load: Load) -> Decided | None:
@@ -121,25 +129,25 @@ class IdentityStage:
                 if isinstance(item, Event) and not item.wants_profile:
                     value = self._attachment.attach(item, value)
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
-                # whose event it was could be read before, by dedup, who counted it so
-                origin = self._reader.origin(value) or Origin("", batch.timestamps[index], None)
-                source, received_at, event_id = origin
-                refusal = Refusal(
-                    index, reasons.UNREADABLE, str(fault), source, max(0, received_at), event_id
-                )
-                decided.refusals.append(refusal)
-                known = [event_id] if event_id else []
-                decided.usage.add(
-                    source, refusal.received_at, "dead", 1, len(value), fingerprint(known)
-                )
-                event = self._reader.leading(key, value)
-                if event is not None and event.wants_receipt:
-                    receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
-                    receipts.append(encode_receipt(tell_dead(event)))
+                self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
                 continue
             items.append(item)
             values.append(value)
         return items, values
+
+    def _refuse(self, decided: Decided, batch: Batch, index: int, reason: str, detail: str) -> None:
+        key, value = batch.keys[index], batch.values[index]
+        # whose event it was could be read before, by dedup, who counted it so
+        origin = self._origins.read(value) or Origin("", batch.timestamps[index], None)
+        source, received_at, event_id = origin
+        received_at = max(0, received_at)
+        decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))
+        known = [event_id] if event_id else []
+        decided.usage.add(source, received_at, "dead", 1, len(value), fingerprint(known))
+        event = self._reader.leading(key, value)
+        if event is not None and event.wants_receipt:
+            receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
+            receipts.append(encode_receipt(tell_dead(event)))
 
     def _write_events(
         self, items: list[Item], values: list[bytes], decisions: Decisions, decided: Decided

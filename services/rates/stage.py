@@ -55,6 +55,10 @@ class RatesStage:
             decided.changes[source.encode()] = self._encode(usage)
         return decided
 
+    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+        times = (max(0, timestamp) for timestamp in batch.timestamps)
+        return Decided(refusals=[Refusal(at, reason, detail, "", t) for at, t in enumerate(times)])
+
     def refresh(self, partition: int, load: Load) -> Decided | None:
         """A changed quota is in force though its source sends nothing."""
         self._note_changes(partition)

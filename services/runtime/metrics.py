@@ -11,6 +11,10 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 COMMIT_FAILURES = Counter("weir_commit_failures", "Transactions thrown away", ["service"])
+DEAD = Counter("weir_dead_records", "Records given up as dead letters", ["service", "reason"])
+LETTERS_CUT = Counter(
+    "weir_dead_letters_cut", "Dead letters of records too large to be stored whole", ["service"]
+)
 LAG_RECORDS = Gauge("weir_lag_records", "Records not yet read", ["service", "partition"])
 LAG_SECONDS = Gauge(
     "weir_lag_seconds", "Age of the last record read; 0 when none waits", ["service"]

@@ -10,6 +10,10 @@ class StreamBrokenError(Exception):
     """The broker refused or did not answer: nothing of the open transaction counts. Recover, then go on."""
 
 
+class RecordRefusedError(Exception):
+    """The brokers will never take one of the records. Nothing of the transaction counts; the stream goes on."""
+
+
 class FencedError(Exception):
     """Another instance has taken this one's place for good: end the process."""
 
@@ -78,7 +82,14 @@ class Stream(Protocol):
         """Durable and atomic on return: writes, changelog and input offsets, or none of them.
 
         Returns the next changelog offset of each changelog partition written to.
+        `RecordRefusedError`: it did not, and the same transaction never will.
         `StreamBrokenError`: it did not, or is not known to have; `recover` before anything else.
+        """
+
+    def accepts(self, transaction: Transaction) -> bool:
+        """Return whether the brokers take small records in place of these, under the same keys.
+
+        Nothing is left of them. `StreamBrokenError` as from `commit`.
         """
 
     def recover(self) -> None:

@@ -4,16 +4,21 @@ A batch is the unit of work and of commit. See `Worker.turn` for the order and w
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from services.core import topics
-from services.core.step import Batch, Decided, Output, Step
+from services.core import reasons
+from services.core.letters import is_cut
+from services.core.record_limits import Limits, WeirsOwnLimits
+from services.core.step import Batch, Output, Refusal, Step
 from services.runtime import logs, metrics
+from services.runtime.deciding import Accounts, Decider, Piece, merged
 from services.runtime.health import Health
+from services.runtime.narrowing import Suspects, halves
 from services.runtime.ports import (
     Changelog,
     Positions,
+    RecordRefusedError,
     Store,
     Stores,
     Stream,
@@ -22,8 +27,6 @@ from services.runtime.ports import (
 )
 from services.runtime.restoring import Restoring
 
-EncodeUsage = Callable[[str, Batch, Decided], list[Output]]
-EncodeDead = Callable[[str, Batch, Decided], list[Output]]
 RESTORE_SECONDS = 0.1
 DEFAULT_POLL_SECONDS = 0.05
 LAG_EVERY_SECONDS = 1.0
@@ -38,24 +41,24 @@ class Stop(Protocol):
     def wait(self, timeout: float) -> bool: ...
 
 
-class Accounts:
-    """How a batch's usage and refusals become records; the wiring gives the encoders."""
-
-    def __init__(self, usage: EncodeUsage, dead: EncodeDead) -> None:
-        self.usage = usage
-        self.dead = dead
-
-
 class Worker:
     """Processes each input record exactly once: its outputs, state and position commit together."""
 
     def __init__(
-        self, step: Step, stream: Stream, stores: Stores, changelog: Changelog, accounts: Accounts
+        self,
+        step: Step,
+        stream: Stream,
+        stores: Stores,
+        changelog: Changelog,
+        accounts: Accounts,
+        limits: Limits | None = None,
     ) -> None:
         self._step = step
         self._stream = stream
         self._changelog = changelog
-        self._accounts = accounts
+        self._limits = limits or WeirsOwnLimits()
+        self._decider = Decider(step, accounts, changelog, self._limits)
+        self._suspects = Suspects()
         self._open: dict[int, Store] = {}
         self._restoring = Restoring(step.name, stream, stores, changelog)
         self._lag_at = 0.0
@@ -82,23 +85,74 @@ class Worker:
         4. apply the changes to the local stores, with the positions they stand for.
 
         A crash before 3 leaves nothing; between 3 and 4 a store behind its changelog, which is
-        replayed at the next start. A store is therefore never ahead.
+        replayed at the next start. A store is therefore never ahead. Where a record stands in the
+        way, 2 to 4 happen several times, each time for some of the records.
         """
         batches = self._stream.poll(0.0 if self._restoring else poll_seconds)
         self._follow_assignment()
         if self._restoring:
             self._restore()
         batches = [batch for batch in map(self._unsettled, batches) if len(batch)]
-        started = time.perf_counter()
-        decided = [(batch, self._decide(batch)) for batch in batches] + self._refreshed(batches)
-        if not decided:
+        refreshed = self._refreshed(batches)
+        if not batches and not refreshed:
             self._report_lag()
             return 0
-        ends = self._stream.commit(self._transaction(decided))
-        for batch, result in decided:
-            self._apply(batch, result, ends.get(batch.partition))
-        self._report(decided, time.perf_counter() - started)
+        for part in self._suspects.parts(batches):
+            self._settle(part, refreshed)
+            refreshed = []
+        if refreshed:
+            self._settle([], refreshed)
         return sum(len(batch) for batch in batches)
+
+    def _settle(self, part: list[Batch], refreshed: list[Piece]) -> None:
+        """Decide on these records, commit, and apply; attempt less at once where brokers refuse a record."""
+        try:
+            self._attempt(self._pieces(part) + refreshed)
+        except RecordRefusedError as fault:
+            self._step.forget()
+            if self._limits.refresh():
+                self._settle(part, [])
+            elif sum(map(len, part)) > 1:
+                for half in halves(part):
+                    self._settle(half, [])
+            elif part:
+                self._give_up(part, fault)
+            else:
+                raise StreamBrokenError(f"what has changed is refused: {fault}") from fault
+            if part and refreshed:
+                self._settle([], refreshed)
+        except StreamBrokenError:
+            self._suspects.failed(part)
+            raise
+        else:
+            self._suspects.passed(part)
+
+    def _give_up(self, part: list[Batch], fault: RecordRefusedError) -> None:
+        """Make a dead letter of the one record, unless brokers refuse every record just now."""
+        self._require_acceptance(self._pieces(part), fault)
+        try:
+            self._attempt(self._pieces(part))
+        except RecordRefusedError as again:
+            self._step.forget()
+            self._require_acceptance(self._pieces(part), again)
+            self._step.forget()
+            (batch,) = part
+            letter = self._decider.refused(batch, reasons.REFUSED_BY_KAFKA, str(again))
+            try:
+                self._attempt([letter])
+            except RecordRefusedError as still:
+                raise StreamBrokenError(f"not even a dead letter is taken: {still}") from still
+
+    def _require_acceptance(self, pieces: list[Piece], fault: RecordRefusedError) -> None:
+        self._step.forget()
+        if not self._stream.accepts(self._transaction(pieces)):
+            raise StreamBrokenError(f"brokers refuse every record: {fault}") from fault
+
+    def _attempt(self, pieces: list[Piece]) -> None:
+        started = time.perf_counter()
+        ends = self._stream.commit(self._transaction(pieces))
+        self._apply(pieces, ends)
+        self._report(pieces, time.perf_counter() - started)
 
     def _unsettled(self, batch: Batch) -> Batch:
         """What of the batch is this worker's to decide: nothing of a partition that it has not open,
@@ -145,49 +199,35 @@ class Worker:
         self._open.clear()
         self._restoring.close()
 
-    def _decide(self, batch: Batch) -> Decided:
-        decided = self._step.process(batch, self._open[batch.partition].load)
-        decided.check(len(batch), self._step.writes)
-        return decided
+    def _pieces(self, part: Iterable[Batch]) -> list[Piece]:
+        decide = self._decider.pieces
+        return [p for batch in part for p in decide(batch, self._open[batch.partition].load)]
 
-    def _refreshed(self, busy: list[Batch]) -> list[tuple[Batch, Decided]]:
+    def _refreshed(self, busy: list[Batch]) -> list[Piece]:
         """Changes that come without input, for partitions that have none in this turn."""
-        refreshed = []
-        for partition in self._open.keys() - {batch.partition for batch in busy}:
-            result = self._step.refresh(partition, self._open[partition].load)
-            if result is not None:
-                refreshed.append((Batch("", partition, [], [], [], []), result))
-        return refreshed
+        idle = self._open.keys() - {batch.partition for batch in busy}
+        found = [self._decider.refreshed(number, self._open[number].load) for number in idle]
+        return [piece for piece in found if piece is not None]
 
-    def _transaction(self, decided: list[tuple[Batch, Decided]]) -> Transaction:
+    def _transaction(self, pieces: list[Piece]) -> Transaction:
         writes: list[tuple[str, int | None, list[Output]]] = []
         changelog: list[tuple[str, int, list[Output]]] = []
-        for batch, result in decided:
-            writes += [(topic, None, outputs) for topic, outputs in result.outputs.items()]
-            writes += [
-                (topic, batch.partition, outputs) for topic, outputs in result.beside.items()
-            ]
-            if result.refusals:
-                writes.append(
-                    (topics.DEAD, None, self._accounts.dead(self._step.name, batch, result))
-                )
-            if result.usage.counts:
-                usage = self._accounts.usage(self._step.name, batch, result)
-                writes.append((topics.USAGE, None, usage))
-            if changes := result.state_changes():
-                outputs = self._changelog.encode(changes)
-                changelog.append((self._changelog.topic, batch.partition, outputs))
-        inputs = {batch.partition: batch.position for batch, _ in decided if len(batch)}
+        for piece in pieces:
+            writes += piece.writes
+            if piece.changelog:
+                changelog.append((self._changelog.topic, piece.batch.partition, piece.changelog))
+        inputs = {p.batch.partition: p.batch.position for p in pieces if len(p.batch)}
         return Transaction(writes, changelog, inputs)
 
-    def _apply(self, batch: Batch, result: Decided, changelog_end: int | None) -> None:
-        store = self._open[batch.partition]
-        before = self._at(batch.partition)
-        positions = Positions(
-            batch.position if len(batch) else before.input,
-            before.changelog if changelog_end is None else changelog_end,
-        )
-        store.apply(result.state_changes(), positions)
+    def _apply(self, pieces: list[Piece], ends: Mapping[int, int]) -> None:
+        """Once a partition: were it done piece by piece, a crash in between would leave the store ahead."""
+        inputs = {p.batch.partition: p.batch.position for p in pieces if len(p.batch)}
+        for partition, changes in merged(pieces):
+            before = self._at(partition)
+            positions = Positions(
+                inputs.get(partition, before.input), ends.get(partition, before.changelog)
+            )
+            self._open[partition].apply(changes, positions)
 
     def _follow_assignment(self) -> None:
         gained, lost, rebalanced = self._stream.assignment()
@@ -211,9 +251,9 @@ class Worker:
         else:
             self.health.ready()
 
-    def _report(self, decided: Iterable[tuple[Batch, Decided]], seconds: float) -> None:
+    def _report(self, pieces: Iterable[Piece], seconds: float) -> None:
         name = self._step.name
-        for batch, result in decided:
+        for batch, result, _, _ in pieces:
             metrics.RECORDS_IN.labels(name).inc(len(batch))
             for outcome, events in (
                 ("emitted", result.emitted),
@@ -222,11 +262,30 @@ class Worker:
                 ("refused", len(result.refusals)),
             ):
                 metrics.RECORDS_OUT.labels(name, outcome).inc(events)
+            if result.refusals:
+                self._report_dead(batch, result.refusals)
             if len(batch):
                 age = time.time() - batch.timestamps[-1] / 1000
                 metrics.LAG_SECONDS.labels(name).set(max(0.0, age))
         metrics.BATCH_SECONDS.labels(name).observe(seconds)
         self._report_lag()
+
+    def _report_dead(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
+        most = self._limits.present.letter
+        cut = [r for r in refusals if is_cut(batch.keys[r.at], batch.values[r.at], most)]
+        for refusal in refusals:
+            metrics.DEAD.labels(self._step.name, refusal.reason).inc()
+        metrics.LETTERS_CUT.labels(self._step.name).inc(len(cut))
+        first = (cut or refusals)[0]
+        self._log.error(
+            "records became dead letters",
+            records=len(refusals),
+            without_content=len(cut),  # too large: only place, digest and reason are stored
+            topic=batch.topic,
+            partition=batch.partition,
+            offset=batch.offsets[first.at],
+            reason=first.reason,
+        )
 
     def _report_lag(self) -> None:
         now = time.monotonic()

@@ -25,8 +25,9 @@ from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.store import RocksStores
 from services.runtime.changelog import PackedChangelog
 from services.runtime.config import KafkaSettings
+from services.runtime.deciding import Accounts
 from services.runtime.ports import StreamBrokenError, Transaction
-from services.runtime.worker import Accounts, Worker
+from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.running import start_kafka
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from services.core.step import Batch, Decided
 from services.edge.memory import MemoryStream
+from services.runtime.deciding import Piece
 from services.runtime.ports import Transaction
 from services.runtime.worker import Worker
 from services.sink import partition
@@ -37,10 +37,10 @@ class OffsetsFirst(FaultyStream):
 class StateFirst(Worker):
     """Applies the changes to its stores before they are committed."""
 
-    def _transaction(self, decided: list[tuple[Batch, Decided]]) -> Transaction:
-        for batch, result in decided:
+    def _transaction(self, pieces: list[Piece]) -> Transaction:
+        for batch, result, _, _ in pieces:
             self._open[batch.partition].apply(result.changes, self._at(batch.partition))
-        return super()._transaction(decided)
+        return super()._transaction(pieces)
 
 
 class CommitsFirst(Exactly):

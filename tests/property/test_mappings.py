@@ -15,7 +15,8 @@ from services.edge import accounts, avro
 from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
 from services.identity.stage import IdentityStage
 from services.runtime.changelog import KeyedChangelog
-from services.runtime.worker import Accounts, Worker
+from services.runtime.deciding import Accounts
+from services.runtime.worker import Worker
 from tests.events import accepted
 from tests.profiles import examples
 from tests.unit.identity.test_stage import unique

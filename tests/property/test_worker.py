@@ -14,8 +14,9 @@ from services.dedup.stage import DedupStage
 from services.edge import accounts, avro
 from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
 from services.runtime.changelog import PackedChangelog
+from services.runtime.deciding import Accounts
 from services.runtime.ports import StreamBrokenError, Transaction
-from services.runtime.worker import Accounts, Worker
+from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.profiles import examples
 

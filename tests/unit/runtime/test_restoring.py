@@ -10,9 +10,10 @@ from services.dedup.stage import DedupStage
 from services.edge import accounts
 from services.edge.memory import MemoryChangelogReader, MemoryLog, MemoryStores, MemoryStream
 from services.runtime.changelog import PackedChangelog
+from services.runtime.deciding import Accounts
 from services.runtime.ports import Positions, Store, StreamBrokenError
 from services.runtime.restoring import Restoring
-from services.runtime.worker import Accounts, Worker
+from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 
 CHANGELOG = PackedChangelog(topics.DEDUP_STATE)
