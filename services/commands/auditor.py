@@ -16,6 +16,7 @@ from services.commands.books import (
     read_entries,
     read_pages,
 )
+from services.commands.copies import read_copies, without_copies
 from services.commands.judgement import explained, judge
 from services.commands.offsets import Offsets
 from services.edge.clickhouse_query import ClickHouse
@@ -72,6 +73,9 @@ class Auditor:
         doubles = self._doubles(part) if ids else []
         unread = self._kafka.unread(positions)
         judgement = judge(entries, unread)
+        if judgement.findings:
+            copies = read_copies(self._clickhouse, self._database, entries)
+            judgement = judge(without_copies(entries, copies), unread)
         of_offsets, not_looked_at = self._offsets.findings(part, positions, unread)
         found = [*of_offsets, *judgement.findings]
         what = "minutes that do not balance by themselves"

@@ -67,9 +67,11 @@ class Offsets:
         if there is None:
             return []  # deleted already: what was not in a row or an account by then is found there
         sql = (
-            f"SELECT sum(events) AS counted FROM {self._database}.usage_deltas WHERE {OF_DEDUP}"
+            "SELECT sum(once) AS counted FROM ("
+            f"SELECT any(events) AS once FROM {self._database}.usage_deltas WHERE {OF_DEDUP}"
             " AND origin_partition = {partition:Int32}"
             " AND position > {first:Int64} AND position <= {end:Int64}"
+            " GROUP BY source, minute, outcome, position)"  # one that stands twice counts once
         )
         values = {"topic_id": topic_id, "partition": partition, "first": first, "end": end}
         (row,) = self._clickhouse.records(sql, values)

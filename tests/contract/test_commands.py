@@ -337,7 +337,7 @@ def test_status_shows_every_group_once(weir: Weir) -> None:
     assert result.exit_code == 0
     assert "weir.dedup" in result.output
     assert weir("status").output.count("weir.dedup") == 1  # into a pipe: once, and it ends
-    look = json.loads(weir("status", "--json").output)
+    look = json.loads(weir("status", "--json").stdout)
     assert [group["group"] for group in look["groups"]] == list(GROUPS)
     assert (look["kafka"], look["clickhouse"]) == ("", "")
 
@@ -420,7 +420,7 @@ def test_books_that_do_not_balance(weir: Weir, place: Place) -> None:
         f"✗ {source} at 2026-01-01 10:00: between identity and ClickHouse: 1 more resolved than"
         " stored, erased or refused, and nothing is unread" in result.output
     )
-    audit: dict[str, Any] = json.loads(weir("audit", "--source", source, "--all", "--json").output)
+    audit: dict[str, Any] = json.loads(weir("audit", "--source", source, "--all", "--json").stdout)
     (page,) = audit["pages"]
     assert (audit["balanced"], page["difference"], page["in_flight"]) == (False, 1, 0)
     assert audit["differences"] == {source: 1}
@@ -466,7 +466,7 @@ def test_dead_letters_are_listed_and_shown(weir: Weir, place: Place) -> None:
         f" ('events.accepted', 3, 1205, 'key', 'text', 'sink', '0.1', 'refused', 'no',"
         f" '{source}', 0, '{EVENT_ID}', toDateTime64('2026-01-01', 3, 'UTC'))",
     )
-    listed = json.loads(weir("dead", "list", "--source", source, "--json").output)
+    listed = json.loads(weir("dead", "list", "--source", source, "--json").stdout)
     assert [letter["id"] for letter in listed] == [
         "events.accepted/3/1204",
         "events.accepted/3/1205",
@@ -474,7 +474,7 @@ def test_dead_letters_are_listed_and_shown(weir: Weir, place: Place) -> None:
     by_step = weir("dead", "list", "--source", source, "--step", "sink").output
     assert "events.accepted/3/1205" in by_step
     assert "events.accepted/3/1204" not in by_step
-    recent = json.loads(weir("dead", "list", "--source", source, "--since", "1h", "--json").output)
+    recent = json.loads(weir("dead", "list", "--source", source, "--since", "1h", "--json").stdout)
     assert [letter["reason"] for letter in recent] == ["unreadable"]
 
     shown = weir("dead", "show", "events.accepted/3/1204")

@@ -212,7 +212,7 @@ def test_the_experiment_is_the_truth(place: Place) -> None:
     result = place.weir_experiment("--json")
     assert result.exit_code == 0, result.output
     truth = true.experiment(place.stream)
-    variations = {row["variation"]: row for row in json.loads(result.output)["variations"]}
+    variations = {row["variation"]: row for row in json.loads(result.stdout)["variations"]}
     assert set(variations) == set(truth) == {"A", "B", "C"}
     for name, wanted in truth.items():
         row = variations[name]
@@ -231,7 +231,7 @@ def test_lifts_and_intervals_are_the_truth(place: Place, control: str) -> None:
     result = place.weir_experiment("--json", "--control", control)
     truth = true.experiment(place.stream)
     base = truth[control]
-    for row in json.loads(result.output)["variations"]:
+    for row in json.loads(result.stdout)["variations"]:
         if row["variation"] == control:
             continue
         wanted = truth[row["variation"]]
@@ -265,7 +265,7 @@ def test_an_experiment_of_a_time_and_a_source(place: Place) -> None:
     }
     assert apart
     result = place.weir_experiment("--json", "--to", "2026-01-02", "--source", SITE)
-    for row in json.loads(result.output)["variations"]:
+    for row in json.loads(result.stdout)["variations"]:
         people = {n for n, person in alone.items() if person.variations[0] == row["variation"]}
         assert (row["exposed"], row["converted"]) == (len(people), len(people & converted))
     nowhere = place.weir_experiment("--source", BACKEND)

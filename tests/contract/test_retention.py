@@ -209,7 +209,7 @@ def told(kafka: KafkaSettings, folder: Path) -> list[dict[str, object]]:
     environ["WEIR_CLICKHOUSE_URL"] = "http://127.0.0.1:1"  # away: the backlog is told all the same
     result = CliRunner().invoke(cli, ["status", "--json"], env=environ)
     assert result.exit_code == 3, result.output
-    found: list[dict[str, object]] = json.loads(result.output)["behind"]
+    found: list[dict[str, object]] = json.loads(result.stdout)["behind"]
     return found
 
 
