@@ -20,10 +20,11 @@ def configure(level: str = "INFO", form: str = "text") -> None:
         processors.append(structlog.processors.JSONRenderer(default=str))
     else:
         processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    # a line is one write, so that processes that share the output do not come into each other's lines
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     least = max(logging.WARNING, logging.getLevelName(level))

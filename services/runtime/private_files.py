@@ -9,14 +9,14 @@ UMASK = 0o077
 
 
 def keep_private(folder: Path) -> str:
-    """Make the folder and all in it the owner's alone; it exists on return.
+    """Make the folder, if it is there, and all in it the owner's alone, and what is made from now on.
 
-    Returns a sentence where others could look into it before, or still can, for the log; else "". Links are
-    not followed. The folder itself comes last, so that what was interrupted is done again.
+    Returns a sentence where others could look into it before, or still can, for the log; else "". Links in it
+    are not followed. The folder itself comes last, so that what was interrupted is done again.
     """
     os.umask(UMASK)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not stat.S_IMODE(folder.stat().st_mode) & OTHERS:
+    folder = folder.resolve()
+    if not folder.is_dir() or not stat.S_IMODE(folder.stat().st_mode) & OTHERS:
         return ""
     mended, refused = 0, 0
     for path in (*_below(folder), str(folder)):

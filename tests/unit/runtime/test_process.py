@@ -167,10 +167,41 @@ def test_what_others_could_read_is_mended_and_told(tmp_path: Path) -> None:
         (folder / "new").touch()
         assert modes(folder) == {0o700, 0o600}
         assert keep_private(folder) == ""
-        assert keep_private(tmp_path / "a" / "b") == ""
+        assert keep_private(tmp_path / "a") == ""  # not every process needs one
+        (tmp_path / "a" / "b").mkdir(parents=True)
         assert modes(tmp_path / "a") == {0o700}
     finally:
         os.umask(umask)
+
+
+def test_a_folder_behind_a_link_is_mended_too(tmp_path: Path) -> None:
+    folder, link = tmp_path / "elsewhere", tmp_path / ".weir"
+    folder.mkdir()
+    folder.chmod(0o755)
+    link.symlink_to(folder)
+    umask = os.umask(0o022)
+    try:
+        assert "1 files and folders" in keep_private(link)
+        assert keep_private(link) == ""
+    finally:
+        os.umask(umask)
+    assert modes(folder) == {0o700}
+
+
+def test_processes_do_not_come_into_each_others_lines() -> None:
+    """A line is one write: two that share an output at once write whole lines."""
+    program = """
+import multiprocessing
+def say():
+    for number in range(2000):
+        log.info("line", number=number, padding="x" * 500)
+processes = [multiprocessing.get_context("fork").Process(target=say) for _ in range(2)]
+for one in processes: one.start()
+for one in processes: one.join()
+"""
+    code, text = said(program, WEIR_LOG_FORMAT="json")
+    assert code == 0
+    assert [event["event"] for event in events(text)] == ["line"] * 4_000
 
 
 AS_NOBODY = """
