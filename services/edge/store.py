@@ -1,5 +1,6 @@
 """Keyed state on local disk: one RocksDB a partition, through rocksdict in raw mode (bytes to bytes)."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,12 @@ FORMAT = "store-2"
 # https://github.com/facebook/rocksdb/wiki/Rocksdb-BlockBasedTable-Format#footer
 TABLE_END = 0x88E241B785F4CFF7.to_bytes(8, "little")
 FEW_DELETIONS = 100  # beyond it one pass over all that lies between costs less
+
+# What passes: the files are as they were, and rebuilding them would meet the same. (A "block" is no lock.)
+_IS_OF_THE_MACHINE = re.compile(
+    r"\block\b|no space left|quota exceeded|too many open files|permission denied|allocate memory",
+    re.IGNORECASE,
+)
 
 
 class RocksStore:
@@ -134,7 +141,7 @@ class RocksStores:
         try:
             return self._open(path)
         except Exception as fault:  # rocksdict raises bare Exception for every fault
-            if "lock" in str(fault).lower():
+            if _IS_OF_THE_MACHINE.search(str(fault)):
                 raise
             self._log.warning(
                 "local state is damaged, rebuilding it", path=str(path), fault=str(fault)
@@ -152,13 +159,18 @@ class RocksStores:
         # opened a few times. See `store_expiry` for what forgets.
         tables = _whole_tables(path)
         db = Rdict(str(path), self._options(), access_type=AccessType.read_write())
-        # what the recovery has just written of the log is newer than all
-        known = tables & {_number(file["name"]) for file in db.live_files()}
-        if lost := {number for number in tables if number > max(known, default=0)}:
-            db.close()
-            raise DamagedError(f"tables {sorted(lost)} are whole, and its manifest names them not")
-        store = RocksStore(db, self._kept_ms)
-        store.positions()  # a damaged one is found now, not in the middle of a batch
+        try:
+            # what the recovery has just written of the log is newer than all
+            known = tables & {_number(file["name"]) for file in db.live_files()}
+            if lost := {number for number in tables if number > max(known, default=0)}:
+                raise DamagedError(
+                    f"tables {sorted(lost)} are whole, and its manifest names them not"
+                )
+            store = RocksStore(db, self._kept_ms)
+            store.positions()  # a damaged one is found now, not in the middle of a batch
+        except BaseException:
+            db.close()  # with its lock, so that it can be made anew
+            raise
         return store
 
     def _path(self, partition: int) -> Path:

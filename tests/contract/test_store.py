@@ -10,6 +10,7 @@ import pytest
 from services.edge.memory import MemoryStores
 from services.edge.store import POSITIONS_KEY, RocksStores, read_entries
 from services.runtime.ports import Positions, Stores
+from tests.drill.disk import CannotMountError, SmallDisk
 from tests.running import wait_until
 
 Reopen = Callable[[], Stores]
@@ -128,3 +129,45 @@ def test_a_manifest_that_was_cut_short_hides_nothing(tmp_path: Path) -> None:
         count = positions.input if positions else 0
         assert len(opened.load([b"%06d" % n for n in range(count)])) == count, cut
         opened.close()
+
+
+def test_a_damaged_block_is_damage_and_no_lock(tmp_path: Path) -> None:
+    """The words of the fault hold "lock": "block checksum mismatch"."""
+    stores = RocksStores(tmp_path)
+    store = stores.open(0)
+    store.apply(
+        {b"%06d" % n: random.Random(n).randbytes(100) for n in range(2_000)}, Positions(1, 1)
+    )
+    store.close()
+    (folder,) = tmp_path.iterdir()
+    for table in folder.glob("*.sst"):
+        with table.open("r+b") as file:
+            file.write(bytes(4_096))
+    store = stores.open(0)
+    assert store.positions() is None  # rebuilt, from here on
+    store.close()
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
+    """The store is not thrown away for it: it is as it was once there is room."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    try:
+        disk = SmallDisk(folder, 24).__enter__()
+    except CannotMountError as fault:
+        pytest.skip(f"this user may not mount a small disk: {fault}")
+    try:
+        stores = RocksStores(folder)
+        store = stores.open(0)
+        store.apply({b"k": b"1"}, Positions(5, 7))
+        store.close()
+        disk.fill()
+        with pytest.raises(Exception, match="No space left on device"):
+            stores.open(0)
+        disk.free()
+        store = stores.open(0)
+        assert store.positions() == Positions(5, 7)
+        assert store.load([b"k"]) == {b"k": b"1"}
+        store.close()
+    finally:
+        disk.__exit__(None, None, None)
