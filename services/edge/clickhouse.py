@@ -11,9 +11,10 @@ import zstandard
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.edge import avro
+from services.edge.clickhouse_probe import Probe
 from services.edge.clickhouse_query import ClickHouse, client_of, one_line
 from services.runtime.config import ClickHouseSettings
-from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import Finding, Insert, RowsRefusedError, WarehouseAwayError
 
 # What the rows themselves are to blame for: text that is not JSON, bytes that are not of the schema,
 # values that a column cannot hold. Everything else is the world's fault and passes.
@@ -25,6 +26,10 @@ REFUSED_CODES = frozenset(
 )
 # A C++ exception that is not ClickHouse's own; the Avro library's are about the bytes.
 FOREIGN_EXCEPTIONS = {1001, 1002}
+# The whole server has no more of it, whatever a row asks for: queries at once, room, memory.
+SERVER_CODES = frozenset({202, 243})
+MEMORY_LIMIT_EXCEEDED = 241
+WHOLE_SERVER = "(total)"
 AVRO = re.compile(r"avro", re.IGNORECASE)
 
 # One insert is one block, so that its token covers it whole, and is durable when it is answered.
@@ -48,6 +53,8 @@ ONE_BLOCK = {
     "json_type_escape_dots_in_keys": 1,
 }
 SYNC = b"weir avro blocks"
+# After its time is up, ClickHouse has as long to say so.
+ANSWER_SECONDS = 10.0
 # Records in one Avro block. Blocks bound the memory of a request, not what goes in together.
 BLOCK_RECORDS = 512
 
@@ -94,17 +101,33 @@ class ClickHouseRows:
     """`services.sink.ports.Warehouse`: inserts from any thread, each a request of its own."""
 
     def __init__(
-        self, settings: ClickHouseSettings, timeout_seconds: float, threads: int, compress: bool
+        self,
+        settings: ClickHouseSettings,
+        timeout_seconds: float,
+        threads: int,
+        compress: bool,
+        memory_bytes: int = 0,
     ) -> None:
+        """`timeout_seconds`: ClickHouse ends an insert then. `memory_bytes`: of one insert; 0: no limit."""
         self._settings = settings
+        self._limits = {"max_execution_time": timeout_seconds, "max_memory_usage": memory_bytes}
         self._timeout = timeout_seconds
         self._threads = threads
         self._compress = compress
         self._lock = threading.Lock()
         self._connected: Any = None
+        self._probe = Probe(self._insert, settings)
 
     def insert(self, insert: Insert) -> None:
         """See the port."""
+        self._insert(insert)
+        self._probe.went_in(insert)
+
+    def examine(self, insert: Insert) -> Finding:
+        """See the port."""
+        return self._probe.examine(insert)
+
+    def _insert(self, insert: Insert) -> None:
         schema = avro.schemas_by_header()[insert.header]
         body = container(schema, insert.values)
         if self._compress:
@@ -113,7 +136,7 @@ class ClickHouseRows:
             self._client().raw_insert(
                 f"`{self._settings.clickhouse_database}`.{insert.table}",
                 insert_block=body,
-                settings={**ONE_BLOCK, "insert_deduplication_token": insert.token},
+                settings={**ONE_BLOCK, **self._limits, "insert_deduplication_token": insert.token},
                 fmt="Avro",
                 compression="zstd" if self._compress else None,
             )
@@ -128,7 +151,9 @@ class ClickHouseRows:
         # made at the first insert: ClickHouse may start later than the sink
         with self._lock:
             if self._connected is None:
-                self._connected = client_of(self._settings, self._timeout, self._threads)
+                self._connected = client_of(
+                    self._settings, self._timeout + ANSWER_SECONDS, self._threads
+                )
             return self._connected
 
 
@@ -145,7 +170,12 @@ def told_apart(fault: ClickHouseError) -> Exception:
     reason = one_line(text)[:1_000]
     if code in REFUSED_CODES or (code in FOREIGN_EXCEPTIONS and AVRO.search(text)):
         return RowsRefusedError(f"code {code}: {reason}")
-    return WarehouseAwayError(f"code {code}: {reason}" if code else reason)
+    if not code:
+        return WarehouseAwayError(reason)
+    of_server = code in SERVER_CODES or (code == MEMORY_LIMIT_EXCEEDED and WHOLE_SERVER in text)
+    return WarehouseAwayError(
+        f"code {code}: {reason}", str(code), answered=True, of_server=of_server
+    )
 
 
 class ClickHouseSchema:

@@ -19,6 +19,8 @@ from services.edge.kafka_admin import KafkaAdmin
 from services.edge.kafka_partition import PartitionReader
 from services.runtime import logs
 
+SHOWN = 20  # partitions in one line of the log
+
 
 class Found(NamedTuple):
     """A partition, and where the group had come with it."""
@@ -81,9 +83,15 @@ class Positions:
         told = [self._told(at) for at in committed]
         unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
         kept = kept_positions(self._reader, unsure, self._service)
+        known = [
+            of or self._guessed(consumer, at, kept) for at, of in zip(committed, told, strict=True)
+        ]
+        self._say_guessed(
+            [(at, kn) for at, of, kn in zip(committed, told, known, strict=True) if of is None]
+        )
         return [
-            self._found(consumer, at, of or self._guessed(consumer, at, kept), of is not None)
-            for at, of in zip(committed, told, strict=True)
+            self._found(consumer, at, position, of is not None)
+            for at, of, position in zip(committed, told, known, strict=True)
         ]
 
     def remade(self) -> list[str]:
@@ -135,14 +143,27 @@ class Positions:
             settled = None
         else:
             settled = of_group if of_group and of_group.next > found.next else found
-        self._log.warning(
-            "the group's offset does not say where this service had come",
-            topic=committed.topic,
-            partition=committed.partition,
-            offset=committed.offset,
-            position=settled.next if settled else None,
-        )
         return settled
+
+    def _say_guessed(self, guessed: list[tuple[TopicPartition, Kept | None]]) -> None:
+        """One line for all partitions of a first start, and one for those whose offsets were lost or set."""
+        first = [at for at, settled in guessed if settled is None and at.offset < 0]
+        if first:
+            names = sorted({at.topic for at in first})
+            self._log.info(
+                "first start: reading from the beginning", topics=names, partitions=len(first)
+            )
+        others = {
+            f"{at.topic}-{at.partition}": (at.offset, settled.next if settled else None)
+            for at, settled in guessed
+            if settled is not None or at.offset >= 0
+        }
+        if others:
+            self._log.warning(
+                "the group's offsets do not say where this service had come",
+                partitions=len(others),
+                offsets_and_positions=dict(list(others.items())[:SHOWN]),
+            )
 
     def _found(
         self, consumer: Consumer, at: TopicPartition, settled: Kept | None, is_committed: bool

@@ -74,6 +74,7 @@ class KafkaRecords:
         )
         self._log = logs.get(SINK.name)
         self._broken: KafkaError | None = None
+        self._told = ""  # which fault the log has, until reading goes on
         self.trouble = "it has not been given its partitions yet"
         self._assigned: set[Place] = set()
         self._gained: dict[Place, Gain] = {}
@@ -102,6 +103,9 @@ class KafkaRecords:
         if self._broken is not None:
             self._begin_anew(self._broken)
             slices = []
+        elif slices and self._told:
+            self._log.info("reading goes on", after=self._told)
+            self._told = ""
         lost, self._lost = self._lost, set()
         return Polled(lost, self._settle_in(), slices)
 
@@ -178,8 +182,9 @@ class KafkaRecords:
 
     def _begin_anew(self, fault: KafkaError) -> None:
         """With a consumer that knows nothing; what was read is read again from the commits on."""
-        if self.trouble != fault.str():
+        if self._told != fault.str():
             self._log.warning("reading again from what is committed", fault=str(fault))
+            self._told = fault.str()
         self._broken, self.trouble = None, fault.str()
         self.close()
         self._lost |= self._assigned

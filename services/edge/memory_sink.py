@@ -10,6 +10,8 @@ from services.sink.ports import (
     Commit,
     CommitFailedError,
     DeadRecord,
+    Examined,
+    Finding,
     Finished,
     Gain,
     Insert,
@@ -146,17 +148,32 @@ class MemoryDeadLetters:
 
 
 class MemoryWarehouse:
-    """`services.sink.ports.Warehouse`: drops an insert whose token it has seen, refuses bad rows whole."""
+    """`services.sink.ports.Warehouse`: drops an insert whose token it has seen, refuses bad rows whole.
 
-    def __init__(self, bad: Callable[[bytes], bool] = lambda _: False) -> None:
+    `heavy` rows are too much for it at times: not refused, but none goes in while one of them is there.
+    """
+
+    def __init__(
+        self,
+        bad: Callable[[bytes], bool] = lambda _: False,
+        heavy: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self.rows: list[tuple[str, bytes]] = []
         self.tokens: set[str] = set()
         self.bad = bad
+        self.heavy = heavy
         self.away = False
+        self.broken: WarehouseAwayError | RowsRefusedError | None = (
+            None  # what every insert fails with
+        )
 
     def insert(self, insert: Insert) -> None:
         if self.away:
             raise WarehouseAwayError("away")
+        if self.broken is not None:
+            raise self.broken
+        if any(self.heavy(value) for value in insert.values):
+            raise WarehouseAwayError("no memory", "241", answered=True)
         if insert.token in self.tokens:
             return
         if any(self.bad(value) for value in insert.values):
@@ -164,21 +181,31 @@ class MemoryWarehouse:
         self.tokens.add(insert.token)
         self.rows += [(insert.table, value) for value in insert.values]
 
+    def examine(self, insert: Insert) -> Finding:
+        present = {value for table, value in self.rows if table == insert.table}
+        rows_in = any(value in present for value in insert.values)
+        return Finding(not self.away and self.broken is None, rows_in)
+
 
 class MemoryInserts:
     """`services.sink.ports.Inserts` without threads: an insert is under way until it is run."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._warehouse = warehouse
+        self._clock = clock
         self.waiting: list[tuple[Place, Insert]] = []
+        self._started: list[float] = []
         self._finished: list[Finished] = []
+        self._examined: list[Examined] = []
 
     def start(self, place: Place, insert: Insert) -> None:
         self.waiting.append((place, insert))
+        self._started.append(self._clock())
 
     def run(self, index: int = 0, *, answered: bool = True) -> None:
         """Run one of those under way; not `answered`: what it came to is never heard."""
         place, insert = self.waiting.pop(index)
+        del self._started[index]
         fault: RowsRefusedError | WarehouseAwayError | None = None
         try:
             self._warehouse.insert(insert)
@@ -188,6 +215,18 @@ class MemoryInserts:
             fault = WarehouseAwayError("no answer")
         self._finished.append(Finished(place, insert, fault))
 
+    def run_started_before(self, time: float) -> None:
+        """No insert is under way for longer than ClickHouse lets it."""
+        while self._started and self._started[0] < time:
+            self.run()
+
     def finished(self) -> list[Finished]:
         done, self._finished = self._finished, []
+        return done
+
+    def examine(self, place: Place, insert: Insert) -> None:
+        self._examined.append(Examined(place, insert, self._warehouse.examine(insert)))
+
+    def examined(self) -> list[Examined]:
+        done, self._examined = self._examined, []
         return done

@@ -31,6 +31,7 @@ def run(environment: wiring.Environment) -> None:
         settings.sink_insert_timeout,
         settings.sink_insert_threads,
         settings.sink_compress,
+        settings.sink_insert_memory,
     )
     inserts = ThreadedInserts(rows, settings.sink_insert_threads)
     kafka_records = KafkaRecords(
@@ -48,11 +49,15 @@ def run(environment: wiring.Environment) -> None:
         Routes(avro.name_of),
         Options(
             Limits(
-                settings.sink_flush_seconds, settings.sink_flush_rows, settings.sink_flush_bytes
+                settings.sink_flush_seconds,
+                settings.sink_flush_rows,
+                settings.sink_flush_bytes,
+                settings.sink_flush_expanded_bytes,
             ),
             settings.sink_buffer_bytes,
             settings.sink_retry_seconds,
             settings.sink_side_flush_seconds,
+            settings.sink_insert_timeout,
         ),
         log,
     )

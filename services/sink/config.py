@@ -20,12 +20,24 @@ class SinkSettings:
     sink_flush_bytes: int = setting(
         12_582_912, "most bytes in one insert; a larger row goes alone", "bytes", check=at_least(1)
     )
+    sink_flush_expanded_bytes: int = setting(
+        268_435_456,
+        "most memory that the rows of one insert take in ClickHouse, estimated; a larger row goes alone",
+        "bytes",
+        check=at_least(1),
+    )
+    sink_insert_memory: int = setting(
+        536_870_912,
+        "memory that ClickHouse gives one insert; what exceeds it is split, at last down to the row; 0: no limit",
+        "bytes",
+        check=at_least(0),
+    )
     sink_buffer_bytes: int = setting(
         25_165_824, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
     )
     sink_insert_threads: int = setting(2, "inserts at once", "inserts", check=at_least(1))
     sink_insert_timeout: float = setting(
-        120.0, "after that an insert is tried again", "s", check=at_least(1)
+        120.0, "after that ClickHouse ends an insert, and it is tried again", "s", check=at_least(1)
     )
     sink_retry_seconds: float = setting(
         5.0, "longest pause before an insert is tried again", "s", check=at_least(0.1)

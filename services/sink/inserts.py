@@ -2,9 +2,11 @@
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from services.sink import metrics
 from services.sink.ports import (
+    Examined,
     Finished,
     Insert,
     Place,
@@ -12,6 +14,19 @@ from services.sink.ports import (
     Warehouse,
     WarehouseAwayError,
 )
+
+# What a client raises that cannot write or read a request: not ClickHouse's word, and no reason to end.
+CLIENT_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+T = TypeVar("T")
 
 
 class ThreadedInserts:
@@ -21,16 +36,22 @@ class ThreadedInserts:
         self._warehouse = warehouse
         self._pool = ThreadPoolExecutor(threads, "insert")
         self._open: list[Future[Finished]] = []
+        self._examining: list[Future[Examined]] = []
 
     def start(self, place: Place, insert: Insert) -> None:
         self._open.append(self._pool.submit(_run, self._warehouse, place, insert))
 
     def finished(self) -> list[Finished]:
         """See the port. What a thread did not expect is raised here, and ends the process."""
-        done = [future for future in self._open if future.done()]
-        if done:
-            self._open = [future for future in self._open if future not in done]
-        return [future.result() for future in done]
+        self._open, done = _ended(self._open)
+        return done
+
+    def examine(self, place: Place, insert: Insert) -> None:
+        self._examining.append(self._pool.submit(_examine, self._warehouse, place, insert))
+
+    def examined(self) -> list[Examined]:
+        self._examining, done = _ended(self._examining)
+        return done
 
     def close(self) -> None:
         """Those that wait are dropped; those under way are waited for."""
@@ -44,5 +65,19 @@ def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
         warehouse.insert(insert)
     except (RowsRefusedError, WarehouseAwayError) as raised:
         fault = raised
+    except CLIENT_FAULTS as raised:
+        name = type(raised).__name__
+        fault = WarehouseAwayError(f"the client failed: {name}: {raised}"[:1_000], name)
     metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
     return Finished(place, insert, fault)
+
+
+def _examine(warehouse: Warehouse, place: Place, insert: Insert) -> Examined:
+    return Examined(place, insert, warehouse.examine(insert))
+
+
+def _ended(futures: list[Future[T]]) -> tuple[list[Future[T]], list[T]]:
+    """Those that go on, and the results of the others."""
+    done = {future for future in futures if future.done()}
+    going = [future for future in futures if future not in done]
+    return going, [future.result() for future in futures if future in done]

@@ -26,6 +26,7 @@ from services.sink.ports import (
     CommitFailedError,
     DeadLetters,
     DeadLettersFailedError,
+    Insert,
     Inserts,
     Place,
     Polled,
@@ -34,6 +35,7 @@ from services.sink.ports import (
 )
 from services.sink.ranges import Range
 from services.sink.step import Routes, Verdict
+from services.sink.suspicion import Next
 
 IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
@@ -49,6 +51,8 @@ class Options:
     retry_seconds: float
     # how long records wait that nobody looks for within the second: each insert has a price of its own
     side_seconds: float | None = None
+    # how long an attempt may be under way of which nothing is heard any more
+    attempt_seconds: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Sink:
                 place, None
             )  # with all that was read: its next owner reads it again
         for gain in polled.gained:
-            self._partitions[gain.place] = Partition(gain)
+            self._partitions[gain.place] = Partition(gain, now + self._options.attempt_seconds)
         for slice_ in polled.slices:
             partition = self._partitions.get(slice_.place)
             if partition is not None:
@@ -145,20 +149,53 @@ class Sink:
 
     def _collect(self) -> None:
         for place, insert, fault in self._inserts.finished():
-            partition = self._partitions.get(place)
-            if partition is None or partition.inserting is not insert or partition.range is None:
+            partition = self._ended(place, insert)
+            if partition is None or partition.range is None:
                 continue  # it was taken away meanwhile, and is its next owner's to see through
-            partition.inserting, range_ = None, partition.range
             if fault is None:
                 metrics.ROWS.labels(insert.table).inc(len(insert.values))
-                self._settle(partition, range_)
-            elif isinstance(fault, RowsRefusedError):
+                self._settle(partition, partition.range)
+                continue
+            if isinstance(fault, RowsRefusedError):
                 metrics.REFUSED.inc()
-                range_.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, str(fault)))
             else:
                 metrics.INSERT_RETRIES.inc()
-                self._postpone(partition)
-                self._away = self._away or self._told_away(insert.table, str(fault))
+            ended_by = self._clock() + self._options.attempt_seconds
+            step = partition.suspicion.failed(fault, len(insert.values), ended_by)
+            self._follow(partition, insert, step)
+        for place, insert, finding in self._inserts.examined():
+            partition = self._ended(place, insert)
+            if partition is not None and partition.range is not None:
+                rows = len(insert.values)
+                step = partition.suspicion.examined(finding, rows, self._clock())
+                self._follow(partition, insert, step)
+
+    def _ended(self, place: Place, insert: Insert) -> Partition | None:
+        """Whose insert or examination it was, if it still is theirs."""
+        partition = self._partitions.get(place)
+        if partition is None or partition.inserting is not insert:
+            return None
+        partition.inserting = None
+        return partition
+
+    def _follow(self, partition: Partition, insert: Insert, step: Next) -> None:
+        """Do what follows from a failed insert, or from its examination."""
+        suspicion = partition.suspicion
+        if step is Next.EXAMINE:
+            partition.inserting = insert
+            self._inserts.examine(partition.place, insert)
+        elif step is Next.BLAME:
+            assert partition.range is not None
+            suspicion.went_in()
+            partition.range.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, suspicion.detail))
+            partition.retry_at = 0.0
+        elif step is Next.CONFIRM:
+            partition.retry_at = 0.0
+        else:
+            self._postpone(partition)
+            if step is Next.WAIT:
+                partition.examine_next, partition.retry_at = True, suspicion.ended_by
+            self._away = self._away or self._told_away(insert.table, suspicion.detail)
 
     def _begin(self, now: float) -> None:
         due = {place: p.due_at(self._limits_of(place)) for place, p in self._partitions.items()}
@@ -201,7 +238,9 @@ class Sink:
             insert = range_.insert()
             if insert is not None:
                 partition.inserting = insert
-                self._inserts.start(partition.place, insert)
+                start = self._inserts.examine if partition.examine_next else self._inserts.start
+                partition.examine_next = False
+                start(partition.place, insert)
             else:
                 self._bury(partition, range_)
 
@@ -231,6 +270,7 @@ class Sink:
 
     def _settle(self, partition: Partition, range_: Range) -> None:
         range_.settled()
+        partition.suspicion.went_in()
         partition.failures, partition.retry_at = 0, 0.0
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)

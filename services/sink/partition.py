@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from services.sink.ports import Columns, Commit, Gain, Insert, Place, Slice
 from services.sink.ranges import VERSION, Intent, Range, read_intent
 from services.sink.step import Routes
+from services.sink.suspicion import Suspicion
+
+# What one object, and one value, takes in ClickHouse's memory at most, measured with names of their
+# own inside arrays: see docs/decisions/0018-any-json.md.
+OBJECT_BYTES = 400
+VALUE_BYTES = 110
 
 
 @dataclass(frozen=True)
@@ -15,12 +21,19 @@ class Limits:
     seconds: float
     rows: int
     bytes: int
+    expanded_bytes: int = 1 << 62  # what the rows take in ClickHouse's memory, by `expanded_size`
+
+
+def expanded_size(value: bytes) -> int:
+    """An upper estimate of what a row takes in ClickHouse's memory: its JSON is counted, not read."""
+    return len(value) + OBJECT_BYTES * value.count(b"{") + VALUE_BYTES * value.count(b",")
 
 
 class Partition:
     """Records in order, of which the first may be on their way as a `Range`."""
 
-    def __init__(self, gain: Gain) -> None:
+    def __init__(self, gain: Gain, ended_by: float = 0.0) -> None:
+        """`ended_by`: when whatever its last owner had under way has ended."""
         self.place: Place = gain.place
         self.topic_id = gain.topic_id
         self.start = gain.offset  # of the present range, or of the next; None: at the beginning
@@ -33,6 +46,8 @@ class Partition:
         self.inserting: Insert | None = None
         self.retry_at = 0.0
         self.failures = 0  # of the present insert
+        self.suspicion = Suspicion(ended_by)
+        self.examine_next = False  # rather than attempt the insert again
         self._repeat = read_intent(gain.metadata)
         self._records = Columns([], [], [], [])
 
@@ -96,6 +111,7 @@ class Partition:
         """The range is in: the next one begins where it ended."""
         assert self.range is not None
         self.start, self.range, self.range_bytes = self.range.end, None, 0
+        self.suspicion.range_done()
 
     def owed(self) -> Commit | None:
         """The commit that must come before anything else is attempted; None: it is confirmed."""
@@ -113,12 +129,11 @@ class Partition:
 
     def _fitting(self, limits: Limits) -> int:
         """How many of the records one range may have; at least one."""
-        if len(self) <= limits.rows and self.bytes <= limits.bytes:
-            return len(self)
-        size = 0
+        size = expanded = 0
         for rows, value in enumerate(self._records.values[: limits.rows]):
             size += len(value or b"")
-            if size > limits.bytes and rows:
+            expanded += expanded_size(value or b"")
+            if rows and (size > limits.bytes or expanded > limits.expanded_bytes):
                 return rows
         return min(len(self), limits.rows)
 

@@ -87,7 +87,26 @@ class RowsRefusedError(Exception):
 
 
 class WarehouseAwayError(Exception):
-    """ClickHouse does not answer or cannot take rows now; whether these went in is not known."""
+    """ClickHouse does not answer or cannot take rows now; whether these went in is not known.
+
+    `code`: what repeats if the fault does. `answered`: this attempt has ended, and is not under way any
+    more. `of_server`: the whole server is short of something, which no row alone can be to blame for.
+    """
+
+    def __init__(
+        self, detail: str, code: str = "", *, answered: bool = False, of_server: bool = False
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.answered = answered
+        self.of_server = of_server
+
+
+class Finding(NamedTuple):
+    """What an examination of an insert that fails has found."""
+
+    ordinary_in: bool  # an ordinary row goes into the same table now
+    rows_in: bool  # some of the insert's rows are in the table
 
 
 class Finished(NamedTuple):
@@ -96,6 +115,14 @@ class Finished(NamedTuple):
     place: Place
     insert: Insert
     fault: RowsRefusedError | WarehouseAwayError | None
+
+
+class Examined(NamedTuple):
+    """What an examination came to."""
+
+    place: Place
+    insert: Insert
+    finding: Finding
 
 
 class Records(Protocol):
@@ -127,6 +154,9 @@ class Warehouse(Protocol):
     def insert(self, insert: Insert) -> None:
         """All rows are queryable on return. `RowsRefusedError`: none is. `WarehouseAwayError`: unknown."""
 
+    def examine(self, insert: Insert) -> Finding:
+        """Of an insert that fails: does an ordinary row go into its table, and are any of its rows in?"""
+
 
 class Inserts(Protocol):
     """Inserts under way, several at once."""
@@ -135,3 +165,8 @@ class Inserts(Protocol):
 
     def finished(self) -> list[Finished]:
         """Those that ended since the last call."""
+
+    def examine(self, place: Place, insert: Insert) -> None: ...
+
+    def examined(self) -> list[Examined]:
+        """The examinations that ended since the last call."""

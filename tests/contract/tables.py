@@ -17,12 +17,12 @@ class Tables:
         self.settings = ClickHouseSettings(clickhouse_url=url, clickhouse_database=self.database)
         self.schema = ClickHouseSchema(self.settings)
         self.dialect = Dialect(self.database)
-        self._rows = ClickHouseRows(self.settings, 60, 2, compress=False)
+        self.rows = ClickHouseRows(self.settings, 60, 2, compress=False)
         self._tokens = 0
 
     def insert(self, table: str, *values: bytes, token: str = "") -> None:
         self._tokens += 1
-        self._rows.insert(Insert(table, values[0][:10], values, token or f"t{self._tokens}"))
+        self.rows.insert(Insert(table, values[0][:10], values, token or f"t{self._tokens}"))
 
     def ask(self, sql: str) -> list[list[Any]]:
         sql = sql.replace("weir.", f"{self.database}.")
@@ -36,5 +36,5 @@ class Tables:
         return int(self.one(f"SELECT count() FROM weir.{table}"))
 
     def close(self) -> None:
-        self._rows.close()
+        self.rows.close()
         self.schema.execute(f"DROP DATABASE {self.database}")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 from services.core.paths import ROOT
+from services.edge.clickhouse import ClickHouseRows
 from services.sink.migrations import apply_migrations, read_migrations
+from services.sink.ports import Finding, Insert, RowsRefusedError, WarehouseAwayError
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.events import NOON
 
 FILES_A_PART = 20  # whatever its rows hold
 BATCHES = 2
@@ -234,3 +238,75 @@ def test_the_analysts_queries_run_whatever_types_come(tables: Tables) -> None:
     queries = re.findall(r"```sql\n(.*?)```", analysts_page(), re.DOTALL)
     for query in queries:
         tables.ask(query.strip())
+
+
+# --- an insert that fails: whose fault is it?
+
+
+def failing(tables: Tables, *values: bytes) -> Insert:
+    return Insert("landing_resolved", values[0][:10], values, f"failing:{uuid.uuid4()}")
+
+
+@pytest.mark.parametrize("something_went_in", [True, False])
+def test_an_ordinary_row_goes_in_and_is_never_seen(tables: Tables, something_went_in: bool) -> None:
+    if something_went_in:
+        tables.insert("landing_resolved", *(rows.resolved(n, "p", "s") for n in range(5)))
+    before = tables.ask("SELECT count() FROM weir.events"), visits(tables)
+    for _ in range(3):
+        finding = tables.rows.examine(failing(tables, rows.resolved(9, properties="[")))
+        assert finding == Finding(ordinary_in=True, rows_in=False)
+    assert (tables.ask("SELECT count() FROM weir.events"), visits(tables)) == before
+    assert tables.ask("SELECT source FROM weir.books WHERE source = ''") == []
+
+
+def visits(tables: Tables) -> list[list[Any]]:
+    return tables.ask("SELECT session_id, sum(events) FROM weir.session_segments GROUP BY 1")
+
+
+@pytest.mark.parametrize("something_went_in", [True, False])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "ALTER TABLE {table} MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1",
+        "ALTER TABLE {table} ADD CONSTRAINT nothing CHECK length(door) > 100",
+        "RENAME TABLE {table} TO {table}_elsewhere",
+    ],
+)
+def test_where_no_row_goes_in_no_row_is_to_blame(
+    tables: Tables, harm: str, something_went_in: bool
+) -> None:
+    table = f"{tables.database}.events"
+    if something_went_in:
+        tables.insert("landing_resolved", rows.resolved(1, "p", "s"))
+    else:
+        tables.schema.execute(f"SYSTEM STOP MERGES {table}")
+        other = f"INSERT INTO {table} (source) VALUES ('other')"
+        tables.schema.execute(other)
+    tables.schema.execute(harm.format(table=table))
+    value = rows.resolved(2, "p", "s")
+    with pytest.raises((RowsRefusedError, WarehouseAwayError)):
+        tables.insert("landing_resolved", value)
+    assert not tables.rows.examine(failing(tables, value)).ordinary_in
+
+
+def test_rows_that_are_in_are_found(tables: Tables) -> None:
+    values = [rows.resolved(n, received_at=NOON + n * 40 * 86_400_000) for n in range(4)]
+    tables.insert("landing_resolved", *values[:1])
+    assert tables.rows.examine(failing(tables, *values)).rows_in
+    assert tables.rows.examine(failing(tables, b"garbage", values[0])).rows_in
+    assert not tables.rows.examine(failing(tables, *values[1:])).rows_in
+
+
+def test_an_insert_has_its_own_limit_of_memory(tables: Tables) -> None:
+    small = ClickHouseRows(tables.settings, 60, 1, compress=False, memory_bytes=30_000_000)
+    values = [rows.resolved(n, properties=names_in_array(n)) for n in range(20)]
+    with pytest.raises(WarehouseAwayError, match="code 241") as raised:
+        small.insert(failing(tables, *values))
+    assert (raised.value.code, raised.value.answered, raised.value.of_server) == (
+        "241",
+        True,
+        False,
+    )
+    assert tables.count("events") == 0
+    small.insert(failing(tables, rows.resolved(99)))
+    small.close()

@@ -1,5 +1,6 @@
 """The sink as a process, between a real broker and the real engine, killed and cut off."""
 
+import json
 import sys
 import urllib.error
 import urllib.request
@@ -337,3 +338,21 @@ def test_a_topic_made_anew_under_it_is_read_from_its_beginning(world: World) -> 
         world.wait_for(count, total)
         wait_until(lambda: world.lag() == 0, WAIT_SECONDS, "no lag")
     assert world.one(count) == total
+
+
+def test_a_first_start_is_no_reason_to_warn(warehouse: RunningWarehouse, tmp_path: Path) -> None:
+    with ExitStack() as left:
+        own = start_kafka(tmp_path / "kafka")
+        left.callback(own.kill)
+        apply_topics(KafkaSettings(kafka_bootstrap=own.bootstrap))
+        there = World(own, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
+        apply_migrations(there.schema, Dialect(there.database))
+        sink = there.start_sink(WEIR_LOG_FORMAT="json")
+        left.callback(sink.kill)
+        wait_until(lambda: there.readiness()[0] == 200, WAIT_SECONDS, "readiness")
+        assert sink.stop() == 0
+        said = [json.loads(line) for line in (tmp_path / "sink0.log").read_text().splitlines()]
+        assert [line["event"] for line in said if line["level"] != "info"] == []
+        assert [line["event"] for line in said].count(
+            "first start: reading from the beginning"
+        ) == 1

@@ -18,7 +18,15 @@ from services.edge.memory_sink import (
 )
 from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import Limits
-from services.sink.ports import Commit, CommitFailedError, DeadLettersFailedError, DeadRecord, Place
+from services.sink.ports import (
+    Commit,
+    CommitFailedError,
+    DeadLettersFailedError,
+    DeadRecord,
+    Place,
+    RowsRefusedError,
+    WarehouseAwayError,
+)
 from services.sink.step import Routes
 from tests.profiles import examples
 
@@ -27,6 +35,8 @@ DEAD_PLACE = Place(topics.DEAD, 0)
 EVERYWHERE = {*PLACES, DEAD_PLACE}
 BAD = b"bad"  # refused
 WORSE = b"bad worse"  # refused even as the value of a dead letter
+HEAVY = b"heavy"  # more than ClickHouse has room for, at times
+ATTEMPT_SECONDS = 5.0  # no insert is under way for longer
 HEADERS = [avro.schemas()[name].header for name in ("Profile", "Merge", "Link")]
 ROUTES = Routes(avro.name_of)
 LOG = structlog.wrap_logger(
@@ -36,6 +46,10 @@ LOG = structlog.wrap_logger(
 
 def is_bad(value: bytes) -> bool:
     return value.startswith(BAD, 10) or WORSE in value
+
+
+def is_heavy(value: bytes) -> bool:
+    return value.startswith(HEAVY, 10)
 
 
 class CrashError(BaseException):
@@ -89,18 +103,31 @@ class CrashingDeadLetters(MemoryDeadLetters):
             raise
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Member:
     """One process of the group."""
 
     def __init__(
-        self, log: MemoryTopics, warehouse: MemoryWarehouse, fuse: Fuse, limits: Limits
+        self,
+        log: MemoryTopics,
+        warehouse: MemoryWarehouse,
+        fuse: Fuse,
+        limits: Limits,
+        clock: Clock,
     ) -> None:
-        self.now = 0.0
         self.records = CrashingRecords(log, fuse)
-        self.inserts = MemoryInserts(warehouse)
+        self.inserts = MemoryInserts(warehouse, clock)
         ports = Ports(self.records, self.inserts, CrashingDeadLetters(log, fuse))
-        options = Options(limits, buffer_bytes=10_000, retry_seconds=0.1)
-        self.sink = Sink(ports, ROUTES, options, LOG, lambda: self.now)
+        options = Options(
+            limits, buffer_bytes=10_000, retry_seconds=0.1, attempt_seconds=ATTEMPT_SECONDS
+        )
+        self.sink = Sink(ports, ROUTES, options, LOG, clock)
 
 
 class SinkMachine(RuleBasedStateMachine):
@@ -110,7 +137,12 @@ class SinkMachine(RuleBasedStateMachine):
         super().__init__()
         self.log = MemoryTopics()
         self.refusing = True
-        self.warehouse = MemoryWarehouse(lambda value: self.refusing and is_bad(value))
+        self.narrow = True  # has no room for heavy rows
+        self.clock = Clock()
+        self.warehouse = MemoryWarehouse(
+            lambda value: self.refusing and is_bad(value),
+            lambda value: self.narrow and is_heavy(value),
+        )
         self.fuse = Fuse()
         self.written: list[tuple[Place, int, bytes]] = []
         self.orphans: list[MemoryInserts] = []
@@ -118,12 +150,12 @@ class SinkMachine(RuleBasedStateMachine):
         self.members[0].records.assign(set(EVERYWHERE))
 
     def member(self, rows: int = 4) -> Member:
-        return Member(self.log, self.warehouse, self.fuse, Limits(0.5, rows, 1_000))
+        return Member(self.log, self.warehouse, self.fuse, Limits(0.5, rows, 1_000), self.clock)
 
     @rule(
         place=st.sampled_from(PLACES),
         header=st.sampled_from(HEADERS),
-        mark=st.sampled_from([b"", b"", b"", BAD, WORSE]),
+        mark=st.sampled_from([b"", b"", b"", BAD, WORSE, HEAVY]),
         times=st.integers(1, 7),
     )
     def write(self, place: Place, header: bytes, mark: bytes, times: int) -> None:
@@ -151,11 +183,21 @@ class SinkMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1), seconds=st.sampled_from([0.0, 0.3, 1.0]))
     def turn(self, number: int, seconds: float) -> None:
         member = self.members[number]
-        member.now += seconds
+        self.clock.now += seconds
+        for inserts in (*self.orphans, *(each.inserts for each in self.members)):
+            inserts.run_started_before(self.clock.now - ATTEMPT_SECONDS)
         try:
             member.sink.turn()
         except CrashError:
             self.restart(number)
+
+    @rule(number=st.integers(0, 1), times=st.integers(1, 12), seconds=st.sampled_from([0.3, 1.0]))
+    def work(self, number: int, times: int, seconds: float) -> None:
+        """Turns of which every insert is answered."""
+        for _ in range(times):
+            self.turn(number, seconds)
+            while self.members[number].inserts.waiting:
+                self.run_insert(number, 0, True)
 
     @rule(number=st.integers(0, 1), index=st.integers(0, 5), answered=st.booleans())
     def run_insert(self, number: int, index: int, answered: bool) -> None:
@@ -198,6 +240,20 @@ class SinkMachine(RuleBasedStateMachine):
                 inserts.run()
         self.refusing = refusing
 
+    @rule(narrow=st.booleans())
+    def make_room(self, narrow: bool) -> None:
+        """Heavy rows go in for a while, those that are on their way as well."""
+        self.narrow = narrow
+
+    @rule(broken=st.sampled_from([None, "refuses", "fails"]))
+    def break_table(self, broken: str | None) -> None:
+        """Nothing goes in, whatever ClickHouse gives as the reason: it is no row's fault."""
+        faults: dict[str, RowsRefusedError | WarehouseAwayError] = {
+            "refuses": RowsRefusedError("a column is missing"),
+            "fails": WarehouseAwayError("read-only", "242", answered=True),
+        }
+        self.warehouse.broken = faults.get(broken or "")
+
     @rule(number=st.integers(0, 1), rows=st.integers(1, 9))
     def change_settings(self, number: int, rows: int) -> None:
         self.restart(number, rows)
@@ -218,12 +274,14 @@ class SinkMachine(RuleBasedStateMachine):
     def drain(self) -> None:
         """Whatever was written is in, or a dead letter, and the first member has all partitions."""
         self.fuse.left = -1
-        self.warehouse.away = False
+        self.warehouse.away, self.warehouse.broken = False, None
         for orphan in self.orphans:
             while orphan.waiting:
                 orphan.run()
         self.rebalance(set(EVERYWHERE))
-        for _ in range(1_000):
+        for turns in range(3_000):
+            # what had gone in while there was room cannot go in again without it
+            self.narrow = self.narrow and turns < 300
             self.turn(0, 1.0)
             while self.members[0].inserts.waiting:
                 self.run_insert(0, 0, True)
@@ -246,7 +304,7 @@ class SinkMachine(RuleBasedStateMachine):
             assert (stored[value] == 1) != (entry in dead), entry
             if ROUTES.table(value[:10]) is None:
                 assert entry in dead
-            elif not is_bad(value):
+            elif not is_bad(value) and not is_heavy(value):
                 assert stored[value] == 1
 
     def all_is_in(self) -> bool:

@@ -1,0 +1,206 @@
+"""An insert that keeps failing: whose fault it is, and what becomes of its rows."""
+
+from collections import Counter
+
+import pytest
+import structlog
+
+from services.edge import avro
+from services.edge.memory_sink import (
+    MemoryDeadLetters,
+    MemoryInserts,
+    MemoryRecords,
+    MemoryTopics,
+    MemoryWarehouse,
+)
+from services.sink.inserts import ThreadedInserts
+from services.sink.loop import Options, Ports, Sink
+from services.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
+from services.sink.ports import Finding, Insert, Place, RowsRefusedError, WarehouseAwayError
+from services.sink.step import Routes
+from services.sink.suspicion import Next, Suspicion
+
+PLACE = Place("profiles", 0)
+OTHER = Place("profiles", 1)
+DEAD = Place("events.dead", 0)
+HEADER = avro.schemas()["Profile"].header
+HEAVY = HEADER + b"heavy"
+ATTEMPT_SECONDS = 5.0
+LOG = structlog.wrap_logger(
+    None, processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)]
+)
+
+
+class Scene:
+    """One sink at a time, over partitions that stay; `room`: heavy rows go in, too."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.room = False
+        self.log = MemoryTopics()
+        self.warehouse = MemoryWarehouse(
+            heavy=lambda value: not self.room and value.startswith(HEAVY)
+        )
+        self.start()
+
+    def start(self) -> None:
+        self.records = MemoryRecords(self.log, poll_records=100)
+        self.inserts = MemoryInserts(self.warehouse, lambda: self.now)
+        ports = Ports(self.records, self.inserts, MemoryDeadLetters(self.log))
+        options = Options(Limits(0.1, 100, 10_000), 100_000, 0.5, attempt_seconds=ATTEMPT_SECONDS)
+
+        self.sink = Sink(ports, Routes(avro.name_of), options, LOG, lambda: self.now)
+        self.records.assign({PLACE, OTHER, DEAD})
+
+    def write(self, *values: bytes, place: Place = PLACE) -> None:
+        for value in values:
+            self.log.write(place, value)
+
+    def turn(self) -> None:
+        self.now += 0.5
+        self.sink.turn()
+
+    def work(self, turns: int = 400) -> None:
+        for _ in range(turns):
+            self.turn()
+            while self.inserts.waiting:
+                self.inserts.run()
+
+    def stored(self) -> Counter[bytes]:
+        return Counter(value for table, value in self.warehouse.rows if table == "landing_profile")
+
+    def dead(self) -> list[bytes]:
+        letters = self.log.records.get(DEAD, [])
+        return [avro.schemas()["DeadLetter"].decode(r.value or b"")["value"] for r in letters]
+
+
+def ordinary(count: int, first: int = 0) -> list[bytes]:
+    return [HEADER + b"%d" % n for n in range(first, first + count)]
+
+
+def test_a_row_that_fails_alone_is_given_up_and_the_rest_goes_in() -> None:
+    scene = Scene()
+    before, behind, others = ordinary(9), ordinary(9, 10), ordinary(3, 50)
+    scene.write(*before, HEAVY, *behind)
+    scene.write(*others, place=OTHER)
+    scene.work(3)
+    assert scene.stored() == Counter(others)  # nobody else waits for it
+    assert "no memory" in scene.sink.health.why_unready
+    scene.work()
+    assert scene.stored() == Counter(before + behind + others)
+    assert scene.dead() == [HEAVY]
+    assert scene.sink.health.why_unready == ""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RowsRefusedError("code 16: no such column"),
+        WarehouseAwayError("code 242: read-only", "242", answered=True),
+        WarehouseAwayError("no answer"),
+    ],
+)
+def test_while_no_ordinary_row_goes_in_nobodys_rows_are_given_up(fault: Exception) -> None:
+    scene = Scene()
+    rows = ordinary(5)
+    scene.write(*rows)
+    assert isinstance(fault, RowsRefusedError | WarehouseAwayError)
+    scene.warehouse.broken = fault
+    scene.work()
+    assert scene.dead() == []
+    assert str(fault) in scene.sink.health.why_unready
+    scene.warehouse.broken = None
+    scene.work(20)
+    assert scene.stored() == Counter(rows)
+    assert scene.sink.health.why_unready == ""
+
+
+def test_rows_that_went_in_unheard_are_not_put_in_under_another_token() -> None:
+    scene = Scene()
+    scene.write(HEAVY + b"1", HEAVY + b"2", *ordinary(2))
+    while not scene.inserts.waiting:
+        scene.turn()
+    scene.room = True
+    scene.inserts.run(answered=False)
+    scene.room = False
+    scene.work()
+    assert set(scene.stored().values()) == {1}
+    assert scene.dead() == []
+    scene.room = True
+    scene.work(20)
+    assert set(scene.stored().values()) == {1}
+    assert len(scene.stored()) == 4
+    assert scene.sink.health.why_unready == ""
+
+
+def test_rows_are_not_narrowed_while_another_owners_attempt_may_be_under_way() -> None:
+    scene = Scene()
+    scene.write(*ordinary(2), HEAVY + b"1", HEAVY + b"2")
+    while not scene.inserts.waiting:
+        scene.turn()
+    orphan = scene.inserts
+    scene.start()
+    scene.work(8)  # fails again and again, with four seconds gone since it has the partition
+    scene.room = True
+    orphan.run()
+    scene.room = False
+    scene.work()
+    assert set(scene.stored().values()) == {1}
+    assert scene.dead() == []
+
+
+def test_what_the_whole_server_lacks_is_no_rows_fault() -> None:
+    suspicion = Suspicion(0.0)
+    fault = WarehouseAwayError("(total)", "241", answered=True, of_server=True)
+    steps = set()
+    for _ in range(20):
+        steps.add(suspicion.failed(fault, 1, 0.0))
+        steps.add(suspicion.examined(Finding(ordinary_in=True, rows_in=False), 1, 1.0))
+    assert Next.BLAME not in steps
+    assert suspicion.examined(Finding(ordinary_in=True, rows_in=False), 2, 1.0) is Next.BLAME
+
+
+def test_of_an_attempt_without_an_answer_the_end_is_waited_for() -> None:
+    suspicion = Suspicion(0.0)
+    found = Finding(ordinary_in=True, rows_in=False)
+    steps = [suspicion.failed(WarehouseAwayError("reset"), 2, ended_by=10.0) for _ in range(3)]
+    assert steps == [Next.RETRY, Next.RETRY, Next.EXAMINE]
+    assert suspicion.examined(found, 2, now=9.0) is Next.WAIT
+    assert suspicion.examined(found, 2, now=10.0) is Next.BLAME
+
+
+class Confused:
+    """A warehouse of which the client raises what nobody expects."""
+
+    def insert(self, insert: Insert) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    def examine(self, insert: Insert) -> Finding:
+        return Finding(ordinary_in=True, rows_in=False)
+
+
+def test_what_a_client_raises_is_a_fault_of_its_insert_and_ends_nothing() -> None:
+    inserts = ThreadedInserts(Confused(), 1)
+    inserts.start(PLACE, Insert("landing_profile", HEADER, [HEADER], "t"))
+    while not (found := inserts.finished()):
+        pass
+    inserts.close()
+    (finished,) = found
+    assert isinstance(finished.fault, WarehouseAwayError)
+    assert (finished.fault.code, finished.fault.answered) == ("UnicodeDecodeError", False)
+
+
+def test_a_range_is_bounded_by_what_its_json_expands_to() -> None:
+    assert expanded_size(b'{"a":1,"b":{}}') == 14 + 2 * OBJECT_BYTES + VALUE_BYTES
+    scene = Scene()
+    wide = HEADER + b'{"k":[' + b"{}," * 30
+    scene.sink._limits = scene.sink._side_limits = Limits(0.1, 100, 10**9, 3 * expanded_size(wide))
+    scene.write(*[wide + b"%d" % n for n in range(10)])
+    sizes = []
+    for _ in range(40):
+        scene.turn()
+        while scene.inserts.waiting:
+            sizes.append(len(scene.inserts.waiting[0][1].values))
+            scene.inserts.run()
+    assert sum(sizes) == 10
+    assert max(sizes) <= 3
