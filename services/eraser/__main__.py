@@ -22,6 +22,7 @@ from services.eraser.config import EraserSettings
 from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
 from services.runtime import health, logs
 from services.runtime.config import ClickHouseSettings, MigrationSettings
+from services.runtime.progress import Progress
 from services.runtime.settings import load
 from services.runtime.settling import NotSettledError
 from services.runtime.stopping import stop_on_signals
@@ -42,7 +43,8 @@ class Service:
         self._cluster = load(MigrationSettings, os.environ).clickhouse_cluster
         self._stop = stop
         self._log = logs.get(NAME)
-        self.health = health.Health()
+        self._progress = Progress(NAME, "erasures")
+        self.health = health.Health(self._progress)
 
     def run(self) -> None:
         """`FencedError`: another eraser has taken over."""
@@ -62,7 +64,9 @@ class Service:
         try:
             self.health.ready()
             while not self._stop.is_set():
-                for erasure in follower.erasures.pending():
+                pending = follower.erasures.pending()
+                self._progress.waits(len(pending))
+                for erasure in pending:
                     self._try(erasure, writer)
                 for erasure in follower.erasures.outdated(int(time.time() * 1_000)):
                     if erasure.state == "finished":
@@ -101,10 +105,12 @@ class Service:
                 self._settings.erasure_key,
                 lambda: int(time.time() * 1_000),
                 self._stop.wait,
+                self._progress.moved,
             )
             finished = Eraser(world).carry_out(erasure)
         finally:
             admin.close()
+        self._progress.moved()
         rows = sum(place.rows for place in finished.places)
         self._log.info("finished", erasure=erasure.erasure_id, rows=rows)
 

@@ -92,6 +92,7 @@ class World:
     secret: str
     now: Callable[[], int]  # epoch milliseconds
     wait: Callable[[float], bool]  # so many seconds; true: the process is to end
+    moved: Callable[[], None] = lambda: None  # called when a step begins or comes further
 
 
 class Eraser:
@@ -197,6 +198,7 @@ class Eraser:
             return erasure
         told = erasure.doing(progress)
         self._world.writer.tell(told)
+        self._world.moved()
         return told
 
     def _left_in_topics(self, erasure: Erasure, now: int) -> list[ErasedPlace]:

@@ -7,13 +7,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.runtime.browsers import RESPONSE_HEADERS, is_loopback, refuse_foreign_page
+from services.runtime.progress import Progress
 
 
 class Health:
     """What a worker says of itself: ready, or the one sentence that says why not."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
+        """`progress`: of a service for which records may wait; it is not ready while they do in vain."""
         self._unready = "starting"
+        self._progress = progress
 
     def ready(self) -> None:
         self._unready = ""
@@ -23,7 +26,8 @@ class Health:
 
     @property
     def why_unready(self) -> str:
-        return self._unready
+        stalled = self._progress.explain() if self._progress else ""
+        return "; ".join(filter(None, (self._unready, stalled)))
 
 
 def serve(host: str, port: int, health: Health) -> Callable[[], None]:

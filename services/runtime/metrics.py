@@ -15,6 +15,11 @@ DEAD = Counter("weir_dead_records", "Records given up as dead letters", ["servic
 LETTERS_CUT = Counter(
     "weir_dead_letters_cut", "Dead letters of records too large to be stored whole", ["service"]
 )
+STALLED = Gauge(
+    "weir_stalled_seconds",
+    "Since the last progress while records wait; 0 when none waits",
+    ["service"],
+)
 LAG_RECORDS = Gauge("weir_lag_records", "Records not yet read", ["service", "partition"])
 LAG_SECONDS = Gauge(
     "weir_lag_seconds", "Age of the last record read; 0 when none waits", ["service"]

@@ -25,6 +25,7 @@ from services.runtime.ports import (
     StreamBrokenError,
     Transaction,
 )
+from services.runtime.progress import Progress
 from services.runtime.restoring import Restoring
 
 RESTORE_SECONDS = 0.1
@@ -52,6 +53,7 @@ class Worker:
         changelog: Changelog,
         accounts: Accounts,
         limits: Limits | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._step = step
         self._stream = stream
@@ -63,7 +65,9 @@ class Worker:
         self._restoring = Restoring(step.name, stream, stores, changelog)
         self._lag_at = 0.0
         self._log = logs.get(step.name)
-        self.health = Health()
+        self._progress = progress or Progress(step.name)
+        self._knows_lag = False
+        self.health = Health(self._progress)
 
     def run(self, stop: Stop, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
         """Work until `stop` is set. The batch under way is finished, nothing else is begun."""
@@ -93,6 +97,8 @@ class Worker:
         if self._restoring:
             self._restore()
         batches = [batch for batch in map(self._unsettled, batches) if len(batch)]
+        if batches:
+            self._progress.waits(sum(map(len, batches)))
         refreshed = self._refreshed(batches)
         if not batches and not refreshed:
             self._report_lag()
@@ -152,6 +158,7 @@ class Worker:
         started = time.perf_counter()
         ends = self._stream.commit(self._transaction(pieces))
         self._apply(pieces, ends)
+        self._progress.moved()
         self._report(pieces, time.perf_counter() - started)
 
     def _unsettled(self, batch: Batch) -> Batch:
@@ -186,6 +193,7 @@ class Worker:
     def recover(self) -> None:
         """Begin anew from what is committed, as after a start."""
         self._step.forget()
+        self._knows_lag = False  # what waited before waits on
         self._close_stores()
         self._stream.recover()
 
@@ -238,6 +246,7 @@ class Worker:
                 store.close()
         self._restoring.drop(lost)
         self._restoring.begin(gained)
+        self._knows_lag |= rebalanced
         if rebalanced and not self._restoring:
             self.health.ready()
 
@@ -293,6 +302,8 @@ class Worker:
             return
         self._lag_at = now
         lag = self._stream.lag()
+        if self._knows_lag:
+            self._progress.waits(sum(lag.values()))
         for partition, records in lag.items():
             metrics.LAG_RECORDS.labels(self._step.name, partition).set(records)
         if not any(lag.values()):

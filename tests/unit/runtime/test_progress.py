@@ -1,0 +1,137 @@
+"""A service that does not move while records wait is never ready, and says why."""
+
+import threading
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.core import topics
+from services.core.step import Batch, Decided, Load
+from services.dedup.stage import DedupStage
+from services.edge import accounts
+from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
+from services.runtime.changelog import PackedChangelog
+from services.runtime.deciding import Accounts
+from services.runtime.health import Health
+from services.runtime.ports import StreamBrokenError
+from services.runtime.progress import STALLED_SECONDS, Progress
+from services.runtime.worker import Worker
+from tests.events import accepted, accepted_output
+from tests.property.test_worker import FaultyStream
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def progress(clock: Clock) -> Progress:
+    return Progress("tested", clock=clock)
+
+
+def test_an_idle_service_stays_ready(clock: Clock, progress: Progress) -> None:
+    health = Health(progress)
+    health.ready()
+    progress.waits(0)
+    clock.now += 10 * STALLED_SECONDS
+    assert health.why_unready == ""
+
+
+def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: Progress) -> None:
+    health = Health(progress)
+    health.ready()
+    progress.waits(1_234)
+    clock.now += STALLED_SECONDS - 1
+    assert health.why_unready == ""
+    clock.now += 1
+    progress.waits(1_235)  # that more come is no progress
+    assert health.why_unready == "no progress for 30 s while 1,235 records wait"
+    assert REGISTRY.get_sample_value("weir_stalled_seconds", {"service": "tested"}) == 30
+    health.unready("recovering: x")
+    assert health.why_unready == "recovering: x; no progress for 30 s while 1,235 records wait"
+
+
+def test_progress_and_an_empty_topic_end_it(clock: Clock, progress: Progress) -> None:
+    progress.waits(5)
+    clock.now += STALLED_SECONDS
+    progress.moved()
+    assert progress.explain() == ""
+    clock.now += STALLED_SECONDS
+    assert progress.explain()
+    progress.waits(0)
+    assert progress.explain() == ""
+
+
+class StuckStage(DedupStage):
+    """Does not return from a call until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.leave = threading.Event(), threading.Event()
+
+    def process(self, batch: Batch, load: Load) -> Decided:
+        self.entered.set()
+        self.leave.wait(60)
+        return super().process(batch, load)
+
+
+def worker_of(stage: DedupStage, stream: MemoryStream, progress: Progress) -> Worker:
+    return Worker(
+        stage,
+        stream,
+        MemoryStores(),
+        PackedChangelog(topics.DEDUP_STATE),
+        Accounts(accounts.encode_usage, accounts.encode_dead),
+        progress=progress,
+    )
+
+
+def test_a_worker_stuck_inside_a_call_is_not_ready(clock: Clock, progress: Progress) -> None:
+    log = MemoryLog(1)
+    stream = MemoryStream(log, "weir.dedup", topics.ACCEPTED)
+    stream.assign({0})
+    stage = StuckStage()
+    worker = worker_of(stage, stream, progress)
+    log.write(topics.ACCEPTED, [accepted_output(accepted(1))])
+    turning = threading.Thread(target=lambda: [worker.turn(0) for _ in range(2)])
+    turning.start()
+    try:
+        assert stage.entered.wait(20)
+        assert worker.health.why_unready == ""
+        clock.now += STALLED_SECONDS
+        assert "while 1 records wait" in worker.health.why_unready
+    finally:
+        stage.leave.set()
+        turning.join(20)
+    assert worker.health.why_unready == ""
+
+
+def test_a_worker_that_recovers_again_and_again_is_not_ready(
+    clock: Clock, progress: Progress
+) -> None:
+    log = MemoryLog(1)
+    stream = FaultyStream(log, "weir.dedup", topics.ACCEPTED)
+    stream.assign({0})
+    worker = worker_of(DedupStage(), stream, progress)
+    log.write(topics.ACCEPTED, [accepted_output(accepted(1))])
+    worker.turn(0)  # gains its partition
+    for _ in range(3):
+        stream.fault = "aborted"
+        with pytest.raises(StreamBrokenError):
+            worker.turn(0)
+        worker.recover()
+        worker.turn(0)  # nothing is read yet, and what waited before still waits
+        clock.now += STALLED_SECONDS / 2
+    assert "while 1 records wait" in worker.health.why_unready
+    stream.fault = ""
+    while not log.records(topics.UNIQUE):
+        worker.turn(0)
+    assert worker.health.why_unready == ""
