@@ -5,7 +5,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,10 @@ from services.core.stages import GROUPS
 from services.edge.avro import decode_any
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka import TableReader
+from services.edge.kafka import Entry, TableReader
 from services.edge.kafka_admin import KafkaAdmin, Lag
 from services.edge.kafka_retention import KafkaRetention
+from services.edge.table_entries import apply_entries
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 
 UP_FILE = "up.json"
@@ -187,11 +188,13 @@ class Looker:
             if topics.QUOTAS not in self._admin.topics(with_config=False):
                 return []
             self._quotas = TableReader(self._kafka_settings, topics.QUOTAS, QUOTA_REST_MS)
-            self._quotas.read_all(self._keep_usage)
-        for key, value in self._quotas.poll(0.05):
-            self._keep_usage(key, value)
+            self._quotas.read_all(lambda *entry: self._keep_usages([entry]))
+        self._keep_usages(self._quotas.poll(0.05))
         now = int(time.time() * 1_000)
         return [source_look(name, usage, now) for name, usage in sorted(self._usage.items())]
+
+    def _keep_usages(self, entries: Iterable[Entry]) -> None:
+        apply_entries(topics.QUOTAS, entries, self._keep_usage)
 
     def _keep_usage(self, key: bytes, value: bytes | None) -> None:
         if value is None:

@@ -15,6 +15,7 @@ from services.edge import avro
 from services.edge.faults import NotReachedError
 from services.edge.kafka import FENCED, Entry, TableReader, client_options, write_entries
 from services.edge.kafka_transactions import Transactions
+from services.edge.table_entries import apply_entries
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import FencedError, StreamBrokenError
 
@@ -62,19 +63,21 @@ class Erasures:
         self._further: dict[bytes, Erasure] = {}  # portions but the first ones, by key
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        for key, value in entries:
-            erasure_id, _, portion = key.decode().partition("/")
-            if value is None:
-                self.by_id.pop(erasure_id, None)
-            elif portion:
-                self._further[key] = read_erasure(value)
-            else:
-                first = read_erasure(value)
-                keys = (_key(erasure_id, n) for n in range(1, first.portions))
-                # one may be missing before a version that has been compacted by half
-                others = [self._further[key] for key in keys if key in self._further]
-                self.by_id[erasure_id] = first.joined(others)
+        apply_entries(topics.ERASURES, entries, self._apply)
         self.loaded = True
+
+    def _apply(self, key: bytes, value: bytes | None) -> None:
+        erasure_id, _, portion = key.decode().partition("/")
+        if value is None:
+            self.by_id.pop(erasure_id, None)
+        elif portion:
+            self._further[key] = read_erasure(value)
+        else:
+            first = read_erasure(value)
+            keys = (_key(erasure_id, n) for n in range(1, first.portions))
+            # one may be missing before a version that has been compacted by half
+            others = [self._further[key] for key in keys if key in self._further]
+            self.by_id[erasure_id] = first.joined(others)
 
     def pending(self) -> list[Erasure]:
         """Those to be carried out, the oldest first."""

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,14 +11,18 @@ from services.core import topics
 from services.core.registry import ApiKey, Goal, IdMapping, Source
 from services.edge import avro
 from services.edge.faults import NotReachedError
-from services.edge.kafka import TableReader
+from services.edge.kafka import Entry, TableReader
+from services.edge.kafka_table import TableFollower
+from services.edge.table_entries import apply_entries
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
+from services.runtime.ports import StreamBrokenError
 
 SOURCE_KIND = "source"
 GOAL_KIND = "goal"
 KEY_KIND = "key"
 READ_ONCE_MS = 20
+START_SECONDS = 30.0
 
 T = TypeVar("T")
 
@@ -168,7 +171,7 @@ def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple
 
     reader = TableReader(settings, topics.REGISTRY, READ_ONCE_MS)
     try:
-        reader.read_all(apply, seconds)
+        reader.read_all(lambda *entry: apply_entries(topics.REGISTRY, [entry], apply), seconds)
     except KafkaException as fault:
         raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
     finally:
@@ -177,21 +180,19 @@ def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple
 
 
 class RegistryFollower:
-    """Keeps `sources` up to date from a thread of its own. Complete once constructed."""
+    """Keeps `sources` up to date from a thread of its own. Complete once constructed.
 
-    def __init__(self, settings: KafkaSettings, stop: threading.Event) -> None:
+    `StreamBrokenError`: the registry cannot be read.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
         self.sources = Sources()
-        self._reader = TableReader(settings, topics.REGISTRY)
-        self._reader.read_all(self.sources.apply)
-        self._stop = stop
-        self._thread = threading.Thread(target=self._follow, name="registry", daemon=True)
-        self._thread.start()
+        self._loaded = threading.Event()
+        self._follower = TableFollower(settings, topics.REGISTRY, self._apply)
+        self._follower.start()
+        if not self._loaded.wait(START_SECONDS):
+            raise StreamBrokenError(f"the topic {topics.REGISTRY} cannot be read")
 
-    def _follow(self) -> None:
-        while not self._stop.is_set():
-            for key, value in self._entries():
-                self.sources.apply(key, value)
-        self._reader.close()
-
-    def _entries(self) -> Iterator[tuple[bytes, bytes | None]]:
-        yield from self._reader.poll(0.5)
+    def _apply(self, entries: list[Entry]) -> None:
+        apply_entries(topics.REGISTRY, entries, self.sources.apply)
+        self._loaded.set()

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from services.core.receipts import Receipt
-from services.edge import avro
 from services.edge.kafka import Entry
 from services.edge.receipts import decode_receipt
+from services.edge.table_entries import DAMAGED
 
 
 class Waiting:
@@ -71,7 +71,7 @@ class Receipts:
                 continue
             try:
                 receipt = decode_receipt(value)
-            except avro.UnknownSchemaError:
-                continue  # a newer worker's, which is not for this gateway to understand
+            except DAMAGED:
+                continue  # a newer worker's, or damaged: not for this gateway to understand
             del self._waiting[event_id]
             waiting.take(receipt)

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import assert_never
 
+from services.core import topics
 from services.core.registry import Quota, Source, hash_key, is_sealed, with_keys
 from services.edge import avro
 from services.edge.registry import Goals, Keys, Sources
 from services.edge.sealing import Sealing
+from services.edge.table_entries import apply_entries
 from services.gateway.asking import site_of
 from services.gateway.door import Claim
 from services.gateway.encode import SourceFields
@@ -121,12 +123,14 @@ class Registry:
         return bool(self._by_site) and site_of(origin) in self._by_site
 
     def apply_sources(self, entries: Iterable[Entry]) -> None:
-        for key, value in entries:
-            self._sources.apply(key, value)
-            self._keys.apply(key, value)
-            self.goals.apply(key, value)
+        apply_entries(topics.REGISTRY, entries, self._apply_entry)
         self._renew(self._sources.take_changed() | self._keys.take_changed())
         self.loaded = True
+
+    def _apply_entry(self, key: bytes, value: bytes | None) -> None:
+        self._sources.apply(key, value)
+        self._keys.apply(key, value)
+        self.goals.apply(key, value)
 
     def end_keys(self) -> None:
         """Refuse from now on the keys whose end has come. To be called every second."""
@@ -156,18 +160,20 @@ class Registry:
 
     def apply_usage(self, entries: Iterable[Entry]) -> None:
         """Usage of sources that are not here, or quotas that are gone, refuses nobody."""
-        for key, value in entries:
-            source_id = key.decode()
-            if value is None:
-                self._uses.pop(source_id, None)
-            else:
-                _, usage = avro.decode_any(value)
-                self._uses[source_id] = {
-                    q["name"]: Use(q["period"], q["unit"], q["used"], q["resets_at"])
-                    for q in usage["quotas"]
-                }
-            if view := self.by_id.get(source_id):
-                self._weigh(view)
+        apply_entries(topics.QUOTAS, entries, self._apply_usage)
+
+    def _apply_usage(self, key: bytes, value: bytes | None) -> None:
+        source_id = key.decode()
+        if value is None:
+            self._uses.pop(source_id, None)
+        else:
+            _, usage = avro.decode_any(value)
+            self._uses[source_id] = {
+                q["name"]: Use(q["period"], q["unit"], q["used"], q["resets_at"])
+                for q in usage["quotas"]
+            }
+        if view := self.by_id.get(source_id):
+            self._weigh(view)
 
     def _change(self, source_id: str) -> None:
         source = self._sources.by_id.get(source_id)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 
 from services.core.stages import IDENTITY
 from services.edge.faults import NotReachedError
@@ -24,7 +23,7 @@ def run(environment: Environment) -> None:
         sys.exit(f"identity cannot start: {fault}")
     if ids is None:
         sys.exit("identity cannot start: there is no salt of profile ids; run `weir topics apply`")
-    sources = RegistryFollower(environment.kafka, threading.Event()).sources
+    sources = RegistryFollower(environment.kafka).sources
     spec = WorkerSpec(
         IDENTITY,
         IdentityStage(sources.mappings_of, ids),

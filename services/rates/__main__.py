@@ -1,7 +1,6 @@
 """`python -m services.rates`: what every source sends, held against its quotas."""
 
 import os
-import threading
 
 from services.core.registry import Quota
 from services.core.stages import RATES
@@ -17,7 +16,7 @@ from services.wiring import main as run_main
 
 def run(environment: Environment) -> None:
     settings = load(RatesSettings, os.environ)
-    sources = RegistryFollower(environment.kafka, threading.Event()).sources
+    sources = RegistryFollower(environment.kafka).sources
 
     def quotas_of(source_id: str) -> tuple[Quota, ...]:
         source = sources.by_id.get(source_id)

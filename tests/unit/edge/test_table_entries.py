@@ -1,0 +1,73 @@
+"""Damaged entries of the small tables: each is skipped, and every other one counts."""
+
+from collections.abc import Callable
+
+import pytest
+
+from services.core.erasures import Erasure
+from services.core.receipts import Receipt
+from services.core.registry import Source
+from services.edge import avro
+from services.edge.erasures import Erasures, erasure_entries
+from services.edge.kafka import Entry
+from services.edge.receipts import encode_receipt
+from services.edge.registry import registry_key, source_entry
+from services.gateway.receipts import Receipts
+from services.gateway.registry import Registry
+
+GOOD = source_entry(Source(id="shop"))
+BROKEN: list[Callable[[bytes, bytes], Entry]] = [
+    lambda key, value: (key, b""),
+    lambda key, value: (key, b"\xff" * 40),
+    lambda key, value: (key, value[: len(value) // 2]),
+    lambda key, value: (key, value[:10] + b"\xff" * len(value)),
+    lambda key, value: (b"\xff\xfe" + key, value),
+    lambda key, value: (b"", value),
+]
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_damaged_registry_entry_stops_no_gateway(damage: Callable[[bytes, bytes], Entry]) -> None:
+    registry = Registry()
+    other = source_entry(Source(id="blog"))
+    registry.apply_sources([GOOD, damage(*GOOD), other])
+    assert registry.loaded
+    assert {"shop", "blog"} <= registry.by_id.keys()
+
+
+def test_an_entry_with_a_document_that_is_no_json_is_skipped() -> None:
+    record = {"kind": "source", "id": "shop", "document": "{", "updated_at": 0}
+    value = avro.schemas()["RegistryEntry"].encode(record)
+    registry = Registry()
+    registry.apply_sources([GOOD, (registry_key("source", "shop"), value)])
+    assert registry.loaded
+    assert "shop" in registry.by_id
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_damaged_quota_stops_no_gateway(damage: Callable[[bytes, bytes], Entry]) -> None:
+    registry = Registry()
+    registry.apply_usage([damage(b"shop", avro.schemas()["RegistryEntry"].header + b"x" * 20)])
+    registry.apply_sources([GOOD])
+    assert registry.loaded
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_damaged_erasure_hides_no_other(damage: Callable[[bytes, bytes], Entry]) -> None:
+    (first,) = erasure_entries(Erasure("one", "acme", "user:ada", 1))
+    (second,) = erasure_entries(Erasure("two", "acme", "user:bob", 2))
+    erasures = Erasures()
+    erasures.apply([first, damage(*second), second])
+    assert erasures.loaded
+    assert {"one", "two"} <= {erasure.erasure_id for erasure in erasures.pending()}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_damaged_receipt_is_not_heard(damage: Callable[[bytes, bytes], Entry]) -> None:
+    event_id = bytes(16)
+    receipt = Receipt(event_id=event_id, step="identity", outcome="resolved", received_at=0)
+    receipts = Receipts()
+    key, value = encode_receipt(receipt)
+    with receipts.expect([event_id]) as waiting:
+        receipts.apply([damage(key, value), (key, value)])
+        assert waiting.open == set()
