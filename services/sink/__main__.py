@@ -6,6 +6,7 @@ from services import wiring
 from services.core.stages import SINK
 from services.edge import avro
 from services.edge.clickhouse import ClickHouseRows
+from services.edge.kafka_limits import LimitsFollower
 from services.edge.kafka_sink import KafkaDeadLetters, KafkaRecords, RecordsOptions
 from services.runtime import collector, health, logs
 from services.runtime.config import ClickHouseSettings
@@ -64,6 +65,8 @@ def run(environment: wiring.Environment) -> None:
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, sink.health
     )
+    limits = LimitsFollower(environment.kafka, SINK.name)
+    limits.start()
     collector.spare()
     log.info("started", topics=len(SINK.reads), instance=environment.worker.instance)
     try:
@@ -72,6 +75,7 @@ def run(environment: wiring.Environment) -> None:
         if not sink.drain(DRAIN_SECONDS):
             log.warning("stopped with rows not in yet; they go in at the next start")
     finally:
+        limits.stop()
         inserts.close()
         records.close()
         rows.close()

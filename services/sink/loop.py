@@ -20,6 +20,7 @@ from services.core import reasons, topics
 from services.core.stages import SINK
 from services.runtime.health import Health
 from services.runtime.metrics import LAG_RECORDS, RECORDS_IN, RECORDS_OUT
+from services.runtime.progress import Progress
 from services.sink import metrics
 from services.sink.partition import Limits, Partition
 from services.sink.ports import (
@@ -88,7 +89,8 @@ class Sink:
         self._commit_failed = ""  # why
         self._away = ""
         self._lag_at = 0.0
-        self.health = Health()
+        self._progress = Progress(SINK.name, clock=clock)
+        self.health = Health(self._progress)
 
     def turn(self) -> None:
         """One turn: read, see what has gone in, begin what is due, commit, attempt what is committed."""
@@ -271,6 +273,7 @@ class Sink:
     def _settle(self, partition: Partition, range_: Range) -> None:
         range_.settled()
         partition.suspicion.went_in()
+        self._progress.moved()
         partition.failures, partition.retry_at = 0, 0.0
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
@@ -315,8 +318,12 @@ class Sink:
         now = self._clock()
         if now - self._lag_at >= LAG_EVERY_SECONDS:
             self._lag_at = now
-            for place, records in self._records.lag().items():
+            unread = self._records.lag()
+            for place, records in unread.items():
                 LAG_RECORDS.labels(SINK.name, f"{place.topic}-{place.partition}").set(records)
+            if not self._records.trouble:  # else what waits is not known
+                held = sum(p.waiting for p in self._partitions.values())
+                self._progress.waits(sum(unread.values()) + held)
 
 
 def _is_bookkeeping(partition: Partition) -> bool:

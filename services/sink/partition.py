@@ -55,6 +55,11 @@ class Partition:
         return len(self._records.offsets)
 
     @property
+    def waiting(self) -> int:
+        """Records that have been read and are not in."""
+        return len(self) + (self.range.size if self.range is not None else 0)
+
+    @property
     def held_bytes(self) -> int:
         return self.bytes + self.range_bytes
 

@@ -1,0 +1,30 @@
+"""The sink is ready while rows go in or none waits, and not while rows wait and none goes in."""
+
+from services.edge.memory_sink import MemoryTopics, MemoryWarehouse
+from services.runtime.progress import STALLED_SECONDS
+from services.sink.partition import Limits
+from tests.property.test_sink import HEADERS, PLACES, Clock, Fuse, Member
+from tests.running import wait_until
+
+PLACE = PLACES[0]
+
+
+def test_rows_that_do_not_go_in_make_it_unready() -> None:
+    log, warehouse = MemoryTopics(), MemoryWarehouse(lambda value: False)
+    clock = Clock()
+    member = Member(log, warehouse, Fuse(), Limits(0.0, 100, 1_000_000), clock)
+    member.records.assign({PLACE})
+
+    def turns(count: int) -> str:
+        for _ in range(count):
+            clock.now += 1
+            member.sink.turn()
+        return member.sink.health.why_unready
+
+    assert turns(2 * int(STALLED_SECONDS)) == ""  # idle
+    log.write(PLACE, HEADERS[0] + b"1")
+    # started, and never told to be finished: as an insert that hangs
+    wait_until(lambda: "while 1 records wait" in turns(int(STALLED_SECONDS)), 20, "the report")
+    member.inserts.run()
+    turns(3)
+    assert member.sink.health.why_unready == ""
