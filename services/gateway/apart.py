@@ -7,6 +7,7 @@ import msgspec
 
 from services.gateway.refusals import Problem
 from services.gateway.rules import MAX_DEPTH
+from services.gateway.telling import half_pair_in
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -30,13 +31,19 @@ def told_apart(
     except msgspec.ValidationError as fault:
         return misshapen(str(fault))
     except msgspec.DecodeError as fault:
-        return malformed(str(fault))
+        return why_malformed(body, fault)
     except RecursionError:
         return TOO_DEEP
 
 
 def not_utf8(fault: UnicodeDecodeError) -> Problem:
     return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
+
+
+def why_malformed(body: bytes, fault: Exception) -> Problem:
+    """Of a body that is no JSON: half a surrogate pair is named, with its place."""
+    half = half_pair_in(body)
+    return malformed(f"The body has {half}, which is not JSON" if half else str(fault))
 
 
 def malformed(fault: str) -> Problem:

@@ -8,7 +8,7 @@ from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDictProxy, istr
 
-from services.gateway.limits import Proxies
+from services.gateway.limits import Proxies, plain_address
 
 Headers = CIMultiDictProxy[str]
 
@@ -95,6 +95,8 @@ def client_address(request: BaseRequest, proxies: Proxies) -> str:
     """The address of whoever sent the request; empty when it came by no address (a Unix socket)."""
     peer = request.protocol.peername
     address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+    if address.startswith("::ffff:"):  # where the socket takes IPv6 and IPv4
+        address = plain_address(address)
     if not proxies:
         return address
     forwarded = ",".join(request.headers.getall(FORWARDED_FOR, ()))

@@ -104,7 +104,15 @@ def _bare(text: str) -> str:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    return plain_address(text)
+
+
+def plain_address(text: str) -> str:
+    """An address as it is written commonly, that of an IPv4 client without `::ffff:`; empty: it is none."""
     try:
-        return str(ipaddress.ip_address(text))
+        parsed = ipaddress.ip_address(text)
     except ValueError:
         return ""
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)

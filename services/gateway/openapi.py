@@ -38,7 +38,8 @@ EVENT: Schema = {
                             " same key, within the source's window, is a duplicate."},
         "value": {"type": ["number", "null"]},
         "occurred_at": {
-            "description": "RFC 3339 with an offset, or epoch milliseconds; default: when received."
+            "description": "RFC 3339 with an offset, or epoch seconds or milliseconds: a number below"
+            " 100,000,000,000 is seconds, with a fraction if there is one. Default: when received."
             " From 1900 until an hour ahead.",
             "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["number", "null"]}],
         },

@@ -1,7 +1,7 @@
 """What makes an event valid: one event's bytes in, an `Event` or a `Refusal` out. Pure."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -9,18 +9,16 @@ from msgspec import Meta, Raw, Struct
 
 from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Refusal, quoted
+from services.gateway.repeated_names import without_repeats
 from services.gateway.telling import not_json
+from services.gateway.times import AHEAD_MS, EARLIEST_MS, EPOCH, MILLISECOND, epoch_ms
 
 MAX_EVENT_BYTES = 100 * 1024
 MAX_DEPTH = 32
 MAX_CHARACTERS = 255
-AHEAD_MS = 3_600_000
-# ClickHouse's DateTime64 begins in 1900: an earlier time could not be stored as what it is.
-EARLIEST_MS = -2_208_988_800_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 # The names starting with `$` or `ss_` that clients may use. `$identify`: its properties are traits.
-SYSTEM_EVENTS = frozenset({"$identify"})
+IDENTIFY = "$identify"
+SYSTEM_EVENTS = frozenset({IDENTIFY})
 RESERVED = ("$", "ss_")
 NO_NAMES: frozenset[str] = frozenset()
 EMPTY_OBJECT = b"{}"
@@ -80,7 +78,7 @@ WHAT_FIELDS_ARE = {
     "id": "a string of 1 to 255 characters",
     "idempotency_key": "a string of 1 to 255 characters",
     "value": "a finite number",
-    "occurred_at": "an RFC 3339 time with its offset from UTC, or epoch milliseconds",
+    "occurred_at": "an RFC 3339 time with its offset from UTC, or epoch seconds or milliseconds",
     "properties": "an object",
     "context": "an object",
 }
@@ -201,6 +199,8 @@ def _check_fields(
             properties = _absent("properties", properties)
         elif shared.may_reserve and own_names is not None and may_reserve(raw):
             _check_names(properties, own_names)
+        if name == IDENTIFY:
+            properties = without_repeats(properties)
         context = bytes(sent.context)
         if context[:1] != b"{":
             context = _absent("context", context)
@@ -253,7 +253,7 @@ def _key(field: str, text: str) -> str:
 
 
 def _time(sent: datetime | int | float, now_ms: int, clamps_future: bool) -> int | None:
-    at = (sent - EPOCH) // MILLISECOND if isinstance(sent, datetime) else int(sent)
+    at = (sent - EPOCH) // MILLISECOND if isinstance(sent, datetime) else epoch_ms(sent)
     if at - now_ms > AHEAD_MS:
         if clamps_future:
             return None

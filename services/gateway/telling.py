@@ -4,6 +4,7 @@ Half a surrogate pair, as a cut emoji leaves it, and NaN and the infinities, as 
 them. Only for bodies that do not decode: others need none of it.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
@@ -19,6 +20,14 @@ NOT_NUMBERS = "holds NaN or an infinity, which is not JSON"
 _NAN = (b"NaN", b"0E7")
 _INFINITY = (b"Infinity", b"0E-00007")
 
+MAX_SEARCHED_BYTES = 100 * 1024  # an event's limit: a place in more than that is not looked for
+MAX_PATH = 255
+
+_half = re.compile("[\ud800-\udfff]").search  # Python's `json` joins whole pairs
+# Escaped backslashes and whole pairs first, so that what is found as a group stands alone.
+_escapes = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+).finditer
 _escaped = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
 # Strings, and what is between them that cannot be meant; to the body's end where a closing quote is
 # missing, so that each byte is looked at once.
@@ -89,9 +98,43 @@ def has_not_numbers(raw: bytes) -> bool:
 
 def not_json(raw: bytes, fault: Exception) -> Refusal:
     """Why an event is refused that does not decode."""
-    return Refusal(
-        "invalid_json", "", NOT_NUMBERS if has_not_numbers(raw) else f"not JSON: {fault}"
-    )
+    if has_not_numbers(raw):
+        return Refusal("invalid_json", "", NOT_NUMBERS)
+    if half := half_pair_in(raw):
+        return Refusal("invalid_json", path_of_half_pair(raw), f"has {half}, which is not JSON")
+    return Refusal("invalid_json", "", f"not JSON: {fault}")
+
+
+def half_pair_in(raw: bytes) -> str:
+    """Name the first half of a surrogate pair that stands alone, and its place; empty: there is none."""
+    for found in _escapes(raw):
+        if half := found[1]:
+            return f"half a surrogate pair ({half.decode()} at byte {found.start()})"
+    return ""
+
+
+def path_of_half_pair(raw: bytes) -> str:
+    """Return where the first half of a pair is, as `properties.names[2]`; empty if that cannot be told."""
+    if len(raw) > MAX_SEARCHED_BYTES:
+        return ""
+    try:
+        return (_path_in(json.loads(raw), "") or "").removeprefix(".")[:MAX_PATH]
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _path_in(value: object, path: str) -> str | None:
+    """None: neither the value nor anything in it holds half a pair."""
+    if isinstance(value, str):
+        return path if _half(value) else None
+    inside: Iterable[tuple[str, object]] = ()
+    if isinstance(value, dict):
+        if any(map(_half, value)):
+            return path
+        inside = ((f"{path}.{name}", one) for name, one in value.items())
+    elif isinstance(value, list):
+        inside = ((f"{path}[{index}]", one) for index, one in enumerate(value))
+    return next((found for at, one in inside if (found := _path_in(one, at)) is not None), None)
 
 
 def _may_have_not_numbers(raw: bytes) -> bool:

@@ -12,6 +12,7 @@ from services.core.step import fingerprint
 from services.edge import avro
 from services.edge.accounts import signed
 from services.edge.clickhouse import ClickHouseRows
+from services.gateway.repeated_names import without_repeats
 from services.runtime.config import ClickHouseSettings
 from services.sink.migrations import (
     Migration,
@@ -178,6 +179,25 @@ def test_odd_but_legal_json_goes_in(tables: Tables) -> None:
         "landing_resolved", *(rows.resolved(n, properties=text) for n, text in enumerate(odd))
     )
     assert tables.count("events") == len(odd)
+
+
+REPEATED = [
+    '{"plan":"free","plan":"pro"}',
+    '{"plan":"free","pl\\u0061n":"pro"}',
+    '{"a":{"x":1},"a":{"y":2}}',
+    '{"a":[{"b":1,"b":2}]}',
+]
+
+
+@pytest.mark.parametrize("sent", REPEATED)
+def test_of_a_name_that_is_there_twice_the_first_value_stands(tables: Tables, sent: str) -> None:
+    """As the gateway keeps it of traits, from which identity makes profiles."""
+    kept = without_repeats(sent.encode()).decode()
+    tables.insert(
+        "landing_resolved", *(rows.resolved(n, properties=p) for n, p in enumerate((sent, kept)))
+    )
+    assert tables.one("SELECT uniqExact(toString(properties)) FROM weir.events") == 1
+    assert tables.one("SELECT count() FROM weir.events") == 2
 
 
 def test_times_beyond_the_calendar_go_in(tables: Tables) -> None:

@@ -12,7 +12,8 @@ from services.gateway.config import GatewaySettings
 from services.gateway.producer import Record
 from services.gateway.refusals import PROBLEMS
 from services.gateway.routes import ROUTES, Router
-from services.gateway.rules import AHEAD_MS, EARLIEST_MS, MAX_CHARACTERS, MAX_DEPTH, MAX_EVENT_BYTES
+from services.gateway.rules import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENT_BYTES
+from services.gateway.times import AHEAD_MS, EARLIEST_MS
 from services.identity.reader import ItemReader
 
 ACCEPTED = avro.schemas()["Accepted"]

@@ -111,7 +111,7 @@ def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem
     except msgspec.DecodeError as fault:
         despite = None if is_ndjson else _read_masked(body, max_events)
         if despite is None:
-            return apart.malformed(str(fault))
+            return apart.why_malformed(body, fault)
         sent = despite
     except RecursionError:
         return apart.TOO_DEEP

@@ -11,7 +11,7 @@ _NUMBER = "a finite number"
 _ID = "a string or an integer"
 WHAT_FIELDS_ARE = {
     "insertId": _TEXT,
-    "timestamp": "epoch milliseconds",
+    "timestamp": "epoch seconds or milliseconds",
     "userId": _ID,
     "eventTypeKey": _TEXT,
     "eventTypeId": "an integer",
@@ -40,7 +40,7 @@ FIELDS = {
 
 _EVENT = {
     "insertId": {"type": "string", "description": "The idempotency key."},
-    "timestamp": {"type": "number", "description": "Epoch milliseconds."},
+    "timestamp": {"type": "number", "description": "Epoch milliseconds, or seconds."},
     "identifiers": {
         "type": "object",
         "description": "`$userId` is the user_id, else `$id` unless it is the device's;"

@@ -1,6 +1,5 @@
 """HitKeep's doors `/api/ingest/server/…`: what a server sends of its visitors. Pure."""
 
-import ipaddress
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +22,7 @@ from services.gateway.doors.hitkeep import (
     path_of,
 )
 from services.gateway.doors.hitkeep_views import PAGE_VIEW, UNCASED, Number, PageView
+from services.gateway.limits import plain_address
 from services.gateway.refusals import Problem, Refusal, quoted
 from services.gateway.rules import SentEvent
 
@@ -78,7 +78,7 @@ class ServerDoor(HitKeepDoor):
         return Problem("unknown_site", text, "url")
 
     def parcel(self, asked: Asked, body: bytes, sent: SentByServer) -> Parcel:
-        address, agent = address_of(sent.visitor_ip), sent.user_agent.strip()
+        address, agent = plain_address(sent.visitor_ip.strip()), sent.user_agent.strip()
         event: SentEvent | Refusal
         if not site_of(sent.url):
             event = Refusal("invalid_url", "url", "must be an absolute http or https URL")
@@ -143,11 +143,3 @@ class ServerViewDoor(ServerDoor):
 
 EVENT = ServerEventDoor()
 VIEW = ServerViewDoor()
-
-
-def address_of(text: str) -> str:
-    """As it is written commonly; empty: it is none."""
-    try:
-        return str(ipaddress.ip_address(text.strip()))
-    except ValueError:
-        return ""

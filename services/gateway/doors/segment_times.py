@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Raw
 
-from services.gateway.rules import AHEAD_MS, EARLIEST_MS, EPOCH, MILLISECOND
+from services.gateway import times
+from services.gateway.times import AHEAD_MS, EARLIEST_MS, EPOCH, MILLISECOND, unmistakable
 
 Time = datetime | int | float | None
 TIMES = ("timestamp", "originalTimestamp", "sentAt")
@@ -26,7 +27,7 @@ def epoch_ms(at: datetime | int | float) -> int:
     """A time without an offset is in UTC."""
     if isinstance(at, datetime):
         return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH) // MILLISECOND
-    return int(at)
+    return times.epoch_ms(at)
 
 
 def occurred_at(
@@ -50,7 +51,7 @@ def occurred_at(
 
 
 def plain(raw: bytes) -> bytes:
-    """A call with its times in epoch milliseconds, where ISO 8601 allows more than RFC 3339.
+    """A call with its times in epoch milliseconds (early ones in RFC 3339), where ISO 8601 allows more than RFC 3339.
 
     What is no time stays for its refusal; a `sentAt` that is none corrects nothing, and goes.
     """
@@ -61,7 +62,7 @@ def plain(raw: bytes) -> bytes:
             continue
         at = time_of(bytes(told))
         if at is not None:
-            members[name] = at
+            members[name] = unmistakable(at)
         elif name == "sentAt":
             del members[name]
     return _encode(members)
@@ -74,7 +75,7 @@ def time_of(told: bytes) -> int | None:
     except msgspec.DecodeError:
         return None
     if not isinstance(text, str):
-        return None if text is None or abs(text) >= 1e18 else int(text)
+        return None if text is None or abs(text) >= 1e18 else times.epoch_ms(text)
     found = _iso_8601(text.strip())
     if found is None:
         return None

@@ -18,6 +18,7 @@ from services.gateway.rules import (
     SentEvent,
 )
 from services.gateway.telling import not_json
+from services.gateway.times import unmistakable
 
 Id = str | int | None
 # What a client writes anew when it sends a call again, and what nobody else should read.
@@ -90,9 +91,8 @@ def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int |
             return raw, _unknown_type(message.type)
         event = build(message)
         if isinstance(event, SentEvent):
-            event.occurred_at = occurred_at(
-                message.timestamp, message.original_timestamp, sent_at, received_at
-            )
+            at = occurred_at(message.timestamp, message.original_timestamp, sent_at, received_at)
+            event.occurred_at = None if at is None else unmistakable(at)
         return raw, event
     except msgspec.ValidationError as fault:
         return raw, explain(str(fault))

@@ -64,7 +64,7 @@ WHAT_FIELDS_ARE = {
     "distinct_id": "a string or an integer",
     "$insert_id": "a string of 1 to 255 characters",
     "$idempotency_key": "a string of 1 to 255 characters",
-    "$time": "epoch milliseconds",
+    "$time": "epoch seconds or milliseconds",
     "env": "a string",
     "tenant_id": "a string",
     "brand_id": "a string",

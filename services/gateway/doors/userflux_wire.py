@@ -14,7 +14,7 @@ from services.gateway.telling import not_json
 _ID = "a string or an integer"
 WHAT_FIELDS_ARE = {
     "name": "a string of 1 to 255 characters",
-    "timestamp": "epoch milliseconds, or an RFC 3339 time with its offset from UTC",
+    "timestamp": "epoch seconds or milliseconds, or an RFC 3339 time with its offset from UTC",
     "userId": _ID,
     "anonymousId": _ID,
     "sessionId": _ID,
@@ -72,7 +72,7 @@ EVENT_SCHEMA: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\S+$"},
         "timestamp": {
-            "description": "Epoch milliseconds. Without it, every sending is an event of its own.",
+            "description": "Epoch milliseconds, or seconds. Without it, every sending is an event of its own.",
             "type": ["number", "string", "null"],
         },
         **PROFILE_SCHEMA["properties"],

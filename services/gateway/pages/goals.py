@@ -13,7 +13,7 @@ from services.core.registry import Goal, GoalType
 from services.edge.goal_counts import GoalBucket, GoalCount, Span
 from services.gateway.http import Answer, problem
 from services.gateway.refusals import Problem, quoted
-from services.gateway.rules import EARLIEST_MS
+from services.gateway.times import EARLIEST_MS
 
 MAX_GOALS = 100  # of a site
 MAX_POINTS = 50_000  # of a timeseries

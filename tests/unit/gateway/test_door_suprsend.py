@@ -343,7 +343,7 @@ def test_a_refusal_speaks_the_sdks_words() -> None:
         ({"dollar_idempotency_key": "k" * 256}, "$idempotency_key has 256 characters"),
         ({"dollar_insert_id": "k" * 256}, "$insert_id has 256 characters"),
         ({"dollar_time": -(10**13)}, "$time is before 1900"),
-        ({"dollar_time": "now"}, "$time must be epoch milliseconds"),
+        ({"dollar_time": "now"}, "$time must be epoch seconds or milliseconds"),
         ({"distinct_id": "u\x00"}, "distinct_id must not contain control characters"),
     ):
         said = answer(DOOR, json.dumps(changed(**members)).encode())

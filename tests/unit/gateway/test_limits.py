@@ -81,6 +81,9 @@ def test_ipv6_clients_are_their_network(address: str, expected: str) -> None:
         ("10.0.0.1", "unknown", "10.0.0.1"),
         ("10.0.0.1", "203.0.113.1, garbage, 10.2.3.4", "10.2.3.4"),
         ("::ffff:10.0.0.1", "203.0.113.1", "203.0.113.1"),
+        ("10.0.0.1", "::ffff:203.0.113.1", "203.0.113.1"),
+        ("10.0.0.1", "::ffff:cb00:7101, ::ffff:10.2.3.4", "203.0.113.1"),
+        ("10.0.0.1", "[::ffff:203.0.113.1]:5000", "203.0.113.1"),
     ],
 )
 def test_whose_word_on_the_client_counts(peer: str, forwarded: str, expected: str) -> None:

@@ -18,6 +18,7 @@ from services.gateway.doors import (
     suprsend,
     tracardi,
     userflux,
+    webhook,
 )
 from services.gateway.refusals import Problem, Refusal
 from services.gateway.rules import Event
@@ -97,6 +98,36 @@ def test_what_has_nothing_to_tell_apart_is_refused_whole(body: bytes) -> None:
     found = read(events.DOOR, body)
     assert isinstance(found, Problem)
     assert found.code == "invalid_json"
+
+
+HALF = r"\ud83d"
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
+    door, event, *_ = DOORS[name]
+    held = "data" if door is cloudevents.DOOR else "properties"
+    whole = "\N{GRINNING FACE}"
+    bad = event | {held: {"a": [whole, {"b": r"\ud83d", "c": "x\ud83d"}]}}
+    found = read(door, body_of(name, [event, bad]))
+    assert isinstance(found, Parcel), found
+    [good, refusal] = [one for _, one in found.checked(NOW)]
+    assert isinstance(good, Event)
+    assert isinstance(refusal, Refusal)
+    assert refusal.field.endswith(f"{held}.a[1].c")
+    assert f"half a surrogate pair ({HALF} at byte " in refusal.text
+
+
+@pytest.mark.parametrize("body", [b'{"a":"\\ud83d"}', b'{"a":"\\\\\\ud83d"'])
+def test_a_body_of_one_event_names_it_too(body: bytes) -> None:
+    found = webhook.DOOR.read(asked_for_webhook(), body, Caps(events=9, body_bytes=9_999))
+    assert isinstance(found, Problem)
+    assert "half a surrogate pair" in found.detail
+
+
+def asked_for_webhook() -> Asked:
+    parts = {"event_type": "a", "source_id": "s"}
+    return Asked("POST", "/", "", parts, CIMultiDictProxy(CIMultiDict({})), "", NOW)
 
 
 @pytest.mark.parametrize("text", [b'"NaN"', b'["\\"NaN", "-Infinity\\\\"]', b'"NaN', b'"\\"NaN\\'])

@@ -1,0 +1,49 @@
+"""Of a name that an object holds twice the first value stands, wherever it is read."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.repeated_names import without_repeats
+from services.gateway.rules import Event, Shared, check_event
+
+REPEATED = {
+    b'{"plan":"free","plan":"pro"}': b'{"plan":"free"}',
+    rb'{"plan":"free","pl\u0061n":"pro","n":1.10}': b'{"plan":"free","n":1.10}',
+    b'{"a":{"x":1},"a":{"y":2}}': b'{"a":{"x":1}}',
+    b'{"a":[{"b":1,"b":2}]}': b'{"a":[{"b":1}]}',
+    b'{"a":1,"a":{"b":2}}': b'{"a":1}',
+    b'{"n":123456789012345678901234567890,"n":1e5}': b'{"n":123456789012345678901234567890}',
+}
+
+
+@pytest.mark.parametrize("raw", REPEATED)
+def test_the_first_stands(raw: bytes) -> None:
+    assert without_repeats(raw) == REPEATED[raw]
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_what_repeats_nothing_keeps_its_bytes(value: object) -> None:
+    raw = json.dumps({"a": value}, indent=1).encode()
+    assert without_repeats(raw) is raw
+
+
+def test_an_event_and_the_profile_that_it_makes_say_the_same() -> None:
+    raw = b'{"event":"$identify","user_id":"u","properties":{"plan":"free","plan":"pro"}}'
+    event = check_event(raw, Shared(b"", raw), 0)
+    assert isinstance(event, Event)
+    # identity decodes the traits like this
+    assert msgspec.json.decode(event.properties) == {"plan": "free"}

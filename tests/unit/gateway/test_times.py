@@ -1,0 +1,73 @@
+"""Numbers that say when: seconds and milliseconds are told apart by their size, at every door."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.gateway.door import Asked, Caps, Door, Parcel
+from services.gateway.doors import events, hackle, segment, suprsend, userflux
+from services.gateway.rules import Event
+from services.gateway.times import EPOCH, MILLISECOND, epoch_ms, unmistakable
+from tests.unit.gateway.test_telling import CALL, PLAIN, SUPRSEND, TRACK, USERFLUX, body_of
+
+NOW = 1_795_968_850_000
+DOORS: dict[str, tuple[Door, dict[str, Any], str]] = {
+    "array": (events.DOOR, PLAIN, "occurred_at"),
+    "hackle": (hackle.DOOR, TRACK, "timestamp"),
+    "segment": (segment.BATCH, CALL, "timestamp"),
+    "suprsend": (suprsend.BULK, SUPRSEND, "$time"),
+    "userflux": (userflux.BATCH, USERFLUX, "timestamp"),
+}
+
+
+@pytest.mark.parametrize("sent", [1_795_968_850, 1_795_968_850_000, 1_795_968_850.0])
+@pytest.mark.parametrize("name", DOORS)
+def test_seconds_are_seconds_at_every_door(name: str, sent: float) -> None:
+    door, event, field = DOORS[name]
+    headers = CIMultiDict({"Content-Type": "application/json", "Authorization": "Basic azo="})
+    asked = Asked("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
+    others = {"sentAt": NOW // 1_000} if name == "segment" else {}
+    parcel = door.read(asked, body_of(name, [event | {field: sent}], **others), Caps(9, 9_999))
+    assert isinstance(parcel, Parcel), parcel
+    ((_, found),) = parcel.checked(NOW)
+    assert isinstance(found, Event), found
+    assert found.occurred_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, 0),
+        (1_795_968_850.25, 1_795_968_850_250),
+        (1_795_968_850_000.9, 1_795_968_850_000),
+        (-86_400, -86_400_000),
+        (99_999_999_999, 99_999_999_999_000),
+        (100_000_000_000, 100_000_000_000),
+        (-100_000_000_000, -100_000_000_000),
+    ],
+)
+def test_the_size_tells_the_unit(number: float, expected: int) -> None:
+    assert epoch_ms(number) == expected
+
+
+@given(st.integers(-2_208_988_800_000, 4_000_000_000_000))
+def test_milliseconds_of_ours_are_never_taken_for_seconds(ms: int) -> None:
+    at = unmistakable(ms)
+    assert (epoch_ms(at) if isinstance(at, int) else (at - EPOCH) // MILLISECOND) == ms
+
+
+def test_a_clock_that_was_never_set_stays_in_1970() -> None:
+    """Segment's ISO 8601 is turned into numbers on the way."""
+    for text in ("1970-01-01T00:05:00Z", "1970-1-1 00:05:00"):
+        parcel = segment.DOORS["track"].read(
+            Asked("POST", "/", "", {}, CIMultiDictProxy(CIMultiDict({})), "", NOW),
+            b'{"event":"a","userId":"u","timestamp":"%b"}' % text.encode(),
+            Caps(9, 9_999),
+        )
+        assert isinstance(parcel, Parcel)
+        ((_, found),) = parcel.checked(NOW)
+        assert isinstance(found, Event)
+        assert found.occurred_at == 300_000
