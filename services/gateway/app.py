@@ -1,6 +1,7 @@
 """The gateway's routes over aiohttp's low-level server: no middlewares, nothing between socket and door."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -9,6 +10,7 @@ from aiohttp.web_request import BaseRequest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.gateway import asking, metrics
+from services.gateway.connections import ConnectionLimits
 from services.gateway.door import Asked, Door
 from services.gateway.http import TEXT, Answer, Reply, problem
 from services.gateway.limits import network_of
@@ -36,8 +38,10 @@ Get = Callable[[], Answer]
 class App:
     """Answers every request with a `Reply`; never with a traceback."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, connections: ConnectionLimits) -> None:
         self.draining = False
+        self._connections = connections
+        self._told: Counter[str] = Counter()
         self._world = world
         self._counts = world.counts
         self._posting = Posting(world)
@@ -146,6 +150,21 @@ class App:
         metrics.IN_FLIGHT.set(self._world.budget.taken)
         metrics.WAITING.set(self._world.producer.outstanding)
         metrics.READY.set(not self.why_unready())
+        self._tell_what_gave_way()
+
+    def _tell_what_gave_way(self) -> None:
+        places, read_ahead = self._connections.places, self._connections.read_ahead
+        metrics.CONNECTIONS.set(len(places))
+        metrics.UNREAD.set(read_ahead.taken)
+        present = Counter(
+            connection=places.closed,
+            refused=places.refused,
+            unread=read_ahead.closed,
+            body=self._world.budget.gave_way,
+        )
+        for what, count in (present - self._told).items():
+            metrics.GAVE_WAY.labels(what).inc(count)
+        self._told = present
 
 
 def _of_foreign_page(request: BaseRequest) -> str | None:

@@ -125,7 +125,9 @@ class Reservation:
         """Reserve `size` more bytes; false if the sender may not have them now."""
         if self._ended:
             return False
-        if not self._budget.make_room(self, size):
+        budget, account = self._budget, self.account
+        is_fair = self._address is None and account.taken + size <= budget.limit - budget.taken
+        if not is_fair and not budget.make_room(self, size):
             return False
         self._add(size)
         return True
@@ -141,7 +143,8 @@ class Reservation:
             return
         self._add(-self.taken)
         self._leave_strangers()
-        self._budget.set_awaited(self, False)
+        if self._give_way is not None:
+            self._budget.set_awaited(self, False)
         self._ended = True
 
     def identify(self, source_id: str) -> None:
@@ -163,6 +166,7 @@ class Reservation:
 
     def stop_waiting(self) -> None:
         """The body is whole, or nobody waits for it any more."""
+        self._give_way = None
         self._budget.set_awaited(self, False)
 
     def give_way(self) -> None:

@@ -53,7 +53,26 @@ class GatewaySettings:
         check=between(1_024, BODY_BYTES),
     )
     gateway_inflight_kilobytes: int = setting(
-        65_536, "bodies in memory at most, read or being read", "KiB", check=at_least(4_096)
+        65_536,
+        "bodies in memory at most, read or being read; besides, a quarter of it for what connections"
+        " have received and no request has read yet",
+        "KiB",
+        check=at_least(4_096),
+    )
+    gateway_connections: int = setting(
+        4_096,
+        "connections of a process at most; beyond it the one that has shown least for its place is"
+        " closed: idle ones first, then those of unknown senders",
+        check=at_least(16),
+    )
+    gateway_connections_per_address: int = setting(
+        512, "the same, of one client address (trusted proxies aside)", check=at_least(4)
+    )
+    gateway_header_bytes: int = setting(
+        8_192,
+        "one header at most; all of a request together four times as many",
+        "B",
+        check=between(1_024, 65_536),
     )
     gateway_queue_kilobytes: int = setting(
         65_536, "records that wait for the brokers at most", "KiB", check=at_least(4_096)

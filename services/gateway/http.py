@@ -69,6 +69,18 @@ def problem(what: Problem, headers: bytes = b"", **members: object) -> Answer:
     return Answer(kind.status, _encode(document | members), PROBLEM_JSON, headers)
 
 
+def closing_answer(answer: Answer) -> bytes:
+    """An answer that ends the connection, of which no request was read."""
+    status, body, kind, headers = answer
+    return b"%b%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
+        _status_lines[status],
+        headers,
+        kind,
+        len(body),
+        body,
+    )
+
+
 class Reply:
     """What the low-level server writes. Shaped like the part of `StreamResponse` that it uses."""
 

@@ -71,11 +71,11 @@ class Proxies:
 
     def __init__(self, trusted: tuple[str, ...]) -> None:
         self._networks = [ipaddress.ip_network(text, strict=False) for text in trusted]
-        self._is_trusted = lru_cache(maxsize=4_096)(self._find)
+        self.is_trusted = lru_cache(maxsize=4_096)(self._find)
 
     def client_of(self, peer: str, forwarded: str) -> str:
         """The nearest address that no trusted proxy has; the peer's own if it is not trusted."""
-        if not self._networks or not forwarded or not self._is_trusted(peer):
+        if not self._networks or not forwarded or not self.is_trusted(peer):
             return peer
         nearest = peer
         for part in reversed(forwarded.split(",")):
@@ -83,7 +83,7 @@ class Proxies:
             if not address:
                 return nearest
             nearest = address
-            if not self._is_trusted(address):
+            if not self.is_trusted(address):
                 return address
         return nearest
 

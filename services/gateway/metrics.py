@@ -22,6 +22,18 @@ NOT_STORED = Counter(
 BODY_BYTES = Counter("weir_gateway_body_bytes", "Decompressed bytes of bodies")
 ACK_SECONDS = Counter("weir_gateway_ack_wait_seconds", "Time requests waited for the brokers")
 IN_FLIGHT = Gauge("weir_gateway_inflight_bytes", "Bodies in memory", multiprocess_mode="livesum")
+UNREAD = Gauge(
+    "weir_gateway_unread_bytes",
+    "Bytes received that no request has taken yet",
+    multiprocess_mode="livesum",
+)
+CONNECTIONS = Gauge("weir_gateway_connections", "Open connections", multiprocess_mode="livesum")
+GAVE_WAY = Counter(
+    "weir_gateway_gave_way",
+    "What had to make room for others: a `connection` or a `body`, or received bytes (`unread`);"
+    " `refused`: connections that found no room",
+    ["what"],
+)
 WAITING = Gauge(
     "weir_gateway_waiting_requests",
     "Requests that wait for the brokers",

@@ -28,13 +28,14 @@ from services.gateway.problems import (
     cors,
     limited,
     over_quota,
+    overloaded,
     unacknowledged,
     unauthorized,
     unavailable,
     unsupported,
 )
 from services.gateway.producer import GatewayProducer, Record, Written
-from services.gateway.reading import Reading, overloaded
+from services.gateway.reading import Reading
 from services.gateway.receipts import Receipts
 from services.gateway.refusals import KEPT, Problem
 from services.gateway.registry import Registry, SourceView

@@ -54,6 +54,18 @@ def unacknowledged() -> Problem:
     return Problem("unacknowledged", text, "", RETRY_SECONDS)
 
 
+def overloaded() -> Problem:
+    text = "The gateway holds as much as it may. Nothing was accepted; try again."
+    return Problem("overloaded", text, "", 1)
+
+
+def gave_way() -> Problem:
+    text = (
+        "The body came too slowly while others needed its memory. Nothing was accepted; try again."
+    )
+    return Problem("overloaded", text, "", 1)
+
+
 def cors(page: str) -> bytes:
     """Lets a page's script read the answer. Credentials: beacons always come with them."""
     origin = page.encode("utf-8", "surrogateescape")

@@ -10,10 +10,14 @@ from aiohttp.web_request import BaseRequest
 
 from services.gateway.bodies import NotReservedError, decompress, too_large
 from services.gateway.body_budget import Reservation
+from services.gateway.connection_limits import Standing
+from services.gateway.connections import Connection
+from services.gateway.problems import gave_way, overloaded
 from services.gateway.refusals import Problem
 
 # The decompressed body; or as much as is known of it, with why it is not taken.
 ReadBody = Callable[[], Awaitable[tuple[bytes, Problem | None]]]
+HEAVY_BYTES = 64 * 1024  # from here on a body waits for its turn
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -24,9 +28,11 @@ class _GaveWayError(Exception):
 class Reading:
     """One request's body: `read` it. Whoever made the reservation releases it after the answer."""
 
-    __slots__ = ("_cap", "_parts", "_request", "_reservation")
+    __slots__ = ("_cap", "_connection", "_parts", "_request", "_reservation")
 
     def __init__(self, request: BaseRequest, reservation: Reservation, cap: int) -> None:
+        assert isinstance(request.protocol, Connection)
+        self._connection = request.protocol
         self._request = request
         self._reservation = reservation
         self._cap = cap
@@ -36,9 +42,24 @@ class Reading:
         """The decompressed body; or as much as is known of it, with why it is not taken."""
         headers = self._request.headers
         encoding = headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+        if not self._reservation.is_stranger:
+            self._connection.standing = Standing.SENDER
         sent, trouble = await self._receive(seconds)
-        if trouble is not None or not encoding or encoding == "identity":
+        if trouble is not None:
             return sent, trouble
+        is_encoded = bool(encoding) and encoding != "identity"
+        if is_encoded or len(sent) > HEAVY_BYTES:
+            turns = self._connection.turns
+            is_stranger = self._reservation.is_stranger
+            async with turns.of_strangers if is_stranger else turns.of_sources:
+                await asyncio.sleep(0)  # the loop goes round, so that others queue up behind this
+                if self._connection.transport is None:
+                    return b"", Problem("client_gone", "The connection ended before its turn came.")
+                sent, trouble = self._expand(sent, encoding) if is_encoded else (sent, None)
+        self._connection.standing = Standing.WAITING
+        return sent, trouble
+
+    def _expand(self, sent: bytes, encoding: str) -> tuple[bytes, Problem | None]:
         try:
             body = decompress(sent, encoding, self._cap, self._reservation.take)
         except NotReservedError:
@@ -58,6 +79,7 @@ class Reading:
         content = request.content
         if content.is_eof():  # it came together with its headers, as most do
             body = content.read_nowait()
+            self._connection.body_taken()
             return (body, None) if self._reservation.take(len(body)) else (b"", overloaded())
         expected = headers.get(hdrs.EXPECT, "").strip().lower()
         if expected == "100-continue" and request.version >= (1, 1) and request.transport:
@@ -76,11 +98,16 @@ class Reading:
             return b"", Problem("invalid_length", f"The body cannot be read: {fault}.")
         finally:
             self._reservation.stop_waiting()
+            # what a traceback holds stays until the garbage collector comes, which is late
+            self._parts.clear()
+            if (raised := content.exception()) is not None:
+                raised.__traceback__ = None
 
     async def _gather(self) -> tuple[bytes, Problem | None]:
         """One buffer, not a list: many small parts would take many times their length."""
         parts = self._parts
         while part := await self._request.content.readany():
+            self._connection.body_taken()
             if len(parts) + len(part) > self._cap:
                 return b"", too_large(self._cap)
             if not self._reservation.take(len(part)):
@@ -91,15 +118,3 @@ class Reading:
     def _give_way(self) -> None:
         self._parts.clear()
         self._request.content.set_exception(_GaveWayError())
-
-
-def overloaded() -> Problem:
-    text = "The gateway holds as much as it may. Nothing was accepted; try again."
-    return Problem("overloaded", text, "", 1)
-
-
-def gave_way() -> Problem:
-    text = (
-        "The body came too slowly while others needed its memory. Nothing was accepted; try again."
-    )
-    return Problem("overloaded", text, "", 1)

@@ -22,7 +22,8 @@ from services.edge.whereabouts import Whereabouts
 from services.gateway.app import App
 from services.gateway.body_budget import BodyBudget
 from services.gateway.config import GatewaySettings
-from services.gateway.connections import Server
+from services.gateway.connection_limits import Places, ReadAhead
+from services.gateway.connections import ConnectionLimits, Server, Turns
 from services.gateway.guard import RetentionGuard
 from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
@@ -35,10 +36,13 @@ from services.gateway.registry import Registry
 from services.gateway.tls import Tls
 from services.runtime import allocator, collector, logs
 from services.runtime.config import ClickHouseSettings, KafkaSettings
+from services.runtime.open_files import raise_open_files
 from services.runtime.settings import SettingsError
 
 BACKLOG = 1_024
 READ_AHEAD_BYTES = 256 * 1024  # of a body, before its connection is paused
+READ_AHEAD_PART = 4  # unread bytes of all connections: the memory for bodies divided by this
+OTHER_FILES = 128  # open at most besides connections: brokers, ClickHouse, logs
 HANDSHAKE_SECONDS = 10.0  # a client may take for that of TLS
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is read and thrown away
 
@@ -57,6 +61,24 @@ def listen(host: str, port: int, shared: bool) -> socket.socket:
         raise
     bound.setblocking(False)
     return bound
+
+
+def connection_limits(
+    settings: GatewaySettings, proxies: Proxies, loop: asyncio.AbstractEventLoop
+) -> ConnectionLimits:
+    most = raise_open_files(settings.gateway_connections + OTHER_FILES) - OTHER_FILES
+    if most < settings.gateway_connections:
+        logs.get("gateway").warning(
+            "fewer connections than WEIR_GATEWAY_CONNECTIONS: the system allows no more open files",
+            connections=most,
+        )
+    return ConnectionLimits(
+        Places(max(1, most), settings.gateway_connections_per_address),
+        ReadAhead(settings.gateway_inflight_kilobytes * 1024 // READ_AHEAD_PART, loop.call_soon),
+        settings.gateway_header_bytes,
+        proxies,
+        Turns(),
+    )
 
 
 class Listening(NamedTuple):
@@ -118,7 +140,8 @@ class Process:
             erasures,
             self._limits,
         )
-        self._app = App(self._world)
+        self._connections = connection_limits(settings, self._world.proxies, self._loop)
+        self._app = App(self._world, self._connections)
         self._schemas = SchemasTopic(kafka)
         self._followers: list[Follower] = [
             TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),
@@ -141,6 +164,7 @@ class Process:
         self._every_second()
         server = Server(
             self._app,
+            self._connections,
             access_log=None,
             keepalive_timeout=self._settings.gateway_idle_seconds,
             lingering_time=LINGER_SECONDS,
@@ -208,6 +232,7 @@ class Process:
     def _every_second(self) -> None:
         self._app.hand_over_counts()
         self._registry.end_keys()
+        allocator.give_back_free_heap()
         self._loop.call_later(1.0, self._every_second)
 
     def _end_by_fault(self, fault: str) -> None:

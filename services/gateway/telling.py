@@ -26,7 +26,7 @@ MAX_PATH = 255
 _half = re.compile("[\ud800-\udfff]").search  # Python's `json` joins whole pairs
 # Escaped backslashes and whole pairs first, so that what is found as a group stands alone.
 _escapes = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 ).finditer
 _escaped = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
 # Strings, and what is between them that cannot be meant; to the body's end where a closing quote is
@@ -106,17 +106,20 @@ def not_json(raw: bytes, fault: Exception) -> Refusal:
 
 
 def half_pair_in(raw: bytes) -> str:
-    """Name the first half of a surrogate pair that stands alone, and its place; empty: there is none."""
+    """Name the first half of a surrogate pair that stands alone, and its place; empty: there is none.
+
+    Nor is one looked for in more bytes than an event may have.
+    """
+    if len(raw) > MAX_SEARCHED_BYTES:
+        return ""
     for found in _escapes(raw):
         if half := found[1]:
-            return f"half a surrogate pair ({half.decode()} at byte {found.start()})"
+            return f"half a surrogate pair (\\{half.decode()} at byte {found.start()})"
     return ""
 
 
 def path_of_half_pair(raw: bytes) -> str:
     """Return where the first half of a pair is, as `properties.names[2]`; empty if that cannot be told."""
-    if len(raw) > MAX_SEARCHED_BYTES:
-        return ""
     try:
         return (_path_in(json.loads(raw), "") or "").removeprefix(".")[:MAX_PATH]
     except (ValueError, RecursionError):

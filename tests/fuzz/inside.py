@@ -32,7 +32,7 @@ from services.gateway.posting import World
 from services.gateway.producer import GatewayProducer, Record
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
-from services.gateway.serving import READ_AHEAD_BYTES
+from services.gateway.serving import READ_AHEAD_BYTES, connection_limits
 from services.runtime.config import KafkaSettings
 
 PATIENCE_SECONDS = 0.05  # what a body that does not come is waited for
@@ -149,8 +149,10 @@ class Inside:
             limits,
         )
         producer.start()
+        connections = connection_limits(own, self._world.proxies, self.loop)
         return Server(
-            App(self._world),
+            App(self._world, connections),
+            connections,
             access_log=None,
             keepalive_timeout=own.gateway_idle_seconds,
             lingering_time=PATIENCE_SECONDS,

@@ -1,0 +1,150 @@
+"""How many connections a process holds, and how much they may have received that nobody has read. Pure.
+
+Connections are never refused because others are idle or slow: at a limit the one that has shown least
+for its place is closed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from heapq import nsmallest
+from typing import Protocol
+
+SMALL_BYTES = 16 * 1024
+CLOSED_AT_ONCE = 64  # at the limit in all, one in so many is closed, so that the search is rare
+
+
+class Standing(IntEnum):
+    """What a connection has shown for its place. The lowest is closed first."""
+
+    IDLE = 0  # it has no request whose head is whole
+    STRANGER = 1  # it sends a body, and nobody knows whose it is
+    SENDER = 2  # it sends a body of a source, or reads its answer
+    WAITING = 3  # its request is whole and waits for the answer: it is not closed
+
+
+class Peer(Protocol):
+    """A connection, as far as limits concern it."""
+
+    standing: Standing
+    unread: int  # bytes received that no request has taken
+
+    @property
+    def quiet_since(self) -> float:
+        """When it began or was answered last."""
+
+    def give_up(self) -> None:
+        """Close it at once, whatever it has to say."""
+
+    def hold(self) -> None:
+        """Receive nothing for now."""
+
+    def go_on(self) -> None:
+        """Receive again."""
+
+
+class Places:
+    """The places for connections: a limit in all, and one for each address."""
+
+    def __init__(self, limit: int, address_limit: int) -> None:
+        self.limit = limit
+        self.address_limit = address_limit
+        self.closed = 0  # connections that had to make room, so far
+        self.refused = 0  # connections that found no room, so far
+        self._all: dict[Peer, str] = {}
+        self._by_address: dict[str, dict[Peer, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._all)
+
+    def enter(self, peer: Peer, address: str) -> bool:
+        """Give a connection its place; false if there is none. `address`: empty has no limit of its own."""
+        if len(self._all) >= self.limit:
+            self._close(self._all, max(1, self.limit // CLOSED_AT_ONCE))
+        same = self._by_address.get(address, {})
+        if address and len(same) >= self.address_limit:
+            self._close(same, 1)
+        if len(self._all) >= self.limit or (address and len(same) >= self.address_limit):
+            self.refused += 1
+            return False
+        self._all[peer] = address
+        self._by_address.setdefault(address, {})[peer] = None
+        return True
+
+    def leave(self, peer: Peer) -> None:
+        """Free its place, if it has one."""
+        address = self._all.pop(peer, None)
+        if address is None:
+            return
+        same = self._by_address[address]
+        del same[peer]
+        if not same:
+            del self._by_address[address]
+
+    def _close(self, among: Iterable[Peer], count: int) -> None:
+        least = nsmallest(
+            count,
+            (peer for peer in among if peer.standing < Standing.WAITING),
+            key=lambda peer: (peer.standing, peer.quiet_since),
+        )
+        for peer in least:
+            self.closed += 1
+            self.leave(peer)
+            peer.give_up()
+
+
+class ReadAhead:
+    """Bytes that all connections have received and that no request has taken yet.
+
+    An event loop hands over what every socket has before any request runs. At the limit it reads from
+    no socket until requests have taken what is there; what stands in the way even then belongs to
+    connections that do not get on (heads that never end, requests behind requests), which are closed.
+    """
+
+    def __init__(self, limit: int, later: Callable[[Callable[[], object]], object]) -> None:
+        """`later`: call a function once everything that is due now has run."""
+        self.limit = limit
+        self.taken = 0
+        self.is_holding = False
+        self.closed = 0
+        self.connections: Iterable[Peer] = ()
+        self._later = later
+
+    def takes(self, size: int) -> bool:
+        """Count what a connection has received; false: it came all the same at twice the limit.
+
+        That is a new connection, which was not held yet. A small part is always taken.
+        """
+        self.change(size)
+        return size <= SMALL_BYTES or self.taken <= 2 * self.limit
+
+    def change(self, size: int) -> None:
+        self.taken += size
+        if self.taken > self.limit and not self.is_holding:
+            self.is_holding = True
+            for peer in self.connections:
+                peer.hold()
+            # those that were woken run first, and what they wake runs second
+            self._later(lambda: self._later(self._go_on))
+
+    def _go_on(self) -> None:
+        if self.taken > self.limit:
+            self._close()
+        self.is_holding = False
+        for peer in list(self.connections):
+            peer.go_on()
+
+    def _close(self) -> None:
+        """Those that hold most go first, those that wait for an answer last."""
+        most = sorted(
+            self.connections, key=lambda peer: (peer.standing == Standing.WAITING, -peer.unread)
+        )
+        for peer in most:
+            if self.taken <= self.limit // 2:
+                break
+            self.closed += 1
+            self.taken -= peer.unread
+            peer.unread = 0
+            peer.give_up()
