@@ -12,8 +12,8 @@ from services.sink.ports import Insert
 class Tables:
     """A migrated database of the test's own."""
 
-    def __init__(self, url: str) -> None:
-        self.database = f"weir_{uuid.uuid4().hex[:8]}"
+    def __init__(self, url: str, database: str = "") -> None:
+        self.database = database or f"weir_{uuid.uuid4().hex[:8]}"
         self.settings = ClickHouseSettings(clickhouse_url=url, clickhouse_database=self.database)
         self.schema = ClickHouseSchema(self.settings)
         self.dialect = Dialect(self.database)
