@@ -2,11 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from services.core.paths import ROOT
-from services.local.ports import free_port
+from services.local.ports import LOOPBACK, free_port
 
 __all__ = [
     "RunningKafka",
@@ -22,6 +23,7 @@ __all__ = [
     "bare_environ",
     "ending_well",
     "free_port",
+    "free_ports",
     "start_kafka",
     "start_process",
     "wait_for_broker",
@@ -44,6 +46,13 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds * PATIENCE:g} s for {what}")
         time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on at this moment; bind them soon."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def bare_environ(**settings: str) -> dict[str, str]:

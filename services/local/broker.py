@@ -54,6 +54,11 @@ FIXED = {
 }
 
 
+def new_cluster_id() -> str:
+    # with a letter in front, since an id that begins with a dash would be taken for an option
+    return "w" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+
+
 @dataclass(frozen=True)
 class Broker:
     """One embedded broker: where it lives and listens."""
@@ -83,12 +88,11 @@ class Broker:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.properties.write_text("\n".join(lines) + "\n")
 
-    def format(self) -> None:
-        """The log folder carries a cluster id on return; one that does already is left alone."""
+    def format(self, cluster_id: str = "") -> None:
+        """The log folder carries the cluster id, or a new one; a formatted folder is left alone."""
         if (self.folder / "log" / "meta.properties").exists():
             return
-        # with a letter in front, since an id that begins with a dash would be taken for an option
-        cluster_id = "w" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+        cluster_id = cluster_id or new_cluster_id()
         arguments = ["format", "-t", cluster_id, "-c", str(self.properties)]
         command = self._java("kafka.tools.StorageTool", "-XX:TieredStopAtLevel=1", "-Xmx128m")
         done = subprocess.run([*command, *arguments], capture_output=True, text=True)

@@ -44,6 +44,8 @@ class Member:
 class Stack(ExitStack):
     """A broker with Weir's topics; further processes as asked for. All ended, last first, on exit."""
 
+    profile = "local"  # of deploy/topics.yaml
+
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
@@ -51,18 +53,23 @@ class Stack(ExitStack):
         self.secrets_key = new_key()
         self.pids: dict[str, int] = {}
         self.clickhouse_port = free_port()
-        self.broker = start_kafka(folder)
-        self.callback(lambda: self.broker.stop())  # whichever it is by then
-        self.pids["kafka"] = self.broker.pid
+        self.bootstrap = self.start_brokers()
         try:
-            apply_topics(self.kafka)
+            apply_topics(self.kafka, self.profile)
         except BaseException:
             self.close()
             raise
 
+    def start_brokers(self) -> str:
+        """Return the address at which they answer. They end on exit."""
+        self.broker = start_kafka(self.folder)
+        self.callback(lambda: self.broker.stop())  # whichever it is by then
+        self.pids["kafka"] = self.broker.pid
+        return self.broker.bootstrap
+
     @property
     def kafka(self) -> KafkaSettings:
-        return KafkaSettings(kafka_bootstrap=self.broker.bootstrap)
+        return KafkaSettings(kafka_bootstrap=self.bootstrap)
 
     @property
     def clickhouse(self) -> ClickHouseSettings:
@@ -114,7 +121,7 @@ class Stack(ExitStack):
         }
         environ = {
             "WEIR_DATA_DIR": str(self.folder),
-            "WEIR_KAFKA_BOOTSTRAP": self.broker.bootstrap,
+            "WEIR_KAFKA_BOOTSTRAP": self.bootstrap,
             "WEIR_SECRETS_KEY": self.secrets_key,
             "WEIR_CLICKHOUSE_PORT": str(self.clickhouse_port),
             own.get(name, "WEIR_METRICS_PORT"): str(port),

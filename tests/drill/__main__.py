@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +21,9 @@ from rich.markup import escape
 from rich.status import Status
 
 from tests.bench.measure import machine
+from tests.drill.cluster import ClusterWorld
 from tests.drill.disk import CannotMountError
-from tests.drill.drills import DRILLS, Drill
+from tests.drill.drills import CLUSTER_DRILLS, DRILLS, Drill, W
 from tests.drill.report import print_table, write_markdown
 from tests.drill.sender import Sender
 from tests.drill.verdict import Verdict, judge
@@ -32,14 +33,14 @@ FAULTS = (AssertionError, OSError, RuntimeError, SubprocessError, ClickHouseErro
 
 
 def drill_all(
-    world: World, drills: list[Drill], short: bool, seed: int, console: Console
+    world: W, drills: Sequence[Drill[W]], short: bool, seed: int, console: Console
 ) -> list[Verdict]:
     """Every drill in turn, each with a source and a sender of its own. `World.begin` is called here."""
     sources = {_source(drill): {"write_keys": [f"{_source(drill)}-key"]} for drill in drills}
     world.begin({name: {"workspace": name, **source} for name, source in sources.items()})
     verdicts = []
     for number, drill in enumerate(drills, 1):
-        rounds = drill.short if short else drill.rounds
+        rounds = drill.times(short)
         with console.status("") as status:
             tell = partial(_tell, status, f"{number} of {len(drills)}: {drill.name}")
             verdict = _drill(world, drill, rounds, seed, tell)
@@ -58,13 +59,14 @@ def _tell(status: Status, drill: str, at: str) -> None:
 
 
 def _drill(
-    world: World, drill: Drill, rounds: int, seed: int, tell: Callable[[str], None]
+    world: W, drill: Drill[W], rounds: int, seed: int, tell: Callable[[str], None]
 ) -> Verdict:
     """Done so many times one after another while a sender sends, and judged."""
     source, began = _source(drill), time.monotonic()
     chance = random.Random(f"{seed} {drill.name}")
     sender = Sender(world.gateway_port, source, f"{source}-key", seed)
     faults, skipped, done = [], "", 0
+    restarts, recoveries = world.restarts, world.recoveries()
     try:
         with sender, world.healed():
             for done in range(1, rounds + 1):
@@ -83,11 +85,18 @@ def _drill(
         faults.append(f"cannot be judged: {type(found).__name__}: {found}")
     verdict.skipped = skipped
     verdict.faults += faults
+    verdict.restarts = world.restarts - restarts
+    verdict.recoveries = world.recoveries() - recoveries
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
-def _source(drill: Drill) -> str:
+def _at_most(drills: Sequence[Drill[W]], rounds: int) -> list[Drill[W]]:
+    """With no more rounds than that each; 0: as they say."""
+    return [replace(drill, rounds=min(rounds or drill.rounds, drill.rounds)) for drill in drills]
+
+
+def _source(drill: Drill[W]) -> str:
     return "drill-" + drill.name.replace(" ", "-").replace("'", "")
 
 
@@ -118,20 +127,25 @@ def main(
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
     console = Console(highlight=False)
-    later = dropwhile(lambda drill: first not in drill.name, DRILLS)
-    drills = [d for d in later if only in d.name and (d.short or not short)]
-    if not drills:
-        raise click.BadParameter(f"none has it; there are {', '.join(d.name for d in DRILLS)}")
-    if rounds:
-        drills = [replace(drill, rounds=min(rounds, drill.rounds)) for drill in drills]
+    names = [*(drill.name for drill in DRILLS), *(drill.name for drill in CLUSTER_DRILLS)]
+    later = dropwhile(lambda name: first not in name, names)
+    chosen = {name for name in later if only in name}
+    lone = [d for d in DRILLS if d.name in chosen and d.times(short)]
+    clustered = [d for d in CLUSTER_DRILLS if d.name in chosen and d.times(short)]
+    if not lone and not clustered:
+        raise click.BadParameter(f"none has it; there are {', '.join(names)}")
     seed = seed or int(time.time())
-    console.print(f"{len(drills)} drills, --seed {seed}")
+    console.print(f"{len(lone) + len(clustered)} drills, --seed {seed}")
     began, started = time.monotonic(), datetime.now(UTC)
-    with (
-        tempfile.TemporaryDirectory(prefix="weir-drill-") as name,
-        World(folder or Path(name)) as world,
-    ):
-        verdicts = drill_all(world, drills, short, seed, console)
+    verdicts: list[Verdict] = []
+    with tempfile.TemporaryDirectory(prefix="weir-drill-") as name:
+        within = folder or Path(name)
+        if lone:
+            with World(within / "lone") as world:
+                verdicts += drill_all(world, _at_most(lone, rounds), short, seed, console)
+        if clustered:
+            with ClusterWorld(within / "cluster") as cluster:
+                verdicts += drill_all(cluster, _at_most(clustered, rounds), short, seed, console)
     console.print()
     print_table(console, verdicts)
     console.print(f"{(time.monotonic() - began) / 60:.0f} minutes")

@@ -1,25 +1,34 @@
 """The table of drills: which fault, how often."""
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from services.core import topics
 from tests.drill import servers, state
+from tests.drill.cluster import ClusterWorld, each_in_turn, one_killed, rolling_restart, two_killed
 from tests.drill.processes import ended, killed, killed_together, replaced, scaled, slept
 from tests.drill.state import remade
-from tests.drill.world import WORKERS, Fault
+from tests.drill.world import WORKERS, World
+
+W = TypeVar("W", bound=World)
 
 
 @dataclass(frozen=True)
-class Drill:
-    """A fault, how often it is done one after another, and how often in the short cut (0: not)."""
+class Drill(Generic[W]):
+    """A fault, how often it is done one after another, and how often in the short cut (0: not there)."""
 
     name: str
-    fault: Fault
+    fault: Callable[[W, random.Random], None]
     rounds: int
     short: int = 0
 
+    def times(self, short: bool) -> int:
+        return self.short if short else self.rounds
 
-DRILLS = (
+
+DRILLS: tuple[Drill[World], ...] = (
     *(Drill(f"{name} killed", killed(name), 50, 1) for name in ("gateway", *WORKERS)),
     Drill("any two killed", killed_together, 20),
     *(Drill(f"{name} ended", ended(name), 5) for name in ("gateway", *WORKERS)),
@@ -50,4 +59,11 @@ DRILLS = (
     Drill("events.resolved remade", remade(topics.RESOLVED, "identity", "sink"), 4),
     Drill("usage remade", remade(topics.USAGE, "dedup", "rates"), 3),
     Drill("clock jumped", state.clock_jumped, 2),
+)
+
+CLUSTER_DRILLS: tuple[Drill[ClusterWorld], ...] = (
+    Drill("one of three brokers killed", one_killed, 3),
+    Drill("two of three brokers killed", two_killed, 3),
+    Drill("three brokers restarted in turn", rolling_restart, 3),
+    Drill("three brokers killed and restarted", each_in_turn, 0, 1),
 )

@@ -9,7 +9,17 @@ from rich.table import Table
 
 from tests.drill.verdict import Verdict
 
-COLUMNS = ("rounds", "events sent", "distinct", "lost", "doubled", "books", "seconds")
+COLUMNS = (
+    "rounds",
+    "events sent",
+    "distinct",
+    "lost",
+    "doubled",
+    "books",
+    "restarts",
+    "recoveries",
+    "seconds",
+)
 
 
 def print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -55,5 +65,7 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
         f"{verdict.lost:,}",
         f"{verdict.doubled:,}",
         "balanced" if verdict.balanced else "NOT BALANCED",
+        f"{verdict.restarts:,}",
+        f"{verdict.recoveries:,}",
         f"{verdict.seconds:.0f}",
     )

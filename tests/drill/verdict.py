@@ -34,6 +34,8 @@ class Verdict:
     lost: int = 0
     doubled: int = 0
     balanced: bool = False
+    restarts: int = 0  # of processes that ended by themselves
+    recoveries: int = 0  # of workers that went on without ending
     skipped: str = ""  # why it could not be done here
     faults: list[str] = field(default_factory=list)
 
@@ -92,9 +94,10 @@ def _audit(world: World, source: str) -> Mapping[str, Any]:
         source,
     ]
     code, said = world.weir(arguments, SETTLE_SECONDS + 60)
-    if code not in (0, 1) or not said.startswith("{"):
+    _, brace, document = said.partition("{")  # before it stands what it waited for
+    if code not in (0, 1) or not brace:
         raise RuntimeError(f"weir audit ended with {code}: {said}")
-    told: Mapping[str, Any] = json.loads(said)
+    told: Mapping[str, Any] = json.loads(brace + document)
     return told
 
 

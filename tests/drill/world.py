@@ -36,6 +36,9 @@ READY_SECONDS = 60
 
 LOOK_SECONDS = 0.5
 
+# What the log of a worker, and of the sink, says when it begins anew.
+ANEW = ("[warning  ] recovering", "reading again from what is committed")
+
 Slot = tuple[str, int]  # service, instance
 
 
@@ -50,6 +53,7 @@ class World(Stack):
         super().__init__(folder)
         self.members: dict[Slot, Member] = {}
         self._settings: dict[Slot, dict[str, str]] = {}
+        self.restarts = 0  # of what had ended without being told to
         self.gateway_port = free_port()
         self.callback(self._wake)  # what sleeps cannot end
 
@@ -96,6 +100,7 @@ class World(Stack):
         """What has ended without being told to is started again."""
         for (name, instance), member in list(self.members.items()):
             if not member.process.running:
+                self.restarts += 1
                 self.up(name, instance, **self._settings[name, instance])
 
     def rest(self, seconds: float) -> None:
@@ -104,6 +109,12 @@ class World(Stack):
         while (left := deadline - time.monotonic()) > 0:
             self.revive()
             time.sleep(min(left, LOOK_SECONDS))
+
+    def recoveries(self) -> int:
+        """How often a worker or the sink began anew without ending, since the first start."""
+        logs = [self.folder / "logs" / f"{name}.log" for name in WORKERS]
+        said = "".join(log.read_text(errors="replace") for log in logs if log.exists())
+        return sum(said.count(words) for words in ANEW)
 
     def state_of(self, name: str, instance: int = 0) -> Path:
         return self.folder / "state" / f"weir-{name}-{instance}"
@@ -123,11 +134,16 @@ class World(Stack):
         finally:
             self.heal()
 
+    def heal_brokers(self) -> None:
+        """All of them answer on return."""
+        self.broker.process.send_signal(signal.SIGCONT)
+        if not self.broker.running:
+            self.start_broker()
+
     def heal(self) -> None:
         """One instance of each part runs, and is ready, on return."""
         self._wake()
-        if not self.broker.running:
-            self.start_broker()
+        self.heal_brokers()
         for (name, instance), settings in list(self._settings.items()):
             if (name, instance) in self.members and (instance or settings):
                 self.stop(name, instance)
@@ -149,7 +165,7 @@ class World(Stack):
         """The exit code of a `weir` command on this Weir, and what it said."""
         environ = bare_environ(
             WEIR_DATA_DIR=str(self.folder),
-            WEIR_KAFKA_BOOTSTRAP=self.broker.bootstrap,
+            WEIR_KAFKA_BOOTSTRAP=self.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
         command = [sys.executable, "-m", "services.cli", *arguments]
@@ -216,8 +232,6 @@ class World(Stack):
         for member in self.members.values():
             with suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGCONT)
-        with suppress(ProcessLookupError):
-            os.kill(self.broker.pid, signal.SIGCONT)
 
 
 Fault = Callable[[World, random.Random], None]
