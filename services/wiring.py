@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from services.core.stages import Stage
 from services.core.step import Step
@@ -17,10 +19,13 @@ from services.runtime import collector, health, logs, process
 from services.runtime.config import CommonSettings, KafkaSettings, WorkerSettings
 from services.runtime.deciding import Accounts
 from services.runtime.ports import Changelog, FencedError, StreamBrokenError
+from services.runtime.recovery import RecoveryFailedError
 from services.runtime.settings import SettingsError, load, unknown_variables
 from services.runtime.stopping import stop_on_signals
 from services.runtime.worker import Worker
 from services.settings import ALL_SETTINGS
+
+EXIT_FOR_ANOTHER = os.EX_TEMPFAIL  # 75: start another process in this one's place
 
 
 @dataclass(frozen=True)
@@ -106,22 +111,30 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
     process.settle(environment.common, name)
-    log = logs.get(name)
-    try:
+    with ending_clearly(logs.get(name), environment.kafka.bootstrap()):
         require_access(environment.kafka)
         environment.schemas.join()
         run(environment)
+
+
+@contextmanager
+def ending_clearly(log: Any, bootstrap: str) -> Iterator[None]:
+    """Whatever ends the block ends the process: with one line that names it, and an exit code."""
+    try:
+        yield
     except KafkaDeniedError as fault:
         log.error("cannot start", fault=str(fault))
         sys.exit(1)
     except StreamBrokenError as fault:
-        bootstrap = environment.kafka.bootstrap()
         log.error(
             "cannot start: is Kafka there, and `weir topics apply` done?",
             bootstrap=bootstrap,
             fault=str(fault),
         )
         sys.exit(1)
+    except RecoveryFailedError as fault:
+        log.error("ended: recovering does not help, a new process may", fault=str(fault))
+        sys.exit(EXIT_FOR_ANOTHER)
     except FencedError as fault:
         log.error("ended: another process has taken this instance's slot", fault=str(fault))
         sys.exit(1)

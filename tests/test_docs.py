@@ -13,7 +13,7 @@ from services.commands.standing import DIFFERENCE
 from services.core.paths import DEPLOY, ROOT
 from services.gateway.config import GatewaySettings
 from services.gateway.metrics import RETENTION, RETENTION_FAILURES
-from services.runtime.metrics import DEAD, LETTERS_CUT, STALLED
+from services.runtime.metrics import COMMIT_FAILURES, DEAD, LAG_SECONDS, LETTERS_CUT, STALLED
 from services.runtime.settings import known_variables
 from services.settings import ALL_SETTINGS
 
@@ -67,8 +67,9 @@ def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
     groups = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     named = {name for rule in rules for name in re.findall(r"weir_\w+", rule["expr"])}
-    gauges = {metric._name for metric in (RETENTION, AUDIT_AGE, DIFFERENCE, STALLED)}
-    counters = {f"{metric._name}_total" for metric in (RETENTION_FAILURES, DEAD, LETTERS_CUT)}
+    gauges = {m._name for m in (RETENTION, AUDIT_AGE, DIFFERENCE, STALLED, LAG_SECONDS)}
+    counted = (RETENTION_FAILURES, DEAD, LETTERS_CUT, COMMIT_FAILURES)
+    counters = {f"{metric._name}_total" for metric in counted}
     assert named == gauges | counters
     shares = {float(n) for rule in rules for n in re.findall(r"share\) >= ([\d.]+)", rule["expr"])}
     assert shares == {GatewaySettings().retention_warn, GatewaySettings().retention_refuse}

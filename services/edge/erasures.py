@@ -5,7 +5,7 @@ from itertools import starmap
 from typing import TypeVar
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 
 from services.core import topics
 from services.core.erasures import Erasure, names_told
@@ -13,11 +13,11 @@ from services.core.identifiers import workspace_key
 from services.core.step import Output
 from services.edge import avro
 from services.edge.faults import NotReachedError
-from services.edge.kafka import FENCED, Entry, TableReader, client_options, write_entries
+from services.edge.kafka import Entry, TableReader, client_options, write_entries
 from services.edge.kafka_transactions import Transactions
 from services.edge.table_entries import apply_entries
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError, StreamBrokenError
+from services.runtime.ports import StreamBrokenError
 
 TRANSACTIONAL_ID = "weir-eraser"
 TRANSACTION_SECONDS = 30
@@ -182,9 +182,6 @@ class ErasureWriter:
         try:
             return call()
         except KafkaException as fault:
-            error: KafkaError = fault.args[0]
-            if error.fatal() or error.code() in FENCED:
-                raise FencedError(str(error)) from fault
             raise _away(fault) from None
 
 

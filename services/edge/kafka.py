@@ -17,17 +17,9 @@ from confluent_kafka import (
 
 from services.core.record_limits import MAX_TOPIC_BYTES
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError
 
-# What a group's member does not survive, most often a successor in its slot. A consumer tells it as
-# a message with `_FATAL`, of which neither `fatal()` nor the reason's own code is set.
-FENCED = {
-    KafkaError._FATAL,
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.FENCED_INSTANCE_ID,
-}
+# A consumer tells every fatal error as a message with the code `_FATAL`; only its text has the reason.
+REPLACED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 HEARTBEAT_SECONDS = 1.0
 
 Entry = tuple[bytes, bytes | None]
@@ -96,10 +88,19 @@ def group_options(
     }
 
 
-def raise_if_fenced(error: KafkaError) -> None:
-    """`FencedError` if this member has lost its slot, or cannot go on for another reason."""
-    if error.fatal() or error.code() in FENCED:
-        raise FencedError(str(error))
+def tells_replaced(error: KafkaError) -> bool:
+    """Whether a consumer is told that another one has joined its group in its slot.
+
+    That may have been itself: where an answer of the group's coordinator is lost, as when that broker
+    dies, a member joins again and is told so in its former name.
+    """
+    told = error.code() == KafkaError._FATAL and REPLACED in error.str()
+    return told or error.code() == KafkaError.FENCED_INSTANCE_ID
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """The client is of no more use, whatever the reason."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
 
 
 UNCOMMITTED = {"isolation.level": "read_uncommitted"}

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import (
     Consumer,
@@ -20,6 +20,25 @@ from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 MOST_RECORDS = 10_000
 POLL_BYTES = 2 << 20
 POLL_SECONDS = 0.1
+AGAIN_SECONDS = 0.2
+# What a broker says of a partition whose leader has just changed, or is about to.
+ELECTING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+}
+
+
+class Bounds(NamedTuple):
+    """Of one partition: its first offset, and the one past its last record, committed or not."""
+
+    first: int
+    end: int
+
+
+Bounded = dict[tuple[str, int], Bounds]
 
 
 class PartitionReader:
@@ -54,6 +73,7 @@ class PartitionReader:
                 found[name] = str(future.result().topic_id)
             except KafkaException as fault:
                 if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    self._describer = None  # what it knows of the brokers may be what is wrong
                     raise
         return found
 
@@ -94,17 +114,58 @@ class PartitionReader:
         return EndReader(consumer, spans, self._seconds)
 
     def _ends(self, places: Sequence[TopicPartition]) -> list[int]:
-        """Past every record that is there, committed or not."""
-        # a new one each time: an older one would ask with the leader epoch from before a broker's
-        # restart, be refused for it, and never learn the new one
-        admin = AdminClient(self._options)
-        asked = admin.list_offsets(
-            {TopicPartition(p.topic, p.partition): OffsetSpec.latest() for p in places},
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=self._seconds,
+        ends = self._offsets(places, OffsetSpec.latest())
+        return [ends[place.topic, place.partition] for place in places]
+
+    def bounds(self, places: Sequence[TopicPartition]) -> Bounded:
+        """Of all these partitions, with two requests to each broker."""
+        first, end = (
+            self._offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         )
-        ends = {at.partition: future.result().offset for at, future in asked.items()}
-        return [ends[place.partition] for place in places]
+        return {place: Bounds(first[place], end[place]) for place in first}
+
+    def with_open_transactions(self, places: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """Those that hold records of a transaction that has not ended, whoever began it.
+
+        What can be read committed ends before the first of such records. A leader that is new does
+        not answer before everything that was there at its election is replicated (KIP-207), so a
+        transaction of before the election is never missed.
+        """
+        ends = self._offsets(places, OffsetSpec.latest())
+        stable = self._offsets(places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        return [
+            place
+            for place in places
+            if stable[place.topic, place.partition] < ends[place.topic, place.partition]
+        ]
+
+    def _offsets(
+        self,
+        places: Sequence[TopicPartition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[tuple[str, int], int]:
+        """Elections are waited for. A client of its own each time: an older one would ask with the
+
+        leader epoch from before a broker's restart, be refused for it, and never learn the new one.
+        """
+        deadline = time.monotonic() + self._seconds
+        asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+        while asked:
+            admin = AdminClient(self._options)  # held until all answers are there
+            try:
+                answers = admin.list_offsets(
+                    asked, isolation_level=isolation, request_timeout=self._seconds
+                )
+                return {
+                    (at.topic, at.partition): future.result().offset
+                    for at, future in answers.items()
+                }
+            except KafkaException as fault:
+                if fault.args[0].code() not in ELECTING or time.monotonic() > deadline:
+                    raise
+            time.sleep(AGAIN_SECONDS)
+        return {}
 
 
 class EndReader:

@@ -16,7 +16,7 @@ from confluent_kafka.admin import OffsetSpec
 from services.core import topics
 from services.core.step import Output
 from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_partition import PartitionReader
+from services.edge.kafka_partition import Bounds, PartitionReader
 from services.runtime import logs
 
 SHOWN = 20  # partitions in one line of the log
@@ -31,6 +31,7 @@ class Found(NamedTuple):
     position: int | None  # None: nothing of it is settled
     metadata: str  # what was committed with the position
     first: int  # the offset to read from
+    end: int  # past the partition's last record
     is_committed: bool  # whether the group's offset says the same
 
     def start(self) -> TopicPartition:
@@ -83,14 +84,16 @@ class Positions:
         told = [self._told(at) for at in committed]
         unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
         kept = kept_positions(self._reader, unsure, self._service)
+        bounds = self._reader.bounds(places)
         known = [
-            of or self._guessed(consumer, at, kept) for at, of in zip(committed, told, strict=True)
+            of or self._guessed(bounds[at.topic, at.partition], at, kept)
+            for at, of in zip(committed, told, strict=True)
         ]
         self._say_guessed(
             [(at, kn) for at, of, kn in zip(committed, told, known, strict=True) if of is None]
         )
         return [
-            self._found(consumer, at, position, of is not None)
+            self._found(bounds[at.topic, at.partition], at, position, of is not None)
             for at, of, position in zip(committed, told, known, strict=True)
         ]
 
@@ -127,7 +130,7 @@ class Positions:
         return Kept(topic_id, committed.offset, metadata)
 
     def _guessed(
-        self, consumer: Consumer, committed: TopicPartition, kept: dict[tuple[bytes, int], Kept]
+        self, bounds: Bounds, committed: TopicPartition, kept: dict[tuple[bytes, int], Kept]
     ) -> Kept | None:
         """None: nothing is settled. An operator who sets an offset back does not take a worker back."""
         topic_id = self._ids[committed.topic]
@@ -137,8 +140,7 @@ class Positions:
             of_group = Kept(topic_id, committed.offset, committed.metadata or "")
         found = kept.get((self._key(committed.topic), committed.partition))
         if found is None:
-            _, end = consumer.get_watermark_offsets(committed, self._seconds)
-            settled = of_group if of_group and of_group.next <= end else None
+            settled = of_group if of_group and of_group.next <= bounds.end else None
         elif found.topic_id != topic_id:
             settled = None
         else:
@@ -166,12 +168,12 @@ class Positions:
             )
 
     def _found(
-        self, consumer: Consumer, at: TopicPartition, settled: Kept | None, is_committed: bool
+        self, bounds: Bounds, at: TopicPartition, settled: Kept | None, is_committed: bool
     ) -> Found:
-        first, end = consumer.get_watermark_offsets(at, self._seconds)
+        first, end = bounds
         topic_id = self._ids[at.topic]
         if settled is None:
-            return Found(at.topic, at.partition, topic_id, None, "", first, is_committed)
+            return Found(at.topic, at.partition, topic_id, None, "", first, end, is_committed)
         position, metadata = settled.next, settled.metadata
         told = {"topic": at.topic, "partition": at.partition, "position": position}
         if position < first:
@@ -182,7 +184,8 @@ class Positions:
             self._log.error("the broker has lost what was settled already", end=end, **told)
             position, metadata = end, ""
         read_from = max(first, position)
-        return Found(at.topic, at.partition, topic_id, position, metadata, read_from, is_committed)
+        place = (at.topic, at.partition, topic_id)
+        return Found(*place, position, metadata, read_from, end, is_committed)
 
     def _key(self, topic: str) -> bytes:
         return key_of(self._service, topic)

@@ -19,11 +19,15 @@ from confluent_kafka import (
 from services.core import topics
 from services.core.stages import SINK, service_of
 from services.edge import avro
-from services.edge.kafka import client_options, group_options, raise_if_fenced
+from services.edge.kafka import client_options, group_options, is_fatal, tells_replaced
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_positions import Positions
+from services.edge.kafka_reading import Reading
+from services.edge.kafka_transactions import Transactions
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
+from services.runtime.ports import StreamBrokenError
+from services.runtime.recovery import Recoveries
 from services.sink.ports import (
     Columns,
     Commit,
@@ -41,6 +45,8 @@ FETCH_RECORDS = 5_000
 PAUSE_AFTER_SECONDS = 5.0
 HELD_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
+SLOT_SECONDS = 5
+FAILING_SECONDS = 60.0  # of commits, until everything is begun anew
 LOOK_SECONDS = 5.0  # without a commit, until the topics are looked at
 VERSION = version("weir")
 
@@ -60,19 +66,10 @@ class KafkaRecords:
     def __init__(self, settings: KafkaSettings, options: RecordsOptions) -> None:
         self._options = options
         self._base = client_options(settings)
-        self._positions = Positions(
-            PartitionReader(self._base, REQUEST_SECONDS),
-            service_of(options.group),
-            REQUEST_SECONDS,
-        )
-        self._keeper = Producer(
-            {
-                **self._base,
-                "acks": "all",
-                "enable.idempotence": True,
-            }
-        )
         self._log = logs.get(SINK.name)
+        self._name = f"{options.group.replace('.', '-')}-{options.instance}"
+        self._recoveries = Recoveries()
+        self._failing_since: float | None = None  # of commits
         self._broken: KafkaError | None = None
         self._told = ""  # which fault the log has, until reading goes on
         self.trouble = "it has not been given its partitions yet"
@@ -82,6 +79,16 @@ class KafkaRecords:
         self._held_since: float | None = None
         self._paused = False
         self._looked_at = time.monotonic()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything that is connected to a broker is made here, at the start and whenever it begins anew."""
+        reader = PartitionReader(self._base, REQUEST_SECONDS)
+        service = service_of(self._options.group)
+        self._positions = Positions(reader, service, REQUEST_SECONDS)
+        self._reading = Reading()
+        self._keeper = Producer({**self._base, "acks": "all", "enable.idempotence": True})
+        self._slot = self._take_slot()  # before it joins the group: see `tells_replaced`
         self._consumer = self._new_consumer()
 
     def poll(self, seconds: float, gather: bool) -> Polled:
@@ -110,6 +117,23 @@ class KafkaRecords:
         return Polled(lost, self._settle_in(), slices)
 
     def commit(self, commits: Sequence[Commit]) -> None:
+        try:
+            self._commit(commits)
+        except CommitFailedError as fault:
+            self._note_failure(str(fault))
+            raise
+        self._failing_since = None
+        self._recoveries.committed()
+
+    def _note_failure(self, fault: str) -> None:
+        """A commit that fails for long is not helped by trying again with the same connections."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > FAILING_SECONDS and self._broken is None:
+            self._broken = KafkaError(KafkaError._TIMED_OUT, f"commits fail: {fault}")
+
+    def _commit(self, commits: Sequence[Commit]) -> None:
         if standing := self._look():
             raise CommitFailedError(standing)
         places = [
@@ -119,11 +143,11 @@ class KafkaRecords:
         try:
             answers = self._consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as fault:
-            raise_if_fenced(fault.args[0])
+            self._note(fault.args[0])
             raise CommitFailedError(str(fault)) from fault
         for answer in answers or []:
             if answer.error is not None:
-                raise_if_fenced(answer.error)
+                self._note(answer.error)
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
         self._keep(commits)  # not before: a member that was replaced has not come this far
 
@@ -136,12 +160,8 @@ class KafkaRecords:
             self._held_since = time.monotonic()
 
     def lag(self) -> Mapping[Place, int]:
-        lag = {}
-        for at in self._consumer.position(self._places(self._assigned)):
-            _, end = self._consumer.get_watermark_offsets(at, cached=True)
-            if at.offset >= 0 and end >= 0:
-                lag[Place(at.topic, at.partition)] = max(0, end - at.offset)
-        return lag
+        waiting = self._reading.waiting(self._consumer)
+        return {Place(*place): records for place, records in waiting.items()}
 
     def close(self) -> None:
         self._closing = True
@@ -180,17 +200,49 @@ class KafkaRecords:
                 f"{topics.POSITIONS} (is it missing? `weir topics apply`): {why}"
             )
 
+    def _note(self, error: KafkaError) -> None:
+        """What the consumer says instead of a record."""
+        if tells_replaced(error):
+            self._require_slot()
+        if (
+            tells_replaced(error)
+            or is_fatal(error)
+            or error.code() == KafkaError._AUTO_OFFSET_RESET
+        ):
+            self._broken = error
+
+    def _require_slot(self) -> None:
+        """`FencedError` if another process has the slot."""
+        if self._slot is not None:
+            with suppress(KafkaException):
+                self._slot.require_name()
+
+    def _take_slot(self) -> Transactions | None:
+        """Nothing is written under its name: that it was taken again tells a successor.
+
+        None: no broker answers. `FencedError`: another process takes it at this moment.
+        """
+        try:
+            return Transactions(self._base, self._name, SLOT_SECONDS, ())
+        except StreamBrokenError as fault:
+            self._log.warning("a successor in this slot could not be told", fault=str(fault))
+            return None
+
     def _begin_anew(self, fault: KafkaError) -> None:
-        """With a consumer that knows nothing; what was read is read again from the commits on."""
+        """With clients that know nothing; what was read is read again from the commits on.
+
+        `RecoveryFailedError`: too often, and nothing has come of it.
+        """
+        self._recoveries.begin(fault.str())
         if self._told != fault.str():
             self._log.warning("reading again from what is committed", fault=str(fault))
             self._told = fault.str()
-        self._broken, self.trouble = None, fault.str()
+        self._broken, self._failing_since, self.trouble = None, None, fault.str()
         self.close()
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
         time.sleep(HELD_SECONDS)
-        self._consumer = self._new_consumer()
+        self._begin()
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused
@@ -210,10 +262,8 @@ class KafkaRecords:
                 if error.code() == KafkaError._PARTITION_EOF:
                     # the next offset to be read: past transactions' markers as well
                     ends[(message.topic(), message.partition())] = message.offset()
-                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    self._broken = error
                 else:
-                    raise_if_fenced(error)
+                    self._note(error)
                 continue
             at = (message.topic(), message.partition())
             if at != place:
@@ -234,7 +284,10 @@ class KafkaRecords:
             last = read.offsets[-1] + 1 if read.offsets else 0
             slices.append(Slice(Place(*at), read, max(last, ends.get(at, 0))))
         # of one that is gained only now: read before it was lost, and read again from the commit on
-        return [s for s in slices if s.place in self._assigned and s.place not in self._gained]
+        slices = [s for s in slices if s.place in self._assigned and s.place not in self._gained]
+        for slice_ in slices:
+            self._reading.advance(slice_.place, slice_.position)
+        return slices
 
     def _settle_in(self) -> list[Gain]:
         gained, self._gained = self._gained, {}
@@ -250,7 +303,7 @@ class KafkaRecords:
                 **self._base,
                 **group_options(
                     options.group,
-                    f"{options.group.replace('.', '-')}-{options.instance}",
+                    self._name,
                     options.session_seconds,
                     options.fetch_kilobytes,
                 ),
@@ -274,7 +327,7 @@ class KafkaRecords:
         try:
             found = self._positions.find(consumer, places)
         except KafkaException as fault:
-            raise_if_fenced(fault.args[0])
+            self._note(fault.args[0])
             self._broken = fault.args[0]
             consumer.assign([])
             return
@@ -286,6 +339,7 @@ class KafkaRecords:
             Gain(Place(at.topic, at.partition), at.topic_id, at.position, at.metadata)
             for at in found
         ]
+        self._reading.begin(found)
         self._gained = {gain.place: gain for gain in gains}
         self._assigned = set(self._gained)
         self.trouble = ""
@@ -294,6 +348,7 @@ class KafkaRecords:
         consumer.unassign()  # a rebalance is of all partitions: see `group_options`
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
+        self._reading.begin([])
 
     def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.partition) for place in places]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from services.core import topics
 from services.core.record_limits import Limits, WeirsOwnLimits
@@ -15,11 +15,13 @@ from services.edge.kafka import (
     HEARTBEAT_SECONDS,
     client_options,
     group_options,
-    raise_if_fenced,
+    is_fatal,
+    tells_replaced,
 )
 from services.edge.kafka_limits import REFUSED
-from services.edge.kafka_partition import EndReader, PartitionReader
+from services.edge.kafka_partition import AGAIN_SECONDS, EndReader, PartitionReader
 from services.edge.kafka_positions import Found, Positions
+from services.edge.kafka_reading import Reading
 from services.edge.kafka_transactions import Transactions
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
@@ -27,12 +29,14 @@ from services.runtime.ports import (
     Assignment,
     ChangelogReader,
     ChangelogRecord,
+    FencedError,
     RecordRefusedError,
     StreamBrokenError,
     Transaction,
 )
 
 LOOK_SECONDS = 5.0  # without a commit, until the topic is looked at
+LONGEST_TRANSACTION_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class StreamOptions:
     instance: int
     writes: tuple[str, ...] = ()  # every topic that a transaction may write to
     batch_records: int = 10_000
-    transaction_seconds: int = 10
+    transaction_seconds: int = 20
     session_seconds: int = 10
     fetch_kilobytes: int = 16_384
 
@@ -83,15 +87,21 @@ class KafkaStream:
         self._base = client_options(settings)
         self._limits = limits or WeirsOwnLimits()
         self._options = options
-        self._reader = PartitionReader(
-            self._base, options.transaction_seconds, options.fetch_kilobytes
-        )
-        self._positions = Positions(self._reader, options.service, options.transaction_seconds)
+        self._seconds = options.transaction_seconds  # that the next transactions may take
         self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
         self._rebalanced = False
         self._looked_at = time.monotonic()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything that is connected to a broker is made here, at the start and at each recovery."""
+        options = self._options
+        seconds = options.transaction_seconds
+        self._reader = PartitionReader(self._base, seconds, options.fetch_kilobytes)
+        self._positions = Positions(self._reader, options.service, seconds)
+        self._reading = Reading()
         self._transactions = self._new_transactions()
         self._consumer = self._new_consumer()
 
@@ -102,15 +112,20 @@ class KafkaStream:
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             with suppress(KafkaException):  # there is nothing to be in doubt of yet
                 self._require_same_topic()
+        topic = self._options.topic
         columns: dict[int, Batch] = {}
+        ends: dict[int, int] = {}
         for message in messages:
-            if message.error() is not None:
-                self._raise_if_grave(message)
-                continue
             partition = message.partition()
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    # the next offset to be read: past transactions' markers as well
+                    ends[partition] = message.offset()
+                else:
+                    self._raise_if_grave(error)
+                continue
             batch = columns.get(partition)
             if batch is None:
-                topic = self._options.topic
                 topic_id = self._positions.topic_id(topic)
                 batch = columns[partition] = Batch(topic, partition, [], [], [], [], topic_id)
             batch.offsets.append(message.offset())
@@ -118,11 +133,11 @@ class KafkaStream:
             batch.keys.append(message.key() or b"")
             batch.values.append(message.value() or b"")
         # of one that is gained only now: read before it was lost, and read again from its position on
-        return [
-            batch
-            for partition, batch in columns.items()
-            if partition in self._assigned and partition not in self._gained
-        ]
+        owned = self._assigned - self._gained.keys()
+        for partition in owned & (columns.keys() | ends.keys()):
+            read = columns[partition].position if partition in columns else 0
+            self._reading.advance((topic, partition), max(read, ends.get(partition, 0)))
+        return [batch for partition, batch in columns.items() if partition in owned]
 
     def assignment(self) -> Assignment:
         changed = Assignment(self._gained, self._lost, self._rebalanced)
@@ -136,14 +151,8 @@ class KafkaStream:
             raise StreamBrokenError(str(fault)) from fault
 
     def lag(self) -> Mapping[int, int]:
-        lag = {}
-        for place in self._consumer.position(
-            [TopicPartition(self._options.topic, p) for p in self._assigned]
-        ):
-            _, end = self._consumer.get_watermark_offsets(place, cached=True)
-            if place.offset >= 0 and end >= 0:
-                lag[place.partition] = max(0, end - place.offset)
-        return lag
+        waiting = self._reading.waiting(self._consumer)
+        return {partition: records for (_, partition), records in waiting.items()}
 
     # --- state
 
@@ -160,10 +169,10 @@ class KafkaStream:
     def commit(self, transaction: Transaction) -> Mapping[int, int]:
         transactions = self._transactions
         ends: dict[int, int] = {}
+        self._require_same_topic_in_time()
         try:
             # twice the time after which the broker has given the transaction up anyway
-            with returning_within(2 * self._options.transaction_seconds):
-                self._require_same_topic()
+            with returning_within(2 * self._transactions.seconds):
                 transactions.begin()
                 for topic, partition, outputs in transaction.writes:
                     transactions.write(topic, partition, outputs)
@@ -177,36 +186,48 @@ class KafkaStream:
                         self._places(transaction.inputs), self._consumer.consumer_group_metadata()
                     )
                 transactions.commit()
-        except (KafkaException, BufferError) as fault:
+        except (KafkaException, BufferError, FencedError) as fault:
             self._raise_if_refused(fault)
             self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
+        self._seconds = self._options.transaction_seconds
         return ends
 
     def accepts(self, transaction: Transaction) -> bool:
         changelog = [(topic, number, outputs) for topic, number, outputs in transaction.changelog]
         try:
-            with returning_within(2 * self._options.transaction_seconds):
+            with returning_within(2 * self._transactions.seconds):
                 return self._transactions.accepts([*transaction.writes, *changelog])
-        except (KafkaException, BufferError) as fault:
+        except (KafkaException, BufferError, FencedError) as fault:
             self._end_if_replaced()
             raise StreamBrokenError(str(fault)) from fault
 
-    def _raise_if_refused(self, fault: KafkaException | BufferError) -> None:
+    def _raise_if_refused(self, fault: KafkaException | BufferError | FencedError) -> None:
         """`RecordRefusedError` if brokers answered, and refused what was written.
 
         The producer is replaced, because its next transaction would fail with OUT_OF_ORDER_SEQUENCE_NUMBER;
         the new one undoes the transaction. The consumer is not concerned.
         """
-        if isinstance(fault, BufferError):
+        if not isinstance(fault, KafkaException):
             return
         error = self._transactions.reason(fault)
         if error.code() not in REFUSED:
             return
-        with returning_within(2 * self._options.transaction_seconds):
+        with returning_within(2 * self._transactions.seconds):
             self._transactions.purge()
             self._transactions = self._new_transactions()
         raise RecordRefusedError(error.str()) from fault
+
+    def _require_same_topic_in_time(self) -> None:
+        """As `_require_same_topic`. No transaction has begun, so a broker that is away is waited for."""
+        deadline = time.monotonic() + LONGEST_TRANSACTION_SECONDS / 2
+        while True:
+            try:
+                return self._require_same_topic()
+            except KafkaException as fault:
+                if time.monotonic() > deadline:
+                    raise StreamBrokenError(str(fault)) from fault
+            time.sleep(AGAIN_SECONDS)
 
     def _require_same_topic(self) -> None:
         """`StreamBrokenError` if what was read is of a topic made anew: see `Positions.remade`."""
@@ -218,25 +239,30 @@ class KafkaStream:
         """`FencedError` if a transaction failed because another process has this slot.
 
         To recover then would fence the successor in its turn, and what the producer was told may be
-        no more than that it took too long. The group's word counts: a member that was replaced hears
-        of it with its next heartbeat.
+        no more than that it took too long. A member that was replaced hears of it with its next heartbeat.
         """
         deadline = time.monotonic() + 3 * HEARTBEAT_SECONDS
         while time.monotonic() < deadline:
             # what is read here is read again after the recovery
             for message in self._consumer.consume(1_000, HEARTBEAT_SECONDS / 10):
-                self._raise_if_grave(message)
+                if (error := message.error()) is not None:
+                    self._raise_if_grave(error)
+
+    def _require_slot(self) -> None:
+        """`FencedError` if another process has the slot: whoever takes it takes the transactions' name."""
+        with returning_within(4 * self._transactions.seconds), suppress(KafkaException):
+            self._transactions.require_name()
 
     def recover(self) -> None:
-        # After any doubt the producer is thrown away: see `Transactions`. The consumer goes as well:
-        # its offset requests may wait for a coordinator that is gone, and one way to begin is better
-        # than two.
-        with returning_within(2 * self._options.transaction_seconds):
+        # After any doubt the producer is thrown away: see `Transactions`. All the rest goes as well: it
+        # may wait for a broker that is gone, and one way to begin is better than two.
+        with returning_within(2 * self._transactions.seconds):
             self._transactions.purge()
             self.close()
         self._gained, self._lost, self._assigned = {}, set(), set()
-        self._transactions = self._new_transactions()
-        self._consumer = self._new_consumer()
+        # brokers may be slower than a transaction may take, for a while: until the next commit
+        self._seconds = min(2 * self._seconds, LONGEST_TRANSACTION_SECONDS)
+        self._begin()
 
     def close(self) -> None:
         self._closing = True
@@ -248,7 +274,7 @@ class KafkaStream:
     def _new_transactions(self) -> Transactions:
         options = self._options
         base = {**self._base, "batch.size": self._limits.present.batch}
-        return Transactions(base, options.name, options.transaction_seconds, options.writes)
+        return Transactions(base, options.name, self._seconds, options.writes)
 
     def _new_consumer(self) -> Consumer:
         options = self._options
@@ -263,6 +289,7 @@ class KafkaStream:
                     options.fetch_kilobytes,
                 ),
                 "fetch.message.max.bytes": 2_097_152,
+                "enable.partition.eof": True,
                 # it is told where to read, always: see `_on_assign`
                 "auto.offset.reset": "error",
             }
@@ -290,6 +317,7 @@ class KafkaStream:
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
         self._rebalanced = True
+        self._reading.begin(found)
         self._gained = {at.partition: at.position for at in found}
         self._assigned = set(self._gained)
 
@@ -297,6 +325,7 @@ class KafkaStream:
         consumer.unassign()  # a rebalance is of all partitions: see `group_options`
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
+        self._reading.begin([])
 
     def _found(self, places: list[TopicPartition]) -> list[Found]:
         try:
@@ -304,16 +333,14 @@ class KafkaStream:
         except KafkaException as fault:
             if fault.args[0].code() != KafkaError._TIMED_OUT:
                 raise
-        with returning_within(2 * self._options.transaction_seconds):
+        with returning_within(2 * self._transactions.seconds):
             self._transactions.end_forgotten_offsets(
                 places, self._consumer.consumer_group_metadata()
             )
         return self._positions.find(self._consumer, places)
 
-    def _raise_if_grave(self, message: Message) -> None:
-        error = message.error()
-        if error is None or error.retriable():
-            return
-        raise_if_fenced(error)
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+    def _raise_if_grave(self, error: KafkaError) -> None:
+        if tells_replaced(error):
+            self._require_slot()
+        if is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise StreamBrokenError(str(error))

@@ -208,7 +208,11 @@ class WorkerSettings:
         4_096, "records fetched ahead of a worker at most", "KiB", check=at_least(1_024)
     )
     transaction_seconds: int = setting(
-        10, "after that the broker aborts an open transaction", "s", check=at_least(1)
+        20,
+        "after that the broker aborts an open transaction; doubled after each recovery, up to 60,"
+        " until one is committed",
+        "s",
+        check=at_least(1),
     )
     session_seconds: int = setting(
         10,

@@ -20,9 +20,15 @@ STALLED = Gauge(
     "Since the last progress while records wait; 0 when none waits",
     ["service"],
 )
-LAG_RECORDS = Gauge("weir_lag_records", "Records not yet read", ["service", "partition"])
+LAG_RECORDS = Gauge(
+    "weir_lag_records",
+    "Records that wait, those behind an open transaction too; of each partition its owner tells",
+    ["service", "partition"],
+)
 LAG_SECONDS = Gauge(
-    "weir_lag_seconds", "Age of the last record read; 0 when none waits", ["service"]
+    "weir_lag_seconds",
+    "How long the oldest of the waiting records has waited; 0 when none waits",
+    ["service"],
 )
 RESTORED = Counter(
     "weir_restored_entries", "State entries replayed from the changelog", ["service"]

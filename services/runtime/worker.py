@@ -14,6 +14,7 @@ from services.core.step import Batch, Output, Refusal, Step
 from services.runtime import logs, metrics
 from services.runtime.deciding import Accounts, Decider, Piece, merged
 from services.runtime.health import Health
+from services.runtime.lag import LagReport
 from services.runtime.narrowing import Suspects, halves
 from services.runtime.ports import (
     Changelog,
@@ -26,11 +27,11 @@ from services.runtime.ports import (
     Transaction,
 )
 from services.runtime.progress import Progress
+from services.runtime.recovery import Recoveries
 from services.runtime.restoring import Restoring
 
 RESTORE_SECONDS = 0.1
 DEFAULT_POLL_SECONDS = 0.05
-LAG_EVERY_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -54,6 +55,7 @@ class Worker:
         accounts: Accounts,
         limits: Limits | None = None,
         progress: Progress | None = None,
+        recoveries: Recoveries | None = None,
     ) -> None:
         self._step = step
         self._stream = stream
@@ -63,14 +65,18 @@ class Worker:
         self._suspects = Suspects()
         self._open: dict[int, Store] = {}
         self._restoring = Restoring(step.name, stream, stores, changelog)
-        self._lag_at = 0.0
+        self._lag = LagReport(step.name)
+        self._recoveries = recoveries or Recoveries()
         self._log = logs.get(step.name)
         self._progress = progress or Progress(step.name)
         self._knows_lag = False
         self.health = Health(self._progress)
 
     def run(self, stop: Stop, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
-        """Work until `stop` is set. The batch under way is finished, nothing else is begun."""
+        """Work until `stop` is set. The batch under way is finished, nothing else is begun.
+
+        `RecoveryFailedError`: it has begun anew too often, and nothing has come of it.
+        """
         try:
             while not stop.is_set():
                 try:
@@ -157,6 +163,7 @@ class Worker:
     def _attempt(self, pieces: list[Piece]) -> None:
         started = time.perf_counter()
         ends = self._stream.commit(self._transaction(pieces))
+        self._recoveries.committed()
         self._apply(pieces, ends)
         self._progress.moved()
         self._report(pieces, time.perf_counter() - started)
@@ -178,6 +185,7 @@ class Worker:
         pause = FIRST_PAUSE_SECONDS
         while not stop.is_set():
             self.health.unready(f"recovering: {fault}")
+            self._recoveries.begin(fault)
             self._log.warning("recovering", fault=str(fault))
             stop.wait(FIRST_PAUSE_SECONDS)  # a fault that comes back at once must not spin
             try:
@@ -194,6 +202,7 @@ class Worker:
         """Begin anew from what is committed, as after a start."""
         self._step.forget()
         self._knows_lag = False  # what waited before waits on
+        self._lag.disown()
         self._close_stores()
         self._stream.recover()
 
@@ -274,8 +283,7 @@ class Worker:
             if result.refusals:
                 self._report_dead(batch, result.refusals)
             if len(batch):
-                age = time.time() - batch.timestamps[-1] / 1000
-                metrics.LAG_SECONDS.labels(name).set(max(0.0, age))
+                self._lag.settled(str(batch.partition), batch.timestamps[-1])
         metrics.BATCH_SECONDS.labels(name).observe(seconds)
         self._report_lag()
 
@@ -297,14 +305,8 @@ class Worker:
         )
 
     def _report_lag(self) -> None:
-        now = time.monotonic()
-        if now - self._lag_at < LAG_EVERY_SECONDS:
-            return
-        self._lag_at = now
-        lag = self._stream.lag()
-        if self._knows_lag:
-            self._progress.waits(sum(lag.values()))
-        for partition, records in lag.items():
-            metrics.LAG_RECORDS.labels(self._step.name, partition).set(records)
-        if not any(lag.values()):
-            metrics.LAG_SECONDS.labels(self._step.name).set(0)
+        if self._lag.is_due():
+            lag = self._stream.lag()
+            if self._knows_lag:
+                self._progress.waits(sum(lag.values()))
+            self._lag.export({str(partition): records for partition, records in lag.items()})

@@ -19,7 +19,8 @@ from typing import Any
 from services.core import reasons, topics
 from services.core.stages import SINK
 from services.runtime.health import Health
-from services.runtime.metrics import LAG_RECORDS, RECORDS_IN, RECORDS_OUT
+from services.runtime.lag import LagReport
+from services.runtime.metrics import RECORDS_IN, RECORDS_OUT
 from services.runtime.progress import Progress
 from services.sink import metrics
 from services.sink.partition import Limits, Partition
@@ -42,7 +43,6 @@ IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 GATHER_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.1
-LAG_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Sink:
         self._held = False
         self._commit_failed = ""  # why
         self._away = ""
-        self._lag_at = 0.0
+        self._lag = LagReport(SINK.name)
         self._progress = Progress(SINK.name, clock=clock)
         self.health = Health(self._progress)
 
@@ -277,6 +277,7 @@ class Sink:
         partition.failures, partition.retry_at = 0, 0.0
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
+            self._lag.settled(_label(partition.place), range_.newest)
             partition.finish()
 
     def _postpone(self, partition: Partition) -> None:
@@ -315,15 +316,22 @@ class Sink:
             self.health.unready(self._records.trouble)
         else:
             self.health.ready()
-        now = self._clock()
-        if now - self._lag_at >= LAG_EVERY_SECONDS:
-            self._lag_at = now
-            unread = self._records.lag()
-            for place, records in unread.items():
-                LAG_RECORDS.labels(SINK.name, f"{place.topic}-{place.partition}").set(records)
+        if self._lag.is_due():
+            waiting = self._waiting()
+            self._lag.export({_label(place): records for place, records in waiting.items()})
             if not self._records.trouble:  # else what waits is not known
-                held = sum(p.waiting for p in self._partitions.values())
-                self._progress.waits(sum(unread.values()) + held)
+                self._progress.waits(sum(waiting.values()))
+
+    def _waiting(self) -> dict[Place, int]:
+        """Records that are not in yet, whether they have been read or not."""
+        held = {place: p.waiting for place, p in self._partitions.items()}
+        return {
+            place: records + held.get(place, 0) for place, records in self._records.lag().items()
+        }
+
+
+def _label(place: Place) -> str:
+    return f"{place.topic}-{place.partition}"
 
 
 def _is_bookkeeping(partition: Partition) -> bool:

@@ -94,6 +94,7 @@ class Range:
         self.start = start
         self.end = intent.end
         self.size = len(records.offsets)
+        self.newest = records.timestamps[-1] if records.timestamps else 0  # epoch milliseconds
         self._token = f"{place.topic}:{topic_id}:{place.partition}"
         self._records = records
         self._routes = routes

@@ -6,6 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from services.core import topics
+from services.core.record_limits import MAX_TOPIC_BYTES
 from services.core.step import Output
 from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin, Topic
@@ -71,5 +72,5 @@ def test_a_record_that_no_broker_takes_is_said_so(kafka: RunningKafka) -> None:
     transactions = Transactions(client_options(settings), "weir-too-large-0", 10, ())
     transactions.begin()
     with pytest.raises(KafkaException) as said:
-        transactions.write("anywhere", 0, [Output(b"", bytes(2_000_000))])
+        transactions.write("anywhere", 0, [Output(b"", bytes(MAX_TOPIC_BYTES + 1))])
     assert said.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from services.commands.topics import apply_topics
 from services.core import topics
 from services.core.stages import SINK
 from services.edge.clickhouse import ClickHouseSchema
-from services.edge.kafka import client_options
+from services.edge.kafka import client_options, group_options
 from services.edge.kafka_admin import KafkaAdmin
 from services.runtime.config import ClickHouseSettings, KafkaSettings
 from services.sink.migrations import Dialect, apply_migrations
@@ -299,6 +299,42 @@ def delete_topic(bootstrap: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.delete_topics([topic])[topic].result(20)
     wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 20, "it to be gone")
+
+
+def test_one_that_was_fenced_and_not_replaced_goes_on(world: World) -> None:
+    """As by its own former name in the group: the answer that has the new one may be lost with its broker."""
+    sink = world.start_sink()
+    world.write(topics.RESOLVED, events(10))
+    world.wait_for("SELECT count() FROM weir.events", 10)
+    ghost = Consumer(
+        {
+            "bootstrap.servers": world.kafka.bootstrap,
+            **group_options("weir.sink", "weir-sink-0", 6, 1_024),
+        }
+    )
+    ghost.subscribe(list(SINK.reads))
+
+    def is_told() -> bool:
+        ghost.poll(0.1)
+        return "reading again from what is committed" in sink.said()
+
+    wait_until(is_told, WAIT_SECONDS, "it to be fenced")
+    ghost.close()
+    world.write(topics.RESOLVED, events(10, 10))
+    world.wait_for("SELECT count() FROM weir.events", 20)
+    assert sink.running
+    assert "slot" not in sink.said()
+
+
+def test_a_second_process_in_the_same_slot_ends_the_first_and_goes_on(world: World) -> None:
+    first = world.start_sink()
+    wait_until(lambda: world.readiness()[0] == 200, WAIT_SECONDS, "the first to be ready")
+    second = world.start_sink()
+    wait_until(lambda: not first.running, WAIT_SECONDS, "the first to end")
+    assert "another process has taken this instance's slot" in first.said()
+    world.write(topics.RESOLVED, events(10))
+    world.wait_for("SELECT count() FROM weir.events", 10)
+    assert second.running
 
 
 def test_instances_come_and_go(world: World) -> None:

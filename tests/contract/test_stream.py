@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from services.core import topics
 from services.core.step import Batch, Output
-from services.edge.kafka import client_options, write_entries
+from services.edge.kafka import client_options, group_options, write_entries
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.memory import MemoryLog, MemoryStream
@@ -156,6 +156,16 @@ def begin(stream: Stream) -> int | None:
     return gained[0]
 
 
+def repeat(call: Callable[[], object]) -> None:
+    """Until it raises; at most for as long as anything may take."""
+
+    def returns() -> bool:
+        call()
+        return False
+
+    wait_until(returns, PATIENCE, "what is expected")
+
+
 def next_batch(stream: Stream) -> Batch:
     batches: list[Batch] = []
 
@@ -231,6 +241,23 @@ def test_after_recovery_it_goes_on_from_what_is_committed(
     assert broker.read("out") == [(b"", b"after")]
 
 
+def test_a_recovery_keeps_no_client(kafka: RunningKafka, unique_name: Callable[[str], str]) -> None:
+    """A connection that is stuck, or knows of brokers that are gone, must not outlive it."""
+    stream = OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name).stream()
+    begin(stream)
+    before = dict(vars(stream))
+    stream.recover()
+    clients = ("_reader", "_positions", "_reading", "_transactions", "_consumer")
+    assert [name for name in clients if vars(stream)[name] is before[name]] == []
+    ours = {name for name, value in vars(stream).items() if is_of_edge(value)}
+    assert ours == {*clients, "_options"}
+    stream.close()
+
+
+def is_of_edge(value: object) -> bool:
+    return type(value).__module__.startswith(("services.edge", "cimpl", "confluent_kafka"))
+
+
 def test_lag_is_what_has_not_been_read(broker: Broker, open_stream: Callable[[], Stream]) -> None:
     broker.write("in", [Output(b"k", b"1")])
     stream = open_stream()
@@ -279,6 +306,29 @@ def test_one_that_only_reads_is_told_of_its_successor_as_well(on_kafka: OnKafka)
     wait_until(is_told, PATIENCE, "the zombie to be told")
     successor.close()
     zombie.close()
+
+
+def test_one_that_was_fenced_and_not_replaced_recovers(on_kafka: OnKafka) -> None:
+    """As by its own former name in the group: the answer that has the new one may be lost with its broker."""
+    on_kafka.write("in", [Output(b"k", b"1")])
+    stream = on_kafka.stream()
+    begin(stream)
+    service = on_kafka.service
+    options = group_options(f"weir.{service}", f"weir-{service}-0", 6, 1_024)
+    ghost = Consumer(client_options(on_kafka.settings) | options)
+    ghost.subscribe([on_kafka.name("in")])
+
+    def hears() -> None:
+        ghost.poll(0.1)
+        stream.poll(0.1)
+
+    with pytest.raises(StreamBrokenError, match="fenced"):
+        repeat(hears)
+    ghost.close()
+    stream.recover()
+    begin(stream)
+    assert next_batch(stream).values == [b"1"]
+    stream.close()
 
 
 def test_members_that_end_within_a_rebalance_leave_no_partition_to_nobody(

@@ -1,0 +1,104 @@
+"""A slot's transactions on a real broker: what a start costs, and what is said when one takes too long."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from services.core.step import Output
+from services.edge.faults import NotReachedError
+from services.edge.kafka import client_options
+from services.edge.kafka_admin import KafkaAdmin, Topic
+from services.edge.kafka_partition import PartitionReader
+from services.edge.kafka_transactions import ENDED_AT_ONCE, Transactions, clear_errors
+from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError
+from tests.running import RunningKafka, wait_until
+
+Names = Callable[[str], str]
+PATIENCE = 30
+PARTITIONS = 48
+OPEN = 2 * ENDED_AT_ONCE + 1
+
+
+class Counted(Transactions):
+    """Remembers how many partitions each of its first transactions is about."""
+
+    def _abort_in(self, places: Sequence[TopicPartition]) -> None:
+        self.sizes = [*getattr(self, "sizes", []), len(places)]
+        super()._abort_in(places)
+
+
+@pytest.fixture
+def settings(kafka: RunningKafka) -> KafkaSettings:
+    return KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+
+
+def make_topic(settings: KafkaSettings, name: str, partitions: int) -> list[TopicPartition]:
+    admin = KafkaAdmin(settings)
+    admin.create([Topic(name, partitions, 1, {})])
+    admin.close()
+    return [TopicPartition(name, partition) for partition in range(partitions)]
+
+
+def test_a_start_writes_only_where_a_transaction_is_open_and_few_at_once(
+    settings: KafkaSettings, unique_name: Names
+) -> None:
+    topic = unique_name("out")
+    places = make_topic(settings, topic, PARTITIONS)
+    reader = PartitionReader(client_options(settings), PATIENCE)
+    other = Producer({**client_options(settings), "transactional.id": unique_name("other")})
+    other.init_transactions(PATIENCE)
+    other.begin_transaction()
+    for place in places[:OPEN]:
+        other.produce(topic, b"open", partition=place.partition)
+    assert other.flush(PATIENCE) == 0
+    assert reader.with_open_transactions(places) == places[:OPEN]
+
+    started = Counted(client_options(settings), unique_name("slot"), PATIENCE, [topic])
+
+    assert started.sizes == [ENDED_AT_ONCE, ENDED_AT_ONCE, 1]
+    ends = [at.end for at in reader.bounds(places).values()]
+    record_and_marker = 2
+    assert ends == [1 + record_and_marker] * OPEN + [0] * (PARTITIONS - OPEN)
+    other.abort_transaction(PATIENCE)
+    wait_until(lambda: not reader.with_open_transactions(places), PATIENCE, "nothing to be open")
+
+
+def test_a_transaction_that_took_too_long_is_not_taken_for_a_successor(
+    settings: KafkaSettings, unique_name: Names
+) -> None:
+    topic, seconds = unique_name("out"), 1
+    (place,) = make_topic(settings, topic, 1)
+    reader = PartitionReader(client_options(settings), PATIENCE)
+    transactions = Transactions(client_options(settings), unique_name("slow"), seconds, [topic])
+    transactions.begin()
+    transactions.write(topic, 0, [Output(b"", b"late")])
+    wait_until(lambda: reader.with_open_transactions([place]), PATIENCE, "it to be written")
+    wait_until(lambda: not reader.with_open_transactions([place]), PATIENCE, "it to be given up")
+    with (
+        pytest.raises(NotReachedError, match="Kafka did not take it"),
+        clear_errors("Another one.", "Kafka did not take it: {fault}."),
+    ):
+        transactions.commit()
+
+
+def test_a_successor_is_noticed_whatever_is_called_first(
+    settings: KafkaSettings, unique_name: Names
+) -> None:
+    topic, name = unique_name("out"), unique_name("slot")
+    make_topic(settings, topic, 1)
+    first = Transactions(client_options(settings), name, PATIENCE, [topic])
+    first.begin()
+    first.write(topic, 0, [Output(b"", b"first's")])
+    Transactions(client_options(settings), name, PATIENCE, [topic])
+
+    def goes_on() -> None:
+        first.commit()
+        first.begin()
+        first.write(topic, 0, [Output(b"", b"first's")])
+
+    with pytest.raises(FencedError):
+        goes_on()
+    with pytest.raises((FencedError, KafkaException)):  # and it stays so
+        first.begin()

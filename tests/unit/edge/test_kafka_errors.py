@@ -1,0 +1,43 @@
+"""Which of a client's errors mean that another process has the slot, and which that the client is done for."""
+
+import pytest
+from confluent_kafka import KafkaError
+
+from services.edge.kafka import is_fatal, tells_replaced
+
+
+def fatal(reason: int) -> KafkaError:
+    """As a consumer tells it: the reason's own code is lost, and only its text is left."""
+    text = KafkaError(reason).str()
+    return KafkaError(KafkaError._FATAL, f"Fatal error: {text}: it was told so")
+
+
+def test_a_static_member_that_was_fenced_may_have_been_replaced() -> None:
+    assert tells_replaced(KafkaError(KafkaError.FENCED_INSTANCE_ID))
+    assert tells_replaced(fatal(KafkaError.FENCED_INSTANCE_ID))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    ],
+)
+def test_another_fatal_error_replaces_nobody(reason: int) -> None:
+    assert not tells_replaced(fatal(reason))
+    assert not tells_replaced(KafkaError(reason))
+    assert is_fatal(fatal(reason))
+
+
+def test_a_passing_error_is_not_fatal() -> None:
+    for code in (
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._MAX_POLL_EXCEEDED,
+    ):
+        assert not is_fatal(KafkaError(code))

@@ -1,0 +1,56 @@
+"""When a service stops beginning anew."""
+
+import pytest
+
+from services.runtime.recovery import (
+    AT_LEAST_SECONDS,
+    LIMIT,
+    WITHIN_SECONDS,
+    Recoveries,
+    RecoveryFailedError,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def begin(recoveries: Recoveries, clock: Clock, times: int, every: float) -> None:
+    for _ in range(times):
+        recoveries.begin("no answer")
+        clock.now += every
+
+
+def test_one_too_many_without_a_commit_ends_it_and_says_the_last_fault() -> None:
+    clock = Clock()
+    recoveries = Recoveries(clock)
+    begin(recoveries, clock, LIMIT, 25)
+    with pytest.raises(RecoveryFailedError) as ended:
+        recoveries.begin("still no answer")
+    assert str(ended.value) == (
+        f"{LIMIT} recoveries in {25 * LIMIT} s and no commit between them; "
+        "the last fault: still no answer"
+    )
+
+
+def test_a_commit_shows_that_it_has_helped() -> None:
+    clock = Clock()
+    recoveries = Recoveries(clock)
+    for _ in range(10):
+        begin(recoveries, clock, LIMIT, 25)
+        recoveries.committed()
+
+
+def test_those_of_long_ago_do_not_count() -> None:
+    clock = Clock()
+    begin(Recoveries(clock), clock, 10 * LIMIT, WITHIN_SECONDS / (LIMIT - 1))
+
+
+def test_faults_in_quick_succession_are_given_their_time() -> None:
+    """A supervisor would give up on a process that ends every few seconds."""
+    clock = Clock()
+    begin(Recoveries(clock), clock, 10 * LIMIT, AT_LEAST_SECONDS / (10 * LIMIT))

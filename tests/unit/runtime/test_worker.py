@@ -1,0 +1,78 @@
+"""What the worker's loop does when beginning anew does not help."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from services.core import topics
+from services.dedup.stage import DedupStage
+from services.edge import accounts
+from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
+from services.runtime.changelog import PackedChangelog
+from services.runtime.deciding import Accounts
+from services.runtime.ports import StreamBrokenError, Transaction
+from services.runtime.recovery import LIMIT, Recoveries, RecoveryFailedError
+from services.runtime.worker import Worker
+from tests.events import accepted, accepted_output
+
+SECONDS_EACH = 30.0
+
+
+class Broken(MemoryStream):
+    """Takes every so many-th transaction; 0: none."""
+
+    takes_every = 0
+    tried = 0
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        self.tried += 1
+        if self.takes_every and self.tried % self.takes_every == 0:
+            return super().commit(transaction)
+        raise StreamBrokenError(f"fault {self.tried}")
+
+
+class Patience:
+    """A request to end that comes after so many pauses; each takes half a minute of the test's clock."""
+
+    def __init__(self, pauses: int) -> None:
+        self.left = pauses
+        self.now = 0.0
+
+    def is_set(self) -> bool:
+        return self.left <= 0
+
+    def wait(self, timeout: float) -> bool:
+        self.left -= 1
+        self.now += SECONDS_EACH
+        return self.is_set()
+
+
+def started(patience: Patience, takes_every: int) -> tuple[Worker, Broken]:
+    log = MemoryLog(1)
+    log.write(topics.ACCEPTED, [accepted_output(accepted(n)) for n in range(100)])
+    stream = Broken(log, "group", topics.ACCEPTED, batch_records=1)
+    stream.takes_every = takes_every
+    stream.assign({0})
+    worker = Worker(
+        DedupStage(),
+        stream,
+        MemoryStores(),
+        PackedChangelog(topics.DEDUP_STATE),
+        Accounts(accounts.encode_usage, accounts.encode_dead),
+        recoveries=Recoveries(lambda: patience.now),
+    )
+    return worker, stream
+
+
+def test_a_worker_that_recovers_in_vain_ends() -> None:
+    worker, stream = started(patience := Patience(100), takes_every=0)
+    with pytest.raises(RecoveryFailedError, match=f"the last fault: fault {LIMIT + 1}"):
+        worker.run(patience)
+    assert stream.tried == LIMIT + 1
+    assert "recovering: fault" in worker.health.why_unready
+
+
+def test_a_worker_whose_recoveries_help_goes_on() -> None:
+    worker, stream = started(patience := Patience(100), takes_every=3)
+    worker.run(patience)
+    assert stream.tried > 100

@@ -1,0 +1,64 @@
+"""What the sink tells of its lag: a record waits until it is in, read or not."""
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.core import topics
+from services.edge import avro
+from services.edge.memory_sink import (
+    MemoryDeadLetters,
+    MemoryInserts,
+    MemoryRecords,
+    MemoryTopics,
+    MemoryWarehouse,
+)
+from services.runtime import lag, logs
+from services.sink.loop import Options, Ports, Sink
+from services.sink.partition import Limits
+from services.sink.ports import Place
+from services.sink.step import Routes
+from tests.contract import rows
+
+RECORDS = 7
+PLACES = {Place(topics.RESOLVED, partition) for partition in range(2)}
+
+
+@pytest.fixture(autouse=True)
+def at_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lag, "EVERY_SECONDS", 0)
+
+
+def told() -> dict[str, float]:
+    """Of every partition that is told."""
+    return {
+        sample.labels["partition"]: sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "weir_lag_records" and sample.labels["service"] == "sink"
+    }
+
+
+def test_a_record_waits_until_it_is_in() -> None:
+    log = MemoryTopics()
+    for place in PLACES:
+        log.mark(place)
+    for number in range(RECORDS):
+        log.write(Place(topics.RESOLVED, 1), rows.resolved(number, "p", "s"))
+    records, inserts = MemoryRecords(log), MemoryInserts(MemoryWarehouse())
+    sink = Sink(
+        Ports(records, inserts, MemoryDeadLetters(log)),
+        Routes(avro.name_of),
+        Options(Limits(0, 100, 1 << 20), 1 << 20, 1),
+        logs.get("sink"),
+    )
+    records.assign(PLACES)
+    sink.turn()
+    assert told() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": RECORDS}
+    while inserts.waiting or any(told().values()):
+        if inserts.waiting:
+            inserts.run()
+        sink.turn()
+    assert told() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": 0}
+    records.assign({Place(topics.RESOLVED, 0)})
+    sink.turn()
+    assert told() == {f"{topics.RESOLVED}-0": 0}

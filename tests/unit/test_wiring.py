@@ -1,0 +1,29 @@
+"""How a service ends: by which exit code, and with which words."""
+
+import pytest
+
+from services.runtime import logs
+from services.runtime.ports import FencedError, StreamBrokenError
+from services.runtime.recovery import RecoveryFailedError
+from services.wiring import ending_clearly
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (FencedError("static member fenced"), 1, "another process has taken this instance's slot"),
+        (RecoveryFailedError("6 recoveries in 150 s"), 75, "recovering does not help"),
+        (StreamBrokenError("no coordinator"), 1, "is Kafka there"),
+        (RuntimeError("a bug"), 1, "ended by a fault"),
+    ],
+)
+def test_a_fault_is_named_for_what_it_is(
+    capsys: pytest.CaptureFixture[str], fault: Exception, code: int, words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended, ending_clearly(logs.get("dedup"), "127.0.0.1:1"):
+        raise fault
+    assert ended.value.code == code
+    said = "".join(capsys.readouterr())
+    assert words in said
+    assert str(fault) in said
+    assert ("slot" in said) is isinstance(fault, FencedError)
