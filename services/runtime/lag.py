@@ -43,7 +43,7 @@ class LagReport:
         self._clock = clock
         self._lag = LagClock()
         self._exported: set[str] = set()
-        self._reported_at = 0.0
+        self._due_at = -EVERY_SECONDS
         self._waiting_since: float | None = None
         # asked when metrics are read, so that it grows although the service stands still
         LAG_SECONDS.labels(service).set_function(self.seconds)
@@ -52,14 +52,16 @@ class LagReport:
         """Everything up to a record of this time is settled."""
         self._lag.settled(partition, timestamp_ms)
 
-    def is_due(self) -> bool:
-        """Once a second is enough."""
-        return abs(self._clock() - self._reported_at) >= EVERY_SECONDS
+    def is_due(self, now: float) -> bool:
+        """Whether a second has passed since it was last so, by the caller's clock."""
+        if now - self._due_at < EVERY_SECONDS:
+            return False
+        self._due_at = now
+        return True
 
     def export(self, records: Mapping[str, int]) -> None:
         """`records` has every owned partition; what was exported of any other is removed."""
-        self._reported_at = self._clock()
-        self._waiting_since = self._lag.waiting_since(records, self._reported_at)
+        self._waiting_since = self._lag.waiting_since(records, self._clock())
         self._remove(self._exported - records.keys())
         for partition, waiting in records.items():
             LAG_RECORDS.labels(self._service, partition).set(waiting)

@@ -305,7 +305,7 @@ class Worker:
         )
 
     def _report_lag(self) -> None:
-        if self._lag.is_due():
+        if self._lag.is_due(time.monotonic()):
             lag = self._stream.lag()
             if self._knows_lag:
                 self._progress.waits(sum(lag.values()))

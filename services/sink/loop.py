@@ -316,7 +316,7 @@ class Sink:
             self.health.unready(self._records.trouble)
         else:
             self.health.ready()
-        if self._lag.is_due():
+        if self._lag.is_due(self._clock()):
             waiting = self._waiting()
             self._lag.export({_label(place): records for place, records in waiting.items()})
             if not self._records.trouble:  # else what waits is not known
