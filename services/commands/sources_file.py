@@ -32,6 +32,13 @@ KEY_OPTIONS = {
     "admin_keys": "admin_key_hashes",
 }
 EXTRA_OPTIONS: dict[type, set[str]] = {Source: set(KEY_OPTIONS)}
+# As in the column `door`; a test holds it against the gateway's routes.
+DOORS = frozenset(
+    {
+        *("cloudevents", "collect", "events", "hackle", "hitkeep", "segment", "suprsend"),
+        *("tracardi", "userflux"),
+    }
+)
 EVENT = re.compile(r"\S{1,255}")
 PROPERTY_PATH = re.compile(r"[^.]+(\.[^.]+)*")
 SITE = re.compile(r"(?!www\.)[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?")
@@ -240,6 +247,11 @@ def _source_faults(source: Source) -> Iterable[str]:
             yield f"signing_secrets[{index}]: must have at least {MIN_KEY_CHARACTERS} characters"
         if is_sealed(secret):
             yield f"signing_secrets[{index}]: is encrypted; give it as its sender has it"
+    for index, door in enumerate(source.unsigned_doors):
+        if door not in DOORS and door != "*":
+            yield f"unsigned_doors[{index}]: must be '*' or one of {', '.join(sorted(DOORS))}"
+    if source.unsigned_doors and not source.signing_secrets:
+        yield "unsigned_doors: does nothing without signing_secrets"
     if source.enforce_casing and source.event_casing is None:
         yield "enforce_casing: does nothing without event_casing"
     if not 1 <= source.dedup_window_seconds <= MAX_DEDUP_WINDOW_SECONDS:

@@ -44,8 +44,13 @@ class IdMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     session_id: str = ""
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One sender of events. Keys are stored as SHA-256 hex digests only."""
+class Source(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """One sender of events. Keys are stored as SHA-256 hex digests only.
+
+    Written without what is as by default, so that services of an earlier version read it too.
+    """
 
     id: str
     workspace: str = "default"
@@ -70,6 +75,11 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = ()  # host names whose pages send by no more than their Origin (/ingest)
     # of senders that sign what they send: the registry has them encrypted, a gateway opens them
     signing_secrets: tuple[str, ...] = ()
+    # at which doors (by the name in the column `door`; `*`: every one) it takes unsigned requests
+    # though it has signing secrets
+    unsigned_doors: tuple[str, ...] = ()
+    blocked_ids: tuple[str, ...] = ()  # values that are no ids, besides those of `BlockedIds`
+    block_default_ids: bool = True
     event_casing: Casing | None = None  # how event names are to be written
     enforce_casing: bool = False  # refuse others; else they are taken, and the answer warns
     enabled: bool = True

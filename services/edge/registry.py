@@ -8,6 +8,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from services.core import topics
+from services.core.blocked_ids import DEFAULT, BlockedIds
 from services.core.registry import ApiKey, Goal, IdMapping, Source
 from services.edge import avro
 from services.edge.faults import NotReachedError
@@ -84,6 +85,13 @@ class Sources:
         """How a source's profile-less events name people; none of one that is not there."""
         source = self.by_id.get(source_id)
         return source.mappings if source else ()
+
+    def blocked_of(self, source_id: str) -> BlockedIds:
+        """What of a source's ids are none."""
+        source = self.by_id.get(source_id)
+        if source is None:
+            return DEFAULT
+        return BlockedIds.of(source.blocked_ids, source.block_default_ids)
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         kind, _, entry_id = key.decode().partition("\0")

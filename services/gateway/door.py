@@ -12,25 +12,13 @@ from msgspec import Struct, field
 
 from services.core.receipts import Receipt
 from services.core.registry import Source
-from services.gateway import asking
+from services.gateway import asking, signing
+from services.gateway.asked import Asked as Asked
 from services.gateway.http import Answer, problem
 from services.gateway.refusals import Problem, Refusal
 from services.gateway.rules import Event, SentEvent, Shared, check_sent
 
 RECEIPT_SECONDS = 5.0  # how long a reply waits for what the workers decide
-
-
-class Asked(Struct, frozen=True):
-    """A request less its body."""
-
-    method: str
-    path: str
-    query: str  # as it stands in the request; empty: none
-    parts: Mapping[str, str]  # what stands in the path where the route has {name}; decoded
-    headers: asking.Headers
-    address: str  # of the client; empty: unknown
-    now_ms: int
-    target: str = ""  # path and query as they were sent, for senders that sign them
 
 
 class Claim(NamedTuple):
@@ -90,6 +78,8 @@ class Parcel(Struct):
     user_agent: str = ""
     declined: int = 0  # events whose people asked not to be followed: counted, not kept
     problem: Problem | None = None  # why none of it is taken, though its claim could be read
+    signed: bytes = b""  # a digest of what was signed; empty: it was not
+    warnings: Sequence[str] = ()  # of the whole request, for the answer
     note: Any = None  # what the door's `reply` wants to know again
 
     def __len__(self) -> int:
@@ -136,8 +126,6 @@ class Door:
     """A door with what most have in common; a product's own overrides what differs."""
 
     name: ClassVar[str]  # as in the column `door` and in metrics
-    # Whether its senders sign: where they must, what could not be read whole is nobody's
-    signed: ClassVar[bool] = False
     operation: ClassVar[dict[str, Any]]  # of OpenAPI
 
     def claim(self, asked: Asked) -> Claim | None:
@@ -160,9 +148,9 @@ class Door:
         """The events in a body. A `Problem` when they cannot be told apart; none is checked yet."""
         raise NotImplementedError
 
-    def verify(self, asked: Asked, body: bytes, source: Source) -> Problem | None:
-        """Why what was sent is not the source's, where senders sign."""
-        return None
+    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+        """A digest of what a right signature is of, or why it is not the source's; None: it is not signed."""
+        return signing.verify(asked, body, source)
 
     def mask(self, payload: bytes) -> bytes:
         """What is kept of a refused payload: all but the write keys in it. The claimed one goes anyway."""

@@ -6,6 +6,7 @@ import uuid_utils
 from msgspec import Struct
 
 from services.core import topics
+from services.core.blocked_ids import BlockedIds
 from services.core.identifiers import content_digest
 from services.core.record_limits import ADDED_BYTES, RecordLimits
 from services.core.registry import Source
@@ -13,9 +14,12 @@ from services.edge import avro
 from services.gateway.casing import is_cased
 from services.gateway.door import Outcome, Parcel, Refused
 from services.gateway.encode import AcceptedWriter, Client, SourceFields
+from services.gateway.ignored_ids import explain as explain_ignored
+from services.gateway.ignored_ids import has_ignored, ignored_in, without
 from services.gateway.masking import masked
 from services.gateway.producer import Record
 from services.gateway.refusals import Problem, Refusal, quoted
+from services.gateway.signing import key_of
 from services.runtime import logs
 
 _encode_rejected = avro.schemas()["Rejected"].encode
@@ -43,6 +47,7 @@ class Intake(Struct):
     event_ids: list[str] = []
     refused: list[Refused] = []
     warnings: list[str] = []
+    ignored_ids: list[str] = []  # fields, once for each id that is none
 
     def outcome(self) -> Outcome:
         return Outcome(self.event_ids, self.refused, self.warnings)
@@ -55,13 +60,15 @@ def take(
     mint: Callable[[], uuid_utils.UUID] = uuid_utils.uuid7,
 ) -> Intake:
     """Every event is either accepted, under an id from `mint`, or refused; one never affects another."""
-    intake = Intake()
+    intake = Intake(warnings=[*parcel.warnings])
     writer = AcceptedWriter(origin.source, origin.received_at, origin.client, parcel.window_seconds)
     salt = b"\0" + parcel.shared.raw if parcel.shared.raw else b""
     add_record, add_id = intake.records.append, intake.event_ids.append
     payload_of = parcel.payload_of
     prefix = origin.source.key_prefix
     casing = source.event_casing
+    signed = parcel.signed
+    blocked = BlockedIds.of(source.blocked_ids, source.block_default_ids)
     most = origin.limits.event - len(prefix) - DIGEST_BYTES
     for index, (raw, event) in enumerate(parcel.checked(origin.received_at)):
         if (
@@ -80,9 +87,16 @@ def take(
             intake.refused.append(refused)
             add_record(rejected(refused, raw, origin))
             continue
+        if has_ignored(event, blocked):
+            ignored = ignored_in(event, blocked)
+            event = without(event, ignored)
+            texts = explain_ignored(ignored, parcel.words)
+            intake.warnings += [f"event {index}: {text}" for text in texts]
+            intake.ignored_ids += ignored
         minted = mint()
         event_id = str(minted)
-        key = (event.idempotency_key or event_id).encode()
+        own_key = event.idempotency_key or (key_of(signed, index) if signed else event_id)
+        key = own_key.encode()
         payload = raw if payload_of is None else payload_of(event)
         digest = content_digest(payload + salt if salt else payload)
         value = writer.encode(minted.bytes, digest, key, event)
@@ -108,7 +122,7 @@ def refuse_unwritable(
     accepted = [place for place, topic in enumerate(topic_of) if topic == topics.ACCEPTED]
     ids = dict(zip(accepted, intake.event_ids, strict=True))
     refused = {one.index: one for one in intake.refused}
-    left = Intake(warnings=intake.warnings)
+    left = Intake(warnings=intake.warnings, ignored_ids=intake.ignored_ids)
     for place, (raw, _) in enumerate(parcel.checked(origin.received_at)):
         if place not in places:
             continue

@@ -15,6 +15,9 @@ REQUESTS = Counter("weir_gateway_requests", "Requests answered", ["door", "statu
 PROBLEMS = Counter("weir_gateway_problems", "Requests refused as a whole", ["code"])
 EVENTS = Counter("weir_gateway_events", "Events by what they came to", ["outcome"])
 REFUSED = Counter("weir_gateway_refused_events", "Refused events by reason", ["code"])
+IGNORED_IDS = Counter(
+    "weir_gateway_ignored_ids", "Ids that are none (`undefined`, `null`, `0`), by field", ["field"]
+)
 WARNED = Counter("weir_gateway_warned_events", "Accepted events that the answer warns of")
 NOT_STORED = Counter(
     "weir_gateway_refused_events_not_stored", "Refused events that no topic takes: they are lost"
@@ -86,6 +89,7 @@ class Counts:
         self.accepted = 0
         self.declined = 0
         self.warned = 0
+        self.ignored_ids: Tally[str] = Tally()
         self.not_stored = 0
         self.body_bytes = 0
         self.ack_seconds = 0.0
@@ -104,6 +108,8 @@ class Counts:
         if self.declined:
             EVENTS.labels("declined").inc(self.declined)
         WARNED.inc(self.warned)
+        for field, count in self.ignored_ids.items():
+            IGNORED_IDS.labels(field).inc(count)
         NOT_STORED.inc(self.not_stored)
         BODY_BYTES.inc(self.body_bytes)
         ACK_SECONDS.inc(self.ack_seconds)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from services.gateway import signing
 from services.gateway.refusals import PROBLEMS
 
 Schema = dict[str, Any]
@@ -132,6 +133,15 @@ def _problems(codes: Iterable[str] = PROBLEMS) -> Schema:
     return found
 
 
+# Of every door.
+SIGNATURE = {
+    "name": "X-Weir-Signature",
+    "in": "header",
+    "description": signing.HOW,
+    "schema": {"type": "string"},
+}
+
+
 def post(summary: str, body: Schema, **more: Any) -> Schema:
     schema = {"$ref": "#/components/schemas/Reply"}
     accepted = {
@@ -144,6 +154,7 @@ def post(summary: str, body: Schema, **more: Any) -> Schema:
         "requestBody": {"required": True, "content": body},
         "responses": {"202": accepted, **_problems()},
         **more,
+        "parameters": [*more.get("parameters", ()), SIGNATURE],
     }
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from services.core import topics
 from services.edge.erasures import Erasures
 from services.edge.kafka_limits import LimitsFollower
-from services.gateway import asking
+from services.gateway import asking, signing
 from services.gateway.body_budget import BodyBudget, Reservation
 from services.gateway.config import GatewaySettings
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
@@ -144,14 +144,21 @@ class Posting:
         reservation.identify(visit.view.source.id)
         if isinstance(parcel, Parcel):
             parcel = parcel.problem or parcel
-        if is_whole:
-            parcel = door.verify(asked, body, visit.view.source) or parcel
+        source = visit.view.source
+        signed = door.verify(asked, body, source) if is_whole else None
+        if isinstance(signed, Problem):
+            parcel = signed
+        elif signed is None and signing.must_sign(source, door.name):
+            # without its signature it is nobody's: whoever knows the key alone would fill the account
+            trouble = parcel if isinstance(parcel, Problem) and not is_whole else signing.UNSIGNED
+            return self._refuse(door, asked, trouble, visit.headers)
+        elif signed is not None and isinstance(parcel, Parcel):
+            parcel.signed = signed
+            window = parcel.window_seconds or source.dedup_window_seconds
+            parcel.window_seconds = max(window, signing.REMEMBERED_SECONDS)
         if isinstance(parcel, Parcel):
             parcel = self._limit_source(visit.view, len(parcel)) or parcel
         if isinstance(parcel, Problem):
-            if not is_whole and door.signed and visit.view.source.signing_secrets:
-                # perhaps not the source's: whoever knows its key alone would fill its account
-                return self._refuse(door, asked, parcel, visit.headers)
             return await self._refuse_body(door, asked, parcel, body, visit)
         # what the records take beside the body: each has the shared context whole
         expanded = len(parcel) * (RECORD_OVERHEAD_BYTES + len(parcel.shared.raw))
@@ -200,6 +207,7 @@ class Posting:
         counts.accepted += len(intake.event_ids)
         counts.declined += parcel.declined
         counts.warned += len(intake.warnings)
+        counts.ignored_ids.update(intake.ignored_ids)
         for one in intake.refused:
             counts.refused[one.refusal.code] += 1
         answer = door.reply(asked, parcel, outcome)
@@ -282,7 +290,8 @@ class Posting:
             has_session=parcel.wants_session,
             saved=parcel.saved,
             wants_receipt=parcel.wants_receipts,
-            public=not visit.is_known,
+            public=not visit.is_known
+            and not (parcel.signed and visit.view.source.kind != "browser"),
         )
         limits = self._world.limits.present
         return Origin(visit.view.fields, asked.now_ms, client, visit.key, door.mask, limits)

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Sequence
 
+from services.core.blocked_ids import BlockedIds
 from services.core.identifiers import PUBLIC_MARK, identity_key
 from services.core.registry import IdMapping
 from services.edge import avro
 from services.identity.items import Event
 from services.identity.mapping import mapping_of, named_by
 
+BlockedOf = Callable[[str], BlockedIds]  # of a source, what of its ids are none
 MappingsOf = Callable[[str], Sequence[IdMapping]]  # of a source, as the registry has them now
 
 
 class Attachment:
     """Says by the mappings in force now where a profile-less event belongs."""
 
-    def __init__(self, mappings_of: MappingsOf) -> None:
+    def __init__(self, mappings_of: MappingsOf, blocked_of: BlockedOf) -> None:
         self._mappings_of = mappings_of
+        self._blocked_of = blocked_of
 
     def attach(self, event: Event, value: bytes) -> bytes:
         """The record to go on with. If it names somebody, `event.mapped_to` says who decides about it.
@@ -27,7 +30,8 @@ class Attachment:
         if mapping is None:
             return value
         schema, record = avro.read_as_written(value)
-        named = named_by(mapping, record["properties"])
+        blocked = self._blocked_of(event.source)
+        named = named_by(mapping, record["properties"], blocked)
         if named is None:
             return value
         record["client_profile_id"] = named.profile_id or record["client_profile_id"]

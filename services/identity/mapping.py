@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from services.core.blocked_ids import DEFAULT, BlockedIds
 from services.core.registry import EVERY_EVENT, IdMapping
 
 MAX_CHARACTERS = 255  # of an identifier, as at the gateway's door
@@ -35,22 +36,22 @@ def mapping_of(mappings: Sequence[IdMapping], event: str) -> IdMapping | None:
     return found
 
 
-def named_by(mapping: IdMapping, properties: str) -> Named | None:
+def named_by(mapping: IdMapping, properties: str, blocked: BlockedIds = DEFAULT) -> Named | None:
     """What the paths lead to; None: nothing that could be an identifier."""
     try:
         content = msgspec.json.decode(properties)
     except msgspec.DecodeError:  # say, half a surrogate pair somewhere: it is stored as it is
         return None
     named = Named(
-        _identifier_at(content, mapping.profile_id),
-        _identifier_at(content, mapping.user_id),
-        _identifier_at(content, mapping.anonymous_id),
-        _identifier_at(content, mapping.session_id),
+        _identifier_at(content, mapping.profile_id, blocked),
+        _identifier_at(content, mapping.user_id, blocked),
+        _identifier_at(content, mapping.anonymous_id, blocked),
+        _identifier_at(content, mapping.session_id, blocked),
     )
     return named if any(named) else None
 
 
-def _identifier_at(content: Any, path: str) -> str:
+def _identifier_at(content: Any, path: str, blocked: BlockedIds) -> str:
     """The text or integer at a path, fit to be an identifier; else empty."""
     if not path:
         return ""
@@ -59,7 +60,9 @@ def _identifier_at(content: Any, path: str) -> str:
     if isinstance(content, bool) or not isinstance(content, str | int):
         return ""
     text = str(content).strip()
-    return "" if len(text) > MAX_CHARACTERS or _control(text) else text
+    if len(text) > MAX_CHARACTERS or _control(text) or blocked.has(text):
+        return ""
+    return text
 
 
 def _member(content: Any, segment: str) -> Any:

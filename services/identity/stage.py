@@ -5,13 +5,14 @@ from collections.abc import Iterable
 import msgspec
 
 from services.core import reasons, topics
+from services.core.blocked_ids import DEFAULT
 from services.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspace_key
 from services.core.stages import IDENTITY
 from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
 from services.edge import avro
 from services.edge.origins import Origin, OriginReader
 from services.edge.receipts import encode_receipt
-from services.identity.attachment import Attachment, MappingsOf
+from services.identity.attachment import Attachment, BlockedOf, MappingsOf
 from services.identity.decisions import Decisions, Erased, Forward, Merge, Resolved, Unsaved
 from services.identity.items import Erase, Event, Item
 from services.identity.markers import MARKERS_KEY, AllMarkers
@@ -41,7 +42,10 @@ class IdentityStage:
     writes = IDENTITY.outputs
 
     def __init__(
-        self, mappings_of: MappingsOf = lambda source: (), ids: ProfileIds = LEGACY_IDS
+        self,
+        mappings_of: MappingsOf = lambda source: (),
+        ids: ProfileIds = LEGACY_IDS,
+        blocked_of: BlockedOf = lambda source: DEFAULT,
     ) -> None:
         """`ids`: how this installation mints profile ids."""
         self._schemas = avro.schemas()
@@ -50,7 +54,7 @@ class IdentityStage:
         self._origins = OriginReader()
         self._recall = Recall()
         self._markers = AllMarkers()
-        self._attachment = Attachment(mappings_of)
+        self._attachment = Attachment(mappings_of, blocked_of)
         self._ids = ids
 
     def process(self, batch: Batch, load: Load) -> Decided:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
+from services.commands.sources_file import DOORS
 from services.commands.topics import apply_topics
 from services.core import topics
 from services.core.registry import Source, hash_key
@@ -34,6 +35,7 @@ CONTRACT = Source(
     dedup_window_seconds=60,
     allowed_origins=("https://a.example",),
     signing_secrets=(SECRET,),
+    unsigned_doors=tuple(sorted(DOORS - {"suprsend"})),
     sites=("shop.example",),
 )
 
@@ -223,7 +225,7 @@ def new_source(gateway: RunningGateway, **fields: Any) -> tuple[str, str]:
     source = f"source-{uuid.uuid4().hex[:8]}"
     key = f"key-of-{source}"
     declare(gateway.kafka.bootstrap(), key, Source(id=source, **fields))
-    wait_until(lambda: gateway.post(key, b"[]").status != 401, 10, "the source")
+    wait_until(lambda: gateway.post(key, b"[]").json()["code"] != "unauthorized", 10, "the source")
     return source, key
 
 

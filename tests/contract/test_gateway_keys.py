@@ -99,7 +99,12 @@ def test_signed_senders_need_a_gateway_with_the_key(
     gateway: RunningGateway, reading: RunningGateway, source: str, readers_key: str
 ) -> None:
     workspace, secret = f"workspace-of-{source}", "a-secret-of-theirs"
-    signed = Source(id=source, write_key_hashes=(hash_key(workspace),), signing_secrets=(secret,))
+    signed = Source(
+        id=source,
+        write_key_hashes=(hash_key(workspace),),
+        signing_secrets=(secret,),
+        unsigned_doors=("events",),
+    )
     entry = source_entry(Sealing((readers_key,)).sealed(signed))
     write_entries(gateway.kafka, topics.REGISTRY, [entry])
     body, path = b'{"event": "hello", "distinct_id": "ada"}', "/v2/event/"

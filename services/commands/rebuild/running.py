@@ -181,7 +181,12 @@ class Run:
         sources = cache(lambda: read_sources_and_keys(self._kafka)[0])
         people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
         ids = read_profile_ids(self._kafka) or LEGACY_IDS
-        return Resolving(IdentityStage(lambda source: sources().mappings_of(source), ids), people)
+        stage = IdentityStage(
+            lambda source: sources().mappings_of(source),
+            ids,
+            lambda source: sources().blocked_of(source),
+        )
+        return Resolving(stage, people)
 
     def _chunks(self, span: Span) -> Iterator[Chunk]:
         """The report is on what the caller has dealt with."""

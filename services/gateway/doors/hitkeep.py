@@ -150,7 +150,7 @@ class HitKeepDoor(Door):
         raise NotImplementedError
 
     def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
-        if outcome.refused:
+        if outcome.refused or outcome.warnings:
             return events.DOOR.reply(asked, parcel, outcome)
         return Answer(202, b"", TEXT)
 

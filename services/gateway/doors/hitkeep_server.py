@@ -67,13 +67,13 @@ class ServerDoor(HitKeepDoor):
     def whose(self, asked: Asked, sent: Any) -> Claim | Problem:
         return Claim(key_of(asked))
 
-    def verify(self, asked: Asked, body: bytes, source: Source) -> Problem | None:
+    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
         try:
             site = site_of(_decode_site(body).url)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # as `read` says, in words of its own
+            site = ""  # as `read` says, in words of its own
         if not site or site in source.sites:
-            return None
+            return super().verify(asked, body, source)
         text = f"{quoted(site)} is not among the sites of the source {quoted(source.id)}."
         return Problem("unknown_site", text, "url")
 

@@ -46,7 +46,6 @@ class EventDoor(Door):
     """Takes one event, in the hand of the workspace whose secret signs it."""
 
     name = "suprsend"
-    signed = True
     operation = openapi.post(
         "SuprSend's event, signed as its SDKs do: the workspace key is a write key of the source,"
         " the workspace secret one of its `signing_secrets`.",
@@ -63,13 +62,12 @@ class EventDoor(Door):
             return Claim(key=asking.clean(given[len(BEARER) :].strip()))
         return Claim(key=asking.clean(given.rpartition(":")[0]))
 
-    def verify(self, asked: Asked, body: bytes, source: Source) -> Problem | None:
+    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
         given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
         if given[: len(BEARER)].lower() != BEARER:
             return signing.check(asked, body, given.rpartition(":")[2], source)
-        if source.signing_secrets:
-            return Problem("wrong_signature", "This source takes from its senders what they sign.")
-        return None  # its key alone, as with the SDK's `with_workspace_api_key`
+        # its key alone, as with the SDK's `with_workspace_api_key`
+        return super().verify(asked, body, source)
 
     def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
         events = self.tell_apart(body, caps)
@@ -96,7 +94,8 @@ class EventDoor(Door):
 
     def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
         if outcome.event_ids:
-            return Answer(202, b'{"message_id":"%b"}' % outcome.event_ids[0].encode())
+            told = b'"message_id":"%b"%b' % (outcome.event_ids[0].encode(), warned(outcome))
+            return Answer(202, b"{%b}" % told)
         refusal = outcome.refused[0].refusal
         return Answer(status_of(refusal), self.error(message_of(refusal)))
 
@@ -137,7 +136,7 @@ class BulkDoor(EventDoor):
             _error_record(refused[index]) if index in refused else _success_record(next(accepted))
             for index in range(len(parcel))
         )
-        return Answer(202, b'{"records":[%b]}' % b",".join(records))
+        return Answer(202, b'{"records":[%b]%b}' % (b",".join(records), warned(outcome)))
 
     def error(self, message: str) -> bytes:
         """With records, since the SDK looks for them before it looks at the status."""
@@ -146,6 +145,11 @@ class BulkDoor(EventDoor):
 
 DOOR = EventDoor()
 BULK = BulkDoor()
+
+
+def warned(outcome: Outcome) -> bytes:
+    """A member for the answer, if something is to be said of events that were taken."""
+    return b',"warnings":%b' % _encode(outcome.warnings) if outcome.warnings else b""
 
 
 def _success_record(event_id: str) -> bytes:

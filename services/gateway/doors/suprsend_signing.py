@@ -9,12 +9,17 @@ from functools import lru_cache
 
 from aiohttp import hdrs
 
-from services.core.registry import Source, is_sealed
+from services.core.identifiers import content_digest
+from services.core.registry import Source
+from services.gateway import signing
 from services.gateway.door import Asked
 from services.gateway.refusals import Problem
 
-LOCKED_SECONDS = 60  # until a sender tries again
 FAR_MS = 15 * 60_000  # how far a sender's clock may be off
+HOW = (
+    "It is base64 of HMAC-SHA256, with the workspace secret, over verb, MD5 of the body in hex,"
+    " Content-Type, Date, and path with query, joined by newlines."
+)
 
 
 def string_to_sign(asked: Asked, body: bytes) -> bytes:
@@ -29,8 +34,8 @@ def sign(text: bytes, secret: str) -> bytes:
     return base64.b64encode(hmac.digest(secret.encode(), text, "sha256"))
 
 
-def check(asked: Asked, body: bytes, given: str, source: Source) -> Problem | None:
-    """Why `given` is not a signature of the source's, made about now; None: it is."""
+def check(asked: Asked, body: bytes, given: str, source: Source) -> bytes | Problem:
+    """A digest of what was signed, or why `given` is not a signature of the source's, made about now."""
     if not source.signing_secrets:
         how = (
             f"Source {source.id!r} has no signing secret: put the workspace secret into its"
@@ -44,18 +49,8 @@ def check(asked: Asked, body: bytes, given: str, source: Source) -> Problem | No
         return Problem("wrong_date", "It is more than 15 minutes off: set the sender's clock.")
     text = string_to_sign(asked, body)
     signature = given.encode("utf-8", "surrogateescape")
-    readable = [secret for secret in source.signing_secrets if not is_sealed(secret)]
-    # all secrets, always: the time that it takes says nothing
-    equal = [hmac.compare_digest(signature, sign(text, one)) for one in readable]
-    if any(equal):
-        return None
-    if len(readable) < len(source.signing_secrets):
-        how = "The gateway lacks the key that decrypts the source's secret; nothing was accepted."
-        return Problem("secrets_locked", how, "", LOCKED_SECONDS)
-    return Problem(
-        "wrong_signature",
-        "It is base64 of HMAC-SHA256, with the workspace secret, over verb, MD5 of the body in hex,"
-        " Content-Type, Date, and path with query, joined by newlines.",
+    return signing.check(source, [signature], lambda one: sign(text, one), HOW) or content_digest(
+        text
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from services.core.blocked_ids import DEFAULT
 from services.gateway import asking, openapi
 from services.gateway.apart import told_apart
 from services.gateway.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Draft, Outcome, Parcel
@@ -218,6 +219,8 @@ def _who(payload: _Payload, profile_less: bool, wants_session: bool) -> _Who:
         return _Who("", session_id)
     given = payload.profile.id if payload.profile is not None else None
     profile_id = "" if given is None else str(given).strip()
+    if profile_id and DEFAULT.has(profile_id):
+        profile_id = ""  # `undefined` and the like name nobody: the answer has an id that does
     return _Who(profile_id or str(uuid.uuid4()), session_id)
 
 

@@ -248,12 +248,13 @@ def test_a_server_is_known_by_bearer_or_api_key() -> None:
 
 
 def test_the_site_of_a_servers_url_is_its_sources() -> None:
-    def verify(url: object, *sites: str) -> Problem | None:
+    def verify(url: object, *sites: str) -> bytes | Problem | None:
         body = json.dumps(CALL | {"url": url}).encode()
         return hitkeep_server.EVENT.verify(asked(), body, Source(id="shop", sites=sites))
 
     assert verify("https://www.Shop.example/x", "shop.example") is None
     found = verify("https://other.example/x", "shop.example")
+    assert isinstance(found, Problem)
     assert found is not None
     assert (found.code, found.field) == ("unknown_site", "url")
     assert verify("https://shop.example/x") is not None

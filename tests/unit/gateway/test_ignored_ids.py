@@ -1,0 +1,95 @@
+"""Ids that are none: they make nobody one person, and what was sent is not lost."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.core.blocked_ids import BLOCKED, DEFAULT, BlockedIds
+from services.core.registry import IdMapping, Source
+from services.edge import avro
+from services.gateway.door import Caps, Parcel
+from services.gateway.doors import events
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Intake, Origin, take
+from services.identity.mapping import named_by
+from tests.unit.gateway.test_signing import request
+
+
+def intake_of(body: bytes, source: Source) -> Intake:
+    parcel = events.DOOR.read(request(), body, Caps(100, 1_000_000))
+    assert isinstance(parcel, Parcel)
+    return take(parcel, source, Origin(SourceFields.of(source), 0, Client("events", "", "")))
+
+
+def record_of(event: dict[str, Any], source: Source | None = None) -> avro.Record:
+    intake = intake_of(msgspec.json.encode(event), source or Source(id="shop"))
+    return avro.decode_any(intake.records[0][2] or b"")[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("undefined", "null", "NaN", "nil", "None", "0", "-1", "[object Object]", "false", "TRUE"),
+        *("00000000-0000-0000-0000-000000000000", "0000", "--", '"undefined"', "'null'", " null "),
+        *("Anonymous", "guest", "unknown", "(not set)", "distinct_id", "email"),
+    ],
+)
+@pytest.mark.parametrize("field", ["user_id", "anonymous_id", "profile_id", "session_id"])
+def test_what_is_no_id_is_absent_and_stands_in_the_context(field: str, text: str) -> None:
+    record = record_of({"event": "view", field: text, "context": {"page": "/"}})
+    stored = {"profile_id": "client_profile_id", "session_id": "client_session_id"}.get(
+        field, field
+    )
+    assert record[stored] == record["identity_key"] == ""
+    context = msgspec.json.decode(record["context"])
+    assert context == {"page": "/", "ignored_ids": {field: text.strip()}}
+
+
+def test_the_other_ids_of_the_event_stay() -> None:
+    record = record_of({"event": "$identify", "anonymous_id": "dev1", "user_id": "undefined"})
+    assert (record["user_id"], record["identity_key"]) == ("", "a:dev1")
+    assert record_of({"event": "view", "user_id": 0})["user_id"] == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "-2", "10", "ada", "nullable", "undefined-1", "0a", "a" * 255, "null@example.com"]
+)
+def test_what_is_an_id_stays(text: str) -> None:
+    record = record_of({"event": "view", "user_id": text})
+    assert (record["user_id"], record["context"]) == (text, "{}")
+
+
+def test_the_answer_warns_and_the_metric_counts() -> None:
+    body = (
+        b'[{"event": "a", "user_id": "ada"}, {"event": "a", "user_id": "NaN", "session_id": "0"}]'
+    )
+    intake = intake_of(body, Source(id="shop"))
+    assert intake.warnings == [
+        "event 1: user_id 'NaN' is no id; the event is taken as if it had none",
+        "event 1: session_id '0' is no id; the event is taken as if it had none",
+    ]
+    assert intake.ignored_ids == ["user_id", "session_id"]
+    assert len(intake.event_ids) == 2
+
+
+def test_a_source_may_name_more_and_switch_the_list_off() -> None:
+    more = Source(id="shop", blocked_ids=("Walk-In",))
+    assert record_of({"event": "a", "user_id": "walk-in"}, more)["user_id"] == ""
+    assert record_of({"event": "a", "user_id": "null"}, more)["user_id"] == ""
+    off = Source(id="shop", blocked_ids=("walk-in",), block_default_ids=False)
+    assert record_of({"event": "a", "user_id": "walk-in"}, off)["user_id"] == ""
+    assert record_of({"event": "a", "user_id": "0"}, off)["user_id"] == "0"
+
+
+def test_the_list_is_in_the_form_that_is_looked_up() -> None:
+    assert all(DEFAULT.has(text) and text == text.strip().lower() for text in BLOCKED)
+
+
+def test_mappings_find_no_such_ids_either() -> None:
+    mapping = IdMapping(event="*", user_id="customer", anonymous_id="device")
+    assert named_by(mapping, '{"customer": "undefined", "device": 0}') is None
+    named = named_by(mapping, '{"customer": "null", "device": "phone"}')
+    assert named is not None
+    assert (named.user_id, named.anonymous_id) == ("", "phone")
+    assert named_by(mapping, '{"customer": "phone"}', BlockedIds.of(["Phone"], True)) is None

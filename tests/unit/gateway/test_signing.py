@@ -1,0 +1,142 @@
+"""The signature of every door: who must sign, what is right, and what a request is that comes again."""
+
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.commands.sources_file import DOORS
+from services.core.registry import Source
+from services.edge import avro
+from services.edge.sealing import Sealing, new_key
+from services.gateway import signing
+from services.gateway.door import Asked, Caps, Door, Parcel
+from services.gateway.doors import events
+from services.gateway.encode import Client, SourceFields
+from services.gateway.intake import Origin, take
+from services.gateway.refusals import Problem
+from services.gateway.routes import ROUTES
+
+NOW = 1_764_590_400
+SECRET = "a-secret-of-theirs"
+SOURCE = Source(id="shop", signing_secrets=("one-that-is-to-go", SECRET))
+BODY = b'[{"event": "paid", "user_id": "ada"}, {"event": "paid", "user_id": "ada", "id": "own"}]'
+
+
+def request(body: bytes = BODY, at: int = NOW, secret: str = SECRET, **changed: Any) -> Asked:
+    """Signed as documented; then changed."""
+    headers: CIMultiDict[str] = CIMultiDict({"Idempotency-Key": "k"})
+    plain = Asked(
+        "POST", "/v1/events", "", {}, CIMultiDictProxy(headers), "", NOW * 1_000, "/v1/events?a=1"
+    )
+    text = f"{at}\nPOST\n/v1/events?a=1\nk\n".encode() + body
+    signature = signing.sign(text, secret).decode()
+    headers["X-Weir-Signature"] = f"t={at},v1={signature}"
+    headers.update({n.replace("_", "-"): v for n, v in changed.items() if n[0].isupper()})
+    return msgspec.structs.replace(plain, **{n: v for n, v in changed.items() if n[0].islower()})
+
+
+def verdict(asked: Asked, body: bytes = BODY, source: Source = SOURCE) -> str:
+    found = signing.verify(asked, body, source)
+    if found is None:
+        return "unsigned"
+    return found.code if isinstance(found, Problem) else "fine"
+
+
+def test_what_is_signed_as_documented_is_fine() -> None:
+    assert verdict(request()) == "fine"
+    assert verdict(request(secret=SOURCE.signing_secrets[0])) == "fine"
+    both = request().headers["X-Weir-Signature"] + ",v1=" + "0" * 64
+    assert verdict(request(X_Weir_Signature=both)) == "fine"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "PUT"},
+        {"target": "/v1/events"},
+        {"target": "/collect/paid/shop?a=1"},
+        {"Idempotency_Key": "another"},
+        {"X_Weir_Signature": ""},
+        {"X_Weir_Signature": f"t={NOW}"},
+        {"X_Weir_Signature": f"t={NOW},v1={'0' * 64}"},
+        {"X_Weir_Signature": f"t={NOW},v1={'0' * 64}" + f",v1={'1' * 64}" * 20},
+        {"X_Weir_Signature": "gr\udcf6\udcdf"},
+    ],
+    ids=str,
+)
+def test_a_changed_part_is_a_wrong_signature(changed: dict[str, Any]) -> None:
+    assert verdict(request(**changed)) == "wrong_signature"
+
+
+@given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
+def test_a_changed_byte_of_the_body_is_a_wrong_signature(place: int, change: int) -> None:
+    altered = bytearray(BODY)
+    altered[place] ^= change
+    assert verdict(request(), bytes(altered)) == "wrong_signature"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "fine"), (-300, "fine"), (300, "fine"), (-301, "wrong_date"), (301, "wrong_date")],
+)
+def test_a_time_more_than_5_minutes_off_is_refused(seconds: int, expected: str) -> None:
+    assert verdict(request(at=NOW + seconds)) == expected
+
+
+def test_a_secret_that_cannot_be_read_is_neither_right_nor_wrong() -> None:
+    shut = Sealing((new_key(),)).sealed(Source(id="shop", signing_secrets=("unknown-here",)))
+    assert verdict(request(), source=shut) == "secrets_locked"
+    assert signing.must_sign(shut, "events")
+
+
+def test_a_source_with_secrets_must_sign_at_every_door_unless_it_says_otherwise() -> None:
+    doors = {route.at.name for route in ROUTES if isinstance(route.at, Door)}
+    assert doors == DOORS
+    assert all(signing.must_sign(SOURCE, door) for door in doors)
+    assert not any(signing.must_sign(Source(id="shop"), door) for door in doors)
+    some = msgspec.structs.replace(SOURCE, unsigned_doors=("collect",))
+    assert {door for door in doors if not signing.must_sign(some, door)} == {"collect"}
+    every = msgspec.structs.replace(SOURCE, unsigned_doors=("*",))
+    assert not any(signing.must_sign(every, door) for door in doors)
+
+
+def keys_of(asked: Asked, body: bytes = BODY) -> list[str]:
+    """The idempotency keys of what a signed request becomes."""
+    parcel = events.DOOR.read(asked, body, Caps(100, 1_000_000))
+    assert isinstance(parcel, Parcel)
+    signed = signing.verify(asked, body, SOURCE)
+    assert isinstance(signed, bytes)
+    parcel.signed = signed
+    origin = Origin(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
+    records = [
+        avro.decode_any(value or b"")[1] for _, _, value in take(parcel, SOURCE, origin).records
+    ]
+    return [record["idempotency_key"] for record in records]
+
+
+def test_a_signed_request_that_comes_again_is_the_same_events() -> None:
+    first = keys_of(request())
+    assert keys_of(request()) == first
+    assert first[1] == "own"
+    # the other secret signs the same request
+    assert keys_of(request(secret=SOURCE.signing_secrets[0])) == first
+    other = keys_of(request(at=NOW + 1))
+    assert other[0] != first[0]
+
+
+def test_two_alike_in_one_request_are_two() -> None:
+    body = b'[{"event": "paid"}, {"event": "paid"}]'
+    assert len(set(keys_of(request(body), body))) == 2
+
+
+def test_without_a_signature_each_event_counts() -> None:
+    parcel = events.DOOR.read(request(), BODY, Caps(100, 1_000_000))
+    assert isinstance(parcel, Parcel)
+    origin = Origin(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
+    (_, _, value), _ = take(parcel, SOURCE, origin).records
+    assert uuid.UUID(avro.decode_any(value or b"")[1]["idempotency_key"]).version == 7
