@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from services.commands.sources_file import DOORS
 from services.core.identifiers import dedup_key, identity_key, payload_hash
 from services.core.registry import DAY_SECONDS
 from services.edge import avro
@@ -129,6 +130,7 @@ def registry() -> dict[str, dict[str, object]]:
             "workspace": WORKSPACE,
             "write_keys": [write_key(source)],
             "signing_secrets": [signing_secret(source)],
+            "unsigned_doors": sorted(DOORS - {"suprsend"}),
         }
         for source in SOURCES
     }

@@ -1,5 +1,6 @@
 """The source that everything is sent to: it may use every door."""
 
+from services.commands.sources_file import DOORS
 from services.core.registry import IdMapping, Source, hash_key
 
 SOURCE = "fuzz"
@@ -11,6 +12,7 @@ PLAIN = "plain"
 PLAIN_KEY = "plain-write-key-of-32-letters-xx"
 PLAIN_ADMIN_KEY = "plain-admin-key-of-32-letters-xx"
 SECRET = "fuzz-signing-secret"
+UNSIGNED = sorted(DOORS - {"suprsend"})
 PAGE = "https://a.example"
 SITE = "shop.example"
 
@@ -23,6 +25,7 @@ DECLARED: dict[str, object] = {
         "admin_keys": [ADMIN_KEY],
         "allowed_origins": [PAGE],
         "signing_secrets": [SECRET],
+        "unsigned_doors": UNSIGNED,
         "sites": [SITE],
         "open_by_id": True,
         "dedup_window_seconds": 60,
@@ -44,6 +47,7 @@ FUZZ = Source(
     admin_key_hashes=(hash_key(ADMIN_KEY),),
     allowed_origins=(PAGE,),
     signing_secrets=(SECRET,),
+    unsigned_doors=tuple(UNSIGNED),
     sites=(SITE,),
     open_by_id=True,
     dedup_window_seconds=60,
