@@ -10,6 +10,7 @@ from services.core.registry import Source
 from services.gateway.door import Asked, Caps, Door, Parcel
 from services.gateway.encode import Client, SourceFields
 from services.gateway.intake import Origin, take
+from services.gateway.refusals import Problem
 from services.gateway.routes import ROUTES, Router
 from tests.bench.doors import CASES
 from tests.bench.load import Load, Requests
