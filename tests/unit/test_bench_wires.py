@@ -53,7 +53,7 @@ def test_every_event_of_a_request_is_taken(wire: str, batch: int) -> None:
         claim = parcel.claim or door.claim(asked)
         assert claim is not None
         assert claim.key == SENDER.key
-        assert door.verify(asked, body, SOURCE) is None
+        assert not isinstance(door.verify(asked, body, SOURCE), Problem)
         origin = Origin(SourceFields.of(SOURCE), now_ms, Client(door.name, "", ""))
         intake = take(parcel, SOURCE, origin)
         assert (len(intake.event_ids), intake.refused) == (batch, [])
