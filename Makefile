@@ -91,6 +91,5 @@ $(READY): pyproject.toml requirements-dev.txt tests/clients/requirements.txt
 
 # What the embedded broker needs; `weir up` looks again, and says the same.
 .PHONY: java
-java:
-	@command -v "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" >/dev/null || [ -n "$$WEIR_KAFKA_BOOTSTRAP" ] || { \
-	  echo "The embedded Kafka broker needs a JDK 17 or newer: install one (Debian: apt install openjdk-17-jdk-headless; macOS: brew install openjdk), or point JAVA_HOME at one"; exit 1; }
+java: $(READY)
+	@[ -n "$$WEIR_KAFKA_BOOTSTRAP" ] || $(BIN)/python -m services.local.requirements

@@ -341,3 +341,19 @@ def test_a_child_has_more_time_to_end_than_its_drain_takes() -> None:
     assert gateway.grace_seconds > 100
     assert warehouse is not None
     assert warehouse.grace_seconds > 200
+
+
+def test_what_is_missing_is_said_in_a_line_each(tmp_path: Path) -> None:
+    """`make up` and `make test` ask this first, so that nothing fails test by test."""
+    environ = bare_environ(PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
+    environ.pop("JAVA_HOME", None)
+    command = [sys.executable, "-m", "services.local.requirements"]
+    told = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    java, maven = told.stderr.splitlines()
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "install a JDK 17 or newer" in java
+    assert "install Apache Maven" in maven
+    jdk(tmp_path / "jdk", "21")
+    program(tmp_path / "mvn", "exit 1")
+    environ["JAVA_HOME"] = str(tmp_path / "jdk")
+    assert subprocess.run(command, env=environ, check=False).returncode == 0
