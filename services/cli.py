@@ -103,9 +103,7 @@ SERVICES = {
 
 
 # commands that read records, which any version of Weir may have written
-READERS = frozenset(
-    {"audit", "dead", "erase", "export", "rejected", "replay", "scan", "status", "where"}
-)
+READERS = frozenset({"dead", "erase", "export", "rejected", "replay", "scan", "status", "where"})
 GATEWAYS = {"up", "gateway"}  # the services that take the gateway's flags
 
 
@@ -186,18 +184,9 @@ def cli() -> None:
     """
     check_settings(os.environ)
     if click.get_current_context().invoked_subcommand in READERS:
+        from services.commands.schemas import ask_for_schemas  # here, since it loads Kafka's client
+
         ask_for_schemas()
-
-
-def ask_for_schemas() -> None:
-    """From now on a record of another version is read by the schema that it has announced."""
-    from services.edge import avro
-    from services.edge.kafka_schemas import SchemasTopic
-    from services.runtime.config import KafkaSettings
-
-    read, before = SchemasTopic(load(KafkaSettings, os.environ)).read, avro.catalogue.ask
-    avro.catalogue.ask = read
-    click.get_current_context().call_on_close(lambda: setattr(avro.catalogue, "ask", before))
 
 
 def check_settings(environ: Mapping[str, str]) -> None:

@@ -3,17 +3,39 @@
 import random
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests import profiles
 from tests.running import RunningKafka, start_kafka
 
+FOLDER = Path(__file__).parent
 assert profiles.chosen() in profiles.SHARES, f"no such profile: {profiles.chosen()}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="Repeat what a random test did: it prints its seed.")
+
+
+# The files that take longest, in this order: files run side by side, and what begins last must be short.
+LONGEST = (
+    "system/test_drill.py",
+    "fuzz/test_fuzz.py",
+    "system/test_erasure.py",
+    "system/test_letters.py",
+    "system/test_rolling_upgrade.py",
+    "system/test_replay_accepted.py",
+    "contract/test_sink.py",
+    "contract/test_worker.py",
+    "contract/test_warehouse.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the order within a file stays."""
+    places = {str(FOLDER / name): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from services.commands.base import (
 from services.commands.books import COLUMNS, Range
 from services.commands.progress import Report, reporting
 from services.commands.retrying import surely
+from services.commands.schemas import ask_for_schemas
 from services.commands.standing import Standing
 from services.runtime import process
 from services.runtime.config import (
@@ -93,6 +94,7 @@ def command(
         return Range(start if start or is_whole else hours_before(end), end, source)
 
     kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
+    ask_for_schemas()
     if watch:
         common = settings_of(CommonSettings)
         process.begin("audit", outputs=(2,))
