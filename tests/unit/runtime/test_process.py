@@ -43,7 +43,8 @@ SAYS = [
         "failed = threading.Event()\n"
         "options = {'bootstrap.servers': '127.0.0.1:1', 'error_cb': lambda _: failed.set()}\n"
         "producer = Producer(options)\n"
-        "while not failed.is_set(): producer.poll(0.1)",
+        "while not failed.is_set(): producer.poll(0.1)\n"
+        "del producer",  # it would go on saying so while the process ends
         "Connection refused",
     ),
     (
