@@ -55,10 +55,14 @@ class Stack(ExitStack):
         self.clickhouse_port = free_port()
         self.bootstrap = self.start_brokers()
         try:
-            apply_topics(self.kafka, self.profile)
+            self.apply_topics()
         except BaseException:
             self.close()
             raise
+
+    def apply_topics(self) -> None:
+        """The brokers have Weir's topics on return."""
+        apply_topics(self.kafka, self.profile)
 
     def start_brokers(self) -> str:
         """Return the address at which they answer. They end on exit."""

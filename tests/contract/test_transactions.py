@@ -68,7 +68,7 @@ def test_a_start_writes_only_where_a_transaction_is_open_and_few_at_once(
 def test_a_transaction_that_took_too_long_is_not_taken_for_a_successor(
     settings: KafkaSettings, unique_name: Names
 ) -> None:
-    topic, seconds = unique_name("out"), 1
+    topic, seconds = unique_name("out"), 5  # long enough to be written on a busy machine
     (place,) = make_topic(settings, topic, 1)
     reader = PartitionReader(client_options(settings), PATIENCE)
     transactions = Transactions(client_options(settings), unique_name("slow"), seconds, [topic])

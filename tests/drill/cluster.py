@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
+from services.edge.kafka_schemas import SchemasNotReadError
 from tests.cluster import NODES, RunningCluster
 from tests.drill.world import World
 from tests.running import wait_until
@@ -26,6 +27,14 @@ class ClusterWorld(World):
         self.cluster = RunningCluster(self.folder)
         self.callback(self.cluster.kill, *NODES)
         return self.cluster.bootstrap
+
+    def apply_topics(self) -> None:
+        """Brokers that have just made some 2,000 replicas may be too slow for the first records."""
+        try:
+            super().apply_topics()
+        except SchemasNotReadError:
+            self.cluster.wait_for_all()
+            super().apply_topics()
 
     def heal_brokers(self) -> None:
         self.cluster.revive()
