@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
+from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka_schemas import SchemasNotReadError
 from tests.cluster import NODES, RunningCluster
 from tests.drill.world import World
@@ -29,12 +30,17 @@ class ClusterWorld(World):
         return self.cluster.bootstrap
 
     def apply_topics(self) -> None:
-        """Brokers that have just made some 2,000 replicas may be too slow for the first records."""
-        try:
-            super().apply_topics()
-        except SchemasNotReadError:
-            self.cluster.wait_for_all()
-            super().apply_topics()
+        """Brokers that are just making some 2,000 replicas may be too slow for it: it is safe to repeat."""
+
+        def is_applied() -> bool:
+            try:
+                super(ClusterWorld, self).apply_topics()
+            except (SchemasNotReadError, NotReachedError, RefusedError):
+                return False
+            return True
+
+        wait_until(is_applied, 60, "the topics")
+        self.cluster.wait_for_all()
 
     def heal_brokers(self) -> None:
         self.cluster.revive()
