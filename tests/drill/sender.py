@@ -67,7 +67,7 @@ class Sender:
         return {
             "event": "drilled",
             "idempotency_key": f"{self._source}-{number}",
-            "user_id": number % PEOPLE,
+            "user_id": 1 + number % PEOPLE,  # 0 is nobody's id
             "properties": {"number": number},
         }
 
