@@ -17,6 +17,8 @@ from confluent_kafka import (
 )
 
 from services.core import topics
+from services.core.letters import is_cut, stored_in_letter
+from services.core.record_limits import Limits, WeirsOwnLimits
 from services.core.stages import SINK, service_of
 from services.edge import avro
 from services.edge.kafka import client_options, group_options, is_fatal, tells_replaced
@@ -357,14 +359,18 @@ class KafkaRecords:
 class KafkaDeadLetters:
     """`services.sink.ports.DeadLetters` on Kafka: `events.dead`."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, limits: Limits | None = None) -> None:
         self._options = {**client_options(settings), "acks": "all", "enable.idempotence": True}
+        self._limits = limits or WeirsOwnLimits()
         self._producer: Producer | None = None
 
-    def write(self, records: Iterable[DeadRecord]) -> None:
+    def write(self, records: Iterable[DeadRecord]) -> int:
+        """See the port."""
         if self._producer is None:
             self._producer = Producer({**self._options, "delivery.timeout.ms": 30_000})
         faults: list[str] = []
+        cut = 0
+        most = self._limits.present.letter
 
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
@@ -373,25 +379,34 @@ class KafkaDeadLetters:
         try:
             for record in records:
                 key = f"{record.place.topic}-{record.place.partition}".encode()
-                self._producer.produce(topics.DEAD, encode_dead(record), key, on_delivery=delivered)
+                cut += is_cut(record.key, record.value, most)
+                letter = encode_dead(record, most)
+                self._producer.produce(topics.DEAD, letter, key, on_delivery=delivered)
         except (BufferError, KafkaException) as fault:
             faults.append(str(fault))
         if self._producer.flush(REQUEST_SECONDS * 4) or faults:
+            self._producer = None  # after a fatal fault it never writes again
+            self._limits.refresh()  # they may be refused for their size
             raise DeadLettersFailedError("; ".join(faults[:3]) or "not acknowledged in time")
+        return cut
 
 
-def encode_dead(record: DeadRecord) -> bytes:
-    """The dead letter of a record: its bytes untouched, and what of its routing fields can be read."""
+def encode_dead(record: DeadRecord, most: int) -> bytes:
+    """The dead letter of a record: its bytes untouched, and what of its routing fields can be read.
+
+    `most`: the size of the largest record that a letter holds whole; see `stored_in_letter`.
+    """
+    stored = stored_in_letter(record.key, record.value, record.detail, most)
     letter: dict[str, Any] = {
         "origin_topic": record.place.topic,
         "origin_partition": record.place.partition,
         "origin_offset": record.offset,
-        "key": record.key,
-        "value": record.value,
+        "key": stored.key,
+        "value": stored.value,
         "step": SINK.name,
         "version": VERSION,
         "reason": record.reason,
-        "detail": record.detail,
+        "detail": stored.detail,
         "source": "",
         "received_at": 0,
         "event_id": None,

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.core import topics
+from services.core.record_limits import WeirsOwnLimits
 from services.edge.kafka_sink import encode_dead
 from services.sink.ports import (
     Columns,
     Commit,
     CommitFailedError,
+    DeadLettersFailedError,
     DeadRecord,
     Examined,
     Finding,
@@ -141,10 +143,16 @@ class MemoryDeadLetters:
 
     def __init__(self, log: MemoryTopics) -> None:
         self._log = log
+        self.broken: DeadLettersFailedError | None = None  # what every write raises
 
-    def write(self, records: Iterable[DeadRecord]) -> None:
+    def write(self, records: Iterable[DeadRecord]) -> int:
+        if self.broken is not None:
+            raise self.broken
         for record in records:
-            self._log.write(Place(topics.DEAD, 0), encode_dead(record))
+            self._log.write(
+                Place(topics.DEAD, 0), encode_dead(record, WeirsOwnLimits.present.letter)
+            )
+        return 0
 
 
 class MemoryWarehouse:

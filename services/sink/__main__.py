@@ -44,9 +44,10 @@ def run(environment: wiring.Environment) -> None:
             session_seconds=environment.worker.session_seconds,
         ),
     )
+    limits = LimitsFollower(environment.kafka, SINK.name)
     records = KnownRecords(kafka_records, environment.schemas.know)
     sink = Sink(
-        Ports(records, inserts, KafkaDeadLetters(environment.kafka)),
+        Ports(records, inserts, KafkaDeadLetters(environment.kafka, limits)),
         Routes(avro.name_of),
         Options(
             Limits(
@@ -65,7 +66,6 @@ def run(environment: wiring.Environment) -> None:
     stop_serving = health.serve(
         environment.common.host, environment.worker.metrics_port, sink.health
     )
-    limits = LimitsFollower(environment.kafka, SINK.name)
     limits.start()
     collector.spare()
     log.info("started", topics=len(SINK.reads), instance=environment.worker.instance)

@@ -20,7 +20,7 @@ from services.core import reasons, topics
 from services.core.stages import SINK
 from services.runtime.health import Health
 from services.runtime.lag import LagReport
-from services.runtime.metrics import RECORDS_IN, RECORDS_OUT
+from services.runtime.metrics import DEAD, LETTERS_CUT, RECORDS_IN, RECORDS_OUT
 from services.runtime.progress import Progress
 from services.sink import metrics
 from services.sink.partition import Limits, Partition
@@ -88,6 +88,7 @@ class Sink:
         self._held = False
         self._commit_failed = ""  # why
         self._away = ""
+        self._letters_failed = ""  # why
         self._lag = LagReport(SINK.name)
         self._progress = Progress(SINK.name, clock=clock)
         self.health = Health(self._progress)
@@ -261,13 +262,15 @@ class Sink:
                         detail=record.detail,
                     )
             else:
-                self._dead_letters.write(records)
+                cut = self._dead_letters.write(records)
+                LETTERS_CUT.labels(SINK.name).inc(cut)
         except DeadLettersFailedError as fault:
             self._log.warning("dead letters not written, trying again", fault=str(fault))
+            self._letters_failed = str(fault)
             self._postpone(partition)
             return
         for record in records:
-            metrics.DEAD.labels(record.reason).inc()
+            DEAD.labels(SINK.name, record.reason).inc()
         self._settle(partition, range_)
 
     def _settle(self, partition: Partition, range_: Range) -> None:
@@ -305,10 +308,13 @@ class Sink:
         self._records.hold(self._held)
 
     def _report(self) -> None:
-        if self._away and not any(p.failures for p in self._partitions.values()):
-            self._log.info("ClickHouse takes rows again")
-            self._away = ""
-        if self._away:
+        if not any(p.failures for p in self._partitions.values()):
+            if self._away:
+                self._log.info("ClickHouse takes rows again")
+            self._away = self._letters_failed = ""
+        if self._letters_failed:  # after ClickHouse has refused their rows
+            self.health.unready(f"dead letters cannot be written: {self._letters_failed}")
+        elif self._away:
             self.health.unready(f"ClickHouse does not take rows: {self._away}")
         elif self._commit_failed:
             self.health.unready(f"the broker does not take commits: {self._commit_failed}")

@@ -1,4 +1,4 @@
-"""The metrics of the sink: a closed set, named once. Records read and lag are those of every worker."""
+"""The metrics of the sink: a closed set, named once. Records read, dead letters and lag are those of every worker."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -14,7 +14,6 @@ INSERT_RETRIES = Counter("weir_sink_insert_retries", "Inserts that ClickHouse co
 REFUSED = Counter(
     "weir_sink_refused_inserts", "Inserts refused for a row, which is then looked for"
 )
-DEAD = Counter("weir_sink_dead_records", "Records given up as dead letters", ["reason"])
 LOST = Counter(
     "weir_sink_unwritable_dead_letters",
     "Dead letters that cannot go in themselves: they are in events.dead alone",

@@ -146,8 +146,8 @@ class Records(Protocol):
 
 
 class DeadLetters(Protocol):
-    def write(self, records: Iterable[DeadRecord]) -> None:
-        """Durable on return, or `DeadLettersFailedError`."""
+    def write(self, records: Iterable[DeadRecord]) -> int:
+        """Durable on return, or `DeadLettersFailedError`; returns how many are stored without their content."""
 
 
 class Warehouse(Protocol):

@@ -92,11 +92,12 @@ class CrashingDeadLetters(MemoryDeadLetters):
         super().__init__(log)
         self._fuse = fuse
 
-    def write(self, records: Iterable[DeadRecord]) -> None:
+    def write(self, records: Iterable[DeadRecord]) -> int:
         try:
             self._fuse.effect(done=False)
-            super().write(records)
+            cut = super().write(records)
             self._fuse.effect(done=True)
+            return cut
         except CrashError:
             if self._fuse.as_fault:
                 raise DeadLettersFailedError("no answer") from None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.core.identifiers import payload_hash
 from services.edge import avro
 from services.edge.kafka_sink import encode_dead
 from services.sink.ports import DeadRecord, Place
@@ -19,9 +20,9 @@ DUPLICATE = {
 }
 
 
-def letter(value: bytes) -> avro.Record:
+def letter(value: bytes, most: int = 1_000) -> avro.Record:
     record = DeadRecord(Place("any", 1), 7, b"key", value, 9, "refused", "why")
-    return avro.decode_any(encode_dead(record))[1]
+    return avro.decode_any(encode_dead(record, most))[1]
 
 
 @pytest.mark.parametrize("value", [resolved(1), avro.schemas()["Duplicate"].encode(DUPLICATE)])
@@ -36,3 +37,12 @@ def test_it_says_whose_it_was(value: bytes) -> None:
 @pytest.mark.parametrize("value", [b"", b"garbage"])
 def test_garbage_is_nobodys(value: bytes) -> None:
     assert (letter(value)["source"], letter(value)["received_at"]) == ("", 0)
+
+
+def test_one_that_is_too_large_for_the_topic_of_letters_leaves_its_place_and_digest() -> None:
+    value = resolved(1)
+    found = letter(value, len(value))
+    assert (found["key"], found["value"], found["origin_offset"]) == (b"key", b"", 7)
+    assert payload_hash(b"key", value).hex() in found["detail"]
+    _, record = avro.decode_any(value)
+    assert (found["source"], found["event_id"]) == (record["source"], record["event_id"])

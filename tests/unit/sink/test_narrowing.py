@@ -16,7 +16,14 @@ from services.edge.memory_sink import (
 from services.sink.inserts import ThreadedInserts
 from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
-from services.sink.ports import Finding, Insert, Place, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import (
+    DeadLettersFailedError,
+    Finding,
+    Insert,
+    Place,
+    RowsRefusedError,
+    WarehouseAwayError,
+)
 from services.sink.step import Routes
 from services.sink.suspicion import Next, Suspicion
 
@@ -46,7 +53,8 @@ class Scene:
     def start(self) -> None:
         self.records = MemoryRecords(self.log, poll_records=100)
         self.inserts = MemoryInserts(self.warehouse, lambda: self.now)
-        ports = Ports(self.records, self.inserts, MemoryDeadLetters(self.log))
+        self.letters = MemoryDeadLetters(self.log)
+        ports = Ports(self.records, self.inserts, self.letters)
         options = Options(Limits(0.1, 100, 10_000), 100_000, 0.5, attempt_seconds=ATTEMPT_SECONDS)
 
         self.sink = Sink(ports, Routes(avro.name_of), options, LOG, lambda: self.now)
@@ -204,3 +212,17 @@ def test_a_range_is_bounded_by_what_its_json_expands_to() -> None:
             scene.inserts.run()
     assert sum(sizes) == 10
     assert max(sizes) <= 3
+
+
+def test_while_dead_letters_cannot_be_written_it_says_so_and_others_go_on() -> None:
+    scene = Scene()
+    scene.letters.broken = DeadLettersFailedError("the topic takes none")
+    scene.write(HEADER + b"1", HEAVY, HEADER + b"2")
+    scene.write(*ordinary(3, 50), place=OTHER)
+    scene.work()
+    assert "the topic takes none" in scene.sink.health.why_unready
+    assert set(ordinary(3, 50)) <= set(scene.stored())
+    scene.letters.broken = None
+    scene.work()
+    assert scene.dead() == [HEAVY]
+    assert scene.sink.health.why_unready == ""
