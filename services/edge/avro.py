@@ -144,7 +144,8 @@ catalogue = Catalogue(SCHEMAS)
 def source_of(value: bytes) -> str:
     """The source that a record's leading fields name; empty: none, or it cannot be read."""
     schema = catalogue.find(value[:HEADER_BYTES])
-    if schema is None or "source" not in schemas()[schema.name].fields:
+    known = None if schema is None else schemas().get(schema.name)  # a later version may have more
+    if schema is None or known is None or "source" not in known.fields:
         return ""
     try:
         return str(_source_reader(schema.name).read(value)["source"])

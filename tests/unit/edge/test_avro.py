@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.core.paths import SCHEMAS
 from services.edge import avro
 from tests.contract import rows
 from tests.events import accepted
@@ -73,3 +74,15 @@ def test_a_record_says_whose_it_is_whatever_follows(value: bytes) -> None:
 )
 def test_what_says_nobody_is_nobodys(value: bytes) -> None:
     assert avro.source_of(value) == ""
+
+
+def test_a_record_of_a_kind_that_only_a_later_version_has_is_nobodys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = avro.Schema(
+        {"type": "record", "name": "Later", "fields": [{"name": "source", "type": "string"}]}
+    )
+    catalogue = avro.Catalogue(SCHEMAS)
+    catalogue.learn([later])
+    monkeypatch.setattr(avro, "catalogue", catalogue)
+    assert avro.source_of(later.encode({"source": "shop"})) == ""
