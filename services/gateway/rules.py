@@ -7,9 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from services.core.repeated_names import without_repeats
 from services.gateway.numbers import may_overflow, overflows
 from services.gateway.refusals import Refusal, quoted
-from services.gateway.repeated_names import without_repeats
 from services.gateway.telling import not_json
 from services.gateway.times import AHEAD_MS, EARLIEST_MS, EPOCH, MILLISECOND, epoch_ms
 

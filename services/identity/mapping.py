@@ -11,6 +11,7 @@ import msgspec
 
 from services.core.blocked_ids import DEFAULT, BlockedIds
 from services.core.registry import EVERY_EVENT, IdMapping
+from services.core.repeated_names import without_repeats
 
 MAX_CHARACTERS = 255  # of an identifier, as at the gateway's door
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
@@ -42,6 +43,9 @@ def named_by(mapping: IdMapping, properties: str, blocked: BlockedIds = DEFAULT)
         content = msgspec.json.decode(properties)
     except msgspec.DecodeError:  # say, half a surrogate pair somewhere: it is stored as it is
         return None
+    raw = properties.encode()
+    if (single := without_repeats(raw)) is not raw:
+        content = msgspec.json.decode(single)
     named = Named(
         _identifier_at(content, mapping.profile_id, blocked),
         _identifier_at(content, mapping.user_id, blocked),

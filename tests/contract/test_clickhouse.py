@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from services.core.paths import ROOT
+from services.core.repeated_names import without_repeats
 from services.core.step import fingerprint
 from services.edge import avro
 from services.edge.accounts import signed
 from services.edge.clickhouse import ClickHouseRows
-from services.gateway.repeated_names import without_repeats
 from services.runtime.config import ClickHouseSettings
 from services.sink.migrations import (
     Migration,

@@ -51,6 +51,8 @@ def test_an_events_own_mapping_goes_before_that_of_every_event() -> None:
         ('{"a": {"b": {"id": "x"}}}', "a.b.id", "x"),
         ('{"a": [{"id": "x"}, {"id": "y"}]}', "a.1.id", "y"),
         ('{"a": {"1": "x"}}', "a.1", "x"),
+        ('{"id": "x", "id": "y"}', "id", "x"),  # as ClickHouse has it
+        ('{"a": {"id": "x", "id": "y"}, "n": 1e5, "n": 1}', "a.id", "x"),
     ],
 )
 def test_a_path_leads_to_a_text_or_an_integer(properties: str, path: str, found: str) -> None:

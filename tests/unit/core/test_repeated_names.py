@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.repeated_names import without_repeats
+from services.core.repeated_names import without_repeats
 from services.gateway.rules import Event, Shared, check_event
 
 REPEATED = {

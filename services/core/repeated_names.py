@@ -12,8 +12,7 @@ _encode = msgspec.json.Encoder().encode
 def without_repeats(raw: bytes) -> bytes:
     """Return a JSON object with the first value of each name, at every level; itself if none repeats.
 
-    Identity reads traits from the same bytes, and takes the last value of a name. Numbers stay as
-    they are written.
+    The usual decoders take the last value of a name instead. Numbers stay as they are written.
     """
     repeats = False
 
