@@ -17,7 +17,7 @@ from confluent_kafka import (
 )
 
 from services.core import topics
-from services.core.letters import is_cut, stored_in_letter
+from services.core.letters import MAX_SOURCE, is_cut, stored_in_letter
 from services.core.record_limits import Limits, WeirsOwnLimits
 from services.core.stages import SINK, service_of
 from services.edge import avro
@@ -413,6 +413,7 @@ def encode_dead(record: DeadRecord, most: int) -> bytes:
         "died_at": max(0, record.timestamp),
     }
     letter |= _routing(record.value)
+    letter["source"] = letter["source"][:MAX_SOURCE]
     return avro.schemas()["DeadLetter"].encode(letter)
 
 

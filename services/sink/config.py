@@ -21,13 +21,13 @@ class SinkSettings:
         12_582_912, "most bytes in one insert; a larger row goes alone", "bytes", check=at_least(1)
     )
     sink_flush_expanded_bytes: int = setting(
-        268_435_456,
+        201_326_592,
         "most memory that the rows of one insert take in ClickHouse, estimated; a larger row goes alone",
         "bytes",
         check=at_least(1),
     )
     sink_insert_memory: int = setting(
-        536_870_912,
+        335_544_320,
         "memory that ClickHouse gives one insert; what exceeds it is split, at last down to the row; 0: no limit",
         "bytes",
         check=at_least(0),

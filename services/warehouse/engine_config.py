@@ -12,8 +12,7 @@ _SERVER = """<clickhouse>
     <primary_index_cache_size>{marks}</primary_index_cache_size>
     <query_condition_cache_size>{marks}</query_condition_cache_size>
     <background_pool_size>{merges}</background_pool_size>
-    <merges_mutations_memory_usage_to_ram_ratio>0.5</merges_mutations_memory_usage_to_ram_ratio>
-    <merges_mutations_memory_usage_soft_limit>{merge_memory}</merges_mutations_memory_usage_soft_limit>
+    <background_merges_mutations_concurrency_ratio>1</background_merges_mutations_concurrency_ratio>
     <storage_configuration><disks><default>
         <keep_free_space_bytes>{kept_free}</keep_free_space_bytes>
     </default></disks></storage_configuration>
@@ -23,6 +22,10 @@ _SERVER = """<clickhouse>
     <users_config>{users}</users_config>
 </clickhouse>
 """
+# Merges are bounded by their number, one a thread (the engine's default is two), and by the parts of
+# each: docs/decisions/0018-any-json.md. Embedded, the engine counts no memory of merges as theirs, so
+# merges_mutations_memory_usage_soft_limit stops none.
+#
 # On a disk that is nearly full inserts and merges are refused, before one of them meets the end of it half
 # way: seen was a part whose marks file was empty.
 _KEPT_FREE_BYTES = 32 << 20
@@ -81,7 +84,6 @@ def write_config(folder: Path, settings: WarehouseSettings, database: str) -> Pa
         memory=settings.warehouse_max_memory,
         marks=settings.warehouse_mark_cache,
         merges=settings.warehouse_merge_threads,
-        merge_memory=settings.warehouse_max_memory // 2,
         kept_free=_KEPT_FREE_BYTES,
         users=_escaped(users),
     )

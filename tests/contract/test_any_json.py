@@ -310,3 +310,15 @@ def test_an_insert_has_its_own_limit_of_memory(tables: Tables) -> None:
     assert tables.count("events") == 0
     small.insert(failing(tables, rows.resolved(99)))
     small.close()
+
+
+def test_the_engine_bounds_its_merges(tables: Tables) -> None:
+    """It ignores limits of their memory, so they are bounded by number and by parts."""
+    table = tables.one(
+        f"SELECT engine_full FROM system.tables WHERE database = '{tables.database}' AND name = 'events'"
+    )
+    assert "max_parts_to_merge_at_once = 8" in table
+    ratio = "background_merges_mutations_concurrency_ratio"
+    assert (
+        float(tables.one(f"SELECT value FROM system.server_settings WHERE name = '{ratio}'")) == 1
+    )

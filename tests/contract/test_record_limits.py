@@ -10,8 +10,10 @@ from services.core.record_limits import EVENT_BYTES
 from services.core.registry import Source
 from services.edge import avro
 from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_limits import read_limits
+from services.edge.kafka_limits import LimitsFollower, read_limits
+from services.edge.kafka_sink import KafkaDeadLetters
 from services.runtime.config import KafkaSettings
+from services.sink.ports import DeadLettersFailedError, DeadRecord, Place
 from tests.contract.gateway_fixture import (
     KEY,
     SOURCE,
@@ -91,3 +93,24 @@ def test_a_topic_that_allows_less_refuses_an_event_and_not_its_neighbours(
     alone = gateway.post(KEY, json.dumps(large).encode())
     assert alone.status == 422
     assert low_topic in alone.json()["rejected"][0]["message"]
+
+
+def test_the_sinks_letter_holds_what_its_topic_allows(kafka: KafkaSettings) -> None:
+    admin = KafkaAdmin(kafka)
+    before = admin.configs([topics.DEAD])[topics.DEAD]["max.message.bytes"]
+    letters = KafkaDeadLetters(kafka, LimitsFollower(kafka, "sink"))
+    reader = TopicReader(kafka.bootstrap(), topics.DEAD)
+    record = DeadRecord(Place(topics.USAGE, 1), 7, b"key", bytes(200_000), 9, "refused", "why")
+    admin.configure(topics.DEAD, {"max.message.bytes": "100000"})
+    try:
+        wait_until(lambda: read_limits(kafka).low(), 10, "the topic's configuration")
+        with pytest.raises(DeadLettersFailedError):
+            letters.write([record])  # it does not know yet, and learns from the refusal
+        assert letters.write([record]) == 1
+        (written,) = reader.wait_for(lambda _: True, 1)
+    finally:
+        admin.configure(topics.DEAD, {"max.message.bytes": before})
+        reader.close()
+    _, letter = avro.decode_any(written.value)
+    assert (letter["value"], letter["origin_offset"], letter["reason"]) == (b"", 7, "refused")
+    assert "BLAKE2b" in letter["detail"]

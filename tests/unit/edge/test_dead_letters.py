@@ -2,7 +2,9 @@
 
 import pytest
 
+from services.core import topics
 from services.core.identifiers import payload_hash
+from services.core.record_limits import RecordLimits
 from services.edge import avro
 from services.edge.kafka_sink import encode_dead
 from services.sink.ports import DeadRecord, Place
@@ -46,3 +48,13 @@ def test_one_that_is_too_large_for_the_topic_of_letters_leaves_its_place_and_dig
     assert payload_hash(b"key", value).hex() in found["detail"]
     _, record = avro.decode_any(value)
     assert (found["source"], found["event_id"]) == (record["source"], record["event_id"])
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_any_record_makes_a_letter_that_its_topic_takes(beyond: int) -> None:
+    limits = RecordLimits()
+    empty = resolved(1, source="")
+    source = "s" * (limits.letter - len(empty) - 8 + 8 * beyond)
+    value = resolved(1, source=source)
+    record = DeadRecord(Place("any", 1), 7, b"key", value, 9, "refused", "w" * 5_000)
+    assert len(encode_dead(record, limits.letter)) <= limits.of(topics.DEAD)

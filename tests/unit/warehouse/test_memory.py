@@ -1,0 +1,28 @@
+"""What runs at once in the engine fits into its memory, whatever events come."""
+
+import re
+from pathlib import Path
+
+from services.core.paths import MIGRATIONS
+from services.sink.config import SinkSettings
+from services.sink.migrations import read_migrations
+from services.warehouse.config import WarehouseSettings
+from services.warehouse.engine_config import write_config
+
+MERGED_PART_BYTES = 40_000_000  # a block of wide rows: docs/decisions/0018-any-json.md
+
+
+def parts_of_a_merge() -> int:
+    sql = "\n".join(migration.sql for migration in read_migrations(MIGRATIONS))
+    (*_, last) = re.findall(r"max_parts_to_merge_at_once = (\d+)", sql)
+    return int(last)
+
+
+def test_inserts_and_merges_together_fit_into_the_engine(tmp_path: Path) -> None:
+    sink, engine = SinkSettings(), WarehouseSettings()
+    config = write_config(tmp_path, engine, "weir").read_text()
+    (ratio,) = re.findall(r"<background_merges_mutations_concurrency_ratio>(\d+)<", config)
+    inserts = sink.sink_insert_threads * sink.sink_insert_memory
+    merges = int(ratio) * engine.warehouse_merge_threads * parts_of_a_merge() * MERGED_PART_BYTES
+    assert sink.sink_flush_expanded_bytes < sink.sink_insert_memory
+    assert inserts + merges < engine.warehouse_max_memory
