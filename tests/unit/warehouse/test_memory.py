@@ -1,4 +1,4 @@
-"""What runs at once in the engine fits into its memory, whatever events come."""
+"""What usually runs at once in the engine fits into its memory."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,9 @@ from services.sink.migrations import read_migrations
 from services.warehouse.config import WarehouseSettings
 from services.warehouse.engine_config import write_config
 
-MERGED_PART_BYTES = 40_000_000  # a block of wide rows: docs/decisions/0018-any-json.md
+MERGED_PART_BYTES = (
+    40_000_000  # a usual block of wide rows; larger ones were seen: docs/decisions/0018-any-json.md
+)
 
 
 def parts_of_a_merge() -> int:
