@@ -50,7 +50,7 @@ def columns(database: str, view: str) -> list[str]:
     default = f"String DEFAULT '{DEFAULT}'"
     return [
         f"ALTER TABLE {database}.events ADD COLUMN IF NOT EXISTS {FIELD} {default}",
-        f"ALTER TABLE {database}.landing_resolved ADD COLUMN IF NOT EXISTS {FIELD} {default}",
-        f"ALTER TABLE {database}.landing_resolved_to_events MODIFY QUERY"
+        f"ALTER TABLE {database}.landing_events ADD COLUMN IF NOT EXISTS {FIELD} {default}",
+        f"ALTER TABLE {database}.landing_events_to_events MODIFY QUERY"
         f" {before.rstrip()}, {FIELD} FROM{source}",
     ]

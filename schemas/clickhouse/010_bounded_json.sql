@@ -23,7 +23,35 @@ ALTER TABLE {{database}}.events {{cluster}}
     MODIFY COLUMN context JSON(max_dynamic_paths = 32, max_dynamic_types = 8) COMMENT 'values by path; context_text has all that was sent'
 SETTINGS alter_sync = 0, mutations_sync = 0;
 
-ALTER TABLE {{database}}.landing_resolved_to_events {{cluster}} MODIFY QUERY
+-- A landing table of its own, and not another query for the view there is. ClickHouse names what a view
+-- writes otherwise once it has restarted after MODIFY QUERY: an insert that is repeated then would go in twice.
+-- Sinks of before go on with landing_resolved, and keep no texts.
+CREATE TABLE IF NOT EXISTS {{database}}.landing_events {{cluster}}
+(
+    event_id          FixedString(16),
+    received_at       Int64,
+    source            String,
+    workspace         String,
+    idempotency_key   String,
+    occurred_at       Int64,
+    event             String,
+    user_id           String,
+    anonymous_id      String,
+    client_session_id String,
+    over_quota        Bool,
+    door              String,
+    ip                String,
+    user_agent        String,
+    value             Nullable(Float64),
+    context           String,
+    properties        String,
+    profile_id        String,
+    session_id        String
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {{database}}.landing_events_to_events {{cluster}}
+TO {{database}}.events AS
 SELECT
     toUUID(UUIDNumToString(event_id)) AS event_id,
     workspace,
@@ -46,7 +74,7 @@ SELECT
     ip,
     user_agent,
     over_quota
-FROM {{database}}.landing_resolved AS l;
+FROM {{database}}.landing_events AS l;
 
 -- A view has the columns that its table had when it was made.
 CREATE OR REPLACE VIEW {{database}}.events_current {{cluster}} AS

@@ -14,7 +14,7 @@ from services.sink.ports import Finding, Insert, RowsRefusedError, WarehouseAway
 # ClickHouse remembers the tokens of 10,000 inserts: for at least this long, at 16 inserts a second.
 REMEMBERED_SECONDS = 600.0
 EVENTS = (
-    "landing_resolved"  # the only table in which a row that goes in again does not replace itself
+    "landing_events"  # the only table in which a row that goes in again does not replace itself
 )
 # A row of our own is received in 1900, so that its partition holds no other row, and is dropped again.
 NOBODY_RECEIVED_AT = int(datetime(1900, 1, 2, tzinfo=UTC).timestamp() * 1_000)

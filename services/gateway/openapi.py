@@ -158,11 +158,16 @@ def post(summary: str, body: Schema, **more: Any) -> Schema:
     }
 
 
-def _plain(summary: str, kind: str = "text/plain", *, may_fail: bool = False) -> Schema:
-    answer = {"description": summary, "content": {kind: {"schema": {}}}}
+def _plain(summary: str, kind: str = "text/plain", **failures: str) -> Schema:
+    """Describe an answer that is no JSON of ours; `failures`: why, by `status_NNN`."""
+    content = {kind: {"schema": {}}}
+    failed = {
+        name.removeprefix("status_"): {"description": why, "content": content}
+        for name, why in failures.items()
+    }
     return {
         "summary": summary,
-        "responses": {"200": answer, **({"503": answer} if may_fail else {})},
+        "responses": {"200": {"description": summary, "content": content}, **failed},
     }
 
 
@@ -222,8 +227,13 @@ _DOCUMENT: Schema = {
 
 _OWN: Schema = {
     "/livez": {"get": _plain("The process answers.")},
-    "/readyz": {"get": _plain("A real produce was acknowledged in the last 5 s.", may_fail=True)},
-    "/metrics": {"get": _plain("Prometheus metrics of all processes on the port.")},
+    "/readyz": {"get": _plain("Events are taken.", status_503="Why they are not.")},
+    "/metrics": {
+        "get": _plain(
+            "Prometheus metrics of all processes on the port.",
+            status_403="A page of another origin asked for them.",
+        )
+    },
     "/openapi.json": {"get": _plain("This document.", "application/json")},
 }
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from services.core import reasons
 
 TABLES = {
-    "Resolved": "landing_resolved",
+    "Resolved": "landing_events",
     "Duplicate": "landing_duplicate",
     "Rejected": "landing_rejected",
     "DeadLetter": "landing_dead_letter",

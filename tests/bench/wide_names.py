@@ -68,7 +68,7 @@ class Beside:
             number += 1
             began = time.monotonic()
             self._tables.insert(
-                "landing_resolved",
+                "landing_events",
                 rows.resolved(number, "q", "t", source="ordinary"),
                 token=f"ordinary {number}",
             )
@@ -117,7 +117,7 @@ def measured(warehouse: RunningWarehouse, events: int, names: int) -> str:
     began, files, size = time.monotonic(), 0, 0
     try:
         for values in ranges(events, names, SinkSettings()):
-            tables.insert("landing_resolved", *values)
+            tables.insert("landing_events", *values)
             size += sum(map(len, values))
             files = max(files, most_files(tables))
     finally:

@@ -95,7 +95,7 @@ def test_any_json_is_stored_read_and_erased_in_parts_of_few_files(
             rows.resolved(n, "p", properties=t, context=t)
             for n, t in zip(numbers, texts, strict=True)
         ]
-        tables.insert("landing_resolved", *values)
+        tables.insert("landing_events", *values)
     assert tables.count("events") == BATCHES * len(texts)
     tables.schema.execute(f"OPTIMIZE TABLE {tables.database}.events FINAL")
     assert most_files(tables) <= FILES_A_PART
@@ -150,7 +150,7 @@ def test_rows_of_before_stay_readable_and_their_parts_are_rewritten(
     )
     assert old.one(unfinished) > 0
     assert old.ask(readable) == expected
-    old.insert("landing_resolved", rows.resolved(9, properties=text))
+    old.insert("landing_events", rows.resolved(9, properties=text))
     assert old.count("events") == 4
     old.schema.execute(f"SYSTEM START MERGES {schema}")
     old.schema.execute(f"OPTIMIZE TABLE {schema} FINAL")  # waits for the mutation, too
@@ -167,7 +167,7 @@ def test_dots_nulls_and_empty_objects(tables: Tables) -> None:
     text = (
         '{"a":{"b":1}, "a.b":2, "n":null, "o":{}, "d":[null], "big":18446744073709551616, "f":1.0}'
     )
-    tables.insert("landing_resolved", rows.resolved(1, properties=text))
+    tables.insert("landing_events", rows.resolved(1, properties=text))
     assert tables.ask(
         "SELECT properties.a.b::Int64, properties.`a%2Eb`::Int64, properties.big::String,"
         " JSONHas(properties_text, 'n'), JSONType(properties_text, 'o'), properties_text"
@@ -202,7 +202,7 @@ def test_the_documented_way_to_read_a_number_never_fails_and_leaves_none_out(
 ) -> None:
     assert NUMBER in analysts_page()
     values = [rows.resolved(n, properties=f'{{"price":{p}}}') for n, p in enumerate(PRICES)]
-    tables.insert("landing_resolved", *values, rows.resolved(99, properties="{}"))
+    tables.insert("landing_events", *values, rows.resolved(99, properties="{}"))
     read = f"SELECT properties_text, {NUMBER} FROM weir.events_current"
     expected = {f'{{"price":{price}}}': number for price, number in PRICES.items()} | {"{}": None}
     found = {text: None if n is None else float(n) for text, n in tables.ask(read)}
@@ -231,7 +231,7 @@ def test_the_analysts_queries_run_whatever_types_come(tables: Tables) -> None:
         for n, (kind, event) in enumerate(product(kinds, ("purchase", "page_view", "$exposure")))
     ]
     tables.insert(
-        "landing_resolved",
+        "landing_events",
         *values,
         *(rows.resolved(900 + n, properties=t) for n, t in enumerate(ODD)),
     )
@@ -244,13 +244,13 @@ def test_the_analysts_queries_run_whatever_types_come(tables: Tables) -> None:
 
 
 def failing(tables: Tables, *values: bytes) -> Insert:
-    return Insert("landing_resolved", values[0][:10], values, f"failing:{uuid.uuid4()}")
+    return Insert("landing_events", values[0][:10], values, f"failing:{uuid.uuid4()}")
 
 
 @pytest.mark.parametrize("something_went_in", [True, False])
 def test_an_ordinary_row_goes_in_and_is_never_seen(tables: Tables, something_went_in: bool) -> None:
     if something_went_in:
-        tables.insert("landing_resolved", *(rows.resolved(n, "p", "s") for n in range(5)))
+        tables.insert("landing_events", *(rows.resolved(n, "p", "s") for n in range(5)))
     before = tables.ask("SELECT count() FROM weir.events"), visits(tables)
     for _ in range(3):
         finding = tables.rows.examine(failing(tables, rows.resolved(9, properties="[")))
@@ -277,7 +277,7 @@ def test_where_no_row_goes_in_no_row_is_to_blame(
 ) -> None:
     table = f"{tables.database}.events"
     if something_went_in:
-        tables.insert("landing_resolved", rows.resolved(1, "p", "s"))
+        tables.insert("landing_events", rows.resolved(1, "p", "s"))
     else:
         tables.schema.execute(f"SYSTEM STOP MERGES {table}")
         other = f"INSERT INTO {table} (source) VALUES ('other')"
@@ -285,13 +285,13 @@ def test_where_no_row_goes_in_no_row_is_to_blame(
     tables.schema.execute(harm.format(table=table))
     value = rows.resolved(2, "p", "s")
     with pytest.raises((RowsRefusedError, WarehouseAwayError)):
-        tables.insert("landing_resolved", value)
+        tables.insert("landing_events", value)
     assert not tables.rows.examine(failing(tables, value)).ordinary_in
 
 
 def test_rows_that_are_in_are_found(tables: Tables) -> None:
     values = [rows.resolved(n, received_at=NOON + n * 40 * 86_400_000) for n in range(4)]
-    tables.insert("landing_resolved", *values[:1])
+    tables.insert("landing_events", *values[:1])
     assert tables.rows.examine(failing(tables, *values)).rows_in
     assert tables.rows.examine(failing(tables, b"garbage", values[0])).rows_in
     assert not tables.rows.examine(failing(tables, *values[1:])).rows_in

@@ -197,7 +197,7 @@ def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
     for _ in range(2):
         world.account(*accounts)
         world.tables.insert("landing_duplicate", rows.duplicate(1))
-    world.tables.insert("landing_resolved", rows.resolved(1))
+    world.tables.insert("landing_events", rows.resolved(1))
     part = ["--json", "--all"]
     result = CliRunner().invoke(command, part, env=world.environ)
     assert json.loads(result.stdout)["findings"] == []
@@ -234,7 +234,7 @@ def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: Worl
         world.usage("unique", 2, 0, 2, topic_id=""),
         world.usage("resolved", 1, 0, 1, topic_id="", **resolved),
     )
-    world.tables.insert("landing_resolved", rows.resolved(0, received_at=NOW))
+    world.tables.insert("landing_events", rows.resolved(0, received_at=NOW))
     world.write(topics.UNIQUE, accepted_output(accepted(1, received_at=NOW)).value)
     told = world.audit()
     assert told["findings"] == []
@@ -258,18 +258,18 @@ def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(wor
     world.account(
         world.usage("accepted", 2, 0, 2, topic_id="t"), unique(1, ids[0]), unique(2, ids[1])
     )
-    world.tables.insert("landing_resolved", rows.resolved(0, received_at=NOW))
+    world.tables.insert("landing_events", rows.resolved(0, received_at=NOW))
     told = world.audit()
     assert len(told["findings"]) == 2
     assert told["remarks"] == []
-    world.tables.insert("landing_resolved", rows.resolved(1, received_at=NOW))
+    world.tables.insert("landing_events", rows.resolved(1, received_at=NOW))
     told = world.audit()
     assert (told["findings"], told["differences"]) == ([], {"shop": 0})
     (remark,) = told["remarks"]
     assert "2 stored events, of those that dedup says are unique, are in no account" in remark
     assert [(p["stored"], p["in_flight"], p["difference"]) for p in told["pages"]] == [(2, 0, 0)]
     world.account(unique(3, ids[2]))
-    world.tables.insert("landing_resolved", rows.resolved(7, received_at=NOW))
+    world.tables.insert("landing_events", rows.resolved(7, received_at=NOW))
     told = world.audit()
     assert told["remarks"] == []
     assert "between dedup and identity: 3 more unique than resolved" in told["findings"][1]

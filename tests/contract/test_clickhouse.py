@@ -83,7 +83,7 @@ def test_a_repeated_token_is_dropped_in_every_table(
         for n in range(count)
     ]
     for token, expected in (("a", count), ("a", count), ("b", 2 * count)):
-        tables.insert("landing_resolved", *values, token=token)
+        tables.insert("landing_events", *values, token=token)
         assert tables.count("events") == expected
         assert tables.one("SELECT sum(events) FROM weir.session_segments") == expected
     parts = tables.ask(
@@ -138,7 +138,7 @@ def test_of_an_erasure_under_way_only_counts_are_told_and_markers_are_kept_nowhe
 def test_ten_years_of_history_go_in_with_one_insert(tables: Tables) -> None:
     day = 86_400_000
     values = [rows.resolved(n, "p", "", occurred_at=NOON - n * day) for n in range(3_650)]
-    tables.insert("landing_resolved", *values)
+    tables.insert("landing_events", *values)
     assert tables.one("SELECT uniqExact(toDate32(occurred_at)) FROM weir.events") == 3_650
 
 
@@ -157,10 +157,10 @@ REFUSED: dict[str, Callable[[int], bytes]] = {
 def test_a_refused_row_is_said_so_and_leaves_nothing_anywhere(tables: Tables, name: str) -> None:
     good = [rows.resolved(n, "p", "s") for n in (1, 2)]
     with pytest.raises(RowsRefusedError):
-        tables.insert("landing_resolved", good[0], REFUSED[name](3), good[1])
+        tables.insert("landing_events", good[0], REFUSED[name](3), good[1])
     assert tables.count("events") == 0
     assert tables.count("session_segments") == 0
-    tables.insert("landing_resolved", *good)
+    tables.insert("landing_events", *good)
     assert tables.count("events") == 2
 
 
@@ -176,7 +176,7 @@ def test_odd_but_legal_json_goes_in(tables: Tables) -> None:
         "{" + ",".join(f'"k{n}":{n}' for n in range(3_000)) + "}",
     ]
     tables.insert(
-        "landing_resolved", *(rows.resolved(n, properties=text) for n, text in enumerate(odd))
+        "landing_events", *(rows.resolved(n, properties=text) for n, text in enumerate(odd))
     )
     assert tables.count("events") == len(odd)
 
@@ -194,7 +194,7 @@ def test_of_a_name_that_is_there_twice_the_first_value_stands(tables: Tables, se
     """As the gateway keeps it of traits, from which identity makes profiles."""
     kept = without_repeats(sent.encode()).decode()
     tables.insert(
-        "landing_resolved", *(rows.resolved(n, properties=p) for n, p in enumerate((sent, kept)))
+        "landing_events", *(rows.resolved(n, properties=p) for n, p in enumerate((sent, kept)))
     )
     assert tables.one("SELECT uniqExact(toString(properties)) FROM weir.events") == 1
     assert tables.one("SELECT count() FROM weir.events") == 2
@@ -203,7 +203,7 @@ def test_of_a_name_that_is_there_twice_the_first_value_stands(tables: Tables, se
 def test_times_beyond_the_calendar_go_in(tables: Tables) -> None:
     times = (-(2**62), -62_200_000_000_000, -300_000_000_000, 0, 253_402_300_799_000, 2**63 - 1)
     tables.insert(
-        "landing_resolved", *(rows.resolved(n, occurred_at=at) for n, at in enumerate(times))
+        "landing_events", *(rows.resolved(n, occurred_at=at) for n, at in enumerate(times))
     )
     assert tables.count("events") == len(times)
 
@@ -214,13 +214,13 @@ def test_the_world_is_told_from_the_rows(tables: Tables) -> None:
     nobody = ClickHouseSettings(clickhouse_url=f"http://127.0.0.1:{free_port()}")
     away = ClickHouseRows(nobody, 5, 1, compress=False)
     with pytest.raises(WarehouseAwayError):
-        away.insert(Insert("landing_resolved", rows.resolved(1)[:10], [rows.resolved(1)], "t"))
+        away.insert(Insert("landing_events", rows.resolved(1)[:10], [rows.resolved(1)], "t"))
 
 
 def test_compressed_inserts_are_the_same(tables: Tables) -> None:
     packed = ClickHouseRows(tables.settings, 60, 1, compress=True)
     values = [rows.resolved(n) for n in range(2_000)]
-    packed.insert(Insert("landing_resolved", values[0][:10], values, "t"))
+    packed.insert(Insert("landing_events", values[0][:10], values, "t"))
     packed.close()
     assert tables.count("events") == 2_000
 
@@ -229,14 +229,14 @@ def test_compressed_inserts_are_the_same(tables: Tables) -> None:
 
 
 def test_nested_properties_query_directly(tables: Tables) -> None:
-    tables.insert("landing_resolved", rows.resolved(1, properties='{"price":3.5,"a":{"b":7}}'))
+    tables.insert("landing_events", rows.resolved(1, properties='{"price":3.5,"a":{"b":7}}'))
     sql = "SELECT properties.price::Float64, properties.a.b::Int64 FROM weir.events"
     assert tables.ask(sql) == [[3.5, 7]]
 
 
 def test_people_after_merges(tables: Tables) -> None:
     names = ("a", "p", "u", "b", "other")
-    tables.insert("landing_resolved", *(rows.resolved(n, name) for n, name in enumerate(names)))
+    tables.insert("landing_events", *(rows.resolved(n, name) for n, name in enumerate(names)))
     assert tables.one("SELECT uniqExact(profile_id) FROM weir.events_current") == 5
     tables.insert(
         "landing_merge",
@@ -257,7 +257,7 @@ def test_a_visit_is_one_session_across_identifiers(tables: Tables) -> None:
         return rows.resolved(number, person, session, occurred_at=NOON + minutes * MINUTE, **fields)
 
     tables.insert(
-        "landing_resolved",
+        "landing_events",
         at(1, 0, "a", "s1", anonymous_id="x", event="first"),
         at(2, 10, "a", "s1", anonymous_id="x"),
         at(3, 40, "u", "s2", user_id="u1", event="last"),  # after exactly 30 minutes: joins
@@ -290,10 +290,10 @@ def test_a_late_event_joins_two_visits(tables: Tables) -> None:
     times = {"s1": 0, "s2": 50}
     for number, (session, minutes) in enumerate(times.items()):
         event = rows.resolved(number, "u", session, occurred_at=NOON + minutes * MINUTE)
-        tables.insert("landing_resolved", event)
+        tables.insert("landing_events", event)
     assert tables.count("sessions") == 2
     late = rows.resolved(9, "u", "s1", occurred_at=NOON + 25 * MINUTE)
-    tables.insert("landing_resolved", late)
+    tables.insert("landing_events", late)
     assert tables.ask("SELECT session_id, events FROM weir.sessions") == [["s1", 3]]
 
 
@@ -307,7 +307,7 @@ def test_a_profile_is_the_sum_of_its_parts(tables: Tables) -> None:
     )
     tables.insert("landing_merge", rows.merge("a", "u"))
     event = rows.resolved(1, "a", "s1")
-    tables.insert("landing_resolved", event, rows.resolved(2, "u", "s1x", occurred_at=NOON + 1))
+    tables.insert("landing_events", event, rows.resolved(2, "u", "s1x", occurred_at=NOON + 1))
     found = tables.ask(
         "SELECT profile_id, user_ids, anonymous_ids, events, sessions, traits.plan::String,"
         " traits.big::Int64, traits.o.p::Int64 FROM weir.profiles ORDER BY profile_id"
@@ -336,7 +336,7 @@ def test_the_books(tables: Tables) -> None:
         rows.usage("resolved", 5, 8, stage="identity"),
     )
     tables.insert("landing_rejected", rows.rejected(1), rows.rejected(2))
-    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(4)))
+    tables.insert("landing_events", *(rows.resolved(n) for n in range(4)))
     assert tables.ask(f"SELECT {BOOKS}") == [[10, 4, 1, 2, 2, 0, 0, 1, 0]]
     of_sink: dict[str, Any] = {"step": "sink", "origin_topic": "events.resolved", "source": "shop"}
     for _ in range(2):
@@ -344,7 +344,7 @@ def test_the_books(tables: Tables) -> None:
     assert tables.ask(f"SELECT {BOOKS}") == [[10, 4, 1, 3, 2, 0, 0, 0, 0]]
     told = tables.ask("SELECT events, bytes FROM weir.usage WHERE outcome = 'rejected'")
     assert told == [[2, 6]]
-    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(10, 12)))
+    tables.insert("landing_events", *(rows.resolved(n) for n in range(10, 12)))
     ((*_, in_flight, difference),) = tables.ask(f"SELECT {BOOKS}")
     assert (in_flight, difference) == (0, -2)
 
@@ -382,7 +382,7 @@ def test_a_letter_sent_in_again_is_recovered_and_counts_once(
 ) -> None:
     accounts = [rows.usage(name, n, 10, stage=stage) for name, n, stage in again]
     tables.insert("landing_usage_delta", *accounts, rows.usage("resolved", 1, 8, stage="identity"))
-    tables.insert("landing_resolved", rows.resolved(1))
+    tables.insert("landing_events", rows.resolved(1))
     topic, _, offset = letter.split("/")
     tables.insert(
         "landing_dead_letter",
@@ -409,7 +409,7 @@ def test_erased_rows_are_told_and_nothing_is_missing(tables: Tables) -> None:
         rows.usage("erased", 1, 8, stage="identity"),
         rows.usage("dead", 1, 8, stage="identity"),
     )
-    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    tables.insert("landing_events", *(rows.resolved(n) for n in range(3)))
     tables.insert("landing_duplicate", rows.duplicate(7))
     tables.insert(
         "landing_dead_letter", rows.dead_letter(step="identity", source="shop", received_at=NOON)
@@ -450,13 +450,13 @@ def test_one_lost_and_another_doubled_is_told_by_the_fingerprint(tables: Tables)
         rows.usage("unique", 3, 3, **counted),
         rows.usage("resolved", 3, 3, stage="identity", **counted),
     )
-    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    tables.insert("landing_events", *(rows.resolved(n) for n in range(3)))
     sql = "SELECT short_of_rows, resolved_others, stored_others FROM weir.ledger"
     assert tables.ask(sql) == [[0, 0, 0]]
     tables.schema.execute(f"TRUNCATE TABLE {tables.database}.events")
     # the same id twice, an hour apart by the client's account: no row replaces the other
     hours = [rows.resolved(0, occurred_at=NOON + hour * 24 * 60 * MINUTE) for hour in (0, 1)]
-    tables.insert("landing_resolved", *hours, rows.resolved(1))
+    tables.insert("landing_events", *hours, rows.resolved(1))
     short, resolved, stored = tables.ask(sql)[0]
     assert (short, int(resolved)) == (0, 0)
     assert int(stored) != 0
@@ -478,7 +478,7 @@ def test_rows_from_before_the_migration_are_in_the_books(warehouse: RunningWareh
 
 
 def test_the_books_of_a_range_read_the_counts_and_not_the_rows(tables: Tables) -> None:
-    tables.insert("landing_resolved", *(rows.resolved(n) for n in range(3)))
+    tables.insert("landing_events", *(rows.resolved(n) for n in range(3)))
     tables.insert("landing_usage_delta", rows.usage("accepted", 3, 3))
     plan = "\n".join(
         str(line)
@@ -516,3 +516,19 @@ def test_a_migration_folder_of_ones_own(tables: Tables, tmp_path: Path) -> None:
     )
     apply_migrations(tables.schema, tables.dialect, read_migrations(tmp_path))
     assert tables.count("own") == 0
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_repeat_goes_in_once_though_the_engine_restarted(tmp_path: Path, end: str) -> None:
+    own = start_warehouse(tmp_path)
+    tables = Tables(own.url)
+    apply_migrations(tables.schema, tables.dialect)
+    values = [rows.resolved(n, f"p{n % 5}", f"s{n % 7}") for n in range(60)]
+    tables.insert("landing_events", *values, token="range")
+    own.kill() if end == "kill" else own.stop()
+    own = start_warehouse(tmp_path, own.port)
+    tables.insert("landing_events", *values, token="range")  # as the sink repeats it
+    tables.insert("landing_events", values[0], token="range")  # as the ordinary row is sent again
+    assert tables.count("events") == 60
+    assert tables.one("SELECT sum(events) FROM weir.session_segments") == 60
+    own.stop()

@@ -74,7 +74,7 @@ def test_rows_go_in_and_come_out(port: int, authority: Authority) -> None:
     sink = ClickHouseRows(trusted, 60, 2, compress=True)
     try:
         value = rows.resolved(1, "profile", "session")
-        sink.insert(Insert("landing_resolved", value[:10], (value,), "token"))
+        sink.insert(Insert("landing_events", value[:10], (value,), "token"))
     finally:
         sink.close()
     assert ClickHouse(trusted).records("SELECT count() AS n FROM weir.events") == [{"n": 1}]
@@ -87,7 +87,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(port: int, tmp_path: P
     sink = ClickHouseRows(settings(port), 5, 1, compress=False)
     value = rows.resolved(1, "profile", "session")
     with pytest.raises(WarehouseAwayError):  # never sent, so tried again
-        sink.insert(Insert("landing_resolved", value[:10], (value,), "token"))
+        sink.insert(Insert("landing_events", value[:10], (value,), "token"))
     sink.close()
 
 

@@ -73,7 +73,7 @@ class Tables:
 
     def migrate(self) -> None:
         (view,) = self.schema.records(
-            "SELECT as_select FROM system.tables WHERE name = 'landing_resolved_to_events'"
+            "SELECT as_select FROM system.tables WHERE name = 'landing_events_to_events'"
         )
         for statement in columns(self.database, view["as_select"]):
             self.schema.execute(statement)

@@ -104,7 +104,7 @@ def test_every_event_once(
     values = [resolved(number) for number in range(count)]
     engine = Engine(dead, {values[at] for at in bad if at < count})
     engine.warehouse.rows = [
-        ("landing_resolved", values[at]) for at in sorted(there - dead - bad) if at < count
+        ("landing_events", values[at]) for at in sorted(there - dead - bad) if at < count
     ]
     for crash in crashes:
         engine.crash_in = crash

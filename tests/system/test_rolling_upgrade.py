@@ -126,7 +126,7 @@ def test_versions_run_side_by_side_and_an_upgrade_can_be_taken_back(rolling: Rol
     rolling.step("this version", DEFAULT)
 
     (view,) = rolling.rows.records(
-        "SELECT as_select FROM system.tables WHERE name = 'landing_resolved_to_events'"
+        "SELECT as_select FROM system.tables WHERE name = 'landing_events_to_events'"
     )
     write_migration(new, view["as_select"])
     for command in (("topics", "apply"), ("migrate",)):
