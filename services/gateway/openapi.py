@@ -160,7 +160,7 @@ def post(summary: str, body: Schema, **more: Any) -> Schema:
 
 def _plain(summary: str, kind: str = "text/plain", **failures: str) -> Schema:
     """Describe an answer that is no JSON of ours; `failures`: why, by `status_NNN`."""
-    content = {kind: {"schema": {}}}
+    content: Schema = {kind: {"schema": {}}}
     failed = {
         name.removeprefix("status_"): {"description": why, "content": content}
         for name, why in failures.items()
