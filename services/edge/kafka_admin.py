@@ -26,6 +26,7 @@ from confluent_kafka.admin import (
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options
 from services.edge.kafka_access import connect
+from services.edge.kafka_partition import ELECTING
 from services.runtime.config import KafkaSettings
 
 T = TypeVar("T")
@@ -42,8 +43,8 @@ MOVING = {
 }
 
 
-# What a broker says of a partition that was made, or lost its leader, a moment ago.
-ELECTING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+# What a broker says to a client that knows the partition's leader of before a restart, and goes on asking so.
+OUTDATED = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 ELECTING_SECONDS = 5
 # Refusals that end by themselves: a broker starts, ends or is too busy.
 PASSING = (
@@ -353,7 +354,12 @@ class KafkaAdmin:
         )
         found = {}
         for place, future in asked.items():
-            answer = self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
+            try:
+                answer = self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
+            except KafkaRefusedError as fault:
+                if fault.code in OUTDATED:
+                    self._admin = connect(self._settings)
+                raise
             if answer is not None:
                 found[(place.topic, place.partition)] = answer.offset
         return found

@@ -23,6 +23,7 @@ POLL_SECONDS = 0.1
 AGAIN_SECONDS = 0.2
 # What a broker says of a partition whose leader has just changed, or is about to.
 ELECTING = {
+    KafkaError._NOENT,  # the library's own: metadata name no leader
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.OFFSET_NOT_AVAILABLE,

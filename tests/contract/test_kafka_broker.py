@@ -73,6 +73,21 @@ def test_an_acknowledged_record_outlives_kill_9(tmp_path: Path) -> None:
         assert again.stop() == 143  # what a JVM says after a clean end by SIGTERM
 
 
+def test_an_administration_goes_on_after_the_broker_was_killed(tmp_path: Path) -> None:
+    """It asks with the leader's epoch of before, and is refused for it."""
+    kafka = start_kafka(tmp_path)
+    try:
+        made = Topic("kept", 4, 1)
+        with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))) as admin:
+            admin.create([made])
+            assert admin.record_counts([made]) == {"kept": 0}
+            kafka.kill()
+            kafka = start_kafka(tmp_path, kafka.port)
+            assert admin.record_counts([made]) == {"kept": 0}
+    finally:
+        kafka.kill()
+
+
 def test_a_transaction_is_seen_whole_or_not_at_all(kafka: RunningKafka, unique_name: Names) -> None:
     topic = make_topic(kafka, unique_name("out"))
     producer = Producer(
