@@ -27,6 +27,7 @@ from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka import client_options
 from services.edge.kafka_access import connect
 from services.edge.kafka_partition import ELECTING
+from services.edge.retry import retry
 from services.runtime.config import KafkaSettings
 
 T = TypeVar("T")
@@ -34,7 +35,6 @@ T = TypeVar("T")
 TIMEOUT_SECONDS = 15
 COUNTED = 100  # records: above that, the distance between offsets is near enough
 COUNT_SECONDS = 5
-AGAIN_SECONDS = 0.1
 # What a group's coordinator says while it moves or starts.
 MOVING = {
     KafkaError.NOT_COORDINATOR,
@@ -313,18 +313,22 @@ class KafkaAdmin:
                     "log_level": 0,
                 }
             )
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                found: list[TopicPartition] = self._askers[group].committed(
-                    asked, timeout=self._timeout
-                )
-                break
-            except KafkaException as error:
-                fault = error.args[0]
-                if fault.code() not in MOVING or time.monotonic() > deadline:
-                    raise KafkaRefusedError(fault) from None
-            time.sleep(AGAIN_SECONDS)
+
+        def ask() -> list[TopicPartition]:
+            found: list[TopicPartition] = self._askers[group].committed(
+                asked, timeout=self._timeout
+            )
+            return found
+
+        try:
+            found = retry(
+                ask,
+                KafkaException,
+                lambda fault: fault.args[0].code() in MOVING,
+                self._timeout,
+            )
+        except KafkaException as error:
+            raise KafkaRefusedError(error.args[0]) from None
         for place in found:
             if place.error is not None:
                 raise KafkaRefusedError(place.error)
@@ -387,11 +391,4 @@ class KafkaAdmin:
 
 def _again(ask: Callable[[], T], passing: Container[int], seconds: float) -> T:
     """What `ask` returns; it is asked again for so long while the broker's refusal is one that passes."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return ask()
-        except KafkaRefusedError as fault:
-            if fault.code not in passing or time.monotonic() > deadline:
-                raise
-        time.sleep(AGAIN_SECONDS)
+    return retry(ask, KafkaRefusedError, lambda fault: fault.code in passing, seconds)

@@ -17,10 +17,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
+from services.edge.retry import retry
+
 MOST_RECORDS = 10_000
 POLL_BYTES = 2 << 20
 POLL_SECONDS = 0.1
-AGAIN_SECONDS = 0.2
 # What a broker says of a partition whose leader has just changed, or is about to.
 ELECTING = {
     KafkaError._NOENT,  # the library's own: metadata name no leader
@@ -150,23 +151,25 @@ class PartitionReader:
 
         leader epoch from before a broker's restart, be refused for it, and never learn the new one.
         """
-        deadline = time.monotonic() + self._seconds
         asked = {TopicPartition(place.topic, place.partition): spec for place in places}
-        while asked:
+        if not asked:
+            return {}
+
+        def ask() -> dict[tuple[str, int], int]:
             admin = AdminClient(self._options)  # held until all answers are there
-            try:
-                answers = admin.list_offsets(
-                    asked, isolation_level=isolation, request_timeout=self._seconds
-                )
-                return {
-                    (at.topic, at.partition): future.result().offset
-                    for at, future in answers.items()
-                }
-            except KafkaException as fault:
-                if fault.args[0].code() not in ELECTING or time.monotonic() > deadline:
-                    raise
-            time.sleep(AGAIN_SECONDS)
-        return {}
+            answers = admin.list_offsets(
+                asked, isolation_level=isolation, request_timeout=self._seconds
+            )
+            return {
+                (at.topic, at.partition): future.result().offset for at, future in answers.items()
+            }
+
+        return retry(
+            ask,
+            KafkaException,
+            lambda fault: fault.args[0].code() in ELECTING,
+            self._seconds,
+        )
 
 
 class EndReader:

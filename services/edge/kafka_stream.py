@@ -19,10 +19,11 @@ from services.edge.kafka import (
     tells_replaced,
 )
 from services.edge.kafka_limits import REFUSED
-from services.edge.kafka_partition import AGAIN_SECONDS, EndReader, PartitionReader
+from services.edge.kafka_partition import EndReader, PartitionReader
 from services.edge.kafka_positions import Found, Positions
 from services.edge.kafka_reading import Reading
 from services.edge.kafka_transactions import Transactions
+from services.edge.retry import retry
 from services.edge.watchdog import returning_within
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import (
@@ -220,14 +221,15 @@ class KafkaStream:
 
     def _require_same_topic_in_time(self) -> None:
         """As `_require_same_topic`. No transaction has begun, so a broker that is away is waited for."""
-        deadline = time.monotonic() + LONGEST_TRANSACTION_SECONDS / 2
-        while True:
-            try:
-                return self._require_same_topic()
-            except KafkaException as fault:
-                if time.monotonic() > deadline:
-                    raise StreamBrokenError(str(fault)) from fault
-            time.sleep(AGAIN_SECONDS)
+        try:
+            retry(
+                self._require_same_topic,
+                KafkaException,
+                lambda fault: True,
+                LONGEST_TRANSACTION_SECONDS / 2,
+            )
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
 
     def _require_same_topic(self) -> None:
         """`StreamBrokenError` if what was read is of a topic made anew: see `Positions.remade`."""

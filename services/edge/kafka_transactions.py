@@ -11,7 +11,8 @@ from services.core import topics
 from services.core.record_limits import BATCH_BYTES
 from services.core.step import Output
 from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka_partition import AGAIN_SECONDS, PartitionReader
+from services.edge.kafka_partition import PartitionReader
+from services.edge.retry import retry
 from services.runtime import logs
 from services.runtime.ports import FencedError, StreamBrokenError
 
@@ -151,17 +152,14 @@ class Transactions:
 
     def settle(self, places: list[TopicPartition], group: object) -> None:
         """The group's offsets of these places, as from its `consumer_group_metadata`."""
-        deadline = time.monotonic() + self.seconds
         with self._noticing_a_successor():
-            while True:
-                try:
-                    self._producer.send_offsets_to_transaction(places, group, self.seconds)
-                    return
-                except KafkaException as fault:
-                    # a coordinator that has just died or moved: the transaction itself is sound
-                    if not fault.args[0].retriable() or time.monotonic() > deadline:
-                        raise
-                time.sleep(AGAIN_SECONDS)
+            # after a coordinator has died or moved the transaction itself is sound
+            retry(
+                lambda: self._producer.send_offsets_to_transaction(places, group, self.seconds),
+                KafkaException,
+                lambda fault: bool(fault.args[0].retriable()),
+                self.seconds,
+            )
 
     def commit(self) -> None:
         with self._noticing_a_successor():

@@ -1,7 +1,6 @@
 """The salt of an installation's profile ids: an entry of the registry, made once and never changed."""
 
 import secrets
-import time
 from functools import partial
 
 import msgspec
@@ -14,6 +13,7 @@ from services.edge.faults import NotReachedError
 from services.edge.kafka import TableReader, client_options
 from services.edge.kafka_transactions import clear_errors
 from services.edge.registry import registry_entry, registry_key
+from services.edge.retry import retry
 from services.runtime.config import KafkaSettings
 
 KIND = "profile_ids"
@@ -22,7 +22,6 @@ SALT_BYTES = 32
 TRANSACTIONAL_ID = "weir-profile-ids"
 SECONDS = 10
 READ_SECONDS = 30
-RETRY_SECONDS = 0.2
 READ_ONCE_MS = 20
 REPLACED = "Another process makes the salt of profile ids just now: run it again."
 NOT_TAKEN = "The salt of profile ids is not written: {fault}."
@@ -59,14 +58,9 @@ def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds
 
 def _read_soon(settings: KafkaSettings) -> ProfileIds | None:
     """As `read_profile_ids`; a topic that has just been created is not known to every broker at once."""
-    end = time.monotonic() + READ_SECONDS
-    while True:
-        try:
-            return read_profile_ids(settings)
-        except NotReachedError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(RETRY_SECONDS)
+    return retry(
+        lambda: read_profile_ids(settings), NotReachedError, lambda fault: True, READ_SECONDS
+    )
 
 
 def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:

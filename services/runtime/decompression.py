@@ -41,17 +41,24 @@ class _Member(Protocol):
     def feed(self, piece: bytes) -> Iterator[bytes]: ...
 
 
-class _Inflate:
-    def __init__(self, window: int) -> None:
-        self._stream = zlib.decompressobj(window)
+class _Stream:
+    """What the libraries' decompressors have in common."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
     @property
     def ended(self) -> bool:
-        return self._stream.eof
+        return bool(self._stream.eof)
 
     @property
     def rest(self) -> bytes:
-        return self._stream.unused_data
+        return self._stream.unused_data or b""
+
+
+class _Inflate(_Stream):
+    def __init__(self, window: int) -> None:
+        super().__init__(zlib.decompressobj(window))
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         while True:
@@ -78,34 +85,18 @@ class _Brotli:
             part = b"" if self.ended else self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
 
 
-class _Zstd:
+class _Zstd(_Stream):
     def __init__(self) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
-        self._stream = decompressor.decompressobj(read_across_frames=False)
-
-    @property
-    def ended(self) -> bool:
-        return self._stream.eof
-
-    @property
-    def rest(self) -> bytes:
-        return self._stream.unused_data
+        super().__init__(decompressor.decompressobj(read_across_frames=False))
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         yield self._stream.decompress(piece)
 
 
-class _Lz4:
+class _Lz4(_Stream):
     def __init__(self) -> None:
-        self._stream: Any = lz4.frame.LZ4FrameDecompressor()
-
-    @property
-    def ended(self) -> bool:
-        return bool(self._stream.eof)
-
-    @property
-    def rest(self) -> bytes:
-        return self._stream.unused_data or b""
+        super().__init__(lz4.frame.LZ4FrameDecompressor())
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         yield self._stream.decompress(piece, PIECE_BYTES)
