@@ -66,7 +66,7 @@ class ErasedRows(msgspec.Struct):
     rows: int
 
 
-class Progress(msgspec.Struct, frozen=True):
+class ErasureProgress(msgspec.Struct, frozen=True):
     """What is being done just now. `of`: the service that is waited for, or the table that rows go from."""
 
     phase: Phase = "queued"
@@ -97,7 +97,7 @@ class Erasure(msgspec.Struct):
     subject: str  # `profile:<id>` or `user:<id>`; empty once finished
     requested_at: int
     state: State = "requested"
-    step: str = Progress().text  # of `progress`, for people
+    step: str = ErasureProgress().text  # of `progress`, for people
     subject_hash: str = ""
     until: int = 0
     finished_at: int = 0
@@ -108,9 +108,9 @@ class Erasure(msgspec.Struct):
     barred: bytes = b""  # see `Barred`
     barred_until: int = 0
     portions: int = 1  # records that it takes; only ever more, so that each is written over
-    progress: Progress = Progress()
+    progress: ErasureProgress = ErasureProgress()
 
-    def doing(self, progress: Progress) -> "Erasure":
+    def doing(self, progress: ErasureProgress) -> "Erasure":
         """Return the same erasure with this progress."""
         return msgspec.structs.replace(self, progress=progress, step=progress.text)
 
@@ -145,7 +145,7 @@ class Erasure(msgspec.Struct):
     def finished(self, now: int, hashed: str) -> "Erasure":
         """The fact alone: it names nobody any more."""
         return msgspec.structs.replace(
-            self.doing(Progress("finished")),
+            self.doing(ErasureProgress("finished")),
             state="finished",
             subject="",
             subject_hash=hashed,

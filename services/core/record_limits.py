@@ -90,7 +90,7 @@ class RecordLimits:
         return self._allowed.get(topic, topic_bytes(topic))
 
 
-class Limits(Protocol):
+class LimitsInForce(Protocol):
     """The limits in force, which may change when somebody changes a topic."""
 
     @property
@@ -101,7 +101,7 @@ class Limits(Protocol):
 
 
 class WeirsOwnLimits:
-    """`Limits` where every topic allows what Weir needs."""
+    """`LimitsInForce` where every topic allows what Weir needs."""
 
     present = RecordLimits()
 

@@ -8,7 +8,7 @@ from services.core.step import Batch, Decided, Load, Output, Refusal, fingerprin
 from services.dedup.reader import ArrivalReader
 from services.dedup.step import ID_BYTES, UNIQUE, Arrival, Repeat, decide
 from services.edge import avro
-from services.edge.origins import Origin, OriginReader
+from services.edge.origins import EventOrigin, OriginReader
 from services.edge.receipts import encode_receipt
 
 Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
@@ -86,7 +86,7 @@ class DedupStage:
         if origin is None:
             # the key and the record's timestamp still say whose event it was and of which minute
             source = batch.keys[index].partition(b"\0")[0].decode("utf-8", "replace")
-            origin = Origin(source[:MAX_SOURCE], batch.timestamps[index], None)
+            origin = EventOrigin(source[:MAX_SOURCE], batch.timestamps[index], None)
         source, received_at, event_id = origin
         received_at = max(0, received_at)
         decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))

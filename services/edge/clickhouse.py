@@ -14,7 +14,7 @@ from services.edge import avro
 from services.edge.clickhouse_probe import Probe
 from services.edge.clickhouse_query import ClickHouse, client_of, one_line
 from services.runtime.config import ClickHouseSettings
-from services.sink.ports import Finding, Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 
 # What the rows themselves are to blame for: text that is not JSON, bytes that are not of the schema,
 # values that a column cannot hold. Everything else is the world's fault and passes.
@@ -123,7 +123,7 @@ class ClickHouseRows:
         self._insert(insert)
         self._probe.went_in(insert)
 
-    def examine(self, insert: Insert) -> Finding:
+    def examine(self, insert: Insert) -> Examination:
         """See the port."""
         return self._probe.examine(insert)
 

@@ -9,7 +9,7 @@ from services.edge import avro
 from services.edge.clickhouse_query import ClickHouse
 from services.edge.faults import NotReachedError, RefusedError
 from services.runtime.config import ClickHouseSettings
-from services.sink.ports import Finding, Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 
 # ClickHouse remembers the tokens of 10,000 inserts: for at least this long, at 16 inserts a second.
 REMEMBERED_SECONDS = 600.0
@@ -45,12 +45,12 @@ class Probe:
         one = insert._replace(values=insert.values[:1])
         self._latest[insert.table] = (self._clock(), one)
 
-    def examine(self, insert: Insert) -> Finding:
+    def examine(self, insert: Insert) -> Examination:
         try:
             ordinary_in = self._ordinary_in(insert.table)
-            return Finding(ordinary_in, ordinary_in and self._rows_in(insert))
+            return Examination(ordinary_in, ordinary_in and self._rows_in(insert))
         except (RowsRefusedError, WarehouseAwayError, NotReachedError, RefusedError):
-            return Finding(ordinary_in=False, rows_in=False)
+            return Examination(ordinary_in=False, rows_in=False)
 
     def _ordinary_in(self, table: str) -> bool:
         at, latest = self._latest.get(table, (0.0, None))

@@ -9,7 +9,7 @@ from services.edge.kafka_positions import Found
 Place = tuple[str, int]
 
 
-class Reading:
+class ReadPositions:
     """Of one assignment: `begin` anew with each.
 
     What waits reaches up to the partition's end and not to where reading is allowed: records behind

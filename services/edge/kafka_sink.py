@@ -18,18 +18,18 @@ from confluent_kafka import (
 
 from services.core import topics
 from services.core.letters import MAX_SOURCE, is_cut, stored_in_letter
-from services.core.record_limits import Limits, WeirsOwnLimits
+from services.core.record_limits import LimitsInForce, WeirsOwnLimits
 from services.core.stages import SINK, service_of
 from services.edge import avro
 from services.edge.kafka import client_options, group_options, is_fatal, tells_replaced
 from services.edge.kafka_partition import PartitionReader
 from services.edge.kafka_positions import Positions
-from services.edge.kafka_reading import Reading
+from services.edge.kafka_reading import ReadPositions
 from services.edge.kafka_transactions import Transactions
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
 from services.runtime.ports import StreamBrokenError
-from services.runtime.recovery import Recoveries
+from services.runtime.recovery import RecoveryLimit
 from services.sink.ports import (
     Columns,
     Commit,
@@ -70,7 +70,7 @@ class KafkaRecords:
         self._base = client_options(settings)
         self._log = logs.get(SINK.name)
         self._name = f"{options.group.replace('.', '-')}-{options.instance}"
-        self._recoveries = Recoveries()
+        self._recoveries = RecoveryLimit()
         self._failing_since: float | None = None  # of commits
         self._broken: KafkaError | None = None
         self._told = ""  # which fault the log has, until reading goes on
@@ -88,7 +88,7 @@ class KafkaRecords:
         reader = PartitionReader(self._base, REQUEST_SECONDS)
         service = service_of(self._options.group)
         self._positions = Positions(reader, service, REQUEST_SECONDS)
-        self._reading = Reading()
+        self._reading = ReadPositions()
         self._keeper = Producer({**self._base, "acks": "all", "enable.idempotence": True})
         self._slot = self._take_slot()  # before it joins the group: see `tells_replaced`
         self._consumer = self._new_consumer()
@@ -359,7 +359,7 @@ class KafkaRecords:
 class KafkaDeadLetters:
     """`services.sink.ports.DeadLetters` on Kafka: `events.dead`."""
 
-    def __init__(self, settings: KafkaSettings, limits: Limits | None = None) -> None:
+    def __init__(self, settings: KafkaSettings, limits: LimitsInForce | None = None) -> None:
         self._options = {**client_options(settings), "acks": "all", "enable.idempotence": True}
         self._limits = limits or WeirsOwnLimits()
         self._producer: Producer | None = None

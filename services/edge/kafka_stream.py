@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from services.core import topics
-from services.core.record_limits import Limits, WeirsOwnLimits
+from services.core.record_limits import LimitsInForce, WeirsOwnLimits
 from services.core.stages import group_of
 from services.core.step import Batch
 from services.edge.kafka import (
@@ -21,7 +21,7 @@ from services.edge.kafka import (
 from services.edge.kafka_limits import REFUSED
 from services.edge.kafka_partition import EndReader, PartitionReader
 from services.edge.kafka_positions import Found, Positions
-from services.edge.kafka_reading import Reading
+from services.edge.kafka_reading import ReadPositions
 from services.edge.kafka_transactions import Transactions
 from services.edge.retry import retry
 from services.edge.watchdog import returning_within
@@ -83,7 +83,7 @@ class KafkaStream:
     """`services.runtime.ports.Stream` on Kafka. One thread only."""
 
     def __init__(
-        self, settings: KafkaSettings, options: StreamOptions, limits: Limits | None = None
+        self, settings: KafkaSettings, options: StreamOptions, limits: LimitsInForce | None = None
     ) -> None:
         self._base = client_options(settings)
         self._limits = limits or WeirsOwnLimits()
@@ -102,7 +102,7 @@ class KafkaStream:
         seconds = options.transaction_seconds
         self._reader = PartitionReader(self._base, seconds, options.fetch_kilobytes)
         self._positions = Positions(self._reader, options.service, seconds)
-        self._reading = Reading()
+        self._reading = ReadPositions()
         self._transactions = self._new_transactions()
         self._consumer = self._new_consumer()
 

@@ -12,8 +12,8 @@ from services.sink.ports import (
     CommitFailedError,
     DeadLettersFailedError,
     DeadRecord,
+    Examination,
     Examined,
-    Finding,
     Finished,
     Gain,
     Insert,
@@ -189,10 +189,10 @@ class MemoryWarehouse:
         self.tokens.add(insert.token)
         self.rows += [(insert.table, value) for value in insert.values]
 
-    def examine(self, insert: Insert) -> Finding:
+    def examine(self, insert: Insert) -> Examination:
         present = {value for table, value in self.rows if table == insert.table}
         rows_in = any(value in present for value in insert.values)
-        return Finding(not self.away and self.broken is None, rows_in)
+        return Examination(not self.away and self.broken is None, rows_in)
 
 
 class MemoryInserts:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from services.edge import avro
 
 
-class Origin(NamedTuple):
+class EventOrigin(NamedTuple):
     source: str
     received_at: int
     event_id: bytes | None  # None: unknown
@@ -17,10 +17,10 @@ class OriginReader:
     def __init__(self) -> None:
         self._reader = avro.PrefixReader("Accepted", "idempotency_key")
 
-    def read(self, value: bytes) -> Origin | None:
+    def read(self, value: bytes) -> EventOrigin | None:
         """None: it cannot be read."""
         try:
             record = self._reader.read(value)
         except (avro.UnknownSchemaError, avro.UnreadableError):
             return None
-        return Origin(record["source"], record["received_at"], record["event_id"])
+        return EventOrigin(record["source"], record["received_at"], record["event_id"])

@@ -22,7 +22,7 @@ from services.eraser.config import EraserSettings
 from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
 from services.runtime import health, logs
 from services.runtime.config import ClickHouseSettings, MigrationSettings
-from services.runtime.progress import Progress
+from services.runtime.progress import StallWatch
 from services.runtime.settings import load
 from services.runtime.settling import NotSettledError
 from services.runtime.stopping import stop_on_signals
@@ -43,7 +43,7 @@ class Service:
         self._cluster = load(MigrationSettings, os.environ).clickhouse_cluster
         self._stop = stop
         self._log = logs.get(NAME)
-        self._progress = Progress(NAME, "erasures")
+        self._progress = StallWatch(NAME, "erasures")
         self.health = health.Health(self._progress)
 
     def run(self) -> None:

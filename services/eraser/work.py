@@ -27,15 +27,15 @@ from services.core.erasures import (
     ErasedPlace,
     ErasedRows,
     Erasure,
+    ErasureProgress,
     Person,
-    Progress,
     kept_until,
     subject_hash,
     topic_gone_by,
 )
 from services.core.identifiers import SEPARATOR, ProfileIds
 from services.core.stages import SINK
-from services.runtime.settling import Groups, Waiting, settle
+from services.runtime.settling import Groups, ServiceBacklog, settle
 
 LOOK_SECONDS = 0.25
 # From where an event may come to identity, or to ClickHouse, again.
@@ -148,7 +148,7 @@ class Eraser:
         places.append(ErasedPlace("state identity", names, now))
         places += self._left_in_topics(erasure, now)
         erasure = msgspec.structs.replace(
-            erasure.doing(Progress("waiting", SINK.name)),
+            erasure.doing(ErasureProgress("waiting", SINK.name)),
             state="counted",
             places=places,
             counts=counts,
@@ -161,7 +161,7 @@ class Eraser:
         while rows.recorded(erasure.erasure_id) < len(erasure.counts):
             self._wait(LOOK_SECONDS)
         for table in rows.delete():
-            self._tell(erasure, Progress("deleting", table))
+            self._tell(erasure, ErasureProgress("deleting", table))
         if left := rows.remaining():
             raise RowsLeftError(f"rows are left: {left}")
         rows.end()
@@ -181,9 +181,9 @@ class Eraser:
     def _pass_all(self, erasure: Erasure) -> Erasure:
         """All that was accepted before the call is in ClickHouse, or dropped, on return."""
 
-        def tell(waiting: Waiting) -> None:
+        def tell(waiting: ServiceBacklog) -> None:
             nonlocal erasure
-            erasure = self._tell(erasure, Progress("waiting", *waiting))
+            erasure = self._tell(erasure, ErasureProgress("waiting", *waiting))
 
         settle(self._world.groups, tell, self._wait)
         return erasure
@@ -192,7 +192,7 @@ class Eraser:
         if self._world.wait(seconds):
             raise StoppedError
 
-    def _tell(self, erasure: Erasure, progress: Progress) -> Erasure:
+    def _tell(self, erasure: Erasure, progress: ErasureProgress) -> Erasure:
         """For whoever follows; the state stays as it was written last."""
         if progress == erasure.progress:
             return erasure

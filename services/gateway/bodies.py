@@ -32,9 +32,9 @@ def decompress(
             if not reserve(len(part)):
                 raise NotReservedError
             parts.append(part)
-    except decompression.TooLargeError:
+    except decompression.BodyTooLargeError:
         return too_large(cap)
-    except decompression.DamagedError as fault:
+    except decompression.DamagedBodyError as fault:
         return Problem("invalid_encoding", f"The body is not {encoding}: {fault}.")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -16,7 +16,7 @@ STRANGERS_PART = 4  # strangers share the limit divided by this
 ADDRESS_PART = 4  # one address gets their share divided by this
 
 
-class Account:
+class BodyAccount:
     """Bytes held by the requests of one source, or by those of the strangers at one address."""
 
     __slots__ = ("requests", "taken")
@@ -34,13 +34,13 @@ class BodyBudget:
         self.limit = limit
         self.taken = 0
         self.gave_way = 0  # bodies that others took the place of, so far
-        self.strangers = Account()
+        self.strangers = BodyAccount()
         self.strangers_limit = min(limit, max(limit // STRANGERS_PART, largest))
         self.address_limit = min(
             self.strangers_limit, max(self.strangers_limit // ADDRESS_PART, largest)
         )
-        self._sources: dict[str, Account] = {}
-        self._addresses: dict[str, Account] = {}
+        self._sources: dict[str, BodyAccount] = {}
+        self._addresses: dict[str, BodyAccount] = {}
         self._awaited: dict[
             Reservation, None
         ] = {}  # whose bodies are not whole, the longest awaited first
@@ -53,14 +53,14 @@ class BodyBudget:
         """Return the reservation of a request that has not."""
         account = self._addresses.get(address)
         if account is None:
-            account = self._addresses[address] = Account()
+            account = self._addresses[address] = BodyAccount()
         account.requests += 1
         return Reservation(self, account, address)
 
-    def source(self, source_id: str) -> Account:
+    def source(self, source_id: str) -> BodyAccount:
         account = self._sources.get(source_id)
         if account is None:
-            account = self._sources[source_id] = Account()
+            account = self._sources[source_id] = BodyAccount()
         return account
 
     def make_room(self, asker: "Reservation", size: int) -> bool:
@@ -96,7 +96,7 @@ class BodyBudget:
         else:
             self._awaited.pop(one, None)
 
-    def leave(self, address: str, account: Account) -> None:
+    def leave(self, address: str, account: BodyAccount) -> None:
         """A request of a stranger has ended, or is one of a source from now on."""
         account.requests -= 1
         if not account.requests:
@@ -108,7 +108,9 @@ class Reservation:
 
     __slots__ = ("_address", "_budget", "_ended", "_give_way", "account", "taken")
 
-    def __init__(self, budget: BodyBudget, account: Account, address: str | None = None) -> None:
+    def __init__(
+        self, budget: BodyBudget, account: BodyAccount, address: str | None = None
+    ) -> None:
         """`address`: of a stranger; None: the account is that of a source."""
         self.account = account
         self.taken = 0

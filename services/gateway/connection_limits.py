@@ -13,7 +13,7 @@ SMALL_BYTES = 16 * 1024
 CLOSED_AT_ONCE = 64  # at the limit in all, one in so many is closed, so that the search is rare
 
 
-class Standing(IntEnum):
+class ConnectionPriority(IntEnum):
     """What a connection has shown for its place. The lowest is closed first."""
 
     IDLE = 0  # it has no request whose head is whole
@@ -25,7 +25,7 @@ class Standing(IntEnum):
 class Peer(Protocol):
     """A connection, as far as limits concern it."""
 
-    standing: Standing
+    standing: ConnectionPriority
     unread: int  # bytes received that no request has taken
 
     @property
@@ -86,7 +86,7 @@ class Places:
     def _close(self, among: Iterable[Peer], count: int) -> None:
         least = nsmallest(
             count,
-            (peer for peer in among if peer.standing < Standing.WAITING),
+            (peer for peer in among if peer.standing < ConnectionPriority.WAITING),
             key=lambda peer: (peer.standing, peer.quiet_since),
         )
         for peer in least:
@@ -139,7 +139,8 @@ class ReadAhead:
     def _close(self) -> None:
         """Those that hold most go first, those that wait for an answer last."""
         most = sorted(
-            self.connections, key=lambda peer: (peer.standing == Standing.WAITING, -peer.unread)
+            self.connections,
+            key=lambda peer: (peer.standing == ConnectionPriority.WAITING, -peer.unread),
         )
         for peer in most:
             if self.taken <= self.limit // 2:

@@ -23,7 +23,7 @@ from aiohttp.web_protocol import (
 )
 from aiohttp.web_request import BaseRequest
 
-from services.gateway.connection_limits import Places, ReadAhead, Standing
+from services.gateway.connection_limits import ConnectionPriority, Places, ReadAhead
 from services.gateway.http import Reply, closing_answer, problem
 from services.gateway.limits import Proxies, network_of
 from services.gateway.problems import overloaded
@@ -86,7 +86,7 @@ class Connection(RequestHandler):
     def __init__(self, server: "Server", limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(server, **options)
         self._limits = limits
-        self.standing = Standing.IDLE
+        self.standing = ConnectionPriority.IDLE
         self.unread = 0
         self._unparsed: deque[bytes] = deque()
         self._unparsed_bytes = 0
@@ -246,7 +246,7 @@ class Connection(RequestHandler):
     def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        self.standing = Standing.SENDER
+        self.standing = ConnectionPriority.SENDER
         return super().finish_response(request, resp, start_time)
 
     def handle_error(
@@ -291,7 +291,7 @@ class Connection(RequestHandler):
             if not payload.is_eof():
                 await self._linger(payload)
             payload.set_exception(_PAYLOAD_ACCESS_ERROR)
-            self.standing = Standing.IDLE
+            self.standing = ConnectionPriority.IDLE
             if not self._keepalive or self._close:
                 break
             if self._unparsed:
@@ -316,7 +316,7 @@ class Connection(RequestHandler):
 
     async def _answer(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
         """False: the client is gone, or nothing more can be said to it."""
-        self.standing = Standing.STRANGER
+        self.standing = ConnectionPriority.STRANGER
         handler = self._request_handler
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR

@@ -10,7 +10,7 @@ from aiohttp.web_request import BaseRequest
 
 from services.gateway.bodies import NotReservedError, decompress, too_large
 from services.gateway.body_budget import Reservation
-from services.gateway.connection_limits import Standing
+from services.gateway.connection_limits import ConnectionPriority
 from services.gateway.connections import Connection
 from services.gateway.problems import gave_way, overloaded
 from services.gateway.refusals import Problem
@@ -43,7 +43,7 @@ class Reading:
         headers = self._request.headers
         encoding = headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
         if not self._reservation.is_stranger:
-            self._connection.standing = Standing.SENDER
+            self._connection.standing = ConnectionPriority.SENDER
         sent, trouble = await self._receive(seconds)
         if trouble is not None:
             return sent, trouble
@@ -56,7 +56,7 @@ class Reading:
                 if self._connection.transport is None:
                     return b"", Problem("client_gone", "The connection ended before its turn came.")
                 sent, trouble = self._expand(sent, encoding) if is_encoded else (sent, None)
-        self._connection.standing = Standing.WAITING
+        self._connection.standing = ConnectionPriority.WAITING
         return sent, trouble
 
     def _expand(self, sent: bytes, encoding: str) -> tuple[bytes, Problem | None]:

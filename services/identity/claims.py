@@ -6,7 +6,7 @@ people who are known already is refused and recorded. See docs/decisions/0020-wh
 
 from services.core.identifiers import ProfileIds
 from services.identity.items import Event, Link
-from services.identity.person import EVER, PUBLIC, TRUSTED, UNKNOWN, Claim, Person
+from services.identity.person import EVER, PUBLIC, TRUSTED, UNKNOWN, DeviceClaim, Person
 
 
 def since(item: Event | Link) -> int:
@@ -20,16 +20,16 @@ def since(item: Event | Link) -> int:
     return min(item.occurred_at, item.received_at)
 
 
-def claim_of(link: Link) -> Claim:
-    return Claim(link.profile_id, link.owner, since(link), link.occurred_at, link.event_id)
+def claim_of(link: Link) -> DeviceClaim:
+    return DeviceClaim(link.profile_id, link.owner, since(link), link.occurred_at, link.event_id)
 
 
-def present_claim(person: Person, ids: ProfileIds) -> Claim | None:
+def present_claim(person: Person, ids: ProfileIds) -> DeviceClaim | None:
     """The claim in force at an anonymous identifier. One of before claims had times is older than any."""
     if person.memory.claim is not None:
         return person.memory.claim
     if person.owner or not person.at_own_profile(ids):
-        return Claim(person.profile_id, person.owner, EVER, EVER, b"")
+        return DeviceClaim(person.profile_id, person.owner, EVER, EVER, b"")
     return None
 
 

@@ -8,7 +8,7 @@ import msgspec
 from services.identity import claims
 from services.identity.decisions import Decisions, Merge, merge_of, refusal_of
 from services.identity.items import Link
-from services.identity.person import Claim, Person
+from services.identity.person import DeviceClaim, Person
 
 
 def settle(link: Link, person: Person, decisions: Decisions) -> None:
@@ -76,14 +76,14 @@ def _settle_anonymous(link: Link, person: Person, decisions: Decisions) -> None:
         _refuse_claim(link, person, claim, held.owner, decisions)
 
 
-def _is_same(claim: Claim, other: Claim) -> bool:
+def _is_same(claim: DeviceClaim, other: DeviceClaim) -> bool:
     """Whether two claims are of one person, as far as it is known."""
     return claim.owner == other.owner and (
         claim.owner != "" or claim.profile_id == other.profile_id
     )
 
 
-def _follow(link: Link, person: Person, claim: Claim, decisions: Decisions) -> None:
+def _follow(link: Link, person: Person, claim: DeviceClaim, decisions: Decisions) -> None:
     if not person.at_own_profile(decisions.ids):  # an earlier version gave its events another's
         person.profile_id = decisions.ids.mint(person.workspace, person.identity_key)
     person.memory.claim, person.owner = claim, claim.owner
@@ -93,7 +93,7 @@ def _follow(link: Link, person: Person, claim: Claim, decisions: Decisions) -> N
 
 
 def _refuse_claim(
-    link: Link, person: Person, refused: Claim, owner: str, decisions: Decisions
+    link: Link, person: Person, refused: DeviceClaim, owner: str, decisions: Decisions
 ) -> None:
     """Record the claim that lost. It takes the place of the merge of before, if that was its own."""
     decisions.merges.append(

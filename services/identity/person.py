@@ -17,7 +17,7 @@ EVER = -(2**63)  # before every time
 UNKNOWN, PUBLIC, TRUSTED = range(3)
 
 
-class Claim(msgspec.Struct, array_like=True, frozen=True):
+class DeviceClaim(msgspec.Struct, array_like=True, frozen=True):
     """To whom an anonymous identifier belongs, and the event that shows it."""
 
     profile_id: str
@@ -58,7 +58,7 @@ class Memory(msgspec.Struct, array_like=True):
     # whatever compares versions takes the new one for the latest.
     versions_before: int = 0
     linked_at: list[int] = []  # of each of `linked`: since when it says so; missing ones: for ever
-    claim: Claim | None = None  # of an anonymous identifier
+    claim: DeviceClaim | None = None  # of an anonymous identifier
     seen_first: int = UNKNOWN  # of a client's profile id: PUBLIC or TRUSTED
     stamps: list[Stamp] = []  # when traits were set, each once
     trait_stamps: list[

@@ -10,7 +10,7 @@ from services.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspa
 from services.core.stages import IDENTITY
 from services.core.step import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
 from services.edge import avro
-from services.edge.origins import Origin, OriginReader
+from services.edge.origins import EventOrigin, OriginReader
 from services.edge.receipts import encode_receipt
 from services.identity.attachment import Attachment, BlockedOf, MappingsOf
 from services.identity.decisions import Decisions, Erased, Forward, Merge, Resolved, Unsaved
@@ -142,7 +142,7 @@ class IdentityStage:
     def _refuse(self, decided: Decided, batch: Batch, index: int, reason: str, detail: str) -> None:
         key, value = batch.keys[index], batch.values[index]
         # whose event it was could be read before, by dedup, who counted it so
-        origin = self._origins.read(value) or Origin("", batch.timestamps[index], None)
+        origin = self._origins.read(value) or EventOrigin("", batch.timestamps[index], None)
         source, received_at, event_id = origin
         received_at = max(0, received_at)
         decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from services.core import reasons, topics
-from services.core.record_limits import Limits
+from services.core.record_limits import LimitsInForce
 from services.core.step import Batch, Changes, Decided, Load, Output, Refusal, State, Step
 from services.runtime import logs
 from services.runtime.narrowing import narrowed
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
     changelog: list[Output]
 
 
-class TooLargeError(Exception):
+class RecordTooLargeError(Exception):
     """A record to write exceeds the limit of its topic."""
 
 
@@ -53,7 +53,7 @@ class Decider:
     """Asks the step, and encodes what it says. Pure but for `load`, logs and metrics."""
 
     def __init__(
-        self, step: Step, accounts: Accounts, changelog: Changelog, limits: Limits
+        self, step: Step, accounts: Accounts, changelog: Changelog, limits: LimitsInForce
     ) -> None:
         self._step = step
         self._accounts = accounts
@@ -134,7 +134,9 @@ class Decider:
             # plain loops: this runs for every record
             size = max([len(key) + len(value) for key, value in outputs], default=0)
             if size > (most := self._limits.present.of(topic)):
-                raise TooLargeError(f"{size:,} bytes for {topic}, which takes at most {most:,}")
+                raise RecordTooLargeError(
+                    f"{size:,} bytes for {topic}, which takes at most {most:,}"
+                )
 
 
 class _Overlay:
@@ -164,14 +166,14 @@ class _Overlay:
 
 
 def _verdict(fault: Exception) -> tuple[str, str]:
-    if isinstance(fault, TooLargeError):
+    if isinstance(fault, RecordTooLargeError):
         return reasons.TOO_LARGE, str(fault)
     return reasons.STEP_FAILED, f"{type(fault).__name__}: {fault}"
 
 
 def _shown(fault: Exception) -> dict[str, str]:
     """Return what a log may hold of a fault: the text of one that is not ours may quote the record."""
-    if isinstance(fault, TooLargeError):
+    if isinstance(fault, RecordTooLargeError):
         return {"fault": str(fault)}
     calls = traceback.extract_tb(fault.__traceback__)[-LOGGED_CALLS:]
     places = (f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in calls)

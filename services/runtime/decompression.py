@@ -20,11 +20,11 @@ MAX_MEMBERS = 100
 MEMBER_BYTES = 1_024
 
 
-class DamagedError(Exception):
+class DamagedBodyError(Exception):
     """The body is not in the encoding that it claims."""
 
 
-class TooLargeError(Exception):
+class BodyTooLargeError(Exception):
     """The body decompresses to more than the cap."""
 
 
@@ -131,7 +131,7 @@ def expand(body: bytes, encoding: str, cap: int) -> Iterator[bytes]:
     """Yield the body without its encoding (one of ENCODINGS), at most `cap` bytes in all.
 
     Pieces are about PIECE_BYTES at most (10 MiB with zstd), so that memory can be reserved as they
-    come. Raises `DamagedError` and `TooLargeError`, also after the first pieces.
+    come. Raises `DamagedBodyError` and `BodyTooLargeError`, also after the first pieces.
     """
     slice_bytes = ZSTD_SLICE_BYTES if encoding == "zstd" else SLICE_BYTES
     most = 1 if encoding == "br" else max(MAX_MEMBERS, len(body) // MEMBER_BYTES)
@@ -143,21 +143,21 @@ def expand(body: bytes, encoding: str, cap: int) -> Iterator[bytes]:
             if member is None or member.ended:
                 members += 1
                 if members > most:
-                    raise DamagedError(f"it has more than {most} members")
+                    raise DamagedBodyError(f"it has more than {most} members")
                 member = _START[encoding](piece)
             try:
                 for part in member.feed(piece):
                     size += len(part)
                     if size > cap:
-                        raise TooLargeError
+                        raise BodyTooLargeError
                     yield part
             except _FAULTS as fault:
-                raise DamagedError(str(fault)) from None
+                raise DamagedBodyError(str(fault)) from None
             piece = member.rest if member.ended else b""
     if member is None or not member.ended:
-        raise DamagedError("it ends early")
+        raise DamagedBodyError("it ends early")
 
 
 def decompress(body: bytes, encoding: str, cap: int) -> bytes:
-    """Return the body without its encoding. Raises `DamagedError` and `TooLargeError`."""
+    """Return the body without its encoding. Raises `DamagedBodyError` and `BodyTooLargeError`."""
     return b"".join(expand(body, encoding, cap))

@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.runtime.browsers import RESPONSE_HEADERS, is_loopback, refuse_foreign_page
-from services.runtime.progress import Progress
+from services.runtime.progress import StallWatch
 
 
 class Health:
     """What a worker says of itself: ready, or the one sentence that says why not."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: StallWatch | None = None) -> None:
         """`progress`: of a service for which records may wait; it is not ready while they do in vain."""
         self._unready = "starting"
         self._progress = progress

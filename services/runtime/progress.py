@@ -8,7 +8,7 @@ from services.runtime import metrics
 STALLED_SECONDS = 30.0
 
 
-class Progress:
+class StallWatch:
     """Right also while the working thread is stuck inside a call: it needs nothing of it then.
 
     `weir_stalled_seconds` has it as a number.

@@ -13,7 +13,7 @@ class RecoveryFailedError(Exception):
     """Beginning anew within the process has not helped: end it. Nothing uncommitted counts."""
 
 
-class Recoveries:
+class RecoveryLimit:
     """Counts how often a service has begun anew since it last committed something."""
 
     def __init__(

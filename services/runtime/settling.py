@@ -23,7 +23,7 @@ WAY: tuple[tuple[Stage, tuple[str, ...]], ...] = (
 Ends = Mapping[tuple[str, int], int]
 
 
-class Waiting(NamedTuple):
+class ServiceBacklog(NamedTuple):
     """Which service has how many records to go."""
 
     service: str
@@ -42,7 +42,7 @@ class Groups(Protocol):
 
 
 def settle(
-    groups: Groups, tell: Callable[[Waiting], None], wait: Callable[[float], object]
+    groups: Groups, tell: Callable[[ServiceBacklog], None], wait: Callable[[float], object]
 ) -> Ends:
     """Return where each partition of `events.accepted` ended at the call.
 
@@ -61,7 +61,7 @@ def _pass(
     groups: Groups,
     stage: Stage,
     ends: Ends,
-    tell: Callable[[Waiting], None],
+    tell: Callable[[ServiceBacklog], None],
     wait: Callable[[float], object],
 ) -> None:
     fewest, looks = None, 0
@@ -74,5 +74,5 @@ def _pass(
                 f"{stage.name} has {unread:,} records to go of what has been accepted, and does not"
                 " get on. `weir status` says why."
             )
-        tell(Waiting(stage.name, unread))
+        tell(ServiceBacklog(stage.name, unread))
         wait(LOOK_SECONDS)

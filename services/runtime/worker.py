@@ -9,7 +9,7 @@ from typing import Protocol
 
 from services.core import reasons
 from services.core.letters import is_cut
-from services.core.record_limits import Limits, WeirsOwnLimits
+from services.core.record_limits import LimitsInForce, WeirsOwnLimits
 from services.core.step import Batch, Output, Refusal, Step
 from services.runtime import logs, metrics
 from services.runtime.deciding import Accounts, Decider, Piece, merged
@@ -26,8 +26,8 @@ from services.runtime.ports import (
     StreamBrokenError,
     Transaction,
 )
-from services.runtime.progress import Progress
-from services.runtime.recovery import Recoveries
+from services.runtime.progress import StallWatch
+from services.runtime.recovery import RecoveryLimit
 from services.runtime.restoring import Restoring
 
 RESTORE_SECONDS = 0.1
@@ -53,9 +53,9 @@ class Worker:
         stores: Stores,
         changelog: Changelog,
         accounts: Accounts,
-        limits: Limits | None = None,
-        progress: Progress | None = None,
-        recoveries: Recoveries | None = None,
+        limits: LimitsInForce | None = None,
+        progress: StallWatch | None = None,
+        recoveries: RecoveryLimit | None = None,
     ) -> None:
         self._step = step
         self._stream = stream
@@ -66,9 +66,9 @@ class Worker:
         self._open: dict[int, Store] = {}
         self._restoring = Restoring(step.name, stream, stores, changelog)
         self._lag = LagReport(step.name)
-        self._recoveries = recoveries or Recoveries()
+        self._recoveries = recoveries or RecoveryLimit()
         self._log = logs.get(step.name)
-        self._progress = progress or Progress(step.name)
+        self._progress = progress or StallWatch(step.name)
         self._knows_lag = False
         self.health = Health(self._progress)
 

@@ -21,7 +21,7 @@ from services.core.stages import SINK
 from services.runtime.health import Health
 from services.runtime.lag import LagReport
 from services.runtime.metrics import DEAD, LETTERS_CUT, RECORDS_IN, RECORDS_OUT
-from services.runtime.progress import Progress
+from services.runtime.progress import StallWatch
 from services.sink import metrics
 from services.sink.partition import Limits, Partition
 from services.sink.ports import (
@@ -90,7 +90,7 @@ class Sink:
         self._away = ""
         self._letters_failed = ""  # why
         self._lag = LagReport(SINK.name)
-        self._progress = Progress(SINK.name, clock=clock)
+        self._progress = StallWatch(SINK.name, clock=clock)
         self.health = Health(self._progress)
 
     def turn(self) -> None:

@@ -102,7 +102,7 @@ class WarehouseAwayError(Exception):
         self.of_server = of_server
 
 
-class Finding(NamedTuple):
+class Examination(NamedTuple):
     """What an examination of an insert that fails has found."""
 
     ordinary_in: bool  # an ordinary row goes into the same table now
@@ -122,7 +122,7 @@ class Examined(NamedTuple):
 
     place: Place
     insert: Insert
-    finding: Finding
+    finding: Examination
 
 
 class Records(Protocol):
@@ -154,7 +154,7 @@ class Warehouse(Protocol):
     def insert(self, insert: Insert) -> None:
         """All rows are queryable on return. `RowsRefusedError`: none is. `WarehouseAwayError`: unknown."""
 
-    def examine(self, insert: Insert) -> Finding:
+    def examine(self, insert: Insert) -> Examination:
         """Of an insert that fails: does an ordinary row go into its table, and are any of its rows in?"""
 
 

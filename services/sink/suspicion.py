@@ -11,7 +11,7 @@ are in: what goes in under another token goes in again.
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from services.sink.ports import Finding, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import Examination, RowsRefusedError, WarehouseAwayError
 
 REPEATS = 3  # of the same fault, until it is looked for whose it is
 # How often a row fails alone, each time while an ordinary one goes in. More than once: ClickHouse may
@@ -57,7 +57,7 @@ class Suspicion:
             self.ended_by = max(self.ended_by, ended_by)
         return Next.EXAMINE if self.repeats >= REPEATS or self.blamed else Next.RETRY
 
-    def examined(self, finding: Finding, rows: int, now: float) -> Next:
+    def examined(self, finding: Examination, rows: int, now: float) -> Next:
         fault = self._fault
         if fault is None or not finding.ordinary_in or finding.rows_in:
             self.confirmations = 0

@@ -103,7 +103,7 @@ def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
         raise UnknownEncoding(f"Content-Encoding {name!r} is not one of {', '.join(ENCODERS)}")
     try:
         return decompression.decompress(body, name, max_bytes)
-    except decompression.TooLargeError:
+    except decompression.BodyTooLargeError:
         raise TooLarge(f"the body unpacks to more than {max_bytes} bytes") from None
-    except decompression.DamagedError as fault:
+    except decompression.DamagedBodyError as fault:
         raise ValueError(f"the body is not valid {name}: {fault}") from None

@@ -13,7 +13,7 @@ import pytest
 from services.core.paths import ROOT
 from services.edge.clickhouse import ClickHouseRows
 from services.sink.migrations import apply_migrations, read_migrations
-from services.sink.ports import Finding, Insert, RowsRefusedError, WarehouseAwayError
+from services.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
@@ -254,7 +254,7 @@ def test_an_ordinary_row_goes_in_and_is_never_seen(tables: Tables, something_wen
     before = tables.ask("SELECT count() FROM weir.events"), visits(tables)
     for _ in range(3):
         finding = tables.rows.examine(failing(tables, rows.resolved(9, properties="[")))
-        assert finding == Finding(ordinary_in=True, rows_in=False)
+        assert finding == Examination(ordinary_in=True, rows_in=False)
     assert (tables.ask("SELECT count() FROM weir.events"), visits(tables)) == before
     assert tables.ask("SELECT source FROM weir.books WHERE source = ''") == []
 

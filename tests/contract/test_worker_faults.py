@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from services.core import reasons, topics
-from services.core.record_limits import RECORD_BYTES, Limits, RecordLimits
+from services.core.record_limits import RECORD_BYTES, LimitsInForce, RecordLimits
 from services.core.stages import DEDUP
 from services.dedup.stage import DedupStage
 from services.edge import accounts, avro
@@ -49,7 +49,7 @@ def kafka(tmp_path: Path) -> Iterator[KafkaSettings]:
         broker.kill()
 
 
-def run(kafka: KafkaSettings, folder: Path, limits: Limits, until: int) -> None:
+def run(kafka: KafkaSettings, folder: Path, limits: LimitsInForce, until: int) -> None:
     """Until dead letters and events passed on are so many."""
     options = StreamOptions(DEDUP.name, topics.ACCEPTED, 0, writes=DEDUP.writes, session_seconds=6)
     worker = Worker(

@@ -8,7 +8,7 @@ from services.core.identifiers import PUBLIC_MARK, workspace_key
 from services.core.step import Output
 from services.edge import avro
 from services.identity.items import IDENTIFY, Event, Item
-from services.identity.person import Claim, Memory, Person, Session, Stamp
+from services.identity.person import DeviceClaim, Memory, Person, Session, Stamp
 from services.identity.reader import ItemReader
 from services.identity.snapshot import decode_person, encode_person
 from tests.events import accepted
@@ -113,7 +113,8 @@ PEOPLE = st.builds(
         st.lists(TEXTS, max_size=4),
         st.lists(SESSIONS, max_size=4),
         linked_at=st.lists(LONGS, max_size=4),
-        claim=st.none() | st.builds(Claim, TEXTS, TEXTS, LONGS, LONGS, st.binary(max_size=16)),
+        claim=st.none()
+        | st.builds(DeviceClaim, TEXTS, TEXTS, LONGS, LONGS, st.binary(max_size=16)),
         seen_first=st.integers(0, 2),
         stamps=st.lists(st.builds(Stamp, LONGS, st.binary(max_size=16)), max_size=3),
         trait_stamps=st.lists(st.integers(0, 9), max_size=3),

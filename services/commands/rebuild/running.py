@@ -35,7 +35,7 @@ from services.edge.registry import read_sources_and_keys
 from services.identity.stage import IdentityStage
 from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
 from services.runtime.lock import FolderInUseError
-from services.runtime.settling import Ends, NotSettledError, Waiting, settle
+from services.runtime.settling import Ends, NotSettledError, ServiceBacklog, settle
 from services.sink.config import SinkSettings
 from services.sink.ports import Insert, WarehouseAwayError
 from services.sink.step import Routes
@@ -214,7 +214,7 @@ def _scratch(asked: Asked) -> Iterator[Scratch | None]:
 
 
 def _settled(kafka: KafkaSettings, report: Report) -> Ends:
-    def tell(waiting: Waiting) -> None:
+    def tell(waiting: ServiceBacklog) -> None:
         report.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
 
     admin = KafkaAdmin(kafka)

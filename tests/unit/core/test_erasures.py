@@ -12,8 +12,8 @@ from services.core.erasures import (
     ErasedPlace,
     ErasedRows,
     Erasure,
+    ErasureProgress,
     Person,
-    Progress,
     kept_until,
     names_told,
     subject_hash,
@@ -132,14 +132,16 @@ def test_of_whatever_size_its_records_come_to_the_same_and_brokers_take_them(
 @pytest.mark.parametrize(
     ("progress", "text"),
     [
-        (Progress(), "waits for the eraser"),
-        (Progress("waiting", "dedup", 1_234), "waits for dedup: 1,234 records to go"),
-        (Progress("waiting", "sink"), "waits for sink: counts"),
-        (Progress("deleting", "events"), "deletes from ClickHouse: events"),
-        (Progress("finished"), "finished"),
+        (ErasureProgress(), "waits for the eraser"),
+        (ErasureProgress("waiting", "dedup", 1_234), "waits for dedup: 1,234 records to go"),
+        (ErasureProgress("waiting", "sink"), "waits for sink: counts"),
+        (ErasureProgress("deleting", "events"), "deletes from ClickHouse: events"),
+        (ErasureProgress("finished"), "finished"),
     ],
 )
-def test_progress_is_kept_as_values_and_said_for_people(progress: Progress, text: str) -> None:
+def test_progress_is_kept_as_values_and_said_for_people(
+    progress: ErasureProgress, text: str
+) -> None:
     erasure = Erasure("id", "acme", "user:ada", NOW).doing(progress)
     assert erasure.step == text
     read = Erasures()

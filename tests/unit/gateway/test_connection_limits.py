@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
-from services.gateway.connection_limits import Places, ReadAhead, Standing
+from services.gateway.connection_limits import ConnectionPriority, Places, ReadAhead
 
 
 class Peer:
     def __init__(
-        self, standing: Standing = Standing.IDLE, since: float = 0, unread: int = 0
+        self,
+        standing: ConnectionPriority = ConnectionPriority.IDLE,
+        since: float = 0,
+        unread: int = 0,
     ) -> None:
         self.standing = standing
         self.quiet_since = since
@@ -42,10 +45,10 @@ def test_an_address_has_a_limit_of_its_own() -> None:
 
 def test_who_has_shown_least_goes_first_and_who_waits_for_an_answer_stays() -> None:
     places = Places(1_000, 4)
-    peers = [Peer(standing, since=9 - standing) for standing in Standing]
+    peers = [Peer(standing, since=9 - standing) for standing in ConnectionPriority]
     for peer in peers:
         assert places.enter(peer, "10.0.0.1")
-    late = [Peer(Standing.WAITING) for _ in range(4)]
+    late = [Peer(ConnectionPriority.WAITING) for _ in range(4)]
     assert [places.enter(peer, "10.0.0.1") for peer in late] == [True, True, True, False]
     assert [peer.closed for peer in peers] == [True, True, True, False]
     assert (places.closed, places.refused) == (3, 1)
@@ -102,7 +105,7 @@ def test_nothing_is_received_at_the_limit_until_requests_have_taken_what_is_ther
 def test_what_nobody_takes_is_closed_the_largest_first() -> None:
     loop = Loop()
     read_ahead = ReadAhead(100, loop.later)
-    waiting = Peer(Standing.WAITING, unread=60)
+    waiting = Peer(ConnectionPriority.WAITING, unread=60)
     large, small = Peer(unread=50), Peer(unread=20)
     read_ahead.connections = [waiting, large, small]
     for peer in (waiting, large, small):

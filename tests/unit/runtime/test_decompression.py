@@ -17,8 +17,8 @@ from services.runtime.decompression import (
     ENCODINGS,
     MAX_MEMBERS,
     MEMBER_BYTES,
-    DamagedError,
-    TooLargeError,
+    BodyTooLargeError,
+    DamagedBodyError,
     decompress,
     expand,
 )
@@ -63,7 +63,7 @@ def test_what_was_packed_comes_out(encoding: str, pack: Pack, size: int) -> None
     body = noise(size)[:size]
     assert decompress(pack(body), encoding, size) == body
     if size:
-        with pytest.raises(TooLargeError):
+        with pytest.raises(BodyTooLargeError):
             decompress(pack(body), encoding, size - 1)
 
 
@@ -78,7 +78,7 @@ def test_it_comes_in_pieces(encoding: str, pack: Pack) -> None:
 @pytest.mark.parametrize(("encoding", "pack"), PACK)
 def test_a_bomb_stops_at_the_cap(encoding: str, pack: Pack) -> None:
     pieces = expand(pack(bytes(LARGE)), encoding, 1_000)
-    with pytest.raises(TooLargeError):
+    with pytest.raises(BodyTooLargeError):
         list(pieces)
 
 
@@ -86,7 +86,7 @@ def test_a_bomb_stops_at_the_cap(encoding: str, pack: Pack) -> None:
 def test_members_follow_each_other_across_slices(encoding: str, pack: Pack) -> None:
     bodies = [noise(size)[:size] for size in (100_000, 0, 3, 65_536)]
     assert decompress(b"".join(map(pack, bodies)), encoding, 1 << 20) == b"".join(bodies)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBodyError):
         decompress(pack(b"one") + b"junk", encoding, 1 << 20)
 
 
@@ -95,7 +95,7 @@ def test_members_follow_each_other_across_slices(encoding: str, pack: Pack) -> N
 def test_empty_members_are_refused(encoding: str, pack: Pack, count: int) -> None:
     """Each costs time and gives nothing: as many as there are whole KiB, or a hundred."""
     body = pack(b"") * count
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedBodyError):
         decompress(body, encoding, 1 << 20)
 
 
@@ -110,14 +110,14 @@ def test_many_members_of_a_real_size_are_taken() -> None:
 def test_a_body_cut_short_is_damaged(encoding: str, pack: Pack) -> None:
     packed = pack(noise(100_000))
     for end in (len(packed) - 1, len(packed) // 2, 1, 0):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBodyError):
             decompress(packed[:end], encoding, 1 << 20)
 
 
 def test_nothing_follows_brotlis_end() -> None:
     packed = pack_brotli(b"a" * 10)
     for junk in (b"x", packed, bytes(200_000)):
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedBodyError):
             decompress(packed + junk, "br", 1 << 20)
 
 
@@ -126,5 +126,5 @@ def test_any_bytes_get_an_answer(encoding: str, body: bytes, data: Any) -> None:
     pack = dict(PACK)[encoding]
     at = data.draw(st.integers(0, len(body)))
     for sent in (body, pack(body)[:at] + body, pack(body) + body[:at]):
-        with suppress(DamagedError, TooLargeError):
+        with suppress(DamagedBodyError, BodyTooLargeError):
             assert len(decompress(sent, encoding, 1_000)) <= 1_000

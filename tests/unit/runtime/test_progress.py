@@ -14,7 +14,7 @@ from services.runtime.changelog import PackedChangelog
 from services.runtime.deciding import Accounts
 from services.runtime.health import Health
 from services.runtime.ports import StreamBrokenError
-from services.runtime.progress import STALLED_SECONDS, Progress
+from services.runtime.progress import STALLED_SECONDS, StallWatch
 from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import FaultyStream
@@ -33,11 +33,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def progress(clock: Clock) -> Progress:
-    return Progress("tested", clock=clock)
+def progress(clock: Clock) -> StallWatch:
+    return StallWatch("tested", clock=clock)
 
 
-def test_an_idle_service_stays_ready(clock: Clock, progress: Progress) -> None:
+def test_an_idle_service_stays_ready(clock: Clock, progress: StallWatch) -> None:
     health = Health(progress)
     health.ready()
     progress.waits(0)
@@ -45,7 +45,7 @@ def test_an_idle_service_stays_ready(clock: Clock, progress: Progress) -> None:
     assert health.why_unready == ""
 
 
-def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: Progress) -> None:
+def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: StallWatch) -> None:
     health = Health(progress)
     health.ready()
     progress.waits(1_234)
@@ -59,7 +59,7 @@ def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: Progre
     assert health.why_unready == "recovering: x; no progress for 30 s while 1,235 records wait"
 
 
-def test_progress_and_an_empty_topic_end_it(clock: Clock, progress: Progress) -> None:
+def test_progress_and_an_empty_topic_end_it(clock: Clock, progress: StallWatch) -> None:
     progress.waits(5)
     clock.now += STALLED_SECONDS
     progress.moved()
@@ -83,7 +83,7 @@ class StuckStage(DedupStage):
         return super().process(batch, load)
 
 
-def worker_of(stage: DedupStage, stream: MemoryStream, progress: Progress) -> Worker:
+def worker_of(stage: DedupStage, stream: MemoryStream, progress: StallWatch) -> Worker:
     return Worker(
         stage,
         stream,
@@ -94,7 +94,7 @@ def worker_of(stage: DedupStage, stream: MemoryStream, progress: Progress) -> Wo
     )
 
 
-def test_a_worker_stuck_inside_a_call_is_not_ready(clock: Clock, progress: Progress) -> None:
+def test_a_worker_stuck_inside_a_call_is_not_ready(clock: Clock, progress: StallWatch) -> None:
     log = MemoryLog(1)
     stream = MemoryStream(log, "weir.dedup", topics.ACCEPTED)
     stream.assign({0})
@@ -115,7 +115,7 @@ def test_a_worker_stuck_inside_a_call_is_not_ready(clock: Clock, progress: Progr
 
 
 def test_a_worker_that_recovers_again_and_again_is_not_ready(
-    clock: Clock, progress: Progress
+    clock: Clock, progress: StallWatch
 ) -> None:
     log = MemoryLog(1)
     stream = FaultyStream(log, "weir.dedup", topics.ACCEPTED)

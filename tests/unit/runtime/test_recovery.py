@@ -6,8 +6,8 @@ from services.runtime.recovery import (
     AT_LEAST_SECONDS,
     LIMIT,
     WITHIN_SECONDS,
-    Recoveries,
     RecoveryFailedError,
+    RecoveryLimit,
 )
 
 
@@ -19,7 +19,7 @@ class Clock:
         return self.now
 
 
-def begin(recoveries: Recoveries, clock: Clock, times: int, every: float) -> None:
+def begin(recoveries: RecoveryLimit, clock: Clock, times: int, every: float) -> None:
     for _ in range(times):
         recoveries.begin("no answer")
         clock.now += every
@@ -27,7 +27,7 @@ def begin(recoveries: Recoveries, clock: Clock, times: int, every: float) -> Non
 
 def test_one_too_many_without_a_commit_ends_it_and_says_the_last_fault() -> None:
     clock = Clock()
-    recoveries = Recoveries(clock)
+    recoveries = RecoveryLimit(clock)
     begin(recoveries, clock, LIMIT, 25)
     with pytest.raises(RecoveryFailedError) as ended:
         recoveries.begin("still no answer")
@@ -39,7 +39,7 @@ def test_one_too_many_without_a_commit_ends_it_and_says_the_last_fault() -> None
 
 def test_a_commit_shows_that_it_has_helped() -> None:
     clock = Clock()
-    recoveries = Recoveries(clock)
+    recoveries = RecoveryLimit(clock)
     for _ in range(10):
         begin(recoveries, clock, LIMIT, 25)
         recoveries.committed()
@@ -47,10 +47,10 @@ def test_a_commit_shows_that_it_has_helped() -> None:
 
 def test_those_of_long_ago_do_not_count() -> None:
     clock = Clock()
-    begin(Recoveries(clock), clock, 10 * LIMIT, WITHIN_SECONDS / (LIMIT - 1))
+    begin(RecoveryLimit(clock), clock, 10 * LIMIT, WITHIN_SECONDS / (LIMIT - 1))
 
 
 def test_faults_in_quick_succession_are_given_their_time() -> None:
     """A supervisor would give up on a process that ends every few seconds."""
     clock = Clock()
-    begin(Recoveries(clock), clock, 10 * LIMIT, AT_LEAST_SECONDS / (10 * LIMIT))
+    begin(RecoveryLimit(clock), clock, 10 * LIMIT, AT_LEAST_SECONDS / (10 * LIMIT))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from services.core import topics
-from services.runtime.settling import PATIENT_LOOKS, Ends, NotSettledError, Waiting, settle
+from services.runtime.settling import PATIENT_LOOKS, Ends, NotSettledError, ServiceBacklog, settle
 
 Place = tuple[str, int]
 
@@ -18,7 +18,7 @@ class Pipeline:
         self.still = still
         self.ends_of: Counter[str] = Counter({topics.ACCEPTED: 10})
         self.passed: dict[tuple[str, str], int] = {}
-        self.told: list[Waiting] = []
+        self.told: list[ServiceBacklog] = []
 
     def ends(self, names: Iterable[str]) -> dict[Place, int]:
         assert topics.ERASURES not in names  # the eraser would wait for what it writes itself
@@ -59,7 +59,7 @@ def test_all_that_was_accepted_is_through_every_stage() -> None:
         ("weir.sink", topics.DEAD),
     ):
         assert pipeline.passed[group, topic] == pipeline.ends_of[topic], topic
-    assert pipeline.told[0] == Waiting("dedup", 10)
+    assert pipeline.told[0] == ServiceBacklog("dedup", 10)
 
 
 def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:

@@ -11,7 +11,7 @@ from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
 from services.runtime.changelog import PackedChangelog
 from services.runtime.deciding import Accounts
 from services.runtime.ports import StreamBrokenError, Transaction
-from services.runtime.recovery import LIMIT, Recoveries, RecoveryFailedError
+from services.runtime.recovery import LIMIT, RecoveryFailedError, RecoveryLimit
 from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 
@@ -59,7 +59,7 @@ def started(patience: Patience, takes_every: int) -> tuple[Worker, Broken]:
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
         Accounts(accounts.encode_usage, accounts.encode_dead),
-        recoveries=Recoveries(lambda: patience.now),
+        recoveries=RecoveryLimit(lambda: patience.now),
     )
     return worker, stream
 

@@ -18,7 +18,7 @@ from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
 from services.sink.ports import (
     DeadLettersFailedError,
-    Finding,
+    Examination,
     Insert,
     Place,
     RowsRefusedError,
@@ -163,14 +163,14 @@ def test_what_the_whole_server_lacks_is_no_rows_fault() -> None:
     steps = set()
     for _ in range(20):
         steps.add(suspicion.failed(fault, 1, 0.0))
-        steps.add(suspicion.examined(Finding(ordinary_in=True, rows_in=False), 1, 1.0))
+        steps.add(suspicion.examined(Examination(ordinary_in=True, rows_in=False), 1, 1.0))
     assert Next.BLAME not in steps
-    assert suspicion.examined(Finding(ordinary_in=True, rows_in=False), 2, 1.0) is Next.BLAME
+    assert suspicion.examined(Examination(ordinary_in=True, rows_in=False), 2, 1.0) is Next.BLAME
 
 
 def test_of_an_attempt_without_an_answer_the_end_is_waited_for() -> None:
     suspicion = Suspicion(0.0)
-    found = Finding(ordinary_in=True, rows_in=False)
+    found = Examination(ordinary_in=True, rows_in=False)
     steps = [suspicion.failed(WarehouseAwayError("reset"), 2, ended_by=10.0) for _ in range(3)]
     assert steps == [Next.RETRY, Next.RETRY, Next.EXAMINE]
     assert suspicion.examined(found, 2, now=9.0) is Next.WAIT
@@ -183,8 +183,8 @@ class Confused:
     def insert(self, insert: Insert) -> None:
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
-    def examine(self, insert: Insert) -> Finding:
-        return Finding(ordinary_in=True, rows_in=False)
+    def examine(self, insert: Insert) -> Examination:
+        return Examination(ordinary_in=True, rows_in=False)
 
 
 def test_what_a_client_raises_is_a_fault_of_its_insert_and_ends_nothing() -> None:
