@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.core import topics
+from services.sink.migrations import apply_migrations
 from tests.contract.gateway_fixture import (
     CONTRACT,
     KEY,
@@ -14,6 +15,8 @@ from tests.contract.gateway_fixture import (
     make_topics,
     start_gateway,
 )
+from tests.contract.tables import Tables
+from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.running import RunningKafka, ending_well, wait_until
 
 
@@ -52,3 +55,20 @@ def rejected(gateway: RunningGateway) -> Iterator[TopicReader]:
     reader = TopicReader(gateway.kafka.bootstrap(), topics.REJECTED)
     yield reader
     reader.close()
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWarehouse]:
+    """One real engine for a module."""
+    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
+    """A migrated database of the test's own."""
+    made = Tables(warehouse.url)
+    apply_migrations(made.schema, made.dialect)
+    yield made
+    made.close()

@@ -3,7 +3,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,11 @@ from services.sink.migrations import apply_migrations, read_migrations
 from services.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from tests.contract import rows
 from tests.contract.tables import Tables
-from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.contract.warehouse_fixture import RunningWarehouse
 from tests.events import NOON
 
 FILES_A_PART = 20  # whatever its rows hold
 BATCHES = 2
-
-
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWarehouse]:
-    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
-    made = Tables(warehouse.url)
-    apply_migrations(made.schema, made.dialect)
-    yield made
-    made.close()
 
 
 def own_names(number: int, names: int = 4_000) -> str:

@@ -1,7 +1,7 @@
 """The warehouse's schema and inserts, on the real engine: tokens, refusals, and what analysts read."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,6 @@ from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_
 from tests.events import NOON, accepted
 
 MINUTE = rows.MINUTE
-
-
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWarehouse]:
-    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
-    made = Tables(warehouse.url)
-    apply_migrations(made.schema, made.dialect)
-    yield made
-    made.close()
 
 
 # --- migrations
