@@ -11,10 +11,11 @@ from services.core.identifiers import ProfileIds
 from services.edge import avro
 from services.edge.faults import NotReachedError
 from services.edge.kafka import TableReader, client_options
-from services.edge.kafka_transactions import clear_errors
+from services.edge.kafka_transactions import FENCED, clear_errors
 from services.edge.registry import registry_entry, registry_key
 from services.edge.retry import retry
 from services.runtime.config import KafkaSettings
+from services.runtime.ports import FencedError
 
 KIND = "profile_ids"
 ENTRY_ID = "salt"
@@ -76,10 +77,15 @@ def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
     )
     key, value = registry_entry(KIND, ENTRY_ID, SaltEntry(secrets.token_hex(SALT_BYTES), legacy))
     with _clear_errors():
-        producer.init_transactions(SECONDS)  # whoever did so before cannot commit any more
-        if read_profile_ids(settings) is not None:
-            return False
-        producer.begin_transaction()
-        producer.produce(topics.REGISTRY, value, key)
-        producer.commit_transaction(SECONDS)
+        try:
+            producer.init_transactions(SECONDS)  # whoever did so before cannot commit any more
+            if read_profile_ids(settings) is not None:
+                return False
+            producer.begin_transaction()
+            producer.produce(topics.REGISTRY, value, key)
+            producer.commit_transaction(SECONDS)
+        except KafkaException as fault:
+            if fault.args[0].code() in FENCED:
+                raise FencedError(str(fault)) from fault
+            raise
     return True

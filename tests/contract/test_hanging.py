@@ -12,8 +12,9 @@ from services.edge.kafka import client_options
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.kafka_stream import KafkaStream, StreamOptions
 from services.edge.kafka_transactions import Transactions
+from services.edge.retry import retry
 from services.runtime.config import KafkaSettings
-from services.runtime.ports import Transaction
+from services.runtime.ports import StreamBrokenError, Transaction
 from tests.contract.test_stream import begin, read_committed
 from tests.running import RunningKafka, start_kafka
 
@@ -56,7 +57,10 @@ def test_what_a_dead_process_left_is_not_committed_by_its_successor(tmp_path: Pa
         kafka.kill()
         kafka = start_kafka(tmp_path, kafka.port)
 
-        stream = KafkaStream(settings, options)
+        # a broker that has just started may have no leaders yet for longer than a transaction may take
+        stream = retry(
+            lambda: KafkaStream(settings, options), StreamBrokenError, lambda fault: True, 60
+        )
         begin(stream)
         stream.commit(Transaction([("out", 0, [Output(b"", b"mine")])], [], {0: 0}))
         assert read_committed(settings, "out") == [(b"", b"mine")]
