@@ -24,6 +24,7 @@ from services.gateway.limits import ClientBuckets, Proxies, network_of
 from services.gateway.metrics import Counts
 from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
+from services.gateway.pages.shared_goals import SharedGoals
 from services.gateway.problems import (
     cors,
     limited,
@@ -61,6 +62,7 @@ class World:
     guard: RetentionGuard
     erasures: Erasures
     limits: LimitsFollower
+    goals: SharedGoals
 
 
 class Visit(Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import assert_never
 from services.core import topics
 from services.core.registry import Quota, Source, hash_key, is_sealed, with_keys
 from services.edge import avro
-from services.edge.registry import Goals, Keys, Sources
+from services.edge.registry import Keys, Sources
 from services.edge.sealing import Sealing
 from services.edge.table_entries import apply_entries
 from services.gateway.asking import site_of
@@ -71,7 +71,7 @@ def now_ms() -> int:
 
 
 class Registry:
-    """Every source by key and by id, with its goals and its quotas' use. Lives in the event loop's thread."""
+    """Every source by key and by id, with its quotas' use. Lives in the event loop's thread."""
 
     def __init__(
         self,
@@ -81,7 +81,6 @@ class Registry:
     ) -> None:
         self.loaded = False
         self.by_id: dict[str, SourceView] = {}
-        self.goals = Goals()
         self._processes = processes
         self._sealing = sealing or Sealing()
         self._clock = clock
@@ -130,7 +129,6 @@ class Registry:
     def _apply_entry(self, key: bytes, value: bytes | None) -> None:
         self._sources.apply(key, value)
         self._keys.apply(key, value)
-        self.goals.apply(key, value)
 
     def end_keys(self) -> None:
         """Refuse from now on the keys whose end has come. To be called every second."""

@@ -11,6 +11,7 @@ from services.core.record_limits import RecordLimits
 from services.core.stages import GROUPS
 from services.edge.erasures import Erasures
 from services.edge.goal_counts import GoalCounts
+from services.edge.goal_log import GoalLog
 from services.edge.kafka import Entry
 from services.edge.kafka_limits import LimitsFollower
 from services.edge.kafka_producer import DurableProducer, ProducerOptions
@@ -29,6 +30,7 @@ from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
 from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
+from services.gateway.pages.shared_goals import SharedGoals
 from services.gateway.posting import World
 from services.gateway.producer import GatewayProducer
 from services.gateway.receipts import Receipts
@@ -111,6 +113,7 @@ class Process:
             self._end_by_fault,
         )
         self._counting = Counting(GoalCounts(clickhouse))
+        self._goals = SharedGoals(GoalLog(kafka))
         self._finding = Finding(Whereabouts(kafka, clickhouse))
         policy = settings.retention
         retention = KafkaRetention(kafka, policy.named_from)
@@ -139,6 +142,7 @@ class Process:
             self._guard,
             erasures,
             self._limits,
+            self._goals,
         )
         self._connections = connection_limits(settings, self._world.proxies, self._loop)
         self._app = App(self._world, self._connections)
@@ -214,6 +218,7 @@ class Process:
         self._limits.stop()
         self._counting.close()
         self._finding.close()
+        self._goals.close()
         left = self._producer.close(self._settings.gateway_ack_seconds)
         self._log.info("stopped", unacknowledged=left, finished=finished)
 

@@ -28,12 +28,14 @@ from services.gateway.limits import ClientBuckets, Proxies
 from services.gateway.metrics import Counts
 from services.gateway.pages.counting import Counting
 from services.gateway.pages.finding import Finding
+from services.gateway.pages.shared_goals import SharedGoals
 from services.gateway.posting import World
 from services.gateway.producer import GatewayProducer, Record
 from services.gateway.receipts import Receipts
 from services.gateway.registry import Registry
 from services.gateway.serving import READ_AHEAD_BYTES, connection_limits
 from services.runtime.config import KafkaSettings
+from tests.goals import GoalsInMemory
 
 PATIENCE_SECONDS = 0.05  # what a body that does not come is waited for
 HANG_SECONDS = 20.0
@@ -147,6 +149,7 @@ class Inside:
             RetentionGuard(list, 1, Policy(0, 0)),
             Erasures(),
             limits,
+            SharedGoals(GoalsInMemory()),
         )
         producer.start()
         connections = connection_limits(own, self._world.proxies, self.loop)
@@ -194,6 +197,7 @@ class Inside:
     def close(self) -> None:
         self._world.counting.close()
         self._world.finding.close()
+        self._world.goals.close()
         self.loop.run_until_complete(self._server.shutdown(0))
         self._world.producer.close(0)
         self.loop.close()

@@ -2,15 +2,16 @@
 
 import re
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from services.core.identifiers import NAMESPACE, SEPARATOR
 from services.core.registry import Goal, GoalType
 from services.edge.goal_counts import GoalBucket, GoalCount, Span
+from services.edge.goal_log import Decision
 from services.gateway.http import Answer, problem
 from services.gateway.refusals import Problem, quoted
 from services.gateway.times import EARLIEST_MS
@@ -29,20 +30,20 @@ MILLISECOND = timedelta(milliseconds=1)
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _encode = msgspec.json.Encoder().encode
 
+T = TypeVar("T")
 Query = Mapping[str, Sequence[str]]  # as `parse_qs` reads one
 
 
 class GoalStore(Protocol):
-    """The registry's goals."""
+    """The goals that all gateways share: `shared_goals.SharedGoals`."""
 
-    def of(self, site_id: str) -> list[Goal]:
-        """The goals of a site, the oldest first."""
+    def decide(
+        self, site_id: str, decide: Callable[[list[Goal]], Decision[T]]
+    ) -> Awaitable[T | Problem]:
+        """Decide from the goals of a site as they are now, the oldest first. What was decided is durable.
 
-    def write(self, goal: Goal) -> Awaitable[bool]:
-        """True: durable, and in `of`. False: not known to be durable."""
-
-    def delete(self, goal: Goal) -> Awaitable[bool]:
-        """True: durably gone. False: not known to be."""
+        `Problem`: that is not known.
+        """
 
 
 class Counting(Protocol):
@@ -65,9 +66,10 @@ class SentGoal(msgspec.Struct):
     value: str
 
 
-def list_goals(site_id: str, store: GoalStore) -> Answer:
+async def list_goals(site_id: str, store: GoalStore) -> Answer:
     """`GET .../goals`."""
-    return Answer(200, _encode(store.of(site_id)))
+    goals = await _goals_of(site_id, store)
+    return problem(goals) if isinstance(goals, Problem) else Answer(200, _encode(goals))
 
 
 async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) -> Answer:
@@ -75,7 +77,6 @@ async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) 
     sent = read_goal(body)
     if isinstance(sent, Problem):
         return problem(sent)
-    present = store.of(site_id)
     goal = Goal(
         id=goal_id(site_id, sent),
         site_id=site_id,
@@ -84,20 +85,29 @@ async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) 
         value=sent.value,
         created_at=_time(now_ms),
     )
+    return _told(await store.decide(site_id, lambda present: _create(goal, present)))
+
+
+def _create(goal: Goal, present: list[Goal]) -> Decision[Answer]:
     for other in present:
         if other.id == goal.id:
-            return Answer(200, _encode(other))
+            return Decision(Answer(200, _encode(other)))
     if len(present) >= MAX_GOALS:
-        return problem(Problem("too_many_goals", f"A site has at most {MAX_GOALS} goals."))
-    return Answer(201, _encode(goal)) if await store.write(goal) else _not_durable()
+        text = f"A site has at most {MAX_GOALS} goals."
+        return Decision(problem(Problem("too_many_goals", text)))
+    return Decision(Answer(201, _encode(goal)), made=goal)
 
 
 async def delete_goal(site_id: str, goal_id: str, store: GoalStore) -> Answer:
     """`DELETE .../goals/{goal_id}`: 204 when it is durably gone. What was counted can be counted again."""
-    for goal in store.of(site_id):
+    return _told(await store.decide(site_id, lambda present: _delete(goal_id, present)))
+
+
+def _delete(goal_id: str, present: list[Goal]) -> Decision[Answer]:
+    for goal in present:
         if goal.id == goal_id.lower():
-            return Answer(204, b"") if await store.delete(goal) else _not_durable()
-    return problem(_unknown_goal(goal_id))
+            return Decision(Answer(204, b""), deleted=goal)
+    return Decision(problem(_unknown_goal(goal_id)))
 
 
 async def goal_stats(
@@ -107,7 +117,9 @@ async def goal_stats(
     span = read_span(query, now_ms)
     if isinstance(span, Problem):
         return problem(span)
-    goals = store.of(site_id)
+    goals = await _goals_of(site_id, store)
+    if isinstance(goals, Problem):
+        return problem(goals)
     found = await counting.stats(site_id, goals, span)
     if isinstance(found, Problem):
         return problem(found)
@@ -128,7 +140,10 @@ async def goal_timeseries(
     step = INTERVALS_MS.get(interval)
     if step is None:
         return problem(Problem("invalid_query", "It is hour or day.", "interval"))
-    goals = _chosen(store.of(site_id), query.get("goal_id", ()))
+    goals = await _goals_of(site_id, store)
+    if isinstance(goals, Problem):
+        return problem(goals)
+    goals = _chosen(goals, query.get("goal_id", ()))
     if isinstance(goals, Problem):
         return problem(goals)
     starts = range(span.since // step * step, span.until, step)
@@ -187,6 +202,14 @@ def read_span(query: Query, now_ms: int) -> Span | Problem:
     if since >= until:
         return Problem("invalid_query", "It must be before `to`.", "from")
     return Span(since, until)
+
+
+async def _goals_of(site_id: str, store: GoalStore) -> list[Goal] | Problem:
+    return await store.decide(site_id, Decision)
+
+
+def _told(decided: Answer | Problem) -> Answer:
+    return problem(decided) if isinstance(decided, Problem) else decided
 
 
 def _moment(query: Query, name: str, default: int) -> int | Problem:
@@ -252,8 +275,3 @@ def _last(query: Query, name: str) -> str:
 
 def _unknown_goal(goal_id: str) -> Problem:
     return Problem("not_found", f"The site has no goal {quoted(goal_id)}.", "goal_id")
-
-
-def _not_durable() -> Answer:
-    text = "The brokers do not acknowledge; send it again, it is made or deleted once."
-    return problem(Problem("unavailable", text, "", 2))

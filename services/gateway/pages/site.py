@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from services.core import topics
-from services.core.registry import Goal
-from services.edge.registry import Goals, goal_entry
 from services.gateway.door import Asked
 from services.gateway.http import Answer, problem
 from services.gateway.pages import goals
@@ -15,34 +12,7 @@ from services.gateway.pages.access import api_key_of, refuse_access
 from services.gateway.pages.describing import deletion, making, reading
 from services.gateway.posting import World
 from services.gateway.problems import unavailable
-from services.gateway.producer import GatewayProducer
 from services.gateway.reading import ReadBody
-
-
-@dataclass(frozen=True)
-class RegistryGoals:
-    """`goals.GoalStore` on the registry's topic; other gateways follow within two seconds."""
-
-    goals: Goals
-    producer: GatewayProducer
-    now_ms: int
-
-    def of(self, site_id: str) -> list[Goal]:
-        return self.goals.of(site_id)
-
-    async def write(self, goal: Goal) -> bool:
-        key, value = goal_entry(goal)
-        return await self._write(key, value)
-
-    async def delete(self, goal: Goal) -> bool:
-        key, _ = goal_entry(goal)
-        return await self._write(key, None)
-
-    async def _write(self, key: bytes, value: bytes | None) -> bool:
-        written = await self.producer.write([(topics.REGISTRY, key, value)], self.now_ms)
-        if written.durable:  # whoever asks this process next finds it
-            self.goals.apply(key, value)
-        return written.durable
 
 
 @dataclass(frozen=True)
@@ -54,7 +24,7 @@ class Visit:
     query: dict[str, list[str]]
     read: ReadBody
     now_ms: int
-    store: RegistryGoals
+    store: goals.GoalStore
     counting: goals.Counting
 
 
@@ -78,13 +48,12 @@ class SitePage:
             return problem(world.registry.explained(key, refused), ask)
         query = parse_qs(asked.query)
         goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
-        store = RegistryGoals(world.registry.goals, world.producer, asked.now_ms)
-        visit = Visit(site_id, goal_id, query, read, asked.now_ms, store, world.counting)
+        visit = Visit(site_id, goal_id, query, read, asked.now_ms, world.goals, world.counting)
         return await self.call(visit)
 
 
 async def _list(visit: Visit) -> Answer:
-    return goals.list_goals(visit.site_id, visit.store)
+    return await goals.list_goals(visit.site_id, visit.store)
 
 
 async def _create(visit: Visit) -> Answer:

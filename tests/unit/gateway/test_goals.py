@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -12,36 +12,37 @@ import pytest
 from services.core.registry import Goal
 from services.edge.clickhouse_query import ClickHouseUnreachableError
 from services.edge.goal_counts import GoalBucket, GoalCount, Span
+from services.edge.goal_log import Decision, Question
 from services.gateway.http import Answer
 from services.gateway.pages import goals
 from services.gateway.pages.counting import WAITING, Counting
+from services.gateway.pages.shared_goals import WAITING as GOALS_WAITING
+from services.gateway.pages.shared_goals import SharedGoals
 from services.gateway.refusals import Problem
 from tests.events import NOON
+from tests.goals import GoalsInMemory
 
 SIGNUP = b'{"name":"Pro Signup","type":"event","value":"signup"}'
 THANKS = b'{"name":"Thanks","type":"path","value":"/thanks"}'
 HOUR = 3_600_000
+
+T = TypeVar("T")
 
 
 class Memory:
     """A `GoalStore` whose brokers answer, or do not."""
 
     def __init__(self, durable: bool = True) -> None:
-        self.durable = durable
-        self.goals: dict[str, Goal] = {}
+        self.log = GoalsInMemory(durable)
+        self._shared = SharedGoals(self.log)
+
+    async def decide(
+        self, site_id: str, decide: Callable[[list[Goal]], Decision[T]]
+    ) -> T | Problem:
+        return await self._shared.decide(site_id, decide)
 
     def of(self, site_id: str) -> list[Goal]:
-        return [goal for goal in self.goals.values() if goal.site_id == site_id]
-
-    async def write(self, goal: Goal) -> bool:
-        if self.durable:
-            self.goals[goal.id] = goal
-        return self.durable
-
-    async def delete(self, goal: Goal) -> bool:
-        if self.durable:
-            del self.goals[goal.id]
-        return self.durable
+        return self.log.goals.of(site_id)
 
 
 class Fixed:
@@ -111,8 +112,8 @@ def test_a_goal_is_made_and_listed_in_the_documents_shape() -> None:
         "value": "signup",
         "created_at": "2025-10-09T12:00:00Z",
     }
-    assert told(goals.list_goals("shop", store)) == [told(made)]
-    assert told(goals.list_goals("blog", store)) == []
+    assert told(asyncio.run(goals.list_goals("shop", store))) == [told(made)]
+    assert told(asyncio.run(goals.list_goals("blog", store))) == []
 
 
 def test_made_twice_it_is_one() -> None:
@@ -144,7 +145,7 @@ def test_what_is_not_a_goal_is_refused(body: bytes, code: str) -> None:
     store = Memory()
     answer = create(store, body)
     assert told(answer)["code"] == code
-    assert store.goals == {}
+    assert store.of("shop") == []
 
 
 def test_further_fields_are_left_alone() -> None:
@@ -165,7 +166,7 @@ def test_what_is_not_durable_is_not_said_to_be() -> None:
     assert create(Memory(durable=False), SIGNUP).status == 503
     store = Memory()
     goal = told(create(store, SIGNUP))["id"]
-    store.durable = False
+    store.log.durable = False
     assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 503
 
 
@@ -177,6 +178,51 @@ def test_a_goal_is_deleted_at_its_own_site_only() -> None:
     assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 404
 
 
+class Slow(GoalsInMemory):
+    """Brokers that answer when they are let. `asked`: how many questions came at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+        self.may_answer = threading.Event()
+
+    def decide(self, questions: Sequence[Question]) -> list[Any]:
+        self.asked.append(len(questions))
+        self.may_answer.wait(10)
+        return super().decide(questions)
+
+
+def test_who_waits_for_the_brokers_is_answered_together_and_never_beyond_the_cap() -> None:
+    log = Slow()
+    store = SharedGoals(log)
+    bodies = [b'{"name":"n","type":"event","value":"%d"}' % n for n in range(GOALS_WAITING + 1)]
+
+    async def make_all() -> list[Answer]:
+        tasks = [
+            asyncio.create_task(goals.create_goal("shop", body, store, NOON)) for body in bodies
+        ]
+        await tasks[-1]  # one too many: refused while all others wait
+        log.may_answer.set()
+        return await asyncio.gather(*tasks)
+
+    answers = asyncio.run(make_all())
+    refused = [told(answer)["code"] for answer in answers if answer.status != 201]
+    assert refused == ["too_many_goals"] * (GOALS_WAITING - goals.MAX_GOALS) + ["overloaded"]
+    assert len(log.goals.of("shop")) == goals.MAX_GOALS
+    assert len(log.asked) <= 2
+
+
+def test_a_fault_of_the_program_fails_its_request_and_no_later_one() -> None:
+    store = Memory()
+
+    def fail(present: list[Goal]) -> Decision[Answer]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(store.decide("shop", fail))
+    assert create(store, SIGNUP).status == 201
+
+
 # --- counting
 
 
@@ -186,7 +232,7 @@ def test_stats_say_how_many_of_all_visitors() -> None:
     answer = stats(store, "from=2026-01-01&to=2026-01-02T12:00:00%2B02:00", counts)
     assert told(answer)["goals"] == [
         {
-            "goal_id": next(iter(store.goals)),
+            "goal_id": store.of("shop")[0].id,
             "name": "Pro Signup",
             "type": "event",
             "value": "signup",

@@ -1,0 +1,25 @@
+"""Goals that are kept in memory, decided as those of the registry are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.edge.faults import NotReachedError
+from services.edge.goal_log import Question, decide_all, entries_of
+from services.edge.registry import Goals
+
+
+class GoalsInMemory:
+    """As `GoalLog`, of brokers that take what is written while `durable` is true."""
+
+    def __init__(self, durable: bool = True) -> None:
+        self.durable = durable
+        self.goals = Goals()
+
+    def decide(self, questions: Sequence[Question]) -> list[Any]:
+        decisions = decide_all(questions, self.goals)
+        entries = entries_of(decisions)
+        if entries and not self.durable:
+            raise NotReachedError("nobody answers")
+        for key, value in entries:
+            self.goals.apply(key, value)
+        return [decision.answer for decision in decisions]
