@@ -128,7 +128,8 @@ def recovery() -> bytes:
     )
 
 
-def source_usage() -> bytes:
+def source_usage(**of_quota: Any) -> bytes:
+    """Of one quota, which is as in `of_quota`."""
     quota = {
         "name": "daily",
         "period": "day",
@@ -138,6 +139,7 @@ def source_usage() -> bytes:
         "action": "reject",
         "exceeded": True,
         "resets_at": NOON,
+        **of_quota,
     }
     window = {"period": "day", "starts_at": NOON, "outcome": "accepted", "events": 11, "bytes": 99}
     return encode(

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from services.core.paths import ROOT
+from services.core.registry import Period
 from services.core.repeated_names import without_repeats
 from services.core.step import fingerprint
 from services.edge import avro
 from services.edge.accounts import signed
 from services.edge.clickhouse import ClickHouseRows
+from services.gateway.registry import now_ms
+from services.rates.periods import PERIODS, ends_at
 from services.runtime.config import ClickHouseSettings
 from services.sink.migrations import (
     Migration,
@@ -477,13 +480,31 @@ def test_the_books_of_a_range_read_the_counts_and_not_the_rows(tables: Tables) -
     assert f"ReadFromMergeTree ({tables.database}.usage_deltas)" not in plan
 
 
-def test_rates_and_quotas(tables: Tables) -> None:
+def test_rates(tables: Tables) -> None:
     tables.insert("landing_source_usage", rows.source_usage())
     assert tables.ask("SELECT source, current_rate, peak_rate FROM weir.rates") == [
         ["shop", 1.5, 3]
     ]
-    sql = "SELECT name, used, `limit`, exceeded, toString(resets_at) FROM weir.quotas"
-    assert tables.ask(sql) == [["daily", 11, 10, True, "2025-10-09 12:00:00.000"]]
+
+
+QUOTAS = "SELECT name, used, `limit`, exceeded, toUnixTimestamp64Milli(resets_at) FROM weir.quotas"
+
+
+def test_a_quota_in_the_period_that_is_counted(tables: Tables) -> None:
+    ends = now_ms() + 3_600_000
+    tables.insert("landing_source_usage", rows.source_usage(resets_at=ends))
+    assert tables.ask(QUOTAS) == [["daily", 11, 10, True, ends]]
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_a_quota_whose_period_has_ended_is_unused_in_the_present_one(
+    tables: Tables, period: Period
+) -> None:
+    tables.insert("landing_source_usage", rows.source_usage(period=period, resets_at=NOON))
+    earliest = ends_at(period, now_ms())
+    ((*quota, resets_at),) = tables.ask(QUOTAS)
+    assert quota == ["daily", 0, 10, False]
+    assert resets_at in (earliest, ends_at(period, now_ms()))
 
 
 def test_the_analysts_queries_all_run(tables: Tables) -> None:
