@@ -52,6 +52,13 @@ def ask(gateway: RunningGateway, method: str, site: str, rest: str = "", **goal:
     return gateway.ask(method, f"/api/sites/{site}/goals{rest}", body, headers)
 
 
+def settle(gateway: RunningGateway, method: str, site: str, **goal: Any) -> HttpAnswer:
+    """As `ask`, and again after a 503, as a client would: a busy machine may take its time."""
+    while (answer := ask(gateway, method, site, **goal)).status == 503:
+        pass
+    return answer
+
+
 def names(gateway: RunningGateway, site: str) -> list[str]:
     answer = ask(gateway, "GET", site)
     assert answer.status == 200, answer.body
@@ -87,7 +94,8 @@ def test_made_at_all_at_once_it_is_made_once(
     with ThreadPoolExecutor(10) as threads:
         answers = list(
             threads.map(
-                lambda n: ask(gateways[n % 2], "POST", "repeated", name="n", value="x"), range(10)
+                lambda n: settle(gateways[n % 2], "POST", "repeated", name="n", value="x"),
+                range(10),
             )
         )
     assert sorted(answer.status for answer in answers) == [200] * 9 + [201]
@@ -99,7 +107,7 @@ def test_many_at_once_never_pass_the_cap(gateways: tuple[RunningGateway, Running
     with ThreadPoolExecutor(count) as threads:
         answers = list(
             threads.map(
-                lambda n: ask(gateways[n % 2], "POST", "full", name=f"n{n}", value="x"),
+                lambda n: settle(gateways[n % 2], "POST", "full", name=f"n{n}", value="x"),
                 range(count),
             )
         )
