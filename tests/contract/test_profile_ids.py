@@ -1,6 +1,10 @@
 """The salt of profile ids, on a real broker: made once, whoever else makes it at the same time."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
 
 from services.core import topics
 from services.core.identifiers import ProfileIds
@@ -8,9 +12,17 @@ from services.edge.faults import RefusedError
 from services.edge.kafka_admin import KafkaAdmin, Topic
 from services.edge.profile_ids import ensure_salt, read_profile_ids
 from services.runtime.config import KafkaSettings
-from tests.running import RunningKafka
+from tests.running import RunningKafka, start_kafka
 
 MAKERS = 4
+
+
+@pytest.fixture
+def empty_kafka(tmp_path: Path) -> Iterator[RunningKafka]:
+    """A broker for which nobody has made a salt yet."""
+    running = start_kafka(tmp_path)
+    yield running
+    running.kill()
 
 
 def make(settings: KafkaSettings) -> ProfileIds | None:
@@ -22,8 +34,8 @@ def make(settings: KafkaSettings) -> ProfileIds | None:
     return read_profile_ids(settings)
 
 
-def test_of_several_that_make_it_at_once_all_have_the_same(kafka: RunningKafka) -> None:
-    settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+def test_of_several_that_make_it_at_once_all_have_the_same(empty_kafka: RunningKafka) -> None:
+    settings = KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
     admin = KafkaAdmin(settings)
     admin.create([Topic(topics.REGISTRY, 1, 1, {"cleanup.policy": "compact"})])
     admin.close()
