@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from services.edge import avro
@@ -46,11 +47,11 @@ class Probe:
         self._latest[insert.table] = (self._clock(), one)
 
     def examine(self, insert: Insert) -> Examination:
-        try:
-            ordinary_in = self._ordinary_in(insert.table)
-            return Examination(ordinary_in, ordinary_in and self._rows_in(insert))
-        except (RowsRefusedError, WarehouseAwayError, NotReachedError, RefusedError):
-            return Examination(ordinary_in=False, rows_in=False)
+        rows_in, ordinary_in = True, False
+        with suppress(RowsRefusedError, WarehouseAwayError, NotReachedError, RefusedError):
+            rows_in = self._rows_in(insert)
+            ordinary_in = not rows_in and self._ordinary_in(insert.table)
+        return Examination(ordinary_in, rows_in)
 
     def _ordinary_in(self, table: str) -> bool:
         at, latest = self._latest.get(table, (0.0, None))

@@ -1,7 +1,7 @@
 """The sink's topics on Kafka: one member of a group over many topics, and the writer of dead letters."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -78,8 +78,9 @@ class KafkaRecords:
         self._assigned: set[Place] = set()
         self._gained: dict[Place, Gain] = {}
         self._lost: set[Place] = set()
-        self._held_since: float | None = None
-        self._paused = False
+        self._held: frozenset[Place] = frozenset()  # of these nothing is to be read
+        self._paused: Set[Place] = frozenset()
+        self._all_held_since: float | None = None
         self._looked_at = time.monotonic()
         self._begin()
 
@@ -94,12 +95,10 @@ class KafkaRecords:
         self._consumer = self._new_consumer()
 
     def poll(self, seconds: float, gather: bool) -> Polled:
-        if self._held_since is not None and not self._paused:
-            if time.monotonic() - self._held_since < PAUSE_AFTER_SECONDS:
-                time.sleep(min(seconds, HELD_SECONDS))
-                return Polled(set(), [], [])
-            # longer than that the group must hear from us, and a poll would read
-            self._pause(True)
+        if self._waits():
+            time.sleep(min(seconds, HELD_SECONDS))
+            return Polled(set(), [], [])
+        self._pause(self._held & (self._assigned - self._gained.keys()))
         if gather:
             messages = self._consumer.consume(FETCH_RECORDS, seconds)
         else:
@@ -153,13 +152,12 @@ class KafkaRecords:
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
         self._keep(commits)  # not before: a member that was replaced has not come this far
 
-    def hold(self, held: bool) -> None:
-        if not held:
-            self._held_since = None
-            if self._paused:
-                self._pause(False)
-        elif self._held_since is None:
-            self._held_since = time.monotonic()
+    def hold(self, places: Collection[Place]) -> None:
+        self._held = frozenset(places)
+        if not self._held or self._assigned - self._held:
+            self._all_held_since = None
+        elif self._all_held_since is None:
+            self._all_held_since = time.monotonic()
 
     def lag(self) -> Mapping[Place, int]:
         waiting = self._reading.waiting(self._consumer)
@@ -242,17 +240,22 @@ class KafkaRecords:
         self._broken, self._failing_since, self.trouble = None, None, fault.str()
         self.close()
         self._lost |= self._assigned
-        self._gained, self._assigned = {}, set()
+        self._gained, self._assigned, self._paused = {}, set(), frozenset()
         time.sleep(HELD_SECONDS)
         self._begin()
 
-    def _pause(self, paused: bool) -> None:
-        self._paused = paused
-        places = self._places(self._assigned - self._gained.keys())
-        if paused:
-            self._consumer.pause(places)
-        else:
-            self._consumer.resume(places)
+    def _waits(self) -> bool:
+        """Whether everything is held, and not for so long that the group must hear from us again."""
+        since = self._all_held_since
+        return since is not None and time.monotonic() - since < PAUSE_AFTER_SECONDS
+
+    def _pause(self, places: Set[Place]) -> None:
+        """Pause exactly these, and read on where others were paused."""
+        if places == self._paused:
+            return
+        self._consumer.resume(self._places((self._paused - places) & self._assigned))
+        self._consumer.pause(self._places(places - self._paused))
+        self._paused = places
 
     def _sliced(self, messages: Iterable[Message]) -> list[Slice]:
         columns: dict[tuple[str, int], Columns] = {}
@@ -293,7 +296,7 @@ class KafkaRecords:
 
     def _settle_in(self) -> list[Gain]:
         gained, self._gained = self._gained, {}
-        if gained and not self._paused:
+        if gained:
             self._consumer.resume(self._places(gained))
         return list(gained.values())
 
@@ -342,6 +345,7 @@ class KafkaRecords:
             for at in found
         ]
         self._reading.begin(found)
+        self._paused = frozenset()
         self._gained = {gain.place: gain for gain in gains}
         self._assigned = set(self._gained)
         self.trouble = ""
@@ -349,7 +353,7 @@ class KafkaRecords:
     def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
         consumer.unassign()  # a rebalance is of all partitions: see `group_options`
         self._lost |= self._assigned
-        self._gained, self._assigned = {}, set()
+        self._gained, self._assigned, self._paused = {}, set(), frozenset()
         self._reading.begin([])
 
     def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
@@ -357,14 +361,14 @@ class KafkaRecords:
 
 
 class KafkaDeadLetters:
-    """`services.sink.ports.DeadLetters` on Kafka: `events.dead`."""
+    """`services.sink.ports.LetterWriter` on Kafka: `events.dead`. One thread at a time."""
 
     def __init__(self, settings: KafkaSettings, limits: LimitsInForce | None = None) -> None:
         self._options = {**client_options(settings), "acks": "all", "enable.idempotence": True}
         self._limits = limits or WeirsOwnLimits()
         self._producer: Producer | None = None
 
-    def write(self, records: Iterable[DeadRecord]) -> int:
+    def write(self, records: Sequence[DeadRecord]) -> int:
         """See the port."""
         if self._producer is None:
             self._producer = Producer({**self._options, "delivery.timeout.ms": 30_000})

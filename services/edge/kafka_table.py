@@ -46,6 +46,9 @@ class Follower(ABC):
             except (KafkaException, NotReachedError) as fault:
                 self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - a service that no longer hears of changes must not look healthy
+                self._log.exception("reads the topic anew", topic=self._topic)
+                self._stop.wait(RETRY_SECONDS)
 
     @abstractmethod
     def _follow(self) -> None:

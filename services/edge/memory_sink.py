@@ -1,12 +1,13 @@
 """Memory twins of the sink's ports, with the same guarantees: for tests, and for trying it out without a broker."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from services.core import topics
 from services.core.record_limits import WeirsOwnLimits
 from services.edge.kafka_sink import encode_dead
 from services.sink.ports import (
+    Buried,
     Columns,
     Commit,
     CommitFailedError,
@@ -74,7 +75,7 @@ class MemoryRecords:
         self._next: dict[Place, int] = {}
         self._gained: set[Place] = set()
         self._lost: set[Place] = set()
-        self._held = False
+        self._held: frozenset[Place] = frozenset()
         self.trouble = ""
 
     @property
@@ -100,7 +101,7 @@ class MemoryRecords:
             offset, metadata = self._log.commits.get(place, (None, ""))
             gained.append(Gain(place, self._log.topic_id(place.topic), offset, metadata))
         self._gained.clear()
-        return Polled(lost, gained, [] if self._held else self._slices())
+        return Polled(lost, gained, self._slices())
 
     def commit(self, commits: Sequence[Commit]) -> None:
         # like a broker: a member that is behind the group's generation commits nothing
@@ -109,8 +110,8 @@ class MemoryRecords:
         for place, offset, metadata in commits:
             self._log.commits[place] = (offset, metadata)
 
-    def hold(self, held: bool) -> None:
-        self._held = held
+    def hold(self, places: Collection[Place]) -> None:
+        self._held = frozenset(places)
 
     def lag(self) -> Mapping[Place, int]:
         return {place: self._log.ends.get(place, 0) - at for place, at in self._next.items()}
@@ -121,6 +122,8 @@ class MemoryRecords:
     def _slices(self) -> list[Slice]:
         slices = []
         for place, at in sorted(self._next.items()):
+            if place in self._held:
+                continue
             waiting = [r for r in self._log.records.get(place, []) if r.offset >= at]
             taken = waiting[: self._poll_records]
             end = self._log.ends.get(place, 0)
@@ -139,13 +142,24 @@ class MemoryRecords:
 
 
 class MemoryDeadLetters:
-    """`services.sink.ports.DeadLetters`: `events.dead`, in one partition."""
+    """`services.sink.ports.DeadLetters`: `events.dead`, in one partition. Written when it is started."""
 
     def __init__(self, log: MemoryTopics) -> None:
         self._log = log
+        self._finished: list[Buried] = []
         self.broken: DeadLettersFailedError | None = None  # what every write raises
 
-    def write(self, records: Iterable[DeadRecord]) -> int:
+    def start(self, place: Place, records: Sequence[DeadRecord]) -> None:
+        try:
+            self._finished.append(Buried(place, records, self.write(records), None))
+        except DeadLettersFailedError as fault:
+            self._finished.append(Buried(place, records, 0, fault))
+
+    def finished(self) -> list[Buried]:
+        done, self._finished = self._finished, []
+        return done
+
+    def write(self, records: Sequence[DeadRecord]) -> int:
         if self.broken is not None:
             raise self.broken
         for record in records:
@@ -191,7 +205,7 @@ class MemoryWarehouse:
 
     def examine(self, insert: Insert) -> Examination:
         present = {value for table, value in self.rows if table == insert.table}
-        rows_in = any(value in present for value in insert.values)
+        rows_in = self.away or any(value in present for value in insert.values)
         return Examination(not self.away and self.broken is None, rows_in)
 
 

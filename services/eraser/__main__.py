@@ -22,12 +22,14 @@ from services.eraser.config import EraserSettings
 from services.eraser.work import Eraser, RowsLeftError, StoppedError, World
 from services.runtime import health, logs
 from services.runtime.config import ClickHouseSettings, MigrationSettings
+from services.runtime.ports import FencedError
 from services.runtime.progress import StallWatch
 from services.runtime.settings import load
 from services.runtime.settling import NotSettledError
 from services.runtime.stopping import stop_on_signals
 
 NAME = "eraser"
+PENDING = "erasures"  # they wait in one queue
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 TIMEOUT_SECONDS = 3_600  # for a statement that writes large parts anew
@@ -65,7 +67,7 @@ class Service:
             self.health.ready()
             while not self._stop.is_set():
                 pending = follower.erasures.pending()
-                self._progress.waits(len(pending))
+                self._progress.waits({PENDING: len(pending)})
                 for erasure in pending:
                     self._try(erasure, writer)
                 for erasure in follower.erasures.outdated(int(time.time() * 1_000)):
@@ -82,6 +84,12 @@ class Service:
         except (NotSettledError, RefusedError, RowsLeftError) as fault:
             self.health.unready(f"erasure {erasure.erasure_id}: {fault}")
             self._log.error("not carried out", erasure=erasure.erasure_id, fault=str(fault))
+            self._stop.wait(RETRY_SECONDS)
+        except (FencedError, NotReachedError, StoppedError):
+            raise  # the next ones would fare no better
+        except Exception as fault:  # noqa: BLE001 - foreseen by nobody, so most likely this one's own
+            self.health.unready(f"erasure {erasure.erasure_id}: {type(fault).__name__}: {fault}")
+            self._log.exception("not carried out", erasure=erasure.erasure_id)
             self._stop.wait(RETRY_SECONDS)
         else:
             self.health.ready()
@@ -105,12 +113,12 @@ class Service:
                 self._settings.erasure_key,
                 lambda: int(time.time() * 1_000),
                 self._stop.wait,
-                self._progress.moved,
+                lambda: self._progress.moved([PENDING]),
             )
             finished = Eraser(world).carry_out(erasure)
         finally:
             admin.close()
-        self._progress.moved()
+        self._progress.moved([PENDING])
         rows = sum(place.rows for place in finished.places)
         self._log.info("finished", erasure=erasure.erasure_id, rows=rows)
 

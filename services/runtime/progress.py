@@ -1,7 +1,7 @@
 """Whether a service moves while records wait for it: told by the thread that works, asked by the one that answers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from services.runtime import metrics
 
@@ -9,9 +9,10 @@ STALLED_SECONDS = 30.0
 
 
 class StallWatch:
-    """Right also while the working thread is stuck inside a call: it needs nothing of it then.
+    """Tells which partitions do not move although records wait in them.
 
-    `weir_stalled_seconds` has it as a number.
+    Right also while the working thread is stuck inside a call: it needs nothing of it then.
+    `weir_stalled_seconds` has the longest of them as a number.
     """
 
     def __init__(
@@ -19,32 +20,40 @@ class StallWatch:
     ) -> None:
         self._unit = unit
         self._clock = clock
-        self._since: float | None = None  # the last progress, while something waits
-        self._waiting = 0
+        self._since: dict[str, float] = {}  # the last progress of each in which something waits
+        self._waiting: Mapping[str, int] = {}
         metrics.STALLED.labels(service).set_function(lambda: self.stalled_seconds)
 
-    def waits(self, count: int) -> None:
-        """So many records wait now. What is not known is not told."""
-        self._waiting = count
-        if not count:
-            self._since = None
-        elif self._since is None:
-            self._since = self._clock()
+    def waits(self, counts: Mapping[str, int]) -> None:
+        """So many records wait in each partition that is ours. What is not known is not told."""
+        self._waiting, since, now = counts, self._since, self._clock()
+        self._since = {place: since.get(place, now) for place, count in counts.items() if count}
 
-    def moved(self) -> None:
-        """Something is settled."""
-        if self._since is not None:
-            self._since = self._clock()
+    def found(self, places: Iterable[str]) -> None:
+        """In these at least one record waits."""
+        now = self._clock()
+        self._since = self._since | {p: now for p in places if p not in self._since}
+
+    def moved(self, places: Iterable[str]) -> None:
+        """In these something is settled."""
+        now = self._clock()
+        self._since = self._since | {place: now for place in places if place in self._since}
 
     @property
     def stalled_seconds(self) -> float:
-        """How long nothing has moved while records wait; 0 when none waits."""
-        since = self._since
-        return 0.0 if since is None else max(0.0, self._clock() - since)
+        """How long nothing has moved in the worst of the partitions; 0 when none waits."""
+        return max(0.0, self._clock() - min(self._since.values(), default=self._clock()))
 
     def explain(self) -> str:
-        """Say why the service is not ready; empty: it moves, or nothing waits."""
-        seconds = self.stalled_seconds
-        if seconds < STALLED_SECONDS:
+        """Say why the service is not ready; empty: everything that waits moves."""
+        since, now = self._since, self._clock()
+        stalled = [place for place, at in since.items() if now - at >= STALLED_SECONDS]
+        if not stalled:
             return ""
-        return f"no progress for {seconds:.0f} s while {self._waiting:,} {self._unit} wait"
+        seconds = now - min(since.values())
+        waiting = sum(self._waiting.get(place, 1) for place in stalled)
+        where = ""
+        if len(stalled) < len(since):  # others move
+            more = f" and {len(stalled) - 2} more" if len(stalled) > 2 else ""
+            where = f" in {', '.join(sorted(stalled)[:2])}{more}"
+        return f"no progress for {seconds:.0f} s{where} while {waiting:,} {self._unit} wait"

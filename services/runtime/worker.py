@@ -104,7 +104,7 @@ class Worker:
             self._restore()
         batches = [batch for batch in map(self._unsettled, batches) if len(batch)]
         if batches:
-            self._progress.waits(sum(map(len, batches)))
+            self._progress.found(_label(batch.partition) for batch in batches)
         refreshed = self._refreshed(batches)
         if not batches and not refreshed:
             self._report_lag()
@@ -165,7 +165,7 @@ class Worker:
         ends = self._stream.commit(self._transaction(pieces))
         self._recoveries.committed()
         self._apply(pieces, ends)
-        self._progress.moved()
+        self._progress.moved(_label(p.batch.partition) for p in pieces if len(p.batch))
         self._report(pieces, time.perf_counter() - started)
 
     def _unsettled(self, batch: Batch) -> Batch:
@@ -308,5 +308,9 @@ class Worker:
         if self._lag.is_due(time.monotonic()):
             lag = self._stream.lag()
             if self._knows_lag:
-                self._progress.waits(sum(lag.values()))
+                self._progress.waits({_label(number): lag[number] for number in lag})
             self._lag.export({str(partition): records for partition, records in lag.items()})
+
+
+def _label(partition: int) -> str:
+    return f"partition {partition}"

@@ -13,7 +13,7 @@ from services.runtime.config import ClickHouseSettings
 from services.runtime.settings import load
 from services.runtime.stopping import stop_on_signals
 from services.sink.config import SinkSettings
-from services.sink.inserts import ThreadedInserts
+from services.sink.inserts import ThreadedDeadLetters, ThreadedInserts
 from services.sink.known import KnownRecords
 from services.sink.loop import Options, Ports, Sink
 from services.sink.partition import Limits
@@ -46,8 +46,9 @@ def run(environment: wiring.Environment) -> None:
     )
     limits = LimitsFollower(environment.kafka, SINK.name)
     records = KnownRecords(kafka_records, environment.schemas.know)
+    dead_letters = ThreadedDeadLetters(KafkaDeadLetters(environment.kafka, limits))
     sink = Sink(
-        Ports(records, inserts, KafkaDeadLetters(environment.kafka, limits)),
+        Ports(records, inserts, dead_letters),
         Routes(avro.name_of),
         Options(
             Limits(
@@ -60,6 +61,7 @@ def run(environment: wiring.Environment) -> None:
             settings.sink_retry_seconds,
             settings.sink_side_flush_seconds,
             settings.sink_insert_timeout,
+            settings.sink_insert_threads,
         ),
         log,
     )
@@ -77,6 +79,7 @@ def run(environment: wiring.Environment) -> None:
     finally:
         limits.stop()
         inserts.close()
+        dead_letters.close()
         records.close()
         rows.close()
         stop_serving()

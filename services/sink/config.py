@@ -33,7 +33,10 @@ class SinkSettings:
         check=at_least(0),
     )
     sink_buffer_bytes: int = setting(
-        25_165_824, "records held at most; beyond it reading pauses", "bytes", check=at_least(1)
+        25_165_824,
+        "records held at most, then reading pauses; partitions that take long hold up to four times as much besides",
+        "bytes",
+        check=at_least(1),
     )
     sink_insert_threads: int = setting(2, "inserts at once", "inserts", check=at_least(1))
     sink_insert_timeout: float = setting(

@@ -1,14 +1,19 @@
-"""Inserts under way, in threads: one a partition at most, several partitions at once."""
+"""Inserts and dead letters under way, in threads: one a partition at most, several partitions at once."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from services.sink import metrics
 from services.sink.ports import (
+    Buried,
+    DeadLettersFailedError,
+    DeadRecord,
     Examined,
     Finished,
     Insert,
+    LetterWriter,
     Place,
     RowsRefusedError,
     Warehouse,
@@ -56,6 +61,34 @@ class ThreadedInserts:
     def close(self) -> None:
         """Those that wait are dropped; those under way are waited for."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ThreadedDeadLetters:
+    """One write at a time; the others wait in order."""
+
+    def __init__(self, writer: LetterWriter) -> None:
+        self._writer = writer
+        self._pool = ThreadPoolExecutor(1, "dead-letters")
+        self._open: list[Future[Buried]] = []
+
+    def start(self, place: Place, records: Sequence[DeadRecord]) -> None:
+        self._open.append(self._pool.submit(_bury, self._writer, place, records))
+
+    def finished(self) -> list[Buried]:
+        """See the port. What the thread did not expect is raised here, and ends the process."""
+        self._open, done = _ended(self._open)
+        return done
+
+    def close(self) -> None:
+        """Those that wait are dropped; the one under way is waited for."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _bury(writer: LetterWriter, place: Place, records: Sequence[DeadRecord]) -> Buried:
+    try:
+        return Buried(place, records, writer.write(records), None)
+    except DeadLettersFailedError as fault:
+        return Buried(place, records, 0, fault)
 
 
 def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:

@@ -1,7 +1,7 @@
 """Holds records back until it is known which schemas they are of, other versions' included."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from services.runtime.ports import StreamBrokenError
 from services.sink.ports import Commit, Place, Polled, Records
@@ -37,8 +37,8 @@ class KnownRecords:
     def commit(self, commits: Sequence[Commit]) -> None:
         self._records.commit(commits)
 
-    def hold(self, held: bool) -> None:
-        self._records.hold(held)
+    def hold(self, places: Collection[Place]) -> None:
+        self._records.hold(places)
 
     def lag(self) -> Mapping[Place, int]:
         return self._records.lag()

@@ -12,7 +12,7 @@ repeats 3, which ClickHouse drops where it has it. All commits of a turn go in o
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,9 +25,10 @@ from services.runtime.progress import StallWatch
 from services.sink import metrics
 from services.sink.partition import Limits, Partition
 from services.sink.ports import (
+    Buried,
     CommitFailedError,
     DeadLetters,
-    DeadLettersFailedError,
+    DeadRecord,
     Insert,
     Inserts,
     Place,
@@ -43,6 +44,10 @@ IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 GATHER_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.1
+# While the buffer is full, a partition whose range has been under way for so long is set aside: it is
+# read no further until that is in, and what it holds counts apart, up to so many times the buffer.
+SLOW_SECONDS = 5.0
+BUFFERS_ASIDE = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Options:
     side_seconds: float | None = None
     # how long an attempt may be under way of which nothing is heard any more
     attempt_seconds: float = 120.0
+    # attempts at once: partitions in trouble leave one of them to the others
+    attempts: int = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ class Sink:
         self._log = log
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
-        self._held = False
+        self._full = False
+        self._draining = False
         self._commit_failed = ""  # why
         self._away = ""
         self._letters_failed = ""  # why
@@ -100,14 +108,14 @@ class Sink:
         self._begin(self._clock())
         if self._commit():
             self._attempt(self._clock())
-        self._hold_or_read()
+        self._hold(self._clock())
         self._report()
 
     def drain(self, seconds: float) -> bool:
         """Put in what has been read, and read nothing more. False: it took too long; nothing is lost."""
         self._limits = self._side_limits = replace(self._limits, seconds=0.0)
-        self._held = True
-        self._records.hold(True)
+        self._draining = True
+        self._hold(self._clock())
         deadline = self._clock() + seconds
         while self._busy() and self._clock() < deadline:
             self.turn()
@@ -116,14 +124,14 @@ class Sink:
     def _busy(self) -> bool:
         return any(
             p.range is not None or p.owed() is not None or (p and not p.repeating)
-            for p in self._partitions.values()
+            for p in self._all()
         )
 
     def _patience(self, now: float) -> tuple[float, bool]:
         """How long to wait for records, and whether to gather them meanwhile or return at the first."""
         seconds, gather = IDLE_SECONDS, False
-        for partition in self._partitions.values():
-            if partition.inserting:
+        for partition in self._all():
+            if partition.under_way is not None:
                 return BUSY_SECONDS, True
             if partition.range is not None:
                 seconds, gather = min(seconds, partition.retry_at - now), True
@@ -172,20 +180,41 @@ class Sink:
                 rows = len(insert.values)
                 step = partition.suspicion.examined(finding, rows, self._clock())
                 self._follow(partition, insert, step)
+        for buried in self._dead_letters.finished():
+            self._settle_letters(buried)
 
-    def _ended(self, place: Place, insert: Insert) -> Partition | None:
-        """Whose insert or examination it was, if it still is theirs."""
+    def _ended(self, place: Place, attempt: Insert | Sequence[DeadRecord]) -> Partition | None:
+        """Whose attempt it was, if it still is theirs."""
         partition = self._partitions.get(place)
-        if partition is None or partition.inserting is not insert:
+        if partition is None or partition.under_way is not attempt:
             return None
-        partition.inserting = None
+        partition.under_way = None
         return partition
+
+    def _settle_letters(self, buried: Buried) -> None:
+        partition = self._ended(buried.place, buried.records)
+        if buried.fault is None:
+            LETTERS_CUT.labels(SINK.name).inc(buried.cut)
+            if partition is not None and partition.range is not None:
+                self._settle_dead(partition, partition.range, buried.records)
+        else:
+            self._log.warning("dead letters not written, trying again", fault=str(buried.fault))
+            if partition is not None:
+                self._letters_failed = str(buried.fault)
+                self._postpone(partition)
+
+    def _settle_dead(
+        self, partition: Partition, range_: Range, records: Iterable[DeadRecord]
+    ) -> None:
+        for record in records:
+            DEAD.labels(SINK.name, record.reason).inc()
+        self._settle(partition, range_)
 
     def _follow(self, partition: Partition, insert: Insert, step: Next) -> None:
         """Do what follows from a failed insert, or from its examination."""
         suspicion = partition.suspicion
         if step is Next.EXAMINE:
-            partition.inserting = insert
+            partition.under_way = insert
             self._inserts.examine(partition.place, insert)
         elif step is Next.BLAME:
             assert partition.range is not None
@@ -206,7 +235,7 @@ class Sink:
         ready = {_is_side(place) for place, at in due.items() if at is not None and at <= now}
         for place, at in due.items():
             if at is not None and _is_side(place) in ready:
-                range_ = self._partitions[place].begin(self._limits_of(place), self._routes)
+                range_ = self._partitions[place].begin(self._limits_of(place), self._routes, now)
                 if range_.done:  # nothing but tombstones
                     self._partitions[place].finish()
 
@@ -214,7 +243,7 @@ class Sink:
         return self._side_limits if _is_side(place) else self._limits
 
     def _commit(self) -> bool:
-        owed = [(p, commit) for p in self._partitions.values() if (commit := p.owed()) is not None]
+        owed = [(p, commit) for p in self._all() if (commit := p.owed()) is not None]
         if not owed:
             return True
         try:
@@ -232,51 +261,51 @@ class Sink:
 
     def _attempt(self, now: float) -> None:
         """Start what the committed intents say, and nothing else. Events first: analysts wait for them."""
-        for partition in sorted(self._partitions.values(), key=_is_bookkeeping):
+        in_trouble = sum(p.under_way is not None and p.in_trouble for p in self._all())
+        for partition in sorted(self._all(), key=_is_bookkeeping):
             range_ = partition.range
-            if range_ is None or partition.inserting or partition.retry_at > now:
+            if range_ is None or partition.under_way is not None or partition.retry_at > now:
                 continue
             if partition.owed() is not None:
                 continue
             insert = range_.insert()
-            if insert is not None:
-                partition.inserting = insert
-                start = self._inserts.examine if partition.examine_next else self._inserts.start
-                partition.examine_next = False
-                start(partition.place, insert)
-            else:
+            if insert is None:
                 self._bury(partition, range_)
+                continue
+            if partition.in_trouble:
+                if in_trouble >= max(1, self._options.attempts - 1):
+                    continue  # in its turn: the others are not to wait
+                in_trouble += 1
+            partition.under_way = insert
+            start = self._inserts.examine if partition.examine_next else self._inserts.start
+            partition.examine_next = False
+            start(partition.place, insert)
 
     def _bury(self, partition: Partition, range_: Range) -> None:
         records = range_.condemned()
-        try:
-            if range_.place.topic == topics.DEAD:
-                # a dead letter of a dead letter would go round for ever; its record stays in the topic
-                metrics.LOST.inc(len(records))
-                for record in records:
-                    self._log.error(
-                        "a dead letter cannot go in; it is in the topic alone",
-                        partition=record.place.partition,
-                        offset=record.offset,
-                        reason=record.reason,
-                        detail=record.detail,
-                    )
-            else:
-                cut = self._dead_letters.write(records)
-                LETTERS_CUT.labels(SINK.name).inc(cut)
-        except DeadLettersFailedError as fault:
-            self._log.warning("dead letters not written, trying again", fault=str(fault))
-            self._letters_failed = str(fault)
-            self._postpone(partition)
+        if range_.place.topic != topics.DEAD:
+            partition.under_way = records
+            self._dead_letters.start(partition.place, records)
             return
+        # a dead letter of a dead letter would go round for ever; its record stays in the topic
+        metrics.LOST.inc(len(records))
         for record in records:
-            DEAD.labels(SINK.name, record.reason).inc()
-        self._settle(partition, range_)
+            self._log.error(
+                "a dead letter cannot go in; it is in the topic alone",
+                partition=record.place.partition,
+                offset=record.offset,
+                reason=record.reason,
+                detail=record.detail,
+            )
+        self._settle_dead(partition, range_, records)
+
+    def _all(self) -> Iterable[Partition]:
+        return self._partitions.values()
 
     def _settle(self, partition: Partition, range_: Range) -> None:
         range_.settled()
         partition.suspicion.went_in()
-        self._progress.moved()
+        self._progress.moved([_label(partition.place)])
         partition.failures, partition.retry_at = 0, 0.0
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
@@ -292,23 +321,30 @@ class Sink:
         self._log.warning("ClickHouse does not take rows, trying again", table=table, fault=fault)
         return fault
 
-    def _hold_or_read(self) -> None:
-        if self._limits is not self._options.limits:
-            return  # draining
-        size = sum(p.held_bytes for p in self._partitions.values())
-        metrics.BUFFERED_BYTES.set(size)
-        if not self._held and size >= self._options.buffer_bytes:
+    def _hold(self, now: float) -> None:
+        """Read no more than there is room for. Whoever takes long fills nobody else's room."""
+        aside, room = set(), BUFFERS_ASIDE * self._options.buffer_bytes
+        size = 0
+        for partition in self._all():
+            if self._full and partition.range and now - partition.begun_at > SLOW_SECONDS:
+                partition.aside = True
+            if partition.aside and partition.held_bytes <= room:
+                aside.add(partition.place)
+                room -= partition.held_bytes
+            else:
+                size += partition.held_bytes
+        if size >= self._options.buffer_bytes:
             # only while something can go in: a range that is read again may need more than that
-            self._held = any(p.range is not None for p in self._partitions.values())
-        elif self._held and size < self._options.buffer_bytes // 2:
-            self._held = False
-        else:
-            return
-        metrics.HELD.set(self._held)
-        self._records.hold(self._held)
+            self._full = any(p.range is not None for p in self._all())
+        elif size < self._options.buffer_bytes // 2:
+            self._full = False
+        all_of_them = self._full or self._draining
+        self._records.hold(self._partitions.keys() if all_of_them else aside)
+        metrics.BUFFERED_BYTES.set(sum(p.held_bytes for p in self._all()))
+        metrics.HELD.set(self._full)
 
     def _report(self) -> None:
-        if not any(p.failures for p in self._partitions.values()):
+        if not any(p.failures for p in self._all()):
             if self._away:
                 self._log.info("ClickHouse takes rows again")
             self._away = self._letters_failed = ""
@@ -324,9 +360,10 @@ class Sink:
             self.health.ready()
         if self._lag.is_due(self._clock()):
             waiting = self._waiting()
-            self._lag.export({_label(place): records for place, records in waiting.items()})
+            labelled = {_label(place): records for place, records in waiting.items()}
+            self._lag.export(labelled)
             if not self._records.trouble:  # else what waits is not known
-                self._progress.waits(sum(waiting.values()))
+                self._progress.waits(labelled)
 
     def _waiting(self) -> dict[Place, int]:
         """Records that are not in yet, whether they have been read or not."""

@@ -1,9 +1,10 @@
 """One partition as the sink holds it: what has been read, and the range that is on its way. Pure: time is told."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.sink.ports import Columns, Commit, Gain, Insert, Place, Slice
+from services.sink.ports import Columns, Commit, DeadRecord, Gain, Insert, Place, Slice
 from services.sink.ranges import VERSION, Intent, Range, read_intent
 from services.sink.step import Routes
 from services.sink.suspicion import Suspicion
@@ -43,12 +44,15 @@ class Partition:
         self.range_bytes = 0
         self.first_at = 0.0
         self.range: Range | None = None
-        self.inserting: Insert | None = None
+        self.begun_at = 0.0  # the range
+        self.aside = False  # read no further until the range is in
+        self.under_way: Insert | Sequence[DeadRecord] | None = None
         self.retry_at = 0.0
         self.failures = 0  # of the present insert
-        self.suspicion = Suspicion(ended_by)
         self.examine_next = False  # rather than attempt the insert again
         self._repeat = read_intent(gain.metadata)
+        # its last owner may have put the intended range in without hearing of it
+        self.suspicion = Suspicion(ended_by, unheard=self.repeating)
         self._records = Columns([], [], [], [])
 
     def __len__(self) -> int:
@@ -62,6 +66,11 @@ class Partition:
     @property
     def held_bytes(self) -> int:
         return self.bytes + self.range_bytes
+
+    @property
+    def in_trouble(self) -> bool:
+        """Its inserts fail, or it is looked for which of its rows makes them fail."""
+        return self.failures > 0 or self.suspicion.blamed
 
     @property
     def repeating(self) -> bool:
@@ -96,7 +105,7 @@ class Partition:
             return 0.0
         return self.first_at + limits.seconds
 
-    def begin(self, limits: Limits, routes: Routes) -> Range:
+    def begin(self, limits: Limits, routes: Routes, now: float) -> Range:
         """Make the next range of what has been read: the one intended before, if there is one."""
         intent = self._repeat
         if intent is None:
@@ -107,7 +116,7 @@ class Partition:
             intent = Intent(VERSION, end)
         else:
             rows = sum(offset < intent.end for offset in self._records.offsets)
-        self._repeat = None
+        self._repeat, self.begun_at = None, now
         assert self.start is not None  # set by the first record at the latest
         self.range = Range(self.place, self.topic_id, self.start, self._taken(rows), routes, intent)
         return self.range
@@ -116,6 +125,7 @@ class Partition:
         """The range is in: the next one begins where it ended."""
         assert self.range is not None
         self.start, self.range, self.range_bytes = self.range.end, None, 0
+        self.aside = False
         self.suspicion.range_done()
 
     def owed(self) -> Commit | None:

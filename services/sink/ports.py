@@ -1,6 +1,6 @@
 """What the sink's loop needs of the outside, as Protocols. `services/edge` has the real ones and memory twins."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -106,7 +106,7 @@ class Examination(NamedTuple):
     """What an examination of an insert that fails has found."""
 
     ordinary_in: bool  # an ordinary row goes into the same table now
-    rows_in: bool  # some of the insert's rows are in the table
+    rows_in: bool  # some of the insert's rows are in the table, or that cannot be told
 
 
 class Finished(NamedTuple):
@@ -125,6 +125,15 @@ class Examined(NamedTuple):
     finding: Examination
 
 
+class Buried(NamedTuple):
+    """What writing dead letters came to; no fault: they are durable, `cut` of them without their content."""
+
+    place: Place
+    records: Sequence[DeadRecord]
+    cut: int
+    fault: DeadLettersFailedError | None
+
+
 class Records(Protocol):
     """The topics, as one member of the sink's consumer group."""
 
@@ -136,8 +145,8 @@ class Records(Protocol):
     def commit(self, commits: Sequence[Commit]) -> None:
         """Durable on return, or `CommitFailedError`."""
 
-    def hold(self, held: bool) -> None:
-        """While held nothing is read, and the membership of the group is kept."""
+    def hold(self, places: Collection[Place]) -> None:
+        """Read nothing of exactly these from now on. The membership of the group is kept."""
 
     def lag(self) -> Mapping[Place, int]:
         """Records between each partition's position and its end, as last heard."""
@@ -145,9 +154,18 @@ class Records(Protocol):
     def close(self) -> None: ...
 
 
-class DeadLetters(Protocol):
-    def write(self, records: Iterable[DeadRecord]) -> int:
+class LetterWriter(Protocol):
+    def write(self, records: Sequence[DeadRecord]) -> int:
         """Durable on return, or `DeadLettersFailedError`; returns how many are stored without their content."""
+
+
+class DeadLetters(Protocol):
+    """Dead letters under way: a broker that does not answer keeps nobody's rows waiting."""
+
+    def start(self, place: Place, records: Sequence[DeadRecord]) -> None: ...
+
+    def finished(self) -> list[Buried]:
+        """Those that ended since the last call."""
 
 
 class Warehouse(Protocol):

@@ -33,6 +33,7 @@ class Suspicion:
     """What the latest inserts of one partition came to."""
 
     ended_by: float  # earlier attempts have ended then, whoever made them
+    unheard: bool = False  # an attempt at the present range may have gone in without an answer
     code: str = ""
     repeats: int = 0
     confirmations: int = 0
@@ -49,16 +50,20 @@ class Suspicion:
         """`ended_by`: when an attempt that is under way now has ended."""
         self._fault = fault
         if isinstance(fault, RowsRefusedError):
-            # the rows were looked at before anything was written, so all attempts are refused
-            return Next.BLAME if rows > 1 else Next.EXAMINE
+            # the rows were looked at before anything was written: so they are not in, unless an earlier
+            # attempt has gone in unheard and ClickHouse has changed its mind since
+            return Next.BLAME if rows > 1 and not self.unheard else Next.EXAMINE
         self.repeats = self.repeats + 1 if fault.code == self.code else 1
         self.code = fault.code
         if not fault.answered:
+            self.unheard = True
             self.ended_by = max(self.ended_by, ended_by)
         return Next.EXAMINE if self.repeats >= REPEATS or self.blamed else Next.RETRY
 
     def examined(self, finding: Examination, rows: int, now: float) -> Next:
         fault = self._fault
+        if isinstance(fault, RowsRefusedError) and rows > 1 and not finding.rows_in:
+            return Next.BLAME
         if fault is None or not finding.ordinary_in or finding.rows_in:
             self.confirmations = 0
             return Next.RETRY
@@ -81,4 +86,4 @@ class Suspicion:
 
     def range_done(self) -> None:
         self.went_in()
-        self.blamed = False
+        self.blamed = self.unheard = False

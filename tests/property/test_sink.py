@@ -1,7 +1,7 @@
 """Whatever is read, refused, taken away or cut short: every record goes in once, or is a dead letter."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from hypothesis import strategies as st
@@ -92,7 +92,7 @@ class CrashingDeadLetters(MemoryDeadLetters):
         super().__init__(log)
         self._fuse = fuse
 
-    def write(self, records: Iterable[DeadRecord]) -> int:
+    def write(self, records: Sequence[DeadRecord]) -> int:
         try:
             self._fuse.effect(done=False)
             cut = super().write(records)

@@ -19,6 +19,8 @@ from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import FaultyStream
 
+PLACE = "partition 0"
+
 
 class Clock:
     now = 100.0
@@ -40,7 +42,7 @@ def progress(clock: Clock) -> StallWatch:
 def test_an_idle_service_stays_ready(clock: Clock, progress: StallWatch) -> None:
     health = Health(progress)
     health.ready()
-    progress.waits(0)
+    progress.waits({PLACE: 0})
     clock.now += 10 * STALLED_SECONDS
     assert health.why_unready == ""
 
@@ -48,11 +50,11 @@ def test_an_idle_service_stays_ready(clock: Clock, progress: StallWatch) -> None
 def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: StallWatch) -> None:
     health = Health(progress)
     health.ready()
-    progress.waits(1_234)
+    progress.waits({PLACE: 1_234})
     clock.now += STALLED_SECONDS - 1
     assert health.why_unready == ""
     clock.now += 1
-    progress.waits(1_235)  # that more come is no progress
+    progress.waits({PLACE: 1_235})  # that more come is no progress
     assert health.why_unready == "no progress for 30 s while 1,235 records wait"
     assert REGISTRY.get_sample_value("weir_stalled_seconds", {"service": "tested"}) == 30
     health.unready("recovering: x")
@@ -60,14 +62,37 @@ def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: StallW
 
 
 def test_progress_and_an_empty_topic_end_it(clock: Clock, progress: StallWatch) -> None:
-    progress.waits(5)
+    progress.waits({PLACE: 5})
     clock.now += STALLED_SECONDS
-    progress.moved()
+    progress.moved([PLACE])
     assert progress.explain() == ""
     clock.now += STALLED_SECONDS
     assert progress.explain()
-    progress.waits(0)
+    progress.waits({PLACE: 0})
     assert progress.explain() == ""
+
+
+def test_a_partition_that_does_not_move_is_told_though_others_do(
+    clock: Clock, progress: StallWatch
+) -> None:
+    for _ in range(4):
+        progress.waits({PLACE: 3, "partition 1": 9, "partition 2": 0})
+        progress.moved(["partition 1"])
+        clock.now += STALLED_SECONDS / 3
+    assert progress.explain() == "no progress for 40 s in partition 0 while 3 records wait"
+    assert progress.stalled_seconds == 4 * STALLED_SECONDS / 3
+    progress.waits({"partition 1": 9})  # the other one is somebody else's now
+    assert progress.explain() == ""
+
+
+def test_a_partition_that_comes_back_has_not_moved_meanwhile(
+    clock: Clock, progress: StallWatch
+) -> None:
+    progress.waits({PLACE: 3})
+    clock.now += STALLED_SECONDS - 1
+    progress.found([PLACE])
+    clock.now += 1
+    assert progress.explain() == "no progress for 30 s while 3 records wait"
 
 
 class StuckStage(DedupStage):

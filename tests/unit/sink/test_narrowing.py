@@ -1,6 +1,8 @@
 """An insert that keeps failing: whose fault it is, and what becomes of its rows."""
 
+import threading
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import structlog
@@ -13,11 +15,13 @@ from services.edge.memory_sink import (
     MemoryTopics,
     MemoryWarehouse,
 )
-from services.sink.inserts import ThreadedInserts
-from services.sink.loop import Options, Ports, Sink
+from services.sink.inserts import ThreadedDeadLetters, ThreadedInserts
+from services.sink.loop import SLOW_SECONDS, Options, Ports, Sink
 from services.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
 from services.sink.ports import (
+    DeadLetters,
     DeadLettersFailedError,
+    DeadRecord,
     Examination,
     Insert,
     Place,
@@ -33,6 +37,7 @@ DEAD = Place("events.dead", 0)
 HEADER = avro.schemas()["Profile"].header
 HEAVY = HEADER + b"heavy"
 ATTEMPT_SECONDS = 5.0
+BUFFER_BYTES = 100_000
 LOG = structlog.wrap_logger(
     None, processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)]
 )
@@ -54,8 +59,13 @@ class Scene:
         self.records = MemoryRecords(self.log, poll_records=100)
         self.inserts = MemoryInserts(self.warehouse, lambda: self.now)
         self.letters = MemoryDeadLetters(self.log)
-        ports = Ports(self.records, self.inserts, self.letters)
-        options = Options(Limits(0.1, 100, 10_000), 100_000, 0.5, attempt_seconds=ATTEMPT_SECONDS)
+        self.begin(self.letters)
+
+    def begin(self, letters: DeadLetters) -> None:
+        ports = Ports(self.records, self.inserts, letters)
+        options = Options(
+            Limits(0.1, 100, 10_000), BUFFER_BYTES, 0.5, attempt_seconds=ATTEMPT_SECONDS
+        )
 
         self.sink = Sink(ports, Routes(avro.name_of), options, LOG, lambda: self.now)
         self.records.assign({PLACE, OTHER, DEAD})
@@ -175,6 +185,100 @@ def test_of_an_attempt_without_an_answer_the_end_is_waited_for() -> None:
     assert steps == [Next.RETRY, Next.RETRY, Next.EXAMINE]
     assert suspicion.examined(found, 2, now=9.0) is Next.WAIT
     assert suspicion.examined(found, 2, now=10.0) is Next.BLAME
+
+
+def test_a_refusal_after_an_attempt_that_went_in_unheard_does_not_put_rows_in_again() -> None:
+    scene = Scene()
+    rows = ordinary(4)
+    scene.write(*rows)
+    while not scene.inserts.waiting:
+        scene.turn()
+    scene.inserts.run(answered=False)
+    scene.warehouse.broken = RowsRefusedError("code 16: no such column")
+    scene.work(20)
+    scene.warehouse.broken = None
+    scene.work(20)
+    assert scene.stored() == Counter(rows)
+    assert scene.dead() == []
+    assert scene.sink.health.why_unready == ""
+
+
+def test_nobody_waits_for_a_partition_whose_inserts_are_never_answered() -> None:
+    """Though it holds more than the whole buffer, and though it takes an attempt's whole time each time."""
+    scene = Scene()
+    scene.write(*[HEAVY + b"%d" % n + bytes(1_000) for n in range(3 * BUFFER_BYTES // 1_000)])
+    everything: list[bytes] = []
+    for step in range(200):
+        more = [HEADER + b"%d" % step + bytes(1_000)]
+        everything += more
+        scene.write(*more, place=OTHER)
+        scene.turn()
+        for place, insert in list(scene.inserts.waiting):
+            index = scene.inserts.waiting.index((place, insert))
+            if place != PLACE:
+                scene.inserts.run(index)
+            elif scene.now % ATTEMPT_SECONDS == 0:
+                scene.inserts.run(index, answered=False)
+        held = sum(partition.held_bytes for partition in scene.sink._all())
+        assert held < 3 * BUFFER_BYTES
+        # until it is known to be slow, the others wait for it
+        assert sum(scene.stored().values()) >= len(everything) - 2 * SLOW_SECONDS - 5
+    assert scene.sink.health.why_unready != ""
+    scene.room = True
+    scene.work()
+    assert set(everything) <= set(scene.stored())
+    assert len(scene.stored()) + len(scene.dead()) == 200 + 3 * BUFFER_BYTES // 1_000
+    assert set(scene.stored().values()) == {1}
+    assert scene.sink.health.why_unready == ""
+
+
+def test_partitions_in_trouble_leave_an_attempt_to_the_others() -> None:
+    scene = Scene()
+    third = Place("profiles", 2)
+    scene.records.assign({PLACE, OTHER, third, DEAD})
+    for place in (PLACE, OTHER):
+        scene.write(HEAVY + b"%d" % place.partition, place=place)
+    scene.work(3)
+    for _ in range(20):
+        scene.turn()
+        assert len(scene.inserts.waiting) <= 1
+    scene.write(*ordinary(2), place=third)
+    while {place for place, _ in scene.inserts.waiting} & {third} == set():
+        scene.turn()
+    scene.room = True
+    scene.work(20)
+    assert len(scene.stored()) == 4
+
+
+class SlowWriter:
+    """Of dead letters, at a broker that does not answer yet."""
+
+    def __init__(self) -> None:
+        self.written: list[DeadRecord] = []
+        self.answers = threading.Event()
+
+    def write(self, records: Sequence[DeadRecord]) -> int:
+        self.answers.wait(60)
+        self.written += records
+        return 0
+
+
+def test_nobody_waits_for_a_broker_that_does_not_take_dead_letters() -> None:
+    scene, writer = Scene(), SlowWriter()
+    letters = ThreadedDeadLetters(writer)
+    scene.begin(letters)
+    scene.warehouse.bad = lambda value: value.startswith(HEAVY)
+    scene.write(HEAVY)
+    scene.work(20)
+    scene.write(*ordinary(3), place=OTHER)
+    scene.work(20)
+    assert scene.stored() == Counter(ordinary(3))
+    assert writer.written == []
+    assert not scene.sink.drain(0)
+    writer.answers.set()
+    letters.close()
+    assert scene.sink.drain(10)
+    assert [record.value for record in writer.written] == [HEAVY]
 
 
 class Confused:

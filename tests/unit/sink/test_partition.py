@@ -40,28 +40,28 @@ def test_a_range_is_due_by_age_rows_or_bytes() -> None:
 def test_a_range_takes_what_fits_and_at_least_one_record() -> None:
     one = partition()
     add(one, 0, 6, 6)
-    assert one.begin(LIMITS, ROUTES).end == 4
+    assert one.begin(LIMITS, ROUTES, 0.0).end == 4
     one.finish()
     assert (len(one), one.start) == (2, 4)
     large = partition()
     add(large, 0, 3, 3, size=5_000)
-    assert large.begin(LIMITS, ROUTES).end == 1
+    assert large.begin(LIMITS, ROUTES, 0.0).end == 1
     two = partition()
     add(two, 0, 3, 3, size=400)
-    assert two.begin(LIMITS, ROUTES).end == 2
+    assert two.begin(LIMITS, ROUTES, 0.0).end == 2
 
 
 def test_a_range_reaches_past_the_marker_of_its_transaction() -> None:
     one = partition()
     add(one, 0, 3, 4)
-    assert one.begin(LIMITS, ROUTES).end == 4
+    assert one.begin(LIMITS, ROUTES, 0.0).end == 4
 
 
 def test_commits_are_owed_before_and_after_a_range() -> None:
     one = partition(offset=None)
     assert one.owed() is None
     add(one, 5, 2, 8)
-    one.begin(LIMITS, ROUTES)
+    one.begin(LIMITS, ROUTES, 0.0)
     first = one.owed()
     assert first == Commit(PLACE, 5, '{"v":1,"end":8,"groups":{}}')
     one.confirmed = (first.offset, first.metadata)
@@ -77,7 +77,7 @@ def test_an_intended_range_is_read_again_to_its_end_whatever_the_settings_are_no
     assert one.owed() is None
     add(one, 11, 3, 14)
     assert one.due_at(LIMITS) == 0.0
-    range_ = one.begin(LIMITS, ROUTES)
+    range_ = one.begin(LIMITS, ROUTES, 0.0)
     assert (range_.start, range_.end, range_.size) == (5, 12, 7)
     assert one.owed() is None  # it is committed already
     assert len(one) == 2
