@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
@@ -19,6 +20,8 @@ FORMAT = "store-2"
 # The last bytes of a table file that was written to its end.
 # https://github.com/facebook/rocksdb/wiki/Rocksdb-BlockBasedTable-Format#footer
 TABLE_END = 0x88E241B785F4CFF7.to_bytes(8, "little")
+# A file that says: rebuild this store. It is left by whoever met the damage while the store was open.
+DAMAGED = "damaged"
 FEW_DELETIONS = 100  # beyond it one pass over all that lies between costs less
 
 # What passes: the files are as they were, and rebuilding them would meet the same. (A "block" is no lock.)
@@ -31,11 +34,13 @@ _IS_OF_THE_MACHINE = re.compile(
 class RocksStore:
     """`services.runtime.ports.Store` on one RocksDB. Its write-ahead log is not synced: after a power cut
 
-    it is an earlier whole state, and the changelog has the rest.
+    it is an earlier whole state, and the changelog has the rest. A damaged block that a call meets is
+    a fault of that call, and the next one to open the store rebuilds it.
     """
 
-    def __init__(self, db: Rdict, kept_ms: int = 0) -> None:
+    def __init__(self, db: Rdict, path: Path, kept_ms: int = 0) -> None:
         self._db = db
+        self._path = path
         self._sweeper = Sweeper(self._scan, kept_ms, db.get(CURSOR_KEY)) if kept_ms else None
 
     def positions(self) -> Positions | None:
@@ -46,7 +51,8 @@ class RocksStore:
 
     def load(self, keys: Iterable[bytes]) -> State:
         wanted = sorted(set(keys))  # neighbours are found together
-        found = self._db.get(wanted)
+        with self._noting_damage():
+            found = self._db.get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def apply(self, changes: Changes, positions: Positions) -> None:
@@ -54,6 +60,10 @@ class RocksStore:
 
         Outdated entries are deleted in the same write. Their bytes go with a later compaction.
         """
+        with self._noting_damage():
+            self._apply(changes, positions)
+
+    def _apply(self, changes: Changes, positions: Positions) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in sorted(changes.items()):
             if value is None:
@@ -82,6 +92,15 @@ class RocksStore:
             return
         for key in deleted:
             self._db.compact_range(key, key)  # of the files that reach over it, no others
+
+    @contextmanager
+    def _noting_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:  # rocksdict raises bare Exception for every fault
+            if "Corruption" in str(fault):
+                (self._path / DAMAGED).touch()
+            raise
 
     def _scan(self, start: bytes) -> Iterable[tuple[bytes, bytes]]:
         entries: Iterable[tuple[bytes, bytes]] = self._db.items(from_key=start)
@@ -154,6 +173,8 @@ class RocksStores:
 
     def _open(self, path: Path) -> RocksStore:
         path.mkdir(parents=True, exist_ok=True)
+        if (path / DAMAGED).exists():
+            raise DamagedError("a block of it could not be read")
         # Never `AccessType.with_ttl`: what a batch writes has no time then, and a compaction takes the
         # last bytes of the values for one: it dropped nearly all of them once a store had been
         # opened a few times. See `store_expiry` for what forgets.
@@ -166,7 +187,7 @@ class RocksStores:
                 raise DamagedError(
                     f"tables {sorted(lost)} are whole, and its manifest names them not"
                 )
-            store = RocksStore(db, self._kept_ms)
+            store = RocksStore(db, path, self._kept_ms)
             store.positions()  # a damaged one is found now, not in the middle of a batch
         except BaseException:
             db.close()  # with its lock, so that it can be made anew

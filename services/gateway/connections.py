@@ -316,7 +316,9 @@ class Connection(RequestHandler):
 
     async def _answer(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
         """False: the client is gone, or nothing more can be said to it."""
-        self.standing = ConnectionPriority.STRANGER
+        # a request without a body is whole, whoever sends it
+        whole = payload is EMPTY_PAYLOAD
+        self.standing = ConnectionPriority.WAITING if whole else ConnectionPriority.STRANGER
         handler = self._request_handler
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR

@@ -148,6 +148,29 @@ def test_a_damaged_block_is_damage_and_no_lock(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_block_that_is_found_damaged_later_is_rebuilt_at_the_next_start(tmp_path: Path) -> None:
+    """What a start reads is whole; a call meets the damage."""
+    keys = [b"%06d" % n for n in range(2_000)]
+    stores = RocksStores(tmp_path)
+    store = stores.open(0)
+    store.apply({key: random.Random(key).randbytes(100) for key in keys}, Positions(1, 1))
+    store.close()
+    (folder,) = tmp_path.iterdir()
+    (table,) = folder.glob("*.sst")
+    with table.open("r+b") as file:
+        file.seek(table.stat().st_size // 2)
+        file.write(bytes(4_096))
+    store = RocksStores(tmp_path).open(0)
+    assert store.positions() == Positions(1, 1)
+    with pytest.raises(Exception, match="Corruption"):
+        store.load(keys)
+    store.close()
+    store = RocksStores(tmp_path).open(0)
+    assert store.positions() is None
+    assert store.load(keys) == {}
+    store.close()
+
+
 def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
     """The store is not thrown away for it: it is as it was once there is room."""
     folder = tmp_path / "state"
