@@ -5,7 +5,11 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+import yaml
+
+from services.commands.topics import TOPICS_FILE, apply_topics
 from services.edge.faults import NotReachedError, RefusedError
 from services.edge.kafka_schemas import SchemasNotReadError
 from tests.cluster import NODES, RunningCluster
@@ -20,9 +24,12 @@ UNAVAILABLE = 503
 
 
 class ClusterWorld(World):
-    """A whole Weir on three brokers, with topics as in production."""
+    """A whole Weir on three brokers, with topics as in production, or with fewer partitions each."""
 
-    profile = "production"
+    def __init__(self, folder: Path, partitions: int = 0) -> None:
+        """`partitions`: of each topic that has as many as the profile says; 0: as it says."""
+        self._partitions = partitions
+        super().__init__(folder)
 
     def start_brokers(self) -> str:
         self.cluster = RunningCluster(self.folder)
@@ -32,9 +39,16 @@ class ClusterWorld(World):
     def apply_topics(self) -> None:
         """Brokers that are just making some 2,000 replicas may be too slow for it: it is safe to repeat."""
 
+        file = TOPICS_FILE
+        if self._partitions:
+            declared = yaml.safe_load(TOPICS_FILE.read_text())
+            declared["profiles"]["production"]["partitions"] = self._partitions
+            file = self.folder / "topics.yaml"
+            file.write_text(yaml.safe_dump(declared))
+
         def is_applied() -> bool:
             try:
-                super(ClusterWorld, self).apply_topics()
+                apply_topics(self.kafka, "production", file)
             except (SchemasNotReadError, NotReachedError, RefusedError):
                 return False
             return True
