@@ -355,6 +355,8 @@ class KafkaRecords:
         self._lost |= self._assigned
         self._gained, self._assigned, self._paused = {}, set(), frozenset()
         self._reading.begin([])
+        if not self._closing and not self.trouble:
+            self.trouble = "its partitions were taken, and it has not been given new ones yet"
 
     def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.partition) for place in places]

@@ -103,11 +103,26 @@ class RocksStore:
             raise
 
     def _scan(self, start: bytes) -> Iterable[tuple[bytes, bytes]]:
-        entries: Iterable[tuple[bytes, bytes]] = self._db.items(from_key=start)
-        return entries
+        return _entries(self._db, start)
 
     def close(self) -> None:
         self._db.close()
+
+
+def _entries(db: Rdict, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """Yield all from a key on. An exception where a block is damaged: `items` ends there without a word."""
+    last = start
+    for key, value in db.items(from_key=start):
+        last = key
+        yield key, value
+    rest = db.iter()
+    if last is None:
+        rest.seek_to_first()
+    else:
+        rest.seek(last)
+    if rest.valid():
+        rest.next()
+    rest.status()
 
 
 def read_entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -116,7 +131,7 @@ def read_entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
     options.create_if_missing(False)
     db = Rdict(str(path), options, access_type=AccessType.read_only())
     try:
-        yield from db.items()
+        yield from _entries(db)
     finally:
         db.close()
 

@@ -31,8 +31,8 @@ class StallWatch:
 
     def found(self, places: Iterable[str]) -> None:
         """In these at least one record waits."""
-        now = self._clock()
-        self._since = self._since | {p: now for p in places if p not in self._since}
+        if fresh := [place for place in places if place not in self._since]:
+            self._since = self._since | dict.fromkeys(fresh, self._clock())
 
     def moved(self, places: Iterable[str]) -> None:
         """In these something is settled."""
@@ -53,7 +53,7 @@ class StallWatch:
         seconds = now - min(since.values())
         waiting = sum(self._waiting.get(place, 1) for place in stalled)
         where = ""
-        if len(stalled) < len(since):  # others move
+        if len(stalled) < len(since):
             more = f" and {len(stalled) - 2} more" if len(stalled) > 2 else ""
             where = f" in {', '.join(sorted(stalled)[:2])}{more}"
         return f"no progress for {seconds:.0f} s{where} while {waiting:,} {self._unit} wait"

@@ -255,7 +255,10 @@ class Worker:
                 store.close()
         self._restoring.drop(lost)
         self._restoring.begin(gained)
-        self._knows_lag |= rebalanced
+        if lost or rebalanced:
+            self._knows_lag = rebalanced
+        if lost and not rebalanced:
+            self.health.unready("its partitions were taken, and it has not been given new ones yet")
         if rebalanced and not self._restoring:
             self.health.ready()
 
@@ -308,7 +311,9 @@ class Worker:
         if self._lag.is_due(time.monotonic()):
             lag = self._stream.lag()
             if self._knows_lag:
-                self._progress.waits({_label(number): lag[number] for number in lag})
+                # one that is restored is not ready for that
+                working = [number for number in lag if number in self._open]
+                self._progress.waits({_label(number): lag[number] for number in working})
             self._lag.export({str(partition): records for partition, records in lag.items()})
 
 

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 
-from services.runtime.settings import at_least, setting
+from services.runtime.settings import at_least, between, setting
 
 
 @dataclass(frozen=True)
 class SinkSettings:
     sink_flush_seconds: float = setting(
-        0.5, "an event waits at most this long for its insert", "s", check=at_least(0)
+        0.5, "an event waits at most this long for its insert", "s", check=between(0, 20)
     )
     sink_side_flush_seconds: float = setting(
         2.0,
         "the same for what is not an event: duplicates, usage, profiles, …",
         "s",
-        check=at_least(0),
+        check=between(0, 20),
     )
     sink_flush_rows: int = setting(50_000, "most rows in one insert", "rows", check=at_least(1))
     sink_flush_bytes: int = setting(

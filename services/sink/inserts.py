@@ -3,13 +3,14 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.sink import metrics
 from services.sink.ports import (
     Buried,
     DeadLettersFailedError,
     DeadRecord,
+    Examination,
     Examined,
     Finished,
     Insert,
@@ -20,39 +21,44 @@ from services.sink.ports import (
     WarehouseAwayError,
 )
 
-# What a client raises that cannot write or read a request: not ClickHouse's word, and no reason to end.
-CLIENT_FAULTS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 T = TypeVar("T")
 
 
 class ThreadedInserts:
-    """At most `threads` requests to ClickHouse at once; the others wait in order."""
+    """At most `threads` requests to ClickHouse at once, and one that waits so that no thread does."""
 
     def __init__(self, warehouse: Warehouse, threads: int) -> None:
         self._warehouse = warehouse
+        self._threads = threads
+        self._places: dict[Future[Any], Place] = {}
         self._pool = ThreadPoolExecutor(threads, "insert")
         self._open: list[Future[Finished]] = []
         self._examining: list[Future[Examined]] = []
 
+    @property
+    def free(self) -> int:
+        self._places = {f: place for f, place in self._places.items() if not f.done()}
+        return self._threads + 1 - len(self._places)
+
+    def abandon(self, place: Place) -> None:
+        for future, whose in self._places.items():
+            if whose == place:
+                future.cancel()  # one that runs goes on, and ends within its time
+
     def start(self, place: Place, insert: Insert) -> None:
-        self._open.append(self._pool.submit(_run, self._warehouse, place, insert))
+        future = self._pool.submit(_run, self._warehouse, place, insert)
+        self._places[future] = place
+        self._open.append(future)
 
     def finished(self) -> list[Finished]:
-        """See the port. What a thread did not expect is raised here, and ends the process."""
+        """See the port."""
         self._open, done = _ended(self._open)
         return done
 
     def examine(self, place: Place, insert: Insert) -> None:
-        self._examining.append(self._pool.submit(_examine, self._warehouse, place, insert))
+        future = self._pool.submit(_examine, self._warehouse, place, insert)
+        self._places[future] = place
+        self._examining.append(future)
 
     def examined(self) -> list[Examined]:
         self._examining, done = _ended(self._examining)
@@ -98,7 +104,7 @@ def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
         warehouse.insert(insert)
     except (RowsRefusedError, WarehouseAwayError) as raised:
         fault = raised
-    except CLIENT_FAULTS as raised:
+    except Exception as raised:  # noqa: BLE001 - what a client raises is no reason to end
         name = type(raised).__name__
         fault = WarehouseAwayError(f"the client failed: {name}: {raised}"[:1_000], name)
     metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
@@ -106,11 +112,14 @@ def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
 
 
 def _examine(warehouse: Warehouse, place: Place, insert: Insert) -> Examined:
-    return Examined(place, insert, warehouse.examine(insert))
+    try:
+        return Examined(place, insert, warehouse.examine(insert))
+    except Exception:  # noqa: BLE001 - as above; nothing is known then
+        return Examined(place, insert, Examination(ordinary_in=False, rows_in=True))
 
 
 def _ended(futures: list[Future[T]]) -> tuple[list[Future[T]], list[T]]:
     """Those that go on, and the results of the others."""
     done = {future for future in futures if future.done()}
     going = [future for future in futures if future not in done]
-    return going, [future.result() for future in futures if future in done]
+    return going, [f.result() for f in futures if f in done and not f.cancelled()]

@@ -12,7 +12,7 @@ repeats 3, which ClickHouse drops where it has it. All commits of a turn go in o
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,15 +39,13 @@ from services.sink.ports import (
 from services.sink.ranges import Range
 from services.sink.step import Routes, Verdict
 from services.sink.suspicion import Next
+from services.sink.turns import ReadAhead, Turns, is_bookkeeping
 
 IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 GATHER_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 0.1
-# While the buffer is full, a partition whose range has been under way for so long is set aside: it is
-# read no further until that is in, and what it holds counts apart, up to so many times the buffer.
-SLOW_SECONDS = 5.0
-BUFFERS_ASIDE = 4
+LETTERS_FAIL = "dead letters cannot be written: "
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,7 @@ class Options:
     side_seconds: float | None = None
     # how long an attempt may be under way of which nothing is heard any more
     attempt_seconds: float = 120.0
-    # attempts at once: partitions in trouble leave one of them to the others
-    attempts: int = 2
+    attempts: int = 2  # at once
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,11 @@ class Sink:
         self._log = log
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
-        self._full = False
+        self._turns = Turns(options.attempts)
+        self._read_ahead = ReadAhead(options.buffer_bytes)
         self._draining = False
         self._commit_failed = ""  # why
-        self._away = ""
-        self._letters_failed = ""  # why
+        self._told_away = False
         self._lag = LagReport(SINK.name)
         self._progress = StallWatch(SINK.name, clock=clock)
         self.health = Health(self._progress)
@@ -147,15 +144,17 @@ class Sink:
     def _take(self, polled: Polled) -> None:
         now = self._clock()
         for place in polled.lost:
-            self._partitions.pop(
-                place, None
-            )  # with all that was read: its next owner reads it again
+            # with all that was read: its next owner reads it again
+            self._partitions.pop(place, None)
+            self._inserts.abandon(place)
         for gain in polled.gained:
             self._partitions[gain.place] = Partition(gain, now + self._options.attempt_seconds)
         for slice_ in polled.slices:
             partition = self._partitions.get(slice_.place)
             if partition is not None:
                 partition.add(slice_, now)
+                if partition:
+                    self._progress.found([_label(slice_.place)])
                 RECORDS_IN.labels(SINK.name).inc(len(slice_.records.offsets))
 
     def _collect(self) -> None:
@@ -178,7 +177,7 @@ class Sink:
             partition = self._ended(place, insert)
             if partition is not None and partition.range is not None:
                 rows = len(insert.values)
-                step = partition.suspicion.examined(finding, rows, self._clock())
+                step = partition.suspicion.examined(finding, rows, partition.asked_at)
                 self._follow(partition, insert, step)
         for buried in self._dead_letters.finished():
             self._settle_letters(buried)
@@ -200,8 +199,7 @@ class Sink:
         else:
             self._log.warning("dead letters not written, trying again", fault=str(buried.fault))
             if partition is not None:
-                self._letters_failed = str(buried.fault)
-                self._postpone(partition)
+                self._postpone(partition, f"{LETTERS_FAIL}{buried.fault}")
 
     def _settle_dead(
         self, partition: Partition, range_: Range, records: Iterable[DeadRecord]
@@ -212,39 +210,43 @@ class Sink:
 
     def _follow(self, partition: Partition, insert: Insert, step: Next) -> None:
         """Do what follows from a failed insert, or from its examination."""
-        suspicion = partition.suspicion
+        suspicion, now = partition.suspicion, self._clock()
         if step is Next.EXAMINE:
-            partition.under_way = insert
-            self._inserts.examine(partition.place, insert)
+            partition.examine_next, partition.retry_at = True, now
         elif step is Next.BLAME:
             assert partition.range is not None
             suspicion.went_in()
             partition.range.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, suspicion.detail))
-            partition.retry_at = 0.0
+            partition.retry_at = now
         elif step is Next.CONFIRM:
-            partition.retry_at = 0.0
+            partition.retry_at = now
         else:
-            self._postpone(partition)
+            self._postpone(partition, f"ClickHouse does not take rows: {suspicion.detail}")
             if step is Next.WAIT:
                 partition.examine_next, partition.retry_at = True, suspicion.ended_by
-            self._away = self._away or self._told_away(insert.table, suspicion.detail)
+            if not self._told_away:
+                text, table = "ClickHouse does not take rows, trying again", insert.table
+                self._log.warning(text, table=table, fault=suspicion.detail)
+                self._told_away = True
 
     def _begin(self, now: float) -> None:
         due = {place: p.due_at(self._limits_of(place)) for place, p in self._partitions.items()}
         # Once one is due all of its kind go that have anything: commits of their own would cost more.
-        ready = {_is_side(place) for place, at in due.items() if at is not None and at <= now}
+        ready = {is_bookkeeping(place) for place, at in due.items() if at is not None and at <= now}
         for place, at in due.items():
-            if at is not None and _is_side(place) in ready:
-                range_ = self._partitions[place].begin(self._limits_of(place), self._routes, now)
+            if at is not None and is_bookkeeping(place) in ready:
+                partition = self._partitions[place]
+                range_ = partition.begin(self._limits_of(place), self._routes, now)
                 if range_.done:  # nothing but tombstones
-                    self._partitions[place].finish()
+                    self._finish(partition, range_)
 
     def _limits_of(self, place: Place) -> Limits:
-        return self._side_limits if _is_side(place) else self._limits
+        return self._side_limits if is_bookkeeping(place) else self._limits
 
     def _commit(self) -> bool:
         owed = [(p, commit) for p in self._all() if (commit := p.owed()) is not None]
         if not owed:
+            self._commit_failed = ""
             return True
         try:
             self._records.commit([commit for _, commit in owed])
@@ -260,26 +262,18 @@ class Sink:
         return True
 
     def _attempt(self, now: float) -> None:
-        """Start what the committed intents say, and nothing else. Events first: analysts wait for them."""
-        in_trouble = sum(p.under_way is not None and p.in_trouble for p in self._all())
-        for partition in sorted(self._all(), key=_is_bookkeeping):
-            range_ = partition.range
-            if range_ is None or partition.under_way is not None or partition.retry_at > now:
-                continue
-            if partition.owed() is not None:
-                continue
-            insert = range_.insert()
+        """Start what the committed intents say, and nothing else."""
+        for partition, insert in self._turns.of(self._all(), self._inserts.free, now):
             if insert is None:
-                self._bury(partition, range_)
-                continue
-            if partition.in_trouble:
-                if in_trouble >= max(1, self._options.attempts - 1):
-                    continue  # in its turn: the others are not to wait
-                in_trouble += 1
-            partition.under_way = insert
-            start = self._inserts.examine if partition.examine_next else self._inserts.start
-            partition.examine_next = False
-            start(partition.place, insert)
+                assert partition.range is not None
+                self._bury(partition, partition.range)
+            elif partition.examine_next:
+                partition.under_way, partition.asked_at = insert, now
+                partition.examine_next = False
+                self._inserts.examine(partition.place, insert)
+            else:
+                partition.under_way = insert
+                self._inserts.start(partition.place, insert)
 
     def _bury(self, partition: Partition, range_: Range) -> None:
         records = range_.condemned()
@@ -299,59 +293,46 @@ class Sink:
             )
         self._settle_dead(partition, range_, records)
 
-    def _all(self) -> Iterable[Partition]:
+    def _all(self) -> Collection[Partition]:
         return self._partitions.values()
 
     def _settle(self, partition: Partition, range_: Range) -> None:
         range_.settled()
         partition.suspicion.went_in()
-        self._progress.moved([_label(partition.place)])
-        partition.failures, partition.retry_at = 0, 0.0
+        # those whose turn is to come move as well: with many partitions it may take its time
+        moved = [p for p in self._all() if p is partition or (p.range and not p.in_trouble)]
+        self._progress.moved(_label(p.place) for p in moved if p.under_way is None)
+        partition.failures, partition.retry_at, partition.trouble = 0, self._clock(), ""
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
-            self._lag.settled(_label(partition.place), range_.newest)
-            partition.finish()
+            self._finish(partition, range_)
 
-    def _postpone(self, partition: Partition) -> None:
+    def _finish(self, partition: Partition, range_: Range) -> None:
+        label = _label(partition.place)
+        self._progress.moved([label])
+        self._lag.settled(label, range_.newest)
+        partition.finish()
+
+    def _postpone(self, partition: Partition, why: str) -> None:
+        partition.trouble = why
         pause = FIRST_RETRY_SECONDS * 2.0 ** min(partition.failures, 16)
         partition.failures += 1
         partition.retry_at = self._clock() + min(pause, self._options.retry_seconds)
 
-    def _told_away(self, table: str, fault: str) -> str:
-        self._log.warning("ClickHouse does not take rows, trying again", table=table, fault=fault)
-        return fault
-
     def _hold(self, now: float) -> None:
-        """Read no more than there is room for. Whoever takes long fills nobody else's room."""
-        aside, room = set(), BUFFERS_ASIDE * self._options.buffer_bytes
-        size = 0
-        for partition in self._all():
-            if self._full and partition.range and now - partition.begun_at > SLOW_SECONDS:
-                partition.aside = True
-            if partition.aside and partition.held_bytes <= room:
-                aside.add(partition.place)
-                room -= partition.held_bytes
-            else:
-                size += partition.held_bytes
-        if size >= self._options.buffer_bytes:
-            # only while something can go in: a range that is read again may need more than that
-            self._full = any(p.range is not None for p in self._all())
-        elif size < self._options.buffer_bytes // 2:
-            self._full = False
-        all_of_them = self._full or self._draining
-        self._records.hold(self._partitions.keys() if all_of_them else aside)
+        held = self._read_ahead.held(self._all(), now, self._draining)
+        self._records.hold(held)
         metrics.BUFFERED_BYTES.set(sum(p.held_bytes for p in self._all()))
-        metrics.HELD.set(self._full)
+        metrics.HELD.set(self._read_ahead.is_full)
 
     def _report(self) -> None:
-        if not any(p.failures for p in self._all()):
-            if self._away:
-                self._log.info("ClickHouse takes rows again")
-            self._away = self._letters_failed = ""
-        if self._letters_failed:  # after ClickHouse has refused their rows
-            self.health.unready(f"dead letters cannot be written: {self._letters_failed}")
-        elif self._away:
-            self.health.unready(f"ClickHouse does not take rows: {self._away}")
+        troubles = [p.trouble for p in self._all() if p.trouble]
+        if self._told_away and not troubles:
+            self._told_away = False
+            self._log.info("ClickHouse takes rows again")
+        if troubles:
+            # that dead letters cannot be written comes after ClickHouse has refused their rows
+            self.health.unready(max(troubles, key=lambda why: why.startswith(LETTERS_FAIL)))
         elif self._commit_failed:
             self.health.unready(f"the broker does not take commits: {self._commit_failed}")
         elif self._records.trouble:
@@ -375,11 +356,3 @@ class Sink:
 
 def _label(place: Place) -> str:
     return f"{place.topic}-{place.partition}"
-
-
-def _is_bookkeeping(partition: Partition) -> bool:
-    return partition.place.topic != topics.RESOLVED
-
-
-def _is_side(place: Place) -> bool:
-    return place.topic != topics.RESOLVED

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.sink.ports import Columns, Commit, DeadRecord, Gain, Insert, Place, Slice
-from services.sink.ranges import VERSION, Intent, Range, read_intent
+from services.sink.ranges import HEADER_BYTES, VERSION, Intent, Range, read_intent
 from services.sink.step import Routes
 from services.sink.suspicion import Suspicion
 
@@ -13,6 +13,8 @@ from services.sink.suspicion import Suspicion
 # own inside arrays: see docs/decisions/0018-any-json.md.
 OBJECT_BYTES = 400
 VALUE_BYTES = 110
+RECORD_BYTES = 150  # of a record in this process, besides its key and value
+MAX_HEADERS = 20  # in one range: each may have a part of the commit's metadata
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,18 @@ class Partition:
         self.start = gain.offset  # of the present range, or of the next; None: at the beginning
         self.confirmed = (gain.offset, gain.metadata)  # what the group is known to have committed
         self.position = gain.offset
-        self.bytes = 0  # of the records that no range has yet
-        self.range_bytes = 0
+        self.bytes = 0  # of the values of the records that no range has yet
+        self.held_bytes = 0  # memory of everything that has been read and is not in
+        self._range_held_bytes = 0
         self.first_at = 0.0
         self.range: Range | None = None
         self.begun_at = 0.0  # the range
-        self.aside = False  # read no further until the range is in
+        self.aside = False  # read no further until the range is in, see `ReadAhead`
         self.under_way: Insert | Sequence[DeadRecord] | None = None
         self.retry_at = 0.0
         self.failures = 0  # of the present insert
+        self.trouble = ""  # why it waits
+        self.asked_at = 0.0  # when the latest examination began
         self.examine_next = False  # rather than attempt the insert again
         self._repeat = read_intent(gain.metadata)
         # its last owner may have put the intended range in without hearing of it
@@ -62,10 +67,6 @@ class Partition:
     def waiting(self) -> int:
         """Records that have been read and are not in."""
         return len(self) + (self.range.size if self.range is not None else 0)
-
-    @property
-    def held_bytes(self) -> int:
-        return self.bytes + self.range_bytes
 
     @property
     def in_trouble(self) -> bool:
@@ -91,6 +92,7 @@ class Partition:
             self._records.keys.extend(more.keys)
             self._records.timestamps.extend(more.timestamps)
             self.bytes += _size(more)
+            self.held_bytes += _memory(more)
         self.position = max(slice_.position, self.position or 0)
 
     def due_at(self, limits: Limits) -> float | None:
@@ -124,8 +126,9 @@ class Partition:
     def finish(self) -> None:
         """The range is in: the next one begins where it ended."""
         assert self.range is not None
-        self.start, self.range, self.range_bytes = self.range.end, None, 0
-        self.aside = False
+        self.start, self.range, self.aside = self.range.end, None, False
+        self.held_bytes -= self._range_held_bytes
+        self._range_held_bytes = 0
         self.suspicion.range_done()
 
     def owed(self) -> Commit | None:
@@ -145,11 +148,16 @@ class Partition:
     def _fitting(self, limits: Limits) -> int:
         """How many of the records one range may have; at least one."""
         size = expanded = 0
+        headers: set[bytes] = set()
         for rows, value in enumerate(self._records.values[: limits.rows]):
             size += len(value or b"")
             expanded += expanded_size(value or b"")
             if rows and (size > limits.bytes or expanded > limits.expanded_bytes):
                 return rows
+            if value is not None and (header := value[:HEADER_BYTES]) not in headers:
+                if len(headers) == MAX_HEADERS:
+                    return rows
+                headers.add(header)
         return min(len(self), limits.rows)
 
     def _taken(self, rows: int) -> Columns:
@@ -157,8 +165,8 @@ class Partition:
         taken = Columns(offsets[:rows], values[:rows], keys[:rows], timestamps[:rows])
         for column in self._records:
             del column[:rows]
-        self.range_bytes = _size(taken)
-        self.bytes -= self.range_bytes
+        self._range_held_bytes = _memory(taken)
+        self.bytes -= _size(taken)
         return taken
 
 
@@ -170,3 +178,9 @@ def _after(records: Columns, offset: int) -> Columns:
 
 def _size(records: Columns) -> int:
     return sum([len(value) for value in records.values if value is not None])
+
+
+def _memory(records: Columns) -> int:
+    """About what the records take in this process."""
+    keys = sum([len(key) for key in records.keys])
+    return _size(records) + keys + RECORD_BYTES * len(records.offsets)

@@ -179,6 +179,13 @@ class Warehouse(Protocol):
 class Inserts(Protocol):
     """Inserts under way, several at once."""
 
+    @property
+    def free(self) -> int:
+        """How many more may begin, of which one would wait for a thread."""
+
+    def abandon(self, place: Place) -> None:
+        """Begin nothing more of what waits for this partition: it is somebody else's now."""
+
     def start(self, place: Place, insert: Insert) -> None: ...
 
     def finished(self) -> list[Finished]:

@@ -60,8 +60,11 @@ class Suspicion:
             self.ended_by = max(self.ended_by, ended_by)
         return Next.EXAMINE if self.repeats >= REPEATS or self.blamed else Next.RETRY
 
-    def examined(self, finding: Examination, rows: int, now: float) -> Next:
+    def examined(self, finding: Examination, rows: int, asked_at: float) -> Next:
+        """`asked_at`: when the examination began; what went in since it may not have seen."""
         fault = self._fault
+        if isinstance(fault, RowsRefusedError) and self.unheard and asked_at < self.ended_by:
+            return Next.WAIT
         if isinstance(fault, RowsRefusedError) and rows > 1 and not finding.rows_in:
             return Next.BLAME
         if fault is None or not finding.ordinary_in or finding.rows_in:
@@ -70,7 +73,7 @@ class Suspicion:
         if isinstance(fault, RowsRefusedError):
             self.confirmations += 1
             return Next.BLAME if self.confirmations >= REFUSALS else Next.CONFIRM
-        if now < self.ended_by:
+        if asked_at < self.ended_by:
             # an attempt that is answered ends at once; another one would only put it off
             return Next.RETRY if fault.answered else Next.WAIT
         if rows > 1:

@@ -1,0 +1,133 @@
+"""Whose insert is next, and of whom nothing more is read."""
+
+from services.core import topics
+from services.edge import avro
+from services.sink.partition import Limits, Partition
+from services.sink.ports import Columns, Gain, Insert, Place, Slice
+from services.sink.step import Routes
+from services.sink.turns import SLOW_SECONDS, ReadAhead, Turns
+
+ROUTES = Routes(avro.name_of)
+LIMITS = Limits(0.0, 100, 10_000)
+EVENT, SIDE = (avro.schemas()[name].header for name in ("Resolved", "Profile"))
+BUFFER = 1_000
+
+
+def partition(
+    topic: str, number: int, begun_at: float = 0.0, *, trouble: bool = False, size: int = 10
+) -> Partition:
+    """One whose range is committed and ready to go in."""
+    made = filled(topic, number, size)
+    made.begin(LIMITS, ROUTES, begun_at)
+    owed = made.owed()
+    assert owed is not None
+    made.confirmed = (owed.offset, owed.metadata)
+    made.failures = int(trouble)
+    return made
+
+
+def filled(topic: str, number: int, size: int, metadata: str = "") -> Partition:
+    made = Partition(Gain(Place(topic, number), "id", 0, metadata))
+    header = EVENT if topic == topics.RESOLVED else SIDE
+    records = Columns([0], [header + bytes(size)], [b"k"], [0])
+    made.add(Slice(made.place, records, 1), 0.0)
+    return made
+
+
+def next_of(partitions: list[Partition], attempts: int, free: int) -> list[Place]:
+    begun = Turns(attempts).of(partitions, free, 10.0)
+    return [one.place for one, insert in begun if insert is not None]
+
+
+def run(one: Partition) -> Partition:
+    assert one.range is not None
+    one.under_way = one.range.insert()
+    assert isinstance(one.under_way, Insert)
+    return one
+
+
+def test_events_begin_before_everything_else_and_take_all_that_is_free() -> None:
+    side = partition("profiles", 0)
+    events = [partition(topics.RESOLVED, number, 5.0) for number in range(3)]
+    assert next_of([side, *events], attempts=2, free=3) == [one.place for one in events]
+    assert next_of([side, events[0]], attempts=2, free=3) == [events[0].place, side.place]
+
+
+def test_trouble_and_bookkeeping_leave_one_insert_each() -> None:
+    bad = [partition(topics.RESOLVED, number, trouble=True) for number in range(2)]
+    sides = [partition("profiles", number) for number in range(2)]
+    assert next_of([*bad, *sides], attempts=2, free=3) == [bad[0].place, sides[0].place]
+    running = run(bad[0])
+    good = partition(topics.RESOLVED, 7)
+    assert next_of([running, bad[1], good], attempts=2, free=2) == [good.place]
+    assert next_of([running, bad[1]], attempts=3, free=2) == [bad[1].place]
+
+
+def test_with_one_insert_at_once_everybody_has_a_turn() -> None:
+    assert next_of([partition("profiles", 0, trouble=True)], attempts=1, free=2)
+
+
+def test_whoever_has_waited_longest_is_next() -> None:
+    """A partition in trouble tries again after a pause; it does not overtake who waits already."""
+    early, late = (partition("profiles", number, trouble=True) for number in range(2))
+    early.retry_at, late.retry_at = 3.0, 4.0
+    assert next_of([late, early], attempts=2, free=3) == [early.place]
+    early.retry_at = 5.0
+    assert next_of([late, early], attempts=2, free=3) == [late.place]
+
+
+def test_dead_letters_take_no_insert() -> None:
+    burying = partition(topics.RESOLVED, 0, trouble=True)
+    burying.under_way = []
+    other = partition(topics.RESOLVED, 1, trouble=True)
+    assert next_of([burying, other], attempts=2, free=3) == [other.place]
+
+
+def test_a_full_buffer_holds_all_until_half_of_it_is_in() -> None:
+    ahead = ReadAhead(BUFFER)
+    large = partition(topics.RESOLVED, 0, size=BUFFER)
+    small = filled(topics.RESOLVED, 1, 10)
+    assert set(ahead.held([large, small], 0.0, False)) == {large.place, small.place}
+    large.finish()
+    assert not ahead.held([large, small], 0.0, False)
+
+
+def test_a_slow_partition_is_set_aside_and_the_others_are_read() -> None:
+    ahead = ReadAhead(BUFFER)
+    slow, other = partition(topics.RESOLVED, 0, size=BUFFER), filled(topics.RESOLVED, 1, 10)
+    ahead.held([slow, other], 0.0, False)
+    assert set(ahead.held([slow, other], SLOW_SECONDS + 1, False)) == {slow.place}
+    slow.finish()
+    assert not ahead.held([slow, other], SLOW_SECONDS + 2, False)
+
+
+def test_what_is_read_again_is_read_to_its_end_however_full_the_buffer_is() -> None:
+    """It has no range before, so that nothing else could make room."""
+    ahead = ReadAhead(BUFFER)
+    again = filled(topics.RESOLVED, 0, 2 * BUFFER, '{"v":1,"end":9,"groups":{}}')
+    other = partition(topics.RESOLVED, 1)
+    assert again.place not in ahead.held([again, other], 0.0, False)
+    other.finish()
+    assert not ahead.held([again, other], 0.0, False)
+    assert set(ahead.held([again, other], 0.0, True)) == {again.place, other.place}
+
+
+def test_keys_and_tombstones_count() -> None:
+    one = Partition(Gain(Place("profiles", 0), "id", 0, ""))
+    one.add(Slice(one.place, Columns([0], [None], [bytes(500)], [0]), 1), 0.0)
+    assert one.held_bytes > 500
+
+
+def test_a_range_has_few_schemas_so_that_its_commit_stays_small() -> None:
+    one = Partition(Gain(Place("profiles", 0), "id", 0, ""))
+    lines = [b"%010d" % number for number in range(200)]
+    one.add(
+        Slice(one.place, Columns(list(range(200)), list(lines), [b""] * 200, [0] * 200), 200), 0.0
+    )
+    range_ = one.begin(Limits(0.0, 1_000, 1 << 20), ROUTES, 0.0)
+    for _ in range(range_.size):
+        assert len(range_.intent()) < 4_096
+        assert range_.insert() is None
+        range_.settled()
+    assert range_.done
+    assert range_.end < 200
