@@ -28,6 +28,7 @@ from services.edge.kafka_reading import ReadPositions
 from services.edge.kafka_transactions import Transactions
 from services.runtime import logs
 from services.runtime.config import KafkaSettings
+from services.runtime.health import PARTITIONS_TAKEN
 from services.runtime.ports import StreamBrokenError
 from services.runtime.recovery import RecoveryLimit
 from services.sink.ports import (
@@ -96,7 +97,7 @@ class KafkaRecords:
 
     def poll(self, seconds: float, gather: bool) -> Polled:
         if self._waits():
-            time.sleep(min(seconds, HELD_SECONDS))
+            time.sleep(min(seconds, HELD_SECONDS))  # a poll would read
             return Polled(set(), [], [])
         self._pause(self._held & (self._assigned - self._gained.keys()))
         if gather:
@@ -356,7 +357,7 @@ class KafkaRecords:
         self._gained, self._assigned, self._paused = {}, set(), frozenset()
         self._reading.begin([])
         if not self._closing and not self.trouble:
-            self.trouble = "its partitions were taken, and it has not been given new ones yet"
+            self.trouble = PARTITIONS_TAKEN
 
     def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.partition) for place in places]

@@ -46,7 +46,7 @@ class Follower(ABC):
             except (KafkaException, NotReachedError) as fault:
                 self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
-            except Exception:  # noqa: BLE001 - a service that no longer hears of changes must not look healthy
+            except Exception:  # noqa: BLE001 - it is logged; without this thread the service would hear of no change again
                 self._log.exception("reads the topic anew", topic=self._topic)
                 self._stop.wait(RETRY_SECONDS)
 

@@ -216,14 +216,13 @@ class MemoryInserts:
         self._warehouse = warehouse
         self._clock = clock
         self.waiting: list[tuple[Place, Insert]] = []
-        self.threads = 1_000
         self._started: list[float] = []
         self._finished: list[Finished] = []
         self._examined: list[Examined] = []
 
     @property
     def free(self) -> int:
-        return self.threads + 1 - len(self.waiting)
+        return 1_000  # threads enough for everybody
 
     def abandon(self, place: Place) -> None:
         """What waits here is under way already: a thread has taken it."""

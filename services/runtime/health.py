@@ -9,6 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from services.runtime.browsers import RESPONSE_HEADERS, is_loopback, refuse_foreign_page
 from services.runtime.progress import StallWatch
 
+PARTITIONS_TAKEN = "its partitions were taken, and it has not been given new ones yet"
+
 
 class Health:
     """What a worker says of itself: ready, or the one sentence that says why not."""

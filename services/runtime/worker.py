@@ -13,7 +13,7 @@ from services.core.record_limits import LimitsInForce, WeirsOwnLimits
 from services.core.step import Batch, Output, Refusal, Step
 from services.runtime import logs, metrics
 from services.runtime.deciding import Accounts, Decider, Piece, merged
-from services.runtime.health import Health
+from services.runtime.health import PARTITIONS_TAKEN, Health
 from services.runtime.lag import LagReport
 from services.runtime.narrowing import Suspects, halves
 from services.runtime.ports import (
@@ -258,7 +258,7 @@ class Worker:
         if lost or rebalanced:
             self._knows_lag = rebalanced
         if lost and not rebalanced:
-            self.health.unready("its partitions were taken, and it has not been given new ones yet")
+            self.health.unready(PARTITIONS_TAKEN)
         if rebalanced and not self._restoring:
             self.health.ready()
 

@@ -37,9 +37,9 @@ from services.sink.ports import (
     RowsRefusedError,
 )
 from services.sink.ranges import Range
+from services.sink.scheduling import InsertScheduler, ReadBuffer, is_bookkeeping
 from services.sink.step import Routes, Verdict
 from services.sink.suspicion import Next
-from services.sink.turns import ReadAhead, Turns, is_bookkeeping
 
 IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.05
@@ -89,8 +89,8 @@ class Sink:
         self._log = log
         self._clock = clock
         self._partitions: dict[Place, Partition] = {}
-        self._turns = Turns(options.attempts)
-        self._read_ahead = ReadAhead(options.buffer_bytes)
+        self._scheduler = InsertScheduler(options.attempts)
+        self._buffer = ReadBuffer(options.buffer_bytes)
         self._draining = False
         self._commit_failed = ""  # why
         self._told_away = False
@@ -238,6 +238,7 @@ class Sink:
                 partition = self._partitions[place]
                 range_ = partition.begin(self._limits_of(place), self._routes, now)
                 if range_.done:  # nothing but tombstones
+                    self._progress.moved([_label(place)])
                     self._finish(partition, range_)
 
     def _limits_of(self, place: Place) -> Limits:
@@ -263,7 +264,7 @@ class Sink:
 
     def _attempt(self, now: float) -> None:
         """Start what the committed intents say, and nothing else."""
-        for partition, insert in self._turns.of(self._all(), self._inserts.free, now):
+        for partition, insert in self._scheduler.next_inserts(self._all(), self._inserts.free, now):
             if insert is None:
                 assert partition.range is not None
                 self._bury(partition, partition.range)
@@ -300,17 +301,15 @@ class Sink:
         range_.settled()
         partition.suspicion.went_in()
         # those whose turn is to come move as well: with many partitions it may take its time
-        moved = [p for p in self._all() if p is partition or (p.range and not p.in_trouble)]
-        self._progress.moved(_label(p.place) for p in moved if p.under_way is None)
+        waiting = (p for p in self._all() if p.range and not p.in_trouble and p.under_way is None)
+        self._progress.moved(_label(p.place) for p in (partition, *waiting))
         partition.failures, partition.retry_at, partition.trouble = 0, self._clock(), ""
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
             self._finish(partition, range_)
 
     def _finish(self, partition: Partition, range_: Range) -> None:
-        label = _label(partition.place)
-        self._progress.moved([label])
-        self._lag.settled(label, range_.newest)
+        self._lag.settled(_label(partition.place), range_.newest)
         partition.finish()
 
     def _postpone(self, partition: Partition, why: str) -> None:
@@ -320,10 +319,10 @@ class Sink:
         partition.retry_at = self._clock() + min(pause, self._options.retry_seconds)
 
     def _hold(self, now: float) -> None:
-        held = self._read_ahead.held(self._all(), now, self._draining)
+        held = self._buffer.held(self._all(), now, self._draining)
         self._records.hold(held)
         metrics.BUFFERED_BYTES.set(sum(p.held_bytes for p in self._all()))
-        metrics.HELD.set(self._read_ahead.is_full)
+        metrics.HELD.set(self._buffer.is_full)
 
     def _report(self) -> None:
         troubles = [p.trouble for p in self._all() if p.trouble]

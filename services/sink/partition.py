@@ -48,7 +48,7 @@ class Partition:
         self.first_at = 0.0
         self.range: Range | None = None
         self.begun_at = 0.0  # the range
-        self.aside = False  # read no further until the range is in, see `ReadAhead`
+        self.aside = False  # read no further until the range is in, see `ReadBuffer`
         self.under_way: Insert | Sequence[DeadRecord] | None = None
         self.retry_at = 0.0
         self.failures = 0  # of the present insert
@@ -57,7 +57,7 @@ class Partition:
         self.examine_next = False  # rather than attempt the insert again
         self._repeat = read_intent(gain.metadata)
         # its last owner may have put the intended range in without hearing of it
-        self.suspicion = Suspicion(ended_by, unheard=self.repeating)
+        self.suspicion = Suspicion(ended_by, unanswered=self.repeating)
         self._records = Columns([], [], [], [])
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ class Suspicion:
     """What the latest inserts of one partition came to."""
 
     ended_by: float  # earlier attempts have ended then, whoever made them
-    unheard: bool = False  # an attempt at the present range may have gone in without an answer
+    unanswered: bool = False  # an attempt at the present range may have gone in without an answer
     code: str = ""
     repeats: int = 0
     confirmations: int = 0
@@ -51,19 +51,19 @@ class Suspicion:
         self._fault = fault
         if isinstance(fault, RowsRefusedError):
             # the rows were looked at before anything was written: so they are not in, unless an earlier
-            # attempt has gone in unheard and ClickHouse has changed its mind since
-            return Next.BLAME if rows > 1 and not self.unheard else Next.EXAMINE
+            # attempt has gone in unanswered and ClickHouse has changed its mind since
+            return Next.BLAME if rows > 1 and not self.unanswered else Next.EXAMINE
         self.repeats = self.repeats + 1 if fault.code == self.code else 1
         self.code = fault.code
         if not fault.answered:
-            self.unheard = True
+            self.unanswered = True
             self.ended_by = max(self.ended_by, ended_by)
         return Next.EXAMINE if self.repeats >= REPEATS or self.blamed else Next.RETRY
 
     def examined(self, finding: Examination, rows: int, asked_at: float) -> Next:
         """`asked_at`: when the examination began; what went in since it may not have seen."""
         fault = self._fault
-        if isinstance(fault, RowsRefusedError) and self.unheard and asked_at < self.ended_by:
+        if isinstance(fault, RowsRefusedError) and self.unanswered and asked_at < self.ended_by:
             return Next.WAIT
         if isinstance(fault, RowsRefusedError) and rows > 1 and not finding.rows_in:
             return Next.BLAME
@@ -89,4 +89,4 @@ class Suspicion:
 
     def range_done(self) -> None:
         self.went_in()
-        self.blamed = self.unheard = False
+        self.blamed = self.unanswered = False

@@ -28,9 +28,9 @@ from services.sink.ports import (
     RowsRefusedError,
     WarehouseAwayError,
 )
+from services.sink.scheduling import SLOW_SECONDS
 from services.sink.step import Routes
 from services.sink.suspicion import Next, Suspicion
-from services.sink.turns import SLOW_SECONDS
 
 PLACE = Place("profiles", 0)
 OTHER = Place("profiles", 1)

@@ -1,4 +1,4 @@
-"""Whose insert is attempted next, and of whom nothing more is read. Pure: time is told.
+"""Decide whose insert is next, and which partitions are read no further. Pure: time is told.
 
 Events come first, because analysts wait for them. Partitions in trouble leave one of the inserts at
 once to the others, those of bookkeeping another; and whoever has waited longest is next.
@@ -6,7 +6,7 @@ once to the others, those of bookkeeping another; and whoever has waited longest
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from enum import IntEnum
+from enum import Enum, auto
 
 from services.core import topics
 from services.sink.partition import Partition
@@ -23,51 +23,56 @@ def is_bookkeeping(place: Place) -> bool:
     return place.topic != topics.RESOLVED
 
 
-class Turns:
-    """Shares inserts at once between partitions. `attempts`: how many run at once."""
+class InsertScheduler:
+    """Share the inserts that run at once between partitions. `attempts`: how many do."""
 
     def __init__(self, attempts: int) -> None:
-        self._most = max(1, attempts - 1)  # of one kind other than events
+        self._most = max(1, attempts - 1)  # of one priority other than events
 
-    def of(
+    def next_inserts(
         self, partitions: Collection[Partition], free: int, now: float
     ) -> Iterator[tuple[Partition, Insert | None]]:
-        """Yield who may begin now, with the insert; None: its next records are dead letters.
+        """Yield each partition that may begin now, with its insert; None: its next records are dead letters.
 
         `free`: so many inserts may begin, of which the last would wait for a thread.
         """
-        running = Counter(_kind(p) for p in partitions if isinstance(p.under_way, Insert))
+        running = Counter(_priority(p) for p in partitions if isinstance(p.under_way, Insert))
         for partition in sorted(filter(lambda p: _is_ready(p, now), partitions), key=_order):
             assert partition.range is not None
-            insert, kind = partition.range.insert(), _kind(partition)
+            insert, priority = partition.range.insert(), _priority(partition)
             if insert is None:
                 yield partition, None
-            elif kind is Kind.EVENTS and free > 0:
+            elif priority is InsertPriority.EVENTS and free > 0:
                 free -= 1
                 yield partition, insert
-            elif kind is not Kind.EVENTS and free > 1 and running[kind] < self._most:
+            elif (
+                priority is not InsertPriority.EVENTS
+                and free > 1
+                and running[priority] < self._most
+            ):
                 free -= 1
-                running[kind] += 1
+                running[priority] += 1
                 yield partition, insert
 
 
-class Kind(IntEnum):
-    """In the order in which they begin."""
+class InsertPriority(Enum):
+    """Events may take every insert. Each of the others leaves one, see `InsertScheduler`."""
 
-    EVENTS = 0
-    BOOKKEEPING = 1
-    IN_TROUBLE = 2
+    EVENTS = auto()
+    BOOKKEEPING = auto()
+    IN_TROUBLE = auto()
 
 
-def _kind(partition: Partition) -> Kind:
+def _priority(partition: Partition) -> InsertPriority:
     if partition.in_trouble:
-        return Kind.IN_TROUBLE
-    return Kind.BOOKKEEPING if is_bookkeeping(partition.place) else Kind.EVENTS
+        return InsertPriority.IN_TROUBLE
+    return InsertPriority.BOOKKEEPING if is_bookkeeping(partition.place) else InsertPriority.EVENTS
 
 
 def _order(partition: Partition) -> tuple[bool, float]:
     """Events first, then whoever has waited longest."""
-    return _kind(partition) is not Kind.EVENTS, max(partition.retry_at, partition.begun_at)
+    waits_since = max(partition.retry_at, partition.begun_at)
+    return _priority(partition) is not InsertPriority.EVENTS, waits_since
 
 
 def _is_ready(partition: Partition, now: float) -> bool:
@@ -76,8 +81,8 @@ def _is_ready(partition: Partition, now: float) -> bool:
     return partition.owed() is None
 
 
-class ReadAhead:
-    """Bounds what is read and not in yet. Whoever takes long fills nobody else's room."""
+class ReadBuffer:
+    """Bound what is read and not in yet, so that a slow partition fills nobody else's room."""
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer = buffer_bytes

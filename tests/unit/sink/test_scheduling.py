@@ -4,8 +4,8 @@ from services.core import topics
 from services.edge import avro
 from services.sink.partition import Limits, Partition
 from services.sink.ports import Columns, Gain, Insert, Place, Slice
+from services.sink.scheduling import SLOW_SECONDS, InsertScheduler, ReadBuffer
 from services.sink.step import Routes
-from services.sink.turns import SLOW_SECONDS, ReadAhead, Turns
 
 ROUTES = Routes(avro.name_of)
 LIMITS = Limits(0.0, 100, 10_000)
@@ -35,7 +35,7 @@ def filled(topic: str, number: int, size: int, metadata: str = "") -> Partition:
 
 
 def next_of(partitions: list[Partition], attempts: int, free: int) -> list[Place]:
-    begun = Turns(attempts).of(partitions, free, 10.0)
+    begun = InsertScheduler(attempts).next_inserts(partitions, free, 10.0)
     return [one.place for one, insert in begun if insert is not None]
 
 
@@ -84,32 +84,32 @@ def test_dead_letters_take_no_insert() -> None:
 
 
 def test_a_full_buffer_holds_all_until_half_of_it_is_in() -> None:
-    ahead = ReadAhead(BUFFER)
+    buffer = ReadBuffer(BUFFER)
     large = partition(topics.RESOLVED, 0, size=BUFFER)
     small = filled(topics.RESOLVED, 1, 10)
-    assert set(ahead.held([large, small], 0.0, False)) == {large.place, small.place}
+    assert set(buffer.held([large, small], 0.0, False)) == {large.place, small.place}
     large.finish()
-    assert not ahead.held([large, small], 0.0, False)
+    assert not buffer.held([large, small], 0.0, False)
 
 
 def test_a_slow_partition_is_set_aside_and_the_others_are_read() -> None:
-    ahead = ReadAhead(BUFFER)
+    buffer = ReadBuffer(BUFFER)
     slow, other = partition(topics.RESOLVED, 0, size=BUFFER), filled(topics.RESOLVED, 1, 10)
-    ahead.held([slow, other], 0.0, False)
-    assert set(ahead.held([slow, other], SLOW_SECONDS + 1, False)) == {slow.place}
+    buffer.held([slow, other], 0.0, False)
+    assert set(buffer.held([slow, other], SLOW_SECONDS + 1, False)) == {slow.place}
     slow.finish()
-    assert not ahead.held([slow, other], SLOW_SECONDS + 2, False)
+    assert not buffer.held([slow, other], SLOW_SECONDS + 2, False)
 
 
 def test_what_is_read_again_is_read_to_its_end_however_full_the_buffer_is() -> None:
     """It has no range before, so that nothing else could make room."""
-    ahead = ReadAhead(BUFFER)
+    buffer = ReadBuffer(BUFFER)
     again = filled(topics.RESOLVED, 0, 2 * BUFFER, '{"v":1,"end":9,"groups":{}}')
     other = partition(topics.RESOLVED, 1)
-    assert again.place not in ahead.held([again, other], 0.0, False)
+    assert again.place not in buffer.held([again, other], 0.0, False)
     other.finish()
-    assert not ahead.held([again, other], 0.0, False)
-    assert set(ahead.held([again, other], 0.0, True)) == {again.place, other.place}
+    assert not buffer.held([again, other], 0.0, False)
+    assert set(buffer.held([again, other], 0.0, True)) == {again.place, other.place}
 
 
 def test_keys_and_tombstones_count() -> None:
