@@ -12,8 +12,8 @@ READY := $(VENV)/.ready
 INSTALL := $(BIN)/pip install --disable-pip-version-check --require-hashes --only-binary :all:
 # Universal: for every platform and Python; versions that are pinned stay unless UPGRADE says otherwise.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" $(UPGRADE)
-# Two test files at a time: each mostly waits for brokers, engines and sessions of its own.
-PYTEST_RUN := $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+# Four test files at a time: each mostly waits for brokers, engines and sessions of its own.
+PYTEST_RUN := $(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## Show this list

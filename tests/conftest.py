@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # The files that take longest, in this order: files run side by side, and what begins last must be short.
 LONGEST = (
+    "system/test_full_disk.py",
+    "system/test_cluster.py",
     "system/test_drill.py",
     "fuzz/test_fuzz.py",
     "system/test_erasure.py",
