@@ -63,7 +63,7 @@ lock: $(READY) ## Write the lock files anew (UPGRADE="--upgrade", UPGRADE="--upg
 	@$(LOCK) pyproject.toml --extra build --extra dev -o requirements-dev.txt
 	@$(LOCK) pyproject.toml --extra build -c requirements-dev.txt -o requirements.txt
 	@$(LOCK) --no-deps tests/clients/requirements.in -o tests/clients/requirements.txt
-	@$(BIN)/python -m services.local.jars
+	@$(BIN)/python -m weir.embedded.kafka.kafka_download
 
 .PHONY: clean
 clean: ## Remove the environment, caches and what `make up` kept in .weir
@@ -92,4 +92,4 @@ $(READY): pyproject.toml requirements-dev.txt tests/clients/requirements.txt
 # What the embedded broker needs; `weir up` looks again, and says the same.
 .PHONY: java
 java: $(READY)
-	@[ -n "$$WEIR_KAFKA_BOOTSTRAP" ] || $(BIN)/python -m services.local.requirements
+	@[ -n "$$WEIR_KAFKA_BOOTSTRAP" ] || $(BIN)/python -m weir.embedded.kafka.requirements

@@ -4,9 +4,9 @@ import hashlib
 import uuid
 from typing import Any
 
-from services.core.identifiers import dedup_key, identity_key, payload_hash
-from services.core.step import Batch, Output
-from services.edge import avro
+from weir.adapters import avro
+from weir.core.batch import Batch, Output
+from weir.core.identifiers import dedup_key, identity_key, payload_hash
 
 NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
 

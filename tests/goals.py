@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.edge.faults import NotReachedError
-from services.edge.goal_log import Question, decide_all, entries_of
-from services.edge.registry import Goals
+from weir.adapters.errors import NotReachedError
+from weir.registry.follower import Goals
+from weir.registry.goal_log import Question, decide_all, entries_of
 
 
 class GoalsInMemory:

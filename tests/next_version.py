@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from services.core.paths import ROOT, SCHEMAS
+from weir.core.resource_paths import ROOT, SCHEMAS
 
 FIELD = "campaign"
 DEFAULT = "none"

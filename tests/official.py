@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.core.paths import ROOT
+from weir.core.resource_paths import ROOT
 
 SECONDS = 120
 PACKAGES = Path(sys.prefix) / "clients"  # where the Makefile installs them

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-
-from services.core.paths import ROOT
-from services.local.ports import LOOPBACK, free_port
+from weir.core.resource_paths import ROOT
+from weir.embedded.ports import LOOPBACK, free_port
 
 __all__ = [
     "RunningKafka",
@@ -143,7 +142,7 @@ def start_kafka(folder: Path, port: int | None = None) -> RunningKafka:
     port = port or free_port()
     environ = bare_environ(WEIR_DATA_DIR=str(folder), WEIR_KAFKA_PORT=str(port))
     started = start_process(
-        [sys.executable, "-m", "services.local.kafka"], folder / "kafka.log", environ
+        [sys.executable, "-m", "weir.embedded.kafka.__main__"], folder / "kafka.log", environ
     )
     kafka = RunningKafka(started.process, started.log, f"127.0.0.1:{port}")
     try:

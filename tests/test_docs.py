@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-
-from services.cli import cli
-from services.commands.standing import AGE as AUDIT_AGE
-from services.commands.standing import DIFFERENCE
-from services.core.paths import DEPLOY, ROOT
-from services.gateway.config import GatewaySettings
-from services.gateway.metrics import RETENTION, RETENTION_FAILURES
-from services.runtime.metrics import COMMIT_FAILURES, DEAD, LAG_SECONDS, LETTERS_CUT, STALLED
-from services.runtime.settings import known_variables
-from services.settings import ALL_SETTINGS
+from weir.cli.audit_watch import AGE as AUDIT_AGE
+from weir.cli.audit_watch import DIFFERENCE
+from weir.cli.main import cli
+from weir.core.resource_paths import DEPLOY, ROOT
+from weir.gateway.metrics import RETENTION, RETENTION_FAILURES
+from weir.runtime.metrics import COMMIT_FAILURES, DEAD, LAG_SECONDS, LETTERS_CUT, STALLED
+from weir.settings.catalogue import ALL_SETTINGS
+from weir.settings.environment import known_variables
+from weir.settings.gateway import GatewaySettings
 
 PAGES = [
     ROOT / "README.md",

@@ -4,12 +4,11 @@ import ast
 from pathlib import Path
 
 import pytest
-
-from services.core.stages import STAGES
+from weir.core.stages import STAGES
 
 SERVICES = Path(__file__).parents[1] / "services"
 WORKERS = tuple(stage.name for stage in STAGES)
-SETTINGS = {"services.runtime.settings", "services.runtime.config", "services.runtime.logs"}
+SETTINGS = {"weir.settings.environment", "weir.settings.shared", "weir.runtime.logs"}
 CLIENTS = {"confluent_kafka", "fastavro", "clickhouse_connect", "rocksdict", "cryptography"}
 
 
@@ -52,7 +51,7 @@ def test_runtime_knows_order_not_technology(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules("edge"), ids=str)
 def test_edge_imports_core_ports_and_settings_alone(path: Path) -> None:
-    allowed = SETTINGS | {"services.runtime.ports", "services.sink.ports", "services.runtime"}
+    allowed = SETTINGS | {"weir.runtime.ports", "weir.sink.ports", "weir.runtime"}
     beyond = ours(path) - under(ours(path), "core", "edge")
     assert {n for n in beyond if not any(n == a or n.startswith(a + ".") for a in allowed)} == set()
 

@@ -19,13 +19,13 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from weir.adapters.clickhouse.query import ClickHouse, ClickHouseUnreachableError
+from weir.audit.clickhouse_counts import Range, read_counts, read_entries, read_pages
+from weir.audit.offsets import read_behind, read_within
+from weir.cli.migrate import migrate
+from weir.core import topics
+from weir.settings.shared import ClickHouseSettings, MigrationSettings
 
-from services.commands.books import Range, read_counts, read_entries, read_pages
-from services.commands.migrate import migrate
-from services.commands.offsets import read_behind, read_within
-from services.core import topics
-from services.edge.clickhouse_query import ClickHouse, ClickHouseUnreachableError
-from services.runtime.config import ClickHouseSettings, MigrationSettings
 from tests.bench.measure import cpu_seconds, machine
 from tests.running import bare_environ, free_port, start_process, wait_until
 
@@ -85,7 +85,7 @@ def main(rows: int, repeats: int, out: Path | None) -> None:
         environ = bare_environ(
             WEIR_DATA_DIR=name, WEIR_CLICKHOUSE_PORT=str(settings.clickhouse_port)
         )
-        command = [sys.executable, "-m", "services.warehouse"]
+        command = [sys.executable, "-m", "weir.embedded.clickhouse"]
         engine = start_process(command, folder / "engine.log", environ)
         try:
             clickhouse = _answering(settings)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.edge.clickhouse_query import ClickHouse
-from services.local.ports import free_port
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.embedded.ports import free_port
+
 from tests.bench.feed import preload
 from tests.bench.input import SEED, accepted_records, sent_events
 from tests.bench.latency import measure_latency
@@ -125,7 +126,7 @@ def _up_once(folder: Path) -> float:
     log = folder / "up.log"
     said = len(log.read_text()) if log.exists() else 0
     began = time.monotonic()
-    up = start_process([sys.executable, "-m", "services.local.up"], log, environ)
+    up = start_process([sys.executable, "-m", "weir.embedded.up.__main__"], log, environ)
 
     def is_up() -> bool:
         if not up.running:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from confluent_kafka import Producer
+from weir.adapters.kafka.clients import client_options
+from weir.settings.shared import KafkaSettings
 
-from services.edge.kafka import client_options
-from services.runtime.config import KafkaSettings
 from tests.bench.input import Accepted
 
 CHUNK = 20_000

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
-
-from services.commands.sources_file import DOORS
-from services.core.identifiers import dedup_key, identity_key, payload_hash
-from services.core.registry import DAY_SECONDS
-from services.edge import avro
+from weir.adapters import avro
+from weir.core.identifiers import dedup_key, identity_key, payload_hash
+from weir.core.registry import DAY_SECONDS
+from weir.registry.sources_file import DOORS
 
 SEED = 20_260_101
 WORKSPACE = "bench"

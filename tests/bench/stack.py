@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from weir.cli.apply import apply_sources
+from weir.cli.migrate import migrate
+from weir.cli.topics import apply_topics
+from weir.core.resource_paths import ROOT
+from weir.registry.secret_encryption import Sealing, new_key
+from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
-from services.commands.apply import apply_sources
-from services.commands.migrate import migrate
-from services.commands.topics import apply_topics
-from services.core.paths import ROOT
-from services.edge.sealing import Sealing, new_key
-from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench import input
 from tests.bench.measure import Probe
 from tests.running import (

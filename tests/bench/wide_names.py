@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.sink.config import SinkSettings
-from services.sink.migrations import apply_migrations
-from services.sink.partition import expanded_size
+from weir.settings.sink import SinkSettings
+from weir.sink.migrations import apply_migrations
+from weir.sink.partition import expanded_size
+
 from tests.bench.measure import percentile
 from tests.contract import rows
 from tests.contract.tables import Tables
@@ -33,7 +34,7 @@ def wide_event(number: int, names: int) -> bytes:
 
 
 def ranges(events: int, names: int, limits: SinkSettings) -> Iterator[list[bytes]]:
-    """As `services/sink/partition.py` cuts them."""
+    """As `services/weir/sink/partition.py` cuts them."""
     taken: list[bytes] = []
     size = expanded = 0
     for number in range(events):

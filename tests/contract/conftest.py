@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from weir.core import topics
+from weir.sink.migrations import apply_migrations
 
-from services.core import topics
-from services.sink.migrations import apply_migrations
 from tests.contract.gateway_fixture import (
     CONTRACT,
     KEY,

@@ -13,15 +13,15 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
+from weir.adapters import avro
+from weir.adapters.kafka.clients import write_entries
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.registry import Source, hash_key
+from weir.registry.follower import registry_key
+from weir.registry.sources_file import DOORS
+from weir.settings.shared import KafkaSettings
 
-from services.commands.sources_file import DOORS
-from services.commands.topics import apply_topics
-from services.core import topics
-from services.core.registry import Source, hash_key
-from services.edge import avro
-from services.edge.kafka import write_entries
-from services.edge.registry import registry_key
-from services.runtime.config import KafkaSettings
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 START_SECONDS = 30
@@ -117,7 +117,7 @@ def start_gateway(
         **settings,
     )
     process = start_process(
-        [sys.executable, "-m", "services.gateway", *arguments],
+        [sys.executable, "-m", "weir.gateway", *arguments],
         folder / f"gateway-{port}.log",
         environ,
     )

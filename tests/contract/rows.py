@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from services.core.erasures import ErasedPlace, ErasedRows, Erasure, State
-from services.edge import avro
-from services.edge.erasures import erasure_entries
+from weir.adapters import avro
+from weir.erasure.model import ErasedPlace, ErasedRows, Erasure, State
+from weir.erasure.topic import erasure_entries
+
 from tests.events import NOON, accepted
 
 MINUTE = 60_000

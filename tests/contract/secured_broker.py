@@ -11,11 +11,11 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from weir.embedded.kafka.broker import FIXED, Broker
+from weir.embedded.kafka.kafka_download import resolve_jars
+from weir.embedded.kafka.toolchain import find_java
+from weir.embedded.ports import LOOPBACK, free_port
 
-from services.local.broker import FIXED, Broker
-from services.local.jars import resolve_jars
-from services.local.ports import LOOPBACK, free_port
-from services.local.toolchain import find_java
 from tests.certificates import Authority, Certificate
 from tests.running import RunningProcess, start_process, wait_for_broker
 

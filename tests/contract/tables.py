@@ -3,10 +3,10 @@
 import uuid
 from typing import Any
 
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
-from services.runtime.config import ClickHouseSettings
-from services.sink.migrations import Dialect
-from services.sink.ports import Insert
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import Dialect
+from weir.sink.ports import Insert
 
 
 class Tables:

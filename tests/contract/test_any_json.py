@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from weir.adapters.clickhouse.insert import ClickHouseRows
+from weir.core.resource_paths import ROOT
+from weir.sink.migrations import apply_migrations, read_migrations
+from weir.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 
-from services.core.paths import ROOT
-from services.edge.clickhouse import ClickHouseRows
-from services.sink.migrations import apply_migrations, read_migrations
-from services.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse

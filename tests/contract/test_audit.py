@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
+from weir.adapters.usage_records import signed
+from weir.audit import clickhouse_counts as books
+from weir.audit import offsets
+from weir.audit.unread_counts import KafkaBooks
+from weir.cli.audit import command
+from weir.cli.migrate import migrate
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.batch import Output, fingerprint
+from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
-from services.commands import books, offsets
-from services.commands.audit import command
-from services.commands.migrate import migrate
-from services.commands.topics import apply_topics
-from services.core import topics
-from services.core.step import Output, fingerprint
-from services.edge.accounts import signed
-from services.edge.kafka_books import KafkaBooks
-from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.bench.measure import Probe
 from tests.contract import rows
 from tests.contract.tables import Tables
@@ -280,7 +281,7 @@ def test_a_standing_audit_tells_of_a_difference_and_of_its_end(
 ) -> None:
     port = free_port()
     environ = bare_environ(**world.environ, WEIR_METRICS_PORT=str(port))
-    arguments = [sys.executable, "-m", "services.cli", "audit", "--watch", "--every", "1"]
+    arguments = [sys.executable, "-m", "weir.cli.main", "audit", "--watch", "--every", "1"]
     audit = start_process(arguments, tmp_path / "audit.log", environ)
     probe = Probe(port)
 

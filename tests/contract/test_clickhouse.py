@@ -6,25 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from services.core.paths import ROOT
-from services.core.registry import Period
-from services.core.repeated_names import without_repeats
-from services.core.step import fingerprint
-from services.edge import avro
-from services.edge.accounts import signed
-from services.edge.clickhouse import ClickHouseRows
-from services.gateway.registry import now_ms
-from services.rates.periods import PERIODS, ends_at
-from services.runtime.config import ClickHouseSettings
-from services.sink.migrations import (
+from weir.adapters import avro
+from weir.adapters.clickhouse.insert import ClickHouseRows
+from weir.adapters.usage_records import signed
+from weir.core.batch import fingerprint
+from weir.core.registry import Period
+from weir.core.repeated_names import without_repeats
+from weir.core.resource_paths import ROOT
+from weir.gateway.registry_copy import now_ms
+from weir.rates.periods import PERIODS, ends_at
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import (
     Migration,
     MigrationError,
     apply_migrations,
     read_migrations,
 )
-from services.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
-from services.sink.step import TABLES
+from weir.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
+from weir.sink.step import TABLES
+
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_warehouse

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.adapters.clickhouse.query import ClickHouse, ClickHouseRefusedError
+from weir.settings.environment import SettingsError, load
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import Dialect, apply_migrations
+from weir.sink.ports import Insert, WarehouseAwayError
 
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
-from services.edge.clickhouse_query import ClickHouse, ClickHouseRefusedError
-from services.runtime.config import ClickHouseSettings
-from services.runtime.settings import SettingsError, load
-from services.sink.migrations import Dialect, apply_migrations
-from services.sink.ports import Insert, WarehouseAwayError
 from tests.certificates import Authority
 from tests.contract import rows
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from weir.adapters.avro import schemas
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import write_entries
+from weir.cli.apply import read_registry
+from weir.cli.migrate import migrate
+from weir.cli.topics import apply_topics
+from weir.core.registry import Source, hash_key, is_sealed
+from weir.core.stages import GROUPS
+from weir.core.topics import REGISTRY
+from weir.embedded.ports import free_port
+from weir.registry.follower import source_entry
+from weir.registry.secret_encryption import new_key
+from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
-from services.commands.apply import read_registry
-from services.commands.migrate import migrate
-from services.commands.topics import apply_topics
-from services.core.registry import Source, hash_key, is_sealed
-from services.core.stages import GROUPS
-from services.core.topics import REGISTRY
-from services.edge.avro import schemas
-from services.edge.clickhouse_query import ClickHouse
-from services.edge.kafka import write_entries
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.registry import source_entry
-from services.edge.sealing import new_key
-from services.local.ports import free_port
-from services.runtime.config import ClickHouseSettings, KafkaSettings, MigrationSettings
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.running import start_kafka, wait_until
 
@@ -72,7 +72,7 @@ def weir(place: Place) -> Weir:
     """Runs a command as `weir` would: `weir("topics", "list")`."""
 
     def run(name: str, *arguments: str, **environ: str) -> Result:
-        command = import_module(f"services.commands.{name}").command
+        command = import_module(f"weir.cli.{name}").command
         return CliRunner().invoke(command, arguments, env=place.environ | environ)
 
     return run

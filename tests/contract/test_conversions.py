@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from weir.adapters import avro
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.cli.experiment import command
+from weir.core.registry import Source, hash_key
+from weir.core.resource_paths import ROOT
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import Dialect, apply_migrations
+from weir.sink.ports import Insert
+from weir.sink.step import TABLES
 
-from services.commands.experiment import command
-from services.core.paths import ROOT
-from services.core.registry import Source, hash_key
-from services.edge import avro
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
-from services.runtime.config import ClickHouseSettings
-from services.sink.migrations import Dialect, apply_migrations
-from services.sink.ports import Insert
-from services.sink.step import TABLES
 from tests import conversions_truth as true
 from tests.contract.gateway_fixture import RunningGateway, declare, make_topics, start_gateway
 from tests.contract.rows import merge, resolved

@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 import pytest
+from weir.adapters import avro
 
-from services.edge import avro
 from tests.contract.gateway_fixture import KEY, RunningGateway, TopicReader, metrics, new_source
 from tests.official import run_client
 

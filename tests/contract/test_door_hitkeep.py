@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.registry import Source
 
-from services.core import topics
-from services.core.registry import Source
-from services.edge import avro
 from tests.contract.gateway_fixture import (
     KEY,
     SOURCE,

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
+from weir.adapters import avro
+from weir.core.identifiers import dedup_key, payload_hash
 
-from services.core.identifiers import dedup_key, payload_hash
-from services.edge import avro
 from tests.contract.gateway_fixture import KEY, SOURCE, HttpAnswer, RunningGateway, TopicReader
 
 ACCEPTED = avro.schemas()["Accepted"]

@@ -7,8 +7,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from weir.adapters import avro
 
-from services.edge import avro
 from tests import signing
 from tests.contract.gateway_fixture import (
     KEY,

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
+from weir.adapters import avro
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.receipt_records import encode_receipt
+from weir.core import topics
+from weir.core.receipts import Receipt, ToldProfile
 
-from services.core import topics
-from services.core.receipts import Receipt, ToldProfile
-from services.edge import avro
-from services.edge.kafka import write_entries
-from services.edge.receipts import encode_receipt
 from tests.contract.gateway_fixture import (
     KEY,
     SOURCE,

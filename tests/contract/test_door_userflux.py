@@ -6,8 +6,8 @@ import uuid
 from typing import Any
 
 import pytest
+from weir.adapters import avro
 
-from services.edge import avro
 from tests.contract.gateway_fixture import (
     HttpAnswer,
     RunningGateway,

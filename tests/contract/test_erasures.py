@@ -3,11 +3,11 @@
 import uuid
 
 import pytest
+from weir.erasure.model import ErasedRows, Erasure
+from weir.erasure.topic import ErasureFollower, ErasureWriter, request_erasure
+from weir.runtime.ports import FencedError
+from weir.settings.shared import KafkaSettings
 
-from services.core.erasures import ErasedRows, Erasure
-from services.edge.erasures import ErasureFollower, ErasureWriter, request_erasure
-from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError
 from tests.contract.gateway_fixture import make_topics
 from tests.running import RunningKafka, wait_until
 

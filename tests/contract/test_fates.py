@@ -4,13 +4,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.backfill.present import Known, Warehouse
+from weir.core import topics
+from weir.redelivery.model import ledger_key
+from weir.sink.migrations import apply_migrations
+from weir.sink.ports import Place
 
-from services.commands.rebuild.present import Known, Warehouse
-from services.core import topics
-from services.core.recovery import ledger_key
-from services.edge.clickhouse_query import ClickHouse
-from services.sink.migrations import apply_migrations
-from services.sink.ports import Place
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import start_warehouse

@@ -13,11 +13,11 @@ import brotli
 import psutil
 import pytest
 import zstandard
+from weir.adapters import avro
+from weir.core.identifiers import dedup_key, payload_hash
+from weir.core.registry import Source
+from weir.core.resource_paths import SCHEMAS
 
-from services.core.identifiers import dedup_key, payload_hash
-from services.core.paths import SCHEMAS
-from services.core.registry import Source
-from services.edge import avro
 from tests.contract.gateway_fixture import (
     KEY,
     SECRET,

@@ -9,9 +9,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
+from weir.core import topics
+from weir.core.registry import Source
 
-from services.core import topics
-from services.core.registry import Source
 from tests.contract.gateway_fixture import (
     CONTRACT,
     HEAD,
@@ -142,7 +142,7 @@ def test_a_port_in_use_is_one_sentence(kafka: RunningKafka, tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = start_process(
-            [sys.executable, "-m", "services.gateway"],
+            [sys.executable, "-m", "weir.gateway"],
             tmp_path / "log",
             bare_environ(WEIR_KAFKA_BOOTSTRAP=kafka.bootstrap, WEIR_GATEWAY_PORT=str(port)),
         )

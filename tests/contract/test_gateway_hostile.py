@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from weir.core.registry import Source
 
-from services.core.registry import Source
 from tests.contract.gateway_fixture import (
     RunningGateway,
     declare,

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.registry import ApiKey, Scope, Source, hash_key
+from weir.registry.follower import KEY_KIND, key_entry, registry_key, source_entry
+from weir.registry.secret_encryption import Sealing, new_key
 
-from services.core import topics
-from services.core.registry import ApiKey, Scope, Source, hash_key
-from services.edge.kafka import write_entries
-from services.edge.registry import KEY_KIND, key_entry, registry_key, source_entry
-from services.edge.sealing import Sealing, new_key
 from tests import signing
 from tests.contract.gateway_fixture import RunningGateway, new_source, start_gateway
 from tests.running import RunningKafka, ending_well, wait_until

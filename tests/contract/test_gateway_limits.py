@@ -3,8 +3,9 @@
 import time
 import uuid
 
-from services.core.registry import Quota, Source
-from services.edge import avro
+from weir.adapters import avro
+from weir.core.registry import Quota, Source
+
 from tests.contract.gateway_fixture import (
     KEY,
     HttpAnswer,

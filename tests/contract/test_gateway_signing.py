@@ -4,9 +4,9 @@ import time
 
 import msgspec
 import pytest
+from weir.adapters import avro
+from weir.gateway.ingest import signing
 
-from services.edge import avro
-from services.gateway import signing
 from tests import signing as senders
 from tests.contract.gateway_fixture import SECRET, RunningGateway, TopicReader, new_source
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from weir.core.registry import Source
 
-from services.core.registry import Source
 from tests.contract.gateway_fixture import (
     CONTRACT,
     KEY,

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from weir.cli.send import local_gateway
+from weir.core.registry import Source
+from weir.core.resource_paths import ROOT
 
-from services.commands.send import local_gateway
-from services.core.paths import ROOT
-from services.core.registry import Source
 from tests.certificates import Authority, Certificate
 from tests.contract.gateway_fixture import RunningGateway, declare, make_topics, start_gateway
 from tests.running import RunningKafka, bare_environ, ending_well, free_port, wait_until
@@ -83,7 +83,7 @@ def test_send_goes_by_tls_to_whom_it_trusts(
     def send(**settings: str) -> subprocess.CompletedProcess[str]:
         url = f"https://127.0.0.1:{secure.port}"
         return subprocess.run(
-            [sys.executable, "-m", "services.cli", "send", str(events), "--patience", "1"],
+            [sys.executable, "-m", "weir.cli.main", "send", str(events), "--patience", "1"],
             cwd=ROOT,
             env=bare_environ(WEIR_GATEWAY_URL=url, WEIR_WRITE_KEY=KEY, **settings),
             capture_output=True,
@@ -166,7 +166,7 @@ def test_files_of_no_use_are_told_in_one_sentence(
         settings["WEIR_GATEWAY_TLS_KEY"] = str(tmp_path / "nowhere")
         said = "there is no such file"
     ended = subprocess.run(
-        [sys.executable, "-m", "services.cli", "gateway"],
+        [sys.executable, "-m", "weir.cli.main", "gateway"],
         cwd=ROOT,
         env=bare_environ(
             WEIR_DATA_DIR=str(tmp_path), WEIR_GATEWAY_PORT=str(free_port()), **settings

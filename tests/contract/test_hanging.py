@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.retry import retry
+from weir.adapters.kafka.stream import KafkaStream, StreamOptions
+from weir.adapters.kafka.transactions import Transactions
+from weir.core import topics
+from weir.core.batch import Output
+from weir.core.record_limits import MAX_TOPIC_BYTES
+from weir.runtime.ports import StreamBrokenError, Transaction
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.record_limits import MAX_TOPIC_BYTES
-from services.core.step import Output
-from services.edge.kafka import client_options
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_stream import KafkaStream, StreamOptions
-from services.edge.kafka_transactions import Transactions
-from services.edge.retry import retry
-from services.runtime.config import KafkaSettings
-from services.runtime.ports import StreamBrokenError, Transaction
 from tests.contract.test_stream import begin, read_committed
 from tests.running import RunningKafka, start_kafka
 

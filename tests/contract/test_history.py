@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.group_progress import Passing
+from weir.backfill.settled_reader import CHUNK_OFFSETS, History
+from weir.settings.shared import KafkaSettings
 
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_history import CHUNK_OFFSETS, History
-from services.edge.kafka_passing import Passing
-from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka
 
 Names = Callable[[str], str]

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from weir.adapters.kafka.access import KafkaUnreachableError, connect
+from weir.cli.topics import apply_topics
+from weir.core.resource_paths import ROOT
+from weir.settings.environment import load
+from weir.settings.shared import KafkaSettings
 
-from services.commands.topics import apply_topics
-from services.core.paths import ROOT
-from services.edge.kafka_access import KafkaUnreachableError, connect
-from services.runtime.config import KafkaSettings
-from services.runtime.settings import load
 from tests.certificates import Authority
 from tests.contract.secured_broker import PASSWORD, SecuredBroker, start_secured_broker
 from tests.contract.warehouse_fixture import start_warehouse
@@ -42,7 +42,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
 
 def weir(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "weir.cli.main", *arguments],
         cwd=ROOT,
         env=bare_environ(**environ),
         capture_output=True,

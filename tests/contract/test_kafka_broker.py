@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.embedded.up.readiness import is_ready
+from weir.settings.shared import KafkaSettings
 
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.local.readiness import is_ready
-from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
 
 Names = Callable[[str], str]
@@ -198,7 +198,7 @@ def test_it_listens_on_loopback_alone(kafka: RunningKafka) -> None:
 
 def foreground(folder: Path, port: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.local.kafka"],
+        [sys.executable, "-m", "weir.embedded.kafka.__main__"],
         env=bare_environ(WEIR_DATA_DIR=str(folder), WEIR_KAFKA_PORT=str(port)),
         capture_output=True,
         text=True,

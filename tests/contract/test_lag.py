@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Producer
+from weir.runtime.ports import Stream
+from weir.settings.shared import KafkaSettings
 
-from services.runtime.config import KafkaSettings
-from services.runtime.ports import Stream
 from tests.contract.test_stream import PARTITIONS, PATIENCE, OnKafka, begin, next_batch
 from tests.running import RunningKafka, wait_until
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import uuid_utils
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.group_progress import Passing
+from weir.audit.unread_counts import KafkaBooks
+from weir.cli.status_snapshot import GroupLook, Looker
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.retention import Policy
+from weir.core.stages import DEDUP, IDENTITY
+from weir.event_status.model import Rows, Where, decide
+from weir.event_status.topic_records import WhereRecords
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
-from services.commands.look import GroupLook, Looker
-from services.commands.topics import apply_topics
-from services.core import topics
-from services.core.fates import Rows, Where, decide
-from services.core.retention import Policy
-from services.core.stages import DEDUP, IDENTITY
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_books import KafkaBooks
-from services.edge.kafka_passing import Passing
-from services.edge.where_kafka import WhereRecords
-from services.runtime.config import ClickHouseSettings, KafkaSettings
 from tests.events import accepted, accepted_output
 from tests.running import free_port, start_kafka, wait_until
 

@@ -5,10 +5,10 @@ from contextlib import closing
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.group_progress import Passing
+from weir.settings.shared import KafkaSettings
 
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_passing import Passing
-from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka
 
 Names = Callable[[str], str]

@@ -8,21 +8,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from weir.adapters import avro
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.erasure.clickhouse_deletes import PersonErasing
+from weir.erasure.export import PersonExport
+from weir.erasure.identifier_scan import Traces
+from weir.erasure.model import ErasedPlace, Erasure, Person
+from weir.erasure.person_rows import PersonRows
+from weir.erasure.scan_tables import TableTraces
+from weir.erasure.topic import erasure_entries
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import Dialect, apply_migrations
+from weir.sink.ports import Insert
+from weir.sink.step import TABLES
 
-from services.core.erasures import ErasedPlace, Erasure, Person
-from services.core.traces import Traces
-from services.edge import avro
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
-from services.edge.clickhouse_query import ClickHouse
-from services.edge.erasures import erasure_entries
-from services.edge.person_erasing import PersonErasing
-from services.edge.person_export import PersonExport
-from services.edge.person_rows import PersonRows
-from services.edge.traces_tables import TableTraces
-from services.runtime.config import ClickHouseSettings
-from services.sink.migrations import Dialect, apply_migrations
-from services.sink.ports import Insert
-from services.sink.step import TABLES
 from tests.contract import rows
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.events import NOON

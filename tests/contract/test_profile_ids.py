@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from weir.adapters.errors import RefusedError
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.core import topics
+from weir.core.identifiers import ProfileIds
+from weir.registry.profile_id_salt import ensure_salt, read_profile_ids
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.identifiers import ProfileIds
-from services.edge.faults import RefusedError
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.profile_ids import ensure_salt, read_profile_ids
-from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka, start_kafka
 
 MAKERS = 4

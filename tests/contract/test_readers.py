@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
+from weir.cli.migrate import migrate
+from weir.settings.shared import ClickHouseSettings, MigrationSettings
 
-from services.commands.migrate import migrate
-from services.runtime.config import ClickHouseSettings, MigrationSettings
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 
 OPERATORS = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": "operators-password"}

@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.record_limits import LimitsFollower, read_limits
+from weir.adapters.kafka.sink_records import KafkaDeadLetters
+from weir.core import topics
+from weir.core.record_limits import EVENT_BYTES
+from weir.core.registry import Source
+from weir.settings.shared import KafkaSettings
+from weir.sink.ports import DeadLettersFailedError, DeadRecord, Place
 
-from services.core import topics
-from services.core.record_limits import EVENT_BYTES
-from services.core.registry import Source
-from services.edge import avro
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_limits import LimitsFollower, read_limits
-from services.edge.kafka_sink import KafkaDeadLetters
-from services.runtime.config import KafkaSettings
-from services.sink.ports import DeadLettersFailedError, DeadRecord, Place
 from tests.contract.gateway_fixture import (
     KEY,
     SOURCE,

@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.positions import Kept
+from weir.adapters.kafka.retention import KafkaRetention
+from weir.cli.main import cli
+from weir.core import topics
+from weir.core.registry import Source
+from weir.core.retention import ALL
+from weir.core.stages import GROUPS
+from weir.settings.shared import KafkaSettings
 
-from services.cli import cli
-from services.core import topics
-from services.core.registry import Source
-from services.core.retention import ALL
-from services.core.stages import GROUPS
-from services.edge.kafka import write_entries
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_partition import PartitionReader
-from services.edge.kafka_positions import Kept
-from services.edge.kafka_retention import KafkaRetention
-from services.runtime.config import KafkaSettings
 from tests.contract import rows
 from tests.contract.gateway_fixture import (
     CONTRACT,

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.core.paths import DEPLOY
+from weir.core.resource_paths import DEPLOY
+
 from tests.running import RunningKafka, bare_environ
 
 
@@ -17,7 +18,7 @@ def test_a_command_outlives_a_broker_that_hangs_for_a_while(
     os.killpg(kafka.pid, signal.SIGSTOP)
     try:
         command = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", "topics", "list"],
+            [sys.executable, "-m", "weir.cli.main", "topics", "list"],
             cwd=DEPLOY.parent,
             env=environ,
             stdout=subprocess.PIPE,

@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.avro_catalogue import Catalogue, Schema
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.kafka.schema_announcements import SchemasNotReadError, SchemasTopic
+from weir.core import topics
+from weir.core.batch import Batch, Decided, Output
+from weir.core.registry import IdMapping
+from weir.core.resource_paths import SCHEMAS
+from weir.dedup.stage import DedupStage
+from weir.identity.snapshot import people_changelog
+from weir.identity.stage import IdentityStage
+from weir.rates.stage import RatesStage
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
+from weir.sink.migrations import Dialect, apply_migrations
+from weir.sink.ports import Insert
+from weir.sink.step import TABLES, Routes
 
-from services.core import topics
-from services.core.paths import SCHEMAS
-from services.core.registry import IdMapping
-from services.core.step import Batch, Decided, Output
-from services.dedup.stage import DedupStage
-from services.edge import avro
-from services.edge.avro_catalogue import Catalogue, Schema
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
-from services.edge.kafka import write_entries
-from services.edge.kafka_schemas import SchemasNotReadError, SchemasTopic
-from services.identity.snapshot import people_changelog
-from services.identity.stage import IdentityStage
-from services.rates.stage import RatesStage
-from services.runtime.config import ClickHouseSettings, KafkaSettings
-from services.sink.migrations import Dialect, apply_migrations
-from services.sink.ports import Insert
-from services.sink.step import TABLES, Routes
 from tests.contract.gateway_fixture import make_topics
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import accepted, batch_of
@@ -254,7 +254,7 @@ def test_what_is_no_schema_in_the_topic_is_passed_over(
 def test_while_kafka_does_not_say_it_nothing_is_decided(
     versions: Versions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.edge.kafka_schemas.SECONDS", 0.5)
+    monkeypatch.setattr("weir.adapters.kafka.schema_announcements.SECONDS", 0.5)
     away = SchemasTopic(
         KafkaSettings(kafka_bootstrap="127.0.0.1:1", kafka_options={"log_level": "0"})
     )

@@ -5,12 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from weir.adapters.rocksdb import read_entries
+from weir.backfill.redecide import NOWHERE
+from weir.backfill.scratch import PEOPLE, SEEN, TERMINATED, scratch
+from weir.core.batch import Changes
+from weir.runtime.folder_lock import FolderInUseError
 
-from services.commands.rebuild.deciding import NOWHERE
-from services.commands.rebuild.scratch import PEOPLE, SEEN, TERMINATED, scratch
-from services.core.step import Changes
-from services.edge.store import read_entries
-from services.runtime.lock import FolderInUseError
 from tests.contract import rows
 
 ADA = b"acme\0u:ada"

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.registry import Goal, Source, hash_key
+from weir.gateway.api.goals import MAX_GOALS
+from weir.registry.follower import goal_entry
+from weir.registry.goal_log import Decision, GoalLog, Question
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.registry import Goal, Source, hash_key
-from services.edge.goal_log import Decision, GoalLog, Question
-from services.edge.kafka import write_entries
-from services.edge.registry import goal_entry
-from services.gateway.pages.goals import MAX_GOALS
-from services.runtime.config import KafkaSettings
 from tests.contract.gateway_fixture import (
     HttpAnswer,
     RunningGateway,

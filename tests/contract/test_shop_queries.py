@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.core import topics
+from weir.core.batch import Batch, Output, State
+from weir.core.identifiers import workspace_key
+from weir.core.resource_paths import ROOT
+from weir.identity.stage import IdentityStage
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import Dialect, apply_migrations
+from weir.sink.ports import Insert
+from weir.sink.step import TABLES
 
-from services.core import topics
-from services.core.identifiers import workspace_key
-from services.core.paths import ROOT
-from services.core.step import Batch, Output, State
-from services.edge import avro
-from services.edge.clickhouse import ClickHouseRows, ClickHouseSchema
-from services.identity.stage import IdentityStage
-from services.runtime.config import ClickHouseSettings
-from services.sink.migrations import Dialect, apply_migrations
-from services.sink.ports import Insert
-from services.sink.step import TABLES
 from tests import shop
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import NOON, accepted

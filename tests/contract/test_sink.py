@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
+from weir.adapters.clickhouse.insert import ClickHouseSchema
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import client_options, group_options
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.stages import SINK
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
+from weir.sink.migrations import Dialect, apply_migrations
 
-from services.commands.topics import apply_topics
-from services.core import topics
-from services.core.stages import SINK
-from services.edge.clickhouse import ClickHouseSchema
-from services.edge.kafka import client_options, group_options
-from services.edge.kafka_admin import KafkaAdmin
-from services.runtime.config import ClickHouseSettings, KafkaSettings
-from services.sink.migrations import Dialect, apply_migrations
 from tests.contract import rows
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.events import NOON, accepted
@@ -68,7 +68,7 @@ class World:
             WEIR_METRICS_PORT=str(self.ports[instance]),
             **settings,
         )
-        command = [sys.executable, "-m", "services.sink"]
+        command = [sys.executable, "-m", "weir.sink"]
         process = start_process(command, self.folder / f"sink{instance}.log", environ)
         self.processes.append(process)
         return process

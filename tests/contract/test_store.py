@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from weir.adapters.memory import MemoryStores
+from weir.adapters.rocksdb import POSITIONS_KEY, RocksStores, read_entries
+from weir.runtime.ports import Positions, Stores
 
-from services.edge.memory import MemoryStores
-from services.edge.store import POSITIONS_KEY, RocksStores, read_entries
-from services.runtime.ports import Positions, Stores
 from tests.drill.disk import CannotMountError, SmallDisk
 from tests.running import wait_until
 

@@ -5,9 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from services.edge.store import RocksStore, RocksStores, read_entries
-from services.runtime.ports import Positions
+from weir.adapters.rocksdb import RocksStore, RocksStores, read_entries
+from weir.runtime.ports import Positions
 
 KEPT_SECONDS = 1_000
 KEPT_MS = 1_000 * KEPT_SECONDS

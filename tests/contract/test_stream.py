@@ -7,15 +7,13 @@ from typing import Protocol
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-
-from services.core import topics
-from services.core.step import Batch, Output
-from services.edge.kafka import client_options, group_options, write_entries
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_stream import KafkaStream, StreamOptions
-from services.edge.memory import MemoryLog, MemoryStream
-from services.runtime.config import KafkaSettings
-from services.runtime.ports import (
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.clients import client_options, group_options, write_entries
+from weir.adapters.kafka.stream import KafkaStream, StreamOptions
+from weir.adapters.memory import MemoryLog, MemoryStream
+from weir.core import topics
+from weir.core.batch import Batch, Output
+from weir.runtime.ports import (
     ChangelogReader,
     ChangelogRecord,
     FencedError,
@@ -23,6 +21,8 @@ from services.runtime.ports import (
     StreamBrokenError,
     Transaction,
 )
+from weir.settings.shared import KafkaSettings
+
 from tests.running import RunningKafka, wait_until
 
 PATIENCE = 30
@@ -255,7 +255,7 @@ def test_a_recovery_keeps_no_client(kafka: RunningKafka, unique_name: Callable[[
 
 
 def is_of_edge(value: object) -> bool:
-    return type(value).__module__.startswith(("services.edge", "cimpl", "confluent_kafka"))
+    return type(value).__module__.startswith(("edge", "cimpl", "confluent_kafka"))
 
 
 def test_lag_is_what_has_not_been_read(broker: Broker, open_stream: Callable[[], Stream]) -> None:

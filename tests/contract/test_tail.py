@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.clients import Entry, client_options, write_entries
+from weir.adapters.kafka.table_follower import TailFollower
+from weir.adapters.receipt_records import encode_receipt
+from weir.core.receipts import Receipt
+from weir.gateway.ingest.receipts import Receipts
+from weir.settings.shared import KafkaSettings
 
-from services.core.receipts import Receipt
-from services.edge.kafka import Entry, client_options, write_entries
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_table import TailFollower
-from services.edge.receipts import encode_receipt
-from services.gateway.receipts import Receipts
-from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka, wait_until
 
 Names = Callable[[str], str]

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.transactions import ENDED_AT_ONCE, Transactions, clear_errors
+from weir.core.batch import Output
+from weir.runtime.ports import FencedError
+from weir.settings.shared import KafkaSettings
 
-from services.core.step import Output
-from services.edge.faults import NotReachedError
-from services.edge.kafka import client_options
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_partition import PartitionReader
-from services.edge.kafka_transactions import ENDED_AT_ONCE, Transactions, clear_errors
-from services.runtime.config import KafkaSettings
-from services.runtime.ports import FencedError
 from tests.running import RunningKafka, wait_until
 
 Names = Callable[[str], str]

@@ -1,12 +1,12 @@
 """One rebuild at a time, by the word of a real broker."""
 
 import pytest
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.transactions import ReplacedError
+from weir.backfill.exclusive_lease import Turn
+from weir.core import topics
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.edge.kafka_admin import KafkaAdmin, Topic
-from services.edge.kafka_transactions import ReplacedError
-from services.edge.kafka_turn import Turn
-from services.runtime.config import KafkaSettings
 from tests.running import RunningKafka
 
 

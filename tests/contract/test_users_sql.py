@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.core.paths import ROOT
-from services.sink.migrations import Dialect, apply_migrations, read_migrations
+from weir.core.resource_paths import ROOT
+from weir.sink.migrations import Dialect, apply_migrations, read_migrations
+
 from tests.running import bare_environ
 
 FILE = ROOT / "deploy" / "clickhouse" / "users.sql"

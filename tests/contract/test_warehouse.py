@@ -655,7 +655,7 @@ def test_dictionaries_follow_their_tables(url: str, database: str) -> None:
 
 def launch(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.warehouse"],
+        [sys.executable, "-m", "weir.embedded.clickhouse"],
         env=warehouse_environ(folder, free_port()) | settings,
         cwd=ROOT,
         capture_output=True,

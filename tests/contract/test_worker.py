@@ -13,21 +13,21 @@ from typing import TypeVar
 
 import pytest
 from confluent_kafka import TopicPartition
+from weir.adapters import avro, usage_records
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import client_options, write_entries
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.stream import KafkaStream, StreamOptions
+from weir.adapters.rocksdb import RocksStores
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import StreamBrokenError, Transaction
+from weir.runtime.worker import Worker
+from weir.settings.shared import KafkaSettings
 
-from services.commands.topics import apply_topics
-from services.core import topics
-from services.dedup.stage import DedupStage
-from services.edge import accounts, avro
-from services.edge.kafka import client_options, write_entries
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_partition import PartitionReader
-from services.edge.kafka_stream import KafkaStream, StreamOptions
-from services.edge.store import RocksStores
-from services.runtime.changelog import PackedChangelog
-from services.runtime.config import KafkaSettings
-from services.runtime.deciding import Accounts
-from services.runtime.ports import StreamBrokenError, Transaction
-from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.running import start_kafka
 
@@ -88,7 +88,7 @@ class Instance:
             self.stream,
             RocksStores(self._folder),
             changelog,
-            Accounts(accounts.encode_usage, accounts.encode_dead),
+            Accounts(usage_records.encode_usage, usage_records.encode_dead),
         )
 
     def end(self) -> None:

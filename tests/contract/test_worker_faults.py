@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
+from weir.adapters import avro, usage_records
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import client_options, write_entries
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.record_limits import LimitsFollower, read_limits
+from weir.adapters.kafka.stream import KafkaStream, StreamOptions
+from weir.adapters.rocksdb import RocksStores
+from weir.core import reasons, topics
+from weir.core.record_limits import RECORD_BYTES, LimitsInForce, RecordLimits
+from weir.core.stages import DEDUP
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import StreamBrokenError
+from weir.runtime.worker import Worker
+from weir.settings.shared import KafkaSettings
 
-from services.core import reasons, topics
-from services.core.record_limits import RECORD_BYTES, LimitsInForce, RecordLimits
-from services.core.stages import DEDUP
-from services.dedup.stage import DedupStage
-from services.edge import accounts, avro
-from services.edge.kafka import client_options, write_entries
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_limits import LimitsFollower, read_limits
-from services.edge.kafka_partition import PartitionReader
-from services.edge.kafka_stream import KafkaStream, StreamOptions
-from services.edge.store import RocksStores
-from services.runtime.changelog import PackedChangelog
-from services.runtime.config import KafkaSettings
-from services.runtime.deciding import Accounts
-from services.runtime.ports import StreamBrokenError
-from services.runtime.worker import Worker
 from tests.contract.gateway_fixture import make_topics
 from tests.events import accepted, accepted_output
 from tests.running import start_kafka, wait_until
@@ -57,7 +57,7 @@ def run(kafka: KafkaSettings, folder: Path, limits: LimitsInForce, until: int) -
         KafkaStream(kafka, options, limits),
         RocksStores(folder / "state"),
         PackedChangelog(topics.DEDUP_STATE),
-        Accounts(accounts.encode_usage, accounts.encode_dead),
+        Accounts(usage_records.encode_usage, usage_records.encode_dead),
         limits,
     )
     settled = 0

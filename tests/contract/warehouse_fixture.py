@@ -1,4 +1,4 @@
-"""Start and stop a real `python -m services.warehouse` for tests of anything that needs one."""
+"""Start and stop a real `python -m weir.embedded.clickhouse` for tests of anything that needs one."""
 
 import os
 import socket
@@ -70,7 +70,7 @@ def start_warehouse(
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.warehouse"],
+            [sys.executable, "-m", "weir.embedded.clickhouse"],
             env=warehouse_environ(folder, port) | dict(settings or {}),
             cwd=Path(__file__).parents[2],
             stdout=stderr,

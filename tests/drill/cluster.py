@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.kafka.schema_announcements import SchemasNotReadError
+from weir.cli.topics import TOPICS_FILE, apply_topics
 
-from services.commands.topics import TOPICS_FILE, apply_topics
-from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka_schemas import SchemasNotReadError
 from tests.cluster import NODES, RunningCluster
 from tests.drill.world import World
 from tests.running import wait_until

@@ -22,11 +22,11 @@ from confluent_kafka.admin import (
     ConfigResource,
     ResourceType,
 )
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import client_options
+from weir.core.resource_paths import ROOT
+from weir.core.stages import GROUPS, STAGES
 
-from services.core.paths import ROOT
-from services.core.stages import GROUPS, STAGES
-from services.edge.kafka import client_options
-from services.edge.kafka_admin import KafkaAdmin
 from tests.bench.stack import Member, Stack
 from tests.running import bare_environ, free_port, start_kafka, wait_until
 
@@ -168,7 +168,7 @@ class World(Stack):
             WEIR_KAFKA_BOOTSTRAP=self.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
-        command = [sys.executable, "-m", "services.cli", *arguments]
+        command = [sys.executable, "-m", "weir.cli.main", *arguments]
         with (
             tempfile.TemporaryFile("w+") as said,
             subprocess.Popen(

@@ -12,8 +12,8 @@ import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from weir.runtime import logs
 
-from services.runtime import logs
 from tests.bench.measure import machine
 from tests.fuzz.explore import FoundError
 from tests.fuzz.inside import Inside

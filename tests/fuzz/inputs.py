@@ -3,8 +3,8 @@
 import base64
 
 from hypothesis import strategies as st
+from weir.gateway.ingest.validation import MAX_EVENT_BYTES
 
-from services.gateway.rules import MAX_EVENT_BYTES
 from tests.fuzz.bodies import bodies, cut, events, flip, tokens, values
 from tests.fuzz.golden import BODIES, COMPRESS, HEADERS, METHODS, PATHS, SEEDS, Sent
 from tests.fuzz.sources import KEY, PAGE, READ_KEY

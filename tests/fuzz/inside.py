@@ -10,31 +10,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from weir.adapters import avro
+from weir.adapters.kafka.record_limits import LimitsFollower
+from weir.core.registry import Goal, Source
+from weir.core.retention import Policy
+from weir.erasure.topic import Erasures
+from weir.event_status.model import Where
+from weir.gateway.api.counting import Counting
+from weir.gateway.api.finding import Finding
+from weir.gateway.api.goal_counts import GoalBucket, GoalCount, Span
+from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.http.app import App
+from weir.gateway.http.body_budget import BodyBudget
+from weir.gateway.http.connections import Server
+from weir.gateway.http.rate_limits import ClientBuckets, Proxies
+from weir.gateway.ingest.backlog_guard import RetentionGuard
+from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.producer import GatewayProducer, Record
+from weir.gateway.ingest.receipts import Receipts
+from weir.gateway.metrics import Counts
+from weir.gateway.registry_copy import Registry
+from weir.gateway.server import READ_AHEAD_BYTES, connection_limits
+from weir.registry.follower import registry_key
+from weir.settings.gateway import GatewaySettings
+from weir.settings.shared import KafkaSettings
 
-from services.core.fates import Where
-from services.core.registry import Goal, Source
-from services.core.retention import Policy
-from services.edge import avro
-from services.edge.erasures import Erasures
-from services.edge.goal_counts import GoalBucket, GoalCount, Span
-from services.edge.kafka_limits import LimitsFollower
-from services.edge.registry import registry_key
-from services.gateway.app import App
-from services.gateway.body_budget import BodyBudget
-from services.gateway.config import GatewaySettings
-from services.gateway.connections import Server
-from services.gateway.guard import RetentionGuard
-from services.gateway.limits import ClientBuckets, Proxies
-from services.gateway.metrics import Counts
-from services.gateway.pages.counting import Counting
-from services.gateway.pages.finding import Finding
-from services.gateway.pages.shared_goals import SharedGoals
-from services.gateway.posting import World
-from services.gateway.producer import GatewayProducer, Record
-from services.gateway.receipts import Receipts
-from services.gateway.registry import Registry
-from services.gateway.serving import READ_AHEAD_BYTES, connection_limits
-from services.runtime.config import KafkaSettings
 from tests.goals import GoalsInMemory
 
 PATIENCE_SECONDS = 0.05  # what a body that does not come is waited for

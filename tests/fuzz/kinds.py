@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from weir.adapters.kafka.search import QUEUE_KILOBYTES
+from weir.core import topics
+from weir.core.identifiers import dedup_key
+from weir.gateway.api.finding import THREADS as SEARCHES
+from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.validation import MAX_CHARACTERS
+from weir.settings.gateway import GatewaySettings
 
-from services.core import topics
-from services.core.identifiers import dedup_key
-from services.edge.kafka_search import QUEUE_KILOBYTES
-from services.gateway.config import GatewaySettings
-from services.gateway.pages.finding import THREADS as SEARCHES
-from services.gateway.producer import Record
-from services.gateway.rules import MAX_CHARACTERS
 from tests.fuzz import attacks, document, inputs, streams
 from tests.fuzz.explore import explore
 from tests.fuzz.golden import Sent

@@ -4,17 +4,17 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from services.core import topics
-from services.core.identifiers import PUBLIC_MARK, dedup_key, identity_key
-from services.edge import avro
-from services.gateway.app import DOCUMENT
-from services.gateway.config import GatewaySettings
-from services.gateway.producer import Record
-from services.gateway.refusals import PROBLEMS
-from services.gateway.routes import ROUTES, Router
-from services.gateway.rules import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENT_BYTES
-from services.gateway.times import AHEAD_MS, EARLIEST_MS
-from services.identity.reader import ItemReader
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key
+from weir.gateway.http.app import DOCUMENT
+from weir.gateway.ingest.error_codes import PROBLEMS
+from weir.gateway.ingest.event_times import AHEAD_MS, EARLIEST_MS
+from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.validation import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENT_BYTES
+from weir.gateway.routes import ROUTES, Router
+from weir.identity.reader import ItemReader
+from weir.settings.gateway import GatewaySettings
 
 ACCEPTED = avro.schemas()["Accepted"]
 REJECTED = avro.schemas()["Rejected"]

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.core.paths import ROOT
-from services.edge.kafka_producer import DurableProducer, ProducerOptions
-from services.gateway.producer import Record
+from weir.adapters.kafka.producer import DurableProducer, ProducerOptions
+from weir.core.resource_paths import ROOT
+from weir.gateway.ingest.producer import Record
+
 from tests.bench.stack import Member, Stack
 from tests.books import settled_books
 from tests.fuzz.rules import LAST, ONE
@@ -123,7 +124,7 @@ class Place(Stack):
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
         return subprocess.run(
-            [sys.executable, "-m", "services.cli", *arguments],
+            [sys.executable, "-m", "weir.cli.main", *arguments],
             cwd=ROOT,
             env=environ,
             capture_output=True,

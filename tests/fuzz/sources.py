@@ -1,7 +1,7 @@
 """The source that everything is sent to: it may use every door."""
 
-from services.commands.sources_file import DOORS
-from services.core.registry import IdMapping, Source, hash_key
+from weir.core.registry import IdMapping, Source, hash_key
+from weir.registry.sources_file import DOORS
 
 SOURCE = "fuzz"
 KEY = "fuzz-write-key-of-32-letters-xxx"

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from weir.core import topics
 
-from services.core import topics
 from tests.events import NOON, accepted, accepted_output
 from tests.fuzz.explore import FoundError, explore
 from tests.fuzz.golden import Sent

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from weir.adapters.memory import MemoryStream
+from weir.runtime.deciding import Piece
+from weir.runtime.ports import Transaction
+from weir.runtime.worker import Worker
+from weir.sink import partition
+from weir.sink.ranges import Range
 
-from services.edge.memory import MemoryStream
-from services.runtime.deciding import Piece
-from services.runtime.ports import Transaction
-from services.runtime.worker import Worker
-from services.sink import partition
-from services.sink.ranges import Range
 from tests.property.test_sink import SinkMachine
 from tests.property.test_worker import Exactly, FaultyStream
 

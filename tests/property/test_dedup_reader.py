@@ -2,11 +2,11 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.core.batch import Output
+from weir.core.identifiers import PUBLIC_MARK, workspace_key
+from weir.dedup.reader import ArrivalReader
+from weir.dedup.step import Arrival
 
-from services.core.identifiers import PUBLIC_MARK, workspace_key
-from services.core.step import Output
-from services.dedup.reader import ArrivalReader
-from services.dedup.step import Arrival
 from tests.events import accepted, accepted_output
 from tests.profiles import examples
 

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.core import topics
+from weir.core.identifiers import LEGACY_IDS
+from weir.erasure.model import LEFT_IN, Barred, ErasedRows, Erasure, Person
+from weir.erasure.workflow import Eraser, RowsLeftError, World
 
-from services.core import topics
-from services.core.erasures import LEFT_IN, Barred, ErasedRows, Erasure, Person
-from services.core.identifiers import LEGACY_IDS
-from services.eraser.work import Eraser, RowsLeftError, World
 from tests.profiles import examples
 
 ROWS = {"duplicates": 2, "profile_parts": 3, "events": 7}

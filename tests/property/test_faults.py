@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from weir.adapters import avro, usage_records
+from weir.adapters.memory import MemoryLog, MemoryStores
+from weir.core import reasons, topics
+from weir.core.batch import Batch, Decided, Load, Output
+from weir.core.record_limits import RecordLimits
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import RecordRefusedError, StreamBrokenError, Transaction
+from weir.runtime.worker import Worker
 
-from services.core import reasons, topics
-from services.core.record_limits import RecordLimits
-from services.core.step import Batch, Decided, Load, Output
-from services.dedup.stage import DedupStage
-from services.edge import accounts, avro
-from services.edge.memory import MemoryLog, MemoryStores
-from services.runtime.changelog import PackedChangelog
-from services.runtime.deciding import Accounts
-from services.runtime.ports import RecordRefusedError, StreamBrokenError, Transaction
-from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import Crash, FaultyStream
 
@@ -94,7 +94,7 @@ class EachDiesAlone(RuleBasedStateMachine):
             self.stream,
             self.disk,
             PackedChangelog(topics.DEDUP_STATE),
-            Accounts(accounts.encode_usage, accounts.encode_dead),
+            Accounts(usage_records.encode_usage, usage_records.encode_dead),
             LowLimits(),
         )
         self.stream.assign(set(range(PARTITIONS)))

@@ -5,13 +5,13 @@ from collections import defaultdict, deque
 
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.core.identifiers import ProfileIds, identity_key
+from weir.identity.decisions import Forward, Merge, Resolved
+from weir.identity.messages import Event, Item
+from weir.identity.person import Person
+from weir.identity.sessions import GAP_MS
+from weir.identity.step import decide
 
-from services.core.identifiers import ProfileIds, identity_key
-from services.identity.decisions import Forward, Merge, Resolved
-from services.identity.items import Event, Item
-from services.identity.person import Person
-from services.identity.sessions import GAP_MS
-from services.identity.step import decide
 from tests.profiles import examples
 
 MINUTE = 60_000

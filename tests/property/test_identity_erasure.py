@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.erasure.model import Person as Known
+from weir.identity.messages import Erase, Event
+from weir.identity.person import Person
 
-from services.core.erasures import Person as Known
-from services.identity.items import Erase, Event
-from services.identity.person import Person
 from tests.profiles import examples
 from tests.property.test_identity import EVENTS, IDS, MINUTE, Workers, event, run
 
@@ -58,7 +58,7 @@ def test_nobody_remembers_and_nothing_comes_back(
     person = known_by(workers, subject)
     others = holders(workers, events, person)
     # An event at a device that was theirs and is another's by now would be that one's, if it were read
-    # again: who puts rows back knows it by the profile that it had (`services.core.erasures.Barred`).
+    # again: who puts rows back knows it by the profile that it had (`weir.erasure.model.Barred`).
     theirs = [
         e
         for e in events

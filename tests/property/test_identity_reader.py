@@ -3,14 +3,14 @@
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.adapters import avro
+from weir.core.batch import Output
+from weir.core.identifiers import PUBLIC_MARK, workspace_key
+from weir.identity.messages import IDENTIFY, Event, Item
+from weir.identity.person import DeviceClaim, Memory, Person, Session, Stamp
+from weir.identity.reader import ItemReader
+from weir.identity.snapshot import decode_person, encode_person
 
-from services.core.identifiers import PUBLIC_MARK, workspace_key
-from services.core.step import Output
-from services.edge import avro
-from services.identity.items import IDENTIFY, Event, Item
-from services.identity.person import DeviceClaim, Memory, Person, Session, Stamp
-from services.identity.reader import ItemReader
-from services.identity.snapshot import decode_person, encode_person
 from tests.events import accepted
 from tests.profiles import examples
 

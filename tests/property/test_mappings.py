@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.adapters import avro, usage_records
+from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
+from weir.core import topics
+from weir.core.registry import IdMapping
+from weir.identity.stage import IdentityStage
+from weir.runtime.changelog import KeyedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.worker import Worker
 
-from services.core import topics
-from services.core.registry import IdMapping
-from services.edge import accounts, avro
-from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
-from services.identity.stage import IdentityStage
-from services.runtime.changelog import KeyedChangelog
-from services.runtime.deciding import Accounts
-from services.runtime.worker import Worker
 from tests.events import accepted
 from tests.profiles import examples
 from tests.unit.identity.test_stage import unique
@@ -47,7 +47,7 @@ class Pipeline:
             stream,
             MemoryStores(),
             KeyedChangelog(topics.PROFILES, avro.is_one_of("Profile")),
-            Accounts(accounts.encode_usage, accounts.encode_dead),
+            Accounts(usage_records.encode_usage, usage_records.encode_dead),
         )
         stream.assign(set(range(PARTITIONS)))
 

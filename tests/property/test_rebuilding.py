@@ -6,16 +6,16 @@ from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.adapters import avro
+from weir.adapters.memory_sink import MemoryWarehouse
+from weir.backfill.present import Known
+from weir.backfill.rebuild import Account, Part, Rebuilding
+from weir.backfill.settled_reader import Chunk, Span
+from weir.core import topics
+from weir.redelivery.replay import Pace
+from weir.sink.ports import Columns, Insert, Place, RowsRefusedError
+from weir.sink.step import Routes
 
-from services.commands.letters.replaying import Pace
-from services.commands.rebuild.present import Known
-from services.commands.rebuild.rebuilding import Account, Part, Rebuilding
-from services.core import topics
-from services.edge import avro
-from services.edge.kafka_history import Chunk, Span
-from services.edge.memory_sink import MemoryWarehouse
-from services.sink.ports import Columns, Insert, Place, RowsRefusedError
-from services.sink.step import Routes
 from tests.contract.rows import resolved
 from tests.events import NOON, accepted
 

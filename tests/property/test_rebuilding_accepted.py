@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.adapters import avro
+from weir.adapters.memory import MemoryStore
+from weir.backfill.accepted import AcceptedEvents
+from weir.backfill.present import Known
+from weir.backfill.rebuild import Account, Part
+from weir.backfill.redecide import NOWHERE, FirstOccurrences, Resolving
+from weir.backfill.scratch import fill
+from weir.backfill.settled_reader import Chunk
+from weir.core import topics
+from weir.core.batch import Output, Step
+from weir.core.identifiers import minted_profile_id
+from weir.core.registry import IdMapping
+from weir.dedup.stage import DedupStage
+from weir.identity.erasure_markers import MARKERS_KEY, Markers
+from weir.identity.messages import Erase
+from weir.identity.stage import IdentityStage
+from weir.sink.ports import Columns, Place
 
-from services.commands.rebuild.accepted import AcceptedEvents
-from services.commands.rebuild.deciding import NOWHERE, FirstOccurrences, Resolving
-from services.commands.rebuild.present import Known
-from services.commands.rebuild.rebuilding import Account, Part
-from services.commands.rebuild.scratch import fill
-from services.core import topics
-from services.core.identifiers import minted_profile_id
-from services.core.registry import IdMapping
-from services.core.step import Output, Step
-from services.dedup.stage import DedupStage
-from services.edge import avro
-from services.edge.kafka_history import Chunk
-from services.edge.memory import MemoryStore
-from services.identity.items import Erase
-from services.identity.markers import MARKERS_KEY, Markers
-from services.identity.stage import IdentityStage
-from services.sink.ports import Columns, Place
 from tests.events import NOON, accepted, accepted_output, batch_of
 from tests.profiles import examples
 

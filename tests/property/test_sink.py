@@ -6,19 +6,18 @@ from collections.abc import Sequence
 import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-from services.core import topics
-from services.edge import avro
-from services.edge.memory_sink import (
+from weir.adapters import avro
+from weir.adapters.memory_sink import (
     MemoryDeadLetters,
     MemoryInserts,
     MemoryRecords,
     MemoryTopics,
     MemoryWarehouse,
 )
-from services.sink.loop import Options, Ports, Sink
-from services.sink.partition import Limits
-from services.sink.ports import (
+from weir.core import topics
+from weir.sink.loop import Options, Ports, Sink
+from weir.sink.partition import Limits
+from weir.sink.ports import (
     Commit,
     CommitFailedError,
     DeadLettersFailedError,
@@ -27,7 +26,8 @@ from services.sink.ports import (
     RowsRefusedError,
     WarehouseAwayError,
 )
-from services.sink.step import Routes
+from weir.sink.step import Routes
+
 from tests.profiles import examples
 
 PLACES = [Place("profiles", 0), Place("profiles", 1), Place("events.resolved", 0)]

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from weir.adapters import avro, usage_records
+from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
+from weir.core import topics
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import StreamBrokenError, Transaction
+from weir.runtime.worker import Worker
 
-from services.core import topics
-from services.dedup.stage import DedupStage
-from services.edge import accounts, avro
-from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
-from services.runtime.changelog import PackedChangelog
-from services.runtime.deciding import Accounts
-from services.runtime.ports import StreamBrokenError, Transaction
-from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.profiles import examples
 
@@ -69,7 +69,7 @@ class Instance:
             self.stream,
             self.disk,
             PackedChangelog(topics.DEDUP_STATE),
-            Accounts(accounts.encode_usage, accounts.encode_dead),
+            Accounts(usage_records.encode_usage, usage_records.encode_dead),
         )
         self.stream.assign(self.partitions)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from weir.runtime.recovery_limit import LIMIT
 
-from services.runtime.recovery import LIMIT
 from tests.drill.__main__ import drill_all
 from tests.drill.cluster import ClusterWorld
 from tests.drill.drills import CLUSTER_DRILLS

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 import uuid_utils
+from weir.adapters import avro
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.identifiers import dedup_key
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.identifiers import dedup_key
-from services.edge import avro
-from services.edge.kafka import write_entries
-from services.runtime.config import KafkaSettings
 from tests.events import accepted
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir, start_weir, stopped

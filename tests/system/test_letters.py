@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import uuid_utils
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.identifiers import dedup_key, workspace_key
+from weir.core.resource_paths import ROOT
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.identifiers import dedup_key, workspace_key
-from services.core.paths import ROOT
-from services.edge.kafka import write_entries
-from services.runtime.config import KafkaSettings
 from tests.books import passed_through
 from tests.contract.rows import dead_letter
 from tests.events import accepted, accepted_output
@@ -122,7 +122,7 @@ def replay(weir: RunningWeir, kind: str, *options: str, code: int = 0) -> Any:
 def begun(weir: RunningWeir, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that is at work meanwhile; killed at the end if it still is."""
     with subprocess.Popen(
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "weir.cli.main", *arguments],
         cwd=ROOT,
         env=dict(weir.environ),
         stdout=subprocess.PIPE,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from weir.embedded.kafka.kafka_download import cache_root
 
-from services.local.jars import cache_root
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 NOBODY = 65_534
@@ -67,7 +67,7 @@ def weir(folder: Path, tmp_path: Path) -> Iterator[tuple[RunningProcess, dict[st
         PYTHONDONTWRITEBYTECODE="1",
         **ports,
     )
-    command = [*as_ordinary_user(), sys.executable, "-m", "services.cli", "up"]
+    command = [*as_ordinary_user(), sys.executable, "-m", "weir.cli.main", "up"]
     running = start_process(command, tmp_path / "up.log", environ)
 
     def is_up() -> bool:

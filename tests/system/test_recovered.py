@@ -6,12 +6,12 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.identifiers import dedup_key
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.identifiers import dedup_key
-from services.edge import avro
-from services.edge.kafka import write_entries
-from services.runtime.config import KafkaSettings
 from tests.events import accepted
 from tests.running import wait_until
 from tests.system.weir_fixture import Row, RunningWeir, start_weir

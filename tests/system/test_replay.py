@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.resource_paths import ROOT
+from weir.settings.shared import KafkaSettings
 
-from services.core import topics
-from services.core.paths import ROOT
-from services.edge.kafka import write_entries
-from services.runtime.config import KafkaSettings
 from tests.events import accepted, accepted_output
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir, meanwhile, start_weir, stopped

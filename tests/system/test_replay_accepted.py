@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.kafka.group_progress import Passing
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.settings.shared import KafkaSettings
 
-from services.commands.topics import apply_topics
-from services.core import topics
-from services.edge.kafka import write_entries
-from services.edge.kafka_admin import KafkaAdmin
-from services.edge.kafka_passing import Passing
-from services.runtime.config import KafkaSettings
 from tests.events import accepted, accepted_output
 from tests.running import start_process, wait_until
 from tests.system.test_replay import (
@@ -193,7 +193,7 @@ def test_a_later_replay_ends_an_earlier_one(weir: RunningWeir, tmp_path: Path) -
     with stopped(weir, "sink"):
         empty(weir, "events", "session_segments")
     options = ("--from", DAY_AGO, "--origin", "accepted", "--events-only", "--rate", "50")
-    command = [sys.executable, "-m", "services.cli", "replay", *options]
+    command = [sys.executable, "-m", "weir.cli.main", "replay", *options]
     first = start_process(command, tmp_path / "first.log", weir.environ)
     try:
         wait_until(lambda: weir.ask(COUNTS) != [(0, 0)], 60, "its first rows")

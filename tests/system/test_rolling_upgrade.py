@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import uuid_utils
+from weir.adapters.avro_catalogue import Catalogue, Schema
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.identifiers import dedup_key
+from weir.core.resource_paths import ROOT, SCHEMAS
 
-from services.core import topics
-from services.core.identifiers import dedup_key
-from services.core.paths import ROOT, SCHEMAS
-from services.edge.avro_catalogue import Catalogue, Schema
-from services.edge.clickhouse_query import ClickHouse
-from services.edge.kafka import write_entries
 from tests.bench.stack import Member, Stack
 from tests.books import settled_books
 from tests.events import accepted
@@ -69,7 +69,7 @@ class Rolling(Stack):
             WEIR_KAFKA_BOOTSTRAP=self.broker.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
         )
-        command = [sys.executable, "-m", "services.cli", *arguments]
+        command = [sys.executable, "-m", "weir.cli.main", *arguments]
         return subprocess.run(
             command, cwd=root, env=environ, capture_output=True, text=True, check=False
         )

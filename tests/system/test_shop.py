@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from weir.core.resource_paths import ROOT
 
-from services.core.paths import ROOT
 from tests.shop import generate, write
 from tests.shop_truth import Truth
 from tests.system.weir_fixture import KEYS, RunningWeir

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from services.core.stages import GROUPS
+from weir.core.stages import GROUPS
+
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from weir.embedded.ports import is_free
 
-from services.local.ports import is_free
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 START_SECONDS = 120
@@ -35,7 +35,7 @@ class Terminal:
             WEIR_DEDUP_INSTANCES="2",
             **self.ports,
         )
-        command = [sys.executable, "-m", "services.cli", "up"]
+        command = [sys.executable, "-m", "weir.cli.main", "up"]
         return start_process(command, self.folder / log, environ)
 
     def up(self, log: str) -> RunningProcess:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from weir.adapters import avro
+from weir.core import topics
 
-from services.core import topics
-from services.edge import avro
 from tests.contract.gateway_fixture import TopicReader
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from weir.core.resource_paths import ROOT
 
-from services.core.paths import ROOT
 from tests.running import bare_environ, free_port, start_process, wait_until
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -63,7 +63,7 @@ def test_every_file_is_in_it(installed: Installed) -> None:
     for folder in ("schemas", "deploy"):
         files = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
         assert len(files) > 5
-        assert {f"services/resources/{path}" for path in files} <= names
+        assert {f"services/weir/resources/{path}" for path in files} <= names
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "services").rglob("*.py")}
     assert code <= names
     assert {name.split("/")[0].rpartition(".")[2] for name in names} == {"services", "dist-info"}

@@ -4,7 +4,7 @@ import gzip
 import json
 from typing import Any
 
-from services.core.paths import ROOT
+from weir.core.resource_paths import ROOT
 
 WEBHOOKS = ROOT.parent / "shared" / "data" / "github-webhooks.ndjson.gz"
 STAND_IN_NOTE = f"{WEBHOOKS.name} is not here: the webhook test ran on a generated stand-in."

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
+from weir.core.resource_paths import ROOT
+from weir.registry.profile_id_salt import read_profile_ids
+from weir.settings.environment import load
+from weir.settings.shared import KafkaSettings
 
-from services.core.paths import ROOT
-from services.edge.profile_ids import read_profile_ids
-from services.runtime.config import KafkaSettings
-from services.runtime.settings import load
 from tests.books import settled_books
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
@@ -43,7 +43,7 @@ class RunningWeir:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`weir ARGUMENTS` as somebody at this Weir's terminal would."""
         return subprocess.run(
-            [sys.executable, "-m", "services.cli", *arguments],
+            [sys.executable, "-m", "weir.cli.main", *arguments],
             cwd=ROOT,
             env=dict(self.environ),
             capture_output=True,
@@ -113,7 +113,7 @@ def start_weir(folder: Path, log: Path | None = None, **settings: str) -> Runnin
         },
     )
     process = start_process(
-        [sys.executable, "-m", "services.cli", "up"], log or folder / "up.log", environ
+        [sys.executable, "-m", "weir.cli.main", "up"], log or folder / "up.log", environ
     )
     weir = RunningWeir(
         process, f"http://127.0.0.1:{ports['gateway']}", ports["clickhouse"], environ

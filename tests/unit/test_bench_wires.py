@@ -5,13 +5,13 @@ import time
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.routes import ROUTES, Router
 
-from services.core.registry import Source
-from services.gateway.door import Asked, Caps, Door, Parcel
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Origin, take
-from services.gateway.refusals import Problem
-from services.gateway.routes import ROUTES, Router
 from tests.bench.doors import CASES
 from tests.bench.load import Load, Requests
 from tests.bench.wires import EVENT_BYTES, WIRES, Sender, make_event, path_of

@@ -7,16 +7,16 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from weir.cli.main import COMMANDS, SERVICES, cli
+from weir.settings.catalogue import ALL_SETTINGS
+from weir.settings.environment import known_variables
 
-from services.cli import COMMANDS, SERVICES, cli
-from services.runtime.settings import known_variables
-from services.settings import ALL_SETTINGS
 from tests.running import bare_environ
 
 
 def weir(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "weir.cli.main", *arguments],
         env=bare_environ(**settings),
         capture_output=True,
         text=True,
@@ -46,17 +46,15 @@ def test_every_service_has_a_main(name: str) -> None:
 
 def test_help_imports_no_command() -> None:
     listing = (
-        "import sys, services.cli; sys.argv[1:] = ['--help']\n"
-        "try: services.cli.main()\n"
+        "import sys, weir.cli.main; sys.argv[1:] = ['--help']\n"
+        "try: weir.cli.main.main()\n"
         "except SystemExit: pass\n"
         "print(*sorted(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True)
     assert "Look after:" in shown.stdout
     loaded = shown.stdout.splitlines()[-1].split()
-    assert not {"confluent_kafka", "aiohttp", "rich", "chdb", "services.commands.topics"} & set(
-        loaded
-    )
+    assert not {"confluent_kafka", "aiohttp", "rich", "chdb", "weir.cli.topics"} & set(loaded)
 
 
 @pytest.mark.parametrize("command", [("topics", "list"), ("up",), ("kafka",), ("dedup",)])

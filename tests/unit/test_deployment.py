@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-
-from services.commands.sources_file import read_sources
-from services.commands.topics import TOPICS_FILE, read_topics
-from services.core.paths import DEPLOY, ROOT
-from services.gateway.config import GatewaySettings
-from services.runtime.config import WorkerSettings
-from services.warehouse.config import WarehouseSettings
+from weir.cli.topics import TOPICS_FILE, read_topics
+from weir.core.resource_paths import DEPLOY, ROOT
+from weir.registry.sources_file import read_sources
+from weir.settings.embedded_clickhouse import WarehouseSettings
+from weir.settings.gateway import GatewaySettings
+from weir.settings.shared import WorkerSettings
 
 LOCKS = [
     ROOT / "requirements.txt",

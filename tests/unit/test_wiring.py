@@ -1,11 +1,10 @@
 """How a service ends: by which exit code, and with which words."""
 
 import pytest
-
-from services.runtime import logs
-from services.runtime.ports import FencedError, StreamBrokenError
-from services.runtime.recovery import RecoveryFailedError
-from services.wiring import ending_clearly
+from weir.runtime import logs
+from weir.runtime.ports import FencedError, StreamBrokenError
+from weir.runtime.recovery_limit import RecoveryFailedError
+from weir.service_main import ending_clearly
 
 
 @pytest.mark.parametrize(

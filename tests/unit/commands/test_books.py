@@ -5,11 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-
-from services.commands.books import CHECKS, Entry, Page, Range
-from services.commands.judgement import explained, judge
-from services.core import topics
-from services.edge.kafka_books import Cell, Unread
+from weir.audit.clickhouse_counts import CHECKS, Entry, Page, Range
+from weir.audit.reconcile import explained, judge
+from weir.audit.unread_counts import Cell, Unread
+from weir.core import topics
 
 NOON = 1_767_268_800  # 2026-01-01T12:00:00Z
 DEMO: Cell = ("demo", NOON)

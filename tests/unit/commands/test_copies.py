@@ -1,10 +1,9 @@
 """What stands twice is taken out of what the books lack, and nothing else is."""
 
 import pytest
-
-from services.commands.books import CHECKS, Entry
-from services.commands.copies import EFFECTS, without_copies
-from services.edge.kafka_books import Cell
+from weir.audit.clickhouse_counts import CHECKS, Entry
+from weir.audit.unmerged_rows import EFFECTS, without_copies
+from weir.audit.unread_counts import Cell
 
 CELL: Cell = ("shop", 1_767_268_800)
 

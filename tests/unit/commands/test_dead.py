@@ -4,11 +4,10 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-
-from services.commands.base import WrongInputError
-from services.commands.letters.filters import moment_of
-from services.commands.letters.shown import HEX_BYTES, hex_lines, told
-from services.edge.avro import schemas
+from weir.adapters.avro import schemas
+from weir.cli.base import WrongInputError
+from weir.cli.letter_filters import moment_of
+from weir.cli.letter_view import HEX_BYTES, hex_lines, told
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 EVENT_ID = uuid.UUID("0199c3a0-0000-7000-8000-000000000001")

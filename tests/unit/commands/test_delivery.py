@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
-from services.commands.delivery import Delivery, DeliveryStoppedError, Refused
-from services.commands.lines import Batch, with_id
-from services.edge.gateway_client import GatewayClient
-from services.local.ports import free_port
+from weir.adapters.gateway_client import GatewayClient
+from weir.cli.delivery import Delivery, DeliveryStoppedError, Refused
+from weir.cli.ndjson import Batch, with_id
+from weir.embedded.ports import free_port
 
 Events = list[dict[str, Any]]
 Reply = tuple[int, dict[str, Any], dict[str, str]]

@@ -6,15 +6,14 @@ from importlib import import_module
 
 import click
 import pytest
+import weir.cli
 from click.testing import CliRunner
-
-import services.commands
 
 
 def commands() -> Iterator[click.Command]:
     """Every command of `weir` that is a module here, groups and what they hold."""
-    for found in pkgutil.iter_modules(services.commands.__path__):
-        command = getattr(import_module(f"services.commands.{found.name}"), "command", None)
+    for found in pkgutil.iter_modules(weir.cli.__path__):
+        command = getattr(import_module(f"weir.cli.{found.name}"), "command", None)
         if isinstance(command, click.Command):
             yield command
             if isinstance(command, click.Group):

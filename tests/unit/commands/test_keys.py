@@ -4,11 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
-from services.commands.apply import Registered
-from services.commands.keyring import KeysError, find, lines, make, require_source, succeed
-from services.commands.keys import Span
-from services.core.registry import ApiKey, Source, hash_key
+from weir.cli.apply import Registered
+from weir.cli.keys import Span
+from weir.core.registry import ApiKey, Source, hash_key
+from weir.registry.key_changes import KeysError, find, lines, make, require_source, succeed
 
 NOW = 1_700_000_000_000
 HOUR = 3_600_000

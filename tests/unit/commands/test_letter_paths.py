@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from services.commands.letters.paths import (
+from weir.redelivery.edits import (
     NoSuchPathError,
     PathError,
     assignment,

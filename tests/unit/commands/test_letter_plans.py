@@ -5,17 +5,17 @@ from zlib import crc32
 
 import pytest
 import uuid_utils
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.identifiers import dedup_key, workspace_key
+from weir.core.registry import Source
+from weir.redelivery import dead_letters, rejected_events
+from weir.redelivery.dead_letters import DeadLetter
+from weir.redelivery.edits import assignment, removal
+from weir.redelivery.model import Write
+from weir.redelivery.plans import Again, Plan, Unfit
+from weir.redelivery.rejected_events import Refused
 
-from services.commands.letters import dead_letters, refusals
-from services.commands.letters.dead_letters import DeadLetter
-from services.commands.letters.paths import assignment, removal
-from services.commands.letters.plans import Again, Plan, Unfit
-from services.commands.letters.refusals import Refused
-from services.core import topics
-from services.core.identifiers import dedup_key, workspace_key
-from services.core.recovery import Write
-from services.core.registry import Source
-from services.edge import avro
 from tests.contract.rows import duplicate, resolved
 from tests.events import NOON, accepted, accepted_output
 
@@ -150,7 +150,7 @@ def refused(payload: bytes, door: str = "events", source: str = "shop") -> Refus
 
 def again(found: Refused, *sets: str, door: str | None = None) -> Plan | Unfit:
     edits = [assignment(text) for text in sets]
-    return refusals.plan(found, edits, door, {"shop": SHOP}, PARTITIONS)
+    return rejected_events.plan(found, edits, door, {"shop": SHOP}, PARTITIONS)
 
 
 def events(plan: Plan | Unfit) -> list[avro.Record]:
@@ -235,6 +235,8 @@ def test_a_source_that_is_gone_takes_nothing() -> None:
 
 def test_a_casing_that_the_source_enforces_holds_here_too() -> None:
     strict = Source(id="shop", event_casing="snake_case", enforce_casing=True)
-    found = refusals.plan(refused(b'{"event": "Paid"}'), [], None, {"shop": strict}, PARTITIONS)
+    found = rejected_events.plan(
+        refused(b'{"event": "Paid"}'), [], None, {"shop": strict}, PARTITIONS
+    )
     assert isinstance(found, Unfit)
     assert found.refused[0].code == "wrong_casing"

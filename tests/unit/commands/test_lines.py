@@ -10,8 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.commands.lines import MAX_BODY_BYTES, Batch, FileChunks, batches, with_id
+from weir.cli.ndjson import MAX_BODY_BYTES, Batch, FileChunks, batches, with_id
 
 
 class Pieces:

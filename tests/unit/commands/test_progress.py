@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 from rich.progress import Progress
-
-from services.commands.progress import LINE_SECONDS, Report
+from weir.cli.progress import LINE_SECONDS, Report
 
 
 class Clock:

@@ -3,13 +3,12 @@
 import click
 import pytest
 from confluent_kafka import KafkaError
-
-from services.commands import retrying
-from services.commands.base import UnreachableError
-from services.commands.retrying import surely
-from services.edge.clickhouse_query import ClickHouseRefusedError
-from services.edge.faults import NotReachedError, RefusedError
-from services.edge.kafka_admin import KafkaRefusedError
+from weir.adapters.clickhouse.query import ClickHouseRefusedError
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.kafka.admin import KafkaRefusedError
+from weir.cli import retrying
+from weir.cli.base import UnreachableError
+from weir.cli.retrying import surely
 
 
 @pytest.fixture(autouse=True)

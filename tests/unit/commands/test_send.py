@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from weir.cli.send import command
 
-from services.commands.send import command
 from tests.running import bare_environ, wait_until
 
 KEY = "a-key-of-the-shop"
@@ -123,7 +123,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], told: str) -> None:
 
 def started(peer: Peer) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "services.commands.send", "-", "--url", peer.url],
+        [sys.executable, "-m", "weir.cli.send", "-", "--url", peer.url],
         env=bare_environ(WEIR_WRITE_KEY=KEY),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from services.commands.sources_file import SourcesFileError, check_document, read_sources
-from services.core.paths import DEPLOY
-from services.core.registry import IdMapping, Quota, Source, hash_key
+from weir.core.registry import IdMapping, Quota, Source, hash_key
+from weir.core.resource_paths import DEPLOY
+from weir.registry.sources_file import SourcesFileError, check_document, read_sources
 
 SECRET = "a-key-that-nobody-may-see"
 

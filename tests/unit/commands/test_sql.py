@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-
-from services.commands.sql import NUMBER_TYPE, OWN_FORMAT, cell
-from services.edge.clickhouse_query import one_line
+from weir.adapters.clickhouse.query import one_line
+from weir.cli.sql import NUMBER_TYPE, OWN_FORMAT, cell
 
 
 @pytest.mark.parametrize(

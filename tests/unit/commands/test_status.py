@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-
-from services.commands.look import (
+from weir.cli.status import rendered
+from weir.cli.status_snapshot import (
     BehindLook,
     Child,
     GroupLook,
@@ -20,8 +20,7 @@ from services.commands.look import (
     read_children,
     source_look,
 )
-from services.commands.status import rendered
-from services.local.ports import free_port
+from weir.embedded.ports import free_port
 
 QUOTA = {"name": "plan", "used": 1_200, "limit": 1_000, "unit": "events", "period": "month"}
 LOOK = Look(

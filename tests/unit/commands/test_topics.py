@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-
-from services.commands.topics import TOPICS_FILE, TopicsError, differing, kept, plan, read_topics
-from services.core import topics as names
-from services.core.record_limits import topic_bytes
-from services.edge.kafka_admin import Topic
+from weir.adapters.kafka.admin import Topic
+from weir.cli.topics import TOPICS_FILE, TopicsError, differing, kept, plan, read_topics
+from weir.core import topics as names
+from weir.core.record_limits import topic_bytes
 
 FILE = """
 profiles:

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.erasures import (
+from weir.adapters import avro
+from weir.core.identifiers import minted_profile_id
+from weir.erasure.model import (
     IN_A_RECORD,
     KAFKA_DELETES_MS,
     NEVER,
@@ -19,9 +20,7 @@ from services.core.erasures import (
     subject_hash,
     topic_gone_by,
 )
-from services.core.identifiers import minted_profile_id
-from services.edge import avro
-from services.edge.erasures import Erasures, erasure_entries, read_erasure
+from weir.erasure.topic import Erasures, erasure_entries, read_erasure
 
 BROKERS_TAKE = 1_048_588  # message.max.bytes
 HOUR = 3_600_000

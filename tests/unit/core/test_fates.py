@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-
-from services.core import topics
-from services.core.fates import ORDER, Rows, Sighting, Trail, decide, moment
+from weir.core import topics
+from weir.event_status.model import ORDER, Rows, Sighting, Trail, decide, moment
 
 ID = "01a1fe2b-ec6c-74db-8b0f-3e2c2e8d5530"
 OTHER = "01a1fe2b-ec70-7424-ba48-8b9816861935"

@@ -2,7 +2,7 @@
 
 import uuid
 
-from services.core.identifiers import ProfileIds, minted_profile_id
+from weir.core.identifiers import ProfileIds, minted_profile_id
 
 IDS = ProfileIds(b"one salt", legacy=False)
 

@@ -1,9 +1,8 @@
 """Record limits: each fits into the next one, whatever the topics of the cluster allow."""
 
 import pytest
-
-from services.core import topics
-from services.core.record_limits import (
+from weir.core import topics
+from weir.core.record_limits import (
     ADDED_BYTES,
     EVENT_BYTES,
     FRAME_BYTES,

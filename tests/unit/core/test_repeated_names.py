@@ -6,9 +6,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.repeated_names import without_repeats
-from services.gateway.rules import Event, Shared, check_event
+from weir.core.repeated_names import without_repeats
+from weir.gateway.ingest.validation import Event, Shared, check_event
 
 REPEATED = {
     b'{"plan":"free","plan":"pro"}': b'{"plan":"free"}',

@@ -1,8 +1,7 @@
 """What counts as unread, what a topic keeps, and how near is near."""
 
 import pytest
-
-from services.core.retention import (
+from weir.core.retention import (
     ALL,
     Policy,
     Unread,

@@ -3,17 +3,16 @@
 import importlib.util
 
 import yaml
-
-from services.cli import SERVICES
-from services.commands.topics import TOPICS_FILE, read_topics
-from services.core import topics
-from services.core.paths import DEPLOY
-from services.core.stages import EVENT_STAGES, GROUPS, SINK, STAGES, service_of
-from services.core.step import Step
-from services.dedup.stage import DedupStage
-from services.identity.stage import IdentityStage
-from services.local.config import UpSettings
-from services.rates.stage import RatesStage
+from weir.cli.main import SERVICES
+from weir.cli.topics import TOPICS_FILE, read_topics
+from weir.core import topics
+from weir.core.batch import Step
+from weir.core.resource_paths import DEPLOY
+from weir.core.stages import EVENT_STAGES, GROUPS, SINK, STAGES, service_of
+from weir.dedup.stage import DedupStage
+from weir.identity.stage import IdentityStage
+from weir.rates.stage import RatesStage
+from weir.settings.embedded import UpSettings
 
 STEPS: tuple[Step, ...] = (DedupStage(), IdentityStage(), RatesStage(lambda source: (), set))
 

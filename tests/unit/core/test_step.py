@@ -2,8 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.step import fingerprint
+from weir.core.batch import fingerprint
 
 HEAD, HALF = st.binary(min_size=8, max_size=8), st.integers(0, (1 << 64) - 1)
 

@@ -5,9 +5,8 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.traces import Traces, forms
-from services.edge import avro
+from weir.adapters import avro
+from weir.erasure.identifier_scan import Traces, forms
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
 
-from services.core import topics
-from services.core.receipts import Receipt
-from services.core.step import Decided, Output, fingerprint
-from services.dedup.stage import DedupStage
-from services.edge import avro
-from services.edge.receipts import decode_receipt
+from weir.adapters import avro
+from weir.adapters.receipt_records import decode_receipt
+from weir.core import topics
+from weir.core.batch import Decided, Output, fingerprint
+from weir.core.receipts import Receipt
+from weir.dedup.stage import DedupStage
+
 from tests.events import NOON, accepted, accepted_output, batch_of
 
 

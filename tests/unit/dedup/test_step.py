@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from services.core.step import State
-from services.dedup.step import REREAD, TIME_BYTES, UNIQUE, Arrival, Outcome, Repeat, unpack_first
-from services.dedup.step import decide as decide_with
+from weir.core.batch import State
+from weir.dedup.step import REREAD, TIME_BYTES, UNIQUE, Arrival, Outcome, Repeat, unpack_first
+from weir.dedup.step import decide as decide_with
 
 WINDOW = 3600
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.usage_records import encode_usage, signed
+from weir.core import topics
+from weir.core.batch import Decided
+from weir.core.resource_paths import SCHEMAS
 
-from services.core import topics
-from services.core.paths import SCHEMAS
-from services.core.step import Decided
-from services.edge import avro
-from services.edge.accounts import encode_usage, signed
 from tests.events import NOON, accepted, accepted_output, batch_of
 
 

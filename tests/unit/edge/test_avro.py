@@ -6,9 +6,9 @@ import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.adapters import avro
+from weir.core.resource_paths import SCHEMAS
 
-from services.core.paths import SCHEMAS
-from services.edge import avro
 from tests.contract import rows
 from tests.events import accepted
 

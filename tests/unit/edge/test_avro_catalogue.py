@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.avro_catalogue import Catalogue, Schema
+from weir.core.resource_paths import SCHEMAS
 
-from services.core.paths import SCHEMAS
-from services.edge import avro
-from services.edge.avro_catalogue import Catalogue, Schema
 from tests.events import accepted
 from tests.next_version import DEFAULT, FIELD, grown
 

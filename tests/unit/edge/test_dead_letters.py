@@ -1,13 +1,13 @@
 """A dead letter of the sink says whose event it was wherever the books count it."""
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.kafka.sink_records import encode_dead
+from weir.core import topics
+from weir.core.identifiers import payload_hash
+from weir.core.record_limits import RecordLimits
+from weir.sink.ports import DeadRecord, Place
 
-from services.core import topics
-from services.core.identifiers import payload_hash
-from services.core.record_limits import RecordLimits
-from services.edge import avro
-from services.edge.kafka_sink import encode_dead
-from services.sink.ports import DeadRecord, Place
 from tests.contract.rows import resolved
 
 ID = bytes(range(16))

@@ -3,11 +3,11 @@
 import uuid
 
 import pytest
+from weir.adapters import avro
+from weir.erasure.erase_filter import is_barred
+from weir.erasure.model import Barred, Erasure, Person
+from weir.erasure.topic import erasure_entries, read_erasure
 
-from services.core.erasures import Barred, Erasure, Person
-from services.edge import avro
-from services.edge.erased_people import is_barred
-from services.edge.erasures import erasure_entries, read_erasure
 from tests.events import NOON, accepted
 
 REFUSAL = uuid.UUID(int=7)

@@ -2,8 +2,7 @@
 
 import pytest
 from confluent_kafka import KafkaError
-
-from services.edge.kafka import is_fatal, tells_replaced
+from weir.adapters.kafka.clients import is_fatal, tells_replaced
 
 
 def fatal(reason: int) -> KafkaError:

@@ -1,11 +1,12 @@
 """The statements that forget, on one server and on a cluster: synchronous, unlogged, and naming nobody."""
 
-from services.core.erasures import Erasure, Person
-from services.core.traces import Traces
-from services.edge.clickhouse_words import PORTION_BYTES, is_in, portions, text
-from services.edge.erasures import erasure_entries
-from services.edge.person_conditions import conditions, is_of, mentions
-from services.edge.person_erasing import TABLES, mutation
+from weir.adapters.clickhouse.sql_literals import PORTION_BYTES, is_in, portions, text
+from weir.erasure.clickhouse_deletes import TABLES, mutation
+from weir.erasure.conditions import conditions, is_of, mentions
+from weir.erasure.identifier_scan import Traces
+from weir.erasure.model import Erasure, Person
+from weir.erasure.topic import erasure_entries
+
 from tests.contract import rows
 
 

@@ -1,11 +1,10 @@
 """The registry's copies in memory: sources and goals keep to their own entries."""
 
 import pytest
-
-from services.core.registry import ApiKey, Goal, Quota, Source
-from services.edge import avro
-from services.edge.faults import NotReachedError
-from services.edge.registry import (
+from weir.adapters import avro
+from weir.adapters.errors import NotReachedError
+from weir.core.registry import ApiKey, Goal, Quota, Source
+from weir.registry.follower import (
     Goals,
     Keys,
     Sources,
@@ -15,7 +14,7 @@ from services.edge.registry import (
     registry_key,
     source_entry,
 )
-from services.runtime.config import KafkaSettings
+from weir.settings.shared import KafkaSettings
 
 
 def goal(number: int, site: str = "shop", value: str = "signup") -> Goal:

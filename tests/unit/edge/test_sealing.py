@@ -4,11 +4,16 @@ import stat
 from pathlib import Path
 
 import pytest
-
-from services.core.registry import Source, is_sealed
-from services.edge.sealing import LOCAL_KEY, NoSecretsKeyError, Sealing, new_key, secrets_keys
-from services.runtime.config import CommonSettings, KafkaSettings, SecretsSettings
-from services.runtime.settings import SettingsError, load
+from weir.core.registry import Source, is_sealed
+from weir.registry.secret_encryption import (
+    LOCAL_KEY,
+    NoSecretsKeyError,
+    Sealing,
+    new_key,
+    secrets_keys,
+)
+from weir.settings.environment import SettingsError, load
+from weir.settings.shared import CommonSettings, KafkaSettings, SecretsSettings
 
 SECRETS = ("a-secret-of-theirs", "größer-as-well")
 SHOP = Source(id="shop", signing_secrets=SECRETS)

@@ -3,17 +3,16 @@
 from collections.abc import Callable
 
 import pytest
-
-from services.core.erasures import Erasure
-from services.core.receipts import Receipt
-from services.core.registry import Source
-from services.edge import avro
-from services.edge.erasures import Erasures, erasure_entries
-from services.edge.kafka import Entry
-from services.edge.receipts import encode_receipt
-from services.edge.registry import registry_key, source_entry
-from services.gateway.receipts import Receipts
-from services.gateway.registry import Registry
+from weir.adapters import avro
+from weir.adapters.kafka.clients import Entry
+from weir.adapters.receipt_records import encode_receipt
+from weir.core.receipts import Receipt
+from weir.core.registry import Source
+from weir.erasure.model import Erasure
+from weir.erasure.topic import Erasures, erasure_entries
+from weir.gateway.ingest.receipts import Receipts
+from weir.gateway.registry_copy import Registry
+from weir.registry.follower import registry_key, source_entry
 
 GOOD = source_entry(Source(id="shop"))
 BROKEN: list[Callable[[bytes, bytes], Entry]] = [

@@ -2,9 +2,8 @@
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.core.registry import Source, hash_key
-from services.gateway.pages.access import api_key_of, refuse_access
+from weir.core.registry import Source, hash_key
+from weir.gateway.api.api_keys import api_key_of, refuse_access
 
 
 def headers(**given: str) -> CIMultiDictProxy[str]:

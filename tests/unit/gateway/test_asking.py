@@ -2,8 +2,7 @@
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.gateway.asking import clean, key_of, media_of, path_part, site_of
+from weir.gateway.http.request_headers import clean, key_of, media_of, path_part, site_of
 
 
 def headers(**fields: str) -> CIMultiDictProxy[str]:

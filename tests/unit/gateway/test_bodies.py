@@ -9,9 +9,8 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.gateway.bodies import ENCODINGS, decompress
-from services.gateway.refusals import Problem
+from weir.gateway.http.decompression import ENCODINGS, decompress
+from weir.gateway.ingest.error_codes import Problem
 
 
 def raw_deflate(body: bytes) -> bytes:

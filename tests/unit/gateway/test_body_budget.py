@@ -2,8 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.gateway.body_budget import BodyBudget, Reservation
+from weir.gateway.http.body_budget import BodyBudget, Reservation
 
 MIB = 1 << 20
 LARGEST = 4 * MIB

@@ -5,13 +5,12 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.registry import Casing, Source
-from services.gateway.casing import SEPARATORS, is_cased
-from services.gateway.door import Draft, Parcel
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Intake, Origin, take
-from services.gateway.rules import SentEvent
+from weir.core.registry import Casing, Source
+from weir.gateway.doors.door import Draft, Parcel
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.event_name_case import SEPARATORS, is_cased
+from weir.gateway.ingest.validation import SentEvent
 
 CASINGS: tuple[Casing, ...] = get_args(Casing)
 TITLE, CAMEL, SNAKE, KEBAB = CASINGS

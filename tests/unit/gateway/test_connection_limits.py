@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.gateway.connection_limits import ConnectionPriority, Places, ReadAhead
+from weir.gateway.http.connection_limits import ConnectionPriority, Places, ReadAhead
 
 
 class Peer:

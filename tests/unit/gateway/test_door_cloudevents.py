@@ -8,12 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.gateway.door import Asked, Caps, Outcome, Parcel, Refused
-from services.gateway.doors.cloudevents import BATCHED, DOOR, STRUCTURED
-from services.gateway.doors.cloudevents_wire import attribute_of, key_of
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event
+from weir.gateway.doors.cloudevents.door import BATCHED, DOOR, STRUCTURED
+from weir.gateway.doors.cloudevents.parser import attribute_of, key_of
+from weir.gateway.doors.door import Asked, Caps, Outcome, Parcel, Refused
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import Event
 
 CAPS = Caps(events=3, body_bytes=4_000)
 NOW = 1_795_262_400_000

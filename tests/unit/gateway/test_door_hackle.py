@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.core.registry import Source
-from services.gateway.door import Asked, Caps, Outcome, Parcel
-from services.gateway.doors import hackle
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Intake, Origin, take
-from services.gateway.pages.hackle import ETAG, LAST_MODIFIED, is_current
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Caps, Outcome, Parcel
+from weir.gateway.doors.hackle import door as hackle
+from weir.gateway.doors.hackle.workspace import ETAG, LAST_MODIFIED, is_current
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import Event
 
 NOW = 1_795_263_972_188
 PURCHASE = {"eventTypeKey": "purchase", "identifiers": {"$id": "ae2182e0"}}

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.core.identifiers import identity_key
-from services.core.registry import Source
-from services.gateway.door import Asked, Caps, Claim, Door, Outcome, Parcel, Refused
-from services.gateway.doors import hitkeep, hitkeep_server, hitkeep_views
-from services.gateway.doors.hitkeep import key_of
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Origin, take
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event
+from weir.core.identifiers import identity_key
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Caps, Claim, Door, Outcome, Parcel, Refused
+from weir.gateway.doors.hitkeep import door as hitkeep
+from weir.gateway.doors.hitkeep import server, views
+from weir.gateway.doors.hitkeep.door import key_of
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import Event
 
 NOW = 1_760_011_200_000
 CAPS = Caps(100, 100_000)
@@ -140,7 +140,7 @@ def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
 
 
 def test_a_page_view_has_plain_names() -> None:
-    parcel = parcel_of(hitkeep_views.DOOR, VIEW, asked(Origin="http://shop.example:8080"))
+    parcel = parcel_of(views.DOOR, VIEW, asked(Origin="http://shop.example:8080"))
     ((_, event),) = parcel.checked(NOW)
     assert isinstance(event, Event)
     assert (event.name, event.session_id, event.context) == ("page_view", SESSION, b"{}")
@@ -167,12 +167,12 @@ def test_a_page_view_has_plain_names() -> None:
 
 def test_what_a_page_view_does_not_say_is_left_out() -> None:
     body = {"path": "/", "referrer": None, "unique": False, "u_src": None}
-    event = event_of(hitkeep_views.DOOR, body, asked(Origin=PAGE))
+    event = event_of(views.DOOR, body, asked(Origin=PAGE))
     assert json.loads(event.properties) == {"host": "shop.example", "path": "/", "unique": False}
 
 
 def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
-    parcel = parcel_of(hitkeep_server.EVENT, CALL, asked(X_Api_Key="k"))
+    parcel = parcel_of(server.EVENT, CALL, asked(X_Api_Key="k"))
     ((_, event),) = parcel.checked(NOW)
     assert isinstance(event, Event)
     assert (parcel.ip, parcel.user_agent) == ("203.0.113.7", "Visitor/1")
@@ -188,7 +188,7 @@ def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
 
 def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
     body = CALL | {"page_id": "p1", "language": "de", "viewport_width": 10, "screen_height": 20}
-    event = event_of(hitkeep_server.VIEW, body, asked(X_Api_Key="k"))
+    event = event_of(server.VIEW, body, asked(X_Api_Key="k"))
     assert event.name == "page_view"
     assert json.loads(event.properties) == {
         "host": "shop.example",
@@ -205,9 +205,7 @@ def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("door", "body"), [(hitkeep_views.DOOR, VIEW), (hitkeep_server.VIEW, CALL)]
-)
+@pytest.mark.parametrize(("door", "body"), [(views.DOOR, VIEW), (server.VIEW, CALL)])
 def test_the_name_of_a_page_view_is_right_in_every_casing(door: Door, body: Any) -> None:
     """Nobody at the source chose it; a custom event's name somebody did."""
     source = Source(id="s", event_casing="TitleCase", enforce_casing=True)
@@ -244,13 +242,13 @@ def test_an_event_of_no_site_is_an_error(origin: str) -> None:
 def test_a_server_is_known_by_bearer_or_api_key() -> None:
     assert key_of(asked(Authorization="Bearer k")) == "k"
     assert key_of(asked(X_Api_Key=" k ")) == "k"
-    assert hitkeep_server.EVENT.claim(asked(X_Api_Key="k")) == Claim("k")
+    assert server.EVENT.claim(asked(X_Api_Key="k")) == Claim("k")
 
 
 def test_the_site_of_a_servers_url_is_its_sources() -> None:
     def verify(url: object, *sites: str) -> bytes | Problem | None:
         body = json.dumps(CALL | {"url": url}).encode()
-        return hitkeep_server.EVENT.verify(asked(), body, Source(id="shop", sites=sites))
+        return server.EVENT.verify(asked(), body, Source(id="shop", sites=sites))
 
     assert verify("https://www.Shop.example/x", "shop.example") is None
     found = verify("https://other.example/x", "shop.example")
@@ -260,7 +258,7 @@ def test_the_site_of_a_servers_url_is_its_sources() -> None:
     assert verify("https://shop.example/x") is not None
     assert verify("/x") is None  # not a site's: the event says so
     assert verify(5) is None
-    assert hitkeep_server.EVENT.verify(asked(), b'{"url":"\xff"}', Source(id="s")) is None
+    assert server.EVENT.verify(asked(), b'{"url":"\xff"}', Source(id="s")) is None
 
 
 @pytest.mark.parametrize("session", [None, "", "00000000-0000-0000-0000-000000000000"])
@@ -284,9 +282,9 @@ def test_a_session_is_the_identifier() -> None:
     ("door", "body"),
     [
         (hitkeep.DOOR, DOCUMENTED),
-        (hitkeep_views.DOOR, VIEW),
-        (hitkeep_server.EVENT, CALL),
-        (hitkeep_server.VIEW, CALL),
+        (views.DOOR, VIEW),
+        (server.EVENT, CALL),
+        (server.VIEW, CALL),
     ],
 )
 @pytest.mark.parametrize("way", ["DNT", "Sec_GPC", "body", "body, not of its shape"])
@@ -319,23 +317,23 @@ def test_who_does_not_decline_is_kept(said: dict[str, str]) -> None:
         (hitkeep.DOOR, {"sid": "x" * 256}, ("too_long", "sid")),
         (hitkeep.DOOR, {"n": None, "name": ""}, ("invalid_name", "name")),
         (hitkeep.DOOR, {"n": None, "name": "a", "props": "b"}, ("wrong_type", "props")),
-        (hitkeep_views.DOOR, {"path": None}, ("wrong_type", "path")),
-        (hitkeep_views.DOOR, {"path": ""}, ("empty", "path")),
-        (hitkeep_views.DOOR, {"vp_w": "wide"}, ("wrong_type", "vp_w")),
-        (hitkeep_server.EVENT, {"name": None}, ("missing", "name")),
-        (hitkeep_server.EVENT, {"url": "/x"}, ("invalid_url", "url")),
-        (hitkeep_server.EVENT, {"timestamp": "yesterday"}, ("invalid_time", "timestamp")),
-        (hitkeep_server.EVENT, {"timestamp": "2025-04-15T12:00:00"}, ("invalid_time", "timestamp")),
-        (hitkeep_server.EVENT, {"timestamp": "2125-04-15T12:00:00Z"}, ("in_future", "timestamp")),
-        (hitkeep_server.EVENT, {"visitor_ip": "home"}, ("invalid_address", "visitor_ip")),
-        (hitkeep_server.EVENT, {"user_agent": " "}, ("empty", "user_agent")),
+        (views.DOOR, {"path": None}, ("wrong_type", "path")),
+        (views.DOOR, {"path": ""}, ("empty", "path")),
+        (views.DOOR, {"vp_w": "wide"}, ("wrong_type", "vp_w")),
+        (server.EVENT, {"name": None}, ("missing", "name")),
+        (server.EVENT, {"url": "/x"}, ("invalid_url", "url")),
+        (server.EVENT, {"timestamp": "yesterday"}, ("invalid_time", "timestamp")),
+        (server.EVENT, {"timestamp": "2025-04-15T12:00:00"}, ("invalid_time", "timestamp")),
+        (server.EVENT, {"timestamp": "2125-04-15T12:00:00Z"}, ("in_future", "timestamp")),
+        (server.EVENT, {"visitor_ip": "home"}, ("invalid_address", "visitor_ip")),
+        (server.EVENT, {"user_agent": " "}, ("empty", "user_agent")),
     ],
 )
 def test_a_wrong_field_is_named_as_the_client_calls_it(
     door: Door, change: dict[str, Any], refusal: tuple[str, str]
 ) -> None:
     whole: dict[str, Any] = COMPACT if door is hitkeep.DOOR else CALL
-    whole = VIEW if door is hitkeep_views.DOOR else whole
+    whole = VIEW if door is views.DOOR else whole
     found = refusal_of(door, whole | change, asked(Origin=PAGE, X_Api_Key="k"))
     assert (found.code, found.field) == refusal
     answer = door.reply(asked(), Parcel(), Outcome([], [Refused(0, "", found)]))
@@ -346,7 +344,7 @@ def test_a_wrong_field_is_named_as_the_client_calls_it(
 @pytest.mark.parametrize("field", ["url", "timestamp", "visitor_ip", "user_agent"])
 def test_what_a_server_must_say(field: str) -> None:
     body = {name: value for name, value in CALL.items() if name != field}
-    for door in (hitkeep_server.EVENT, hitkeep_server.VIEW):
+    for door in (server.EVENT, server.VIEW):
         assert refusal_of(door, body, asked())[:2] == ("missing", field)
 
 
@@ -380,7 +378,7 @@ def test_a_wrong_field_does_not_hide_that_the_body_is_no_json(body: bytes) -> No
 
 @given(st.binary(max_size=100))
 def test_any_body_gets_an_answer(body: bytes) -> None:
-    for door in (hitkeep.DOOR, hitkeep_views.DOOR, hitkeep_server.EVENT):
+    for door in (hitkeep.DOOR, views.DOOR, server.EVENT):
         for text in (body, b'{"url":5,' + body, b'{"n":5,"site_id":"' + body):
             assert isinstance(door.read(asked(), text, CAPS), Parcel | Problem)
             assert door.verify(asked(), text, Source(id="shop")) is None

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.gateway.door import Asked, Caps, Claim, Outcome, Parcel, Refused
-from services.gateway.doors.segment import BATCH, DOORS
-from services.gateway.doors.segment_times import time_of
-from services.gateway.doors.segment_wire import name_of
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event
+from weir.gateway.doors.door import Asked, Caps, Claim, Outcome, Parcel, Refused
+from weir.gateway.doors.segment.door import BATCH, DOORS
+from weir.gateway.doors.segment.parser import name_of
+from weir.gateway.doors.segment.times import time_of
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import Event
 
 CAPS = Caps(events=3, body_bytes=4_000)
 NOW = 1_795_262_400_000  # 2026-11-21T12:00:00Z

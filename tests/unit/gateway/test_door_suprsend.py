@@ -8,16 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.core.registry import Source
-from services.gateway.door import Asked, Caps, Claim, Outcome, Parcel
-from services.gateway.doors.suprsend import BULK, DOOR, EventDoor
-from services.gateway.doors.suprsend_wire import OWN_NAMES
-from services.gateway.encode import Client, SourceFields
-from services.gateway.http import Answer
-from services.gateway.intake import Intake, Origin, take
-from services.gateway.refusals import PROBLEMS, Problem, Refusal
-from services.gateway.rules import Event
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Caps, Claim, Outcome, Parcel
+from weir.gateway.doors.suprsend.door import BULK, DOOR, EventDoor
+from weir.gateway.doors.suprsend.parser import OWN_NAMES
+from weir.gateway.http.responses import Answer
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
+from weir.gateway.ingest.validation import Event
 
 KEY = "workspace-key-0123456789"
 CAPS = Caps(events=2_000, body_bytes=2_000_000)

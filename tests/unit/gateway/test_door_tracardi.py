@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.core.receipts import Outcome as Decided
-from services.core.receipts import Receipt, ToldProfile, ToldSession
-from services.gateway.door import Asked, Caps, Claim, Outcome, Parcel, Refused
-from services.gateway.doors.tracardi import DOOR
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event, SentEvent
+from weir.core.receipts import Outcome as Decided
+from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.gateway.doors.door import Asked, Caps, Claim, Outcome, Parcel, Refused
+from weir.gateway.doors.tracardi.door import DOOR
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import Event, SentEvent
 
 CAPS = Caps(events=3, body_bytes=2_000)
 PAYLOAD: dict[str, Any] = {

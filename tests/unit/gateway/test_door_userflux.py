@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.gateway.door import Asked, Caps, Parcel
-from services.gateway.doors.userflux import (
+from weir.gateway.doors.door import Asked, Caps, Parcel
+from weir.gateway.doors.userflux.door import (
     BATCH,
     EVENT,
     PROFILE,
@@ -17,8 +16,8 @@ from services.gateway.doors.userflux import (
     UserFluxDoor,
     read_batch,
 )
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import Event
 
 NOW = 1_790_000_000_000
 CAPS = Caps(events=3, body_bytes=1_000_000)

@@ -7,18 +7,17 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.registry import Source
-from services.gateway.casing import is_cased
-from services.gateway.door import Draft, Outcome, Parcel, Refused
-from services.gateway.doors import webhook
-from services.gateway.doors.events import Sent, client_id, read_events, reply
-from services.gateway.doors.webhook import draft, read_webhook
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Origin, take
-from services.gateway.refusals import KEPT, PROBLEMS, Problem, Refusal
-from services.gateway.routes import ROUTES, Router
-from services.gateway.rules import SentEvent, Shared
+from weir.core.registry import Source
+from weir.gateway.doors.door import Draft, Outcome, Parcel, Refused
+from weir.gateway.doors.events.door import Sent, client_id, read_events, reply
+from weir.gateway.doors.webhook import door as webhook
+from weir.gateway.doors.webhook.door import draft, read_webhook
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.error_codes import KEPT, PROBLEMS, Problem, Refusal
+from weir.gateway.ingest.event_name_case import is_cased
+from weir.gateway.ingest.validation import SentEvent, Shared
+from weir.gateway.routes import ROUTES, Router
 
 EVENT = b'{"event":"a"}'
 

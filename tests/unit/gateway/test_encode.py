@@ -4,12 +4,18 @@ import uuid
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.identifiers import PUBLIC_MARK, identity_key
-from services.core.registry import Source
-from services.edge import avro
-from services.gateway.encode import AcceptedWriter, Client, SourceFields, long, moment, varint
-from services.gateway.rules import Event
+from weir.adapters import avro
+from weir.core.identifiers import PUBLIC_MARK, identity_key
+from weir.core.registry import Source
+from weir.gateway.ingest.accepted_writer import (
+    AcceptedWriter,
+    Client,
+    SourceFields,
+    long,
+    moment,
+    varint,
+)
+from weir.gateway.ingest.validation import Event
 
 ACCEPTED = avro.schemas()["Accepted"]
 LONG = st.integers(-(2**63), 2**63 - 1)

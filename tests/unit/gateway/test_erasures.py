@@ -3,12 +3,11 @@
 import json
 
 import pytest
-
-from services.core.erasures import ErasedPlace, Erasure
-from services.core.registry import Source, hash_key
-from services.edge.erasures import Erasures, erasure_entries
-from services.gateway.pages.erasures import administered, told
-from services.gateway.refusals import Problem
+from weir.core.registry import Source, hash_key
+from weir.erasure.model import ErasedPlace, Erasure
+from weir.erasure.topic import Erasures, erasure_entries
+from weir.gateway.api.erasures import administered, told
+from weir.gateway.ingest.error_codes import Problem
 
 SOURCES = [
     Source(

@@ -8,17 +8,17 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
+from weir.adapters.clickhouse.query import ClickHouseUnreachableError
+from weir.core.registry import Goal
+from weir.gateway.api import goals
+from weir.gateway.api.counting import WAITING, Counting
+from weir.gateway.api.goal_counts import GoalBucket, GoalCount, Span
+from weir.gateway.api.shared_goals import WAITING as GOALS_WAITING
+from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.http.responses import Answer
+from weir.gateway.ingest.error_codes import Problem
+from weir.registry.goal_log import Decision, Question
 
-from services.core.registry import Goal
-from services.edge.clickhouse_query import ClickHouseUnreachableError
-from services.edge.goal_counts import GoalBucket, GoalCount, Span
-from services.edge.goal_log import Decision, Question
-from services.gateway.http import Answer
-from services.gateway.pages import goals
-from services.gateway.pages.counting import WAITING, Counting
-from services.gateway.pages.shared_goals import WAITING as GOALS_WAITING
-from services.gateway.pages.shared_goals import SharedGoals
-from services.gateway.refusals import Problem
 from tests.events import NOON
 from tests.goals import GoalsInMemory
 

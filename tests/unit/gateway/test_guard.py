@@ -3,12 +3,11 @@
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
-
-from services.core.retention import ALL, Policy, Unread
-from services.edge.faults import NotReachedError
-from services.gateway.guard import FIRST_SECONDS, NOT_KNOWN, RetentionGuard
-from services.gateway.metrics import NAMED_SOURCES, OTHERS, RefusedSources
-from services.gateway.refusals import PROBLEMS, Problem
+from weir.adapters.errors import NotReachedError
+from weir.core.retention import ALL, Policy, Unread
+from weir.gateway.ingest.backlog_guard import FIRST_SECONDS, NOT_KNOWN, RetentionGuard
+from weir.gateway.ingest.error_codes import PROBLEMS, Problem
+from weir.gateway.metrics import NAMED_SOURCES, OTHERS, RefusedSources
 
 ACCEPTED = "events.accepted"
 

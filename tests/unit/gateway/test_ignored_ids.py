@@ -4,15 +4,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from weir.adapters import avro
+from weir.core.blocked_ids import BLOCKED, DEFAULT, BlockedIds
+from weir.core.registry import IdMapping, Source
+from weir.gateway.doors.door import Caps, Parcel
+from weir.gateway.doors.events import door as events
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.identity.id_mapping import named_by
 
-from services.core.blocked_ids import BLOCKED, DEFAULT, BlockedIds
-from services.core.registry import IdMapping, Source
-from services.edge import avro
-from services.gateway.door import Caps, Parcel
-from services.gateway.doors import events
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Intake, Origin, take
-from services.identity.mapping import named_by
 from tests.unit.gateway.test_signing import request
 
 

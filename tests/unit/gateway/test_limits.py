@@ -3,8 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.gateway.limits import Bucket, ClientBuckets, Proxies, network_of
+from weir.gateway.http.rate_limits import Bucket, ClientBuckets, Proxies, network_of
 
 
 def test_a_burst_and_then_the_rate() -> None:

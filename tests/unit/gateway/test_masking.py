@@ -5,15 +5,14 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.core.registry import Source
-from services.edge import avro
-from services.gateway.door import Draft, Parcel
-from services.gateway.doors import segment
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Origin, rejected_body, take
-from services.gateway.masking import masked
-from services.gateway.refusals import Problem, Refusal
+from weir.adapters import avro
+from weir.core.registry import Source
+from weir.gateway.doors.door import Draft, Parcel
+from weir.gateway.doors.segment import door as segment
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Origin, rejected_body, take
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.redact_keys import masked
 
 KEY = 'key/of="ä€😀\\shop'
 SOURCE = Source(id="shop")

@@ -6,8 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.gateway.numbers import may_overflow, overflows
+from weir.gateway.ingest.json_number_range import may_overflow, overflows
 
 
 def found(raw: bytes) -> bool:

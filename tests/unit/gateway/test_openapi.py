@@ -2,11 +2,11 @@
 
 import json
 
-from services.gateway.app import DOCUMENT
-from services.gateway.openapi import EVENT
-from services.gateway.refusals import PROBLEMS
-from services.gateway.routes import ROUTES
-from services.gateway.rules import SentEvent
+from weir.gateway.http.app import DOCUMENT
+from weir.gateway.http.openapi import EVENT
+from weir.gateway.ingest.error_codes import PROBLEMS
+from weir.gateway.ingest.validation import SentEvent
+from weir.gateway.routes import ROUTES
 
 METHODS = {"get", "post", "put", "patch", "delete", "options", "head"}
 

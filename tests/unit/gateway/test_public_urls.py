@@ -5,8 +5,7 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.gateway.public_urls import MAX_URL_CHARACTERS, why_not_public
+from weir.gateway.ingest.public_urls import MAX_URL_CHARACTERS, why_not_public
 
 PUBLIC = [
     "https://files.example.com/invoices/1.pdf",

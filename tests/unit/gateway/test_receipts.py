@@ -3,11 +3,10 @@
 import asyncio
 
 import pytest
-
-from services.core.receipts import Receipt
-from services.edge.kafka import Entry
-from services.edge.receipts import encode_receipt
-from services.gateway.receipts import Receipts
+from weir.adapters.kafka.clients import Entry
+from weir.adapters.receipt_records import encode_receipt
+from weir.core.receipts import Receipt
+from weir.gateway.ingest.receipts import Receipts
 
 LONG = 60.0  # never waited for: whoever waits this long has what it wants before
 IDS = [bytes([n]) * 16 for n in range(4)]

@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.core import topics
-from services.core.identifiers import dedup_prefix
-from services.core.record_limits import EVENT_BYTES, RecordLimits
-from services.core.registry import Source
-from services.edge import avro
-from services.gateway.again import read_again
-from services.gateway.door import Asked, Caps, Parcel
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import DIGEST_BYTES, Intake, Origin, refuse_unwritable, take
-from services.gateway.routes import ROUTES, Router
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.identifiers import dedup_prefix
+from weir.core.record_limits import EVENT_BYTES, RecordLimits
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Caps, Parcel
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import DIGEST_BYTES, Intake, Origin, refuse_unwritable, take
+from weir.gateway.ingest.reparse_rejected import read_again
+from weir.gateway.routes import ROUTES, Router
 
 SOURCE = Source(id="shop")
 CAPS = Caps(events=2_000, body_bytes=2 * 1024 * 1024)

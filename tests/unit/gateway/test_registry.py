@@ -4,13 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from services.core.registry import ApiKey, Quota, Source, hash_key
-from services.edge import avro
-from services.edge.registry import key_entry, registry_key
-from services.edge.sealing import Sealing, new_key
-from services.gateway.refusals import Problem
-from services.gateway.registry import Registry
+from weir.adapters import avro
+from weir.core.registry import ApiKey, Quota, Source, hash_key
+from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.registry_copy import Registry
+from weir.registry.follower import key_entry, registry_key
+from weir.registry.secret_encryption import Sealing, new_key
 
 HOUR = 3_600_000
 NOW = 1_760_011_200_000

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.gateway.refusals import Refusal
-from services.gateway.rules import (
+from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.ingest.validation import (
     MAX_EVENT_BYTES,
     Event,
     Shared,

@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.commands.sources_file import DOORS
-from services.core.registry import Source
-from services.edge import avro
-from services.edge.sealing import Sealing, new_key
-from services.gateway import signing
-from services.gateway.door import Asked, Caps, Door, Parcel
-from services.gateway.doors import events
-from services.gateway.encode import Client, SourceFields
-from services.gateway.intake import Origin, take
-from services.gateway.refusals import Problem
-from services.gateway.routes import ROUTES
+from weir.adapters import avro
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.events import door as events
+from weir.gateway.ingest import signing
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.routes import ROUTES
+from weir.registry.secret_encryption import Sealing, new_key
+from weir.registry.sources_file import DOORS
 
 NOW = 1_764_590_400
 SECRET = "a-secret-of-theirs"

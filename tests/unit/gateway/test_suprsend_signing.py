@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+from weir.core.registry import Source
+from weir.core.resource_paths import ROOT
+from weir.gateway.doors.door import Asked
+from weir.gateway.doors.suprsend.door import BULK, DOOR
+from weir.gateway.ingest import signing
+from weir.gateway.ingest.error_codes import Problem
+from weir.registry.secret_encryption import Sealing, new_key
 
-from services.core.paths import ROOT
-from services.core.registry import Source
-from services.edge.sealing import Sealing, new_key
-from services.gateway import signing
-from services.gateway.door import Asked
-from services.gateway.doors.suprsend import BULK, DOOR
-from services.gateway.refusals import Problem
 from tests.official import PACKAGES
 
 KEY = "workspace-key-0123456789"

@@ -8,21 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from services.gateway.door import Asked, Caps, Door, Parcel
-from services.gateway.doors import (
-    cloudevents,
-    events,
-    hackle,
-    segment,
-    suprsend,
-    tracardi,
-    userflux,
-    webhook,
+from weir.gateway.doors.cloudevents import door as cloudevents
+from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.events import door as events
+from weir.gateway.doors.hackle import door as hackle
+from weir.gateway.doors.segment import door as segment
+from weir.gateway.doors.suprsend import door as suprsend
+from weir.gateway.doors.tracardi import door as tracardi
+from weir.gateway.doors.userflux import door as userflux
+from weir.gateway.doors.webhook import door as webhook
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.lenient_json import (
+    NOT_NUMBERS,
+    has_not_numbers,
+    is_outside,
+    masked,
+    unmasked,
 )
-from services.gateway.refusals import Problem, Refusal
-from services.gateway.rules import Event
-from services.gateway.telling import NOT_NUMBERS, has_not_numbers, is_outside, masked, unmasked
+from weir.gateway.ingest.validation import Event
 
 NOW = 1_795_262_400_000
 TRACARDI = {"source": {"id": "shop"}, "session": {"id": "visit"}}

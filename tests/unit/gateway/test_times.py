@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.events import door as events
+from weir.gateway.doors.hackle import door as hackle
+from weir.gateway.doors.segment import door as segment
+from weir.gateway.doors.suprsend import door as suprsend
+from weir.gateway.doors.userflux import door as userflux
+from weir.gateway.ingest.event_times import EPOCH, MILLISECOND, epoch_ms, unmistakable
+from weir.gateway.ingest.validation import Event
 
-from services.gateway.door import Asked, Caps, Door, Parcel
-from services.gateway.doors import events, hackle, segment, suprsend, userflux
-from services.gateway.rules import Event
-from services.gateway.times import EPOCH, MILLISECOND, epoch_ms, unmistakable
 from tests.unit.gateway.test_telling import CALL, PLAIN, SUPRSEND, TRACK, USERFLUX, body_of
 
 NOW = 1_795_968_850_000

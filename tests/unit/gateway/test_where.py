@@ -5,12 +5,11 @@ import json
 import threading
 
 import pytest
-
-from services.core.fates import Where
-from services.core.registry import Source, hash_key
-from services.gateway.pages.finding import WAITING, Finding
-from services.gateway.pages.where import answer_of, readable
-from services.gateway.refusals import Problem
+from weir.core.registry import Source, hash_key
+from weir.event_status.model import Where
+from weir.gateway.api.event_status import answer_of, readable
+from weir.gateway.api.finding import WAITING, Finding
+from weir.gateway.ingest.error_codes import Problem
 
 SOURCES = [
     Source(

@@ -2,13 +2,12 @@
 
 import msgspec
 import pytest
-
-from services.core.identifiers import ProfileIds, identity_key, minted_profile_id
-from services.identity.decisions import Forward, Merge, Resolved
-from services.identity.items import Event, Link
-from services.identity.person import Person
-from services.identity.snapshot import decode_person, encode_person
-from services.identity.step import People, decide
+from weir.core.identifiers import ProfileIds, identity_key, minted_profile_id
+from weir.identity.decisions import Forward, Merge, Resolved
+from weir.identity.messages import Event, Link
+from weir.identity.person import Person
+from weir.identity.snapshot import decode_person, encode_person
+from weir.identity.step import People, decide
 
 IDS = ProfileIds(b"salt", legacy=False)
 OLD = ProfileIds(b"salt", legacy=True)

@@ -1,16 +1,16 @@
 """Identity forgets: state and changelog lose the person, older events are dropped, later ones are somebody new's."""
 
 import msgspec
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.batch import Batch, Decided, Output, State
+from weir.core.identifiers import content_digest, workspace_key
+from weir.identity.erasure_markers import MARKERS_KEY, Markers
+from weir.identity.messages import Erase
+from weir.identity.stage import IdentityStage
+from weir.runtime.changelog import KeyedChangelog
+from weir.sink.step import Routes
 
-from services.core import topics
-from services.core.identifiers import content_digest, workspace_key
-from services.core.step import Batch, Decided, Output, State
-from services.edge import avro
-from services.identity.items import Erase
-from services.identity.markers import MARKERS_KEY, Markers
-from services.identity.stage import IdentityStage
-from services.runtime.changelog import KeyedChangelog
-from services.sink.step import Routes
 from tests.events import NOON, accepted, batch_of
 from tests.unit.identity.test_stage import unique
 

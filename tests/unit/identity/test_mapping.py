@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.batch import Decided, Output
+from weir.core.identifiers import minted_profile_id, workspace_key
+from weir.core.registry import IdMapping
+from weir.identity.id_mapping import Named, mapping_of, named_by
+from weir.identity.stage import IdentityStage
 
-from services.core import topics
-from services.core.identifiers import minted_profile_id, workspace_key
-from services.core.registry import IdMapping
-from services.core.step import Decided, Output
-from services.edge import avro
-from services.identity.mapping import Named, mapping_of, named_by
-from services.identity.stage import IdentityStage
 from tests.events import accepted, batch_of
 from tests.unit.identity.test_stage import unique
 

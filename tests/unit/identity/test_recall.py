@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
-from services.core.step import Batch, State
-from services.edge import avro
-from services.identity.markers import MARKERS_KEY
-from services.identity.person import Person
-from services.identity.recall import MAX_BYTES, Recall
-from services.identity.snapshot import encode_person
-from services.identity.stage import IdentityStage
+from weir.adapters import avro
+from weir.core.batch import Batch, State
+from weir.identity.erasure_markers import MARKERS_KEY
+from weir.identity.person import Person
+from weir.identity.person_cache import MAX_BYTES, Recall
+from weir.identity.snapshot import encode_person
+from weir.identity.stage import IdentityStage
+
 from tests.events import accepted, batch_of
 from tests.unit.identity.test_stage import unique
 

@@ -1,13 +1,13 @@
 """What identity tells those who ask: the last word on the event, and the profile as it left it."""
 
 import msgspec
+from weir.adapters.receipt_records import decode_receipt
+from weir.core import topics
+from weir.core.batch import Decided, Output
+from weir.core.identifiers import minted_profile_id
+from weir.core.receipts import Receipt, ToldProfile
+from weir.identity.stage import IdentityStage
 
-from services.core import topics
-from services.core.identifiers import minted_profile_id
-from services.core.receipts import Receipt, ToldProfile
-from services.core.step import Decided, Output
-from services.edge.receipts import decode_receipt
-from services.identity.stage import IdentityStage
 from tests.events import NOON, accepted, batch_of
 from tests.unit.identity.test_stage import process, unique
 

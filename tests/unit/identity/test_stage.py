@@ -1,12 +1,12 @@
 """Identity on bytes: what it appends decodes as the longer record, and state comes back as it went."""
 
 import pytest
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.batch import Decided, Load, Output, fingerprint
+from weir.core.identifiers import minted_profile_id, workspace_key
+from weir.identity.stage import IdentityStage
 
-from services.core import topics
-from services.core.identifiers import minted_profile_id, workspace_key
-from services.core.step import Decided, Load, Output, fingerprint
-from services.edge import avro
-from services.identity.stage import IdentityStage
 from tests.events import NOON, accepted, batch_of
 
 

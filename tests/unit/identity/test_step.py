@@ -1,12 +1,11 @@
 """Identity's decisions, one story a test."""
 
 import msgspec
-
-from services.core.identifiers import identity_key, minted_profile_id
-from services.identity.decisions import Decisions, Forward, Resolved, Unsaved
-from services.identity.items import Event, Link
-from services.identity.person import RECENT_SESSIONS, Person
-from services.identity.step import decide
+from weir.core.identifiers import identity_key, minted_profile_id
+from weir.identity.decisions import Decisions, Forward, Resolved, Unsaved
+from weir.identity.messages import Event, Link
+from weir.identity.person import RECENT_SESSIONS, Person
+from weir.identity.step import decide
 
 MINUTE = 60_000
 People = dict[tuple[str, str], Person]

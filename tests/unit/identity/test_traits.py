@@ -1,12 +1,11 @@
 """Traits: each has a time of its own."""
 
 import msgspec
-
-from services.identity.items import Event
-from services.identity.person import Memory, Person
-from services.identity.snapshot import decode_person, encode_person
-from services.identity.step import People, decide
-from services.identity.traits import MAX_TRAITS_BYTES, learn
+from weir.identity.messages import Event
+from weir.identity.person import Memory, Person
+from weir.identity.snapshot import decode_person, encode_person
+from weir.identity.step import People, decide
+from weir.identity.traits import MAX_TRAITS_BYTES, learn
 
 
 def identify(at: int, text: str, number: int = 0) -> Event:

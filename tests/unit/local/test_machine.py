@@ -11,19 +11,19 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from weir.embedded.errors import LocalFaultError
+from weir.embedded.kafka.kafka_download import POM, SUMS, jars_folder, resolve_jars, write_sums
+from weir.embedded.kafka.toolchain import find_java, find_maven, java_version
+from weir.embedded.ports import PortClaims, free_port, is_free, require_free
+from weir.embedded.up.disk import Disk, free_bytes
+from weir.embedded.up.process_specs import Programs
+from weir.embedded.up.readiness import is_ready
+from weir.runtime.folder_lock import FolderInUseError, FolderLock
+from weir.settings.embedded import UpSettings
+from weir.settings.embedded_clickhouse import WarehouseSettings
+from weir.settings.gateway import GatewaySettings
+from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
 
-from services.gateway.config import GatewaySettings
-from services.local.config import UpSettings
-from services.local.disk import Disk, free_bytes
-from services.local.faults import LocalFaultError
-from services.local.jars import POM, SUMS, jars_folder, resolve_jars, write_sums
-from services.local.ports import PortClaims, free_port, is_free, require_free
-from services.local.programs import Programs
-from services.local.readiness import is_ready
-from services.local.toolchain import find_java, find_maven, java_version
-from services.runtime.config import ClickHouseSettings, CommonSettings, KafkaSettings
-from services.runtime.lock import FolderInUseError, FolderLock
-from services.warehouse.config import WarehouseSettings
 from tests.running import bare_environ
 
 
@@ -247,7 +247,7 @@ async def test_nobody_there_is_not_ready() -> None:
 
 def up(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", "up"],
+        [sys.executable, "-m", "weir.cli.main", "up"],
         env=bare_environ(WEIR_DATA_DIR=str(folder), **settings),
         capture_output=True,
         text=True,
@@ -347,7 +347,7 @@ def test_what_is_missing_is_said_in_a_line_each(tmp_path: Path) -> None:
     """`make up` and `make test` ask this first, so that nothing fails test by test."""
     environ = bare_environ(PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     environ.pop("JAVA_HOME", None)
-    command = [sys.executable, "-m", "services.local.requirements"]
+    command = [sys.executable, "-m", "weir.embedded.kafka.requirements"]
     told = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     java, maven = told.stderr.splitlines()
     assert (told.returncode, told.stdout) == (1, "")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from weir.embedded.ports import free_port
+from weir.embedded.up.disk import Disk
+from weir.embedded.up.processes import ChildLostError, ChildSpec, RestartPolicy
+from weir.embedded.up.supervisor import Supervisor, turn_log
 
-from services.local.children import ChildLostError, ChildSpec, RestartPolicy
-from services.local.disk import Disk
-from services.local.ports import free_port
-from services.local.supervisor import Supervisor, turn_log
 from tests.running import start_process, wait_until
 
 QUICK = RestartPolicy(first_seconds=0.01, longest_seconds=0.05, room_poll_seconds=0.01)
@@ -70,8 +70,8 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 """
 ORPHANS = """
 import asyncio, pathlib, sys
-from services.local.children import ChildSpec
-from services.local.supervisor import Supervisor
+from weir.embedded.up.processes import ChildSpec
+from weir.embedded.up.supervisor import Supervisor
 async def main():
     supervisor = Supervisor(pathlib.Path(sys.argv[1]), print)
     sleeper = (sys.executable, "-c", "import signal; signal.pause()")

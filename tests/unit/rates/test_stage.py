@@ -1,9 +1,10 @@
 """Rates on records: totals as state, quotas as the registry has them now."""
 
-from services.core.registry import Quota
-from services.core.step import Output
-from services.edge import avro
-from services.rates.stage import RatesStage
+from weir.adapters import avro
+from weir.core.batch import Output
+from weir.core.registry import Quota
+from weir.rates.stage import RatesStage
+
 from tests.events import NOON, batch_of
 
 

@@ -3,10 +3,9 @@
 from typing import Any, get_args
 
 import pytest
-
-from services.core.registry import Quota, Unit
-from services.rates.periods import ends_at, starts_at
-from services.rates.step import WINDOWS_KEPT, Delta, SourceUsage, count, hold
+from weir.core.registry import Quota, Unit
+from weir.rates.periods import ends_at, starts_at
+from weir.rates.step import WINDOWS_KEPT, Delta, SourceUsage, count, hold
 
 MINUTE = 60_000
 NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from services.core.paths import ROOT
+from weir.core.resource_paths import ROOT
 
 # Blocks of every size from a thread each; the last is small, and lies above them in the thread's heap.
 PROGRAM = """
 import threading, psutil
-from services.runtime.allocator import give_back_large_blocks
+from weir.runtime.malloc_tuning import give_back_large_blocks
 
 def take(kept, size):
     blocks = [bytes(size) for _ in range(8)]

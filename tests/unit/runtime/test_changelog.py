@@ -1,6 +1,6 @@
 """Changelogs give back what went into them."""
 
-from services.runtime.changelog import PACKED_ENTRIES, KeyedChangelog, PackedChangelog
+from weir.runtime.changelog import PACKED_ENTRIES, KeyedChangelog, PackedChangelog
 
 
 def test_packed_entries_come_back() -> None:

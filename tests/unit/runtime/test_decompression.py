@@ -12,8 +12,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.runtime.decompression import (
+from weir.runtime.decompression import (
     ENCODINGS,
     MAX_MEMBERS,
     MEMBER_BYTES,

@@ -5,9 +5,8 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-
-from services.local.ports import free_port
-from services.runtime.health import Health, serve
+from weir.embedded.ports import free_port
+from weir.runtime.health import Health, serve
 
 
 @pytest.fixture

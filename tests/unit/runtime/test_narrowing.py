@@ -2,9 +2,9 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.core.batch import Batch, Output
+from weir.runtime.narrowing import SHRINK, Suspects, halves, narrowed
 
-from services.core.step import Batch, Output
-from services.runtime.narrowing import SHRINK, Suspects, halves, narrowed
 from tests.events import batch_of
 
 FAULTY = st.integers(1, 60).flatmap(

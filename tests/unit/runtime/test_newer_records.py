@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
+from weir.adapters import avro
+from weir.adapters.avro_catalogue import Catalogue, Schema
+from weir.adapters.kafka.schema_announcements import SchemasNotReadError
+from weir.adapters.memory import MemoryLog
+from weir.core import topics
+from weir.core.batch import Output
+from weir.core.resource_paths import SCHEMAS
+from weir.runtime.worker import Worker
 
-from services.core import topics
-from services.core.paths import SCHEMAS
-from services.core.step import Output
-from services.edge import avro
-from services.edge.avro_catalogue import Catalogue, Schema
-from services.edge.kafka_schemas import SchemasNotReadError
-from services.edge.memory import MemoryLog
-from services.runtime.worker import Worker
 from tests.events import accepted
 from tests.next_version import FIELD, grown
 from tests.property.test_worker import FaultyStream, Instance

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weir.runtime.json_log_lines import as_json
+from weir.runtime.private_files import keep_private
 
-from services.runtime.json_lines import as_json
-from services.runtime.private_files import keep_private
 from tests.running import bare_environ
 
 BEGINS = """
 import asyncio, logging, os, sys, threading, warnings
-from services.runtime import logs, process
+from weir.runtime import logs, process
 process.begin("demo")
 log = logs.get("demo")
 """
@@ -108,7 +108,7 @@ def test_as_text_nothing_is_changed() -> None:
 def test_a_service_with_wrong_settings_says_so_in_json() -> None:
     for service in ("dedup", "gateway", "warehouse", "sink", "kafka", "up"):
         ended = subprocess.run(
-            [sys.executable, "-m", "services.cli", service],
+            [sys.executable, "-m", "weir.cli.main", service],
             env=bare_environ(WEIR_LOG_FORMAT="json", WEIR_NONSENSE="1", WEIR_KAFKA_PORT="x"),
             capture_output=True,
             text=True,
@@ -207,7 +207,7 @@ for one in processes: one.join()
 
 AS_NOBODY = """
 import os, pathlib, sys
-from services.runtime.private_files import keep_private
+from weir.runtime.private_files import keep_private
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 print(keep_private(pathlib.Path(sys.argv[1])))
 """

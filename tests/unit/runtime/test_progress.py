@@ -4,18 +4,18 @@ import threading
 
 import pytest
 from prometheus_client import REGISTRY
+from weir.adapters import usage_records
+from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
+from weir.core import topics
+from weir.core.batch import Batch, Decided, Load
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.health import Health
+from weir.runtime.ports import StreamBrokenError
+from weir.runtime.stall_watch import STALLED_SECONDS, StallWatch
+from weir.runtime.worker import Worker
 
-from services.core import topics
-from services.core.step import Batch, Decided, Load
-from services.dedup.stage import DedupStage
-from services.edge import accounts
-from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
-from services.runtime.changelog import PackedChangelog
-from services.runtime.deciding import Accounts
-from services.runtime.health import Health
-from services.runtime.ports import StreamBrokenError
-from services.runtime.progress import STALLED_SECONDS, StallWatch
-from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import FaultyStream
 
@@ -114,7 +114,7 @@ def worker_of(stage: DedupStage, stream: MemoryStream, progress: StallWatch) -> 
         stream,
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
-        Accounts(accounts.encode_usage, accounts.encode_dead),
+        Accounts(usage_records.encode_usage, usage_records.encode_dead),
         progress=progress,
     )
 

@@ -1,8 +1,7 @@
 """When a service stops beginning anew."""
 
 import pytest
-
-from services.runtime.recovery import (
+from weir.runtime.recovery_limit import (
     AT_LEAST_SECONDS,
     LIMIT,
     WITHIN_SECONDS,

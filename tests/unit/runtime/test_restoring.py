@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 
 import pytest
+from weir.adapters import usage_records
+from weir.adapters.memory import MemoryChangelogReader, MemoryLog, MemoryStores, MemoryStream
+from weir.core import topics
+from weir.core.batch import Batch, Output
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import Positions, Store, StreamBrokenError
+from weir.runtime.restoring import Restoring
+from weir.runtime.worker import Worker
 
-from services.core import topics
-from services.core.step import Batch, Output
-from services.dedup.stage import DedupStage
-from services.edge import accounts
-from services.edge.memory import MemoryChangelogReader, MemoryLog, MemoryStores, MemoryStream
-from services.runtime.changelog import PackedChangelog
-from services.runtime.deciding import Accounts
-from services.runtime.ports import Positions, Store, StreamBrokenError
-from services.runtime.restoring import Restoring
-from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 
 CHANGELOG = PackedChangelog(topics.DEDUP_STATE)
@@ -115,7 +115,7 @@ def test_the_group_is_polled_and_other_partitions_are_worked_on_meanwhile(
         stream,
         stores,
         CHANGELOG,
-        Accounts(accounts.encode_usage, accounts.encode_dead),
+        Accounts(usage_records.encode_usage, usage_records.encode_dead),
     )
     stores.open(0).apply({}, Positions(-1, 0))  # as a crash leaves it
     log.offsets["weir.dedup", topics.ACCEPTED, 0] = 1
@@ -137,7 +137,7 @@ def test_a_broker_that_goes_away_meanwhile_is_recovered_from(
         stream,
         MemoryStores(),
         CHANGELOG,
-        Accounts(accounts.encode_usage, accounts.encode_dead),
+        Accounts(usage_records.encode_usage, usage_records.encode_dead),
     )
     log.write(topics.ACCEPTED, [Output(b"", b"")], 0)
     stream.assign({0, 1})

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from services.gateway.config import GatewaySettings
-from services.runtime.config import KafkaSettings
-from services.runtime.settings import (
+from weir.settings.catalogue import ALL_SETTINGS
+from weir.settings.environment import (
     SettingsError,
     at_least,
     flags_of,
@@ -15,7 +13,8 @@ from services.runtime.settings import (
     setting,
     unknown_variables,
 )
-from services.settings import ALL_SETTINGS
+from weir.settings.gateway import GatewaySettings
+from weir.settings.shared import KafkaSettings
 
 
 @dataclass(frozen=True)

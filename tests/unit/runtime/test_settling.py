@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import pytest
-
-from services.core import topics
-from services.runtime.settling import PATIENT_LOOKS, Ends, NotSettledError, ServiceBacklog, settle
+from weir.core import topics
+from weir.runtime.wait_settled import PATIENT_LOOKS, Ends, NotSettledError, ServiceBacklog, settle
 
 Place = tuple[str, int]
 

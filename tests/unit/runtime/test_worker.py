@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 
 import pytest
+from weir.adapters import usage_records
+from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
+from weir.core import topics
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import StreamBrokenError, Transaction
+from weir.runtime.recovery_limit import LIMIT, RecoveryFailedError, RecoveryLimit
+from weir.runtime.worker import Worker
 
-from services.core import topics
-from services.dedup.stage import DedupStage
-from services.edge import accounts
-from services.edge.memory import MemoryLog, MemoryStores, MemoryStream
-from services.runtime.changelog import PackedChangelog
-from services.runtime.deciding import Accounts
-from services.runtime.ports import StreamBrokenError, Transaction
-from services.runtime.recovery import LIMIT, RecoveryFailedError, RecoveryLimit
-from services.runtime.worker import Worker
 from tests.events import accepted, accepted_output
 
 SECONDS_EACH = 30.0
@@ -58,7 +58,7 @@ def started(patience: Patience, takes_every: int) -> tuple[Worker, Broken]:
         stream,
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
-        Accounts(accounts.encode_usage, accounts.encode_dead),
+        Accounts(usage_records.encode_usage, usage_records.encode_dead),
         recoveries=RecoveryLimit(lambda: patience.now),
     )
     return worker, stream

@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 
 import pytest
-
-from services.edge.memory_sink import MemoryRecords, MemoryTopics
-from services.runtime.ports import StreamBrokenError
-from services.sink import known
-from services.sink.known import KnownRecords
-from services.sink.ports import Place, Polled
+from weir.adapters.memory_sink import MemoryRecords, MemoryTopics
+from weir.runtime.ports import StreamBrokenError
+from weir.sink import known
+from weir.sink.known import KnownRecords
+from weir.sink.ports import Place, Polled
 
 PLACE = Place("events.resolved", 0)
 HEADERS = {b"header one", b"header two"}

@@ -2,21 +2,21 @@
 
 import pytest
 from prometheus_client import REGISTRY
-
-from services.core import topics
-from services.edge import avro
-from services.edge.memory_sink import (
+from weir.adapters import avro
+from weir.adapters.memory_sink import (
     MemoryDeadLetters,
     MemoryInserts,
     MemoryRecords,
     MemoryTopics,
     MemoryWarehouse,
 )
-from services.runtime import lag, logs
-from services.sink.loop import Options, Ports, Sink
-from services.sink.partition import Limits
-from services.sink.ports import Place
-from services.sink.step import Routes
+from weir.core import topics
+from weir.runtime import lag, logs
+from weir.sink.loop import Options, Ports, Sink
+from weir.sink.partition import Limits
+from weir.sink.ports import Place
+from weir.sink.step import Routes
+
 from tests.contract import rows
 
 RECORDS = 7

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from services.sink.migrations import (
+from weir.sink.migrations import (
     Dialect,
     Migration,
     MigrationError,

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 import structlog
-
-from services.edge import avro
-from services.edge.memory_sink import (
+from weir.adapters import avro
+from weir.adapters.memory_sink import (
     MemoryDeadLetters,
     MemoryInserts,
     MemoryRecords,
     MemoryTopics,
     MemoryWarehouse,
 )
-from services.sink.inserts import ThreadedDeadLetters, ThreadedInserts
-from services.sink.loop import Options, Ports, Sink
-from services.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
-from services.sink.ports import (
+from weir.sink.inserts import ThreadedDeadLetters, ThreadedInserts
+from weir.sink.loop import Options, Ports, Sink
+from weir.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
+from weir.sink.ports import (
     DeadLetters,
     DeadLettersFailedError,
     DeadRecord,
@@ -28,9 +27,9 @@ from services.sink.ports import (
     RowsRefusedError,
     WarehouseAwayError,
 )
-from services.sink.scheduling import SLOW_SECONDS
-from services.sink.step import Routes
-from services.sink.suspicion import Next, Suspicion
+from weir.sink.scheduling import SLOW_SECONDS
+from weir.sink.step import Routes
+from weir.sink.suspicion import Next, Suspicion
 
 PLACE = Place("profiles", 0)
 OTHER = Place("profiles", 1)

@@ -1,8 +1,8 @@
 """Partitions: when a range is due, how far it reaches, and what is committed when."""
 
-from services.sink.partition import Limits, Partition
-from services.sink.ports import Columns, Commit, Gain, Place, Slice
-from services.sink.step import Routes
+from weir.sink.partition import Limits, Partition
+from weir.sink.ports import Columns, Commit, Gain, Place, Slice
+from weir.sink.step import Routes
 
 PLACE = Place("events.resolved", 0)
 HEADER = b"\xc3\x01" + b"r" * 8

@@ -1,8 +1,9 @@
 """The sink is ready while rows go in or none waits, and not while rows wait and none goes in."""
 
-from services.edge.memory_sink import MemoryTopics, MemoryWarehouse
-from services.runtime.progress import STALLED_SECONDS
-from services.sink.partition import Limits
+from weir.adapters.memory_sink import MemoryTopics, MemoryWarehouse
+from weir.runtime.stall_watch import STALLED_SECONDS
+from weir.sink.partition import Limits
+
 from tests.property.test_sink import HEADERS, PLACES, Clock, Fuse, Member
 from tests.running import wait_until
 

@@ -1,11 +1,10 @@
 """Ranges: tokens that never change, and what becomes of rows that ClickHouse refuses."""
 
 import pytest
-
-from services.core import reasons
-from services.sink.ports import Columns, Insert, Place
-from services.sink.ranges import VERSION, ForeignIntentError, Intent, Range, read_intent
-from services.sink.step import Routes, Verdict
+from weir.core import reasons
+from weir.sink.ports import Columns, Insert, Place
+from weir.sink.ranges import VERSION, ForeignIntentError, Intent, Range, read_intent
+from weir.sink.step import Routes, Verdict
 
 PLACE = Place("profiles", 3)
 PROFILE, MERGE, LINK = (b"\xc3\x01" + bytes([n] * 8) for n in (1, 2, 3))

@@ -1,11 +1,11 @@
 """Whose insert is next, and of whom nothing more is read."""
 
-from services.core import topics
-from services.edge import avro
-from services.sink.partition import Limits, Partition
-from services.sink.ports import Columns, Gain, Insert, Place, Slice
-from services.sink.scheduling import SLOW_SECONDS, InsertScheduler, ReadBuffer
-from services.sink.step import Routes
+from weir.adapters import avro
+from weir.core import topics
+from weir.sink.partition import Limits, Partition
+from weir.sink.ports import Columns, Gain, Insert, Place, Slice
+from weir.sink.scheduling import SLOW_SECONDS, InsertScheduler, ReadBuffer
+from weir.sink.step import Routes
 
 ROUTES = Routes(avro.name_of)
 LIMITS = Limits(0.0, 100, 10_000)

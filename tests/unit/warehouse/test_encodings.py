@@ -3,8 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.warehouse import encodings
+from weir.embedded.clickhouse import encodings
 
 
 def pack(name: str, pieces: list[bytes]) -> bytes:

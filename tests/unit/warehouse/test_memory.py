@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from services.core.paths import MIGRATIONS
-from services.sink.config import SinkSettings
-from services.sink.migrations import read_migrations
-from services.warehouse.config import WarehouseSettings
-from services.warehouse.engine_config import write_config
+from weir.core.resource_paths import MIGRATIONS
+from weir.embedded.clickhouse.engine_config import write_config
+from weir.settings.embedded_clickhouse import WarehouseSettings
+from weir.settings.sink import SinkSettings
+from weir.sink.migrations import read_migrations
 
 MERGED_PART_BYTES = (
     40_000_000  # a usual block of wide rows; larger ones were seen: docs/decisions/0018-any-json.md

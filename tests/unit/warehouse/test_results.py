@@ -1,9 +1,8 @@
 """Pieces of a stream become one document."""
 
 import pytest
-
-from services.warehouse.engine import Outcome
-from services.warehouse.results import content_type, flows, without_repeated_names
+from weir.embedded.clickhouse.engine import Outcome
+from weir.embedded.clickhouse.results import content_type, flows, without_repeated_names
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from contextlib import nullcontext
 
 import pytest
-
-from services.warehouse.errors import EngineError
-from services.warehouse.readers import refuse_beyond_readers
-from services.warehouse.statements import Insert, Statement, parse
+from weir.embedded.clickhouse.errors import EngineError
+from weir.embedded.clickhouse.readers import refuse_beyond_readers
+from weir.embedded.clickhouse.statements import Insert, Statement, parse
 
 
 @pytest.mark.parametrize(

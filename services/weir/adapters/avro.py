@@ -1,0 +1,227 @@
+"""Avro single-object encoding: every record names its schema, so any reader can resolve another generation.
+
+A value is a 2-byte marker, the schema's 8-byte CRC-64-AVRO fingerprint (little-endian) and the datum
+(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A datum is its fields in
+order, so a prefix of a record is read with a prefix of its schema, and a longer record is made by
+appending fields to the bytes of a shorter one.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Set
+from functools import cache
+
+import fastavro
+
+from weir.adapters.avro_catalogue import HEADER_BYTES as HEADER_BYTES
+from weir.adapters.avro_catalogue import MARKER as MARKER
+from weir.adapters.avro_catalogue import Catalogue as Catalogue
+from weir.adapters.avro_catalogue import Record as Record
+from weir.adapters.avro_catalogue import Schema as Schema
+from weir.core.resource_paths import SCHEMAS
+
+
+def string_length(text: bytes) -> bytes:
+    """What precedes a string's or bytes' content: its length as a zigzag varint."""
+    length = len(text)
+    return _LENGTHS[length] if length < len(_LENGTHS) else varint(length << 1)
+
+
+def long(number: int) -> bytes:
+    """An `int` or `long` of 64 bits: a zigzag varint."""
+    return varint(number << 1 ^ number >> 63)
+
+
+def varint(number: int) -> bytes:
+    """A number, zigzagged already, in groups of seven bits, the least first."""
+    if number < 0x80:
+        return number.to_bytes()
+    groups = bytearray()
+    while number >= 0x80:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+_LENGTHS = tuple(varint(length << 1) for length in range(512))
+
+TIME_BYTES = 6  # a zigzag varint of epoch milliseconds from 2004 to 2039
+
+
+class TimeBases(dict[bytes, int]):
+    """The last four of a time's six bytes, to the milliseconds they stand for; -1: no such end.
+
+    A value lasts for 8 seconds of time, so nearly every time is read by one look-up and its first
+    two bytes, `low` and `high`: `base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6)`, provided that
+    the base is not negative, `low & 0x81 == 0x80` (continued, positive) and `high & 0x80` (continued).
+    """
+
+    KEPT = 1_000
+
+    def __missing__(self, end: bytes) -> int:
+        if len(self) >= self.KEPT:
+            self.clear()
+        base = -1
+        if len(end) == 4 and int.from_bytes(end) & 0x80808080 == 0x80808000:
+            first, second, third, last = end
+            base = (first & 0x7F) << 13 | (second & 0x7F) << 20 | (third & 0x7F) << 27 | last << 34
+        self[end] = base
+        return base
+
+
+class UnknownSchemaError(ValueError):
+    """The value is not in single-object encoding, or its schema is not among ours."""
+
+
+# What fastavro raises on bytes that are not of the schema: it documents no error class of its own.
+GARBAGE_ERRORS = (
+    EOFError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    StopIteration,
+    MemoryError,
+)
+
+
+class UnreadableError(ValueError):
+    """The value names a schema of ours but is not a datum of it."""
+
+
+class PrefixReader:
+    """Reads the leading fields of one kind of record, up to `last_field`, whatever follows them.
+
+    Reads every generation of the schema. A field that a generation does not have yet has its default.
+    """
+
+    def __init__(self, name: str, last_field: str) -> None:
+        current = schemas()[name]
+        self._name = name
+        self._wanted = current.prefix(last_field)
+        self._prefixes: dict[
+            bytes, tuple[Schema, Record]
+        ] = {}  # with the defaults that are missing
+
+    def reads(self, value: bytes) -> bool:
+        return self._prefix(value[:HEADER_BYTES]) is not None
+
+    def read(self, value: bytes) -> Record:
+        """`UnknownSchemaError` for another kind of record, `UnreadableError` for a damaged one."""
+        found = self._prefix(value[:HEADER_BYTES])
+        if found is None:
+            raise UnknownSchemaError(f"unexpected schema {value[:HEADER_BYTES].hex()}")
+        prefix, missing = found
+        try:
+            record = prefix.decode(value)
+        except GARBAGE_ERRORS as fault:
+            raise UnreadableError(
+                f"cut short or damaged: {type(fault).__name__} {fault}"
+            ) from fault
+        return {**missing, **record} if missing else record
+
+    def _prefix(self, header: bytes) -> tuple[Schema, Record] | None:
+        found = self._prefixes.get(header)
+        if found is None:
+            schema = catalogue.find(header)
+            if schema is None or schema.name != self._name:
+                return None
+            found = self._prefixes[header] = self._part(schema)
+        return found
+
+    def _part(self, schema: Schema) -> tuple[Schema, Record]:
+        wanted = self._wanted.fields
+        last = [name for name in schema.fields if name in wanted][-1]
+        fields = [f for f in self._wanted.definition["fields"] if f["name"] not in schema.fields]
+        return schema.prefix(last), {f["name"]: f["default"] for f in fields}
+
+
+# Of this process: what this version has in `schemas/`, and what it learns of other versions.
+catalogue = Catalogue(SCHEMAS)
+
+
+def source_of(value: bytes) -> str:
+    """The source that a record's leading fields name; empty: none, or it cannot be read."""
+    schema = catalogue.find(value[:HEADER_BYTES])
+    known = None if schema is None else schemas().get(schema.name)  # a later version may have more
+    if schema is None or known is None or "source" not in known.fields:
+        return ""
+    try:
+        return str(_source_reader(schema.name).read(value)["source"])
+    except UnreadableError:
+        return ""
+
+
+@cache
+def _source_reader(name: str) -> PrefixReader:
+    return PrefixReader(name, "source")
+
+
+def headers_of(name: str, last_field: str = "") -> Set[bytes]:
+    """The headers of every generation of one kind of record; it grows as generations are learned.
+
+    `last_field`: only of those whose fields up to that one are the same as this version's.
+    """
+    return catalogue.headers(name, last_field)
+
+
+def name_of(header: bytes) -> str:
+    """The name of the schema that a header stands for; empty: it is nobody's."""
+    schema = catalogue.find(header)
+    return "" if schema is None else schema.name
+
+
+def is_one_of(*names: str) -> Callable[[bytes], bool]:
+    """Says of a value whether its schema has one of these names, in any generation."""
+    return lambda value: name_of(value[:HEADER_BYTES]) in names
+
+
+def schemas() -> Mapping[str, Schema]:
+    """Every current schema by name."""
+    return catalogue.current
+
+
+def schemas_by_header() -> Mapping[bytes, Schema]:
+    """Every schema known, of this version and of others, by the header of its values."""
+    return catalogue.by_header
+
+
+def schema_of(value: bytes) -> Schema:
+    """The schema that a value names; `UnknownSchemaError` if it names none of ours."""
+    schema = catalogue.find(value[:HEADER_BYTES])
+    if schema is None:
+        raise UnknownSchemaError(f"no schema of ours starts with {value[:HEADER_BYTES].hex()}")
+    return schema
+
+
+def decode_any(value: bytes) -> tuple[str, Record]:
+    """The name and the content of a value, resolved to the current schema of that name."""
+    writer = schema_of(value)
+    reader = schemas().get(writer.name, writer)  # only a newer version has a kind that we have not
+    if reader is writer:
+        return writer.name, writer.decode(value)
+    buffer = io.BytesIO(value)
+    buffer.seek(HEADER_BYTES)
+    record: Record = fastavro.schemaless_reader(buffer, writer.parsed, reader.parsed)
+    return writer.name, record
+
+
+def read_whole(value: bytes) -> Record:
+    """As `decode_any`; `UnreadableError` for a value that is not all there."""
+    try:
+        return decode_any(value)[1]
+    except GARBAGE_ERRORS as fault:
+        raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault
+
+
+def read_as_written(value: bytes) -> tuple[Schema, Record]:
+    """A value and its own schema, by which it is written again without the loss of a field.
+
+    `UnknownSchemaError`, `UnreadableError`.
+    """
+    schema = schema_of(value)
+    try:
+        return schema, schema.decode(value)
+    except GARBAGE_ERRORS as fault:
+        raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault

@@ -1,0 +1,192 @@
+"""ClickHouse through clickhouse-connect, for writing: the schema, and inserts of Avro object containers."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import zstandard
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from weir.adapters import avro
+from weir.adapters.clickhouse.probe import Probe
+from weir.adapters.clickhouse.query import ClickHouse, client_of, one_line
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
+
+# What the rows themselves are to blame for: text that is not JSON, bytes that are not of the schema,
+# values that a column cannot hold. Everything else is the world's fault and passes.
+REFUSED_CODES = frozenset(
+    {
+        *(6, 26, 27, 33, 34, 36, 38, 41, 43, 53, 69, 70, 72, 117, 128, 130, 131, 190, 306, 321),
+        *(349, 376, 407, 441, 467, 622, 675, 676, 1003),
+    }
+)
+# A C++ exception that is not ClickHouse's own; the Avro library's are about the bytes.
+FOREIGN_EXCEPTIONS = {1001, 1002}
+# The whole server has no more of it, whatever a row asks for: queries at once, room, memory.
+SERVER_CODES = frozenset({202, 243})
+MEMORY_LIMIT_EXCEEDED = 241
+WHOLE_SERVER = "(total)"
+AVRO = re.compile(r"avro", re.IGNORECASE)
+
+# One insert is one block, so that its token covers it whole, and is durable when it is answered.
+ONE_BLOCK = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_insert_threads": 1,
+    "max_insert_block_size": 4_194_304,
+    "min_insert_block_size_rows": 4_194_304,
+    "min_insert_block_size_bytes": 1 << 30,
+    "input_format_parallel_parsing": 0,
+    "input_format_avro_allow_missing_fields": 1,  # a past schema lacks what was appended since
+    "materialized_views_ignore_errors": 0,
+    # a text stays the text that was sent: guessing would make "2024-02-30" the first of March
+    "input_format_try_infer_dates": 0,
+    "input_format_try_infer_datetimes": 0,
+    # a name used twice is legal JSON: the first one stands, rather than losing the event
+    "type_json_skip_duplicated_paths": 1,
+    # {"a": {"b": 1}, "a.b": 2} has two paths: a.b and a%2Eb
+    "json_type_escape_dots_in_keys": 1,
+}
+SYNC = b"weir avro blocks"
+# After its time is up, ClickHouse has as long to say so.
+ANSWER_SECONDS = 10.0
+# Records in one Avro block. Blocks bound the memory of a request, not what goes in together.
+BLOCK_RECORDS = 512
+
+
+def container(schema: avro.Schema, values: Sequence[bytes]) -> Iterator[bytes]:
+    """An Avro object container of single-object-encoded values, none of them decoded.
+
+    The container's schema has the values' own header as its first field, which no table has a
+    column for: so values are joined as they are, and not a byte of them is cut off.
+    https://avro.apache.org/docs/1.12.0/specification/#object-container-files
+    """
+    definition = _definition(schema.header)
+    meta = ((b"avro.schema", definition), (b"avro.codec", b"null"))
+    fields = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta)
+    yield b"Obj\x01" + _long(len(meta)) + fields + b"\0" + SYNC
+    for start in range(0, len(values), BLOCK_RECORDS):
+        part = values[start : start + BLOCK_RECORDS]
+        datums = b"".join(part)
+        yield b"".join((_long(len(part)), _long(len(datums)), datums, SYNC))
+
+
+@cache
+def _definition(header: bytes) -> bytes:
+    definition = avro.schemas_by_header()[header].definition
+    first = {
+        "name": "single_object_header",
+        "type": {"type": "fixed", "name": "SingleObjectHeader", "size": avro.HEADER_BYTES},
+    }
+    return json.dumps({**definition, "fields": [first, *definition["fields"]]}).encode()
+
+
+def _long(number: int) -> bytes:
+    """Avro's zigzag varint, of a number that is not negative."""
+    number <<= 1
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+class ClickHouseRows:
+    """`weir.sink.ports.Warehouse`: inserts from any thread, each a request of its own."""
+
+    def __init__(
+        self,
+        settings: ClickHouseSettings,
+        timeout_seconds: float,
+        threads: int,
+        compress: bool,
+        memory_bytes: int = 0,
+    ) -> None:
+        """`timeout_seconds`: ClickHouse ends an insert then. `memory_bytes`: of one insert; 0: no limit."""
+        self._settings = settings
+        self._limits = {"max_execution_time": timeout_seconds, "max_memory_usage": memory_bytes}
+        self._timeout = timeout_seconds
+        self._threads = threads
+        self._compress = compress
+        self._lock = threading.Lock()
+        self._connected: Any = None
+        self._probe = Probe(self._insert, settings)
+
+    def insert(self, insert: Insert) -> None:
+        """See the port."""
+        self._insert(insert)
+        self._probe.went_in(insert)
+
+    def examine(self, insert: Insert) -> Examination:
+        """See the port."""
+        return self._probe.examine(insert)
+
+    def _insert(self, insert: Insert) -> None:
+        schema = avro.schemas_by_header()[insert.header]
+        body = container(schema, insert.values)
+        if self._compress:
+            body = _packed(body)
+        try:
+            self._client().raw_insert(
+                f"`{self._settings.clickhouse_database}`.{insert.table}",
+                insert_block=body,
+                settings={**ONE_BLOCK, **self._limits, "insert_deduplication_token": insert.token},
+                fmt="Avro",
+                compression="zstd" if self._compress else None,
+            )
+        except ClickHouseError as fault:
+            raise told_apart(fault) from fault
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+    def _client(self) -> Any:
+        # made at the first insert: ClickHouse may start later than the sink
+        with self._lock:
+            if self._connected is None:
+                self._connected = client_of(
+                    self._settings, self._timeout + ANSWER_SECONDS, self._threads
+                )
+            return self._connected
+
+
+def _packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    for chunk in chunks:
+        yield packer.compress(chunk)
+    yield packer.flush()
+
+
+def told_apart(fault: ClickHouseError) -> Exception:
+    """Rows to blame, or the world: the latter unless ClickHouse clearly says the former."""
+    code, text = getattr(fault, "code", None), str(fault)
+    reason = one_line(text)[:1_000]
+    if code in REFUSED_CODES or (code in FOREIGN_EXCEPTIONS and AVRO.search(text)):
+        return RowsRefusedError(f"code {code}: {reason}")
+    if not code:
+        return WarehouseAwayError(reason)
+    of_server = code in SERVER_CODES or (code == MEMORY_LIMIT_EXCEEDED and WHOLE_SERVER in text)
+    return WarehouseAwayError(
+        f"code {code}: {reason}", str(code), answered=True, of_server=of_server
+    )
+
+
+class ClickHouseSchema:
+    """`weir.sink.migrations.Database`. `ClickHouseUnreachableError` when nobody answers."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._clickhouse = ClickHouse(settings)
+
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        return self._clickhouse.records(sql)
+
+    def execute(self, sql: str) -> None:
+        for _ in self._clickhouse.stream(sql, None):
+            pass

@@ -1,0 +1,394 @@
+"""Kafka's administration through confluent-kafka: topics, their configuration, offsets and groups."""
+
+import time
+import uuid
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.kafka.access import connect
+from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.partition_reader import ELECTING
+from weir.adapters.kafka.retry import retry
+from weir.settings.shared import KafkaSettings
+
+T = TypeVar("T")
+
+TIMEOUT_SECONDS = 15
+COUNTED = 100  # records: above that, the distance between offsets is near enough
+COUNT_SECONDS = 5
+# What a group's coordinator says while it moves or starts.
+MOVING = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+
+
+# What a broker says to a client that knows the partition's leader of before a restart, and goes on asking so.
+OUTDATED = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
+ELECTING_SECONDS = 5
+# Refusals that end by themselves: a broker starts, ends or is too busy.
+PASSING = (
+    MOVING
+    | ELECTING
+    | {
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+
+
+class KafkaRefusedError(RefusedError):
+    """The broker answered and refused; the text is its reason."""
+
+    def __init__(self, fault: KafkaError) -> None:
+        super().__init__(f"Kafka refused: {fault.str()}")
+        self.code = fault.code()
+        self.passing = self.code in PASSING
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as a broker has it, or as it should be."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What one group has yet to read of one partition. `position` -1: it has committed nothing."""
+
+    group: str
+    topic: str
+    partition: int
+    position: int
+    end: int
+    records: int
+    client: str  # the member that reads it; empty: nobody
+    held_from: int = -1  # first offset behind an open transaction, which nobody reads; -1: none
+
+    @property
+    def held(self) -> int:
+        """Offsets that wait for an open transaction to end."""
+        if self.held_from < 0:
+            return 0
+        return max(0, self.end - max(self.position, self.held_from))
+
+
+class KafkaAdmin:
+    """One connection to a cluster; from the constructor: see `connect`."""
+
+    def __init__(self, settings: KafkaSettings, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._reader: Any = None
+        self._askers: dict[str, Consumer] = {}  # by group
+        self._admin = connect(settings)
+
+    def topics(self, with_config: bool = True) -> dict[str, Topic]:
+        """Every topic that is not Kafka's own, by name."""
+        try:
+            listed = self._admin.list_topics(timeout=self._timeout).topics
+        except KafkaException as error:
+            raise NotReachedError(f"Kafka does not answer: {error.args[0].str()}.") from None
+        names = sorted(name for name in listed if not name.startswith("__"))
+        configs = self.configs(names) if with_config else {}
+        return {
+            name: Topic(
+                name,
+                len(listed[name].partitions),
+                min((len(p.replicas) for p in listed[name].partitions.values()), default=0),
+                configs.get(name, {}),
+            )
+            for name in names
+        }
+
+    def create(self, topics: Iterable[Topic]) -> None:
+        """The topics exist on return. One that exists already is left as it is."""
+        wanted = [NewTopic(t.name, t.partitions, t.replicas, config=dict(t.config)) for t in topics]
+        if not wanted:
+            return
+        for future in self._admin.create_topics(
+            wanted, operation_timeout=self._timeout, request_timeout=self._timeout
+        ).values():
+            self._result(future, accept={KafkaError.TOPIC_ALREADY_EXISTS})
+
+    def configure(self, name: str, config: Mapping[str, str]) -> None:
+        """Set these entries of a topic's configuration and leave every other as it is."""
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        for future in self._admin.incremental_alter_configs(
+            [resource], request_timeout=self._timeout
+        ).values():
+            self._result(future)
+
+    def record_counts(self, topics: Iterable[Topic]) -> dict[str, int]:
+        """Offsets between each topic's beginning and end: its records, and transactions' markers."""
+        places = [TopicPartition(t.name, p) for t in topics for p in range(t.partitions)]
+        first = self._offsets(places, OffsetSpec.earliest())
+        last = self._offsets(places, OffsetSpec.latest())
+        counts: dict[str, int] = {}
+        for place, end in last.items():
+            counts[place[0]] = counts.get(place[0], 0) + max(0, end - first.get(place, 0))
+        return counts
+
+    def lags(self, groups: Mapping[str, Iterable[str]]) -> list[Lag]:
+        """What each group has yet to read of every partition of its topics, in the order of `groups`.
+
+        Transactions leave markers and aborted records in a partition that nobody is ever given, so
+        the distance between two offsets may be nothing at all. Short distances are counted by
+        reading; of long ones the distance is given. Positions are read before ends, so that a
+        record that went from one group to the next meanwhile is never missed.
+        """
+        partitions = {name: topic.partitions for name, topic in self.topics(False).items()}
+        members = self._members(list(groups))
+        positions: dict[tuple[str, str, int], int] = {}
+        for name, read in groups.items():
+            places = [(t, p) for t in read for p in range(partitions.get(t, 0))]
+            committed = self.positions(name, places)
+            for place in places:
+                positions[(name, *place)] = committed.get(place, -1)
+        wanted = [TopicPartition(*place) for place in {place[1:] for place in positions}]
+        first = self._offsets(wanted, OffsetSpec.earliest())
+        last = self._offsets(wanted, OffsetSpec.latest())
+        held = self.held((at.topic, at.partition) for at in wanted)
+        lags = []
+        for (name, topic, partition), position in positions.items():
+            end = last.get((topic, partition), 0)
+            start = max(position, first.get((topic, partition), 0))
+            client = members.get(name, {}).get((topic, partition), "")
+            lags.append(
+                Lag(
+                    name,
+                    topic,
+                    partition,
+                    position,
+                    end,
+                    self.waiting(topic, partition, start, end),
+                    client,
+                    held.get((topic, partition), (-1, 0))[0],
+                )
+            )
+        return lags
+
+    def held(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Return, of partitions with an open transaction, the offsets that it holds back: from, up to.
+
+        Nobody who reads committed records is given them before the transaction ends. Its producer
+        ends it, or the broker does after the producer's timeout.
+        """
+        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+        # in this order: a transaction that ends in between holds back nothing any more
+        ends = self._asked(asked)
+        stable = self._asked(asked, IsolationLevel.READ_COMMITTED)
+        return {at: (stable[at], end) for at, end in ends.items() if stable.get(at, end) < end}
+
+    def close(self) -> None:
+        """Ends the consumers that `lags` and `positions` may have opened; they open others then."""
+        while self._askers:
+            self._askers.popitem()[1].close()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def waiting(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Records from `start` on that a reader is given: counted up to COUNTED, else the distance.
+
+        Those that a transaction under way holds back are among them: what it is part of may count
+        elsewhere before its end is known here.
+        """
+        if start >= end:
+            return 0
+        if self._reader is None:
+            self._reader = Consumer(
+                {
+                    **client_options(self._settings),
+                    "group.id": f"weir.lag.{uuid.uuid4()}",
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                    "isolation.level": "read_committed",
+                    "fetch.wait.max.ms": 20,
+                    "fetch.message.max.bytes": 65_536,
+                    "log_level": 0,
+                }
+            )
+        self._reader.assign([TopicPartition(topic, partition, start)])
+        count = 0
+        deadline = time.monotonic() + COUNT_SECONDS
+        while count < COUNTED and time.monotonic() < deadline:
+            for message in self._reader.consume(1, 0.1):  # more would wait for more
+                if message.error() is None:
+                    count += message.offset() < end
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    return count + max(0, end - (message.offset() or 0))
+        return end - start
+
+    def _members(self, groups: list[str]) -> dict[str, dict[tuple[str, int], str]]:
+        return _again(lambda: self._members_once(groups), MOVING, self._timeout)
+
+    def _members_once(self, groups: list[str]) -> dict[str, dict[tuple[str, int], str]]:
+        found: dict[str, dict[tuple[str, int], str]] = {}
+        described = self._admin.describe_consumer_groups(groups, request_timeout=self._timeout)
+        for name, future in described.items():
+            group = self._result(future, accept={KafkaError.GROUP_ID_NOT_FOUND})
+            if group is None:
+                continue
+            found[name] = {
+                (place.topic, place.partition): member.group_instance_id or member.client_id
+                for member in group.members
+                if member.assignment is not None
+                for place in member.assignment.topic_partitions
+            }
+        return found
+
+    def positions(
+        self, group: str, places: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
+        """What a group has committed: its next offset of each of these partitions, if it has any."""
+        found = self.committed(group, places)
+        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Of those that are there; a topic that is made anew has another id."""
+        wanted = TopicCollection(sorted(names))
+        asked = self._admin.describe_topics(wanted, request_timeout=self._timeout)
+        found = {
+            name: self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
+            for name, future in asked.items()
+        }
+        return {name: str(topic.topic_id) for name, topic in found.items() if topic is not None}
+
+    def committed(self, group: str, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
+        """The group's offset of each of these partitions with its metadata; negative: it has none.
+
+        A consumer asks, which joins nothing by that. The administration's own request ends the
+        process when the group's coordinator is not ready (confluentinc/librdkafka#5040).
+        """
+        asked = [TopicPartition(*place) for place in places]
+        if not asked:
+            return []
+        if group not in self._askers:
+            self._askers[group] = Consumer(
+                {
+                    **client_options(self._settings),
+                    "group.id": group,
+                    "enable.auto.commit": False,
+                    "isolation.level": "read_uncommitted",  # else it waits for open transactions
+                    "log_level": 0,
+                }
+            )
+
+        def ask() -> list[TopicPartition]:
+            found: list[TopicPartition] = self._askers[group].committed(
+                asked, timeout=self._timeout
+            )
+            return found
+
+        try:
+            found = retry(
+                ask,
+                KafkaException,
+                lambda fault: fault.args[0].code() in MOVING,
+                self._timeout,
+            )
+        except KafkaException as error:
+            raise KafkaRefusedError(error.args[0]) from None
+        for place in found:
+            if place.error is not None:
+                raise KafkaRefusedError(place.error)
+        return found
+
+    def offsets(self, specs: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
+        """The offset that each partition's spec asks for; -1: no record is so late. Of those that are there."""
+        return self._asked({TopicPartition(*place): spec for place, spec in specs.items()})
+
+    def _offsets(self, places: list[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
+        return self._asked(dict.fromkeys(places, spec))
+
+    def _asked(
+        self,
+        specs: dict[TopicPartition, Any],
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[tuple[str, int], int]:
+        if not specs:
+            return {}
+        return _again(lambda: self._asked_once(specs, isolation), ELECTING, ELECTING_SECONDS)
+
+    def _asked_once(
+        self, specs: dict[TopicPartition, Any], isolation: IsolationLevel
+    ) -> dict[tuple[str, int], int]:
+        asked = self._admin.list_offsets(
+            specs, isolation_level=isolation, request_timeout=self._timeout
+        )
+        found = {}
+        for place, future in asked.items():
+            try:
+                answer = self._result(future, accept={KafkaError.UNKNOWN_TOPIC_OR_PART})
+            except KafkaRefusedError as fault:
+                if fault.code in OUTDATED:
+                    self._admin = connect(self._settings)
+                raise
+            if answer is not None:
+                found[(place.topic, place.partition)] = answer.offset
+        return found
+
+    def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The configuration of topics that are there, by name."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        if not resources:
+            return {}
+        asked = self._admin.describe_configs(resources, request_timeout=self._timeout)
+        return {
+            resource.name: {key: entry.value for key, entry in self._result(future).items()}
+            for resource, future in asked.items()
+        }
+
+    def _result(self, future: Any, accept: Iterable[int] = ()) -> Any:
+        try:
+            return future.result(self._timeout + 5)
+        except KafkaException as error:
+            fault = error.args[0]
+            if fault.code() in accept:
+                return None
+            raise KafkaRefusedError(fault) from None
+
+
+def _again(ask: Callable[[], T], passing: Container[int], seconds: float) -> T:
+    """What `ask` returns; it is asked again for so long while the broker's refusal is one that passes."""
+    return retry(ask, KafkaRefusedError, lambda fault: fault.code in passing, seconds)

@@ -1,0 +1,236 @@
+"""Kafka through confluent-kafka: client options, once, and readers and writers of small tables."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from weir.core.record_limits import MAX_TOPIC_BYTES
+from weir.settings.shared import KafkaSettings
+
+# A consumer tells every fatal error as a message with the code `_FATAL`; only its text has the reason.
+REPLACED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+HEARTBEAT_SECONDS = 1.0
+
+Entry = tuple[bytes, bytes | None]
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client starts from. An operator's own options win."""
+    return {
+        "bootstrap.servers": settings.bootstrap(),
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 1_000,
+        # a consumer gets a record of any size: brokers always send the first batch whole (KIP-74)
+        "message.max.bytes": MAX_TOPIC_BYTES,
+        **_security(settings),
+        **(settings.kafka_options or {}),
+    }
+
+
+def _security(settings: KafkaSettings) -> dict[str, str]:
+    """How a client encrypts and logs in; only what is set, so that nothing hides what is not."""
+    options = {"security.protocol": settings.kafka_security_protocol.lower()}
+    if settings.logs_in:
+        options |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_username,
+            "sasl.password": settings.kafka_password,
+        }
+    if settings.is_encrypted:
+        files = {
+            "ssl.ca.location": settings.kafka_ca_file,
+            "ssl.certificate.location": settings.kafka_cert_file,
+            "ssl.key.location": settings.kafka_key_file,
+        }
+        options |= {name: str(path) for name, path in files.items() if path is not None}
+        if settings.kafka_key_password:
+            options["ssl.key.password"] = settings.kafka_key_password
+    return options
+
+
+def group_options(
+    group: str, member: str, session_seconds: int, fetch_kilobytes: int
+) -> dict[str, Any]:
+    """What every member of a group reads with: static, transactional, committed by hand.
+
+    The classic protocol, since a static member that comes back after kill -9 takes its place at once,
+    and eager, since every assignment must be a whole one (docs/decisions/0001-classic-groups.md): a
+    rebalance takes all partitions from all members and gives all of them out again.
+    """
+    return {
+        "group.id": group,
+        "group.instance.id": member,
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": session_seconds * 1000,
+        # members hear of a rebalance with their heartbeat, and it waits for the last of them
+        "heartbeat.interval.ms": int(HEARTBEAT_SECONDS * 1000),
+        "max.poll.interval.ms": 600_000,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "queued.max.messages.kbytes": fetch_kilobytes,
+        "fetch.wait.max.ms": 1_000,
+        # after a full queue go on fetching at once: the default rests for a second
+        "fetch.queue.backoff.ms": 10,
+        "fetch.min.bytes": 1,
+    }
+
+
+def tells_replaced(error: KafkaError) -> bool:
+    """Whether a consumer is told that another one has joined its group in its slot.
+
+    That may have been itself: where an answer of the group's coordinator is lost, as when that broker
+    dies, a member joins again and is told so in its former name.
+    """
+    told = error.code() == KafkaError._FATAL and REPLACED in error.str()
+    return told or error.code() == KafkaError.FENCED_INSTANCE_ID
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """The client is of no more use, whatever the reason."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
+UNCOMMITTED = {"isolation.level": "read_uncommitted"}
+
+
+def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
+    """What those read with who follow whole topics: they belong to no group and commit nothing.
+
+    `rest_ms`: how long a broker with nothing new lets it wait; the end is noticed only then, so
+    who reads once and ends wants it short, who follows for hours wants it long.
+    """
+    return {
+        **client_options(settings),
+        "group.id": f"weir.table.{uuid.uuid4()}",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": rest_ms,
+        "queued.max.messages.kbytes": 4_096,
+    }
+
+
+def partitions_of(consumer: Consumer, topic: str, timeout: float) -> set[int]:
+    """The numbers of a topic's partitions; `KafkaException` if it, or the broker, is not there."""
+    metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
+    if metadata.error is not None:
+        raise KafkaException(metadata.error)
+    return set(metadata.partitions)
+
+
+class TableReader:
+    """Reads a compacted topic from its beginning and then follows it. `rest_ms`: see `lone_options`."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, rest_ms: int = 1_000) -> None:
+        self._topic = topic
+        self._consumer = Consumer(lone_options(settings, rest_ms))
+        self._at_end: set[int] = set()
+        self._partitions: set[int] = set()
+
+    def read_all(self, apply: Callable[[bytes, bytes | None], None], timeout: float = 30) -> None:
+        """Apply every entry up to the present end of the topic; `KafkaException` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        self._assign(timeout)
+        while self._at_end < self._partitions:
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {self._topic}"))
+            for key, value in self.poll(0.2):
+                apply(key, value)
+
+    def poll(self, timeout: float) -> list[Entry]:
+        """What was written since: (key, value), value None for a deletion. At most `timeout` seconds."""
+        if not self._partitions:
+            self._assign(10)
+        entries: list[Entry] = []
+        for message in self._consumer.consume(1_000, timeout):
+            if self._is_record(message):
+                entries.append((message.key() or b"", message.value()))
+        return entries
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _assign(self, timeout: float) -> None:
+        if self._partitions:
+            return
+        self._partitions = partitions_of(self._consumer, self._topic, timeout)
+        self._consumer.assign(
+            [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in self._partitions]
+        )
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            self._at_end.add(message.partition())
+            return False
+        return is_record(message)
+
+
+class TailReader:
+    """Reads what is written to a topic from now on, each record as soon as it is committed."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, rest_ms: int = 1_000) -> None:
+        self._topic = topic
+        self._consumer = Consumer(lone_options(settings, rest_ms))
+
+    def start(self, timeout: float) -> None:
+        """On return, all that is written later will be read. `KafkaException` after `timeout` seconds."""
+        places = []
+        for partition in partitions_of(self._consumer, self._topic, timeout):
+            place = TopicPartition(self._topic, partition)
+            # asked for and not left to the first fetch, which would take its own time's end
+            _, place.offset = self._consumer.get_watermark_offsets(place, timeout)
+            places.append(place)
+        self._consumer.assign(places)
+
+    def poll(self, timeout: float) -> list[Entry]:
+        """What is there, or comes first within `timeout` seconds."""
+        first = self._consumer.poll(timeout)
+        if first is None:
+            return []
+        messages = [first, *self._consumer.consume(1_000, 0)]
+        return [(m.key() or b"", m.value()) for m in messages if is_record(m)]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def is_record(message: Message) -> bool:
+    """Whether it is one, and no notice; `KafkaException` if the consumer is past help."""
+    error = message.error()
+    if error is not None and error.fatal():
+        raise KafkaException(error)
+    return error is None
+
+
+def write_entries(
+    settings: KafkaSettings, topic: str, entries: Iterable[Entry], timeout: float = 30
+) -> None:
+    """Durable on return: every entry is on all in-sync replicas, or `KafkaException`."""
+    producer = Producer({**client_options(settings), "acks": "all", "enable.idempotence": True})
+    faults: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            faults.append(error)
+
+    for key, value in entries:
+        producer.produce(topic, value, key, on_delivery=delivered)
+    if producer.flush(timeout):
+        raise KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT, f"writing {topic}"))
+    if faults:
+        raise KafkaException(faults[0])

@@ -1,0 +1,244 @@
+"""Where a group had come with its topics, and of which topics of those names that was.
+
+A group's offsets can be deleted, reset or expire, and a topic that is made anew counts from 0 again
+under the same name. Events read a second time would be counted a second time. So the topic's id is
+committed with each offset, and the same is kept in the compacted topic `positions`, which is read
+where the group's offset does not say enough (docs/decisions/0007-kept-positions.md).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.partition_reader import Bounds, PartitionReader
+from weir.core import topics
+from weir.core.batch import Output
+from weir.runtime import logs
+
+SHOWN = 20  # partitions in one line of the log
+
+
+class Found(NamedTuple):
+    """A partition, and where the group had come with it."""
+
+    topic: str
+    partition: int
+    topic_id: str
+    position: int | None  # None: nothing of it is settled
+    metadata: str  # what was committed with the position
+    first: int  # the offset to read from
+    end: int  # past the partition's last record
+    is_committed: bool  # whether the group's offset says the same
+
+    def start(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition, self.first)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The value of a record of `positions`. Its key is service and topic, its partition the topic's."""
+
+    topic_id: str
+    next: int
+    metadata: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Kept).decode
+
+
+class Positions:
+    """The positions of one service's group. `KafkaException`: the broker does not say."""
+
+    def __init__(self, reader: PartitionReader, service: str, seconds: float) -> None:
+        self._reader = reader
+        self._service = service
+        self._seconds = seconds
+        self._ids: dict[str, str] = {}
+        self._log = logs.get(service)
+
+    def topic_id(self, topic: str) -> str:
+        """Of the topic whose partitions `find` was last asked for."""
+        return self._ids.get(topic, "")
+
+    def place(
+        self, topic: str, partition: int, position: int, metadata: str = ""
+    ) -> TopicPartition:
+        """What is to be committed."""
+        return TopicPartition(topic, partition, position, f"{self._ids[topic]} {metadata}")
+
+    def output(self, topic: str, position: int, metadata: str = "") -> Output:
+        """What is to be written to the partition of `positions` that has the topic's number."""
+        return Output(self._key(topic), _encode(Kept(self._ids[topic], position, metadata)))
+
+    def find(self, consumer: Consumer, places: list[TopicPartition]) -> list[Found]:
+        """Answers only when no transaction of a former owner is pending on the group's offsets."""
+        if not places:
+            return []
+        committed = self._committed(consumer, places)
+        # that of the positions, too: without it nothing that is read could be settled
+        self._ids = self._reader.topic_ids({topics.POSITIONS, *(at.topic for at in places)})
+        told = [self._told(at) for at in committed]
+        unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
+        kept = kept_positions(self._reader, unsure, self._service)
+        bounds = self._reader.bounds(places)
+        known = [
+            of or self._guessed(bounds[at.topic, at.partition], at, kept)
+            for at, of in zip(committed, told, strict=True)
+        ]
+        self._say_guessed(
+            [(at, kn) for at, of, kn in zip(committed, told, known, strict=True) if of is None]
+        )
+        return [
+            self._found(bounds[at.topic, at.partition], at, position, of is not None)
+            for at, of, position in zip(committed, told, known, strict=True)
+        ]
+
+    def remade(self) -> list[str]:
+        """Topics made anew under their names since `find` was asked for them. `KafkaException`.
+
+        A consumer does not tell: librdkafka takes the new topic's id over and reads on at the old
+        offset, and so passes records by where the new topic is longer than that; where it has
+        restarted from a lower leader's epoch it reads nothing any more. What was read before this
+        call, and is not of these topics, is of the topics that `find` has told the ids of.
+        """
+        ids = self._reader.present_topic_ids(self._ids) if self._ids else {}
+        return sorted(name for name, found in ids.items() if found != self._ids[name])
+
+    def tell(self, consumer: Consumer, found: list[Found]) -> None:
+        """Commits what the group does not know, for those who watch its lag; nothing else hangs on it."""
+        places = [
+            self.place(at.topic, at.partition, at.position, at.metadata)
+            for at in found
+            if at.position is not None and not at.is_committed
+        ]
+        if not places:
+            return
+        try:
+            consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as fault:
+            self._log.warning("the group's lag will be wrong for a while", fault=str(fault))
+
+    def _told(self, committed: TopicPartition) -> Kept | None:
+        """What the group's offset says by itself: it is of this very topic. None: that is not sure."""
+        topic_id, _, metadata = (committed.metadata or "").partition(" ")
+        if committed.offset < 0 or topic_id != self._ids[committed.topic]:
+            return None
+        return Kept(topic_id, committed.offset, metadata)
+
+    def _guessed(
+        self, bounds: Bounds, committed: TopicPartition, kept: dict[tuple[bytes, int], Kept]
+    ) -> Kept | None:
+        """None: nothing is settled. An operator who sets an offset back does not take a worker back."""
+        topic_id = self._ids[committed.topic]
+        of_group = None
+        # committed by an earlier version, or by an operator: they say nothing of the topic
+        if committed.offset >= 0 and (committed.metadata or "")[:1] in ("", "{"):
+            of_group = Kept(topic_id, committed.offset, committed.metadata or "")
+        found = kept.get((self._key(committed.topic), committed.partition))
+        if found is None:
+            settled = of_group if of_group and of_group.next <= bounds.end else None
+        elif found.topic_id != topic_id:
+            settled = None
+        else:
+            settled = of_group if of_group and of_group.next > found.next else found
+        return settled
+
+    def _say_guessed(self, guessed: list[tuple[TopicPartition, Kept | None]]) -> None:
+        """One line for all partitions of a first start, and one for those whose offsets were lost or set."""
+        first = [at for at, settled in guessed if settled is None and at.offset < 0]
+        if first:
+            names = sorted({at.topic for at in first})
+            self._log.info(
+                "first start: reading from the beginning", topics=names, partitions=len(first)
+            )
+        others = {
+            f"{at.topic}-{at.partition}": (at.offset, settled.next if settled else None)
+            for at, settled in guessed
+            if settled is not None or at.offset >= 0
+        }
+        if others:
+            self._log.warning(
+                "the group's offsets do not say where this service had come",
+                partitions=len(others),
+                offsets_and_positions=dict(list(others.items())[:SHOWN]),
+            )
+
+    def _found(
+        self, bounds: Bounds, at: TopicPartition, settled: Kept | None, is_committed: bool
+    ) -> Found:
+        first, end = bounds
+        topic_id = self._ids[at.topic]
+        if settled is None:
+            return Found(at.topic, at.partition, topic_id, None, "", first, end, is_committed)
+        position, metadata = settled.next, settled.metadata
+        told = {"topic": at.topic, "partition": at.partition, "position": position}
+        if position < first:
+            self._log.error(
+                "deleted before it was read: lengthen the retention", first=first, **told
+            )
+        if position > end:
+            self._log.error("the broker has lost what was settled already", end=end, **told)
+            position, metadata = end, ""
+        read_from = max(first, position)
+        place = (at.topic, at.partition, topic_id)
+        return Found(*place, position, metadata, read_from, end, is_committed)
+
+    def _key(self, topic: str) -> bytes:
+        return key_of(self._service, topic)
+
+    def _committed(self, consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+        # the broker gives up a transaction that nobody ends after `seconds`
+        found: list[TopicPartition] = consumer.committed(places, timeout=self._seconds + 2)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return found
+
+
+def key_of(service: str, topic: str) -> bytes:
+    return f"{service}/{topic}".encode()
+
+
+def kept_positions(
+    reader: PartitionReader, partitions: Iterable[int], service: str
+) -> dict[tuple[bytes, int], Kept]:
+    """What a service has kept of partitions with these numbers, by `key_of` and number."""
+    kept = {}
+    own = key_of(service, "")
+    places = [TopicPartition(topics.POSITIONS, partition, 0) for partition in partitions]
+    for message in reader.read_to_end(places):
+        key, value = message.key() or b"", message.value()
+        if value is None or not key.startswith(own):
+            continue
+        try:
+            kept[key, message.partition() or 0] = _decode(value)
+        except msgspec.DecodeError as fault:
+            told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
+            logs.get(service).error("a kept position cannot be read", **told)
+    return kept
+
+
+def settled_positions(
+    admin: KafkaAdmin, group: str, places: Iterable[tuple[str, int]], ids: Mapping[str, str]
+) -> dict[tuple[str, int], int]:
+    """How far a group has come with the topics of these ids, where it has come anywhere with them.
+
+    An offset that is there may be of a topic of before, of the same name. One that does not say of
+    which it is, an operator's for example, is so if it lies beyond the end.
+    """
+    committed = admin.committed(group, places)
+    asked = {(at.topic, at.partition): OffsetSpec.latest() for at in committed}
+    ends = admin.offsets(asked)
+    found = {}
+    for at in committed:
+        topic_id = (at.metadata or "").partition(" ")[0]
+        is_silent = topic_id[:1] in ("", "{")
+        place = (at.topic, at.partition)
+        is_there = 0 <= at.offset <= ends.get(place, -1)
+        if is_there and (is_silent or topic_id == ids.get(at.topic)):
+            found[place] = at.offset
+    return found

@@ -1,0 +1,238 @@
+"""How near to their deletion a group's unread records are, from offsets; records are read only where old ones wait.
+
+Where they are so near that somebody is refused, a sample of them tells whose they are.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from weir.adapters.avro import source_of
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import client_options, is_record, lone_options
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.positions import kept_positions, key_of
+from weir.adapters.kafka.search import clear_errors
+from weir.core import topics
+from weir.core.retention import FLOOR, Unread, first_unread, heaviest, retention_ms, used
+from weir.core.stages import service_of
+from weir.settings.shared import KafkaSettings
+
+REQUEST_SECONDS = 10.0
+READ_SECONDS = 15.0
+REST_MS = 20
+SPOTS = 32  # of a topic, at which a sample reads; one a partition at least
+RECORDS = 25  # read at each, at most
+
+Place = tuple[str, int]
+Groups = Mapping[str, Iterable[str]]
+
+
+class Span(NamedTuple):
+    """The offsets of a partition: its first, the first that is young, and its end."""
+
+    first: int
+    young: int  # from here on nothing matters; the end, if all are old
+    end: int
+
+
+class Oldest(NamedTuple):
+    """The first record of a partition that a group has not read; it is an old one."""
+
+    offset: int  # it is the first from here on
+    written_ms: int
+
+
+class KafkaRetention:
+    """Looks again and again, from one thread. `NotReachedError`, `RefusedError`: it could not be told."""
+
+    def __init__(self, settings: KafkaSettings, named_from: float) -> None:
+        """`named_from`: of what has used such a share it is told whose it is; 0: never."""
+        self._settings = settings
+        self._named_from = named_from
+        self._options = {**client_options(settings), "log_level": 0}
+        self._admin: KafkaAdmin | None = None
+
+    def look(self, groups: Groups) -> list[Unread]:
+        """The oldest unread of each group and topic; share 0 where age deletes nothing, too."""
+        try:
+            with clear_errors():
+                if self._admin is None:
+                    self._admin = KafkaAdmin(self._settings, REQUEST_SECONDS)
+                with closing(self._admin) as admin:  # its consumers, until the next look
+                    return self._look(admin, groups)
+        except (NotReachedError, RefusedError):
+            self._admin = None
+            raise
+
+    def _look(self, admin: KafkaAdmin, groups: Groups) -> list[Unread]:
+        counts = {name: topic.partitions for name, topic in admin.topics(False).items()}
+        limits = self._limits(admin, {t for read in groups.values() for t in read} & set(counts))
+        places = [(topic, number) for topic in limits for number in range(counts[topic])]
+        # before the ends, so that what goes from one group to the next meanwhile is not missed
+        positions = {
+            group: admin.positions(group, [at for at in places if at[0] in read])
+            for group, read in groups.items()
+        }
+        now_ms = time.time_ns() // 1_000_000
+        spans = self._spans(admin, {at: int(now_ms - FLOOR * limits[at[0]]) for at in places})
+        found = []
+        for group, read in groups.items():
+            starts = {
+                at: first_unread(positions[group].get(at, -1), span.first, span.end)
+                for at, span in spans.items()
+                if at[0] in read
+            }
+            oldest = self._oldest(group, starts, spans, counts.get(topics.POSITIONS, 0))
+            for topic in read:
+                shares = {
+                    at: used(first.written_ms, now_ms, limits[topic])
+                    for at, first in oldest.items()
+                    if at[0] == topic
+                }
+                unread = Unread(group, topic, max(shares.values(), default=0.0))
+                if unread.near(self._named_from):
+                    near = {
+                        at: range(oldest[at].offset, spans[at].young)
+                        for at, share in shares.items()
+                        if share >= self._named_from
+                    }
+                    unread = replace(unread, sources=heaviest(self._weights(near)))
+                found.append(unread)
+        return found
+
+    def _spans(self, admin: KafkaAdmin, moments: dict[Place, int]) -> dict[Place, Span]:
+        first = admin.offsets(dict.fromkeys(moments, OffsetSpec.earliest()))
+        young = admin.offsets({at: OffsetSpec.for_timestamp(ms) for at, ms in moments.items()})
+        end = admin.offsets(dict.fromkeys(moments, OffsetSpec.latest()))
+        return {
+            at: Span(first[at], young[at] if young[at] >= 0 else end[at], end[at])
+            for at in first.keys() & young.keys() & end.keys()
+        }
+
+    def _limits(self, admin: KafkaAdmin, names: set[str]) -> dict[str, int]:
+        limits = {name: retention_ms(c) for name, c in admin.configs(sorted(names)).items()}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def _oldest(
+        self,
+        group: str,
+        starts: dict[Place, int],
+        spans: dict[Place, Span],
+        kept_partitions: int,
+    ) -> dict[Place, Oldest]:
+        """Of partitions where an old record is unread, the first."""
+        oldest = self._first({at: start for at, start in starts.items() if start < spans[at].young})
+        kept = self._kept(group, {at for at in oldest if at[1] < kept_partitions})
+        further = {at: start for at, start in kept.items() if start > starts[at]}
+        read_on = {at: start for at, start in further.items() if start < spans[at].young}
+        told = {at: first for at, first in oldest.items() if at not in further}
+        return told | self._first(read_on)
+
+    def _kept(self, group: str, places: set[Place]) -> dict[Place, int]:
+        """How far the group had come by what it keeps itself: its offsets may be deleted or reset."""
+        if not places:
+            return {}
+        service = service_of(group)
+        reader = PartitionReader(self._options, REQUEST_SECONDS)
+        ids = reader.topic_ids({topic for topic, _ in places})
+        kept = kept_positions(reader, {number for _, number in places}, service)
+        found = {}
+        for topic, number in places:
+            position = kept.get((key_of(service, topic), number))
+            if position is not None and position.topic_id == ids[topic]:
+                found[topic, number] = position.next
+        return found
+
+    def _first(self, starts: Mapping[Place, int]) -> dict[Place, Oldest]:
+        """The first record from each offset on.
+
+        Partitions without one are left out: transactions leave markers that nobody is ever given.
+        """
+        found: dict[Place, Oldest] = {}
+
+        def keep(place: Place, message: Message) -> bool:
+            found[place] = Oldest(starts[place], message.timestamp()[1])
+            return True
+
+        if starts:
+            with closing(self._consumer()) as consumer:
+                self._read(consumer, starts, keep, time.monotonic() + READ_SECONDS)
+        return found
+
+    def _weights(self, spans: Mapping[Place, range]) -> dict[str, float]:
+        """About how many records of each source are between these offsets, by a sample.
+
+        Nothing if it could not be read in time: that they are old is known all the same.
+        """
+        weights: dict[str, float] = defaultdict(float)
+        spots = max(1, SPOTS // len(spans))
+        deadline = time.monotonic() + READ_SECONDS
+        with suppress(NotReachedError), closing(self._consumer()) as consumer:
+            for spot in range(spots):
+                stretches = {at: _part(span, spot, spots) for at, span in spans.items()}
+                sampled = self._sample(consumer, stretches, deadline)
+                for at, sources in sampled.items():
+                    for source in sources:  # each stands for the others of its stretch
+                        weights[source] += len(stretches[at]) / len(sources)
+            return weights
+        return {}
+
+    def _sample(
+        self, consumer: Consumer, stretches: Mapping[Place, range], deadline: float
+    ) -> dict[Place, list[str]]:
+        """The sources of the first few records of each stretch."""
+        sampled: dict[Place, list[str]] = defaultdict(list)
+
+        def keep(place: Place, message: Message) -> bool:
+            if message.offset() not in stretches[place]:
+                return True
+            sampled[place].append(source_of(message.value() or b""))
+            return len(sampled[place]) >= RECORDS
+
+        starts = {at: stretch.start for at, stretch in stretches.items() if stretch}
+        self._read(consumer, starts, keep, deadline)
+        return sampled
+
+    def _consumer(self) -> Consumer:
+        options = {"log_level": 0, "fetch.message.max.bytes": 65_536, "fetch.queue.backoff.ms": 10}
+        return Consumer({**lone_options(self._settings, REST_MS), **options})
+
+    def _read(
+        self,
+        consumer: Consumer,
+        starts: Mapping[Place, int],
+        keep: Callable[[Place, Message], bool],
+        deadline: float,
+    ) -> None:
+        """Hands over records from each offset on, until `keep` has enough of a place, or it ends."""
+        left = set(starts)
+        # what has been had of is not paused: a fetch after the next assignment would rest for a second
+        consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
+        while left:
+            if time.monotonic() > deadline:
+                raise NotReachedError("Kafka did not give the oldest unread records in time.")
+            first = consumer.poll(0.1)
+            for message in [] if first is None else [first, *consumer.consume(1_000, 0)]:
+                place = (message.topic() or "", message.partition() or 0)
+                error = message.error()
+                if place not in left:
+                    continue
+                if is_record(message):
+                    if not keep(place, message):
+                        continue
+                elif error is None or error.code() != KafkaError._PARTITION_EOF:
+                    continue
+                left.discard(place)
+
+
+def _part(span: range, number: int, parts: int) -> range:
+    """One of so many equal parts."""
+    return span[len(span) * number // parts : len(span) * (number + 1) // parts]

@@ -1,0 +1,101 @@
+"""Schemas that versions of Weir announce to each other, in the topic `schemas`, before they write by them.
+
+So a header that a reader neither has in its own `schemas/` nor finds in the topic is nobody's: its
+record is damaged. A record of a version that is newer, or was, can be read by every other one.
+"""
+
+import json
+import threading
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaException
+
+from weir.adapters import avro
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.clients import TableReader, write_entries
+from weir.core import topics
+from weir.runtime import logs
+from weir.runtime.ports import StreamBrokenError
+from weir.settings.shared import KafkaSettings
+
+READ_ONCE_MS = 20
+SECONDS = 10.0
+
+
+class SchemasNotReadError(StreamBrokenError, NotReachedError):
+    """Kafka does not say now what was announced: try again."""
+
+
+class SchemasTopic:
+    """What this process knows of other versions, and tells them. Safe to use from several threads."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._joined = False
+        self._lock = threading.Lock()
+        self._log = logs.get("schemas")
+
+    def announce(self) -> None:
+        """Others can read on return what this version writes. `SchemasNotReadError`."""
+        there = self.read()
+        avro.catalogue.learn(there)
+        known = {schema.header for schema in there}
+        self._write(s for s in avro.schemas().values() if s.header not in known)
+
+    def join(self) -> None:
+        """As `announce`, and what others announce later is asked for when it is met. `SchemasNotReadError`."""
+        with self._lock:
+            if not self._joined:
+                self.announce()
+                avro.catalogue.ask = self.read
+                self._joined = True
+
+    def know(self, values: Iterable[bytes | None]) -> None:
+        """What these values' schemas are is known on return, as far as anybody knows it. `SchemasNotReadError`."""
+        self.join()
+        for header in {value[: avro.HEADER_BYTES] for value in values if value}:
+            avro.name_of(header)
+
+    def read(self) -> list[avro.Schema]:
+        """Every schema in the topic. `SchemasNotReadError`."""
+        found: list[avro.Schema] = []
+
+        def apply(key: bytes, value: bytes | None) -> None:
+            if value is None:
+                return
+            try:
+                found.append(avro.Schema(json.loads(value)))
+            except Exception as fault:  # noqa: BLE001  # fastavro has many; whatever it is, it is no schema
+                told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
+                self._log.error("an entry of the topic `schemas` is not a schema", **told)
+
+        reader = TableReader(self._settings, topics.SCHEMAS, READ_ONCE_MS)
+        try:
+            reader.read_all(apply, SECONDS)
+        except KafkaException as fault:
+            raise _not_read(fault) from None
+        finally:
+            reader.close()
+        return found
+
+    def _write(self, schemas: Iterable[avro.Schema]) -> None:
+        entries = [
+            (
+                schema.header[len(avro.MARKER) :].hex().encode(),
+                json.dumps(schema.definition).encode(),
+            )
+            for schema in schemas
+        ]
+        if not entries:
+            return
+        try:
+            write_entries(self._settings, topics.SCHEMAS, entries, SECONDS)
+        except KafkaException as fault:
+            raise _not_read(fault) from None
+        self._log.info("schemas announced to other versions", new=len(entries))
+
+
+def _not_read(fault: KafkaException) -> SchemasNotReadError:
+    return SchemasNotReadError(
+        f"The topic `schemas` cannot be used ({fault.args[0].str()}): if it does not exist, run `weir topics apply`."
+    )

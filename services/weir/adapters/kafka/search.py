@@ -1,0 +1,160 @@
+"""Reads stretches of topics for the few records that are sought, as long as it may take."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.clients import UNCOMMITTED, is_record, lone_options
+from weir.settings.shared import KafkaSettings
+
+REST_MS = 20
+REQUEST_SECONDS = 5.0
+FETCH_RECORDS = 5_000
+QUEUE_KILOBYTES = 16_384  # read ahead at most
+LATEST = 2**63 - 1
+
+Place = tuple[str, int]
+# The offsets that an open transaction holds back, from and up to, by partition: see `KafkaAdmin.held`.
+Held = Callable[[Iterable[Place]], Mapping[Place, tuple[int, int]]]
+Matches = Callable[[Message], bool]
+
+
+class KafkaSearch:
+    """One search over committed records; close it. `NotReachedError` when brokers do not answer.
+
+    Where they do not have it, records behind open transactions are looked through, too.
+    What there was no time for, or was too far back, is in `bounds`, a sentence each.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, partitions: Mapping[str, int], held: Held, seconds: float
+    ) -> None:
+        """`partitions`: how many each topic has. `seconds`: how long reading may take, all of it."""
+        self.bounds: list[str] = []
+        self._partitions = partitions
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._held = held
+        self._held_from: dict[Place, int] = {}
+        self._options = {
+            **lone_options(settings, REST_MS),
+            "log_level": 0,
+            "queued.max.messages.kbytes": QUEUE_KILOBYTES,
+            "fetch.max.bytes": QUEUE_KILOBYTES * 1024,  # one answer, on top of what is queued
+            # after a full queue go on fetching at once: the default rests for a second
+            "fetch.queue.backoff.ms": 10,
+        }
+        self._consumer = Consumer(self._options)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def places(self, topic: str) -> set[Place]:
+        return {(topic, partition) for partition in range(self._partitions.get(topic, 0))}
+
+    def before(
+        self, places: Iterable[Place], ends: Mapping[Place, int], records: int
+    ) -> dict[Place, int]:
+        """Offsets so many records before `ends`, or before the end of what is there."""
+        starts = {}
+        cut = False
+        with clear_errors():
+            for place in places:
+                low, high = self._consumer.get_watermark_offsets(
+                    TopicPartition(*place), REQUEST_SECONDS
+                )
+                start = max(low, min(high, ends.get(place, high)) - records)
+                cut = cut or start > low
+                if start < high:
+                    starts[place] = start
+        if cut:
+            self.bounds.append(f"Only the latest {records:,} records of a partition were read.")
+        return starts
+
+    def since(self, names: Collection[str], moment: int) -> dict[Place, int]:
+        """Offsets of the first records from a time on; partitions without any are left out."""
+        asked = [
+            TopicPartition(*place, max(0, moment)) for name in names for place in self.places(name)
+        ]
+        with clear_errors():
+            found = self._consumer.offsets_for_times(asked, REQUEST_SECONDS) if asked else []
+        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def scan(
+        self, starts: Mapping[Place, int], matches: Matches, until: int, ending: Collection[str]
+    ) -> list[Message]:
+        """Records that match, by time, from `starts` to those later than `until`.
+
+        The first in one of the topics `ending` ends it.
+        """
+        found = self._scan(self._consumer, starts, matches, until, ending)
+        return sorted(found, key=lambda message: message.timestamp()[1])
+
+    def scan_held(
+        self, names: Iterable[str], matches: Matches, ending: Collection[str]
+    ) -> list[Message]:
+        """As `scan`: what open transactions hold back in these topics. See `is_held`."""
+        held = self._held(place for name in names for place in self.places(name))
+        self._held_from |= {place: first for place, (first, _) in held.items()}
+        if not held:
+            return []
+        starts = {place: first for place, (first, _) in held.items()}
+        with clear_errors(), closing(Consumer({**self._options, **UNCOMMITTED})) as consumer:
+            return self._scan(consumer, starts, matches, LATEST, ending)
+
+    def is_held(self, message: Message) -> bool:
+        """Whether nobody is given a record that was found, since it is behind an open transaction."""
+        place = (message.topic() or "", message.partition() or 0)
+        first = self._held_from.get(place)
+        return first is not None and (message.offset() or 0) >= first
+
+    def _scan(
+        self,
+        consumer: Consumer,
+        starts: Mapping[Place, int],
+        matches: Matches,
+        until: int,
+        ending: Collection[str],
+    ) -> list[Message]:
+        found: list[Message] = []
+        left = set(starts)
+        with clear_errors():
+            consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
+            while left and not any(message.topic() in ending for message in found):
+                if time.monotonic() > self._deadline:
+                    names = ", ".join(sorted({name for name, _ in left}))
+                    text = f"Not read to the end within {self._seconds:g} s: {names}."
+                    self.bounds.append(text)
+                    break
+                for message in _consume(consumer):
+                    place = (message.topic(), message.partition())
+                    if place in left and self._is_past(message, until):
+                        left.discard(place)
+                        consumer.pause([TopicPartition(*place)])
+                    elif place in left and is_record(message) and matches(message):
+                        found.append(message)
+        return found
+
+    def _is_past(self, message: Message, until: int) -> bool:
+        """Whether it is the notice of a partition's end, or a record that is too late."""
+        error = message.error()
+        if error is not None:
+            return bool(error.code() == KafkaError._PARTITION_EOF)
+        return bool(message.timestamp()[1] > until)
+
+
+def _consume(consumer: Consumer) -> list[Message]:
+    first = consumer.poll(0.1)
+    return [] if first is None else [first, *consumer.consume(FETCH_RECORDS, 0)]
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """A client's own error becomes one of the house."""
+    try:
+        yield
+    except KafkaException as fault:
+        raise NotReachedError(f"Kafka does not answer: {fault.args[0]}.") from None

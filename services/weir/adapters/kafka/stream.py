@@ -1,0 +1,348 @@
+"""A worker's stream on Kafka: one consumer and one transactional producer whose effects commit together."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from weir.adapters.kafka.clients import (
+    HEARTBEAT_SECONDS,
+    client_options,
+    group_options,
+    is_fatal,
+    tells_replaced,
+)
+from weir.adapters.kafka.partition_reader import EndReader, PartitionReader
+from weir.adapters.kafka.positions import Found, Positions
+from weir.adapters.kafka.read_positions import ReadPositions
+from weir.adapters.kafka.record_limits import REFUSED
+from weir.adapters.kafka.retry import retry
+from weir.adapters.kafka.transactions import Transactions
+from weir.adapters.watchdog import returning_within
+from weir.core import topics
+from weir.core.batch import Batch
+from weir.core.record_limits import LimitsInForce, WeirsOwnLimits
+from weir.core.stages import group_of
+from weir.runtime.ports import (
+    Assignment,
+    ChangelogReader,
+    ChangelogRecord,
+    FencedError,
+    RecordRefusedError,
+    StreamBrokenError,
+    Transaction,
+)
+from weir.settings.shared import KafkaSettings
+
+LOOK_SECONDS = 5.0  # without a commit, until the topic is looked at
+LONGEST_TRANSACTION_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    service: str
+    topic: str
+    instance: int
+    writes: tuple[str, ...] = ()  # every topic that a transaction may write to
+    batch_records: int = 10_000
+    transaction_seconds: int = 20
+    session_seconds: int = 10
+    fetch_kilobytes: int = 16_384
+
+    @property
+    def name(self) -> str:
+        return f"weir-{self.service}-{self.instance}"
+
+
+class KafkaChangelogReader:
+    """`weir.runtime.ports.ChangelogReader` on Kafka."""
+
+    def __init__(self, reader: EndReader) -> None:
+        self._reader = reader
+
+    def poll(self, seconds: float) -> list[ChangelogRecord]:
+        try:
+            messages = self._reader.poll(seconds)
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+        return [
+            ChangelogRecord(m.partition() or 0, m.offset() or 0, m.key() or b"", m.value())
+            for m in messages
+        ]
+
+    def remaining(self) -> Mapping[int, int]:
+        return self._reader.remaining()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class KafkaStream:
+    """`weir.runtime.ports.Stream` on Kafka. One thread only."""
+
+    def __init__(
+        self, settings: KafkaSettings, options: StreamOptions, limits: LimitsInForce | None = None
+    ) -> None:
+        self._base = client_options(settings)
+        self._limits = limits or WeirsOwnLimits()
+        self._options = options
+        self._seconds = options.transaction_seconds  # that the next transactions may take
+        self._gained: dict[int, int | None] = {}
+        self._lost: set[int] = set()
+        self._assigned: set[int] = set()
+        self._rebalanced = False
+        self._looked_at = time.monotonic()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything that is connected to a broker is made here, at the start and at each recovery."""
+        options = self._options
+        seconds = options.transaction_seconds
+        self._reader = PartitionReader(self._base, seconds, options.fetch_kilobytes)
+        self._positions = Positions(self._reader, options.service, seconds)
+        self._reading = ReadPositions()
+        self._transactions = self._new_transactions()
+        self._consumer = self._new_consumer()
+
+    # --- input
+
+    def poll(self, seconds: float) -> list[Batch]:
+        messages = self._consumer.consume(self._options.batch_records, seconds)
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            with suppress(KafkaException):  # there is nothing to be in doubt of yet
+                self._require_same_topic()
+        topic = self._options.topic
+        columns: dict[int, Batch] = {}
+        ends: dict[int, int] = {}
+        for message in messages:
+            partition = message.partition()
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    # the next offset to be read: past transactions' markers as well
+                    ends[partition] = message.offset()
+                else:
+                    self._raise_if_grave(error)
+                continue
+            batch = columns.get(partition)
+            if batch is None:
+                topic_id = self._positions.topic_id(topic)
+                batch = columns[partition] = Batch(topic, partition, [], [], [], [], topic_id)
+            batch.offsets.append(message.offset())
+            batch.timestamps.append(message.timestamp()[1])
+            batch.keys.append(message.key() or b"")
+            batch.values.append(message.value() or b"")
+        # of one that is gained only now: read before it was lost, and read again from its position on
+        owned = self._assigned - self._gained.keys()
+        for partition in owned & (columns.keys() | ends.keys()):
+            read = columns[partition].position if partition in columns else 0
+            self._reading.advance((topic, partition), max(read, ends.get(partition, 0)))
+        return [batch for partition, batch in columns.items() if partition in owned]
+
+    def assignment(self) -> Assignment:
+        changed = Assignment(self._gained, self._lost, self._rebalanced)
+        self._gained, self._lost, self._rebalanced = {}, set(), False
+        return changed
+
+    def start(self, partition: int) -> None:
+        try:
+            self._consumer.resume([TopicPartition(self._options.topic, partition)])
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+
+    def lag(self) -> Mapping[int, int]:
+        waiting = self._reading.waiting(self._consumer)
+        return {partition: records for (_, partition), records in waiting.items()}
+
+    # --- state
+
+    def changelog(self, topic: str, starts: Mapping[int, int]) -> ChangelogReader:
+        """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
+        places = [TopicPartition(topic, partition, at) for partition, at in starts.items()]
+        try:
+            return KafkaChangelogReader(self._reader.open(places))
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+
+    # --- output
+
+    def commit(self, transaction: Transaction) -> Mapping[int, int]:
+        transactions = self._transactions
+        ends: dict[int, int] = {}
+        self._require_same_topic_in_time()
+        try:
+            # twice the time after which the broker has given the transaction up anyway
+            with returning_within(2 * self._transactions.seconds):
+                transactions.begin()
+                for topic, partition, outputs in transaction.writes:
+                    transactions.write(topic, partition, outputs)
+                for topic, number, outputs in transaction.changelog:
+                    transactions.write_told(topic, number, outputs, ends)
+                for number, position in transaction.inputs.items():
+                    kept = self._positions.output(self._options.topic, position)
+                    transactions.write(topics.POSITIONS, number, [kept])
+                if transaction.inputs:
+                    transactions.settle(
+                        self._places(transaction.inputs), self._consumer.consumer_group_metadata()
+                    )
+                transactions.commit()
+        except (KafkaException, BufferError, FencedError) as fault:
+            self._raise_if_refused(fault)
+            self._end_if_replaced()
+            raise StreamBrokenError(str(fault)) from fault
+        self._seconds = self._options.transaction_seconds
+        return ends
+
+    def accepts(self, transaction: Transaction) -> bool:
+        changelog = [(topic, number, outputs) for topic, number, outputs in transaction.changelog]
+        try:
+            with returning_within(2 * self._transactions.seconds):
+                return self._transactions.accepts([*transaction.writes, *changelog])
+        except (KafkaException, BufferError, FencedError) as fault:
+            self._end_if_replaced()
+            raise StreamBrokenError(str(fault)) from fault
+
+    def _raise_if_refused(self, fault: KafkaException | BufferError | FencedError) -> None:
+        """`RecordRefusedError` if brokers answered, and refused what was written.
+
+        The producer is replaced, because its next transaction would fail with OUT_OF_ORDER_SEQUENCE_NUMBER;
+        the new one undoes the transaction. The consumer is not concerned.
+        """
+        if not isinstance(fault, KafkaException):
+            return
+        error = self._transactions.reason(fault)
+        if error.code() not in REFUSED:
+            return
+        with returning_within(2 * self._transactions.seconds):
+            self._transactions.purge()
+            self._transactions = self._new_transactions()
+        raise RecordRefusedError(error.str()) from fault
+
+    def _require_same_topic_in_time(self) -> None:
+        """As `_require_same_topic`. No transaction has begun, so a broker that is away is waited for."""
+        try:
+            retry(
+                self._require_same_topic,
+                KafkaException,
+                lambda fault: True,
+                LONGEST_TRANSACTION_SECONDS / 2,
+            )
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+
+    def _require_same_topic(self) -> None:
+        """`StreamBrokenError` if what was read is of a topic made anew: see `Positions.remade`."""
+        self._looked_at = time.monotonic()
+        if remade := self._positions.remade():
+            raise StreamBrokenError(f"{remade[0]} was deleted and made anew")
+
+    def _end_if_replaced(self) -> None:
+        """`FencedError` if a transaction failed because another process has this slot.
+
+        To recover then would fence the successor in its turn, and what the producer was told may be
+        no more than that it took too long. A member that was replaced hears of it with its next heartbeat.
+        """
+        deadline = time.monotonic() + 3 * HEARTBEAT_SECONDS
+        while time.monotonic() < deadline:
+            # what is read here is read again after the recovery
+            for message in self._consumer.consume(1_000, HEARTBEAT_SECONDS / 10):
+                if (error := message.error()) is not None:
+                    self._raise_if_grave(error)
+
+    def _require_slot(self) -> None:
+        """`FencedError` if another process has the slot: whoever takes it takes the transactions' name."""
+        with returning_within(4 * self._transactions.seconds), suppress(KafkaException):
+            self._transactions.require_name()
+
+    def recover(self) -> None:
+        # After any doubt the producer is thrown away: see `Transactions`. All the rest goes as well: it
+        # may wait for a broker that is gone, and one way to begin is better than two.
+        with returning_within(2 * self._transactions.seconds):
+            self._transactions.purge()
+            self.close()
+        self._gained, self._lost, self._assigned = {}, set(), set()
+        # brokers may be slower than a transaction may take, for a while: until the next commit
+        self._seconds = min(2 * self._seconds, LONGEST_TRANSACTION_SECONDS)
+        self._begin()
+
+    def close(self) -> None:
+        self._closing = True
+        self._consumer.close()
+
+    def _places(self, inputs: Mapping[int, int]) -> list[TopicPartition]:
+        return [self._positions.place(self._options.topic, p, at) for p, at in inputs.items()]
+
+    def _new_transactions(self) -> Transactions:
+        options = self._options
+        base = {**self._base, "batch.size": self._limits.present.batch}
+        return Transactions(base, options.name, self._seconds, options.writes)
+
+    def _new_consumer(self) -> Consumer:
+        options = self._options
+        self._closing = False
+        consumer = Consumer(
+            {
+                **self._base,
+                **group_options(
+                    group_of(options.service),
+                    options.name,
+                    options.session_seconds,
+                    options.fetch_kilobytes,
+                ),
+                "fetch.message.max.bytes": 2_097_152,
+                "enable.partition.eof": True,
+                # it is told where to read, always: see `_on_assign`
+                "auto.offset.reset": "error",
+            }
+        )
+        consumer.subscribe(
+            [options.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
+        )
+        return consumer
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if self._closing:  # a consumer that closes may still be given some, and answers nothing
+            consumer.unassign()
+            return
+        try:
+            found = self._found(places)
+            # At absolute offsets: were the consumer left to look one up, its late answer could take
+            # the partition back to where it has been read already.
+            starts = [at.start() for at in found]
+            consumer.assign(starts)
+            consumer.pause(starts)  # until its state is there: see `start`
+            self._positions.tell(consumer, found)
+        except KafkaException as fault:
+            raise StreamBrokenError(str(fault)) from fault
+        self._rebalanced = True
+        self._reading.begin(found)
+        self._gained = {at.partition: at.position for at in found}
+        self._assigned = set(self._gained)
+
+    def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
+        consumer.unassign()  # a rebalance is of all partitions: see `group_options`
+        self._lost |= self._assigned
+        self._gained, self._assigned = {}, set()
+        self._reading.begin([])
+
+    def _found(self, places: list[TopicPartition]) -> list[Found]:
+        try:
+            return self._positions.find(self._consumer, places)
+        except KafkaException as fault:
+            if fault.args[0].code() != KafkaError._TIMED_OUT:
+                raise
+        with returning_within(2 * self._transactions.seconds):
+            self._transactions.end_forgotten_offsets(
+                places, self._consumer.consumer_group_metadata()
+            )
+        return self._positions.find(self._consumer, places)
+
+    def _raise_if_grave(self, error: KafkaError) -> None:
+        if tells_replaced(error):
+            self._require_slot()
+        if is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise StreamBrokenError(str(error))

@@ -1,0 +1,90 @@
+"""A topic as a stream of changes, from a thread that outlives the broker's absences."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from confluent_kafka import KafkaException
+
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.clients import Entry, TableReader, TailReader
+from weir.runtime import logs
+from weir.settings.shared import KafkaSettings
+
+RETRY_SECONDS = 1.0
+READ_SECONDS = 10.0
+POLL_SECONDS = 0.5
+
+Apply = Callable[
+    [list[Entry]], None
+]  # `NotReachedError`: it is to be read again, from its beginning
+
+
+class Follower(ABC):
+    """Calls `apply` with what a topic says, in a thread of its own. While no broker answers, it tries again."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._apply = apply
+        self._stop = threading.Event()
+        self._log = logs.get("gateway")
+        self._thread = threading.Thread(target=self._run, name=f"follow-{topic}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ended on return, or after the present poll at the latest."""
+        self._stop.set()
+        self._thread.join(2 * POLL_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except (KafkaException, NotReachedError) as fault:
+                self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
+                self._stop.wait(RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - it is logged; without this thread the service would hear of no change again
+                self._log.exception("reads the topic anew", topic=self._topic)
+                self._stop.wait(RETRY_SECONDS)
+
+    @abstractmethod
+    def _follow(self) -> None:
+        """Read until `_stop` is set, or `KafkaException`."""
+
+
+class TableFollower(Follower):
+    """Reads a compacted topic whole, then follows it: first all of it as one list, then changes."""
+
+    def _follow(self) -> None:
+        reader = TableReader(self._settings, self._topic)
+        try:
+            whole: list[Entry] = []
+            reader.read_all(lambda key, value: whole.append((key, value)), READ_SECONDS)
+            self._apply(whole)
+            while not self._stop.is_set():
+                if entries := reader.poll(POLL_SECONDS):
+                    self._apply(entries)
+        finally:
+            reader.close()
+
+
+class TailFollower(Follower):
+    """Follows a topic from its present end on. `following` is set once that end is known."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
+        super().__init__(settings, topic, apply)
+        self.following = threading.Event()
+
+    def _follow(self) -> None:
+        reader = TailReader(self._settings, self._topic)
+        try:
+            reader.start(READ_SECONDS)
+            self.following.set()
+            while not self._stop.is_set():
+                if entries := reader.poll(POLL_SECONDS):
+                    self._apply(entries)
+        finally:
+            reader.close()

@@ -1,0 +1,67 @@
+"""What a worker's batch came to, as records of `usage` and `events.dead`."""
+
+from importlib.metadata import version
+
+from weir.adapters import avro
+from weir.core.batch import Batch, Decided, Output
+from weir.core.dead_letter_content import MAX_SOURCE, stored_in_letter
+
+VERSION = version("weir")
+
+
+def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
+    """One delta a source, minute and outcome, named for good by the batch's place in its partition."""
+    schema = avro.schemas()["UsageDelta"]
+    outputs = []
+    for (source, minute, outcome), count in decided.usage.counts.items():
+        delta = {
+            "source": source,
+            "minute": minute,
+            "stage": step,
+            "outcome": outcome,
+            "events": count.events,
+            "bytes": count.bytes,
+            "origin_topic": batch.topic,
+            "origin_partition": batch.partition,
+            "position": batch.position,
+            "seconds": [{"second": s, "events": n} for s, n in sorted(count.seconds.items())],
+            "topic_id": batch.topic_id,
+            "first": batch.offsets[0],
+            "fingerprint": signed(count.fingerprint),
+        }
+        outputs.append(Output(source.encode(), schema.encode(delta)))
+    return outputs
+
+
+def signed(number: int) -> int:
+    """Modulo 2^64, as ClickHouse's Int64 holds it."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def encode_dead(step: str, batch: Batch, decided: Decided, most: int) -> list[Output]:
+    """Each refused record, untouched, with who gave up, why, and where it came from.
+
+    `most`: the size of the largest record that a letter holds whole; see `stored_in_letter`.
+    """
+    schema = avro.schemas()["DeadLetter"]
+    outputs = []
+    for refusal in decided.refusals:
+        key, value = batch.keys[refusal.at], batch.values[refusal.at]
+        stored = stored_in_letter(key, value, refusal.detail, most)
+        letter = {
+            "origin_topic": batch.topic,
+            "origin_partition": batch.partition,
+            "origin_offset": batch.offsets[refusal.at],
+            "key": stored.key,
+            "value": stored.value,
+            "step": step,
+            "version": VERSION,
+            "reason": refusal.reason,
+            "detail": stored.detail,
+            "source": refusal.source[:MAX_SOURCE],
+            "received_at": refusal.received_at,
+            "event_id": refusal.event_id,
+            "died_at": max(0, batch.timestamps[refusal.at]),
+        }
+        outputs.append(Output(f"{batch.topic}-{batch.partition}".encode(), schema.encode(letter)))
+    return outputs

@@ -1,0 +1,152 @@
+"""One reading of the books: three witnesses, asked in the order that makes their words fit together."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.audit.clickhouse_counts import (
+    Counts,
+    Page,
+    Range,
+    looked_at_in_part,
+    read_counts,
+    read_entries,
+    read_pages,
+)
+from weir.audit.offsets import Offsets
+from weir.audit.reconcile import explained, judge
+from weir.audit.unmerged_rows import read_copies, without_copies
+from weir.audit.unread_counts import AUDITED, KafkaBooks, Unread
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
+
+LOOK_SECONDS = 0.5
+SURE_LOOKS = 3  # what is found is looked at again: an erasure or a replay may be at work just now
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Balanced: no findings. `unread`: of a group's records, how many are whose (where few enough)."""
+
+    in_flight: dict[str, int]  # records that each group has yet to read
+    held: dict[str, int]  # of these, records behind an open transaction, which nobody can read yet
+    unread: dict[str, dict[str, int]]
+    pages: list[Page]
+    counts: list[Counts]
+    findings: list[str]
+    differences: dict[str, int]  # by source, events that the findings are about
+    blind: str  # why nothing could be judged; empty: it could
+    remarks: list[str]  # what is odd, and neither lost nor doubled
+    partly: list[str]  # what was looked at in part alone, a sentence each
+
+    @property
+    def balanced(self) -> bool:
+        return not self.findings
+
+    @property
+    def settled(self) -> bool:
+        return self.balanced and not self.blind and not any(self.in_flight.values())
+
+
+class Auditor:
+    """Reads the books of one part; close it. Edge errors pass through."""
+
+    def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
+        self._kafka = KafkaBooks(kafka)
+        self._clickhouse = ClickHouse(clickhouse)
+        self._database = clickhouse.clickhouse_database
+        self._offsets = Offsets(self._kafka, self._clickhouse, self._database)
+
+    def read(self, part: Range, minutes: bool = False, ids: bool = False) -> Audit:
+        """Groups' positions, then rows and accounts, then what lies behind those positions by now.
+
+        So whatever was on its way while rows and accounts were read is among the unread. `ids`: hold
+        the rows against their distinct event ids too, which reads them all.
+        """
+        positions = self._kafka.positions()
+        pages = read_pages(self._clickhouse, self._database, part, minutes)
+        counts = read_counts(self._clickhouse, self._database, part)
+        entries, there_are = read_entries(self._clickhouse, self._database, part)
+        doubles = self._doubles(part) if ids else []
+        unread = self._kafka.unread(positions)
+        judgement = judge(entries, unread)
+        if judgement.findings:
+            copies = read_copies(self._clickhouse, self._database, entries)
+            judgement = judge(without_copies(entries, copies), unread)
+        of_offsets, not_looked_at = self._offsets.findings(part, positions, unread)
+        found = [*of_offsets, *judgement.findings]
+        what = "minutes that do not balance by themselves"
+        of_minutes = looked_at_in_part("all stages", len(entries), there_are, what)
+        differences: dict[str, int] = dict.fromkeys((page.source for page in pages), 0)
+        for finding in found:
+            differences[finding.source] = differences.get(finding.source, 0) + finding.events
+        return Audit(
+            {g: sum(unread[t].records for t in read if t in unread) for g, read in AUDITED.items()},
+            {g: sum(unread[t].held for t in read if t in unread) for g, read in AUDITED.items()},
+            {group: _by_source(unread, read) for group, read in AUDITED.items()},
+            explained(pages, judgement),
+            counts,
+            [*(finding.text for finding in found), *doubles],
+            differences,
+            judgement.blind,
+            judgement.remarks,
+            [text for text in (not_looked_at, of_minutes) if text],
+        )
+
+    def read_surely(
+        self,
+        read: Callable[[], Audit],
+        wait_seconds: float = 0.0,
+        tell: Callable[[str], None] = lambda doing: None,
+    ) -> Audit:
+        """Reads again while events are on their way, at most for `wait_seconds`; findings, anyhow,
+
+        until they have stood several looks.
+        """
+        deadline = time.monotonic() + wait_seconds
+        sure = 0
+        tell("reads the books")
+        while True:
+            audit = read()
+            if audit.settled:
+                return audit
+            sure = 0 if audit.balanced else sure + 1
+            is_moving = audit.blind or any(audit.in_flight.values())
+            is_over = time.monotonic() >= deadline
+            if audit.balanced and is_over:
+                return audit
+            if sure >= SURE_LOOKS and (is_over or not is_moving):
+                return audit
+            waiting = sum(audit.in_flight.values())
+            tell(f"waits: {waiting:,} records in flight" if waiting else "looks again")
+            time.sleep(LOOK_SECONDS)
+
+    def close(self) -> None:
+        self._kafka.close()
+
+    def _doubles(self, part: Range) -> list[str]:
+        sql = (
+            "SELECT source, count() AS rows, uniqExact(event_id) AS ids"
+            f" FROM {self._database}.events WHERE {part.where('received_at')}"
+            " GROUP BY source HAVING rows != ids ORDER BY source"
+        )
+        return [
+            f"{row['source']}: {int(row['rows']):,} rows in events, {int(row['ids']):,} distinct ids"
+            for row in self._clickhouse.records(sql, part.parameters())
+        ]
+
+
+def _by_source(unread: dict[str, Unread], names: tuple[str, ...]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        for (source, _), records in (unread[name].cells or {} if name in unread else {}).items():
+            found[source] = found.get(source, 0) + records
+    return found
+
+
+def as_json(audit: Audit) -> str:
+    fields = {f.name: getattr(audit, f.name) for f in dataclasses.fields(audit)}
+    return msgspec.json.encode({"balanced": audit.balanced, **fields}).decode()

@@ -1,0 +1,132 @@
+"""Kafka's offsets against dedup's accounts: every record of events.accepted that was passed is counted.
+
+The gateway writes without transactions, so an offset is a record, and each transaction of dedup tells
+which offsets it covers and how many events it took them for. Where that does not fit, the topic itself
+is asked: letters that were sent in again came in transactions, whose markers use offsets up too.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.audit.clickhouse_counts import Range, looked_at_in_part
+from weir.audit.reconcile import Finding
+from weir.audit.unread_counts import KafkaBooks, Place, Span, Unread
+from weir.core import topics
+
+SUSPECTS_AT_MOST = 500  # each costs a question, and a look into the topic
+OF_DEDUP = (
+    "stage = 'dedup' AND outcome IN ('accepted', 'reread')"
+    f" AND origin_topic = '{topics.ACCEPTED}' AND topic_id = {{topic_id:String}}"
+)
+
+
+class Suspect(NamedTuple):
+    """Offsets of a partition that dedup has passed and may not have counted."""
+
+    partition: int
+    first: int
+    end: int
+
+    def overlaps(self, spans: Iterable[Span]) -> bool:
+        return any(first < self.end and self.first < end for first, end in spans)
+
+
+class Offsets:
+    """Holds them against each other, in one part of the books. Edge errors pass through."""
+
+    def __init__(self, kafka: KafkaBooks, clickhouse: ClickHouse, database: str) -> None:
+        self._kafka = kafka
+        self._clickhouse = clickhouse
+        self._database = database
+
+    def findings(
+        self, part: Range, positions: Mapping[Place, int], unread: Mapping[str, Unread]
+    ) -> tuple[list[Finding], str]:
+        """What was passed and not counted, or counted twice; none where no account says enough.
+
+        Accounts of earlier versions, and of a topic that was made anew since, say nothing. With it,
+        what was not looked at, in a sentence; empty: all was.
+        """
+        usage = unread.get(topics.USAGE)
+        if usage is None or usage.cells is None or (topics.ACCEPTED, 0) not in positions:
+            return [], ""  # the accounts are not all there, or there is no such topic yet
+        topic_id = self._kafka.topic_id(topics.ACCEPTED)
+        asked = (self._clickhouse, self._database)
+        within, there_are = read_within(*asked, part, topic_id)
+        found = []
+        for suspect in (*within, *read_behind(*asked, positions, topic_id)):
+            if not suspect.overlaps(usage.spans.get(suspect.partition, ())):
+                found += self._confirmed(suspect, topic_id)
+        what = "stretches of offsets that dedup's accounts do not fit by themselves"
+        return found, looked_at_in_part("between Kafka and dedup", len(within), there_are, what)
+
+    def _confirmed(self, suspect: Suspect, topic_id: str) -> list[Finding]:
+        partition, first, end = suspect
+        there = self._kafka.records((topics.ACCEPTED, partition), (first, end))
+        if there is None:
+            return []  # deleted already: what was not in a row or an account by then is found there
+        sql = (
+            "SELECT sum(once) AS counted FROM ("
+            f"SELECT any(events) AS once FROM {self._database}.usage_deltas WHERE {OF_DEDUP}"
+            " AND origin_partition = {partition:Int32}"
+            " AND position > {first:Int64} AND position <= {end:Int64}"
+            " GROUP BY source, minute, outcome, position)"  # one that stands twice counts once
+        )
+        values = {"topic_id": topic_id, "partition": partition, "first": first, "end": end}
+        (row,) = self._clickhouse.records(sql, values)
+        counted = int(row["counted"])
+        if there == counted:
+            return []
+        text = (
+            f"between Kafka and dedup: {topics.ACCEPTED}, partition {partition}, offsets {first:,}"
+            f" to {end - 1:,}: {there:,} records, but dedup has accounts of {counted:,}"
+        )
+        return [Finding(-1, "", abs(there - counted), text)]
+
+
+def read_within(
+    clickhouse: ClickHouse, database: str, part: Range, topic_id: str
+) -> tuple[list[Suspect], int]:
+    """Between two transactions, or within one that is not cut by the part's own bounds.
+
+    SUSPECTS_AT_MOST of them, and how many there are.
+    """
+    cuts = ["0"]
+    if part.start is not None:
+        cuts.append("toUnixTimestamp(min(d.minute)) < {start:Int64} + 60")
+    if part.end is not None:
+        cuts.append("toUnixTimestamp(max(d.minute)) >= {end:Int64} - 60")
+    cut = " OR ".join(cuts)
+    sql = (
+        "SELECT origin_partition AS partition, least(before, began) AS first, position,"
+        " count() OVER () AS there_are FROM ("
+        "SELECT *, lagInFrame(position, 1, began)"
+        " OVER (PARTITION BY origin_partition ORDER BY position) AS before FROM ("
+        "SELECT origin_partition, position, min(d.first) AS began, sum(d.events) AS counted,"
+        f" {cut} AS is_cut FROM {database}.usage_deltas AS d"
+        f" WHERE {OF_DEDUP} AND {part.when('minute')} GROUP BY origin_partition, position))"
+        " WHERE before < began OR (position - began != counted AND NOT is_cut)"
+        f" ORDER BY partition, position LIMIT {SUSPECTS_AT_MOST}"
+    )
+    rows = clickhouse.records(sql, {**part.parameters(), "topic_id": topic_id})
+    found = [Suspect(int(r["partition"]), int(r["first"]), int(r["position"])) for r in rows]
+    return found, int(rows[0]["there_are"]) if rows else 0
+
+
+def read_behind(
+    clickhouse: ClickHouse, database: str, positions: Mapping[Place, int], topic_id: str
+) -> list[Suspect]:
+    """Between the last transaction that was counted and where the group says it has come."""
+    sql = (
+        f"SELECT origin_partition AS partition, max(position) AS counted FROM {database}.usage_deltas"
+        f" WHERE stage = 'dedup' AND origin_topic = '{topics.ACCEPTED}'"
+        " AND topic_id = {topic_id:String} GROUP BY origin_partition"
+    )
+    found = []
+    for row in clickhouse.records(sql, {"topic_id": topic_id}):
+        partition, counted = int(row["partition"]), int(row["counted"])
+        position = positions.get((topics.ACCEPTED, partition), -1)
+        if counted < position:
+            found.append(Suspect(partition, counted, position))
+    return found

@@ -1,0 +1,139 @@
+"""The books judged: what is wrong, and not merely on its way. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from weir.audit.clickhouse_counts import CHECKS, OF_IDENTITY, Entry, Page
+from weir.audit.unread_counts import Cell, Unread
+from weir.core import topics
+
+NAME_CHARACTERS = 48  # of a source, in a finding
+OF_PAGES = {check.column for check in CHECKS[:3]}  # the rest is about side tables
+
+
+class Finding(NamedTuple):
+    """What does not balance. `stage` orders findings as events pass."""
+
+    stage: int
+    source: str
+    events: int
+    text: str
+
+
+@dataclass
+class Judgement:
+    """`missing`: of each source's minute, the events (signed) that nothing explains."""
+
+    findings: list[Finding] = field(default_factory=list)
+    missing: dict[Cell, int] = field(default_factory=lambda: defaultdict(int))
+    blind: str = ""  # why nothing could be judged; empty: it could
+    remarks: list[str] = field(default_factory=list)  # what is odd, and neither lost nor doubled
+
+
+def judge(entries: Iterable[Entry], unread: Mapping[str, Unread]) -> Judgement:
+    """What of the entries is wrong, and not merely on its way.
+
+    A minute of a source that no unread record speaks of is closed: everything that was ever said of
+    it is in ClickHouse, so it must balance to the event. Where a topic has too many unread records to
+    be looked at, all that is missing behind it together must not be more than they are.
+    """
+    told = Judgement()
+    unknown = {name: of.records for name, of in unread.items() if of.cells is None}
+    if topics.USAGE in unknown:
+        told.blind = f"{unknown[topics.USAGE]:,} records of usage are unread"
+        return told
+    moving = {
+        cell
+        for name, of in unread.items()
+        if name != topics.ACCEPTED  # nobody has said anything of these yet
+        for cell in of.cells or ()
+    }
+    faults: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+    behind: dict[int, int] = defaultdict(int)
+    passed_by: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for entry in entries:
+        if entry.cell in moving:
+            continue
+        source, minute = entry.cell
+        if entry.passed_by:
+            passed_by[source].append((minute, entry.passed_by))
+        for stage, check in enumerate(CHECKS):
+            if entry.passed_by and check.column in OF_IDENTITY:
+                continue  # dedup's account and the rows agree without the one between them
+            short = entry.short[check.column]
+            if short > 0 and any(name in unknown for name in check.on_its_way):
+                behind[stage] += short
+            elif short or check.column in entry.others:
+                faults[stage, source].append((minute, short))
+                told.missing[entry.cell] += short if check.column in OF_PAGES else 0
+    for (stage, source), minutes in faults.items():
+        told.findings.append(_finding(stage, source, minutes))
+    for stage, short in behind.items():
+        waiting = sum(unknown.get(name, 0) for name in CHECKS[stage].on_its_way)
+        if short > waiting:
+            check = CHECKS[stage]
+            text = f"{check.place}: {short:,} more {check.first} than {check.second}"
+            text += f", but only {waiting:,} records are unread"
+            told.findings.append(Finding(stage, "", short - waiting, text))
+    told.findings.sort()
+    told.remarks = [_remark(source, minutes) for source, minutes in sorted(passed_by.items())]
+    return told
+
+
+def explained(pages: Iterable[Page], judgement: Judgement) -> list[Page]:
+    """Pages with the difference that was found; what else is missing is in flight."""
+    found = []
+    for page in pages:
+        cells = (
+            missing
+            for (source, minute), missing in judgement.missing.items()
+            if source == page.source and page.minute in ("", _minute(minute, "%F %T"))
+        )
+        difference = sum(cells)
+        in_flight = max(0, page.in_flight + page.difference - difference)
+        found.append(msgspec.structs.replace(page, in_flight=in_flight, difference=difference))
+    return found
+
+
+def _remark(source: str, minutes: list[tuple[int, int]]) -> str:
+    events = sum(number for _, number in minutes)
+    return (
+        f"{_name(source)} {_when(minutes)}: {events:,} stored events, of those that dedup says are"
+        " unique, are in no account of identity's: they were put back from events.accepted, or the"
+        " accounts are lost. Counts of people may lack them."
+    )
+
+
+def _when(minutes: list[tuple[int, int]]) -> str:
+    first, last = _minute(minutes[0][0]), _minute(minutes[-1][0])
+    return f"at {first}" if first == last else f"from {first} to {last}"
+
+
+def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> Finding:
+    check = CHECKS[stage]
+    more = sum(short for _, short in minutes if short > 0)
+    fewer = -sum(short for _, short in minutes if short < 0)
+    parts = []
+    if more:
+        parts.append(f"{more:,} more {check.first} than {check.second}, and nothing is unread")
+    if fewer:
+        parts.append(f"{fewer:,} fewer {check.first} than {check.second}")
+    if not parts:
+        parts.append(f"as many {check.second} as {check.first}, but not the same events")
+    text = f"{_name(source)} {_when(minutes)}: {check.place}: {'; '.join(parts)}"
+    return Finding(stage, source, more + fewer or len(minutes), text)
+
+
+def _name(source: str) -> str:
+    if len(source) > NAME_CHARACTERS:
+        return source[: NAME_CHARACTERS - 1] + "…"
+    return source or "(source unreadable)"
+
+
+def _minute(seconds: int, form: str = "%F %H:%M") -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)

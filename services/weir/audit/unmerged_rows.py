@@ -1,0 +1,72 @@
+"""Rows that stand twice in ClickHouse until it merges them. They replace themselves, so they count once.
+
+A record that stands twice in its topic, or an insert that is repeated after ClickHouse has forgotten
+its token, leaves them. The views of the books add rows up as they are; so whatever they find wrong is
+looked at here first.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.audit.clickhouse_counts import Entry
+from weir.audit.unread_counts import Cell
+
+# By how much one event too many in an account, or in the rows, changes what each check lacks.
+EFFECTS: Mapping[str, Mapping[str, int]] = {
+    "dedup_accepted": {"short_of_unique": 1},
+    "dedup_unique": {"short_of_unique": -1, "short_of_resolved": 1},
+    "dedup_duplicate": {"short_of_unique": -1, "short_of_duplicate_rows": 1},
+    "dedup_dead": {"short_of_unique": -1, "short_of_dead_rows": 1},
+    "identity_resolved": {"short_of_resolved": -1, "short_of_rows": 1},
+    "identity_unsaved": {"short_of_resolved": -1},
+    "identity_erased": {"short_of_resolved": -1},
+    "identity_dead": {"short_of_resolved": -1, "short_of_dead_rows": 1},
+    "duplicate_rows": {"short_of_duplicate_rows": -1},
+}
+
+Copies = Mapping[Cell, Mapping[str, int]]  # events too many, by account
+
+
+def without_copies(entries: Iterable[Entry], copies: Copies) -> list[Entry]:
+    """The entries as they are once ClickHouse has merged the copies; what balances then is left out."""
+    found = []
+    for entry in entries:
+        short = dict(entry.short)
+        for name, events in copies.get(entry.cell, {}).items():
+            for column, effect in EFFECTS.get(name, {}).items():
+                short[column] -= effect * events
+        corrected = entry._replace(short=short)
+        if entry.others or any(short.values()):
+            found.append(corrected)
+    return found
+
+
+def read_copies(clickhouse: ClickHouse, database: str, entries: Iterable[Entry]) -> Copies:
+    """The copies in the minutes of these entries. Edge errors pass through."""
+    minutes = [minute for _, minute in (entry.cell for entry in entries)]
+    if not minutes:
+        return {}
+    parameters = {"first": min(minutes), "last": max(minutes)}
+    within = "BETWEEN toDateTime({first:Int64}, 'UTC') AND toDateTime({last:Int64}, 'UTC')"
+    accounts = (
+        "SELECT source, minute, concat(stage, '_', outcome) AS name,"
+        " (count() - 1) * any(d.events) AS more"
+        f" FROM {database}.usage_deltas AS d WHERE minute {within}"
+        " GROUP BY source, minute, stage, outcome, origin_topic, origin_partition, position, topic_id"
+        " HAVING count() > 1"
+    )
+    rows = (
+        "SELECT source, toStartOfMinute(toDateTime(received_at)) AS minute, 'duplicate_rows' AS name,"
+        f" count() - 1 AS more FROM {database}.duplicates"
+        f" WHERE toStartOfMinute(toDateTime(received_at)) {within}"
+        " GROUP BY source, received_at, event_id HAVING count() > 1"
+    )
+    sql = (
+        "SELECT source, toUnixTimestamp(minute) AS at, name, sum(more) AS events"
+        f" FROM ({accounts} UNION ALL {rows}) GROUP BY source, at, name"
+    )
+    found: dict[Cell, dict[str, int]] = {}
+    for row in clickhouse.records(sql, parameters):
+        cell = (row["source"], int(row["at"]))
+        found.setdefault(cell, {})[row["name"]] = int(row["events"])
+    return found

@@ -1,0 +1,203 @@
+"""Kafka's own word for the books: where the groups have come, and what of which source and minute is unread."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from weir.adapters import avro
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import UNCOMMITTED, client_options, is_record, lone_options
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.search import clear_errors
+from weir.core.stages import DEDUP, RATES, STAGES
+from weir.settings.shared import KafkaSettings
+
+# rates counts what the others report, and nothing waits for it
+AUDITED = {stage.group: stage.reads for stage in STAGES if stage is not RATES}
+READ_AT_MOST = 10_000  # unread records of a topic; of more only the number is told
+READ_SECONDS = 30.0  # a busy broker may be slow; what is not read by then is not judged
+REQUEST_SECONDS = 10.0
+FETCH_RECORDS = 5_000
+REST_MS = 20
+MINUTE_MS = 60_000
+
+Place = tuple[str, int]
+Cell = tuple[str, int]  # source, minute of receipt (epoch seconds)
+Span = tuple[int, int]  # offsets of events.accepted, from and up to
+
+
+@dataclass
+class Unread:
+    """What a group has yet to read of one topic, since its positions were asked for.
+
+    `cells` None: too many to be read; then `records` counts offsets, of which some hold no record.
+    """
+
+    records: int = 0
+    cells: Counter[Cell] | None = field(default_factory=Counter)
+    spans: dict[int, list[Span]] = field(
+        default_factory=dict
+    )  # of usage: what dedup's deltas cover
+    held: int = 0  # of the records, those behind an open transaction: it may yet be aborted
+
+
+class KafkaBooks:
+    """One connection; close it. `NotReachedError`, `RefusedError`: it could not be told."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._admin = KafkaAdmin(settings)
+        options = {**lone_options(settings, REST_MS), "log_level": 0}
+        self._reader = Consumer(options)
+        self._held_reader = Consumer({**options, **UNCOMMITTED})
+        self._partitions = PartitionReader(
+            {**client_options(settings), "log_level": 0}, REQUEST_SECONDS
+        )
+
+    def close(self) -> None:
+        self._reader.close()
+        self._held_reader.close()
+        self._admin.close()
+
+    def positions(self) -> dict[Place, int]:
+        """The next offset of each group that an event passes, by what it reads; -1: none yet.
+
+        What lies before it was settled before this call: it is in the next stage's topics, and what
+        the sink has read is in ClickHouse.
+        """
+        counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
+        found: dict[Place, int] = {}
+        for group, names in AUDITED.items():
+            places = [(name, p) for name in names for p in range(counts.get(name, 0))]
+            committed = self._admin.positions(group, places)
+            found |= {place: committed.get(place, -1) for place in places}
+        return found
+
+    def topic_id(self, name: str) -> str:
+        with clear_errors():
+            return self._partitions.topic_ids([name])[name]
+
+    def unread(self, positions: Mapping[Place, int]) -> dict[str, Unread]:
+        """By topic, what lies behind these positions now: also what an open transaction holds back."""
+        spans = self._behind(positions)
+        held = {
+            place: (max(start, spans[place][0]), min(end, spans[place][1]))
+            for place, (start, end) in self._admin.held(spans).items()
+        }
+        offsets: Counter[str] = Counter()
+        for (topic, _), (first, end) in spans.items():
+            offsets[topic] += end - first
+        few = {place: span for place, span in spans.items() if offsets[place[0]] <= READ_AT_MOST}
+        read = {topic: Unread() for topic, _ in positions}
+        readable = {
+            at: (first, held[at][0] if at in held else end) for at, (first, end) in few.items()
+        }
+        left = self._read(
+            self._reader, readable, lambda message: _enter(read[message.topic()], message)
+        )
+        left |= self._read(
+            self._held_reader,
+            {at: span for at, span in held.items() if at in few},
+            lambda message: _enter_held(read[message.topic()], message),
+        )
+        for topic, _ in {*left, *(spans.keys() - few.keys())}:
+            behind = sum(end - first for at, (first, end) in held.items() if at[0] == topic)
+            read[topic] = Unread(offsets[topic], None, held=behind)
+        return read
+
+    def records(self, place: Place, span: Span) -> int | None:
+        """How many committed records a partition has between two offsets; None: that cannot be told
+
+        any more, since some were deleted, or not in time.
+        """
+        if self._admin.offsets({place: OffsetSpec.earliest()}).get(place, 0) > span[0]:
+            return None
+        found: list[int] = []
+        left = self._read(
+            self._reader, {place: span}, lambda message: found.append(message.offset())
+        )
+        return None if left else len(found)
+
+    def _behind(self, positions: Mapping[Place, int]) -> dict[Place, Span]:
+        """Offsets from each position to the partition's end, where there are any."""
+        firsts = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.earliest()))
+        ends = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.latest()))
+        spans = {}
+        for place, position in positions.items():
+            first, end = firsts.get(place, 0), ends.get(place, 0)
+            # a position beyond the end is of a topic that was made anew: none of it is read
+            start = max(first, position) if position <= end else first
+            if start < end:
+                spans[place] = (start, end)
+        return spans
+
+    def _read(
+        self, reader: Consumer, spans: Mapping[Place, Span], apply: Callable[[Message], None]
+    ) -> set[Place]:
+        """Apply every record of these offsets that the reader is given.
+
+        Return the places that could not be read to their end in time.
+        """
+        left = {at: span for at, span in spans.items() if span[0] < span[1]}
+        deadline = time.monotonic() + READ_SECONDS
+        with clear_errors():
+            reader.assign([TopicPartition(*at, span[0]) for at, span in left.items()])
+            while left and time.monotonic() < deadline:
+                for message in _consume(reader):
+                    place = (message.topic(), message.partition())
+                    if place not in left:
+                        continue
+                    error = message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        del left[place]
+                    elif is_record(message):
+                        if left[place][0] <= message.offset() < left[place][1]:
+                            apply(message)
+                        if message.offset() + 1 >= left[place][1]:
+                            del left[place]
+            reader.unassign()
+        return set(left)
+
+
+def _consume(reader: Consumer) -> list[Message]:
+    first = reader.poll(0.1)
+    return [] if first is None else [first, *reader.consume(FETCH_RECORDS, 0)]
+
+
+def _enter_held(unread: Unread, message: Message) -> None:
+    unread.held += 1
+    _enter(unread, message)
+
+
+def _enter(unread: Unread, message: Message) -> None:
+    unread.records += 1
+    told = _told(message)
+    moment = told.get("minute", told.get("received_at"))
+    if unread.cells is not None and moment is not None:
+        unread.cells[told["source"], moment // MINUTE_MS * 60] += 1
+    if told.get("stage") == DEDUP.name:
+        covered = (told["first"], told["position"])
+        unread.spans.setdefault(told["origin_partition"], []).append(covered)
+
+
+def _told(message: Message) -> avro.Record:
+    """What a record says; of one that cannot be read, what a worker would take it for."""
+    value = message.value() or b""
+    try:
+        name = avro.schema_of(value).name
+        return _leading(name).read(value) if name in LEADING else avro.read_whole(value)
+    except (avro.UnknownSchemaError, avro.UnreadableError):
+        source = (message.key() or b"").partition(b"\0")[0].decode("utf-8", "replace")
+        return {"source": source, "received_at": message.timestamp()[1]}
+
+
+LEADING = ("Accepted", "Resolved")  # whose payload need not be read
+
+
+@cache
+def _leading(name: str) -> avro.PrefixReader:
+    return avro.PrefixReader(name, "source")

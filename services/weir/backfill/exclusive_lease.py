@@ -1,0 +1,39 @@
+"""One rebuild of ClickHouse at a time, wherever they are started."""
+
+from functools import partial
+
+from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.transactions import Transactions, clear_errors
+from weir.core import topics
+from weir.core.batch import Output
+from weir.settings.shared import KafkaSettings
+
+TRANSACTIONAL_ID = "weir-rebuild"
+SECONDS = 10
+PROOF = Output(b"", b"-")  # nobody reads it: what counts is that the brokers took it
+REPLACED = (
+    "Another replay has begun and taken this one's place. What this one has put back stays; run it"
+    " again when the other has ended, if anything is missing then."
+)
+NOT_TAKEN = "Kafka does not answer: {fault}."
+
+_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
+
+
+class Turn:
+    """Held from the construction until somebody else makes one. `NotReachedError`: Kafka does not say.
+
+    Brokers know the latest producer of a transactional id and refuse every earlier one.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        options = {**client_options(settings), "log_level": 0}
+        with _clear_errors():
+            self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, [topics.PROBE])
+
+    def require(self) -> None:
+        """Nobody else had begun at the time of the call, or `ReplacedError`."""
+        with _clear_errors():
+            self._transactions.begin()
+            self._transactions.write(topics.PROBE, None, [PROOF])
+            self._transactions.commit()

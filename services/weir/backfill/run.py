@@ -1,0 +1,228 @@
+"""One run of `weir replay`: which topics, in which order, and what it came to."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+import click
+
+from weir.adapters import avro
+from weir.adapters.clickhouse.insert import ClickHouseRows
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.group_progress import Passing
+from weir.backfill.accepted import AcceptedEvents
+from weir.backfill.exclusive_lease import Turn
+from weir.backfill.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOPICS, Warehouse
+from weir.backfill.rebuild import Account, NotBackError, Part, Rebuilding, Rows
+from weir.backfill.redecide import FirstOccurrences, Resolving
+from weir.backfill.scratch import Scratch, scratch
+from weir.backfill.settled_reader import Chunk, History, Span
+from weir.cli.base import settings_of
+from weir.cli.progress import Report
+from weir.core import topics
+from weir.core.identifiers import LEGACY_IDS
+from weir.core.registry import MAX_DEDUP_WINDOW_SECONDS
+from weir.core.stages import SINK
+from weir.erasure.erase_filter import ErasedPeople
+from weir.identity.stage import IdentityStage
+from weir.redelivery.replay import Pace
+from weir.redelivery.writer import read_ledger
+from weir.registry.follower import read_sources_and_keys
+from weir.registry.profile_id_salt import read_profile_ids
+from weir.runtime.folder_lock import FolderInUseError
+from weir.runtime.wait_settled import Ends, NotSettledError, ServiceBacklog, settle
+from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
+from weir.settings.sink import SinkSettings
+from weir.sink.ports import Insert, WarehouseAwayError
+from weir.sink.step import Routes
+
+CLOCKS_MS = 600_000  # by which the clocks of gateways and brokers may differ
+WINDOW_MS = MAX_DEDUP_WINDOW_SECONDS * 1_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be put back, and how."""
+
+    part: Part
+    from_accepted: bool
+    events_only: bool
+    rate: float
+    dry_run: bool
+
+
+@dataclass
+class Done:
+    """What became of each topic's records, in the order in which they were read."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    more: int = 0  # events that visits count and that have no row
+
+
+class GuardedRows:
+    """`Rows`, as long as no later replay has begun."""
+
+    def __init__(self, rows: Rows, turn: Turn) -> None:
+        self._rows = rows
+        self._turn = turn
+
+    def insert(self, insert: Insert) -> None:
+        self._turn.require()
+        self._rows.insert(insert)
+
+
+def run(asked: Asked, report: Report) -> Done:
+    """Edge errors pass through."""
+    kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
+    sink = settings_of(SinkSettings)
+    with (
+        _scratch(asked) as made,
+        closing(History(kafka, SINK.group)) as history,
+        closing(
+            ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
+        ) as rows,
+    ):
+        # in this order: a letter that is sent in again after the ledger was read is left to the sink
+        recovered = read_ledger(kafka) if asked.from_accepted else set()
+        ends = _settled(kafka, report) if asked.from_accepted else {}
+        warehouse = Warehouse(
+            ClickHouse(clickhouse),
+            clickhouse.clickhouse_database,
+            lambda: ErasedPeople(kafka).has,
+            recovered,
+        )
+        done = Done(more=warehouse.events_without_rows())
+        if done.more and not asked.dry_run:
+            raise click.ClickException(SEGMENTS_LEFT.format(more=done.more))
+        guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
+        rebuilding = Rebuilding(
+            warehouse, guarded, Routes(avro.name_of), Pace(asked.rate), asked.dry_run
+        )
+        topic_by_topic = Run(asked.part, kafka, history, warehouse, rebuilding, report)
+        try:
+            done.accounts = topic_by_topic.carry_out(_plan(asked, history, ends), made)
+        except WarehouseAwayError as fault:
+            raise NotReachedError(f"ClickHouse takes no rows now: {fault}.") from None
+        except NotBackError as fault:
+            raise click.ClickException(str(fault)) from None
+    return done
+
+
+def _plan(asked: Asked, history: History, ends: Ends) -> dict[str, list[Span]]:
+    """What died comes first, so that it is known; what was only accepted last, so that nothing else is left."""
+    since = asked.part.start - CLOCKS_MS
+    side = () if asked.events_only else SIDE_TOPICS
+    plan = {name: history.spans(name, None if name in COMPACTED else since) for name in side}
+    plan[topics.RESOLVED] = history.spans(topics.RESOLVED, since)
+    if asked.from_accepted:
+        # a repeat is told from a first occurrence by what came within the longest window before
+        plan[topics.ACCEPTED] = history.spans(topics.ACCEPTED, since - WINDOW_MS, ends)
+    return plan
+
+
+class Run:
+    """Takes a plan's topics one after the other."""
+
+    def __init__(
+        self,
+        part: Part,
+        kafka: KafkaSettings,
+        history: History,
+        warehouse: Warehouse,
+        rebuilding: Rebuilding,
+        report: Report,
+    ) -> None:
+        self._part = part
+        self._kafka = kafka
+        self._history = history
+        self._warehouse = warehouse
+        self._rebuilding = rebuilding
+        self._report = report
+
+    def carry_out(self, plan: Mapping[str, list[Span]], made: Scratch | None) -> dict[str, Account]:
+        """`made`: where the plan has `events.accepted`, to decide about it."""
+        self._report.begin(sum(len(span) for spans in plan.values() for span in spans))
+        accounts: dict[str, Account] = {}
+        for name, spans in plan.items():
+            account = accounts[name] = Account()
+            if made is not None and name == topics.ACCEPTED:
+                self._put_accepted(spans, made, account)
+                continue
+            for span in spans:
+                for chunk in self._chunks(span):
+                    if name == topics.RESOLVED:
+                        self._rebuilding.put_events(span, chunk, self._part, account)
+                    else:
+                        self._rebuilding.put_records(span, chunk, account)
+        return accounts
+
+    def _put_accepted(self, spans: list[Span], made: Scratch, account: Account) -> None:
+        resolving = self._resolving(made)
+        for span in spans:
+            with made.seen() as seen:
+                events = AcceptedEvents(
+                    span.place,
+                    self._warehouse,
+                    self._rebuilding.present,
+                    FirstOccurrences(seen),
+                    resolving,
+                )
+                for chunk in self._chunks(span):
+                    missing = events.missing(chunk, self._part, account)
+                    if missing.records.offsets:
+                        self._rebuilding.put_events(span, missing, self._part, account)
+
+    def _resolving(self, made: Scratch) -> Resolving:
+        """Neither people nor sources are read before they are asked for: most often nothing is missing."""
+        sources = cache(lambda: read_sources_and_keys(self._kafka)[0])
+        people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
+        ids = read_profile_ids(self._kafka) or LEGACY_IDS
+        stage = IdentityStage(
+            lambda source: sources().mappings_of(source),
+            ids,
+            lambda source: sources().blocked_of(source),
+        )
+        return Resolving(stage, people)
+
+    def _chunks(self, span: Span) -> Iterator[Chunk]:
+        """The report is on what the caller has dealt with."""
+        self._report.tell(span.place.topic)
+        at = span.start
+        for chunk in self._history.chunks(span):
+            yield chunk
+            end = min(chunk.end, span.end)
+            self._report.advance(end - at)
+            at = end
+        self._report.advance(span.end - at)
+
+
+@contextmanager
+def _scratch(asked: Asked) -> Iterator[Scratch | None]:
+    """None: there is nothing to decide. First of all, so that whom it refuses ends nobody else's run."""
+    if not asked.from_accepted:
+        yield None
+        return
+    try:
+        with scratch(settings_of(CommonSettings).data_dir) as made:
+            yield made
+    except FolderInUseError as fault:
+        raise click.ClickException(f"Another replay is at work: {fault}") from None
+
+
+def _settled(kafka: KafkaSettings, report: Report) -> Ends:
+    def tell(waiting: ServiceBacklog) -> None:
+        report.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
+
+    admin = KafkaAdmin(kafka)
+    try:
+        return settle(Passing(admin), tell, time.sleep)
+    except NotSettledError as fault:
+        raise click.ClickException(
+            f"{fault} What is yet to be decided would be taken for lost: run this again then."
+        ) from None
+    finally:
+        admin.close()

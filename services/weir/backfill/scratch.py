@@ -1,0 +1,91 @@
+"""Where a rebuild decides anew: stores of its own on disk, gone when it is done."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from weir.adapters.rocksdb import RocksStores
+from weir.backfill.redecide import NOWHERE
+from weir.identity.erasure_markers import MARKERS_KEY, joined
+from weir.identity.snapshot import people_changelog
+from weir.runtime.folder_lock import FolderLock
+from weir.runtime.ports import Store
+
+CHUNK = 20_000
+TERMINATED = 128 + signal.SIGTERM
+SEEN, PEOPLE = "replay-seen", "replay-people"
+
+Entry = tuple[int, bytes, bytes | None]  # partition, key, value
+
+
+class Scratch:
+    """Stores that are closed and deleted with it."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._seen = RocksStores(folder / SEEN)
+        self._people = RocksStores(folder / PEOPLE)
+        self._stack = stack
+
+    @contextmanager
+    def seen(self) -> Iterator[Store]:
+        """An empty one, for what dedup remembers of a partition."""
+        store = self._seen.discard(0)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def people(self, profiles: Iterable[Entry]) -> Store:
+        """The people that the topic `profiles` tells of, and who was erased."""
+        store = self._people.discard(0)
+        self._stack.callback(store.close)
+        fill(store, profiles)
+        return store
+
+
+def fill(store: Store, profiles: Iterable[Entry]) -> None:
+    """One store of all partitions, of which each has its markers under the same key."""
+    changelog = people_changelog()
+    changes: dict[bytes, bytes | None] = {}
+    markers: dict[int, bytes] = {}
+    for partition, key, value in profiles:
+        if key == MARKERS_KEY:
+            markers |= {partition: value} if value is not None else {}
+            continue
+        changes.update(changelog.decode(key, value))
+        if len(changes) >= CHUNK:
+            store.apply(changes, NOWHERE)
+            changes.clear()
+    if markers:
+        changes[MARKERS_KEY] = joined(markers.values())
+    store.apply(changes, NOWHERE)
+
+
+@contextmanager
+def scratch(data_dir: Path) -> Iterator[Scratch]:
+    """Beside the workers' state, where `weir scan` sees what a killed one leaves until the next comes.
+
+    Nobody else may read it, since it holds people. `FolderInUseError`: another replay has it.
+    """
+    folder = data_dir / "state"
+    lock = FolderLock(folder, "replay.lock")
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        _remove(folder)
+        for name in (SEEN, PEOPLE):
+            (folder / name).mkdir(mode=0o700)
+        with ExitStack() as stack:
+            yield Scratch(folder, stack)
+    finally:
+        _remove(folder)
+        signal.signal(signal.SIGTERM, before)
+        lock.release()
+
+
+def _remove(folder: Path) -> None:
+    for name in (SEEN, PEOPLE):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder / name)

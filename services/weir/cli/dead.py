@@ -1,0 +1,183 @@
+"""`weir dead`: the dead letters, what is in them, and sending them in again."""
+
+import uuid
+from typing import Any
+
+import click
+import msgspec
+from rich.text import Text
+
+from weir.cli import letter_filters
+from weir.cli.base import WrongInputError, clear_errors, screen
+from weir.cli.letter_replay import manner, replay, replay_options, warehouse
+from weir.cli.letter_view import show_list, told
+from weir.redelivery import dead_letters
+from weir.redelivery.queries import NO_ID
+
+REASONS = (
+    click.option("--step", help="Who gave up: dedup, identity, rates or sink."),
+    click.option("--reason", help="Why, as in the column `reason`."),
+)
+COLUMNS = ("died_at", "id", "step", "source", "reason", "recovered", "detail")
+
+
+@click.group("dead")
+def command() -> None:
+    """List, show and replay dead letters: records that a worker or ClickHouse could not process.
+
+    \b
+    Example:
+      weir dead list --since 1h
+      weir dead show events.accepted/3/1204
+      weir dead replay --step sink --set properties.price=12.5
+    """
+
+
+@command.command("list")
+@letter_filters.options(*REASONS)
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_command(limit: int, as_json: bool, **given: Any) -> None:
+    """List dead letters, the latest first; `recovered`: when it was sent in again.
+
+    \b
+    Example:
+      weir dead list --step sink --since 24h
+    """
+    chosen = _chosen(**given)
+    with clear_errors():
+        clickhouse, database = warehouse()
+        letters = clickhouse.records(
+            "SELECT concat(origin_topic, '/', toString(origin_partition), '/',"
+            " toString(origin_offset)) AS id, toString(died_at) AS died_at, step, source, reason,"
+            " detail, toString(event_id) AS event_id, version, length(value) AS bytes,"
+            " if(r.letter = '', '', toString(r.recovered_at)) AS recovered"
+            f" FROM (SELECT * FROM {database}.dead FINAL WHERE {chosen.where()}"
+            " ORDER BY died_at DESC, origin_topic, origin_partition, origin_offset"
+            f" LIMIT {limit}) AS d"
+            " LEFT JOIN (SELECT letter, step, recovered_at"
+            f" FROM {database}.recoveries FINAL WHERE kind = 'dead') AS r"
+            " ON r.letter = id AND r.step = d.step"
+            " ORDER BY d.died_at DESC, id",
+            chosen.parameters,
+        )
+    if as_json:
+        screen().print(msgspec.json.encode(letters).decode(), markup=False)
+    elif letters:
+        show_list(letters, COLUMNS, limit)
+    else:
+        screen().print("No dead letters.")
+
+
+@command.command("show")
+@click.argument("letter_id", metavar="ID")
+def show_command(letter_id: str) -> None:
+    """Show the dead letter ID (topic/partition/offset, or an event id) with what it holds.
+
+    \b
+    Example:
+      weir dead show events.accepted/3/1204
+    """
+    condition, parameters = _identified(letter_id)
+    with clear_errors():
+        clickhouse, database = warehouse()
+        rows = clickhouse.records(
+            "SELECT *, hex(key) AS key, hex(value) AS value"
+            f" FROM (SELECT * FROM {database}.dead FINAL)"
+            f" WHERE {condition} ORDER BY origin_topic, origin_partition, origin_offset, step",
+            parameters,
+        )
+    if not rows:
+        raise click.ClickException(f"There is no dead letter {letter_id}.")
+    for row in rows:
+        _show(row)
+
+
+@command.command("replay")
+@letter_filters.options(*REASONS)
+@replay_options
+def replay_command(
+    step: str | None,
+    reason: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    ids: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Send dead letters in again: their bytes, to the topic they were read from, once each.
+
+    One that was replayed before is skipped, and one whose event is stored by now, or another event
+    of its source and idempotency key. One that dies again is a new letter. An event can be edited
+    first; the fields are those that `weir dead show` tells. VALUE is JSON, or else text. Exit code 1
+    if some could not be sent.
+
+    \b
+    Example:
+      weir dead replay --step sink --since 24h --dry-run
+      weir dead replay --id events.resolved/3/1204 --set 'properties.price=12.5'
+    """
+    chosen = _chosen(step, reason, source, since, until, ids)
+    chosen.before_now("died_at")
+    how = manner(**options)
+    replay(
+        "dead",
+        chosen,
+        how,
+        lambda tables: tables.dead(chosen),
+        lambda letter, partitions: dead_letters.plan(letter, how.edits, partitions),
+    )
+
+
+def _chosen(
+    step: str | None,
+    reason: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    ids: tuple[str, ...],
+) -> letter_filters.Chosen:
+    chosen = letter_filters.Chosen()
+    chosen.equal({"step": step, "reason": reason, "source": source})
+    chosen.between("died_at", since, until)
+    chosen.any_of([_identified(letter_id, str(at)) for at, letter_id in enumerate(ids)])
+    return chosen
+
+
+def _identified(letter_id: str, number: str = "") -> tuple[str, dict[str, Any]]:
+    """A condition, its parameters' names made different by `number`."""
+    topic, _, place = letter_id.partition("/")
+    partition, _, offset = place.partition("/")
+    if topic and partition.isdecimal() and offset.isdecimal():
+        condition = (
+            f"(origin_topic = {{topic{number}:String}} AND origin_partition = {int(partition)}"
+            f" AND origin_offset = {int(offset)})"
+        )
+        return condition, {f"topic{number}": topic}
+    try:
+        event_id = str(uuid.UUID(letter_id))
+    except ValueError:
+        raise WrongInputError(
+            f"{letter_id} is neither topic/partition/offset nor an event id; `weir dead list`"
+            " shows both."
+        ) from None
+    return f"event_id = {{event_id{number}:UUID}}", {f"event_id{number}": event_id}
+
+
+def _show(row: dict[str, Any]) -> None:
+    console = screen()
+    place = f"{row['origin_topic']}/{row['origin_partition']}/{row['origin_offset']}"
+    console.print(Text(place, style="bold"))
+    for name in ("step", "version", "reason", "detail", "source", "died_at"):
+        console.print(f"  {name:<12}{row[name]}", markup=False)
+    if row["event_id"] != str(NO_ID):
+        console.print(f"  {'event_id':<12}{row['event_id']}", markup=False)
+        console.print(f"  {'received_at':<12}{row['received_at']}", markup=False)
+    key, value = bytes.fromhex(row["key"]), bytes.fromhex(row["value"])
+    console.print(f"  {'key':<12}{key!r}", markup=False)
+    for line in told(value):
+        console.print(f"  {line}", markup=False)
+
+
+if __name__ == "__main__":
+    command()

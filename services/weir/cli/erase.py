@@ -1,0 +1,159 @@
+"""`weir erase`: has a person forgotten everywhere, and says what was where."""
+
+import sys
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+
+import click
+import msgspec
+import uuid_utils
+from rich.table import Table
+
+from weir.cli.base import (
+    UnreachableError,
+    WrongInputError,
+    notes,
+    screen,
+    settings_of,
+)
+from weir.cli.progress import Report, reporting
+from weir.cli.retrying import surely
+from weir.cli.subject_options import (
+    person_options,
+    read_sources,
+    subject_given,
+    workspace_given,
+)
+from weir.erasure.model import NEVER, Erasure, Phase
+from weir.erasure.topic import ErasureFollower, request_erasure
+from weir.settings.shared import KafkaSettings
+
+POLL_SECONDS = 0.2
+PATIENCE_SECONDS = 10.0  # with an eraser that has not begun
+PHASES: tuple[Phase, ...] = ("queued", "waiting", "deleting", "finished")
+
+
+@click.command("erase")
+@person_options
+@click.option("--resume", "erasure_id", default="", help="Follow the erasure of this id.")
+@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
+@click.option("--no-wait", is_flag=True, help="Ask for it, print its id, and end.")
+@click.option("--seconds", default=3600.0, show_default=True, help="Wait at most so long.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(
+    profile: str,
+    user: str,
+    source: str,
+    erasure_id: str,
+    yes: bool,
+    no_wait: bool,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Forget a person: rows, profiles, state, refused and dead payloads, and what is on its way.
+
+    The eraser does it; this command asks for it and follows. Interrupt it as you like and follow
+    again with --resume. What comes of the person afterwards is somebody new's. The table tells what
+    was removed, and when the topics have lost it too. It cannot be undone.
+
+    \b
+    Example:
+      weir erase --user ada
+      weir erase --profile b67e7908-935b-5be7-9583-2db3eeff1cb5 --source shop --yes
+      weir erase --resume 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
+    """
+    if not erasure_id:
+        subject = subject_given(profile, user)
+        erasure_id = _request(subject, source, yes)
+    elif profile or user or source:
+        raise WrongInputError("--resume ID says it all: leave the others out.")
+    if no_wait:
+        screen().print(erasure_id)
+        return
+    notes().print(
+        f"[dim]Erasure {erasure_id}; to follow it again: weir erase --resume {erasure_id}[/]"
+    )
+    until = time.monotonic() + seconds
+    with reporting() as report:
+        erasure = surely(lambda: _follow(erasure_id, until, report))
+    if as_json:
+        screen().print(msgspec.json.encode(erasure).decode(), markup=False)
+    else:
+        show(erasure)
+
+
+def _request(subject: str, source: str, yes: bool) -> str:
+    """Durable on return; the erasure's id. Asked for twice while it is under way, it is one."""
+    workspace = workspace_given(subject, source, surely(read_sources))
+    settings = settings_of(KafkaSettings)
+
+    def pending_of() -> Erasure | None:
+        with closing(ErasureFollower(settings)) as follower:
+            return follower.erasures.pending_of(workspace, subject)
+
+    pending = surely(pending_of)
+    if pending is not None:
+        return pending.erasure_id
+    if not yes:
+        if not sys.stdin.isatty():
+            raise WrongInputError("It cannot be undone: say --yes, since nobody can be asked here.")
+        kind, _, name = subject.partition(":")
+        click.confirm(f"Forget the {kind} {name} of workspace {workspace} for good?", abort=True)
+    erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, int(time.time() * 1_000))
+    surely(lambda: request_erasure(settings, erasure))  # under the same id
+    return erasure.erasure_id
+
+
+def _follow(erasure_id: str, until: float, report: Report) -> Erasure:
+    """The erasure, finished. `until`: as by `time.monotonic`."""
+    began = time.monotonic()
+    told = False
+    with closing(ErasureFollower(settings_of(KafkaSettings))) as follower:
+        report.begin(len(PHASES) - 1)
+        while True:
+            erasure = follower.erasures.by_id.get(erasure_id)
+            if erasure is None:
+                raise click.ClickException(f"There is no erasure {erasure_id}.")
+            reached = PHASES.index(erasure.progress.phase)
+            report.tell(erasure.step)
+            report.reach(reached)
+            if erasure.state == "finished":
+                return erasure
+            now = time.monotonic()
+            if now > until:
+                raise UnreachableError(f"Not finished in time: it {erasure.step}.")
+            if not told and now - began > PATIENCE_SECONDS and not reached:
+                told = True
+                notes().print(
+                    "[yellow]No eraser has begun: does `weir eraser` (or `weir up`) run?[/]"
+                )
+            follower.poll(POLL_SECONDS)
+
+
+def show(erasure: Erasure) -> None:
+    """What was where, and when the rest is gone."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("place")
+    table.add_column("removed", justify="right")
+    table.add_column("no byte of it left by (UTC)")
+    for place in erasure.places:
+        rows = "" if place.place.startswith("topic ") else f"{place.rows:,}"
+        table.add_row(
+            place.place,
+            rows,
+            "never: the topic keeps all" if place.gone_by >= NEVER else moment(place.gone_by),
+        )
+    screen().print(table)
+    screen().print(
+        f"Forgotten: what was received until {moment(erasure.until)} UTC."
+        f" It stays known that somebody was: {erasure.erasure_id}, {erasure.subject_hash}"
+    )
+
+
+def moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1_000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+if __name__ == "__main__":
+    command()

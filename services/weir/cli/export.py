@@ -1,0 +1,105 @@
+"""`weir export`: all that is held about a person, a JSON object a line."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from weir.adapters.avro import GARBAGE_ERRORS, UnknownSchemaError, decode_any
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.cli.base import clear_errors, notes, settings_of
+from weir.cli.letter_view import readable
+from weir.cli.subject_options import (
+    person_options,
+    person_rows,
+    profile_ids,
+    read_sources,
+    subject_given,
+    workspace_given,
+)
+from weir.erasure.export import PersonExport
+from weir.erasure.model import Person
+from weir.settings.shared import ClickHouseSettings
+
+SHOW_EVERY = 500  # rows
+
+
+@click.command("export")
+@person_options
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file; default: stdout."
+)
+def command(profile: str, user: str, source: str, output: Path | None) -> None:
+    """Write all that ClickHouse holds about a person as NDJSON.
+
+    First the identifiers that are theirs; then a line a row, with its kind: profile, identifier
+    (with its traits), merge, conflict, session, event, duplicate, rejected, dead. What was accepted
+    within the last second may not be there yet.
+
+    \b
+    Example:
+      weir export --user ada --output ada.ndjson
+      weir export --profile b67e7908-935b-5be7-9583-2db3eeff1cb5 | jq .kind
+    """
+    subject = subject_given(profile, user)
+    counts: Counter[str] = Counter()
+    with clear_errors():
+        sources = read_sources()
+        workspace = workspace_given(subject, source, sources)
+        person = person_rows().whole(Person.of(workspace, subject, profile_ids()))
+        settings = settings_of(ClickHouseSettings)
+        export = PersonExport(ClickHouse(settings), settings.clickhouse_database)
+        workspaces = {s.id: s.workspace for s in sources.values()}
+        with (
+            click.open_file(str(output) if output else "-", "wb") as lines,
+            Progress(SpinnerColumn(), TextColumn("{task.description}"), console=notes()) as shown,
+        ):
+            task = shown.add_task("")
+            lines.write(_line("person", _told(person)))
+            for kind, row in export.rows(person, workspaces):
+                lines.write(_line(kind, row))
+                counts[kind] += 1
+                if counts.total() % SHOW_EVERY == 0:
+                    shown.update(task, description=_summed(counts))
+            shown.update(task, description=_summed(counts) or "nothing is held")
+        sys.stdout.flush()
+
+
+def _told(person: Person) -> dict[str, Any]:
+    return {
+        "workspace": person.workspace,
+        "identifiers": sorted(person.names),
+        "profile_ids": sorted(person.profiles),
+    }
+
+
+def _line(kind: str, row: dict[str, Any]) -> bytes:
+    told = {
+        name.removesuffix("_64"): _readable(value) if isinstance(value, bytes) else value
+        for name, value in row.items()
+    }
+    return msgspec.json.encode({"kind": kind} | told) + b"\n"
+
+
+def _readable(content: bytes) -> Any:
+    """A record of ours as its fields, text as text, anything else in hex."""
+    try:
+        return readable(decode_any(content)[1])
+    except (UnknownSchemaError, *GARBAGE_ERRORS):
+        pass
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"hex": content.hex()}
+
+
+def _summed(counts: Counter[str]) -> str:
+    return ", ".join(f"{number:,} {kind}" for kind, number in counts.items())
+
+
+if __name__ == "__main__":
+    command()

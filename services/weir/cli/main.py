@@ -1,0 +1,229 @@
+"""`weir`: every command by name, loaded only when it is called, so that `weir --help` stays quick."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from weir.runtime.private_files import UMASK
+from weir.settings.environment import (
+    SettingsError,
+    flag,
+    flags_of,
+    load,
+    unknown_variables,
+    variable,
+)
+
+# name -> the module whose `command` is run, and the line that `weir --help` shows
+COMMANDS = {
+    "topics": ("weir.cli.topics", "Create, mend and list the Kafka topics."),
+    "migrate": ("weir.cli.migrate", "Create and mend ClickHouse's tables."),
+    "apply": ("weir.cli.apply", "Make the sources as a YAML file declares them."),
+    "keys": ("weir.cli.keys", "Make, list, end and replace keys."),
+    "send": ("weir.cli.send", "Send events from a file to a gateway."),
+    "status": ("weir.cli.status", "Show what runs, how far behind, how fast."),
+    "audit": ("weir.cli.audit", "Print the books; exit 1 if they do not balance."),
+    "where": ("weir.cli.where", "Say what became of one event."),
+    "sql": ("weir.cli.sql", "Ask ClickHouse; a table on the terminal."),
+    "experiment": ("weir.cli.experiment", "Compare an experiment's variations by a goal."),
+    "erase": ("weir.cli.erase", "Forget a person everywhere; say what was where."),
+    "export": ("weir.cli.export", "Write all that is held about a person."),
+    "scan": ("weir.cli.scan", "Look for identifiers everywhere; exit 1 at any trace."),
+    "dead": ("weir.cli.dead", "List, show and replay dead letters."),
+    "rejected": ("weir.cli.rejected", "List, show and replay what was refused."),
+    "replay": ("weir.cli.replay", "Put back what ClickHouse has lost, from the topics."),
+    "settings": ("weir.cli.settings", "List every setting: default, unit, meaning."),
+}
+
+# name -> the module whose `main()` runs the service in the foreground, its line, and more of it
+SERVICES = {
+    "up": (
+        "weir.embedded.up.__main__",
+        "Start everything on this machine; Ctrl-C stops it.",
+        "Kafka and ClickHouse are embedded unless WEIR_KAFKA_BOOTSTRAP or WEIR_CLICKHOUSE_URL "
+        "names others. What it keeps is in WEIR_DATA_DIR: start again and it continues.",
+        "WEIR_GATEWAY_PORT=8090 weir up",
+    ),
+    "gateway": (
+        "weir.gateway.__main__",
+        "Run the gateway: HTTP in, Kafka out.",
+        "Accepts events and answers once Kafka has them.",
+        "WEIR_GATEWAY_PROCESSES=4 weir gateway",
+    ),
+    "dedup": (
+        "weir.dedup.__main__",
+        "Run one instance of dedup.",
+        "Lets each event's first occurrence pass. Each instance needs a WEIR_INSTANCE of its own.",
+        "WEIR_INSTANCE=1 weir dedup",
+    ),
+    "identity": (
+        "weir.identity.__main__",
+        "Run one instance of identity.",
+        "Gives each event its profile and session. Each instance needs a WEIR_INSTANCE of its own.",
+        "WEIR_INSTANCE=1 weir identity",
+    ),
+    "rates": (
+        "weir.rates.__main__",
+        "Run one instance of rates.",
+        "Adds up what every source sends and watches its quotas. Each instance needs a "
+        "WEIR_INSTANCE of its own.",
+        "WEIR_INSTANCE=1 weir rates",
+    ),
+    "sink": (
+        "weir.sink.__main__",
+        "Run one instance of the sink.",
+        "Puts every record into ClickHouse, once. Each instance needs a WEIR_INSTANCE of its own.",
+        "WEIR_CLICKHOUSE_URL=http://clickhouse:8123 weir sink",
+    ),
+    "eraser": (
+        "weir.erasure.__main__",
+        "Run the eraser: forgets people as asked.",
+        "Carries out what `weir erase` and DELETE /v1/profiles/{id} ask for. One is enough: a second "
+        "one takes over from the first.",
+        "WEIR_ERASURE_KEY=... weir eraser",
+    ),
+    "warehouse": (
+        "weir.embedded.clickhouse.__main__",
+        "Run the embedded ClickHouse.",
+        "ClickHouse's engine behind ClickHouse's HTTP interface, for one machine.",
+        "WEIR_CLICKHOUSE_PORT=8124 weir warehouse",
+    ),
+    "kafka": (
+        "weir.embedded.kafka.__main__",
+        "Run the embedded Kafka broker.",
+        "Apache Kafka, one node, for one machine. Needs a JDK; Maven fetches its jars once.",
+        "WEIR_KAFKA_PORT=9093 weir kafka",
+    ),
+}
+
+
+# commands that read records, which any version of Weir may have written
+READERS = frozenset({"dead", "erase", "export", "rejected", "replay", "scan", "status", "where"})
+GATEWAYS = {"up", "gateway"}  # the services that take the gateway's flags
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one when it is called; a missing one is not listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        present = [name for name, (module, _) in COMMANDS.items() if is_present(module)]
+        return [*(name for name, entry in SERVICES.items() if is_present(entry[0])), *present]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in SERVICES:
+            return service_command(cmd_name)
+        module, _ = COMMANDS.get(cmd_name, ("", ""))
+        if not module or not is_present(module):
+            return None
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists from the tables above, so that help imports no command."""
+        names = self.list_commands(ctx)
+        for title, table in (("Run", SERVICES), ("Look after", COMMANDS)):
+            with formatter.section(title):
+                formatter.write_dl([(name, table[name][1]) for name in names if name in table])
+
+
+def is_present(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def service_command(name: str) -> click.Command:
+    """A command that becomes the service until it is told to stop."""
+    module, line, more, example = SERVICES[name]
+
+    def run(**flags: str | None) -> None:
+        given = {variable(field): text for field, text in flags.items() if text is not None}
+        if given:  # and what a flag says wins, for the processes it starts as well
+            os.environ.update(given)
+            check_settings(os.environ)
+        main: Callable[[], Any] = importlib.import_module(module).main
+        sys.exit(main())
+
+    return click.Command(
+        name,
+        callback=run,
+        params=_options() if name in GATEWAYS else [],
+        help=f"{line}\n\n{more}\n\n\b\nExample:\n  {example}",
+        short_help=line,
+    )
+
+
+def _options() -> list[click.Parameter]:
+    """The gateway's settings that may be given as flags."""
+    from weir.settings.gateway import GatewaySettings
+
+    return [
+        click.Option([flag(field), field], metavar="N", help=f"{meaning} ({variable(field)}).")
+        for field, meaning in flags_of(GatewaySettings).items()
+    ]
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="weir")
+def cli() -> None:
+    """Weir: an event pipeline that can prove nothing it accepted was lost or counted twice.
+
+    Settings come from the environment (WEIR_*); `weir settings` lists them.
+
+    \b
+    Example:
+      weir up
+      weir send events.ndjson --key demo-write-key
+      weir sql "SELECT event, count() FROM weir.events GROUP BY event"
+    """
+    check_settings(os.environ)
+    if click.get_current_context().invoked_subcommand in READERS:
+        from weir.cli.record_schemas import ask_for_schemas  # here, since it loads Kafka's client
+
+        ask_for_schemas()
+
+
+def check_settings(environ: Mapping[str, str]) -> None:
+    """`SettingsError` with every fault of the environment: unknown variables and unfit values."""
+    from weir.settings.catalogue import (
+        ALL_SETTINGS,  # not for --help: it loads every service's settings
+    )
+
+    faults = unknown_variables(environ, ALL_SETTINGS)
+    for cls in ALL_SETTINGS:
+        try:
+            load(cls, environ)
+        except SettingsError as fault:
+            faults += [line for line in fault.faults if line not in faults]
+    if faults:
+        raise SettingsError(faults)
+
+
+def _begin_service(arguments: Sequence[str]) -> None:
+    """Before its settings are read, so that what is wrong with them is told in its form as well."""
+    name = next(iter(arguments), "")
+    if name in SERVICES or (name == "audit" and "--watch" in arguments):
+        from weir.runtime import process  # not for --help
+
+        process.begin(name, outputs=(2,) if name == "audit" else (1, 2))
+
+
+def main() -> None:
+    """Exit code 2 and a line each for wrong settings; else the command's own."""
+    os.umask(UMASK)
+    _begin_service(sys.argv[1:])
+    try:
+        cli()
+    except SettingsError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

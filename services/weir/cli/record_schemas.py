@@ -1,0 +1,15 @@
+"""Commands that read records: a record of another version is read by the schema that it announced."""
+
+import click
+
+from weir.adapters import avro
+from weir.adapters.kafka.schema_announcements import SchemasTopic
+from weir.cli.base import settings_of
+from weir.settings.shared import KafkaSettings
+
+
+def ask_for_schemas() -> None:
+    """Ask the cluster about unknown schemas until the present command ends."""
+    before = avro.catalogue.ask
+    avro.catalogue.ask = SchemasTopic(settings_of(KafkaSettings)).read
+    click.get_current_context().call_on_close(lambda: setattr(avro.catalogue, "ask", before))

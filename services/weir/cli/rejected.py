@@ -1,0 +1,182 @@
+"""`weir rejected`: what the gateway refused, and sending it in again."""
+
+import json
+import uuid
+from typing import Any
+
+import click
+import msgspec
+from rich.text import Text
+
+from weir.cli import letter_filters
+from weir.cli.apply import read_registry
+from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
+from weir.cli.letter_replay import manner, replay, replay_options, warehouse
+from weir.cli.letter_view import hex_lines, show_list
+from weir.gateway.ingest.reparse_rejected import READERS
+from weir.redelivery import rejected_events
+from weir.settings.shared import KafkaSettings
+
+REASONS = (
+    click.option("--code", help="Why, as in the column `code`: invalid_name, wrong_type, …"),
+    click.option("--sent-by", "sent_by", metavar="DOOR", help="The door it came in by."),
+)
+COLUMNS = ("received_at", "id", "source", "door", "code", "field", "recovered", "detail")
+
+
+@click.group("rejected")
+def command() -> None:
+    """List, show and replay refusals: events and bodies that the gateway did not take.
+
+    \b
+    Example:
+      weir rejected list --since 1h
+      weir rejected show 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
+      weir rejected replay --code wrong_type --set value=12
+    """
+
+
+@command.command("list")
+@letter_filters.options(*REASONS)
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_command(limit: int, as_json: bool, **given: Any) -> None:
+    """List refusals, the latest first; `recovered`: when it was sent in again.
+
+    \b
+    Example:
+      weir rejected list --code wrong_type --since 24h
+    """
+    chosen = _chosen(**given)
+    with clear_errors():
+        clickhouse, database = warehouse()
+        letters = clickhouse.records(
+            "SELECT toString(event_id) AS id, toString(received_at) AS received_at, source, door,"
+            " code, field, detail, client_id, length(payload) AS bytes,"
+            " if(r.letter = '', '', toString(r.recovered_at)) AS recovered"
+            f" FROM (SELECT * FROM {database}.rejected FINAL WHERE {chosen.where()}"
+            f" ORDER BY received_at DESC, event_id LIMIT {limit}) AS d"
+            " LEFT JOIN (SELECT letter, recovered_at"
+            f" FROM {database}.recoveries FINAL WHERE kind = 'rejected') AS r"
+            " ON r.letter = id"
+            " ORDER BY d.received_at DESC, id",
+            chosen.parameters,
+        )
+    if as_json:
+        screen().print(msgspec.json.encode(letters).decode(), markup=False)
+    elif letters:
+        show_list(letters, COLUMNS, limit)
+    else:
+        screen().print("No refusals.")
+
+
+@command.command("show")
+@click.argument("event_id", metavar="ID")
+def show_command(event_id: str) -> None:
+    """Show the refusal ID with its payload.
+
+    \b
+    Example:
+      weir rejected show 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
+    """
+    with clear_errors():
+        clickhouse, database = warehouse()
+        rows = clickhouse.records(
+            f"SELECT *, hex(payload) AS payload FROM (SELECT * FROM {database}.rejected FINAL)"
+            " WHERE event_id = {event_id:UUID}",
+            {"event_id": _event_id(event_id)},
+        )
+    if not rows:
+        raise click.ClickException(f"There is no refusal {event_id}.")
+    for row in rows:
+        _show(row)
+
+
+@command.command("replay")
+@letter_filters.options(*REASONS)
+@click.option(
+    "--door",
+    type=click.Choice(sorted(READERS)),
+    help="Read the payload in this door's words.  [default: those it was sent in]",
+)
+@replay_options
+def replay_command(
+    code: str | None,
+    sent_by: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    ids: tuple[str, ...],
+    door: str | None,
+    **options: Any,
+) -> None:
+    """Send refusals in again, through the gateway's own checks, under their event ids, once each.
+
+    One that was replayed before is skipped, and one whose source and idempotency key are stored by
+    now. The payload can be edited first, by paths into its JSON. VALUE is JSON, or else text. What
+    is refused again is told, and exit code 1.
+
+    \b
+    Example:
+      weir rejected replay --code wrong_type --since 24h --dry-run
+      weir rejected replay --id 01a1fd6f-8faf-777b-86a6-dd52f10f1f92 --set value=12
+    """
+    chosen = _chosen(code, sent_by, source, since, until, ids)
+    how = manner(**options)
+    with clear_errors():
+        sources = read_registry(settings_of(KafkaSettings)).sources
+    replay(
+        "rejected",
+        chosen,
+        how,
+        lambda tables: tables.refused(chosen),
+        lambda letter, partitions: rejected_events.plan(
+            letter, how.edits, door, sources, partitions
+        ),
+    )
+
+
+def _chosen(
+    code: str | None,
+    sent_by: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    ids: tuple[str, ...],
+) -> letter_filters.Chosen:
+    chosen = letter_filters.Chosen()
+    chosen.equal({"code": code, "door": sent_by, "source": source})
+    chosen.between("received_at", since, until)
+    chosen.any_of(
+        [
+            (f"event_id = {{id{at}:UUID}}", {f"id{at}": _event_id(text)})
+            for at, text in enumerate(ids)
+        ]
+    )
+    return chosen
+
+
+def _event_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise WrongInputError(f"{text} is no event id; `weir rejected list` shows them.") from None
+
+
+def _show(row: dict[str, Any]) -> None:
+    console = screen()
+    console.print(Text(row["event_id"], style="bold"))
+    for name in ("source", "door", "code", "field", "detail", "client_id", "received_at"):
+        if row[name]:
+            console.print(f"  {name:<12}{row[name]}", markup=False)
+    payload = bytes.fromhex(row["payload"])
+    try:
+        lines = json.dumps(json.loads(payload), indent=2, ensure_ascii=False).splitlines()
+    except ValueError:
+        lines = [f"{len(payload):,} bytes, not JSON", *hex_lines(payload)]
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+
+
+if __name__ == "__main__":
+    command()

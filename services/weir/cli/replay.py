@@ -1,0 +1,117 @@
+"""`weir replay`: ClickHouse from the topics, after it has lost something."""
+
+from datetime import datetime
+
+import click
+
+from weir.backfill.present import SEGMENTS_LEFT
+from weir.backfill.rebuild import Account, Part
+from weir.backfill.run import Asked, Done, run
+from weir.cli.base import (
+    EXIT_NO,
+    Moment,
+    WrongInputError,
+    notes,
+    screen,
+)
+from weir.cli.progress import reporting
+from weir.cli.retrying import surely
+from weir.core import topics
+
+EVENTS = (topics.RESOLVED, topics.ACCEPTED)
+
+
+@click.command("replay")
+@click.option(
+    "--from", "start", type=Moment(), required=True, help="Events received from this time (UTC) on."
+)
+@click.option("--to", "end", type=Moment(), help="Events received before this time (UTC).")
+@click.option("--source", default="", help="Events of one source alone.")
+@click.option(
+    "--origin",
+    default="resolved",
+    show_default=True,
+    type=click.Choice(["resolved", "accepted"]),
+    help="accepted: also what `events.resolved` has lost, decided anew from `events.accepted`.",
+)
+@click.option(
+    "--rate",
+    default=5_000.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="So many rows a second at most; 0: no bound.",
+)
+@click.option("--events-only", is_flag=True, help="Leave every table but `events` and visits.")
+@click.option("--dry-run", is_flag=True, help="Say what is missing, and write nothing.")
+def command(
+    start: datetime,
+    end: datetime | None,
+    source: str,
+    origin: str,
+    rate: float,
+    events_only: bool,
+    dry_run: bool,
+) -> None:
+    """Put back what ClickHouse has lost, from the topics, each event once.
+
+    Events are read from `events.resolved`, and those without a row go in by the sink's own way, so
+    that visits follow. Of the other tables every record goes in again and replaces itself. Live
+    traffic goes on meanwhile: the workers' and the sink's own work is not touched. What died stays
+    dead. Goes back as far as the topics do (a week; see deploy/topics.yaml).
+
+    With `--origin accepted` it waits until the workers have decided about all that has been
+    accepted, and then puts back what was accepted, is no repeat and has no row, also where
+    `events.unique` or `events.resolved` have lost it: as the person that identity knows now.
+    Counts of people (`weir.profiles`) stay what they are.
+
+    One at a time: a second one ends the first, or is refused by it. Run it again if it was
+    interrupted. Exit code 1 if something could not be put back.
+
+    \b
+    Example:
+      weir replay --from 2026-01-31T12:00 --dry-run
+      weir replay --from 2026-01-31 --rate 2000
+      weir replay --from 2026-01-31 --origin accepted
+    """
+    if end is not None and start >= end:
+        raise WrongInputError("--from must be before --to.")
+    part = Part(
+        int(start.timestamp() * 1_000), int(end.timestamp() * 1_000) if end else None, source
+    )
+    asked = Asked(part, origin == "accepted", events_only, rate, dry_run)
+    with reporting() as report:
+        done = surely(lambda: run(asked, report))
+    _show(done, dry_run)
+    if any(account.refused for account in done.accounts.values()):
+        raise SystemExit(EXIT_NO)
+
+
+def _show(done: Done, dry_run: bool) -> None:
+    accounts = done.accounts
+    for name, account in accounts.items():
+        if account.refused:
+            whom = (
+                "ClickHouse or identity refuse" if name == topics.ACCEPTED else "ClickHouse refuses"
+            )
+            notes().print(f"{name}: {whom} {account.refused:,} records", markup=False)
+    side = {name: account for name, account in accounts.items() if name not in EVENTS}
+    if side:
+        told = ", ".join(f"{name} {account.put_back:,}" for name, account in side.items())
+        screen().print(f"{'To write' if dry_run else 'Written'} again: {told}", markup=False)
+    for name in EVENTS:
+        if name in accounts:
+            prefix = f"{name}: " if topics.ACCEPTED in accounts else ""
+            screen().print(f"{prefix}{_told(accounts[name], dry_run)}", markup=False)
+    if done.more:
+        notes().print(SEGMENTS_LEFT.format(more=done.more), markup=False)
+
+
+def _told(events: Account, dry_run: bool) -> str:
+    verb = "missing" if dry_run else "missing and put back"
+    kept = f", {events.barred:,} left alone" if events.barred else ""
+    unsaved = f", {events.unsaved:,} not to be saved" if events.unsaved else ""
+    return f"{events.there:,} events there, {events.put_back:,} {verb}{kept}{unsaved}"
+
+
+if __name__ == "__main__":
+    command()

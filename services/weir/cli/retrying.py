@@ -1,0 +1,56 @@
+"""Commands try again while Kafka or ClickHouse is away for a moment: one way for all of them."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+from rich.markup import escape
+
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.cli.base import UnreachableError, notes, settings_of
+from weir.settings.cli import CommandSettings
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+def surely(work: Callable[[], T]) -> T:
+    """Return what `work` returns. While a fault of it passes it is begun anew, so it must be repeatable.
+
+    That is so for `WEIR_COMMAND_PATIENCE` seconds from the first fault on: no attempt begins later, and
+    one that has begun is not interrupted. A fault that stays ends the command with its sentence:
+    `UnreachableError`; what cannot pass does at once.
+    """
+    patience = settings_of(CommandSettings).command_patience
+    deadline: float | None = None
+    pause, told = FIRST_PAUSE_SECONDS, ""
+    while True:
+        try:
+            done = work()
+        except (NotReachedError, RefusedError) as fault:
+            if isinstance(fault, RefusedError) and not fault.passing:
+                raise click.ClickException(str(fault)) from None
+            now = time.monotonic()
+            deadline = now + patience if deadline is None else deadline
+            left = deadline - now
+            if left <= 0:
+                raise UnreachableError(_given_up(fault, patience)) from None
+            if str(fault) != told:
+                told = str(fault)
+                text = f"{escape(told)} Trying again for {left:.0f} s."
+                notes().print(f"[yellow]{text}[/]")
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        else:
+            if told:
+                notes().print("It works again.")
+            return done
+
+
+def _given_up(fault: Exception, patience: float) -> str:
+    if not patience:
+        return str(fault)
+    return f"{fault} Gave up after {patience:g} s; the command can be run again."

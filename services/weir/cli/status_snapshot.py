@@ -1,0 +1,282 @@
+"""What `weir status` sees: one look at processes, groups, sources, Kafka and ClickHouse, as plain values."""
+
+import json
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from weir.adapters.avro import decode_any
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.kafka.admin import KafkaAdmin, Lag
+from weir.adapters.kafka.clients import Entry, TableReader
+from weir.adapters.kafka.retention import KafkaRetention
+from weir.adapters.kafka.table_entries import apply_entries
+from weir.core import topics
+from weir.core.retention import Policy
+from weir.core.stages import GROUPS
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
+
+UP_FILE = "up.json"
+PROBE_SECONDS = 1.0
+QUOTA_REST_MS = 200
+RETENTION_SECONDS = 10.0  # between two looks at how old unread records are
+QUIET_MS = 120_000  # nothing counted for so long: the source sends nothing
+
+
+class Child(msgspec.Struct, frozen=True):
+    """One process as `weir up` wrote it down."""
+
+    name: str
+    pid: int
+    instance: int = 0
+    metrics_port: int = 0
+    scheme: str = "http"
+
+
+@dataclass(frozen=True)
+class ProcessLook:
+    name: str
+    instance: int
+    pid: int
+    health: str  # ready, or why not
+    cpu_percent: float  # of one core, since the look before
+    memory_mb: float
+
+
+@dataclass(frozen=True)
+class GroupLook:
+    group: str
+    instances: int
+    lag: int  # records
+    rate: float  # records a second that it has committed since the look before
+    arriving: float  # records a second that its topics have got since the look before
+    held: int = 0  # of the lag, behind transactions that were open at the look before, too
+    held_in: tuple[str, ...] = ()  # the topics of these
+
+
+@dataclass(frozen=True)
+class SourceLook:
+    source: str
+    rate: float  # events a second over the latest full minute
+    peak: float
+    quotas: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class BehindLook:
+    """Unread records on the way to their deletion, and the sources that gateways refuse for it."""
+
+    group: str
+    topic: str
+    share: float  # of their retention, that the oldest has used
+    refused: tuple[str, ...] = ()  # `*`: all
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look. An empty `kafka` or `clickhouse` means that it answers; else it says why not."""
+
+    at: float
+    kafka: str
+    clickhouse: str
+    stored: int  # rows in events
+    processes: list[ProcessLook]
+    groups: list[GroupLook]
+    sources: list[SourceLook]
+    behind: list[BehindLook] = field(default_factory=list)  # the nearest to deletion first
+
+
+class Looker:
+    """Looks again and again; rates are between two looks, so the first has none."""
+
+    def __init__(
+        self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path, policy: Policy
+    ) -> None:
+        """`policy`: that of the gateways."""
+        self._kafka_settings = kafka
+        self._clickhouse_settings = clickhouse
+        self._retention = KafkaRetention(kafka, policy.named_from)
+        self._policy = policy
+        self._behind: list[BehindLook] = []
+        self._behind_at = -RETENTION_SECONDS
+        self._up_file = folder / UP_FILE
+        self._admin: KafkaAdmin | None = None
+        self._clickhouse: ClickHouse | None = None
+        self._quotas: TableReader | None = None
+        self._usage: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, tuple[float, int, int]] = {}  # group: moment, position, end
+        self._held: dict[str, set[tuple[str, int, int]]] = {}  # group: partitions, held from where
+        self._processes: dict[int, psutil.Process] = {}
+
+    def look(self) -> Look:
+        kafka, groups, sources, behind = "", [], [], []
+        try:
+            groups = self._groups()
+            sources = self._sources()
+            behind = self._near()
+        except (NotReachedError, RefusedError) as error:
+            kafka = str(error)
+            self._admin = None
+        clickhouse, stored = self._stored()
+        children = self._children()
+        return Look(time.time(), kafka, clickhouse, stored, children, groups, sources, behind)
+
+    def close(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
+        if self._quotas is not None:
+            self._quotas.close()
+
+    def _groups(self) -> list[GroupLook]:
+        if self._admin is None:
+            self._admin = KafkaAdmin(self._kafka_settings)
+        lags = self._admin.lags(GROUPS)
+        now = time.monotonic()
+        return [
+            self._group(name, [lag for lag in lags if lag.group == name], now) for name in GROUPS
+        ]
+
+    def _group(self, name: str, lags: list[Lag], now: float) -> GroupLook:
+        position = sum(max(0, lag.position) for lag in lags)
+        end = sum(lag.end for lag in lags)
+        before = self._seen.get(name)
+        self._seen[name] = (now, position, end)
+        rate = arriving = 0.0
+        if before is not None and now > before[0]:
+            seconds = now - before[0]
+            rate = max(0, position - before[1]) / seconds
+            arriving = max(0, end - before[2]) / seconds
+        instances = len({lag.client for lag in lags if lag.client})
+        # workers' own transactions are open for a moment all the time
+        held = {(lag.topic, lag.partition, lag.held_from): lag.held for lag in lags if lag.held}
+        still = held.keys() & self._held.get(name, set())
+        self._held[name] = set(held)
+        return GroupLook(
+            name,
+            instances,
+            sum(lag.records for lag in lags),
+            rate,
+            arriving,
+            sum(held[place] for place in still),
+            tuple(sorted({topic for topic, _, _ in still})),
+        )
+
+    def _near(self) -> list[BehindLook]:
+        if time.monotonic() - self._behind_at >= RETENTION_SECONDS:
+            near = [
+                BehindLook(one.group, one.topic, one.share, self._policy.refused(one))
+                for one in self._retention.look(GROUPS)
+                if one.near(self._policy.told_from)
+            ]
+            self._behind = sorted(near, key=lambda behind: -behind.share)
+            self._behind_at = time.monotonic()
+        return self._behind
+
+    def _sources(self) -> list[SourceLook]:
+        assert self._admin is not None
+        if self._quotas is None:
+            if topics.QUOTAS not in self._admin.topics(with_config=False):
+                return []
+            self._quotas = TableReader(self._kafka_settings, topics.QUOTAS, QUOTA_REST_MS)
+            self._quotas.read_all(lambda *entry: self._keep_usages([entry]))
+        self._keep_usages(self._quotas.poll(0.05))
+        now = int(time.time() * 1_000)
+        return [source_look(name, usage, now) for name, usage in sorted(self._usage.items())]
+
+    def _keep_usages(self, entries: Iterable[Entry]) -> None:
+        apply_entries(topics.QUOTAS, entries, self._keep_usage)
+
+    def _keep_usage(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._usage.pop(key.decode(), None)
+            return
+        name, usage = decode_any(value)
+        if name == "SourceUsage":  # the topic may hold what rates needs for itself, too
+            self._usage[usage["source"]] = usage
+
+    def _stored(self) -> tuple[str, int]:
+        try:
+            if self._clickhouse is None:
+                self._clickhouse = ClickHouse(self._clickhouse_settings)
+            table = f"{self._clickhouse_settings.clickhouse_database}.events"
+            return "", self._clickhouse.ask(f"SELECT count() FROM {table}").rows[0][0]
+        except NotReachedError as error:
+            self._clickhouse = None
+            return str(error), 0
+        except RefusedError as error:
+            return str(error), 0
+
+    def _children(self) -> list[ProcessLook]:
+        children = read_children(self._up_file)
+        if not children:
+            return []
+        with ThreadPoolExecutor(len(children)) as pool:
+            healths = list(pool.map(probe, children))
+        return [self._child(c, health) for c, health in zip(children, healths, strict=True)]
+
+    def _child(self, child: Child, health: str) -> ProcessLook:
+        try:
+            process = self._processes.setdefault(child.pid, psutil.Process(child.pid))
+            cpu, memory = process.cpu_percent(), process.memory_info().rss / 1e6
+        except psutil.NoSuchProcess:
+            self._processes.pop(child.pid, None)
+            health, cpu, memory = "has ended", 0.0, 0.0
+        return ProcessLook(child.name, child.instance, child.pid, health, cpu, memory)
+
+
+def read_children(path: Path) -> list[Child]:
+    """The processes of `weir up`; none if it does not run here."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Child])
+    except (OSError, msgspec.DecodeError):
+        return []
+
+
+def probe(child: Child) -> str:
+    """`ready`, or what `/readyz` says instead; `running` for a process that has no such address."""
+    if not child.metrics_port:
+        return "running"
+    # by an address that a certificate need not name: it is this machine's own, and is told nothing
+    context = ssl._create_unverified_context() if child.scheme == "https" else None
+    address = f"{child.scheme or 'http'}://127.0.0.1:{child.metrics_port}/readyz"
+    try:
+        with urllib.request.urlopen(address, timeout=PROBE_SECONDS, context=context):
+            return "ready"
+    except urllib.error.HTTPError as error:
+        if error.code == 404:  # ClickHouse has no such address, and answers
+            return "running"
+        return _reason(error.read()) or f"not ready ({error.code})"
+    except OSError:
+        return "does not answer"
+
+
+def _reason(body: bytes) -> str:
+    """A worker says it in plain text, the gateway in a problem document."""
+    text = body.decode(errors="replace").strip()
+    try:
+        problem = json.loads(text)
+    except ValueError:
+        return text[:200]
+    if isinstance(problem, Mapping):
+        return str(problem.get("detail") or problem.get("title") or "")[:200]
+    return text[:200]
+
+
+def source_look(name: str, usage: Mapping[str, Any], now: int) -> SourceLook:
+    """A source as of `now` (epoch milliseconds): what was counted is of its own time, not for ever."""
+    quiet = usage["updated_at"] < now - QUIET_MS
+    quotas = [
+        quota if now < quota["resets_at"] else {**quota, "used": 0, "exceeded": False}
+        for quota in usage["quotas"]
+    ]
+    return SourceLook(name, 0.0 if quiet else usage["current_rate"], usage["peak_rate"], quotas)

@@ -1,0 +1,109 @@
+"""`weir where`: what became of one event."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+from rich.text import Text
+
+from weir.adapters.errors import NotReachedError
+from weir.cli.base import (
+    EXIT_NO,
+    EXIT_UNREACHABLE,
+    UnreachableError,
+    WrongInputError,
+    screen,
+    settings_of,
+)
+from weir.cli.progress import reporting
+from weir.cli.retrying import surely
+from weir.event_status.lookup import Whereabouts
+from weir.event_status.model import Where
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
+
+COLORS = {"stored": "green", "queued": "yellow", "rejected": "red", "dead": "red"}
+
+
+@click.command("where")
+@click.argument("event", metavar="ID")
+@click.option(
+    "--source", default="", help="Of this source alone; a client's own id is found faster."
+)
+@click.option(
+    "--seconds",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="How long the topics may be read for it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(event: str, source: str, seconds: float, as_json: bool) -> None:
+    """Say where the event ID is: queued, stored, duplicate, rejected, dead, unsaved or unknown.
+
+    ID is an event_id, or the client's own id or idempotency key. ClickHouse and the topics are
+    asked; with one of them away the other answers. Exit code 0: found; 1: unknown; 3: cannot tell.
+
+    \b
+    Example:
+      weir where 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
+      weir where order-17 --source shop
+    """
+    sought = event.strip()
+    if not sought:
+        raise WrongInputError("ID is empty: give an event_id or the id that the client sent.")
+    whereabouts = Whereabouts(settings_of(KafkaSettings), settings_of(ClickHouseSettings))
+    where = _found(lambda: whereabouts.find(sought, (source,) if source else None, seconds))
+    if as_json:
+        screen().print(msgspec.json.encode(where).decode(), markup=False)
+    else:
+        for line in account(where):
+            screen().print(line)
+    if where.fate == "unknown":
+        raise SystemExit(EXIT_NO if where.certain else EXIT_UNREACHABLE)
+
+
+class _UncertainError(NotReachedError):
+    """What could be asked does not have it."""
+
+    def __init__(self, where: Where) -> None:
+        super().__init__(" ".join((*where.notes, where.advice)))
+
+
+def _found(find: Callable[[], Where]) -> Where:
+    """The answer; while it is uncertain it is asked for again, as long as commands are patient."""
+    where: Where | None = None
+
+    def work() -> None:
+        nonlocal where
+        where = find()
+        if where.fate == "unknown" and not where.certain:
+            raise _UncertainError(where)
+
+    try:
+        with reporting() as report:
+            report.tell("looks through ClickHouse and the topics")
+            surely(work)
+    except UnreachableError:
+        if where is None:
+            raise
+    assert where is not None
+    return where
+
+
+def account(where: Where) -> list[Text]:
+    """The answer in lines: the fate, what is known, when it was where, what to do."""
+    head = where.fate if where.stage is None else f"{where.fate} for {where.stage}"
+    lines = [Text.assemble((head, f"bold {COLORS.get(where.fate, '')}"), f"  {where.id}")]
+    known: dict[str, Any] = {"event_id": where.event_id, "source": where.source, **where.facts}
+    known |= {"since": where.since} if where.stage else {}
+    for name, value in (known | where.times).items():
+        if value not in (None, ""):
+            shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            lines.append(Text(f"  {name:<18}{shown}"))
+    lines += [Text(f"  {note}", style="dim") for note in where.notes]
+    return [*lines, Text(where.advice)]
+
+
+if __name__ == "__main__":
+    command()

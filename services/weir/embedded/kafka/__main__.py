@@ -1,0 +1,52 @@
+"""`python -m weir.embedded.kafka.__main__`: Apache Kafka on this machine, in the foreground."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from weir.embedded.errors import LocalFaultError
+from weir.embedded.kafka.broker import Broker
+from weir.embedded.kafka.kafka_download import resolve_jars
+from weir.embedded.kafka.toolchain import find_java
+from weir.embedded.ports import free_port, require_free
+from weir.runtime import process
+from weir.runtime.folder_lock import FolderInUseError, FolderLock
+from weir.settings.embedded import BrokerSettings
+from weir.settings.environment import SettingsError, load
+from weir.settings.shared import CommonSettings, KafkaSettings
+
+
+def prepare() -> list[str]:
+    """A formatted folder, locked for this process and what it becomes; returns the broker's command."""
+    common = load(CommonSettings, os.environ)
+    process.settle(common, "kafka")
+    port = load(KafkaSettings, os.environ).kafka_port
+    heap = load(BrokerSettings, os.environ).kafka_heap_megabytes
+    java = find_java()
+    jars = asyncio.run(resolve_jars(lambda file: print(f"fetched {file}", file=sys.stderr)))
+    require_free(port, "the Kafka broker", "WEIR_KAFKA_PORT")
+    folder = Path(common.data_dir).resolve() / "kafka"
+    FolderLock(folder, "broker.lock", inherit=True)
+    broker = Broker(java, jars, folder, port, free_port(), heap)
+    broker.write_properties()
+    broker.format()
+    return broker.command()
+
+
+def main() -> int:
+    """Become the broker: the process id stays, SIGTERM shuts down cleanly (exit code 143)."""
+    process.begin("kafka")
+    try:
+        command = prepare()
+        os.execv(command[0], command)
+    except SettingsError as fault:
+        print(fault, file=sys.stderr)
+        return 2
+    except (LocalFaultError, FolderInUseError) as fault:
+        print(fault, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The processes of `weir up` as plain values: what is started, with which settings, when it is ready."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weir.core.stages import STAGES
+from weir.embedded.ports import LOOPBACK, PortClaims
+from weir.embedded.up.processes import ChildSpec
+from weir.settings.embedded import UpSettings
+from weir.settings.embedded_clickhouse import WarehouseSettings
+from weir.settings.gateway import GatewaySettings
+from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
+
+# Stopped first to last: nothing new comes in, what came in is worked off, then what holds it ends.
+GATEWAY_TIER, WORKER_TIER, WAREHOUSE_TIER, BROKER_TIER = 4, 3, 2, 1
+# Between SIGTERM and SIGKILL a child has its own drain, and this for the rest of its end.
+BEYOND_DRAIN_SECONDS = 15.0
+ANY_HOST = {"0.0.0.0", "::", ""}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """All that `weir up` needs to know of its settings."""
+
+    common: CommonSettings
+    kafka: KafkaSettings
+    clickhouse: ClickHouseSettings
+    gateway: GatewaySettings
+    warehouse_settings: WarehouseSettings
+    up: UpSettings
+    ports: PortClaims = field(default_factory=PortClaims)
+
+    @property
+    def folder(self) -> Path:
+        return self.common.data_dir.resolve()
+
+    @property
+    def host(self) -> str:
+        """Where this machine reaches its own services."""
+        return LOOPBACK if self.common.host in ANY_HOST else self.common.host
+
+    @property
+    def gateway_url(self) -> str:
+        return f"{self.gateway.scheme}://{self.host}:{self.gateway.gateway_port}"
+
+    def require_ports(self) -> None:
+        """Claim them; `LocalFaultError` names the first that something else has."""
+        host = self.common.host
+        self.ports.require(self.gateway.gateway_port, "the gateway", "WEIR_GATEWAY_PORT", host)
+        if not self.clickhouse.clickhouse_url:
+            port = self.clickhouse.clickhouse_port
+            self.ports.require(port, "ClickHouse", "WEIR_CLICKHOUSE_PORT", host)
+        if not self.kafka.kafka_bootstrap:
+            self.ports.require(self.kafka.kafka_port, "the Kafka broker", "WEIR_KAFKA_PORT")
+
+    def broker(self) -> ChildSpec | None:
+        """The embedded broker; None where there is a cluster to use."""
+        if self.kafka.kafka_bootstrap:
+            return None
+        ready = f"kafka://{LOOPBACK}:{self.kafka.kafka_port}"
+        return self._child(
+            "kafka", "Kafka broker", "weir.embedded.kafka.__main__", ready, BROKER_TIER
+        )
+
+    def warehouse(self) -> ChildSpec | None:
+        """The embedded ClickHouse; None where there is a server to use."""
+        if self.clickhouse.clickhouse_url:
+            return None
+        port = self.clickhouse.clickhouse_port
+        ready = f"http://{self.host}:{port}/ping"
+        module, title = "weir.embedded.clickhouse", "ClickHouse"
+        drain = self.warehouse_settings.warehouse_drain
+        return self._child(
+            "warehouse", title, module, ready, WAREHOUSE_TIER, metrics_port=port, drain=drain
+        )
+
+    def gateway_and_workers(self) -> list[ChildSpec]:
+        """Each worker instance with a slot and a port of its own, and the gateway."""
+        port = self.gateway.gateway_port
+        ready = f"{self.gateway_url}/readyz"
+        module = "weir.gateway"
+        drain = self.gateway.gateway_drain_seconds
+        gateway = self._child(
+            "gateway", "gateway", module, ready, GATEWAY_TIER, metrics_port=port, drain=drain
+        )
+        return [*self._workers_and_audit(), gateway]
+
+    def _workers_and_audit(self) -> list[ChildSpec]:
+        counts = {
+            **{stage.name: self.up.instances(stage.name) for stage in STAGES},
+            "eraser": 1,
+        }
+        slots = [(name, slot) for name, count in counts.items() for slot in range(count)]
+        audits = 1 if self.up.audit_seconds else 0
+        ports = self.ports.take(self.up.metrics_base_port, len(slots) + audits, self.common.host)
+        workers = [
+            self._child(
+                name,
+                name,
+                f"services.{name}",
+                f"http://{self.host}:{port}/readyz",
+                WORKER_TIER,
+                instance=slot,
+                metrics_port=port,
+                environ={"WEIR_INSTANCE": str(slot), "WEIR_METRICS_PORT": str(port)},
+            )
+            for (name, slot), port in zip(slots, ports, strict=False)
+        ]
+        return [*workers, *(self._audit(port) for port in ports[len(slots) :])]
+
+    def _audit(self, port: int) -> ChildSpec:
+        return self._child(
+            "audit",
+            "audit",
+            "weir.cli.audit",
+            f"http://{self.host}:{port}/readyz",
+            GATEWAY_TIER,
+            metrics_port=port,
+            environ={"WEIR_METRICS_PORT": str(port)},
+            arguments=("--watch", "--every", str(self.up.audit_seconds)),
+        )
+
+    def _child(
+        self,
+        name: str,
+        title: str,
+        module: str,
+        ready: str,
+        tier: int,
+        *,
+        instance: int = 0,
+        metrics_port: int = 0,
+        environ: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+        drain: float = 0.0,
+    ) -> ChildSpec:
+        return ChildSpec(
+            name,
+            title,
+            (sys.executable, "-m", module, *arguments),
+            {"WEIR_DATA_DIR": str(self.folder), **(environ or {})},
+            ready,
+            tier,
+            instance,
+            metrics_port,
+            drain + BEYOND_DRAIN_SECONDS,
+        )

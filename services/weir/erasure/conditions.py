@@ -1,0 +1,142 @@
+"""Which rows of which table are a person's, as SQL and, of payloads, by reading them."""
+
+import uuid
+from base64 import b64decode
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from weir.adapters import avro
+from weir.adapters.clickhouse.sql_literals import is_in, moment, portions, text
+from weir.erasure.identifier_scan import Traces
+from weir.erasure.model import Person
+from weir.erasure.person_rows import PersonRows
+
+LETTER = (
+    "concat(origin_topic, '/', toString(origin_partition), '/', toString(origin_offset), '/', step)"
+)
+# Of an Avro record: whose it is, and what its sender said.
+WHO = {
+    *("identity_key", "owner", "names", "user_id", "anonymous_id", "client_profile_id"),
+    *("client_session_id", "profile_id", "session_id", "from_profile", "into_profile", "detail"),
+    *("subject", "profiles"),
+}
+SAID = {"properties", "context", "traits", "payload"}
+SESSION = "workspace, source, profile_id, session_id"
+NEEDLES = 255  # as many as multiSearchAny takes
+
+# Of a kind (name, profile, user, anonymous, refusal, letter), what stands behind IN.
+Chosen = Callable[[str], str]
+
+
+def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dict[str, str]:
+    """By table; of what was received `until` then (epoch milliseconds)."""
+    within, before = f"workspace = {text(workspace)}", moment(until)
+    events = (
+        f"{within} AND received_at <= {before} AND (profile_id IN {chosen('profile')}"
+        f" OR user_id IN {chosen('user')}"
+        f" OR profile_id = '' AND anonymous_id IN {chosen('anonymous')})"
+    )
+    of_events = f"(SELECT event_id FROM {database}.events WHERE {events})"
+    merged = (
+        f"{within} AND (from_profile IN {chosen('profile')} OR into_profile IN {chosen('profile')})"
+    )
+    return {
+        "duplicates": f"first_event_id IN {of_events} OR event_id IN {of_events}",
+        "session_segments": visited(events, database),
+        # a new person's versions are above: see `Memory.versions_before` of identity; an owner may
+        # stand in an outdated row of an identifier that is another's by now
+        "profile_parts": (
+            f"{within} AND (identity_key IN {chosen('name')} OR owner IN {chosen('name')})"
+            f" AND version <= {until}"
+        ),
+        "merges": f"{merged} AND merged_at <= {before}",
+        "conflicts": f"{merged} AND found_at <= {before}",
+        "rejected": f"toString(event_id) IN {chosen('refusal')}",
+        "dead": f"{LETTER} IN {chosen('letter')}",
+        "events": events,
+    }
+
+
+def visited(events: str, database: str) -> str:
+    """A condition for the sessions of events, of which `events` is one."""
+    of_events = f"(SELECT {SESSION} FROM {database}.events WHERE {events})"
+    return f"session_id != '' AND ({SESSION}) IN {of_events}"
+
+
+def chosen_of(
+    person: Person, rows: PersonRows, database: str, until: int, workspaces: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """All that is chosen by, each kind sorted. `workspaces`: of the declared sources.
+
+    A refusal names its source and no workspace: it is looked for wherever it may be of the person's.
+    """
+    traces = Traces(person.identifiers())
+    refusals, letters = set(), set()
+    elsewhere = rows.others_sources(person.workspace, workspaces)
+    within = f"NOT ({is_in('source', elsewhere)})"
+    for some in portions({"form": traces.forms}):
+        found = rows.stream(
+            "SELECT toString(event_id) AS id, base64Encode(payload) AS payload_64"
+            f" FROM {database}.rejected WHERE {within}"
+            f" AND received_at <= {moment(until)} AND {mentions('payload', some['form'])}"
+        )
+        refusals |= {r["id"] for r in found if traces.named(b64decode(r["payload_64"]))}
+        found = rows.stream(
+            f"SELECT {LETTER} AS id, base64Encode(key) AS key_64, base64Encode(value) AS value_64"
+            f" FROM {database}.dead"
+            f" WHERE {within} AND received_at <= {moment(until)}"
+            f" AND {mentions('concat(key, value)', some['form'])}"
+        )
+        for r in found:
+            key, value = b64decode(r["key_64"]), b64decode(r["value_64"])
+            if is_of(person.workspace, elsewhere, traces, key, value):
+                letters.add(r["id"])
+                refusals |= _refused(value)  # which must not come back by itself either
+    return {
+        "name": sorted(person.names),
+        "profile": sorted(person.profiles),
+        "user": person.users,
+        "anonymous": person.anonymous_ids,
+        "refusal": sorted(refusals),
+        "letter": sorted(letters),
+    }
+
+
+def mentions(expression: str, forms: Sequence[str]) -> str:
+    """A condition for what may have a trace: quick, and never less than what has."""
+    some = (forms[start : start + NEEDLES] for start in range(0, len(forms), NEEDLES))
+    found = [f"multiSearchAny({expression}, [{', '.join(map(text, few))}])" for few in some]
+    return f"({' OR '.join(found) or '0'})"
+
+
+def is_of(
+    workspace: str, elsewhere: Collection[str], traces: Traces, key: bytes, value: bytes
+) -> bool:
+    """Whether a dead record is of the person: by its fields if it is whole, else by all that is there.
+
+    `elsewhere`: sources that are of other workspaces only.
+    """
+    try:
+        name, record = avro.decode_any(value)
+    except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
+        return traces.anywhere(key) or traces.anywhere(value)
+    if name == "DeadLetter":
+        return is_of(workspace, elsewhere, traces, record["key"], record["value"])
+    if record.get("workspace", workspace) != workspace or record.get("source") in elsewhere:
+        return False
+    who = "\n".join(str(record[name]) for name in WHO & record.keys())
+    said = b"\n".join(_bytes(record[name]) for name in SAID & record.keys())
+    return traces.anywhere(who.encode()) or traces.named(said) or traces.anywhere(key)
+
+
+def _refused(value: bytes) -> set[str]:
+    """The id of the refusal that a dead record is, if it is one."""
+    try:
+        name, record = avro.decode_any(value)
+    except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):
+        return set()
+    return {str(uuid.UUID(bytes=record["event_id"]))} if name == "Rejected" else set()
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

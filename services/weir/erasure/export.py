@@ -1,0 +1,84 @@
+"""Everything that ClickHouse holds about a person, row by row."""
+
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.clickhouse.sql_literals import portions, text
+from weir.core.identifiers import content_digest
+from weir.erasure.conditions import chosen_of, conditions
+from weir.erasure.model import NEVER, Person
+from weir.erasure.person_rows import PersonRows
+
+Row = dict[str, Any]
+
+# What is written, and the table whose condition says which rows; of dead letters and refusals bytes
+# may be no text.
+WRITTEN = {
+    "profile": ("profiles", None),
+    "identifier": ("profile_parts FINAL", "profile_parts"),
+    "merge": ("merges FINAL", "merges"),
+    "conflict": ("conflicts FINAL", "conflicts"),
+    "session": ("sessions", None),
+    "event": ("events FINAL", "events"),
+    "duplicate": ("duplicates FINAL", "duplicates"),
+    "rejected": ("rejected FINAL", "rejected"),
+    "dead": ("dead FINAL", "dead"),
+}
+SENT = ("properties", "context")  # an event's JSON texts, as they were sent
+COLUMNS = {
+    "event": f"* EXCEPT ({', '.join((*SENT, *(f'{name}_text' for name in SENT)))}), "
+    + ", ".join(f"if({n}_text = '', toString({n}), {n}_text) AS {n}" for n in SENT),
+    "rejected": "* EXCEPT (payload), base64Encode(payload) AS payload_64",
+    "dead": "* EXCEPT (key, value), base64Encode(key) AS key_64, base64Encode(value) AS value_64",
+}
+
+
+class PersonExport:
+    """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+
+    def __init__(self, clickhouse: ClickHouse, database: str) -> None:
+        self._rows = PersonRows(clickhouse, database)
+        self._database = database
+
+    def rows(self, person: Person, workspaces: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+        """Each row once, with what it is. `person`: whole. `workspaces`: of the declared sources."""
+        found = chosen_of(person, self._rows, self._database, NEVER, workspaces)
+        asked = list(portions(found))
+        for kind, (source, table) in WRITTEN.items():
+            told: set[bytes] = set()
+            for portion in asked:
+                condition = self._condition(person.workspace, table, portion)
+                columns = COLUMNS.get(kind, "*")
+                sql = f"SELECT {columns} FROM {self._database}.{source} WHERE {condition}"
+                for row in self._rows.stream(sql):
+                    # one portion may have an event's profile, and another one its user
+                    if len(asked) == 1 or _is_new(row, told):
+                        yield kind, {name: _plain(kind, name, value) for name, value in row.items()}
+
+    def _condition(self, workspace: str, table: str | None, portion: dict[str, list[str]]) -> str:
+        listed = {kind: _listed(values) for kind, values in portion.items()}
+        if table is None:
+            return f"workspace = {text(workspace)} AND profile_id IN {listed['profile']}"
+        return conditions(workspace, NEVER, self._database, listed.__getitem__)[table]
+
+
+def _is_new(row: Row, told: set[bytes]) -> bool:
+    digest = content_digest(msgspec.json.encode(row))
+    is_new = digest not in told
+    told.add(digest)
+    return is_new
+
+
+def _plain(kind: str, name: str, value: Any) -> Any:
+    if kind == "event" and name in SENT:
+        # every row is one line; outside of its strings, JSON may have line breaks
+        return msgspec.Raw(value.replace("\n", " ").replace("\r", " ").encode())
+    return b64decode(value) if name.endswith("_64") else value
+
+
+def _listed(values: Sequence[str]) -> str:
+    return f"({', '.join(text(value) for value in values)})" if values else "(SELECT '' WHERE 0)"

@@ -1,0 +1,300 @@
+"""What an erasure is, who is meant by it, and how long what it cannot reach stays. Pure."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from weir.core import topics
+from weir.core.identifiers import (
+    LEGACY_IDS,
+    SEPARATOR,
+    ProfileIds,
+    content_digest,
+    workspace_key,
+)
+
+State = Literal["requested", "counted", "finished"]
+Phase = Literal["queued", "waiting", "deleting", "finished"]
+Kind = Literal["profile", "user"]
+
+MINUTE_MS = 60_000
+# Kafka looks for what is too old every 5 minutes, and deletes a file a minute after it was let go
+# (log.retention.check.interval.ms, log.segment.delete.delay.ms).
+KAFKA_DELETES_MS = 6 * MINUTE_MS
+# ClickHouse deletes a part that was replaced by another after `old_parts_lifetime`.
+OLD_PARTS_MS = 8 * MINUTE_MS
+NEVER = 10_413_791_999_000  # ClickHouse's times end with the year 2299
+
+# Topics that a person's events, or what was made of them, pass or stay in.
+LEFT_IN = (
+    topics.ACCEPTED,
+    topics.UNIQUE,
+    topics.RESOLVED,
+    topics.DUPLICATE,
+    topics.REJECTED,
+    topics.DEAD,
+    topics.RECEIPTS,
+    topics.DEDUP_STATE,
+    topics.PROFILES,
+    topics.ERASURES,
+)
+
+# So much of a list goes into one record: with identifiers of 255 letters of 4 bytes each it has 600 KB,
+# where brokers take 1 MB (message.max.bytes).
+IN_A_RECORD = {"names": 200, "profiles": 200, "counts": 1_000, "barred": 5_000 * 16}
+
+
+class ErasedPlace(msgspec.Struct):
+    """How many rows were removed there, and by when (epoch milliseconds) no disk has anything of them."""
+
+    place: str
+    rows: int
+    gone_by: int
+
+
+class ErasedRows(msgspec.Struct):
+    """How many rows of a table were removed, by what the books count by."""
+
+    place: str
+    step: str
+    source: str
+    minute: int
+    rows: int
+
+
+class ErasureProgress(msgspec.Struct, frozen=True):
+    """What is being done just now. `of`: the service that is waited for, or the table that rows go from."""
+
+    phase: Phase = "queued"
+    of: str = ""
+    left: int = 0  # records that the service has to go
+
+    @property
+    def text(self) -> str:
+        """Return it for people."""
+        match self.phase:
+            case "queued":
+                return "waits for the eraser"
+            case "waiting" if self.left:
+                return f"waits for {self.of}: {self.left:,} records to go"
+            case "waiting":
+                return f"waits for {self.of}: counts"
+            case "deleting":
+                return f"deletes from ClickHouse: {self.of}"
+            case "finished":
+                return "finished"
+
+
+class Erasure(msgspec.Struct):
+    """One person's erasure. Times are epoch milliseconds, 0: not yet."""
+
+    erasure_id: str
+    workspace: str
+    subject: str  # `profile:<id>` or `user:<id>`; empty once finished
+    requested_at: int
+    state: State = "requested"
+    step: str = ErasureProgress().text  # of `progress`, for people
+    subject_hash: str = ""
+    until: int = 0
+    finished_at: int = 0
+    names: list[str] = []
+    profiles: list[str] = []
+    places: list[ErasedPlace] = []
+    counts: list[ErasedRows] = []
+    barred: bytes = b""  # see `Barred`
+    barred_until: int = 0
+    portions: int = 1  # records that it takes; only ever more, so that each is written over
+    progress: ErasureProgress = ErasureProgress()
+
+    def doing(self, progress: ErasureProgress) -> "Erasure":
+        """Return the same erasure with this progress."""
+        return msgspec.structs.replace(self, progress=progress, step=progress.text)
+
+    def in_portions(self) -> list["Erasure"]:
+        """As what one record has room for: the first has all but what the others have of the lists."""
+        number = self._takes()
+        first = msgspec.structs.replace(self, portions=number)
+        rest = msgspec.structs.replace(first, step="", places=[])
+        return [
+            msgspec.structs.replace(
+                rest if n else first,
+                **{
+                    name: getattr(self, name)[n * most : (n + 1) * most]
+                    for name, most in IN_A_RECORD.items()
+                },
+            )
+            for n in range(number)
+        ]
+
+    def joined(self, others: Iterable["Erasure"]) -> "Erasure":
+        """The whole of what `in_portions` gave, of its first."""
+        portions = (self, *others)
+        barred = b"".join(portion.barred for portion in portions)
+        names, profiles, counts = (
+            [value for portion in portions for value in getattr(portion, name)]
+            for name in ("names", "profiles", "counts")
+        )
+        return msgspec.structs.replace(
+            self, names=names, profiles=profiles, counts=counts, barred=barred
+        )
+
+    def finished(self, now: int, hashed: str) -> "Erasure":
+        """The fact alone: it names nobody any more."""
+        return msgspec.structs.replace(
+            self.doing(ErasureProgress("finished")),
+            state="finished",
+            subject="",
+            subject_hash=hashed,
+            finished_at=now,
+            names=[],
+            profiles=[],
+            portions=self._takes(),
+        )
+
+    def _takes(self) -> int:
+        needed = (-(-len(getattr(self, name)) // most) for name, most in IN_A_RECORD.items())
+        return max(self.portions, *needed)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Everything a person is known by in a workspace. Only ever grows by what `with_ties` adds."""
+
+    workspace: str
+    names: frozenset[str]  # identifiers with their kind: p:, u:, a:, s:
+    profiles: frozenset[str]
+    ids: ProfileIds = LEGACY_IDS  # how the installation mints profile ids
+
+    @classmethod
+    def of(cls, workspace: str, subject: str, ids: ProfileIds = LEGACY_IDS) -> "Person":
+        kind, _, identifier = subject.partition(":")
+        if kind == "user":
+            names, profiles = frozenset({f"u:{identifier}"}), frozenset[str]()
+        else:
+            names, profiles = frozenset({f"p:{identifier}"}), frozenset({identifier})
+        return cls(workspace, names, profiles, ids).with_ties((), ())
+
+    @property
+    def users(self) -> list[str]:
+        return self._named("u:")
+
+    @property
+    def anonymous_ids(self) -> list[str]:
+        return self._named("a:")
+
+    def _named(self, kind: str) -> list[str]:
+        return sorted(name.removeprefix(kind) for name in self.names if name.startswith(kind))
+
+    def with_ties(
+        self, parts: Iterable[tuple[str, str, str]], merges: Iterable[tuple[str, str]]
+    ) -> "Person":
+        """And all that these say is the same person.
+
+        `parts`: identifier, its profile, its owner; each has something of the person. `merges`: from
+        one profile into another. Every identifier has, besides, the profile that is minted for it.
+        """
+        names, profiles = set(self.names), set(self.profiles)
+        for identity_key, profile_id, owner in parts:
+            names |= {identity_key, owner} - {""}
+            profiles.add(profile_id)
+        for merge in merges:
+            profiles |= set(merge)
+        profiles |= {
+            minted
+            for name in names
+            if not name.startswith("p:")
+            for minted in self.ids.all_of(self.workspace, name)
+        }
+        return Person(self.workspace, frozenset(names), frozenset(profiles - {""}), self.ids)
+
+    def identifiers(self) -> list[str]:
+        """What would be a trace of them: bare identifiers and profile ids."""
+        return sorted({name.partition(":")[2] for name in self.names} | self.profiles)
+
+
+class Barred:
+    """What may not be put back from topics that still have it: of people who were erased.
+
+    Known by digests alone: they say something only to who has the identifier already.
+    """
+
+    DIGEST_BYTES = 16
+
+    def __init__(self, erasures: Iterable[Erasure]) -> None:
+        self._until: dict[bytes, int] = {}
+        for erasure in erasures:
+            for start in range(0, len(erasure.barred), self.DIGEST_BYTES):
+                digest = erasure.barred[start : start + self.DIGEST_BYTES]
+                self._until[digest] = max(erasure.until, self._until.get(digest, 0))
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    @staticmethod
+    def digests(person: Person, rows: Iterable[str]) -> bytes:
+        """`rows`: ids of rows that name the person in no field."""
+        contents = [workspace_key(person.workspace, name) for name in sorted(person.names)]
+        contents += [_profile(person.workspace, profile) for profile in sorted(person.profiles)]
+        return b"".join(map(content_digest, [*contents, *(_row(row) for row in rows)]))
+
+    def has_person(
+        self, workspace: str, names: Iterable[str], profiles: Iterable[str], at: int
+    ) -> bool:
+        """Whether one of these is an erased person's, as of what was received `at`."""
+        contents = [workspace_key(workspace, name) for name in names]
+        contents += [_profile(workspace, profile) for profile in profiles]
+        return any(at <= self._until.get(content_digest(content), -1) for content in contents)
+
+    def has_row(self, row: str) -> bool:
+        return content_digest(_row(row)) in self._until
+
+
+def names_told(at: str, names: list[str]) -> list[list[str]]:
+    """What an identifier is told, by record: one of theirs forgets all there is, whoever the others are."""
+    if at in names:
+        return [[at]]
+    most = IN_A_RECORD["names"]
+    return [names[start : start + most] for start in range(0, len(names), most)]
+
+
+def _profile(workspace: str, profile: str) -> bytes:
+    return f"{workspace}{SEPARATOR}profile{SEPARATOR}{profile}".encode()
+
+
+def _row(row: str) -> bytes:
+    return f"row{SEPARATOR}{row}".encode()
+
+
+def subject_of(kind: Kind, identifier: str) -> str:
+    return f"{kind}:{identifier}"
+
+
+def subject_hash(secret: str, erasure_id: str, workspace: str, subject: str) -> str:
+    """HMAC-SHA256, hex. Without a secret the erasure's id is the key, which anybody may guess against."""
+    content = f"{workspace}{SEPARATOR}{subject}".encode()
+    return hmac.new((secret or erasure_id).encode(), content, hashlib.sha256).hexdigest()
+
+
+def topic_gone_by(config: Mapping[str, str], until: int, now: int) -> int:
+    """When the last byte of records written by `until` is gone from a topic of this configuration.
+
+    With retention: a file goes as a whole, once its latest record is too old, and it takes records for
+    `segment.ms`. Compacted: what was deleted `now` waits for its file to be closed, then for the
+    cleaner; the deletion's own key stays for `delete.retention.ms`, then waits for the cleaner again.
+    Both count on records that come after, since only a write closes a file.
+    """
+    segment = int(config.get("segment.ms", 0))
+    if "compact" in config.get("cleanup.policy", ""):
+        cleaned = segment + int(config.get("max.compaction.lag.ms", NEVER))
+        return min(NEVER, now + 2 * cleaned + int(config.get("delete.retention.ms", 0)))
+    retention = int(config.get("retention.ms", -1))
+    return NEVER if retention < 0 else min(NEVER, until + retention + segment + KAFKA_DELETES_MS)
+
+
+def kept_until(configs: Iterable[Mapping[str, str]], until: int) -> int:
+    """So long a record of before `until` may be read again, by whatever replays a topic."""
+    return max((topic_gone_by(config, until, until) for config in configs), default=NEVER)

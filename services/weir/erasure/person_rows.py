@@ -1,0 +1,140 @@
+"""Who a person is by what ClickHouse's tables say, and what they hold of them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.clickhouse.sql_literals import is_in, portions, text
+from weir.erasure.model import Person
+
+# A server's log of queries must not become the place where an erased person can still be found.
+UNLOGGED = "SETTINGS log_queries = 0"
+# Of their rows the latest counts, and an earlier one may say that somebody else's were the person's.
+REPLACED = ("profile_parts", "merges")
+
+
+class PersonRows:
+    """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+
+    def __init__(self, clickhouse: ClickHouse, database: str) -> None:
+        self._clickhouse = clickhouse
+        self._database = database
+
+    def workspaces_of(self, subject: str) -> list[str]:
+        """The workspaces in which somebody is known by this name."""
+        person = Person.of("", subject)
+        names, users = is_in("identity_key", person.names), is_in("user_id", person.users)
+        profiles = is_in("profile_id", person.profiles)
+        rows = self.records(
+            f"SELECT DISTINCT workspace FROM {self._database}.profile_parts"
+            f" WHERE {names} OR {profiles} UNION DISTINCT"
+            f" SELECT DISTINCT workspace FROM {self._database}.events WHERE {users} OR {profiles}"
+        )
+        return sorted(row["workspace"] for row in rows)
+
+    def workspaces_of_source(self, source: str) -> list[str]:
+        """Those that its events are of."""
+        rows = self.records(
+            f"SELECT DISTINCT workspace FROM {self._database}.events WHERE source = {text(source)}"
+        )
+        return sorted(row["workspace"] for row in rows)
+
+    def whole(self, person: Person) -> Person:
+        """The person with every identifier and profile that leads to another of theirs."""
+        asked = Person(person.workspace, frozenset(), frozenset(), person.ids)
+        while person != asked:
+            names, profiles = person.names - asked.names, person.profiles - asked.profiles
+            asked = person
+            parts = self._parts(person.workspace, names, profiles)
+            merges = map(_sides, self._merged("merges", person.workspace, profiles))
+            person = person.with_ties(parts, merges)
+        return person
+
+    def holders(self, person: Person) -> list[str]:
+        """Identifiers of others that remember one of the person's: they met on a device or a profile."""
+        conflicts = self._merged("conflicts", person.workspace, person.profiles, ", detail")
+        told = {row["detail"].partition(" belongs to ")[0] for row in conflicts}
+        for portion in portions({"device": person.anonymous_ids}):
+            shared = self._of(
+                person.workspace,
+                "events",
+                "DISTINCT user_id, profile_id",
+                is_in("anonymous_id", portion["device"]),
+            )
+            for row in shared:
+                if row["profile_id"] not in person.profiles:
+                    told |= {f"u:{row['user_id']}"} if row["user_id"] else set()
+                    told |= {f"p:{row['profile_id']}"} if row["profile_id"] else set()
+        return sorted(told - person.names)
+
+    def merges(self, person: Person) -> list[tuple[str, str]]:
+        """Of the person's profiles with any other, refused ones included."""
+        return [
+            _sides(row)
+            for table in ("merges", "conflicts")
+            for row in self._merged(table, person.workspace, person.profiles)
+        ]
+
+    def others_sources(self, workspace: str, workspaces: Mapping[str, str]) -> list[str]:
+        """Sources that are of other workspaces only, by the registry (`workspaces`, by source) and all events.
+
+        So not one that was removed from the registry, or moved, and may have been of this one.
+        """
+        known = set(workspaces.items())
+        for row in self.records(f"SELECT DISTINCT source, workspace FROM {self._database}.events"):
+            known.add((row["source"], row["workspace"]))
+        return sorted(
+            {source for source, _ in known} - {source for source, of in known if of == workspace}
+        )
+
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        return self._clickhouse.records(f"{sql} {UNLOGGED}")
+
+    def stream(self, sql: str) -> Iterator[dict[str, Any]]:
+        """Rows as they come: there may be more than fit into memory."""
+        rest = b""
+        for piece in self._clickhouse.stream(f"{sql} {UNLOGGED}", "JSONEachRow"):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from map(msgspec.json.decode, filter(None, lines))
+        if rest:
+            yield msgspec.json.decode(rest)
+
+    def _parts(
+        self, workspace: str, names: Iterable[str], profiles: Iterable[str]
+    ) -> Iterator[tuple[str, str, str]]:
+        for some in portions({"name": names, "profile": profiles}):
+            found = self._of(
+                workspace,
+                "profile_parts",
+                "identity_key, profile_id, owner",
+                f"{is_in('identity_key', some['name'])} OR {is_in('owner', some['name'])}"
+                f" OR {is_in('profile_id', some['profile'])}",
+            )
+            for row in found:
+                yield row["identity_key"], row["profile_id"], row["owner"]
+
+    def _merged(
+        self, table: str, workspace: str, profiles: Iterable[str], more: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Merges of these profiles, whichever side they are on; one of two of them may come twice.
+
+        As they are now: a device that an earlier owner has taken over is not the later one's any more.
+        """
+        for some in portions({"profile": profiles}):
+            theirs = " OR ".join(
+                is_in(side, some["profile"]) for side in ("from_profile", "into_profile")
+            )
+            columns = f"from_profile, into_profile{more}"
+            yield from self._of(workspace, table, columns, theirs)
+
+    def _of(self, workspace: str, table: str, columns: str, condition: str) -> list[dict[str, Any]]:
+        return self.records(
+            f"SELECT {columns} FROM {self._database}.{table}{' FINAL' * (table in REPLACED)}"
+            f" WHERE workspace = {text(workspace)} AND ({condition})"
+        )
+
+
+def _sides(merge: Mapping[str, str]) -> tuple[str, str]:
+    return merge["from_profile"], merge["into_profile"]

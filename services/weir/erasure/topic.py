@@ -1,0 +1,189 @@
+"""Erasures in their topic: asked for, followed, and told to the identity workers."""
+
+from collections.abc import Callable, Iterable
+from itertools import starmap
+from typing import TypeVar
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from weir.adapters import avro
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.clients import Entry, TableReader, client_options, write_entries
+from weir.adapters.kafka.table_entries import apply_entries
+from weir.adapters.kafka.transactions import Transactions
+from weir.core import topics
+from weir.core.batch import Output
+from weir.core.identifiers import workspace_key
+from weir.erasure.model import Erasure, names_told
+from weir.runtime.ports import StreamBrokenError
+from weir.settings.shared import KafkaSettings
+
+TRANSACTIONAL_ID = "weir-eraser"
+TRANSACTION_SECONDS = 30
+SECONDS = 30.0
+T = TypeVar("T")
+
+
+def erasure_entries(erasure: Erasure) -> list[tuple[bytes, bytes]]:
+    """Key and value of the topic's records, in the order to write them in: the first portion last.
+
+    So whoever has read that one has read the others.
+    """
+    portions = enumerate(erasure.in_portions())
+    return [(_key(erasure.erasure_id, n), _value(portion)) for n, portion in portions][::-1]
+
+
+def _key(erasure_id: str, portion: int) -> bytes:
+    return (f"{erasure_id}/{portion}" if portion else erasure_id).encode()
+
+
+def _value(portion: Erasure) -> bytes:
+    return avro.schemas()["Erasure"].encode(msgspec.to_builtins(portion, builtin_types=(bytes,)))
+
+
+def read_erasure(value: bytes) -> Erasure:
+    return msgspec.convert(avro.decode_any(value)[1], Erasure)
+
+
+def request_erasure(settings: KafkaSettings, erasure: Erasure) -> None:
+    """Durable on return, or `NotReachedError`."""
+    try:
+        write_entries(settings, topics.ERASURES, erasure_entries(erasure))
+    except KafkaException as fault:
+        raise _away(fault) from None
+
+
+class Erasures:
+    """Every erasure by id. Bring it up to date with `apply`, entry by entry as the topic has them."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Erasure] = {}
+        self.loaded = False
+        self._further: dict[bytes, Erasure] = {}  # portions but the first ones, by key
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        apply_entries(topics.ERASURES, entries, self._apply)
+        self.loaded = True
+
+    def _apply(self, key: bytes, value: bytes | None) -> None:
+        erasure_id, _, portion = key.decode().partition("/")
+        if value is None:
+            self.by_id.pop(erasure_id, None)
+        elif portion:
+            self._further[key] = read_erasure(value)
+        else:
+            first = read_erasure(value)
+            keys = (_key(erasure_id, n) for n in range(1, first.portions))
+            # one may be missing before a version that has been compacted by half
+            others = [self._further[key] for key in keys if key in self._further]
+            self.by_id[erasure_id] = first.joined(others)
+
+    def pending(self) -> list[Erasure]:
+        """Those to be carried out, the oldest first."""
+        waiting = [e for e in self.by_id.values() if e.state != "finished"]
+        return sorted(waiting, key=lambda erasure: erasure.requested_at)
+
+    def outdated(self, now: int) -> list[Erasure]:
+        """Those whose digests are of no more use: no topic can have anything of them."""
+        return [e for e in self.by_id.values() if e.barred and e.barred_until < now]
+
+    def pending_of(self, workspace: str, subject: str) -> Erasure | None:
+        """The one under way for somebody: asked for twice, it is one."""
+        for erasure in self.pending():
+            if (erasure.workspace, erasure.subject) == (workspace, subject):
+                return erasure
+        return None
+
+
+class ErasureFollower:
+    """`Erasures` that are read whole, and then as far as they are polled; close it. `NotReachedError`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.erasures = Erasures()
+        self._reader = TableReader(settings, topics.ERASURES, rest_ms=100)
+        try:
+            self._reader.read_all(lambda key, value: self.erasures.apply([(key, value)]), SECONDS)
+        except KafkaException as fault:
+            self._reader.close()
+            raise _away(fault) from None
+
+    def poll(self, seconds: float) -> None:
+        try:
+            self.erasures.apply(self._reader.poll(seconds))
+        except KafkaException as fault:
+            raise _away(fault) from None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class ErasureWriter:
+    """What the one eraser writes: each call is one transaction, durable on return.
+
+    Whoever constructs one ends the writer before it: then that raises `FencedError`. `NotReachedError`
+    when brokers do not answer: nothing of the call counts, and the writer is of no more use.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        writes = (topics.ERASURES, topics.UNIQUE, topics.PROFILES)
+        try:
+            self._transactions = Transactions(
+                client_options(settings), TRANSACTIONAL_ID, TRANSACTION_SECONDS, writes
+            )
+        except StreamBrokenError as fault:
+            raise NotReachedError(f"Kafka does not answer: {fault}.") from None
+
+    def write(self, erasure: Erasure) -> None:
+        self._transact(topics.ERASURES, list(starmap(Output, erasure_entries(erasure))))
+
+    def tell(self, erasure: Erasure) -> None:
+        """How far it is; the rest as it was written last."""
+        self._transact(topics.ERASURES, [Output(*erasure_entries(erasure)[-1])])
+
+    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
+        """Each identifier's worker forgets the person of `erasure.names`."""
+        schema = avro.schemas()["Erase"]
+        records = []
+        for at in told:
+            for names in names_told(at, erasure.names):
+                erase = {
+                    "workspace": erasure.workspace,
+                    "identity_key": at,
+                    "names": names,
+                    "until": erasure.until,
+                    "kept_until": kept_until,
+                }
+                key = workspace_key(erasure.workspace, at)
+                records.append(Output(key, schema.encode(erase)))
+        self._transact(topics.UNIQUE, records)
+
+    def delete_merges(self, keys: Iterable[bytes]) -> None:
+        """From `profiles`, whichever partitions they are in: those of the worker that decided them."""
+        gone = [Output(key, b"") for key in keys]
+        partitions = self._within(lambda: self._transactions.partitions(topics.PROFILES))
+        self._transact(topics.PROFILES, gone, partitions)
+
+    def _transact(
+        self, topic: str, outputs: list[Output], partitions: Iterable[int | None] = (None,)
+    ) -> None:
+        """To each of the partitions; `None`: to the one of each record's key."""
+
+        def write() -> None:
+            self._transactions.begin()
+            for partition in partitions:
+                self._transactions.write(topic, partition, outputs)
+            self._transactions.commit()
+
+        if outputs:
+            self._within(write)
+
+    def _within(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except KafkaException as fault:
+            raise _away(fault) from None
+
+
+def _away(fault: KafkaException) -> NotReachedError:
+    return NotReachedError(f"Kafka does not answer: {fault.args[0]}.")

@@ -1,0 +1,215 @@
+"""The order of an erasure's effects, written once.
+
+1. wait until all that has been accepted lies in ClickHouse: then everything that ties the person's
+   identifiers together is known;
+2. settle `until`, the present moment; tell identity to forget every identifier, and to drop what
+   comes of them from before `until`; delete the person's merges from `profiles`;
+3. wait as in 1, for what was before that on its way; if it has shown further identifiers, again from 2;
+4. count, and write down who and how many: from then on an interrupted erasure only deletes;
+5. wait until the books have the counts, so that they know what is being erased; delete from
+   ClickHouse; see that nothing is left;
+6. write down that it is done, in place of who it was.
+
+Whatever ends it, it is taken up again at 1 or at 5.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from weir.core import topics
+from weir.core.identifiers import SEPARATOR, ProfileIds
+from weir.core.stages import SINK
+from weir.erasure.model import (
+    LEFT_IN,
+    OLD_PARTS_MS,
+    Barred,
+    ErasedPlace,
+    ErasedRows,
+    Erasure,
+    ErasureProgress,
+    Person,
+    kept_until,
+    subject_hash,
+    topic_gone_by,
+)
+from weir.runtime.wait_settled import Groups, ServiceBacklog, settle
+
+LOOK_SECONDS = 0.25
+# From where an event may come to identity, or to ClickHouse, again.
+REPLAYED = (topics.ACCEPTED, topics.UNIQUE, topics.RESOLVED, topics.REJECTED, topics.DEAD)
+
+
+class StoppedError(Exception):
+    """The process is to end; what is under way is taken up at the next start."""
+
+
+class RowsLeftError(Exception):
+    """What was deleted is still there."""
+
+
+class Known(Protocol):
+    """`weir.erasure.person_rows.PersonRows`."""
+
+    def whole(self, person: Person) -> Person: ...
+    def holders(self, person: Person) -> list[str]: ...
+    def merges(self, person: Person) -> list[tuple[str, str]]: ...
+
+
+class Rows(Protocol):
+    """`weir.erasure.clickhouse_deletes.PersonErasing`."""
+
+    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]: ...
+    def recorded(self, erasure_id: str) -> int: ...
+    def count(self) -> tuple[dict[str, int], list[ErasedRows]]: ...
+    def delete(self) -> Iterable[str]: ...
+    def remaining(self) -> dict[str, int]: ...
+    def end(self) -> None: ...
+
+
+class Writer(Protocol):
+    """`weir.erasure.topic.ErasureWriter`."""
+
+    def write(self, erasure: Erasure) -> None: ...
+    def tell(self, erasure: Erasure) -> None: ...
+    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None: ...
+    def delete_merges(self, keys: Iterable[bytes]) -> None: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """What an erasure meets."""
+
+    known: Known
+    rows: Rows
+    writer: Writer
+    groups: Groups
+    configs: Mapping[str, Mapping[str, str]]  # of topics, as the brokers have them
+    workspaces: Mapping[str, str]  # by declared source
+    ids: ProfileIds  # how the installation mints profile ids
+    secret: str
+    now: Callable[[], int]  # epoch milliseconds
+    wait: Callable[[float], bool]  # so many seconds; true: the process is to end
+    moved: Callable[[], None] = lambda: None  # called when a step begins or comes further
+
+
+class Eraser:
+    """Carries out one erasure at a time. Safe to interrupt anywhere, and to repeat."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def carry_out(self, erasure: Erasure) -> Erasure:
+        """The person is gone on return, and the fact is written.
+
+        `StoppedError`; `NotSettledError`: a service does not get on; edge errors pass through.
+        """
+        if erasure.state == "requested":
+            erasure = self._settle(erasure)
+        person = Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
+        by_id = self._world.rows.begin(person, erasure.until, self._world.workspaces)
+        if erasure.state == "requested":
+            barred = Barred.digests(person, by_id)
+            erasure = self._count(msgspec.structs.replace(erasure, barred=barred))
+        else:  # a sink of before may have passed it over, and the books do not have the counts
+            self._world.writer.write(erasure)
+        return self._delete(erasure)
+
+    def _settle(self, erasure: Erasure) -> Erasure:
+        world = self._world
+        person = Person.of(erasure.workspace, erasure.subject, world.ids)
+        erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
+        while True:
+            known = world.known.whole(person)
+            if known == person and erasure.until:
+                return erasure
+            person = known
+            erasure = msgspec.structs.replace(
+                erasure,
+                until=world.now(),
+                names=sorted(person.names),
+                profiles=sorted(person.profiles),
+            )
+            kept = kept_until([world.configs[topic] for topic in REPLAYED], erasure.until)
+            erasure = msgspec.structs.replace(erasure, barred_until=kept)
+            told = [*erasure.names, *world.known.holders(person)]
+            world.writer.tell_identity(erasure, told, kept)
+            keys = {_merge_key(person.workspace, *merge) for merge in world.known.merges(person)}
+            world.writer.delete_merges(sorted(keys))
+            erasure = self._pass_all(erasure)
+
+    def _count(self, erasure: Erasure) -> Erasure:
+        totals, counts = self._world.rows.count()
+        names = len(erasure.names)
+        now = self._world.now()
+        places = [ErasedPlace(f"table {t}", rows, now + OLD_PARTS_MS) for t, rows in totals.items()]
+        places.append(ErasedPlace("state identity", names, now))
+        places += self._left_in_topics(erasure, now)
+        erasure = msgspec.structs.replace(
+            erasure.doing(ErasureProgress("waiting", SINK.name)),
+            state="counted",
+            places=places,
+            counts=counts,
+        )
+        self._world.writer.write(erasure)
+        return erasure
+
+    def _delete(self, erasure: Erasure) -> Erasure:
+        rows = self._world.rows
+        while rows.recorded(erasure.erasure_id) < len(erasure.counts):
+            self._wait(LOOK_SECONDS)
+        for table in rows.delete():
+            self._tell(erasure, ErasureProgress("deleting", table))
+        if left := rows.remaining():
+            raise RowsLeftError(f"rows are left: {left}")
+        rows.end()
+        hashed = subject_hash(
+            self._world.secret, erasure.erasure_id, erasure.workspace, erasure.subject
+        )
+        now = self._world.now()
+        for place in erasure.places:
+            if place.place.startswith(
+                "table "
+            ):  # only now they are not in the present parts any more
+                place.gone_by = now + OLD_PARTS_MS
+        finished = erasure.finished(now, hashed)
+        self._world.writer.write(finished)
+        return finished
+
+    def _pass_all(self, erasure: Erasure) -> Erasure:
+        """All that was accepted before the call is in ClickHouse, or dropped, on return."""
+
+        def tell(waiting: ServiceBacklog) -> None:
+            nonlocal erasure
+            erasure = self._tell(erasure, ErasureProgress("waiting", *waiting))
+
+        settle(self._world.groups, tell, self._wait)
+        return erasure
+
+    def _wait(self, seconds: float) -> None:
+        if self._world.wait(seconds):
+            raise StoppedError
+
+    def _tell(self, erasure: Erasure, progress: ErasureProgress) -> Erasure:
+        """For whoever follows; the state stays as it was written last."""
+        if progress == erasure.progress:
+            return erasure
+        told = erasure.doing(progress)
+        self._world.writer.tell(told)
+        self._world.moved()
+        return told
+
+    def _left_in_topics(self, erasure: Erasure, now: int) -> list[ErasedPlace]:
+        configs = self._world.configs
+        return [
+            ErasedPlace(f"topic {topic}", 0, topic_gone_by(configs[topic], erasure.until, now))
+            for topic in LEFT_IN
+            if topic in configs
+        ]
+
+
+def _merge_key(workspace: str, from_profile: str, into_profile: str) -> bytes:
+    """As identity writes it."""
+    return SEPARATOR.join((workspace, "merge", from_profile, into_profile)).encode()

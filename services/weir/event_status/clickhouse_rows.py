@@ -1,0 +1,125 @@
+"""What ClickHouse has of one event: a query a table, every value a parameter."""
+
+import threading
+import uuid
+from typing import Any
+
+from weir.adapters import avro
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.core.identifiers import content_digest
+from weir.event_status.model import Row, Rows
+from weir.settings.shared import ClickHouseSettings
+
+SECONDS = 5  # a query may take
+ROWS = 10  # of a table at most
+LEADING_BYTES = 4_096  # of a dead record: more than the fields up to its idempotency key have
+SPREAD_MS = 600_000  # between the minting of an event id and its `received_at`, at most
+NO_ID = "00000000-0000-0000-0000-000000000000"
+
+Scope = tuple[str, ...] | None  # sources; None: all
+
+TEXTS = {
+    "events": "source, event, profile_id, session_id, user_id, anonymous_id, idempotency_key, door",
+    "duplicates": "source, idempotency_key, same_payload,"
+    " toString(t.first_event_id) AS first_event_id",
+    "rejected": "source, door, code, field, detail, client_id",
+    "dead": "source, step, reason, detail, origin_topic, origin_partition, origin_offset,"
+    f" hex(substring(value, 1, {LEADING_BYTES})) AS leading",
+}
+TIMES = {
+    "events": ("occurred_at", "received_at", "inserted_at"),
+    "duplicates": ("first_received_at", "received_at", "inserted_at"),
+    "rejected": ("received_at", "inserted_at"),
+    "dead": ("received_at", "died_at", "inserted_at"),
+}
+# Ids are minted as events come in, so the time in one says which parts of a table can have it.
+_NEAR = (
+    " AND t.received_at BETWEEN fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
+    " AND fromUnixTimestamp64Milli({until:Int64}, 'UTC')"
+)
+_OF_EVENT = "t.event_id = {event_id:UUID}"
+# a record that could not be read still has its id behind the header
+_DEAD_EVENT = f"({_OF_EVENT} OR position(value, unhex({{hex:String}})) = {avro.HEADER_BYTES + 1})"
+_OF_KEY = "idempotency_key = {key:String}"
+_DEAD_KEY = "(endsWith(key, unhex({hex:String})) OR position(value, {key:String}) > 0)"
+
+
+class WhereRows:
+    """Answers from any thread; `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connected: ClickHouse | None = None
+        self._keys = [avro.PrefixReader(n, "idempotency_key") for n in ("Accepted", "Resolved")]
+
+    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> Rows:
+        """What is known of an event id that was minted at `minted` (epoch milliseconds)."""
+        values = {
+            "event_id": str(event_id),
+            "hex": event_id.hex,
+            "since": minted - SPREAD_MS,
+            "until": minted + SPREAD_MS,
+        }
+        near = _OF_EVENT + _NEAR
+        dead = self._ask("dead", _DEAD_EVENT, values, scope)
+        return Rows(
+            self._ask("events", near, values, scope),
+            self._ask("duplicates", near, values, scope),
+            self._ask("rejected", near, values, scope),
+            [{**row, "event_id": str(event_id)} for row in dead],
+        )
+
+    def of_key(self, key: str, scope: Scope) -> Rows:
+        """What is known of the events that a client sent with this id."""
+        values = {"key": key, "hex": "00" + content_digest(key.encode()).hex()}
+        return Rows(
+            self._ask("events", _OF_KEY, values, scope),
+            self._ask("duplicates", _OF_KEY, values, scope),
+            self._ask("rejected", "client_id = {key:String}", values, scope),
+            [self._named(row) for row in self._ask("dead", _DEAD_KEY, values, scope)
+             if self._key_of(row) in (key, None)],
+        )  # fmt: skip
+
+    def _key_of(self, row: Row) -> str | None:
+        """The idempotency key in a dead record; None: it cannot be read, so its Kafka key decided."""
+        value = bytes.fromhex(row["leading"])
+        for reader in self._keys:
+            if reader.reads(value):
+                try:
+                    return str(reader.read(value)["idempotency_key"])
+                except avro.UnreadableError:
+                    return None
+        return ""
+
+    def _named(self, row: Row) -> Row:
+        """The letter of an event with the event's id, which is there even where nothing could be read."""
+        found = bytes.fromhex(row["leading"])[avro.HEADER_BYTES : avro.HEADER_BYTES + 16]
+        return {**row, "event_id": str(uuid.UUID(bytes=found)) if len(found) == 16 else ""}
+
+    def _ask(self, table: str, condition: str, values: dict[str, Any], scope: Scope) -> list[Row]:
+        times = ", ".join(f"toUnixTimestamp64Milli(t.{name}) AS {name}" for name in TIMES[table])
+        within = "" if scope is None else " AND source IN {sources:Array(String)}"
+        latest = "died_at" if table == "dead" else "received_at"
+        sql = (
+            f"SELECT toString(t.event_id) AS event_id, {TEXTS[table]}, {times}"
+            f" FROM {{database:Identifier}}.{table} AS t WHERE {condition}{within}"
+            f" ORDER BY t.{latest} DESC LIMIT {ROWS} SETTINGS max_execution_time = {SECONDS}"
+        )
+        parameters = values | {"database": self._settings.clickhouse_database}
+        if scope is not None:
+            parameters["sources"] = list(scope)
+        rows = self._clickhouse().records(sql, parameters)
+        return [_readable(row, TIMES[table]) for row in rows]
+
+    def _clickhouse(self) -> ClickHouse:
+        with self._lock:
+            if self._connected is None:
+                self._connected = ClickHouse(self._settings, timeout_seconds=SECONDS + 1)
+            return self._connected
+
+
+def _readable(row: dict[str, Any], times: tuple[str, ...]) -> Row:
+    if row["event_id"] == NO_ID:
+        row["event_id"] = ""
+    return row | {name: int(row[name]) for name in times}

@@ -1,0 +1,307 @@
+"""What became of an event: what ClickHouse's rows and the topics' records say, brought to one answer. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from weir.core import topics
+from weir.core.stages import EVENT_STAGES
+
+Fate = Literal["queued", "stored", "duplicate", "rejected", "dead", "unsaved", "unknown"]
+Row = Mapping[str, Any]  # by column or field name; times in epoch milliseconds
+
+# The name of the time at which an event came into a topic.
+TIMES = {
+    topics.ACCEPTED: "accepted_at",
+    topics.UNIQUE: "deduplicated_at",
+    topics.RESOLVED: "resolved_at",
+}
+# Of several accounts of one id the first of these is the answer: a row is beyond doubt, and what is
+# on its way may follow what was refused or died before.
+ORDER: tuple[Fate, ...] = ("stored", "queued", "unsaved", "duplicate", "dead", "rejected")
+FACTS = (
+    "event",
+    "profile_id",
+    "session_id",
+    "user_id",
+    "anonymous_id",
+    "idempotency_key",
+    "door",
+)
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What ClickHouse has of an id, the latest first in each table."""
+
+    stored: Sequence[Row] = ()
+    duplicates: Sequence[Row] = ()
+    rejected: Sequence[Row] = ()
+    dead: Sequence[Row] = ()
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A record of the event in a topic.
+
+    `waiting`: its next reader has not committed it. `held`: it cannot, since the record is behind an
+    open transaction.
+    """
+
+    topic: str
+    at: int  # epoch milliseconds
+    waiting: bool
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class Trail:
+    """What the topics have of an event, in the order of the stages."""
+
+    event_id: str = ""
+    event: Row = field(default_factory=dict)  # its fields, as far as they could be read
+    seen: tuple[Sighting, ...] = ()
+    duplicate: Row | None = None
+    rejected: Row | None = None
+    dead: Row | None = None
+    bounds: tuple[str, ...] = ()  # what was not looked at; empty: all was
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer. `certain` false: some place could not be asked, or not looked through."""
+
+    id: str  # as it was asked for
+    fate: Fate
+    event_id: str | None = None
+    source: str | None = None
+    stage: str | None = None  # of a queued event: who reads it next
+    since: str | None = None  # RFC 3339: when it came to where it is
+    times: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+    advice: str = ""
+    notes: tuple[str, ...] = ()
+    certain: bool = True
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What one place says of one event."""
+
+    fate: Fate
+    event_id: str
+    source: str
+    times: dict[str, int]
+    facts: dict[str, Any]
+    advice: str
+    stage: str | None = None
+    since: int = 0
+
+
+def decide(sought: str, rows: Rows | str, trail: Trail | str) -> Where:
+    """One answer to `sought`. A text in the place of what a place says is why it could not be asked."""
+    notes = []
+    if isinstance(rows, str):
+        notes.append(f"ClickHouse cannot be asked, so this is from the topics: {rows}")
+    if isinstance(trail, str):
+        notes.append(f"The topics cannot be asked: {trail}")
+    accounts = [] if isinstance(rows, str) else list(_of_rows(rows))
+    if isinstance(trail, Trail):
+        notes += trail.bounds
+        accounts += _of_trail(trail, isinstance(rows, str))
+    if not accounts:
+        return _unknown(sought, trail, tuple(notes))
+    best = min(accounts, key=lambda account: ORDER.index(account.fate))
+    times = dict(best.times)
+    if isinstance(trail, Trail) and trail.event_id == best.event_id:
+        times |= {TIMES[one.topic]: one.at for one in trail.seen}
+    ordered = sorted(times.items(), key=lambda item: item[1])
+    others = {account.event_id for account in accounts if account.event_id} - {best.event_id}
+    if others:
+        notes.append(f"Other events of this id: {', '.join(sorted(others))}.")
+    return Where(
+        id=sought,
+        fate=best.fate,
+        event_id=best.event_id or None,
+        source=best.source or None,
+        stage=best.stage,
+        since=moment(best.since) if best.since else None,
+        times={name: moment(at) for name, at in ordered if at > 0},
+        facts={name: value for name, value in best.facts.items() if value not in ("", None)},
+        advice=best.advice,
+        notes=tuple(notes),
+    )
+
+
+def moment(ms: int) -> str:
+    """RFC 3339, to the millisecond."""
+    text = (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _unknown(sought: str, trail: Trail | str, notes: tuple[str, ...]) -> Where:
+    """Nobody has it: for certain, or as far as could be asked."""
+    found = isinstance(trail, Trail) and trail.seen
+    if isinstance(trail, Trail) and trail.seen:
+        advice = (
+            "It was accepted and is in none of the places it can be in: erased with its person or"
+            " deleted from ClickHouse since, or lost. `weir audit` tells which."
+        )
+        if trail.bounds:
+            advice = "It was accepted; what became of it was not found in the time. Ask again."
+        times = {TIMES[one.topic]: moment(one.at) for one in trail.seen}
+    elif notes:
+        advice = "Cannot tell: not every place could be asked or looked through (see the notes)."
+        times = {}
+    else:
+        advice = (
+            "No such event is known here. Was the answer to its request 202, and is the id its"
+            " event_id or the idempotency key it was sent with? An event that was not to be saved"
+            " is known only as long as the topics keep it."
+        )
+        times = {}
+    return Where(
+        id=sought,
+        fate="unknown",
+        event_id=trail.event_id or None if isinstance(trail, Trail) else None,
+        source=trail.event.get("source") if isinstance(trail, Trail) else None,
+        times=times,
+        advice=advice,
+        notes=notes,
+        certain=not (notes or found),
+    )
+
+
+def _of_rows(rows: Rows) -> Iterator[Account]:
+    for row in rows.stored:
+        yield _stored(row, row["inserted_at"], "It is in `weir.events`; nothing is to be done.")
+    for row in rows.duplicates:
+        yield _duplicate(row)
+    for row in rows.dead:
+        yield _dead(row)
+    for row in rows.rejected:
+        yield _rejected(row)
+
+
+def _of_trail(trail: Trail, alone: bool) -> Iterator[Account]:
+    """What the topics say. `alone`: ClickHouse says nothing, so the sink's word that it put it in counts."""
+    last = trail.seen[-1] if trail.seen else None
+    if last is not None and last.waiting:
+        yield _queued(trail, last)
+    elif trail.duplicate is not None:
+        yield _duplicate(trail.duplicate)
+    elif trail.dead is not None:
+        yield _dead(trail.dead)
+    elif trail.rejected is not None:
+        yield _rejected(trail.rejected)
+    elif last is not None and last.topic == topics.RESOLVED and alone:
+        advice = "The sink has put it into ClickHouse, by its own account in Kafka."
+        yield _stored({**trail.event, "event_id": trail.event_id}, 0, advice)
+    elif last is not None and last.topic == topics.UNIQUE and trail.event.get("saved") is False:
+        yield Account(
+            fate="unsaved",
+            **_whose(trail),
+            advice="It was processed and is not stored, as its sender asked. The books count it.",
+        )
+
+
+def _whose(trail: Trail) -> dict[str, Any]:
+    """What accounts of the topics have in common."""
+    event = trail.event
+    return {
+        "event_id": trail.event_id,
+        "source": event.get("source", ""),
+        "times": {
+            name: event[name] for name in ("occurred_at", "received_at") if event.get(name)
+        },
+        "facts": {name: event.get(name, "") for name in FACTS},
+    }  # fmt: skip
+
+
+def _queued(trail: Trail, last: Sighting) -> Account:
+    stage = EVENT_STAGES[last.topic].name
+    advice = f"It waits for {stage}: `weir status` shows whether it runs and how far behind it is."
+    if last.held:
+        advice = (
+            f"It waits for {stage}, behind an open transaction in {last.topic}. It can be read once"
+            " that ends: at the latest after the transaction timeout of its producer."
+        )
+    return Account(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
+
+
+def _stored(row: Row, since: int, advice: str) -> Account:
+    names = ("occurred_at", "received_at", "inserted_at")
+    return Account(
+        fate="stored",
+        event_id=row["event_id"],
+        source=row.get("source", ""),
+        times={name: row[name] for name in names if row.get(name)},
+        facts={name: row.get(name, "") for name in FACTS},
+        since=since,
+        advice=advice,
+    )
+
+
+def _duplicate(row: Row) -> Account:
+    same = bool(row["same_payload"])
+    advice = (
+        f"It repeats {row['first_event_id']}, with the same payload: nothing is missing."
+        if same
+        else f"Its key was used before, by {row['first_event_id']}, with another payload: only that"
+        " one is kept. If both are events of their own, give each a key of its own and send again."
+    )
+    names = ("first_received_at", "received_at", "inserted_at")
+    return Account(
+        fate="duplicate",
+        event_id=row["event_id"],
+        source=row["source"],
+        times={name: row[name] for name in names if row.get(name)},
+        facts={
+            "first_event_id": row["first_event_id"],
+            "same_payload": same,
+            "idempotency_key": row["idempotency_key"],
+        },
+        since=row["received_at"],
+        advice=advice,
+    )
+
+
+def _rejected(row: Row) -> Account:
+    place = f" `{row['field']}`" if row["field"] else ""
+    return Account(
+        fate="rejected",
+        event_id=row["event_id"],
+        source=row["source"],
+        times={name: row[name] for name in ("received_at", "inserted_at") if row.get(name)},
+        facts={
+            "reason": row["code"],
+            "field": row["field"],
+            "detail": row["detail"],
+            "client_id": row["client_id"],
+            "door": row["door"],
+        },
+        since=row["received_at"],
+        advice=f"It was not accepted: mend{place or ' it'} and send it again, with the same id.",
+    )
+
+
+def _dead(row: Row) -> Account:
+    place = f"{row['origin_topic']}/{row['origin_partition']}/{row['origin_offset']}"
+    return Account(
+        fate="dead",
+        event_id=row["event_id"],
+        source=row["source"],
+        times={
+            name: row[name] for name in ("received_at", "died_at", "inserted_at") if row.get(name)
+        },
+        facts={
+            "reason": row["reason"],
+            "detail": row["detail"],
+            "step": row["step"],
+            "letter": place,
+        },
+        since=row["died_at"],
+        advice=f"{row['step']} could not process it; its bytes are kept: `weir dead show {place}`,"
+        f" and `weir dead replay --id {place}` sends it in again, edited if need be.",
+    )

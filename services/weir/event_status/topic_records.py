@@ -1,0 +1,231 @@
+"""What the topics have of one event: found by the bytes of its id, and held against where its readers have come.
+
+An event id says when it was minted, so that only what was written about then has to be read; from the
+record found there the trail is followed, stage by stage. A client's own id says no time: of that the
+latest records of `events.accepted` are looked through.
+"""
+
+import time
+import uuid
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Message
+
+from weir.adapters import avro
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.search import REQUEST_SECONDS, KafkaSearch, Matches, Place
+from weir.core import topics
+from weir.core.identifiers import SEPARATOR, content_digest, dedup_key
+from weir.core.stages import DEDUP, EVENT_STAGES
+from weir.event_status.clickhouse_rows import Scope
+from weir.event_status.model import Row, Sighting, Trail
+from weir.settings.shared import KafkaSettings
+
+SKEW_MS = 5_000  # between the clocks of two machines
+WRITTEN_MS = 60_000  # between an id's minting and its record's timestamp, at most
+LOOK_BACK = 100_000  # records of a partition, for a client's id
+ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)
+
+
+class WhereRecords:
+    """One search; close it. `NotReachedError` when no broker answers, `RefusedError` when one refuses."""
+
+    def __init__(self, settings: KafkaSettings, seconds: float) -> None:
+        """`seconds`: how long reading may take, all of it; what was not read then is in `bounds`."""
+        self._admin = KafkaAdmin(settings, REQUEST_SECONDS)
+        counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
+        self._search = KafkaSearch(settings, counts, self._admin.held, seconds)
+        # the gateway's producer leaves the choice of a partition to librdkafka: CRC-32 of the key
+        self._placed_by_crc = "partitioner" not in (settings.kafka_options or {})
+        self._accepted = avro.PrefixReader("Accepted", "door")
+        self._resolved = avro.PrefixReader("Resolved", "session_id")
+        self._rejected = avro.PrefixReader("Rejected", "client_id")
+
+    def close(self) -> None:
+        self._search.close()
+        self._admin.close()
+
+    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> Trail:
+        """The trail of the event that the gateway gave this id at `minted` (epoch milliseconds)."""
+        at_the_door = (topics.ACCEPTED, topics.REJECTED)
+        sought = event_id.bytes
+        with_id = self._search.since(at_the_door, minted - SKEW_MS)
+        found = self._search.scan(with_id, _has_id(sought), minted + WRITTEN_MS, at_the_door)
+        found = found or self._search.scan_held(at_the_door, _has_id(sought), at_the_door)
+        for message in found:
+            if message.topic() == topics.REJECTED:
+                rejected = _record(message)
+                if rejected and _within(rejected["source"], scope):
+                    return self._trail(sought, rejected=rejected)
+            elif _within(_source_of(message), scope):
+                return self._follow(message)
+        dead = self._dead(sought, minted - SKEW_MS)
+        if dead is not None and _within(dead["source"], scope):
+            return self._trail(sought, dead=dead)
+        return self._trail(b"")
+
+    def of_key(self, key: str, scope: Scope) -> Trail:
+        """The trail of the first event, of the latest records, that was sent with this id."""
+        digest, text = content_digest(key.encode()), key.encode()
+        seen: set[bytes] = set()
+
+        def matches(message: Message) -> bool:
+            """What matches is held in memory: of what was accepted the first of each source, and of
+            what was refused what has the id as its own, not somewhere in a payload of megabytes."""
+            if message.topic() == topics.ACCEPTED:
+                dedup = message.key() or b""
+                if not dedup.endswith(SEPARATOR.encode() + digest) or dedup in seen:
+                    return False
+                seen.add(dedup)
+                return True
+            return text in _value(message) and self._client_id(message) == key
+
+        places = self._search.places(topics.ACCEPTED)
+        ends = self._admin.positions(DEDUP.group, places)  # what waits is read anyway
+        starts = self._search.before(self._places_of(key, scope), ends, LOOK_BACK)
+        found = self._search.scan(starts, matches, _now(), ())
+        found = found or self._search.scan_held((topics.ACCEPTED, topics.REJECTED), matches, ())
+        first, refused = None, None
+        for message in found:
+            if message.topic() == topics.REJECTED:
+                record = _record(message)
+                if record and record["client_id"] == key and _within(record["source"], scope):
+                    refused = record
+            elif first is None and _within(_source_of(message), scope):
+                first = message
+        if first is not None:
+            return self._follow(first)
+        if refused is not None:
+            return self._trail(uuid.UUID(refused["event_id"]).bytes, rejected=refused)
+        return self._trail(b"")
+
+    def _follow(self, accepted: Message) -> Trail:
+        """What became of an accepted event. Positions are read before what the stage may have written."""
+        event_id = _value(accepted)[ID]
+        event = self._fields(self._accepted, accepted)
+        at_dedup = self._sight(accepted)
+        if at_dedup.waiting:
+            return self._trail(event_id, event, [at_dedup])
+        found = self._after(event_id, at_dedup, topics.UNIQUE, topics.DUPLICATE, topics.DEAD)
+        if topics.UNIQUE not in found:
+            duplicate = _record(found.get(topics.DUPLICATE))
+            dead = _letter(found.get(topics.DEAD), event_id)
+            return self._trail(event_id, event, [at_dedup], duplicate=duplicate, dead=dead)
+        at_identity = self._sight(found[topics.UNIQUE])
+        if at_identity.waiting:
+            return self._trail(event_id, event, [at_dedup, at_identity])
+        found = self._after(event_id, at_identity, topics.RESOLVED, topics.DEAD, also=topics.UNIQUE)
+        if topics.RESOLVED in found:
+            event |= self._fields(self._resolved, found[topics.RESOLVED])
+            at_sink = self._sight(found[topics.RESOLVED])
+            dead = None if at_sink.waiting else self._dead(event_id, at_sink.at - SKEW_MS)
+            return self._trail(event_id, event, [at_dedup, at_identity, at_sink], dead=dead)
+        if topics.UNIQUE in found:  # handed on to another identifier, it is there a second time
+            at_identity = self._sight(found[topics.UNIQUE])
+        dead = _letter(found.get(topics.DEAD), event_id)
+        return self._trail(event_id, event, [at_dedup, at_identity], dead=dead)
+
+    def _after(
+        self, event_id: bytes, seen: Sighting, *ending: str, also: str = ""
+    ) -> dict[str, Message]:
+        """The event's records in these topics since it was last seen; the search ends at the first."""
+        names = (*ending, also) if also else ending
+        starts = self._search.since(names, seen.at - SKEW_MS)
+        found = self._search.scan(starts, _has_id(event_id), _now(), ending)
+        if not any(message.topic() in ending for message in found):
+            found += self._search.scan_held(names, _has_id(event_id), ending)
+        return {message.topic(): message for message in found}
+
+    def _dead(self, event_id: bytes, since: int) -> Row | None:
+        starts = self._search.since((topics.DEAD,), since)
+        found = self._search.scan(starts, _has_id(event_id), _now(), (topics.DEAD,))
+        return _letter(found[0], event_id) if found else None
+
+    def _trail(
+        self,
+        event_id: bytes,
+        event: Row | None = None,
+        seen: Iterable[Sighting] = (),
+        **endings: Row | None,
+    ) -> Trail:
+        text = str(uuid.UUID(bytes=event_id)) if event_id else ""
+        return Trail(text, event or {}, tuple(seen), bounds=tuple(self._search.bounds), **endings)
+
+    def _sight(self, message: Message) -> Sighting:
+        place = (message.topic(), message.partition())
+        group = EVENT_STAGES[message.topic()].group
+        position = self._admin.positions(group, [place]).get(place, -1)
+        waiting = position <= message.offset()
+        held = waiting and self._search.is_held(message)
+        return Sighting(message.topic(), message.timestamp()[1], waiting, held)
+
+    def _fields(self, reader: avro.PrefixReader, message: Message) -> dict[str, Any]:
+        try:
+            return {**_texts(reader.read(_value(message)))}
+        except (avro.UnknownSchemaError, avro.UnreadableError):
+            return {"source": _source_of(message)} if message.topic() == topics.ACCEPTED else {}
+
+    def _client_id(self, refused: Message) -> str:
+        try:
+            return str(self._rejected.read(_value(refused))["client_id"])
+        except (avro.UnknownSchemaError, avro.UnreadableError):
+            return ""
+
+    def _places_of(self, key: str, scope: Scope) -> set[Place]:
+        """Where events with a client's id were written, accepted or rejected."""
+        accepted = self._search.places(topics.ACCEPTED)
+        if scope is not None and self._placed_by_crc and accepted:
+            numbers = {zlib.crc32(dedup_key(source, key)) % len(accepted) for source in scope}
+            accepted = {(topics.ACCEPTED, number) for number in numbers}
+        return accepted | self._search.places(topics.REJECTED)
+
+
+def _has_id(event_id: bytes) -> Matches:
+    """Whether a record is of an event: by its id behind the header, or anywhere in a dead letter."""
+
+    def matches(message: Message) -> bool:
+        value = _value(message)
+        return value[ID] == event_id or (message.topic() == topics.DEAD and event_id in value)
+
+    return matches
+
+
+def _value(message: Message) -> bytes:
+    return message.value() or b""
+
+
+def _source_of(accepted: Message) -> str:
+    return (accepted.key() or b"").partition(SEPARATOR.encode())[0].decode("utf-8", "replace")
+
+
+def _within(source: str, scope: Scope) -> bool:
+    return scope is None or source in scope
+
+
+def _letter(message: Message | None, event_id: bytes) -> Row | None:
+    record = _record(message)
+    return record and {**record, "event_id": str(uuid.UUID(bytes=event_id))}
+
+
+def _record(message: Message | None) -> Row | None:
+    """The whole record; None: there is none, or it is none of ours, or damaged."""
+    if message is None:
+        return None
+    try:
+        return _texts(avro.read_whole(_value(message)))
+    except (avro.UnknownSchemaError, avro.UnreadableError):
+        return None
+
+
+def _texts(record: avro.Record) -> Row:
+    """A record with its ids as text."""
+    return {
+        name: str(uuid.UUID(bytes=value)) if name.endswith("event_id") and value else value
+        for name, value in record.items()
+    }
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000 + SKEW_MS

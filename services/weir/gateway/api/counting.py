@@ -1,0 +1,71 @@
+"""Questions to ClickHouse that do not hold up the event loop: a few threads, few waiting, not for long."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.core.registry import Goal
+from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, Span
+from weir.gateway.ingest.error_codes import Problem
+from weir.runtime import logs
+
+THREADS = 4
+WAITING = 16  # questions under way or waiting; further ones are refused at once
+RETRY_SECONDS = 2
+
+T = TypeVar("T")
+
+
+class Counts(Protocol):
+    """Blocking answers, from any thread: `services/weir/gateway/api/goal_counts.py`."""
+
+    def stats(self, site_id: str, goals: Sequence[Goal], span: Span) -> list[GoalCount]: ...
+
+    def timeseries(
+        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+    ) -> list[GoalBucket]: ...
+
+
+class Counting:
+    """The same for the event loop. A `Problem` when ClickHouse is away, too slow or has too much to do."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._threads = ThreadPoolExecutor(THREADS, "counting")
+        self._asked = 0
+        self._log = logs.get("gateway")
+
+    async def stats(
+        self, site_id: str, goals: Sequence[Goal], span: Span
+    ) -> list[GoalCount] | Problem:
+        return await self._ask(lambda: self._counts.stats(site_id, goals, span))
+
+    async def timeseries(
+        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+    ) -> list[GoalBucket] | Problem:
+        return await self._ask(lambda: self._counts.timeseries(site_id, goals, span, step_ms))
+
+    def close(self) -> None:
+        """What waits is given up; what is under way ends by itself within seconds."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self, question: Callable[[], T]) -> T | Problem:
+        if self._asked >= WAITING:
+            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
+        self._asked += 1
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, question)
+        # it counts as long as it has a thread, also when nobody waits for it any more
+        answer.add_done_callback(self._answered)
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), 2 * SECONDS)
+        except (NotReachedError, RefusedError, TimeoutError) as fault:
+            self._log.warning("goals not counted", fault=str(fault) or "too slow")
+            text = "ClickHouse does not answer this now; events are taken all the same."
+            return Problem("not_counted", text, "", RETRY_SECONDS)
+
+    def _answered(self, answer: "asyncio.Future[T]") -> None:
+        self._asked -= 1
+        if not answer.cancelled():
+            answer.exception()  # seen, also when nobody waits for it any more

@@ -1,0 +1,206 @@
+"""`DELETE /v1/profiles/{id}` asks for a person to be forgotten; `GET /v1/erasures/{id}` tells how far that is."""
+
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+import uuid_utils
+
+from weir.core import topics
+from weir.core.registry import Source, hash_key
+from weir.erasure.model import Erasure, subject_of
+from weir.erasure.topic import erasure_entries
+from weir.gateway.api.api_keys import api_key_of
+from weir.gateway.doors.door import Asked
+from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.problems import RETRY_SECONDS, unavailable
+from weir.gateway.http.responses import Answer, problem
+from weir.gateway.ingest.error_codes import Problem, quoted
+from weir.gateway.ingest.handler import World
+
+MAX_ID = 255  # characters, as of a profile id
+
+
+def administered(key: str, wanted: str, sources: Collection[Source]) -> set[str] | Problem:
+    """The workspaces that a key may forget people of; never none. `wanted`: a source of one of them."""
+    digest = hash_key(key) if key else ""
+    enabled = [source for source in sources if source.enabled]
+    found = {source.id: source.workspace for source in enabled if digest in source.admin_key_hashes}
+    if wanted and found and wanted not in found:
+        return Problem("forbidden", f"The key is no admin key of {quoted(wanted)}.", "source")
+    if found:
+        return {found[wanted]} if wanted else set(found.values())
+    if any(digest in source.key_hashes for source in enabled):
+        return Problem("forbidden", "It takes one of the source's admin_keys.")
+    return Problem(
+        "unauthorized", "Send an admin key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
+    )
+
+
+def told(erasure: Erasure) -> bytes:
+    """What may be known of it: never who."""
+    return msgspec.json.encode(
+        {
+            "erasure_id": erasure.erasure_id,
+            "workspace": erasure.workspace,
+            "state": erasure.state,
+            "step": erasure.step,
+            "progress": erasure.progress,
+            "requested_at": erasure.requested_at,
+            "erased_until": erasure.until or None,
+            "finished_at": erasure.finished_at or None,
+            "subject_hash": erasure.subject_hash,
+            "places": erasure.places,
+        }
+    )
+
+
+def _scope(asked: Asked, world: World) -> set[str] | Problem:
+    if not (world.registry.loaded and world.erasures.loaded):
+        return unavailable("The registry and the erasures are not read yet.")
+    wanted = parse_qs(asked.query).get("source", [""])[-1]
+    sources = [view.source for view in world.registry.by_id.values()]
+    key = api_key_of(asked.headers, asked.query)
+    scope = administered(key, wanted, sources)
+    return world.registry.explained(key, scope) if isinstance(scope, Problem) else scope
+
+
+def _refused(why: Problem) -> Answer:
+    return problem(why, b"WWW-Authenticate: Bearer\r\n" if why.code == "unauthorized" else b"")
+
+
+_TIME = {"type": ["integer", "null"], "description": "Epoch milliseconds; null: not yet."}
+_ERASURE: dict[str, Any] = {
+    "type": "object",
+    "required": ["erasure_id", "workspace", "state", "step", "requested_at", "places"],
+    "properties": {
+        "erasure_id": {"type": "string", "format": "uuid"},
+        "workspace": {"type": "string"},
+        "state": {"type": "string", "enum": ["requested", "counted", "finished"]},
+        "step": {"type": "string", "description": "What is being done, for people."},
+        "progress": {
+            "type": "object",
+            "required": ["phase", "of", "left"],
+            "properties": {
+                "phase": {"type": "string", "enum": ["queued", "waiting", "deleting", "finished"]},
+                "of": {
+                    "type": "string",
+                    "description": "The service that is waited for, or the table.",
+                },
+                "left": {"type": "integer", "description": "Records that the service has to go."},
+            },
+        },
+        "requested_at": {"type": "integer", "description": "Epoch milliseconds."},
+        "erased_until": {**_TIME, "description": "What was received until then is erased."},
+        "finished_at": _TIME,
+        "subject_hash": {"type": "string", "description": "Under which it is remembered."},
+        "places": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["place", "rows", "gone_by"],
+                "properties": {
+                    "place": {"type": "string"},
+                    "rows": {"type": "integer", "description": "Removed."},
+                    "gone_by": {
+                        "type": "integer",
+                        "description": "Epoch milliseconds: no disk has a byte of it then.",
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def _operation(summary: str, status: str, text: str, **problems: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    refused = {
+        number.removeprefix("status_"): {
+            "description": why,
+            "content": {"application/problem+json": {"schema": schema}},
+        }
+        for number, why in problems.items()
+    }
+    answer = {"description": text, "content": {"application/json": {"schema": _ERASURE}}}
+    return {
+        "summary": summary,
+        "security": [{"bearer": []}, {"header": []}, {"query": []}],
+        "parameters": [
+            {
+                "name": "source",
+                "in": "query",
+                "schema": {"type": "string"},
+                "description": "A source of the person's workspace, where the key has several.",
+            }
+        ],
+        "responses": {status: answer, **refused},
+    }
+
+
+class ForgetPage:
+    """Durable when it is answered; the eraser does it. Asked for twice while it is under way, it is one."""
+
+    name = "forget"
+    operation = _operation(
+        "Forget a person everywhere, by a profile id. It cannot be undone.",
+        "202",
+        "Durable; it will be done.",
+        status_400="Not an id, or of which workspace?",
+        status_401="No key, or an unknown one.",
+        status_403="No admin key, or not this source's.",
+        status_503="Not durable; send it again.",
+    )
+
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+        scope = _scope(asked, world)
+        if isinstance(scope, Problem):
+            return _refused(scope)
+        profile_id = asked.parts["id"].strip()
+        if not 1 <= len(profile_id) <= MAX_ID:
+            return problem(Problem("invalid_query", f"An id has 1 to {MAX_ID} characters.", "id"))
+        if len(scope) > 1:
+            text = "The key has sources of several workspaces: name one with ?source=."
+            return problem(Problem("invalid_query", text, "source"))
+        workspace = scope.pop()
+        subject = subject_of("profile", profile_id)
+        erasure = world.erasures.pending_of(workspace, subject)
+        if erasure is None:
+            erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, asked.now_ms)
+            entries = erasure_entries(erasure)
+            written = [(topics.ERASURES, key, value) for key, value in entries]
+            if not (await world.producer.write(written, asked.now_ms)).durable:
+                text = "The brokers do not acknowledge; send it again, it is done once."
+                return problem(Problem("unavailable", text, "", RETRY_SECONDS))
+            world.erasures.apply(entries)  # whoever asks this process next finds it
+        return Answer(202, told(erasure))
+
+
+class ErasurePage:
+    """How far an erasure is; once it is finished, what was where and when topics have lost it too."""
+
+    name = "erasure"
+    operation = _operation(
+        "How far an erasure is.",
+        "200",
+        "Found.",
+        status_401="No key, or an unknown one.",
+        status_403="No admin key, or not this source's.",
+        status_404="No such erasure in the workspaces that the key administers.",
+        status_503="It cannot be told just now; try again.",
+    )
+
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+        scope = _scope(asked, world)
+        if isinstance(scope, Problem):
+            return _refused(scope)
+        erasure = world.erasures.by_id.get(asked.parts["id"].strip().lower())
+        if erasure is None or erasure.workspace not in scope:
+            text = f"There is no erasure {quoted(asked.parts['id'])}."
+            return problem(Problem("not_found", text, "id"))
+        return Answer(200, told(erasure))
+
+
+FORGET = ForgetPage()
+ERASURE = ErasurePage()

@@ -1,0 +1,139 @@
+"""`GET /v1/events/{id}`: where an event is, for whoever holds a key that reads its source."""
+
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from weir.core.registry import Source, hash_key
+from weir.core.stages import EVENT_STAGES
+from weir.event_status.model import Where
+from weir.gateway.api.api_keys import api_key_of
+from weir.gateway.api.finding import RETRY_SECONDS
+from weir.gateway.doors.door import Asked
+from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.problems import unavailable
+from weir.gateway.http.responses import Answer, problem
+from weir.gateway.ingest.error_codes import Problem, quoted
+from weir.gateway.ingest.handler import World
+
+MAX_ID = 255  # characters, as of an idempotency key
+
+
+def readable(key: str, wanted: str, sources: Collection[Source]) -> tuple[str, ...] | Problem:
+    """The sources whose events a key may see, one of them if `wanted`; never none."""
+    digest = hash_key(key) if key else ""
+    enabled = [source for source in sources if source.enabled]
+    found = [s.id for s in enabled if digest in s.read_key_hashes + s.admin_key_hashes]
+    if wanted and found and wanted not in found:
+        return Problem("forbidden", f"The key does not read the source {quoted(wanted)}.", "source")
+    if found:
+        return (wanted,) if wanted else tuple(sorted(found))
+    if any(digest in source.key_hashes for source in enabled):
+        return Problem("forbidden", "It takes one of the source's read_keys or admin_keys.")
+    return Problem(
+        "unauthorized", "Send a read key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
+    )
+
+
+def answer_of(where: Where) -> Answer:
+    """200 with the fate; 404 when there is no such event, 503 when that cannot be said for certain.
+
+    An event that was accepted and is in no place is told as it is: 200, unknown.
+    """
+    if where.fate != "unknown" or where.event_id:
+        return Answer(200, msgspec.json.encode(where))
+    members: dict[str, Any] = {"id": where.id, "fate": where.fate, "notes": where.notes}
+    if where.certain:
+        return problem(Problem("not_found", where.advice), **members)
+    return problem(Problem("cannot_tell", where.advice, "", RETRY_SECONDS), **members)
+
+
+_TEXT = {"type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_WHERE: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "fate", "event_id", "source", "stage", "since", "times", "facts", "advice"],
+    "properties": {
+        "id": {**_TEXT, "description": "As it was asked for."},
+        "fate": {
+            "type": "string",
+            "enum": ["queued", "stored", "duplicate", "rejected", "dead", "unsaved", "unknown"],
+        },
+        "event_id": {"type": ["string", "null"]},
+        "source": {"type": ["string", "null"]},
+        "stage": {
+            "type": ["string", "null"],
+            "enum": [*(stage.name for stage in EVENT_STAGES.values()), None],
+            "description": "Of a queued event: who reads it next.",
+        },
+        "since": {"type": ["string", "null"], "description": "When it came to where it is."},
+        "times": {
+            "type": "object",
+            "additionalProperties": _TIME,
+            "description": "At each stage, as far as known, in their order.",
+        },
+        "facts": {
+            "type": "object",
+            "description": "Of a stored event its name, profile, session, …; of a duplicate"
+            " first_event_id and same_payload; of a rejected or dead one reason, field, detail.",
+        },
+        "advice": {**_TEXT, "description": "What to do."},
+        "notes": {"type": "array", "items": _TEXT, "description": "What could not be asked."},
+        "certain": {"type": "boolean"},
+    },
+}
+
+
+def _problem(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
+
+
+class WherePage:
+    """Answers whatever is away: with ClickHouse gone from the topics, or that it cannot tell."""
+
+    name = "where"
+    operation: dict[str, Any] = {  # noqa: RUF012
+        "summary": "Where an event is, by its event_id or the client's own id.",
+        "security": [{"bearer": []}, {"header": []}, {"query": []}],
+        "parameters": [
+            {
+                "name": "source",
+                "in": "query",
+                "schema": _TEXT,
+                "description": "One of the sources that the key reads; default: all of them.",
+            }
+        ],
+        "responses": {
+            "200": {
+                "description": "Its fate.",
+                "content": {"application/json": {"schema": _WHERE}},
+            },
+            "400": _problem("Not an id."),
+            "401": _problem("No key, or an unknown one."),
+            "403": _problem("A key that does not read, or not this source."),
+            "404": _problem("No such event at the sources that the key reads."),
+            "503": _problem("It cannot be told just now; try again."),
+        },
+    }
+
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+        if not world.registry.loaded:
+            return problem(unavailable("The registry is not read yet."))
+        key = api_key_of(asked.headers, asked.query)
+        wanted = parse_qs(asked.query).get("source", [""])[-1]
+        sources = [view.source for view in world.registry.by_id.values()]
+        scope = readable(key, wanted, sources)
+        if isinstance(scope, Problem):
+            ask = b"WWW-Authenticate: Bearer\r\n" if scope.code == "unauthorized" else b""
+            return problem(world.registry.explained(key, scope), ask)
+        sought = asked.parts["id"].strip()
+        if not 1 <= len(sought) <= MAX_ID:
+            return problem(Problem("invalid_query", f"An id has 1 to {MAX_ID} characters.", "id"))
+        where = await world.finding.find(sought, scope)
+        return problem(where) if isinstance(where, Problem) else answer_of(where)
+
+
+PAGE = WherePage()

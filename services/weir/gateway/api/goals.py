@@ -1,0 +1,277 @@
+"""The goals of a site over HTTP: made, listed, deleted, and counted."""
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from weir.core.identifiers import NAMESPACE, SEPARATOR
+from weir.core.registry import Goal, GoalType
+from weir.gateway.api.goal_counts import GoalBucket, GoalCount, Span
+from weir.gateway.http.responses import Answer, problem
+from weir.gateway.ingest.error_codes import Problem, quoted
+from weir.gateway.ingest.event_times import EARLIEST_MS
+from weir.registry.goal_log import Decision
+
+MAX_GOALS = 100  # of a site
+MAX_POINTS = 50_000  # of a timeseries
+MAX_NAME = 255
+MAX_VALUE = 2_048
+DEFAULT_DAYS = 30
+HOUR_MS = 3_600_000
+INTERVALS_MS = {"hour": HOUR_MS, "day": 24 * HOUR_MS}
+LATEST_MS = 10_413_792_000_000  # ClickHouse's DateTime64 ends with the year 2299
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
+Query = Mapping[str, Sequence[str]]  # as `parse_qs` reads one
+
+
+class GoalStore(Protocol):
+    """The goals that all gateways share: `shared_goals.SharedGoals`."""
+
+    def decide(
+        self, site_id: str, decide: Callable[[list[Goal]], Decision[T]]
+    ) -> Awaitable[T | Problem]:
+        """Decide from the goals of a site as they are now, the oldest first. What was decided is durable.
+
+        `Problem`: that is not known.
+        """
+
+
+class Counting(Protocol):
+    """How often goals were reached: `counting.Counting`."""
+
+    def stats(
+        self, site_id: str, goals: Sequence[Goal], span: Span
+    ) -> Awaitable[list[GoalCount] | Problem]: ...
+
+    def timeseries(
+        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+    ) -> Awaitable[list[GoalBucket] | Problem]: ...
+
+
+class SentGoal(msgspec.Struct):
+    """A goal as clients write it; whatever else they send with it is left alone."""
+
+    name: str
+    type: GoalType
+    value: str
+
+
+async def list_goals(site_id: str, store: GoalStore) -> Answer:
+    """`GET .../goals`."""
+    goals = await _goals_of(site_id, store)
+    return problem(goals) if isinstance(goals, Problem) else Answer(200, _encode(goals))
+
+
+async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) -> Answer:
+    """`POST .../goals`: 201 when it is durable; 200 with the same goal if it has been made before."""
+    sent = read_goal(body)
+    if isinstance(sent, Problem):
+        return problem(sent)
+    goal = Goal(
+        id=goal_id(site_id, sent),
+        site_id=site_id,
+        name=sent.name,
+        type=sent.type,
+        value=sent.value,
+        created_at=_time(now_ms),
+    )
+    return _told(await store.decide(site_id, lambda present: _create(goal, present)))
+
+
+def _create(goal: Goal, present: list[Goal]) -> Decision[Answer]:
+    for other in present:
+        if other.id == goal.id:
+            return Decision(Answer(200, _encode(other)))
+    if len(present) >= MAX_GOALS:
+        text = f"A site has at most {MAX_GOALS} goals."
+        return Decision(problem(Problem("too_many_goals", text)))
+    return Decision(Answer(201, _encode(goal)), made=goal)
+
+
+async def delete_goal(site_id: str, goal_id: str, store: GoalStore) -> Answer:
+    """`DELETE .../goals/{goal_id}`: 204 when it is durably gone. What was counted can be counted again."""
+    return _told(await store.decide(site_id, lambda present: _delete(goal_id, present)))
+
+
+def _delete(goal_id: str, present: list[Goal]) -> Decision[Answer]:
+    for goal in present:
+        if goal.id == goal_id.lower():
+            return Decision(Answer(204, b""), deleted=goal)
+    return Decision(problem(_unknown_goal(goal_id)))
+
+
+async def goal_stats(
+    site_id: str, query: Query, store: GoalStore, counting: Counting, now_ms: int
+) -> Answer:
+    """`GET .../goals/stats?from&to`."""
+    span = read_span(query, now_ms)
+    if isinstance(span, Problem):
+        return problem(span)
+    goals = await _goals_of(site_id, store)
+    if isinstance(goals, Problem):
+        return problem(goals)
+    found = await counting.stats(site_id, goals, span)
+    if isinstance(found, Problem):
+        return problem(found)
+    counts = {count.goal_id: count for count in found}
+    return Answer(
+        200, _encode(_about(site_id, span) | {"goals": [_stats(g, counts[g.id]) for g in goals]})
+    )
+
+
+async def goal_timeseries(
+    site_id: str, query: Query, store: GoalStore, counting: Counting, now_ms: int
+) -> Answer:
+    """`GET .../goals/timeseries?from&to&interval&goal_id`: every hour or day (UTC), empty ones too."""
+    span = read_span(query, now_ms)
+    if isinstance(span, Problem):
+        return problem(span)
+    interval = _last(query, "interval") or "day"
+    step = INTERVALS_MS.get(interval)
+    if step is None:
+        return problem(Problem("invalid_query", "It is hour or day.", "interval"))
+    goals = await _goals_of(site_id, store)
+    if isinstance(goals, Problem):
+        return problem(goals)
+    goals = _chosen(goals, query.get("goal_id", ()))
+    if isinstance(goals, Problem):
+        return problem(goals)
+    starts = range(span.since // step * step, span.until, step)
+    if len(starts) * len(goals) > MAX_POINTS:
+        text = f"That is more than {MAX_POINTS:,} points: ask for days, a shorter time or one goal."
+        return problem(Problem("invalid_query", text, "from"))
+    found = await counting.timeseries(site_id, goals, span, step)
+    if isinstance(found, Problem):
+        return problem(found)
+    counts = {(bucket.goal_id, bucket.starts_at): bucket for bucket in found}
+    series = [
+        {
+            "goal_id": goal.id,
+            "name": goal.name,
+            "points": [_point(start, counts.get((goal.id, start))) for start in starts],
+        }
+        for goal in goals
+    ]
+    return Answer(200, _encode(_about(site_id, span) | {"interval": interval, "series": series}))
+
+
+def read_goal(body: bytes) -> SentGoal | Problem:
+    """The goal in a body. Its name is trimmed; its value is compared exactly, so it stays as it is."""
+    try:
+        sent = msgspec.json.decode(body, type=SentGoal)
+    except msgspec.ValidationError as fault:
+        return Problem("invalid_goal", f"{fault}; a goal has name, type (event or path) and value.")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        return Problem("invalid_json", f"{fault}.")
+    sent.name = sent.name.strip()
+    if not 1 <= len(sent.name) <= MAX_NAME or _control(sent.name):
+        text = f"It has 1 to {MAX_NAME} characters, no control characters."
+        return Problem("invalid_goal", text, "name")
+    if not 1 <= len(sent.value) <= MAX_VALUE or _control(sent.value):
+        text = f"It has 1 to {MAX_VALUE:,} characters, no control characters."
+        return Problem("invalid_goal", text, "value")
+    if sent.type == "path" and not sent.value.startswith("/"):
+        return Problem("invalid_goal", "A path starts with a slash and has no host.", "value")
+    return sent
+
+
+def goal_id(site_id: str, sent: SentGoal) -> str:
+    """The same for the same goal, so that making it twice makes one."""
+    return str(uuid.uuid5(NAMESPACE, SEPARATOR.join((site_id, sent.type, sent.value, sent.name))))
+
+
+def read_span(query: Query, now_ms: int) -> Span | Problem:
+    """`from` up to `to`; default: the last 30 days until now, or the 30 days before `to`."""
+    until = _moment(query, "to", now_ms)
+    if isinstance(until, Problem):
+        return until
+    default = max(until - DEFAULT_DAYS * INTERVALS_MS["day"], EARLIEST_MS)
+    since = _moment(query, "from", default)
+    if isinstance(since, Problem):
+        return since
+    if since >= until:
+        return Problem("invalid_query", "It must be before `to`.", "from")
+    return Span(since, until)
+
+
+async def _goals_of(site_id: str, store: GoalStore) -> list[Goal] | Problem:
+    return await store.decide(site_id, Decision)
+
+
+def _told(decided: Answer | Problem) -> Answer:
+    return problem(decided) if isinstance(decided, Problem) else decided
+
+
+def _moment(query: Query, name: str, default: int) -> int | Problem:
+    text = _last(query, name)
+    if not text:
+        return default
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        told = f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z (a + in it is %2B)."
+        return Problem("invalid_query", told, name)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    at = (moment - EPOCH) // MILLISECOND
+    if not EARLIEST_MS <= at < LATEST_MS:
+        return Problem("invalid_query", "It is a time from 1900 until 2300.", name)
+    return at
+
+
+def _chosen(goals: list[Goal], ids: Sequence[str]) -> list[Goal] | Problem:
+    """The goals of those ids; all of them if none is given."""
+    by_id = {goal.id: goal for goal in goals}
+    for wanted in ids:
+        if wanted.lower() not in by_id:
+            return _unknown_goal(wanted)
+    return [by_id[i] for i in dict.fromkeys(wanted.lower() for wanted in ids)] or goals
+
+
+def _stats(goal: Goal, count: GoalCount) -> dict[str, object]:
+    return {
+        "goal_id": goal.id,
+        "name": goal.name,
+        "type": goal.type,
+        "value": goal.value,
+        "conversions": count.conversions,
+        "converted_visitors": count.converted,
+        "visitors": count.visitors,
+        "conversion_rate": count.converted / count.visitors if count.visitors else 0.0,
+    }
+
+
+def _point(start: int, bucket: GoalBucket | None) -> dict[str, object]:
+    return {
+        "time": _time(start),
+        "conversions": bucket.conversions if bucket else 0,
+        "converted_visitors": bucket.converted if bucket else 0,
+    }
+
+
+def _about(site_id: str, span: Span) -> dict[str, object]:
+    return {"site_id": site_id, "from": _time(span.since), "to": _time(span.until)}
+
+
+def _time(ms: int) -> str:
+    moment = EPOCH + ms * MILLISECOND
+    text = moment.isoformat(timespec="milliseconds" if ms % 1_000 else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+def _last(query: Query, name: str) -> str:
+    return query.get(name, ("",))[-1]
+
+
+def _unknown_goal(goal_id: str) -> Problem:
+    return Problem("not_found", f"The site has no goal {quoted(goal_id)}.", "goal_id")

@@ -1,0 +1,100 @@
+"""The pages of a site's API: who may, and what is asked of them, for `/api/sites/{site_id}/...`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from weir.gateway.api import goals
+from weir.gateway.api.api_keys import api_key_of, refuse_access
+from weir.gateway.api.goals_openapi import deletion, making, reading
+from weir.gateway.doors.door import Asked
+from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.problems import unavailable
+from weir.gateway.http.responses import Answer, problem
+from weir.gateway.ingest.handler import World
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request that may, and what it meets."""
+
+    site_id: str
+    goal_id: str  # of the path or the query; empty: none
+    query: dict[str, list[str]]
+    read: ReadBody
+    now_ms: int
+    store: goals.GoalStore
+    counting: goals.Counting
+
+
+@dataclass(frozen=True)
+class SitePage:
+    """A page for keys of the site: those that administer, or also those that read."""
+
+    name: str
+    administers: bool
+    operation: dict[str, Any]
+    call: Callable[[Visit], Awaitable[Answer]]
+
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+        if not world.registry.loaded:
+            return problem(unavailable("The registry is not read yet."))
+        site_id = asked.parts["site_id"]
+        key = api_key_of(asked.headers, asked.query)
+        sources = [view.source for view in world.registry.by_id.values()]
+        if refused := refuse_access(key, site_id, self.administers, sources):
+            ask = b"WWW-Authenticate: Bearer\r\n" if refused.code == "unauthorized" else b""
+            return problem(world.registry.explained(key, refused), ask)
+        query = parse_qs(asked.query)
+        goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
+        visit = Visit(site_id, goal_id, query, read, asked.now_ms, world.goals, world.counting)
+        return await self.call(visit)
+
+
+async def _list(visit: Visit) -> Answer:
+    return await goals.list_goals(visit.site_id, visit.store)
+
+
+async def _create(visit: Visit) -> Answer:
+    body, trouble = await visit.read()
+    if trouble is not None:
+        return problem(trouble)
+    return await goals.create_goal(visit.site_id, body, visit.store, visit.now_ms)
+
+
+async def _delete(visit: Visit) -> Answer:
+    return await goals.delete_goal(visit.site_id, visit.goal_id, visit.store)
+
+
+async def _stats(visit: Visit) -> Answer:
+    return await goals.goal_stats(
+        visit.site_id, visit.query, visit.store, visit.counting, visit.now_ms
+    )
+
+
+async def _timeseries(visit: Visit) -> Answer:
+    return await goals.goal_timeseries(
+        visit.site_id, visit.query, visit.store, visit.counting, visit.now_ms
+    )
+
+
+LIST = SitePage("goals", False, reading("The goals of a site, the oldest first."), _list)
+CREATE = SitePage("goals", True, making("Make a goal; made twice it is one."), _create)
+DELETE = SitePage(
+    "goals", True, deletion("Delete a goal. Nothing that it counted is lost."), _delete
+)
+STATS = SitePage(
+    "goal_stats",
+    False,
+    reading("How often each goal was reached, by how many of all visitors.", "from", "to"),
+    _stats,
+)
+TIMESERIES = SitePage(
+    "goal_timeseries",
+    False,
+    reading(
+        "How often each goal was reached, by hour or day.", "from", "to", "interval", "goal_id"
+    ),
+    _timeseries,
+)

@@ -1,0 +1,102 @@
+"""What Hackle's SDKs ask for beside their door: a workspace to start with, and a place for their own metrics."""
+
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any
+
+from aiohttp import hdrs
+
+from weir.gateway.doors.door import Asked, Claim
+from weir.gateway.doors.hackle.door import DOOR
+from weir.gateway.http import request_headers
+from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.problems import unauthorized, unavailable
+from weir.gateway.http.responses import Answer, problem
+from weir.gateway.ingest.handler import World
+
+# A workspace without experiments: decisions are not Weir's, so that the SDKs answer with their
+# defaults. It never changes, so any time in the past and any tag will do.
+WORKSPACE = b"{}"
+ETAG = '"1"'
+LAST_MODIFIED = "Sat, 01 Jan 2000 00:00:00 GMT"
+LAST_MODIFIED_SECONDS = 946_684_800
+_LINES = f"ETag: {ETAG}\r\nLast-Modified: {LAST_MODIFIED}\r\n".encode()
+
+
+def refuse_key(key: str, world: World) -> Answer | None:
+    """Why the holder of a key is not answered; None: it is a source's."""
+    if not world.registry.loaded:
+        return problem(unavailable("The registry is not read yet."))
+    if world.registry.find(key) is None:
+        return problem(unauthorized(Claim()))
+    return None
+
+
+def _refused(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
+
+
+_UNKNOWN = {
+    "401": _refused("No source has this key."),
+    "503": _refused("The registry is not read yet."),
+}
+
+
+class WorkspacePage:
+    """An empty workspace for every known key: enough for the SDKs to start and to track."""
+
+    name = "hackle_workspace"
+    operation: dict[str, Any] = {  # noqa: RUF012
+        "summary": "The workspace that Hackle's SDKs start with: empty. Conditional.",
+        "responses": {
+            "200": {
+                "description": "An empty object.",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            "304": {"description": "It has not changed."},
+            **_UNKNOWN,
+        },
+    }
+
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+        if refused := refuse_key(asked.parts["sdk_key"], world):
+            return refused
+        if is_current(asked.headers):
+            return Answer(304, b"", headers=_LINES)
+        return Answer(200, WORKSPACE, headers=_LINES)
+
+
+class MonitoringPage:
+    """Takes what the SDKs measure of themselves; that they did is counted as a request, no more."""
+
+    name = "hackle_monitoring"
+    operation: dict[str, Any] = {  # noqa: RUF012
+        "summary": "Where Hackle's SDKs post what they measure of themselves. It is not kept.",
+        "responses": {
+            "202": {"description": "Taken."},
+            **_UNKNOWN,
+        },
+    }
+
+    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+        claim = DOOR.claim(asked)
+        return refuse_key(claim.key, world) or Answer(202, b"{}")
+
+
+WORKSPACE_PAGE = WorkspacePage()
+MONITORING_PAGE = MonitoringPage()
+
+
+def is_current(headers: request_headers.Headers) -> bool:
+    """Whether the asker has the workspace as it is (RFC 9110, 13.1: a tag counts before a time)."""
+    tags = headers.get(hdrs.IF_NONE_MATCH)
+    if tags is not None:
+        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+        return bool(known & {ETAG, "*"})
+    since = parsedate_tz(headers.get(hdrs.IF_MODIFIED_SINCE, ""))
+    if since is None:
+        return False
+    try:
+        return mktime_tz(since) >= LAST_MODIFIED_SECONDS
+    except (ValueError, OverflowError):  # a date that no calendar has
+        return False

@@ -1,0 +1,278 @@
+"""HitKeep's door `/ingest/event`, and what all of its doors have in common. Pure.
+
+docs/doors-reference.md says what becomes of each key, and what differs from HitKeep.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import hdrs
+from msgspec import UNSET, Raw, Struct, UnsetType
+from multidict import istr
+
+from weir.gateway.doors.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.events import door as events
+from weir.gateway.doors.webhook import door as webhook
+from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_headers import site_of
+from weir.gateway.http.responses import TEXT, Answer
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.validation import SentEvent, Shared
+
+API_KEY = istr("X-Api-Key")
+DNT = istr("DNT")
+GPC = istr("Sec-GPC")
+Json = Raw | UnsetType
+NO_ID = "00000000-0000-0000-0000-000000000000"  # how a client writes that it has none
+NAMED_IN_FULL = {"event": "name", "properties": "props"}
+NAMED_IN_SHORT = {"event": "n", "properties": "p", "session_id": "sid"}
+
+
+class SentByEither(Struct, gc=False):
+    """The body of `/ingest/event`: a server writes whole words, hk.js its own short ones."""
+
+    site_id: str | None = None
+    name: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+    props: Json = UNSET
+    session_id: str | None = None
+    n: str | None = None  # name
+    p: Json = UNSET  # properties
+    r: str | None = None  # referrer
+    sid: str | None = None  # session
+    path: str | None = None
+    ua: str | None = None
+    tsrc: str | None = None  # which tracker it is
+    tv: str | None = None  # and its version
+    dnt: bool | None = None
+
+
+class Page(Struct, omit_defaults=True):
+    """Where a custom event happened."""
+
+    host: str | None = None
+    path: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+
+
+class Tracker(Struct, omit_defaults=True):
+    """What sent it from there."""
+
+    source: str | None = None
+    version: str | None = None
+
+
+class Context(Struct, omit_defaults=True):
+    """What is known of an event besides its properties."""
+
+    page: Page | None = None
+    tracker: Tracker | None = None
+
+
+class Wrong(Struct):
+    """A body that is not of its shape, and what counts of it all the same."""
+
+    refusal: Refusal
+    site_id: str | None
+    dnt: bool
+
+
+class _Loose(Struct):
+    site_id: Raw = Raw()
+    dnt: Raw = Raw()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_loose = msgspec.json.Decoder(_Loose).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_missing = re.compile(r"Object missing required field `(\w+)`").match
+_place = re.compile(r"(.*) - at `\$\.(\w+)", re.DOTALL).match
+
+
+def operation_of(summary: str, shape: type) -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components([shape], ref_template="#/components/schemas/{name}")
+    operation = openapi.post(summary, {"application/json": {"schema": schemas[shape.__name__]}})
+    done = "On all in-sync replicas; or not kept at all, as the person wishes (DNT, Sec-GPC, dnt)."
+    operation["responses"]["202"] = {"description": done}
+    return operation
+
+
+class HitKeepDoor(Door):
+    """One event a request, an empty 202, and nothing is kept of who does not want it."""
+
+    name = "hitkeep"
+    decoder: ClassVar[msgspec.json.Decoder[Any]]
+
+    def claim(self, asked: Asked) -> Claim | None:
+        key = key_of(asked)
+        return Claim(key) if key else None  # else the body, or the page, says which source
+
+    def declines(self, asked: Asked) -> bool:
+        headers = asked.headers
+        return headers.get(DNT, "").strip() == "1" or headers.get(GPC, "").strip() == "1"
+
+    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+        body = body.strip(b" \t\r\n")
+        sent = read_body(self.decoder, body)
+        claim = self.whose(asked, sent)
+        if isinstance(claim, Problem):
+            return claim
+        if isinstance(sent, Problem):
+            return Parcel(claim=claim, problem=sent)
+        if sent.dnt or self.declines(asked):
+            return Parcel(claim=claim, declined=1)
+        if isinstance(sent, Wrong):
+            return Parcel([Draft(body, sent.refusal)], claim=claim)
+        parcel = self.parcel(asked, body, sent)
+        parcel.claim = claim
+        return parcel
+
+    def whose(self, asked: Asked, sent: Any) -> Claim | Problem:
+        """By a key, by the id of a source, or else by the page that it comes from."""
+        key = key_of(asked)
+        site_id = "" if isinstance(sent, Problem) else sent.site_id or ""
+        if key or site_id:
+            return Claim(key, site_id)
+        if site := site_of(asked.headers.get(hdrs.ORIGIN, "")):
+            return Claim(site=site)
+        if isinstance(sent, Problem):
+            return sent
+        text = "Say whose it is: by `site_id`, or by the Origin header of a page of the site."
+        return Problem("unknown_site", text, "site_id")
+
+    def parcel(self, asked: Asked, body: bytes, sent: Any) -> Parcel:
+        """The one event of a body of the door's shape."""
+        raise NotImplementedError
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        if outcome.refused or outcome.warnings:
+            return events.DOOR.reply(asked, parcel, outcome)
+        return Answer(202, b"", TEXT)
+
+
+class EventDoor(HitKeepDoor):
+    """Custom events, of hk.js and of servers."""
+
+    operation = operation_of("An event of HitKeep's script, or of a server.", SentByEither)
+    decoder = msgspec.json.Decoder(SentByEither)
+
+    def parcel(self, asked: Asked, body: bytes, sent: SentByEither) -> Parcel:
+        url = sent.url or ""
+        page = Page(
+            site_of(asked.headers.get(hdrs.ORIGIN, "")) or site_of(url) or None,
+            sent.path or path_of(url) or None,
+            url or None,
+            sent.referrer or sent.r or None,
+        )
+        context = context_of(page, sent.tsrc, sent.tv)
+        session = sent.session_id or sent.sid
+        if sent.name is None and sent.n is not None:
+            event, words = event_of(sent.n, sent.p, session, context), NAMED_IN_SHORT
+        else:
+            event, words = event_of(sent.name, sent.props, session, context), NAMED_IN_FULL
+        return one_event(asked, body, event, words, user_agent=sent.ua)
+
+
+DOOR = EventDoor()
+
+
+def one_event(
+    asked: Asked,
+    body: bytes,
+    event: SentEvent | Refusal,
+    words: Mapping[str, str],
+    *,
+    ip: str = "",
+    user_agent: str | None = None,
+) -> Parcel:
+    """A parcel of it. Nobody is made up: without a session it has neither profile nor session."""
+    has_session = isinstance(event, SentEvent) and event.session_id is not None
+    if isinstance(event, SentEvent):
+        key = asked.headers.get(request_headers.IDEMPOTENCY_KEY, "")
+        event.idempotency_key = request_headers.clean(key) or None
+    return Parcel(
+        [Draft(body, event)],
+        Shared(b"", body),
+        wants_profile=has_session,
+        own_names=None,
+        spaced_names=True,
+        ip=ip,
+        user_agent=(user_agent or "")[: request_headers.MAX_USER_AGENT],
+        words=words,
+    )
+
+
+def event_of(
+    name: str | None, properties: Json, session: str | None, context: Raw
+) -> SentEvent | Refusal:
+    if name is None:
+        return Refusal("missing", "name", "is missing; every event needs one")
+    known = session if session and session != NO_ID else None
+    own = Raw() if properties is UNSET else properties
+    return SentEvent(name.strip(), session_id=known, properties=own, context=context)
+
+
+def context_of(page: Page, source: str | None, version: str | None) -> Raw:
+    """As JSON; what is empty is left out."""
+    tracker = Tracker(source or None, version or None)
+    context = Context(
+        page if page != Page() else None,
+        tracker if tracker != Tracker() else None,
+    )
+    return Raw(_encode(context))
+
+
+def key_of(asked: Asked) -> str:
+    """As at every door, or as `X-Api-Key`."""
+    key = request_headers.key_of(asked.headers, asked.query)
+    return key or request_headers.clean(asked.headers.get(API_KEY, "").strip())
+
+
+def path_of(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """What the decoder makes of it; `Wrong` if that is not its shape, a `Problem` if it is not JSON."""
+    try:
+        if not body.isascii():
+            body.decode()
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as fault:  # the rest of the body is not read yet
+            return _wrong(body, str(fault))
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as fault:
+        found = webhook.read_webhook(body)
+        return found if isinstance(found, Problem) else Problem("invalid_json", f"{fault}.")
+
+
+def _wrong(body: bytes, fault: str) -> Wrong | Problem:
+    loose = _decode_loose(body) if body.startswith(b"{") else _decode_raw(body)
+    if not isinstance(loose, _Loose):
+        return Problem("invalid_body", "The body must be a JSON object.")
+    site_id, dnt = bytes(loose.site_id), bytes(loose.dnt)
+    return Wrong(
+        explain(fault),
+        _decode_text(site_id) if site_id.startswith(b'"') else None,
+        dnt not in (b"", b"null", b"false"),  # whatever else it says is as good as true
+    )
+
+
+def explain(fault: str) -> Refusal:
+    """What msgspec says, as a refusal of the field."""
+    if missing := _missing(fault):
+        return Refusal("missing", missing[1], "is missing")
+    place = _place(fault)
+    if place is None:
+        return Refusal("wrong_type", "", f"the body is not as it should be: {fault}")
+    code = "invalid_time" if "RFC3339" in fault or "timezone" in fault else "wrong_type"
+    return Refusal(code, place[2], f"is not as it should be: {place[1]}")

@@ -1,0 +1,145 @@
+"""HitKeep's doors `/api/ingest/server/…`: what a server sends of its visitors. Pure."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import UNSET, Meta, Struct
+
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked, Claim, Parcel
+from weir.gateway.doors.hitkeep.door import (
+    HitKeepDoor,
+    Json,
+    Page,
+    context_of,
+    event_of,
+    key_of,
+    one_event,
+    operation_of,
+    path_of,
+)
+from weir.gateway.doors.hitkeep.views import PAGE_VIEW, UNCASED, Number, PageView
+from weir.gateway.http.rate_limits import plain_address
+from weir.gateway.http.request_headers import site_of
+from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
+from weir.gateway.ingest.validation import SentEvent
+
+CALLED = {"event": "name", "occurred_at": "timestamp"}
+
+
+class SentByServer(Struct, gc=False):
+    """The body: of somebody whom the server names by address and user agent."""
+
+    url: str
+    timestamp: Annotated[datetime, Meta(tz=True)]
+    visitor_ip: str
+    user_agent: str
+    name: str | None = None
+    properties: Json = UNSET
+    referrer: str | None = None
+    dnt: bool | None = None
+    session_id: str | None = None
+    page_id: str | None = None
+    language: str | None = None
+    viewport_width: Number = None
+    viewport_height: Number = None
+    screen_width: Number = None
+    screen_height: Number = None
+
+
+class _OfSite(Struct):
+    url: str
+
+
+_decode_site = msgspec.json.Decoder(_OfSite).decode
+
+
+class ServerDoor(HitKeepDoor):
+    """Always with a key, of a source that has the URL's host among its sites."""
+
+    decoder = msgspec.json.Decoder(SentByServer)
+
+    def claim(self, asked: Asked) -> Claim | None:
+        return Claim(key_of(asked))
+
+    def whose(self, asked: Asked, sent: Any) -> Claim | Problem:
+        return Claim(key_of(asked))
+
+    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+        try:
+            site = site_of(_decode_site(body).url)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            site = ""  # as `read` says, in words of its own
+        if not site or site in source.sites:
+            return super().verify(asked, body, source)
+        text = f"{quoted(site)} is not among the sites of the source {quoted(source.id)}."
+        return Problem("unknown_site", text, "url")
+
+    def parcel(self, asked: Asked, body: bytes, sent: SentByServer) -> Parcel:
+        address, agent = plain_address(sent.visitor_ip.strip()), sent.user_agent.strip()
+        event: SentEvent | Refusal
+        if not site_of(sent.url):
+            event = Refusal("invalid_url", "url", "must be an absolute http or https URL")
+        elif not address:
+            event = Refusal("invalid_address", "visitor_ip", "must be an IP address")
+        elif not agent:
+            event = Refusal("empty", "user_agent", "must not be blank")
+        else:
+            event = self.event(sent)
+        if isinstance(event, SentEvent):
+            event.occurred_at = sent.timestamp
+        return one_event(asked, body, event, CALLED, ip=address, user_agent=agent)
+
+    def event(self, sent: SentByServer) -> SentEvent | Refusal:
+        raise NotImplementedError
+
+
+class ServerEventDoor(ServerDoor):
+    """Custom events."""
+
+    operation = operation_of("An event that a server sends of its visitor.", SentByServer)
+
+    def event(self, sent: SentByServer) -> SentEvent | Refusal:
+        page = Page(site_of(sent.url), path_of(sent.url) or "/", sent.url, sent.referrer or None)
+        context = context_of(page, None, None)
+        return event_of(sent.name, sent.properties, sent.session_id, context)
+
+
+class ServerViewDoor(ServerDoor):
+    """Page views; what brought the visitor stands in the query of the URL."""
+
+    operation = operation_of("A page view that a server sends of its visitor.", SentByServer)
+
+    def parcel(self, asked: Asked, body: bytes, sent: SentByServer) -> Parcel:
+        parcel = super().parcel(asked, body, sent)
+        parcel.uncased_names = UNCASED
+        return parcel
+
+    def event(self, sent: SentByServer) -> SentEvent | Refusal:
+        query = {name: found[0] for name, found in parse_qs(urlsplit(sent.url).query).items()}
+        view = PageView(
+            host=site_of(sent.url),
+            path=path_of(sent.url) or "/",
+            url=sent.url,
+            referrer=sent.referrer or None,
+            viewport_width=sent.viewport_width,
+            viewport_height=sent.viewport_height,
+            screen_width=sent.screen_width,
+            screen_height=sent.screen_height,
+            language=sent.language,
+            utm_source=query.get("utm_source"),
+            utm_medium=query.get("utm_medium"),
+            utm_campaign=query.get("utm_campaign"),
+            utm_term=query.get("utm_term"),
+            utm_content=query.get("utm_content"),
+            qr=query.get("hk_qr"),
+            page_id=sent.page_id,
+        )
+        context = context_of(Page(), None, None)
+        return event_of(PAGE_VIEW, view.as_json(), sent.session_id, context)
+
+
+EVENT = ServerEventDoor()
+VIEW = ServerViewDoor()

@@ -1,0 +1,248 @@
+"""What Segment's clients write of a call, and what it means here. Pure."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import msgspec
+from msgspec import Raw, Struct
+
+from weir.gateway.doors.segment.times import TIMES, Time, epoch_ms, occurred_at, plain
+from weir.gateway.ingest.error_codes import Refusal, quoted
+from weir.gateway.ingest.event_times import unmistakable
+from weir.gateway.ingest.lenient_json import not_json
+from weir.gateway.ingest.validation import (
+    EMPTY_OBJECT,
+    MAX_CHARACTERS,
+    NULL,
+    RESERVED,
+    TOO_DEEP,
+    SentEvent,
+)
+
+Id = str | int | None
+# What a client writes anew when it sends a call again, and what nobody else should read.
+APART = ("sentAt", "writeKey")
+WHAT_FIELDS_ARE = {
+    "messageId": "a string of 1 to 255 characters",
+    **dict.fromkeys(("userId", "anonymousId", "previousId", "groupId"), "a string or an integer"),
+    **dict.fromkeys(("type", "event", "name", "category"), "a string"),
+    **dict.fromkeys(TIMES, "an ISO 8601 time"),
+}
+_NOTHING = (b"", NULL, EMPTY_OBJECT)
+
+
+class Message(Struct, rename="camel", gc=False):
+    """A call of any type, as far as it means something here; the rest is passed over."""
+
+    type: str | None = None
+    event: str | None = None
+    user_id: Id = None
+    anonymous_id: Id = None
+    message_id: Id = None
+    timestamp: Time = None
+    original_timestamp: Time = None
+    sent_at: Time = None
+    properties: Raw = Raw()
+    traits: Raw = Raw()
+    context: Raw = Raw()
+    name: str | None = None
+    category: str | None = None
+    group_id: Id = None
+    previous_id: Id = None
+    write_key: Raw = Raw()
+
+
+class _Traits(Struct):
+    traits: Raw = Raw()
+
+
+class _Named(Struct, rename="camel"):
+    message_id: Id = None
+
+
+Read = tuple[bytes, SentEvent | Refusal]
+_decode_message = msgspec.json.Decoder(Message).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_traits = msgspec.json.Decoder(_Traits).decode
+_decode_named = msgspec.json.Decoder(_Named).decode
+_encode = msgspec.json.Encoder().encode
+_place = re.compile(r" - at `\$\.([a-zA-Z]+)").search
+_unprintable = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f]").sub
+
+
+def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int | None) -> Read:
+    """The call's bytes less what is `APART`, and the event that it is.
+
+    `call_type`: empty where the call itself has to say it.
+    """
+    try:
+        try:
+            message = _decode_message(raw)
+        except msgspec.ValidationError:
+            message = _decode_message(plain(raw))
+        sent_at = batch_sent_at
+        if message.sent_at is not None:
+            sent_at = epoch_ms(message.sent_at)
+        if message.sent_at is not None or bytes(message.write_key):
+            raw = _without_apart(raw)
+        build = CALLS.get(call_type or message.type or "")
+        if build is None:
+            return raw, _unknown_type(message.type)
+        event = build(message)
+        if isinstance(event, SentEvent):
+            at = occurred_at(message.timestamp, message.original_timestamp, sent_at, received_at)
+            event.occurred_at = None if at is None else unmistakable(at)
+        return raw, event
+    except msgspec.ValidationError as fault:
+        return raw, explain(str(fault))
+    except msgspec.DecodeError as fault:
+        return raw, not_json(raw, fault)
+    except RecursionError:
+        return raw, TOO_DEEP
+
+
+def message_id(raw: bytes) -> str:
+    """The client's own id of a call, if one can be read; for its eyes only."""
+    try:
+        found = _decode_named(raw).message_id
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    return "" if found is None else str(found)[:MAX_CHARACTERS]
+
+
+def is_blank(given: Id) -> bool:
+    return given is None or (isinstance(given, str) and not given.strip())
+
+
+def _event(name: str, message: Message, properties: Raw) -> SentEvent | Refusal:
+    user, anonymous, key = message.user_id, message.anonymous_id, message.message_id
+    if is_blank(user) and is_blank(anonymous):
+        return Refusal("missing", "userId", "or anonymousId must say whose call it is")
+    return SentEvent(
+        name,
+        user_id=user,
+        anonymous_id=None if anonymous is None else str(anonymous),
+        id=None if key is None or key == "" else str(key),
+        properties=properties,
+        context=message.context,
+    )
+
+
+def _track(message: Message) -> SentEvent | Refusal:
+    called = message.event or ""
+    name = name_of(called[:MEANT_CHARACTERS])
+    if not name:
+        return Refusal("missing", "event", "is missing; every track call names its event")
+    if name != called:
+        message.context = _with(message.context, {"event": called})
+    return _event(name, message, message.properties)
+
+
+MEANT_CHARACTERS = 4 * MAX_CHARACTERS  # of a name are looked at: what is remembered is bounded
+
+
+@lru_cache(maxsize=4_096)
+def name_of(event: str) -> str:
+    """A track call's event as the name of an event: as it stands, spaces and all, where that can be.
+
+    Else spaces stand for what is not printable, an underscore comes before what would be a name of
+    Weir's own, and the first 255 characters are kept.
+    """
+    name = _unprintable(" ", event).strip()
+    if name.startswith(RESERVED):
+        name = f"_{name}"
+    return name[:MAX_CHARACTERS].rstrip()
+
+
+def _identify(message: Message) -> SentEvent | Refusal:
+    """The call's traits lie over those of its context, where clients on phones put them."""
+    traits, context = message.traits, bytes(message.context)
+    if b'"traits"' in context and context.startswith(b"{"):
+        under = _decode_traits(context).traits
+        own = bytes(traits)
+        if own in _NOTHING:
+            traits = under
+        elif own.startswith(b"{"):
+            traits = _with(under, _decode_members(own))
+    return _event("$identify", message, traits)
+
+
+def _page(message: Message) -> SentEvent | Refusal:
+    return _event("page_view", message, _seen(message))
+
+
+def _screen(message: Message) -> SentEvent | Refusal:
+    return _event("screen_view", message, _seen(message))
+
+
+def _seen(message: Message) -> Raw:
+    """The properties, with the name and the category of what was seen."""
+    told = {"name": message.name, "category": message.category}
+    return _with(message.properties, {name: value for name, value in told.items() if value})
+
+
+def _group(message: Message) -> SentEvent | Refusal:
+    if is_blank(message.group_id):
+        return Refusal("missing", "groupId", "is missing; a group call names the group")
+    group: dict[str, object] = {"groupId": str(message.group_id)}
+    if bytes(message.traits) not in _NOTHING:
+        group["traits"] = message.traits
+    return _event("group", message, Raw(_encode(group)))
+
+
+def _alias(message: Message) -> SentEvent | Refusal:
+    """One event of both, which is what links them."""
+    previous, anonymous = message.previous_id, message.anonymous_id
+    if is_blank(previous):
+        return Refusal("missing", "previousId", "is missing; an alias call links it with userId")
+    if is_blank(message.user_id):
+        return Refusal("missing", "userId", "is missing; an alias call links it with previousId")
+    told = {"previousId": str(previous)}
+    if not is_blank(anonymous):
+        told["anonymousId"] = str(anonymous)
+    message.anonymous_id = previous
+    return _event("alias", message, Raw(_encode(told)))
+
+
+CALLS: Mapping[str, Callable[[Message], SentEvent | Refusal]] = {
+    "track": _track,
+    "identify": _identify,
+    "page": _page,
+    "screen": _screen,
+    "group": _group,
+    "alias": _alias,
+}
+
+
+def _unknown_type(told: str | None) -> Refusal:
+    known = ", ".join(CALLS)
+    if told is None:
+        return Refusal("missing", "type", f"is missing; it is one of {known}")
+    return Refusal("unknown_type", "type", f"{quoted(told)} is none of {known}")
+
+
+def _with(own: Raw, further: Mapping[str, object]) -> Raw:
+    """An object with further members, which win. What is none is left for its refusal."""
+    if not further:
+        return own
+    told = bytes(own)
+    if told in _NOTHING:
+        return Raw(_encode(further))
+    if not told.startswith(b"{"):
+        return own
+    return Raw(_encode({**_decode_members(told), **further}))
+
+
+def _without_apart(raw: bytes) -> bytes:
+    members = _decode_members(raw)
+    return _encode({name: members[name] for name in members if name not in APART})
+
+
+def explain(fault: str) -> Refusal:
+    """A refusal in the product's own words, from what msgspec says."""
+    place = _place(fault)
+    if place is None:
+        return Refusal("not_an_object", "", f"a call is an object: {fault}")
+    code = "invalid_time" if place[1] in TIMES else "wrong_type"
+    return Refusal(code, place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")

@@ -1,0 +1,178 @@
+"""The doors `POST /v2/event/` and `POST /v2/bulk/event/`: what SuprSend's SDKs send, signed. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs
+
+from weir.core.registry import DAY_SECONDS, Source
+from weir.gateway.doors.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.events.door import Sent, read_events
+from weir.gateway.doors.suprsend import signing
+from weir.gateway.doors.suprsend.parser import NO_ATTACHMENT, OWN_NAMES, payload_of, read_event
+from weir.gateway.doors.webhook.door import read_webhook
+from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.responses import JSON, Answer, problem
+from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
+from weir.gateway.ingest.validation import Shared
+
+BEARER = "bearer "
+STATUSES = {NO_ATTACHMENT: 404, "too_large": 413}  # of a refused event; others: 400
+# What Weir's checks speak of, as the SDK writes it.
+FIELDS = {
+    "user_id": "distinct_id",
+    "id": "$insert_id",
+    "idempotency_key": "$idempotency_key",
+    "occurred_at": "$time",
+}
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event", "distinct_id"],
+    "properties": {
+        "event": {"type": "string"},
+        "distinct_id": {"type": ["string", "integer"]},
+        "properties": {"type": "object"},
+        "$idempotency_key": {"type": ["string", "null"], "maxLength": 255},
+        "$insert_id": {"type": "string"},
+        "$time": {"type": "integer"},
+    },
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class EventDoor(Door):
+    """Takes one event, in the hand of the workspace whose secret signs it."""
+
+    name = "suprsend"
+    operation = openapi.post(
+        "SuprSend's event, signed as its SDKs do: the workspace key is a write key of the source,"
+        " the workspace secret one of its `signing_secrets`.",
+        {"application/json": {"schema": EVENT_SCHEMA}},
+        responses={
+            "202": {"description": "`message_id`: on all in-sync replicas."},
+            "default": {"description": '`{"error": {"message": …}}`'},
+        },
+    )
+
+    def claim(self, asked: Asked) -> Claim:
+        given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
+        if given[: len(BEARER)].lower() == BEARER:
+            return Claim(key=request_headers.clean(given[len(BEARER) :].strip()))
+        return Claim(key=request_headers.clean(given.rpartition(":")[0]))
+
+    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+        given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
+        if given[: len(BEARER)].lower() != BEARER:
+            return signing.check(asked, body, given.rpartition(":")[2], source)
+        # its key alone, as with the SDK's `with_workspace_api_key`
+        return super().verify(asked, body, source)
+
+    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+        events = self.tell_apart(body, caps)
+        if isinstance(events, Problem):
+            return events
+        key = self.claim(asked).key
+        return Parcel(
+            [Draft(raw, read_event(raw, key)) for raw in map(bytes, events)],
+            Shared(b"", body),
+            window_seconds=DAY_SECONDS,
+            own_names=OWN_NAMES,
+            words=FIELDS,
+            spaced_names=True,
+            payload_of=payload_of,
+            clamps_future=True,
+        )
+
+    def tell_apart(self, body: bytes, caps: Caps) -> Iterable[Any] | Problem:
+        """Each event's own bytes."""
+        if not body.strip():
+            return Problem("empty_body", "Send an event.")
+        found = read_webhook(body)
+        return found if isinstance(found, Problem) else [found]
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        if outcome.event_ids:
+            told = b'"message_id":"%b"%b' % (outcome.event_ids[0].encode(), warned(outcome))
+            return Answer(202, b"{%b}" % told)
+        refusal = outcome.refused[0].refusal
+        return Answer(status_of(refusal), self.error(message_of(refusal)))
+
+    def refuse(self, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+        if trouble.code == "unauthorized":
+            text = "Send `Authorization: <workspace key>:<signature>`; the key is a write key of a"
+            trouble = trouble._replace(detail=f"{text} source.")
+        text = f"{PROBLEMS[trouble.code].title}. {trouble.detail}"
+        return problem(trouble, headers)._replace(body=self.error(text), kind=JSON)
+
+    def error(self, message: str) -> bytes:
+        return _encode({"error": {"message": message}})
+
+
+class BulkDoor(EventDoor):
+    """Takes a list of events, and answers for each."""
+
+    operation = openapi.post(
+        "A list of SuprSend's events, signed as its SDKs do.",
+        {"application/json": {"schema": {"type": "array", "items": EVENT_SCHEMA}}},
+        responses={
+            "202": {"description": "`records`: what became of each event, in order."},
+            "default": {"description": '`{"error": {"message": …}, "records": []}`'},
+        },
+    )
+
+    def tell_apart(self, body: bytes, caps: Caps) -> Iterable[Any] | Problem:
+        if body.strip()[:1] not in (b"[", b""):
+            return Problem("invalid_body", "The body must be an array of events.")
+        found = read_events(body, False, caps.events)
+        return found.events if isinstance(found, Sent) else found
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        """202 even if none is taken: of other answers the SDK reads no records."""
+        accepted = iter(outcome.event_ids)
+        refused = {one.index: one.refusal for one in outcome.refused}
+        records = (
+            _error_record(refused[index]) if index in refused else _success_record(next(accepted))
+            for index in range(len(parcel))
+        )
+        return Answer(202, b'{"records":[%b]%b}' % (b",".join(records), warned(outcome)))
+
+    def error(self, message: str) -> bytes:
+        """With records, since the SDK looks for them before it looks at the status."""
+        return _encode({"error": {"message": message}, "records": []})
+
+
+DOOR = EventDoor()
+BULK = BulkDoor()
+
+
+def warned(outcome: Outcome) -> bytes:
+    """A member for the answer, if something is to be said of events that were taken."""
+    return b',"warnings":%b' % _encode(outcome.warnings) if outcome.warnings else b""
+
+
+def _success_record(event_id: str) -> bytes:
+    return b'{"status":"success","status_code":202,"message_id":"%b"}' % event_id.encode()
+
+
+def _error_record(refusal: Refusal) -> bytes:
+    return _encode(
+        {
+            "status": "error",
+            "status_code": status_of(refusal),
+            "message_id": None,
+            "error": {"message": message_of(refusal)},
+        }
+    )
+
+
+def status_of(refusal: Refusal) -> int:
+    return STATUSES.get(refusal.code, 400)
+
+
+def message_of(refusal: Refusal) -> str:
+    """A refusal as one sentence."""
+    if refusal.code == NO_ATTACHMENT:
+        return f"{refusal.text} ({refusal.field})"
+    return f"{refusal.field} {refusal.text}" if refusal.field else refusal.text

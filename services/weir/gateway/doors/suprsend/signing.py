@@ -1,0 +1,63 @@
+"""How SuprSend's SDKs sign a request, and whether one is signed with a source's secret. Pure."""
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+from aiohttp import hdrs
+
+from weir.core.identifiers import content_digest
+from weir.core.registry import Source
+from weir.gateway.doors.door import Asked
+from weir.gateway.ingest import signing
+from weir.gateway.ingest.error_codes import Problem
+
+FAR_MS = 15 * 60_000  # how far a sender's clock may be off
+HOW = (
+    "It is base64 of HMAC-SHA256, with the workspace secret, over verb, MD5 of the body in hex,"
+    " Content-Type, Date, and path with query, joined by newlines."
+)
+
+
+def string_to_sign(asked: Asked, body: bytes) -> bytes:
+    """Verb, digest of the body, content type, date, and path with query: each as it was sent."""
+    digest = hashlib.md5(body, usedforsecurity=False).hexdigest() if body else ""
+    kind, date = asked.headers.get(hdrs.CONTENT_TYPE, ""), asked.headers.get(hdrs.DATE, "")
+    lines = (asked.method, digest, kind, date, asked.target)
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def sign(text: bytes, secret: str) -> bytes:
+    return base64.b64encode(hmac.digest(secret.encode(), text, "sha256"))
+
+
+def check(asked: Asked, body: bytes, given: str, source: Source) -> bytes | Problem:
+    """A digest of what was signed, or why `given` is not a signature of the source's, made about now."""
+    if not source.signing_secrets:
+        how = (
+            f"Source {source.id!r} has no signing secret: put the workspace secret into its"
+            " `signing_secrets`, and `weir apply`."
+        )
+        return Problem("wrong_signature", how)
+    sent_ms = _epoch_ms(asked.headers.get(hdrs.DATE, ""))
+    if sent_ms is None:
+        return Problem("wrong_date", "Send `Date` as HTTP has it, and sign it.")
+    if abs(sent_ms - asked.now_ms) > FAR_MS:
+        return Problem("wrong_date", "It is more than 15 minutes off: set the sender's clock.")
+    text = string_to_sign(asked, body)
+    signature = given.encode("utf-8", "surrogateescape")
+    return signing.check(source, [signature], lambda one: sign(text, one), HOW) or content_digest(
+        text
+    )
+
+
+@lru_cache(maxsize=64)
+def _epoch_ms(date: str) -> int | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,259 @@
+"""The door `/track`: a tracker payload as Tracardi's clients send it. Pure but for the ids of new profiles."""
+
+import re
+import uuid
+from typing import Annotated, NamedTuple
+from urllib.parse import parse_qs
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from weir.core.blocked_ids import DEFAULT
+from weir.gateway.doors.door import (
+    RECEIPT_SECONDS,
+    Asked,
+    Caps,
+    Claim,
+    Door,
+    Draft,
+    Outcome,
+    Parcel,
+)
+from weir.gateway.doors.events.door import expanding, shared_of, too_many, without_valid_event
+from weir.gateway.doors.tracardi import response as tracardi_reply
+from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.responses import Answer
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.lenient_json import decoded, is_outside, not_json
+from weir.gateway.ingest.split_body import told_apart
+from weir.gateway.ingest.validation import EMPTY_OBJECT, NULL, SentEvent, Shared
+
+YES = frozenset({"true", "1", "yes", "on"})
+NO = frozenset({"false", "0", "no", "off", ""})
+_NOTHING = (b"", NULL, EMPTY_OBJECT)
+
+Id = Annotated[str, Meta(pattern=r"\S")] | int
+
+
+class _Source(Struct):
+    id: Id
+
+
+class _Session(Struct):
+    id: Id
+
+
+class _Profile(Struct):
+    id: str | int | None = None
+
+
+class _Options(Struct, rename="camel"):
+    debugger: bool | None = None
+    profile: bool | None = None
+    save_session: bool | None = None
+    save_events: bool | None = None
+
+
+class _Payload(Struct):
+    """What of a tracker payload means something here; whatever else is in it is passed over."""
+
+    source: _Source
+    session: _Session
+    events: list[Raw]
+    profile: _Profile | None = None
+    context: Raw = Raw()
+    properties: Raw = Raw()
+    options: _Options | None = None
+
+
+class _Sender(Struct):
+    source: _Source
+
+
+class _Event(Struct):
+    type: str
+    id: str | None = None
+    properties: Raw = Raw()
+    context: Raw = Raw()
+
+
+_decode_payload = msgspec.json.Decoder(_Payload).decode
+_decode_sender = msgspec.json.Decoder(_Sender).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_place = re.compile(r".* at `\$\.([a-z.A-Z]+)").match
+_missing = re.compile(r"Object missing required field `(\w+)`").match
+
+OPERATION = openapi.post(
+    "Tracardi's tracker payload; the answer has the profile's id, a new one if none was sent.",
+    {
+        "application/json": {
+            "schema": {"type": "object", "required": ["source", "session", "events"]}
+        }
+    },
+    parameters=[{"name": "profile_less", "in": "query", "schema": {"type": "boolean"}}],
+)
+OPERATION["responses"]["200"] = {
+    "description": "On all in-sync replicas. With `options.debugger` or `options.profile` the workers"
+    f" were waited for, {RECEIPT_SECONDS:g} s at most.",
+    "content": {"application/json": {"schema": {"type": "object"}}},
+}
+del OPERATION["responses"]["202"]
+
+
+class TracardiDoor(Door):
+    """Tracardi's own endpoint for events."""
+
+    name = "tracardi"
+    operation = OPERATION
+
+    def claim(self, asked: Asked) -> Claim | None:
+        key = request_headers.key_of(asked.headers, asked.query)
+        return Claim(key) if key else None  # else the body says which source
+
+    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+        found = told_apart(body, _decode, lambda fault: _misshapen(asked, body, fault))
+        if isinstance(found, Problem):
+            return found if body.strip() else found._replace(code="empty_body")
+        if isinstance(found, Parcel):
+            return found
+        payload, raws = found
+        parcel = _parcel(asked, payload, raws, body, caps)
+        if isinstance(parcel, Problem):
+            return Parcel(claim=_claim(asked, payload.source), problem=parcel)
+        return parcel
+
+    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+        if not outcome.event_ids:
+            return without_valid_event(outcome)
+        return Answer(200, tracardi_reply.reply(parcel, outcome))
+
+
+DOOR = TracardiDoor()
+
+
+def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
+    """A payload, and its events' own bytes; what is no JSON is the fault of the event that has it."""
+    told = decoded(body, _decode_payload)
+    raws = told.own(told.found.events)
+    if told.fault and is_outside(raws, body):
+        raise msgspec.DecodeError(told.fault)  # something outside of the events has one
+    return told.found, raws
+
+
+def _claim(asked: Asked, source: _Source) -> Claim:
+    return Claim(request_headers.key_of(asked.headers, asked.query), str(source.id))
+
+
+def _misshapen(asked: Asked, body: bytes, fault: str) -> Parcel | Problem:
+    """Why a body is no tracker payload; it is its source's to mend if it says whose it is."""
+    place = _place(fault)
+    parts = [place[1]] if place else []
+    if missing := _missing(fault):
+        parts.append(missing[1])
+    text = f"A tracker payload has source.id, session.id and events: {fault}."
+    problem = Problem("invalid_body", text, ".".join(parts))
+    try:
+        return Parcel(claim=_claim(asked, _decode_sender(body).source), problem=problem)
+    except (msgspec.DecodeError, RecursionError):
+        return problem
+
+
+def _parcel(
+    asked: Asked, payload: _Payload, raws: list[bytes], body: bytes, caps: Caps
+) -> Parcel | Problem:
+    profile_less = _is_profile_less(asked.query)
+    if isinstance(profile_less, Problem):
+        return profile_less
+    count = len(raws)
+    if count == 0:
+        return Problem("no_events", "`events` is empty.", "events")
+    if count > caps.events:
+        return too_many(caps.events)
+    shared = _shared(payload, body, count, caps)
+    if isinstance(shared, Problem):
+        return shared
+    options = payload.options or _Options()
+    wants_session = options.save_session is not False
+    who = _who(payload, profile_less, wants_session)
+    note = tracardi_reply.Note(who.profile_id, options.debugger is True, options.profile is True)
+    return Parcel(
+        drafts=[_draft(raw, who) for raw in raws],
+        shared=shared,
+        claim=_claim(asked, payload.source),
+        wants_profile=not profile_less,
+        wants_session=wants_session,
+        saved=options.save_events is not False,
+        wants_receipts=note.debugger or note.profile,
+        own_names=None,
+        note=note,
+    )
+
+
+def _is_profile_less(query: str) -> bool | Problem:
+    said = parse_qs(query).get("profile_less", [""])[-1].lower() if query else ""
+    if said in YES or said in NO:
+        return said in YES
+    return Problem("invalid_query", "profile_less is true or false.", "profile_less")
+
+
+def _shared(payload: _Payload, body: bytes, count: int, caps: Caps) -> Shared | Problem:
+    """The request's context; its properties are a member of it, unless it has such a one itself."""
+    context, properties = bytes(payload.context), bytes(payload.properties)
+    if properties not in _NOTHING:
+        if not properties.startswith(b"{"):
+            return Problem("invalid_body", "`properties` must be an object.", "properties")
+        if context in _NOTHING:
+            context = EMPTY_OBJECT
+        if context.startswith(b"{"):
+            context = _encode({"properties": payload.properties, **_decode_members(context)})
+    shared = shared_of(context, body)
+    if isinstance(shared, Problem):
+        return shared
+    return expanding(shared, count, caps) or shared
+
+
+class _Who(NamedTuple):
+    """What all events of a payload have in common; empty: none."""
+
+    profile_id: str
+    session_id: str
+
+
+def _who(payload: _Payload, profile_less: bool, wants_session: bool) -> _Who:
+    """A profile that is not known yet gets its id here, so that it can be answered at once."""
+    session_id = str(payload.session.id).strip() if wants_session else ""
+    if profile_less:
+        return _Who("", session_id)
+    given = payload.profile.id if payload.profile is not None else None
+    profile_id = "" if given is None else str(given).strip()
+    if profile_id and DEFAULT.has(profile_id):
+        profile_id = ""  # `undefined` and the like name nobody: the answer has an id that does
+    return _Who(profile_id or str(uuid.uuid4()), session_id)
+
+
+def _draft(raw: bytes, who: _Who) -> Draft:
+    try:
+        event = _decode_event(raw)
+    except msgspec.ValidationError as fault:
+        return Draft(raw, _refusal(str(fault)))
+    except msgspec.DecodeError as fault:
+        return Draft(raw, not_json(raw, fault))
+    sent = SentEvent(
+        event.type,
+        profile_id=who.profile_id,
+        session_id=who.session_id,
+        id=event.id,
+        properties=event.properties,
+        context=event.context,
+    )
+    return Draft(raw, sent)
+
+
+def _refusal(fault: str) -> Refusal:
+    if _missing(fault):
+        return Refusal("missing", "type", "is missing; every event needs one")
+    if place := _place(fault):
+        return Refusal("wrong_type", place[1], "must be a string of 1 to 255 characters")
+    return Refusal("not_an_object", "", f"an event is an object: {fault}")

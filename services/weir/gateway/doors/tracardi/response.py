@@ -1,0 +1,184 @@
+"""What Tracardi's clients are told: the profile's id, and what the workers did where they asked. Pure."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.gateway.doors.door import RECEIPT_SECONDS, Outcome, Parcel
+from weir.gateway.doors.events.door import message, rejected_list
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WAITED = f"within {RECEIPT_SECONDS:g} s"
+_encode = msgspec.json.Encoder().encode
+_decode_profile = msgspec.json.Decoder(ToldProfile).decode
+
+
+class Note(NamedTuple):
+    """What the request's reply is to hold."""
+
+    profile_id: str  # empty: profile-less
+    debugger: bool
+    profile: bool
+
+
+class Told(NamedTuple):
+    """What one accepted event came to; no receipt: nothing was heard of it in time."""
+
+    event_id: str
+    name: str
+    receipt: Receipt | None
+
+
+def reply(parcel: Parcel, outcome: Outcome) -> bytes:
+    """The profile's id; further members only where they say something."""
+    note: Note = parcel.note
+    document: dict[str, Any] = {
+        "profile": {"id": note.profile_id or None},
+        "source": {"consent": False},
+    }
+    warnings = list(outcome.warnings)
+    if parcel.wants_receipts:
+        told = told_of(parcel, outcome)
+        if note.profile:
+            if profile := profile_of(outcome.receipts):
+                document["profile"] = profile
+            elif note.profile_id:
+                warnings.append(
+                    "The profile is not here in full: " + (_open(told) or _untold(told))
+                )
+        if note.debugger:
+            document["debugging"] = debugging(told, outcome, parcel)
+    if outcome.refused:
+        document["rejected"] = rejected_list(outcome.refused)
+    if warnings:
+        document["warnings"] = warnings
+    return _encode(document)
+
+
+def told_of(parcel: Parcel, outcome: Outcome) -> list[Told]:
+    refused = {one.index for one in outcome.refused}
+    taken = [draft.event for index, draft in enumerate(parcel.drafts) if index not in refused]
+    return [
+        Told(event_id, getattr(event, "event", ""), outcome.receipts.get(event_id))
+        for event_id, event in zip(outcome.event_ids, taken, strict=True)
+    ]
+
+
+def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
+    """The profile as the last of the events left it; None: no receipt has one."""
+    found = [_decode_profile(receipt.profile) for receipt in receipts.values() if receipt.profile]
+    if not found:
+        return None
+    last = max(found, key=lambda told: told.events)
+    return {
+        "id": last.id,
+        "user_id": last.user_id or None,
+        "traits": last.traits,
+        "events": last.events,
+        "sessions": last.sessions,
+        "first_seen": _time(last.first_seen_at),
+        "last_seen": _time(last.last_seen_at),
+        "session": _session(last.session),
+    }
+
+
+def debugging(told: Sequence[Told], outcome: Outcome, parcel: Parcel) -> dict[str, Any]:
+    """Tracardi's object of that name. `saved` and `ids`: what is stored, or is just about to be."""
+    heard = [one.receipt for one in told if one.receipt is not None]
+    stored = [one for one in told if one.receipt and one.receipt.outcome == "resolved"]
+    decided = [receipt for receipt in heard if receipt.outcome in ("resolved", "unsaved")]
+    sessions = _unique(r.session_id for r in heard if r.outcome == "resolved")
+    profiles = _unique(r.profile_id for r in decided)
+    still_open = _open(told)
+    errors = [still_open] if still_open else []
+    dead = [
+        f"Event {one.event_id} could not be processed; it is kept as a dead letter."
+        for one in told
+        if one.receipt and one.receipt.outcome == "dead"
+    ]
+    refused = [f"Event at {one.index}: {message(one.refusal)}." for one in outcome.refused]
+    return {
+        "session": _section(errors if parcel.wants_session else [], sessions),
+        "events": _section(
+            [*refused, *dead, *errors],
+            [one.event_id for one in stored],
+            [one.name for one in stored],
+        ),
+        "profile": _section(errors if parcel.wants_profile else [], profiles),
+        "execution": {},
+        "segmentation": {"errors": [], "ids": []},
+        "logs": [*_logs(told, parcel), *_begun(decided)],
+    }
+
+
+def _section(errors: list[str], ids: list[str], types: Sequence[str] = ()) -> dict[str, Any]:
+    return {"saved": len(ids), "errors": errors, "ids": ids, "types": types}
+
+
+def _open(told: Sequence[Told]) -> str:
+    """What was not heard of in time; empty: nothing."""
+    count = sum(1 for one in told if one.receipt is None)
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(told)} events still open: the workers said nothing of them {_WAITED};"
+        " they are accepted and will be processed."
+    )
+
+
+def _untold(told: Sequence[Told]) -> str:
+    outcomes = sorted({one.receipt.outcome for one in told if one.receipt is not None})
+    return f"nothing was decided about it, since its events are {' or '.join(outcomes)}."
+
+
+def _logs(told: Sequence[Told], parcel: Parcel) -> list[str]:
+    logs = [f"Event {one.event_id} is still open." for one in told if one.receipt is None]
+    logs += [
+        f"Event {event_id} {_repeated(receipt)}; it was not stored again."
+        for event_id, _, receipt in told
+        if receipt is not None and receipt.outcome == "duplicate"
+    ]
+    if unsaved := sum(1 for one in told if one.receipt and one.receipt.outcome == "unsaved"):
+        logs.append(f"{unsaved} of {len(told)} events processed and not stored, as asked.")
+    if not parcel.wants_session:
+        logs.append("No session was made, as asked.")
+    if not parcel.wants_profile and not any(one.receipt and one.receipt.profile_id for one in told):
+        logs.append("No profile was made, as asked.")
+    return logs
+
+
+def _repeated(receipt: Receipt) -> str:
+    first = uuid.UUID(bytes=receipt.first_event_id) if receipt.first_event_id else "an earlier one"
+    return f"repeats {first} with {'the same' if receipt.same_payload else 'another'} payload"
+
+
+def _begun(receipts: Sequence[Receipt]) -> list[str]:
+    profiles = _unique(one.profile_id for one in receipts if one.profile_new)
+    resolved = [one for one in receipts if one.outcome == "resolved"]
+    sessions = _unique(one.session_id for one in resolved if one.session_new)
+    return [f"Profile {one} is new." for one in profiles] + [
+        f"Session {one} is new." for one in sessions
+    ]
+
+
+def _unique(ids: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(filter(None, ids)))
+
+
+def _session(session: ToldSession | None) -> dict[str, str] | None:
+    if session is None:
+        return None
+    return {
+        "id": session.id,
+        "started_at": _time(session.started_at),
+        "ended_at": _time(session.ended_at),
+    }
+
+
+def _time(epoch_ms: int) -> str:
+    at = _EPOCH + timedelta(milliseconds=epoch_ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,102 @@
+"""UserFlux's wire: its events and profiles as its SDKs write them, and what is wrong with a field. Pure."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.ingest.lenient_json import not_json
+from weir.gateway.ingest.validation import code_of
+
+_ID = "a string or an integer"
+WHAT_FIELDS_ARE = {
+    "name": "a string of 1 to 255 characters",
+    "timestamp": "epoch seconds or milliseconds, or an RFC 3339 time with its offset from UTC",
+    "userId": _ID,
+    "anonymousId": _ID,
+    "sessionId": _ID,
+    "externalId": _ID,
+}
+
+
+class Batch(Struct):
+    """A body of `/event/ingest/batch`."""
+
+    events: list[Raw]
+
+
+class Sent(Struct, rename="camel", gc=False, kw_only=True):
+    """What events and profiles have in common. Null is as good as absent; what else is there is not read."""
+
+    user_id: str | int | None = None
+    anonymous_id: str | int | None = None
+    session_id: str | int | None = None
+    external_id: str | int | None = None
+    properties: Raw = Raw()
+    device_data: Raw = Raw()
+
+
+class EventSent(Sent, gc=False, kw_only=True):
+    """An event as it stands in a batch, or alone."""
+
+    name: str
+    timestamp: Annotated[datetime, Meta(tz=True)] | int | float | None = None
+
+
+class Profile(Sent, gc=False, kw_only=True):
+    """A body of `/profile`."""
+
+
+_TEXT: dict[str, Any] = {"type": ["string", "integer", "null"]}
+_OBJECT: dict[str, Any] = {"type": ["object", "null"], "additionalProperties": True}
+_WHO: dict[str, Any] = {
+    "userId": _TEXT,
+    "anonymousId": _TEXT,
+    "sessionId": _TEXT,
+    "externalId": {**_TEXT, "description": "Kept as `external_id` in the context."},
+}
+PROFILE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        **_WHO,
+        "properties": {**_OBJECT, "description": "Traits."},
+        "deviceData": {**_OBJECT, "description": "Kept as `device` in the context."},
+    },
+}
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\S+$"},
+        "timestamp": {
+            "description": "Epoch milliseconds, or seconds. Without it, every sending is an event of its own.",
+            "type": ["number", "string", "null"],
+        },
+        **PROFILE_SCHEMA["properties"],
+        "properties": _OBJECT,
+    },
+}
+BATCH_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["events"],
+    "properties": {"events": {"type": "array", "minItems": 1, "items": EVENT_SCHEMA}},
+}
+
+_missing = re.compile(r"Object missing required field `(\w+)`").match
+_place = re.compile(r".* - at `\$\.(\w+)`$", re.DOTALL).fullmatch
+
+
+def explain(raw: bytes, trouble: msgspec.DecodeError) -> Refusal:
+    """A refusal in the fields' own words, from what msgspec says."""
+    fault = str(trouble)
+    if not isinstance(trouble, msgspec.ValidationError):
+        return not_json(raw, trouble)
+    if missing := _missing(fault):
+        return Refusal("missing", missing[1], "is missing; every event needs one")
+    place = _place(fault)
+    if place is None or place[1] not in WHAT_FIELDS_ARE:
+        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+    return Refusal(code_of(fault), place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")

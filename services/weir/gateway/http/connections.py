@@ -1,0 +1,421 @@
+"""aiohttp's low-level server with our own loop over requests, answers to broken HTTP, and a drain.
+
+The loop uses what is private to aiohttp; its version is pinned, and the contract tests talk HTTP.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import (
+    _PAYLOAD_ACCESS_ERROR,
+    ERROR,
+    RequestHandler,
+    RequestPayloadError,
+    _ErrInfo,
+)
+from aiohttp.web_request import BaseRequest
+
+from weir.gateway.http.connection_limits import ConnectionPriority, Places, ReadAhead
+from weir.gateway.http.problems import overloaded
+from weir.gateway.http.rate_limits import Proxies, network_of
+from weir.gateway.http.responses import Reply, closing_answer, problem
+from weir.gateway.ingest.error_codes import Problem
+from weir.runtime import logs
+
+WRITE_SECONDS = 10.0
+# The parser gets what was received in pieces of this size, and none while it is of no use. So of a
+# connection no more than a piece is where it cannot be counted.
+PIECE_BYTES = 16 * 1024
+# In one piece. Each takes microseconds, so that a body of them would take seconds.
+MAX_CHUNKS = 1_000
+HEADS = 4  # the whole head of a request may be so many times as long as a line of it
+MAX_HEADERS = 128  # aiohttp's own
+REQUEST_LINE_REST = 16  # of the line of a request is not its URL, at most: method and version
+
+
+class Turns:
+    """Heavy bodies are worked on one at a time, and the event loop goes round in between.
+
+    Otherwise many of them, all ready at once, would keep everybody else waiting for seconds. Those of
+    strangers have a queue of their own.
+    """
+
+    def __init__(self) -> None:
+        self.of_strangers = asyncio.Lock()
+        self.of_sources = asyncio.Lock()
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What connections may hold, alone and together."""
+
+    places: Places
+    read_ahead: ReadAhead
+    line_bytes: int  # of a head
+    proxies: Proxies  # their connections are those of many clients
+    turns: Turns
+
+
+class HeadTooLargeError(BadHttpMessage):
+    """The head of a request is longer than it may be."""
+
+
+class Connection(RequestHandler):
+    """One client's connection. Faults of HTTP itself are answered as problems too, and close it."""
+
+    __slots__ = (
+        "_body_left",
+        "_ended",
+        "_head_bytes",
+        "_limits",
+        "_newest",
+        "_unparsed",
+        "_unparsed_bytes",
+        "standing",
+        "unread",
+    )
+
+    def __init__(self, server: "Server", limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._limits = limits
+        self.standing = ConnectionPriority.IDLE
+        self.unread = 0
+        self._unparsed: deque[bytes] = deque()
+        self._unparsed_bytes = 0
+        self._newest = EMPTY_PAYLOAD  # the body of the request that came last
+        self._body_left = 0  # bytes of it that have not come, if that is known
+        self._head_bytes = 0  # of a head that is not whole
+        self._ended = False  # the client sends nothing more
+
+    @property
+    def turns(self) -> Turns:
+        return self._limits.turns
+
+    # --- its place among others
+
+    @property
+    def quiet_since(self) -> float:
+        return self._next_keepalive_close_time
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        limits = self._limits
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        limited = "" if limits.proxies.is_trusted(address) else network_of(address)
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if not limits.places.enter(self, limited):
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(closing_answer(problem(overloaded())))
+            transport.close()
+            self._force_close = True
+            return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._limits.places.leave(self)
+        self._unparsed.clear()
+        self._unparsed_bytes = 0
+        self.body_taken()
+        self._newest = EMPTY_PAYLOAD  # which refers to this connection
+        super().connection_lost(exc)
+
+    def give_up(self) -> None:
+        transport = self.transport
+        self.force_close()
+        self._messages.clear()  # their bodies refer to this connection: they would stay for long
+        if transport is not None:
+            transport.abort()  # unsent bytes would keep it open
+
+    def hold(self) -> None:
+        self._pause_transport_reading()
+
+    def go_on(self) -> None:
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._unparsed and not self._limits.read_ahead.is_holding:
+            super()._resume_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called after every read of a body; most of them had not paused anything."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    # --- what it receives
+
+    def body_taken(self) -> None:
+        """Whoever reads has taken all that was parsed; what is left is what was not."""
+        if self.unread != self._unparsed_bytes:
+            change = self._unparsed_bytes - self.unread
+            self.unread = self._unparsed_bytes
+            self._limits.read_ahead.change(change)
+
+    def data_received(self, data: bytes) -> None:
+        size = len(data)
+        if not size:  # aiohttp's way to say that the parser may go on
+            super().data_received(data)
+            if self._unparsed:
+                self._parse()
+            return
+        if self._force_close or self._close:
+            return
+        self.unread += size
+        if not self._limits.read_ahead.takes(size):
+            self.give_up()
+            return
+        if size <= PIECE_BYTES and not self._unparsed and not self._is_full:
+            self._feed(data)
+            return
+        self._unparsed_bytes += size
+        self._unparsed.append(data)
+        self._parse()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether what comes now has to wait: for a reader, or for the answer to the request before it."""
+        unanswered = len(self._messages) + self._request_in_progress
+        return self._reading_paused or unanswered > 1 or (unanswered == 1 and self._newest.is_eof())
+
+    def _parse(self) -> None:
+        while self._unparsed and not self._is_full:
+            piece = self._unparsed.popleft()
+            # a body of known length goes in whole: there is nothing behind it to be parsed too early
+            size = max(PIECE_BYTES, self._body_left)
+            if len(piece) > size:
+                self._unparsed.appendleft(piece[size:])
+                piece = piece[:size]
+            self._unparsed_bytes -= len(piece)
+            self._feed(piece)
+        if self._unparsed:
+            self._pause_transport_reading()
+        else:
+            self.go_on()
+
+    def _feed(self, piece: bytes) -> None:
+        before, was_head = self._request_count, self._newest.is_eof()
+        super().data_received(piece)
+        if self._body_left:
+            self._body_left -= len(piece)
+        if self._request_count != before:
+            self._head_bytes = 0
+            if self._messages:
+                message, self._newest = self._messages[-1]
+                self._body_left = _left(message, self._newest)
+        elif was_head:
+            self._head_bytes += len(piece)
+            if self._head_bytes > HEADS * self._limits.line_bytes:
+                self._refuse_head()
+        if not self._newest.is_eof() and len(self._newest._http_chunk_splits or ()) > MAX_CHUNKS:
+            self._refuse_chunks()
+
+    def _refuse_chunks(self) -> None:
+        self._newest.set_exception(RequestPayloadError("its chunks are of a few bytes each"))
+        self._unparsed.clear()
+        self._unparsed_bytes = 0
+        self.close()
+
+    def _refuse_head(self) -> None:
+        self._unparsed.clear()
+        self._unparsed_bytes = 0
+        self._messages.append((_ErrInfo(400, HeadTooLargeError(""), ""), EMPTY_PAYLOAD))
+        self._pause_transport_reading()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio knows it, aiohttp does not
+        """The client sends nothing more. What it has sent whole is answered all the same."""
+        self._ended = True
+        if self.ssl_context is not None:  # TLS ends in both directions at once
+            return False
+        if not self._newest.is_eof():
+            self._newest.set_exception(ConnectionResetError())
+            return True
+        return bool(self._messages or self._unparsed) or self._request_in_progress
+
+    # --- what it answers
+
+    def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        self.standing = ConnectionPriority.SENDER
+        return super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status < 500:
+            answer = problem(_what_is_wrong(exc, message or str(exc), self._limits.line_bytes))
+        else:
+            # not its path, which may hold a key
+            logs.get("gateway").error("request failed", method=request.method, exc_info=exc)
+            text = "It is logged. The events are not known to be stored: send them again with the same ids."
+            answer = problem(Problem("internal", text))
+        self.close()
+        # The server only ever calls `prepare`, `write_eof` and `keep_alive`.
+        return Reply(request, answer, WRITE_SECONDS, closing=True)  # type: ignore[return-value]
+
+    async def start(self) -> None:
+        """Answer this connection's requests, one after the other, until it ends.
+
+        As aiohttp's own, less what is never used here: a task for every request (a seventh of the
+        CPU time that a small one takes), upgrades and an access log.
+        """
+        loop = self._loop
+        while not self._force_close:
+            if not self._messages:
+                if self._ended:
+                    break
+                await self._next_request()
+                if not self._messages:
+                    break
+            message, payload = self._messages.popleft()
+            if self._parser is not None:  # gone with the connection; its last request is answered
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            if not await self._answer(message, payload):
+                break
+            if not payload.is_eof():
+                await self._linger(payload)
+            payload.set_exception(_PAYLOAD_ACCESS_ERROR)
+            self.standing = ConnectionPriority.IDLE
+            if not self._keepalive or self._close:
+                break
+            if self._unparsed:
+                self._parse()
+            self.body_taken()
+            self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = loop.call_at(
+                    self._next_keepalive_close_time, self._process_keepalive
+                )
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next_request(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def _answer(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
+        """False: the client is gone, or nothing more can be said to it."""
+        # a request without a body is whole, whoever sends it
+        whole = payload is EMPTY_PAYLOAD
+        self.standing = ConnectionPriority.WAITING if whole else ConnectionPriority.STRANGER
+        handler = self._request_handler
+        if isinstance(message, _ErrInfo):
+            handler, message = self._make_error_handler(message), ERROR
+        assert handler is not None
+        # no stream writer: a `Reply` writes to the transport
+        request = BaseRequest(message, payload, self, None, self._task_handler, self._loop)  # type: ignore[arg-type]
+        try:
+            reply, gone = await self._handle_request(request, None, handler)
+        except ConnectionError:
+            return False
+        except Exception:  # noqa: BLE001  # of the answering itself: one connection's end, no more
+            logs.get("gateway").exception("answering failed")
+            self.force_close()
+            return False
+        except BaseException:
+            self.force_close()
+            raise
+        self._keepalive = bool(reply.keep_alive)
+        return not gone
+
+    async def _linger(self, payload: StreamReader) -> None:
+        """Read the rest of a refused body away for a while: the client reads its answer after that."""
+        with suppress(Exception):  # slow, broken or gone: it is closed in any case
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof():
+                    await payload.readany()
+                    self.body_taken()
+        if not payload.is_eof():
+            self.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being read or answered."""
+        return self._request_in_progress
+
+
+class Server(web.Server):
+    """Makes such connections, and drains them."""
+
+    def __init__(self, handler: Any, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(
+            handler,
+            max_line_size=limits.line_bytes - REQUEST_LINE_REST,
+            max_field_size=limits.line_bytes,
+            **options,
+        )
+        self._limits = limits
+        limits.read_ahead.connections = limits.places
+
+    def __call__(self) -> Connection:
+        return Connection(self, self._limits, loop=self._loop, **self._kwargs)
+
+    async def drain(self, seconds: float) -> bool:
+        """Close what is idle, let requests under way finish; whether all did within `seconds`.
+
+        (`pre_shutdown` would stop reading the bodies of those under way.) The app has to answer
+        with `Connection: close` from now on.
+        """
+        deadline = self._loop.time() + seconds
+        while busy := self._close_idle():
+            if self._loop.time() > deadline:
+                break
+            await asyncio.sleep(0.02)
+        await self.shutdown(1.0)
+        return not busy
+
+    def _close_idle(self) -> int:
+        busy = 0
+        for connection in self.connections:
+            assert isinstance(connection, Connection)
+            if connection.is_busy:
+                busy += 1
+            else:
+                connection.close()
+        return busy
+
+
+def _left(message: RawRequestMessage | _ErrInfo, body: StreamReader) -> int:
+    """How much of a body has not come yet; 0: all of it has, or that is not known."""
+    if body.is_eof() or isinstance(message, _ErrInfo):
+        return 0
+    length = message.headers.get(hdrs.CONTENT_LENGTH, "0").lstrip("0")
+    return int(length or 0) - body.total_bytes if len(length) < 19 else 0
+
+
+def _what_is_wrong(fault: BaseException | None, text: str, line_bytes: int) -> Problem:
+    """What the parser found wrong, without the bytes that it quotes: they may hold a key."""
+    if isinstance(fault, InvalidURLError):
+        return Problem("invalid_http", "The request line holds no valid URL.")
+    if isinstance(fault, LineTooLong):
+        if fault.args[1] == line_bytes:
+            return Problem("head_too_large", f"A header has at most {line_bytes:,} bytes.")
+        most = line_bytes - REQUEST_LINE_REST
+        return Problem("url_too_long", f"A URL has at most {most:,} bytes.")
+    if isinstance(fault, HeadTooLargeError):
+        most = HEADS * line_bytes
+        return Problem("head_too_large", f"All headers together have at most {most:,} bytes.")
+    if text.startswith("Too many headers"):
+        return Problem("head_too_large", f"A request has at most {MAX_HEADERS} headers.")
+    return Problem("invalid_http", text.strip().partition("\n")[0].rstrip(":.")[:200] + ".")

@@ -1,0 +1,43 @@
+"""Decompress request bodies. Memory is reserved as it is needed, never in advance. Pure."""
+
+from collections.abc import Callable
+
+from weir.gateway.ingest.error_codes import Problem
+from weir.runtime import decompression
+
+# What is offered to clients, in the order in which it is named to them.
+ENCODINGS = ("gzip", "deflate", "br", "zstd")
+_UNDERSTOOD = {*ENCODINGS, "x-gzip"}
+
+Reserve = Callable[[int], bool]
+
+
+class NotReservedError(Exception):
+    """The memory for the next piece was not granted."""
+
+
+def decompress(
+    body: bytes, encoding: str, cap: int, reserve: Reserve = lambda size: True
+) -> bytes | Problem:
+    """The body without its `Content-Encoding`; a `Problem` if it is damaged, or exceeds `cap` bytes.
+
+    `reserve` is asked for every piece that has come out; `NotReservedError` when it refuses one.
+    """
+    if encoding not in _UNDERSTOOD:
+        known = ", ".join(ENCODINGS)
+        return Problem("unsupported_encoding", f"Send {known}, or no Content-Encoding at all.")
+    parts: list[bytes] = []
+    try:
+        for part in decompression.expand(body, encoding, cap):
+            if not reserve(len(part)):
+                raise NotReservedError
+            parts.append(part)
+    except decompression.BodyTooLargeError:
+        return too_large(cap)
+    except decompression.DamagedBodyError as fault:
+        return Problem("invalid_encoding", f"The body is not {encoding}: {fault}.")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def too_large(cap: int) -> Problem:
+    return Problem("body_too_large", f"A request has at most {cap:,} bytes, decompressed.")

@@ -1,0 +1,250 @@
+"""The OpenAPI 3.1 document of the gateway: made of the routes, each of which brings its operation."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from weir.gateway.ingest import signing
+from weir.gateway.ingest.error_codes import PROBLEMS
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": ["string", "null"], "maxLength": 255}
+_KEY: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
+_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
+
+EVENT: Schema = {
+    "type": "object",
+    "required": ["event"],
+    "additionalProperties": False,
+    "properties": {
+        "event": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": r"^\S+$",
+            "description": "Its name. Names that start with `$` or `ss_` are Weir's own;"
+            " of these a client may send `$identify`, whose properties are the person's traits.",
+        },
+        "user_id": {
+            "type": ["string", "integer", "null"],
+            "description": "Kept as text, all digits of an integer of any size.",
+        },
+        "anonymous_id": _TEXT,
+        "profile_id": _TEXT,
+        "session_id": _TEXT,
+        "id": {**_KEY, "description": "The client's id of the event: the idempotency key, unless"
+               " there is one."},
+        "idempotency_key": {**_KEY, "description": "Trimmed. A second event of the source with the"
+                            " same key, within the source's window, is a duplicate."},
+        "value": {"type": ["number", "null"]},
+        "occurred_at": {
+            "description": "RFC 3339 with an offset, or epoch seconds or milliseconds: a number below"
+            " 100,000,000,000 is seconds, with a fraction if there is one. Default: when received."
+            " From 1900 until an hour ahead.",
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["number", "null"]}],
+        },
+        "properties": {**_OBJECT, "description": "Names at the top that start with `$` or `ss_` are"
+                       " refused."},
+        "context": _OBJECT,
+    },
+}  # fmt: skip
+
+REJECTED: Schema = {
+    "type": "object",
+    "required": ["index", "id", "code", "field", "message"],
+    "properties": {
+        "index": {"type": "integer", "description": "Place in the request, from 0."},
+        "id": {"type": ["string", "null"], "description": "The client's own id, if readable."},
+        "code": {"type": "string"},
+        "field": {"type": ["string", "null"]},
+        "message": {"type": "string"},
+    },
+}
+
+REPLY: Schema = {
+    "type": "object",
+    "required": ["accepted", "rejected", "event_ids"],
+    "properties": {
+        "accepted": {"type": "integer"},
+        "rejected": {"type": "array", "items": {"$ref": "#/components/schemas/Rejected"}},
+        "event_ids": {
+            "type": "array",
+            "items": {"type": "string", "format": "uuid"},
+            "description": "Of the accepted events, in their order.",
+        },
+        "warnings": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Of accepted events whose names are not as the source writes them.",
+        },
+    },
+}
+
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "RFC 9457.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": list(PROBLEMS)},
+        "field": {"type": "string"},
+        "rejected": {"type": "array", "items": {"$ref": "#/components/schemas/Rejected"}},
+    },
+}
+
+BODY: Schema = {
+    "oneOf": [
+        {"$ref": "#/components/schemas/Event"},
+        {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Event"}},
+        {
+            "type": "object",
+            "required": ["events"],
+            "additionalProperties": False,
+            "properties": {
+                "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+                "context": {
+                    **_OBJECT,
+                    "description": "Put under each event's own context; own members win, whole.",
+                },
+            },
+        },
+    ]
+}
+
+
+def _problem(text: str) -> Schema:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _problems(codes: Iterable[str] = PROBLEMS) -> Schema:
+    """A response a status, with the codes that it may carry."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    found = {str(s): _problem(", ".join(codes)) for s, codes in sorted(by_status.items())}
+    wait = {"description": "Seconds.", "schema": {"type": "integer"}}
+    for status in {"429", "503"} & set(found):
+        found[status]["headers"] = {"Retry-After": wait}
+    return found
+
+
+# Of every door.
+SIGNATURE = {
+    "name": "X-Weir-Signature",
+    "in": "header",
+    "description": signing.HOW,
+    "schema": {"type": "string"},
+}
+
+
+def post(summary: str, body: Schema, **more: Any) -> Schema:
+    schema = {"$ref": "#/components/schemas/Reply"}
+    accepted = {
+        "description": "On all in-sync replicas.",
+        "content": {"application/json": {"schema": schema}},
+    }
+    return {
+        "summary": summary,
+        "security": [{"bearer": []}, {"header": []}, {"query": []}, {"basic": []}],
+        "requestBody": {"required": True, "content": body},
+        "responses": {"202": accepted, **_problems()},
+        **more,
+        "parameters": [*more.get("parameters", ()), SIGNATURE],
+    }
+
+
+def _plain(summary: str, kind: str = "text/plain", **failures: str) -> Schema:
+    """Describe an answer that is no JSON of ours; `failures`: why, by `status_NNN`."""
+    content: Schema = {kind: {"schema": {}}}
+    failed = {
+        name.removeprefix("status_"): {"description": why, "content": content}
+        for name, why in failures.items()
+    }
+    return {
+        "summary": summary,
+        "responses": {"200": {"description": summary, "content": content}, **failed},
+    }
+
+
+# What becomes of a body that cannot be read, whatever stands at the route.
+_OF_BODIES = (
+    "client_gone",
+    "invalid_length",
+    "invalid_encoding",
+    "body_too_slow",
+    "body_too_large",
+    "unsupported_encoding",
+    "overloaded",
+)
+
+
+class Described(Protocol):
+    """What stands at a route, as far as it describes itself."""
+
+    @property
+    def operation(self) -> Schema: ...
+
+
+def _path_parameter(name: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _with_troubles(operation: Schema) -> Schema:
+    """An operation with what it does not say itself of bodies that cannot be read."""
+    if "default" in operation["responses"]:
+        return operation
+    return operation | {"responses": _problems(_OF_BODIES) | operation["responses"]}
+
+
+_PREFLIGHT: Schema = {
+    "summary": "CORS preflight: granted to pages of any origin that any source allows.",
+    "responses": {"204": {"description": "Granted."}, "403": _problem("origin_not_allowed")},
+}
+
+_DOCUMENT: Schema = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "Weir gateway",
+        "version": "1",
+        "description": "Takes events. An answer of 202 means: durable, on all in-sync replicas."
+        " After 503, or no answer, send the same again with the same ids: nothing counts twice.",
+    },
+    "components": {
+        "schemas": {"Event": EVENT, "Rejected": REJECTED, "Reply": REPLY, "Problem": PROBLEM},
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-Weir-Key"},
+            "query": {"type": "apiKey", "in": "query", "name": "key"},
+            "basic": {"type": "http", "scheme": "basic", "description": "The key as user name."},
+        },
+    },
+}
+
+_OWN: Schema = {
+    "/livez": {"get": _plain("The process answers.")},
+    "/readyz": {"get": _plain("Events are taken.", status_503="Why they are not.")},
+    "/metrics": {
+        "get": _plain(
+            "Prometheus metrics of all processes on the port.",
+            status_403="A page of another origin asked for them.",
+        )
+    },
+    "/openapi.json": {"get": _plain("This document.", "application/json")},
+}
+
+
+def document(routes: Iterable[tuple[str, str, Described]]) -> Schema:
+    """The document of a table of routes: method, path, and what stands there."""
+    paths: Schema = {}
+    for method, path, at in routes:
+        there = paths.setdefault(path, {"options": _PREFLIGHT})
+        there[method.lower()] = _with_troubles(at.operation)
+        if names := re.findall(r"{(\w+)}", path):
+            there["parameters"] = [_path_parameter(name) for name in names]
+    own = {path: paths.get(path, {}) | operations for path, operations in _OWN.items()}
+    return _DOCUMENT | {"paths": paths | own}

@@ -1,0 +1,75 @@
+"""The answers of the gateway that are no door's own, and CORS headers. Pure."""
+
+import math
+
+from weir.gateway.doors.door import Claim
+from weir.gateway.http import request_headers
+from weir.gateway.ingest.error_codes import Problem, quoted
+from weir.gateway.registry_copy import SourceView
+
+RETRY_SECONDS = 2
+
+
+def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
+    """Why the source may not send now, if so; and whether its events are to be marked."""
+    quota, resets_at, marked = view.exceeded_at(now_ms)
+    if quota is None:
+        return None, marked
+    wait = max(1, math.ceil((resets_at - now_ms) / 1000))
+    text = f"Quota {quota.name!r}: {quota.limit:,} {quota.unit} a {quota.period}, all used."
+    return Problem("quota_exceeded", text, "", wait), marked
+
+
+def unauthorized(claim: Claim) -> Problem:
+    if claim.site:
+        return Problem("unknown_site", f"No source has {quoted(claim.site)} among its sites.")
+    if claim.source and not claim.key:
+        text = f"No source {quoted(claim.source)} takes events without its key."
+        return Problem("unauthorized", text)
+    text = "Send it as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
+    return Problem("unauthorized", text)
+
+
+def limited(code: str, what: str, wait: float) -> Problem:
+    seconds = max(1, math.ceil(wait))
+    return Problem(code, f"{what} come faster than allowed; try again in {seconds} s.", "", seconds)
+
+
+def unsupported(content_type: str) -> Problem:
+    said = quoted(request_headers.clean(content_type))
+    text = f"{said} is not taken: send application/json or application/x-ndjson, in UTF-8."
+    return Problem("unsupported_media_type", text)
+
+
+def unavailable(why: str) -> Problem:
+    return Problem("unavailable", f"{why} Nothing was accepted; try again.", "", RETRY_SECONDS)
+
+
+def unacknowledged() -> Problem:
+    """Of events that were handed to the brokers: some may be stored, perhaps all."""
+    text = (
+        "The brokers did not acknowledge in time: the events are not known to be stored. Send them"
+        " again with the same ids; what is stored already does not count twice."
+    )
+    return Problem("unacknowledged", text, "", RETRY_SECONDS)
+
+
+def overloaded() -> Problem:
+    text = "The gateway holds as much as it may. Nothing was accepted; try again."
+    return Problem("overloaded", text, "", 1)
+
+
+def gave_way() -> Problem:
+    text = (
+        "The body came too slowly while others needed its memory. Nothing was accepted; try again."
+    )
+    return Problem("overloaded", text, "", 1)
+
+
+def cors(page: str) -> bytes:
+    """Lets a page's script read the answer. Credentials: beacons always come with them."""
+    origin = page.encode("utf-8", "surrogateescape")
+    return (
+        b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\n"
+        b"Access-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n" % origin
+    )

@@ -1,0 +1,151 @@
+"""Refuses new events before the broker deletes old ones that nobody has read yet."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.core.retention import ALL, Policy, Unread
+from weir.gateway import metrics
+from weir.gateway.ingest.error_codes import Problem
+from weir.runtime import logs
+
+RETRY_SECONDS = 60  # at most
+REFUSING_SECONDS = 5.0  # between two looks then, at most: events are taken again soon
+FIRST_SECONDS = 10.0  # that a first look is waited for, at most
+AGAIN_SECONDS = 1.0  # between two tries of it
+STOP_SECONDS = 1.0
+NOT_KNOWN = Problem(
+    "unavailable",
+    "How old unread records are is not known yet. Nothing was accepted; try again.",
+    retry_after=2,
+)
+
+Look = Callable[[], list[Unread]]
+
+
+class RetentionGuard:
+    """Looks now and then, in a thread of its own. A look that fails changes nothing.
+
+    Before the first that does not fail everything is refused; but for FIRST_SECONDS at most, so that
+    a gateway that is not let look takes events all the same.
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        seconds: float,
+        policy: Policy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._seconds = seconds
+        self._policy = policy
+        self._clock = clock
+        # by source, or ALL; replaced as a whole, since requests read it in another thread
+        self._problems: Mapping[str, Problem] = {ALL: NOT_KNOWN} if policy.refuse else {}
+        self._asked_at: float | None = None
+        self._told: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
+        self._shown = metrics.RefusedSources()
+        self._failing = False
+        self._stop = threading.Event()
+        self._log = logs.get("gateway")
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+
+    def start(self) -> None:
+        if self._policy.told_from:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ended on return, or with the present look."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def problem(self, source: str) -> Problem | None:
+        """What a source's requests are refused with; None: they are taken.
+
+        To be asked once the brokers acknowledge: the time for a first look runs from then on.
+        """
+        problems = self._problems
+        if not problems:
+            return None
+        found = problems.get(ALL) or problems.get(source)
+        if found is not NOT_KNOWN:
+            return found
+        if self._asked_at is None:
+            self._asked_at = self._clock()
+        return None if self._has_waited() else found
+
+    def is_waiting(self) -> bool:
+        """Whether nobody's events are taken since there was no look yet. To be asked as `problem` is."""
+        return self.problem(ALL) is NOT_KNOWN
+
+    def look(self) -> None:
+        """One look, and what follows from it."""
+        try:
+            found = self._look()
+        except (NotReachedError, RefusedError) as fault:
+            metrics.RETENTION_FAILURES.inc()
+            if not self._failing:
+                self._log.warning("the age of unread records is not known", fault=str(fault))
+            self._failing = True
+            return
+        self._failing = False
+        self._problems = self._refusals(found)
+        self._shown.show(self._problems)
+        for unread in found:
+            metrics.RETENTION.labels(unread.group, unread.topic).set(unread.share)
+            self._tell(unread)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Until the next look."""
+        if self._problems.get(ALL) is NOT_KNOWN:
+            return self._seconds if self._has_waited() else min(self._seconds, AGAIN_SECONDS)
+        return min(self._seconds, REFUSING_SECONDS) if self._problems else self._seconds
+
+    def _has_waited(self) -> bool:
+        return self._asked_at is not None and self._clock() - self._asked_at >= FIRST_SECONDS
+
+    def _tell(self, unread: Unread) -> None:
+        """In the log, when it changes."""
+        refused = self._policy.refused(unread)
+        level = "refuse" if refused else "warn" if unread.near(self._policy.warn) else ""
+        place = unread.group, unread.topic
+        if (level, refused) == self._told.get(place, ("", ())):
+            return
+        self._told[place] = level, refused
+        told = {"group": unread.group, "topic": unread.topic, "share": round(unread.share, 2)}
+        if level == "refuse":
+            text = "events are refused: unread records are near their deletion"
+            self._log.error(text, sources=",".join(refused), **told)
+        elif level == "warn":
+            self._log.warning("unread records are on the way to their deletion", **told)
+        else:
+            self._log.info("unread records are far from their deletion again", **told)
+
+    def _refusals(self, found: Iterable[Unread]) -> dict[str, Problem]:
+        """By source; where there are several reasons, the record that is nearest is told of."""
+        nearest = sorted(found, key=lambda unread: unread.share)
+        return {
+            source: self._problem(unread, source)
+            for unread in nearest
+            for source in self._policy.refused(unread)
+        }
+
+    def _problem(self, unread: Unread, source: str) -> Problem:
+        whose = "" if source == ALL else " Most of what waits is of this source."
+        text = (
+            f"{unread.group} has not read records of {unread.topic} that have used"
+            f" {unread.share:.0%} of their retention, after which they are deleted.{whose} Nothing"
+            f" was accepted; try again when it has caught up: mend {unread.group}, run more of it,"
+            " or lengthen the topic's retention."
+        )
+        again = max(1, min(RETRY_SECONDS, math.ceil(self._seconds)))
+        return Problem("backlog", text, "", again)

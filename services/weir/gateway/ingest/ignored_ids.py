@@ -1,0 +1,49 @@
+"""Takes ids that are none out of an event, says so, and keeps what was sent in its context. Pure."""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw
+
+from weir.core.blocked_ids import BlockedIds
+from weir.gateway.ingest.error_codes import quoted
+from weir.gateway.ingest.validation import Event
+
+MEMBER = "ignored_ids"  # of the context
+FIELDS = ("user_id", "anonymous_id", "profile_id", "session_id")
+
+_decode = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def has_ignored(event: Event, blocked: BlockedIds) -> bool:
+    """Whether an id of the event is none."""
+    user, anonymous = event.user_id, event.anonymous_id
+    profile, session = event.profile_id, event.session_id
+    has = blocked.has
+    return bool(
+        (user and has(user))
+        or (anonymous and has(anonymous))
+        or (profile and has(profile))
+        or (session and has(session))
+    )
+
+
+def ignored_in(event: Event, blocked: BlockedIds) -> dict[str, str]:
+    """Those of the event's ids that are none, by field."""
+    found = {field: getattr(event, field) for field in FIELDS}
+    return {field: text for field, text in found.items() if text and blocked.has(text)}
+
+
+def without(event: Event, ignored: Mapping[str, str]) -> Event:
+    """The event as if these ids were absent; its context says what was sent."""
+    context = _encode({**_decode(event.context), MEMBER: dict(ignored)})
+    return msgspec.structs.replace(event, context=context, **dict.fromkeys(ignored, ""))
+
+
+def explain(ignored: Mapping[str, str], words: Mapping[str, str]) -> list[str]:
+    """A warning for each, in the words of the client."""
+    return [
+        f"{words.get(field, field)} {quoted(text)} is no id; the event is taken as if it had none"
+        for field, text in ignored.items()
+    ]

@@ -1,0 +1,187 @@
+"""Writes a request's records and says when all of them are durable; knows whether the brokers answer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from weir.adapters.kafka.producer import NOT_TAKEN, is_permanent
+from weir.adapters.kafka.record_limits import LimitsFollower
+from weir.core import topics
+from weir.gateway.http.timerfd_poller import Pulse, make_pulse
+
+PULSE_SECONDS = 0.000_5
+PROBE_SECONDS = 1.0
+READY_SECONDS = 5.0  # ready: something was acknowledged this lately
+
+
+# topic, key, value (None: a deletion): plain, since there is one an event
+Record = tuple[str, bytes, bytes | None]
+
+
+class Output(Protocol):
+    """What this needs of a Kafka producer: see `services/weir/adapters/kafka/producer.py`."""
+
+    write: Callable[..., None]
+    poll: Callable[[float], int]
+
+    def flush(self, seconds: float) -> int: ...
+
+    def __len__(self) -> int: ...
+
+
+class Message(Protocol):
+    """A record as the client gives it back."""
+
+    def topic(self) -> str | None: ...
+    def value(self) -> bytes | None: ...
+
+
+class Written(NamedTuple):
+    """What became of some records."""
+
+    known: bool  # every record is on all in-sync replicas, or refused
+    refused: Sequence[int] = ()  # places of the records that the brokers will never take
+    begun: bool = True  # at least one record was handed over, so it may be stored
+
+    @property
+    def durable(self) -> bool:
+        """Every record is on all in-sync replicas."""
+        return self.known and not self.refused
+
+
+class Delivery:
+    """The records of one request: counts acknowledgements, wakes the request after the last one."""
+
+    __slots__ = ("error", "left", "producer", "refused", "waiter")
+
+    def __init__(self, producer: "GatewayProducer", left: int) -> None:
+        self.producer = producer
+        self.left = left
+        self.error: object = None
+        self.refused: list[Message] = []
+        self.waiter: asyncio.Future[None] = producer.loop.create_future()
+
+    def __call__(self, error: object, record: Message) -> None:
+        if error is not None:
+            if is_permanent(error):
+                self.refused.append(record)
+            else:
+                self.error = error
+        self.left -= 1
+        if not self.left:
+            self.producer.settle(self)
+
+
+class GatewayProducer:
+    """One producer for all requests of a process. Bounded: what does not fit is refused at once."""
+
+    def __init__(
+        self, output: Output, loop: asyncio.AbstractEventLoop, limits: LimitsFollower
+    ) -> None:
+        self.loop = loop
+        self._limits = limits
+        self.outstanding = 0  # requests that wait
+        self.acknowledged_at = float("-inf")
+        self._output = output
+        self._pulse: Pulse = make_pulse(loop, PULSE_SECONDS, lambda: output.poll(0))
+        self._probe: Delivery | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Probe the brokers from now on, once a second unless requests do."""
+        if self._probe is None and time.monotonic() - self.acknowledged_at > PROBE_SECONDS / 2:
+            self._send_probe()
+        self._output.poll(0)  # errors and statistics come this way, even when nobody waits
+        self._timer = self.loop.call_later(PROBE_SECONDS, self.start)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a real record was acknowledged lately."""
+        return time.monotonic() - self.acknowledged_at < READY_SECONDS
+
+    async def write(self, records: Sequence[Record], timestamp: int) -> Written:
+        """Each record is on all in-sync replicas, or refused, or not known to be either, on return."""
+        written = await self._attempt(records, timestamp)
+        if not written.refused or not written.known:
+            return written
+        # Brokers refuse a whole batch for one record, or for its own size: the fault is found one by one.
+        await self.loop.run_in_executor(None, self._limits.refresh)
+        refused = []
+        for place in written.refused:
+            if self._fits(records[place]):
+                alone = await self._attempt([records[place]], timestamp)
+                if not alone.known:
+                    return Written(False)
+                if alone.durable:
+                    continue
+            refused.append(place)
+        return Written(True, refused)
+
+    def _fits(self, record: Record) -> bool:
+        topic, key, value = record
+        return len(key) + len(value or b"") <= self._limits.present.of(topic)
+
+    async def _attempt(self, records: Sequence[Record], timestamp: int) -> Written:
+        delivery = Delivery(self, len(records))
+        written = 0
+        refused: list[int] = []
+        write = self._output.write
+        try:
+            for topic, key, value in records:
+                try:
+                    write(topic, value, key, -1, delivery, None, timestamp)
+                except NOT_TAKEN as fault:
+                    if is_permanent(fault.args[0]):
+                        refused.append(written)
+                    else:
+                        delivery.error = fault
+                    delivery.left -= 1
+                written += 1
+        except BufferError:
+            delivery.error = "the queue is full"
+            delivery.left -= len(records) - written
+        not_taken = len(refused)
+        if delivery.left:
+            self.outstanding += 1
+            if self.outstanding == 1:
+                self._pulse.start()
+            await delivery.waiter
+        if delivery.refused:
+            places = {(topic, value): place for place, (topic, _, value) in enumerate(records)}
+            refused += [
+                places[message.topic() or "", message.value()] for message in delivery.refused
+            ]
+        return Written(delivery.error is None, sorted(refused), written > not_taken)
+
+    def settle(self, delivery: Delivery) -> None:
+        """Called by a delivery whose last acknowledgement came."""
+        if delivery.error is None and not delivery.refused:
+            self.acknowledged_at = time.monotonic()
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._pulse.stop()
+        if delivery is self._probe:
+            self._probe = None
+        elif not delivery.waiter.done():
+            delivery.waiter.set_result(None)
+
+    def close(self, seconds: float) -> int:
+        """Stop probing and wait for what was written; how many acknowledgements did not come."""
+        if self._timer is not None:
+            self._timer.cancel()
+        left = self._output.flush(seconds)
+        self._pulse.close()
+        return left
+
+    def _send_probe(self) -> None:
+        self._probe = Delivery(self, 1)
+        try:
+            now = int(time.time() * 1000)
+            self._output.write(topics.PROBE, b"", b"", -1, self._probe, None, now)
+        except BufferError:
+            self._probe = None
+            return
+        self.outstanding += 1
+        if self.outstanding == 1:
+            self._pulse.start()

@@ -1,0 +1,100 @@
+"""The signature that any door understands, and what a signed request has to be. Pure.
+
+    X-Weir-Signature: t=<epoch seconds>,v1=<hex of HMAC-SHA256>
+
+over `t`, method, path with query, and the `Idempotency-Key` header (empty if there is none), each with a
+newline behind it, and the body before compression. So a request that somebody has recorded cannot be sent
+again as another one.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Collection
+
+from multidict import istr
+
+from weir.core.identifiers import content_digest
+from weir.core.registry import Source, is_sealed
+from weir.gateway.http import request_headers
+from weir.gateway.http.request_meta import Asked
+from weir.gateway.ingest.error_codes import Problem
+
+SIGNATURE = istr("X-Weir-Signature")
+FAR_SECONDS = 300  # how far a sender's clock may be off
+LOCKED_SECONDS = 60  # until a sender tries again
+MOST_SIGNATURES = 4  # in one header: two while a secret changes
+# Keys of signed requests are remembered at least so long: longer than any of them is taken.
+REMEMBERED_SECONDS = 3_600
+EVERY_DOOR = "*"
+HOW = (
+    "`X-Weir-Signature: t=<epoch seconds>,v1=<hex>` is HMAC-SHA256, with one of the source's"
+    " `signing_secrets`, over t, method, path with query and Idempotency-Key, each with a newline behind"
+    " it, and the body."
+)
+
+UNSIGNED = Problem(
+    "wrong_signature",
+    f"This source takes signed requests alone at this door (`unsigned_doors`). {HOW}",
+)
+
+_header = re.compile(r"t=(\d{1,12})((?:,v1=[0-9a-fA-F]{64})+)").fullmatch
+
+
+def must_sign(source: Source, door: str) -> bool:
+    """Whether a source takes signed requests alone at a door."""
+    if not source.signing_secrets:
+        return False
+    return door not in source.unsigned_doors and EVERY_DOOR not in source.unsigned_doors
+
+
+def signed_text(asked: Asked, body: bytes, at: str) -> bytes:
+    """What is signed."""
+    key = asked.headers.get(request_headers.IDEMPOTENCY_KEY, "")
+    lines = f"{at}\n{asked.method}\n{asked.target}\n{key}\n"
+    return lines.encode("utf-8", "surrogateescape") + body
+
+
+def sign(text: bytes, secret: str) -> bytes:
+    return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest().encode()
+
+
+def verify(asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+    """A digest of what a right signature is of; None: there is none, or no secret to check it with."""
+    given = asked.headers.get(SIGNATURE)
+    if given is None or not source.signing_secrets:
+        return None
+    found = _header(given.strip().replace(" ", ""))
+    if found is None:
+        return Problem("wrong_signature", HOW)
+    if abs(int(found[1]) - asked.now_ms // 1_000) > FAR_SECONDS:
+        why = f"Its time is more than {FAR_SECONDS // 60} minutes off: set the sender's clock."
+        return Problem("wrong_date", why)
+    signatures = [part.lower().encode() for part in found[2].split(",v1=")[1:]]
+    text = signed_text(asked, body, found[1])
+    if problem := check(source, signatures[:MOST_SIGNATURES], lambda one: sign(text, one), HOW):
+        return problem
+    return content_digest(text)
+
+
+def check(
+    source: Source, given: Collection[bytes], make: Callable[[str], bytes], how: str
+) -> Problem | None:
+    """Why none of the signatures is made with a secret of the source; None: one is.
+
+    Every secret is tried, always: the time that it takes says nothing.
+    """
+    readable = [secret for secret in source.signing_secrets if not is_sealed(secret)]
+    made = [make(secret) for secret in readable]
+    equal = [hmac.compare_digest(one, other) for one in given for other in made]
+    if any(equal):
+        return None
+    if len(readable) < len(source.signing_secrets):
+        text = "The gateway lacks the key that decrypts the source's secret; nothing was accepted."
+        return Problem("secrets_locked", text, "", LOCKED_SECONDS)
+    return Problem("wrong_signature", how)
+
+
+def key_of(signed: bytes, index: int) -> str:
+    """The idempotency key of an event that has none, by what was signed: sent again, it is the same."""
+    return f"signed-{signed.hex()}-{index}"

@@ -1,0 +1,355 @@
+"""What makes an event valid: one event's bytes in, an `Event` or a `Refusal` out. Pure."""
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from weir.core.repeated_names import without_repeats
+from weir.gateway.ingest.error_codes import Refusal, quoted
+from weir.gateway.ingest.event_times import AHEAD_MS, EARLIEST_MS, EPOCH, MILLISECOND, epoch_ms
+from weir.gateway.ingest.json_number_range import may_overflow, overflows
+from weir.gateway.ingest.lenient_json import not_json
+
+MAX_EVENT_BYTES = 100 * 1024
+MAX_DEPTH = 32
+MAX_CHARACTERS = 255
+# The names starting with `$` or `ss_` that clients may use. `$identify`: its properties are traits.
+IDENTIFY = "$identify"
+SYSTEM_EVENTS = frozenset({IDENTIFY})
+RESERVED = ("$", "ss_")
+NO_NAMES: frozenset[str] = frozenset()
+EMPTY_OBJECT = b"{}"
+NULL = b"null"
+TOO_LARGE_A_NUMBER = "holds a number beyond ±1.797e308, which cannot be stored"
+TOO_DEEP = Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
+KNOWN_NAMES = 4_096
+
+_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_plain = re.compile(r"[!-~]{1,255}").fullmatch
+_blank = re.compile(r"\s").search
+# What never ends is taken to its end: looking for it anew at every quote would take quadratic time.
+_in_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL).sub
+_OPEN_CLOSE = bytes.maketrans(b"[]", b"{}")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_valid_names: set[str] = set(SYSTEM_EVENTS)  # names seen and found valid; bounded
+_valid_spaced: set[str] = set()  # the same, of names that have spaces: valid at some doors alone
+
+
+class SentEvent(Struct, forbid_unknown_fields=True, gc=False):
+    """An event as clients write it. Null is as good as absent, save for `event`."""
+
+    event: str
+    user_id: str | int | None = None
+    anonymous_id: str | None = None
+    profile_id: str | None = None
+    session_id: str | None = None
+    id: str | None = None
+    idempotency_key: str | None = None
+    value: float | None = None
+    occurred_at: Annotated[datetime, Meta(tz=True)] | int | float | None = None
+    properties: Raw = Raw()
+    context: Raw = Raw()
+
+
+class Event(Struct, gc=False, frozen=True):
+    """A valid event: absent texts are empty, times are epoch milliseconds (None: when received)."""
+
+    name: str
+    user_id: str
+    anonymous_id: str
+    profile_id: str
+    session_id: str
+    idempotency_key: str
+    occurred_at: int | None
+    value: float | None
+    context: bytes
+    properties: bytes
+
+
+WHAT_FIELDS_ARE = {
+    "event": "a string of 1 to 255 characters",
+    "user_id": "a string or an integer",
+    "anonymous_id": "a string",
+    "profile_id": "a string",
+    "session_id": "a string",
+    "id": "a string of 1 to 255 characters",
+    "idempotency_key": "a string of 1 to 255 characters",
+    "value": "a finite number",
+    "occurred_at": "an RFC 3339 time with its offset from UTC, or epoch seconds or milliseconds",
+    "properties": "an object",
+    "context": "an object",
+}
+
+_decode_event = msgspec.json.Decoder(SentEvent).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode_members = msgspec.json.Encoder().encode
+
+
+def may_reserve(raw: bytes) -> bool:
+    """Whether a name in it might be one of Weir's own, however spelled; false is certain."""
+    return b"$" in raw or b"\\" in raw or b'"ss_' in raw
+
+
+class Shared:
+    """What a request's events share: a context, an object's bytes, empty when there is none; and
+    whether anything in `body` `may_reserve` or `may_overflow`, looked up once for all."""
+
+    __slots__ = ("may_overflow", "may_reserve", "members", "raw")
+
+    def __init__(self, raw: bytes, body: bytes) -> None:
+        self.raw = raw
+        self.may_reserve = may_reserve(body)
+        self.may_overflow = may_overflow(body)
+        self.members = _decode_members(raw) if raw else {}
+
+    @classmethod
+    def nothing(cls) -> "Shared":
+        return cls(b"", b"")
+
+    def under(self, own: bytes) -> bytes:
+        """The shared context with an event's own on top: whole top-level members, own ones win."""
+        if own == EMPTY_OBJECT:
+            return self.raw
+        return _encode_members({**self.members, **_decode_members(own)})
+
+
+def check_event(raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
+    """The event in `raw` (UTF-8) if it is valid, else why not."""
+    if refusal := check_size(raw):
+        return refusal
+    try:
+        sent = _decode_event(raw)
+    except msgspec.ValidationError as fault:
+        return explain(str(fault))
+    except msgspec.DecodeError as fault:
+        return not_json(raw, fault)
+    except RecursionError:
+        return TOO_DEEP
+    return _check_fields(sent, raw, shared, now_ms, NO_NAMES)
+
+
+def check_sent(
+    sent: SentEvent,
+    raw: bytes,
+    shared: Shared,
+    now_ms: int,
+    own_names: frozenset[str] | None,
+    spaced: bool = False,
+    clamps_future: bool = False,
+) -> Event | Refusal:
+    """As `check_event`, for an event that a door has read out of `raw`.
+
+    `own_names`: those of the product's that may start as Weir's own do; None: all may.
+    `spaced`: its name may have spaces inside.
+    `clamps_future`: a time too far ahead becomes that of receipt, and refuses nothing.
+    """
+    return check_size(raw) or _check_fields(
+        sent, raw, shared, now_ms, own_names, spaced, clamps_future
+    )
+
+
+def check_size(raw: bytes) -> Refusal | None:
+    """How large an event may be, and how deeply nested."""
+    if len(raw) > MAX_EVENT_BYTES:
+        return Refusal(
+            "too_large", "", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
+        )
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_deeper(raw, MAX_DEPTH):
+        return TOO_DEEP
+    return None
+
+
+def _check_fields(
+    sent: SentEvent,
+    raw: bytes,
+    shared: Shared,
+    now_ms: int,
+    own_names: frozenset[str] | None,
+    spaced: bool = False,
+    clamps_future: bool = False,
+) -> Event | Refusal:
+    """Every field of an event in turn; what most events hold is decided without a call."""
+    name = sent.event
+    if name not in _valid_names and not (spaced and name in _valid_spaced):
+        refusal = check_name(name, own_names or NO_NAMES, spaced)
+        if refusal is not None:
+            return refusal
+    user, anonymous, profile, session, key = "", "", "", "", ""
+    try:
+        if sent.user_id is not None:
+            user = _identifier("user_id", str(sent.user_id))
+        if sent.anonymous_id is not None:
+            anonymous = _identifier("anonymous_id", sent.anonymous_id)
+        if sent.profile_id is not None:
+            profile = _identifier("profile_id", sent.profile_id)
+        if sent.session_id is not None:
+            session = _identifier("session_id", sent.session_id)
+        if sent.id is not None:
+            key = _key("id", sent.id)
+        if sent.idempotency_key is not None:
+            key = _key("idempotency_key", sent.idempotency_key)
+        occurred = sent.occurred_at
+        if occurred is not None:
+            occurred = _time(occurred, now_ms, clamps_future)
+        properties = bytes(sent.properties)
+        if properties[:1] != b"{":
+            properties = _absent("properties", properties)
+        elif shared.may_reserve and own_names is not None and may_reserve(raw):
+            _check_names(properties, own_names)
+        if name == IDENTIFY:
+            properties = without_repeats(properties)
+        context = bytes(sent.context)
+        if context[:1] != b"{":
+            context = _absent("context", context)
+        if shared.may_overflow and may_overflow(raw):
+            _check_numbers(properties, context)
+        if shared.raw:
+            context = shared.under(context)
+    except _RefusedError as refused:
+        return refused.refusal
+    return Event(
+        sent.event,
+        user,
+        anonymous,
+        profile,
+        session,
+        key,
+        occurred,
+        sent.value,
+        context,
+        properties,
+    )
+
+
+class _RefusedError(Exception):
+    """Leaves the checks of one event early; never leaves this module."""
+
+    def __init__(self, code: str, field: str, text: str) -> None:
+        self.refusal = Refusal(code, field, text)
+
+
+def _identifier(field: str, text: str) -> str:
+    """Trimmed. Blank is as good as absent; NUL and its kin would break keys, so they are refused."""
+    if _plain(text):
+        return text
+    text = text.strip()
+    if len(text) > MAX_CHARACTERS:
+        raise _RefusedError(
+            "too_long", field, f"has {len(text)} characters; at most 255 are allowed"
+        )
+    if _control(text):
+        raise _RefusedError("control_character", field, "must not contain control characters")
+    return text
+
+
+def _key(field: str, text: str) -> str:
+    key = _identifier(field, text)
+    if not key:
+        raise _RefusedError("empty", field, "must not be blank; leave it out if there is none")
+    return key
+
+
+def _time(sent: datetime | int | float, now_ms: int, clamps_future: bool) -> int | None:
+    at = (sent - EPOCH) // MILLISECOND if isinstance(sent, datetime) else epoch_ms(sent)
+    if at - now_ms > AHEAD_MS:
+        if clamps_future:
+            return None
+        raise _RefusedError("in_future", "occurred_at", "is more than an hour ahead of the gateway")
+    if at < EARLIEST_MS:
+        raise _RefusedError("too_early", "occurred_at", "is before 1900 and cannot be stored")
+    return at
+
+
+def _absent(field: str, raw: bytes) -> bytes:
+    if not raw or raw == NULL:
+        return EMPTY_OBJECT
+    raise _RefusedError("wrong_type", field, "must be an object")
+
+
+def _check_numbers(properties: bytes, context: bytes) -> None:
+    for field, raw in (("properties", properties), ("context", context)):
+        if overflows(raw):
+            raise _RefusedError("out_of_range", field, TOO_LARGE_A_NUMBER)
+
+
+def _check_names(properties: bytes, own_names: frozenset[str]) -> None:
+    if name := reserved_in(properties, own_names):
+        raise _RefusedError(
+            "reserved_name", f"properties.{name}", "names starting with $ or ss_ are Weir's own"
+        )
+
+
+def reserved_in(properties: bytes, own_names: frozenset[str] = NO_NAMES) -> str:
+    """The first top-level name that is Weir's own; empty: none."""
+    names = _decode_members(properties)
+    return next((n for n in names if n.startswith(RESERVED) and n not in own_names), "")
+
+
+def is_deeper(raw: bytes, levels: int) -> bool:
+    """Whether well-formed JSON is nested deeper: innermost pairs are taken off, level by level."""
+    left = _in_strings(b"", raw).translate(_OPEN_CLOSE, _NOT_BRACKETS)
+    for _ in range(levels):
+        if not left:
+            return False
+        left = left.replace(b"{}", b"")
+    return bool(left)
+
+
+_place = re.compile(r"(.*) - at `\$(?:\.([a-z_]+))?.*`$", re.DOTALL).fullmatch
+_unknown = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL).fullmatch
+
+
+def explain(fault: str) -> Refusal:
+    """A refusal in the field's own words, from what msgspec says."""
+    if unknown := _unknown(fault):
+        name = quoted(unknown[1])
+        return Refusal(
+            "unknown_field",
+            unknown[1][:MAX_CHARACTERS],
+            f"no such field as {name}; put it in properties",
+        )
+    if fault.startswith("Object missing required field"):
+        return Refusal("missing", "event", "is missing; every event needs a name")
+    place = _place(fault)
+    field = place[2] or "" if place else ""
+    if not field:
+        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+    return Refusal(code_of(fault), field, f"must be {WHAT_FIELDS_ARE[field]}")
+
+
+def code_of(fault: str) -> str:
+    """The code of what msgspec says of a field that is not what it should be."""
+    if "out of range" in fault:
+        return "out_of_range"
+    if "RFC3339" in fault or "timezone" in fault:
+        return "invalid_time"
+    return "wrong_type"
+
+
+def check_name(
+    name: str, own_names: frozenset[str] = NO_NAMES, spaced: bool = False
+) -> Refusal | None:
+    """Names are 1 to 255 characters, none of them blank or a control character, and not reserved.
+
+    `spaced`: spaces inside are allowed.
+    """
+    if not 1 <= len(name) <= MAX_CHARACTERS:
+        return Refusal("invalid_name", "event", f"has {len(name)} characters; 1 to 255 are allowed")
+    solid = name[0] + name[1:-1].replace(" ", "") + name[-1] if spaced else name
+    if _blank(solid) or _control(solid):
+        return Refusal("invalid_name", "event", "must not contain whitespace or control characters")
+    if name.startswith(RESERVED) and name not in SYSTEM_EVENTS:
+        if name in own_names:
+            return None
+        allowed = ", ".join(sorted(SYSTEM_EVENTS))
+        return Refusal(
+            "reserved_name", "event", f"names starting with $ or ss_ are Weir's own, save {allowed}"
+        )
+    valid = _valid_spaced if " " in name else _valid_names
+    if len(valid) >= KNOWN_NAMES:
+        valid.clear()
+    valid.add(name)
+    return None

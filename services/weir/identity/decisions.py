@@ -1,0 +1,87 @@
+"""What identity decides about a batch. Plain values."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from weir.core.identifiers import LEGACY_IDS, ProfileIds
+from weir.core.receipts import Receipt
+from weir.identity.messages import Event, Link
+from weir.identity.person import Person
+
+
+class Resolved(msgspec.Struct):
+    """Emit: the event's profile and session (empty: none)."""
+
+    profile_id: str
+    session_id: str
+
+
+class Unsaved(msgspec.Struct):
+    """Drop: processed as its sender asked, and not to be stored."""
+
+    profile_id: str
+    session_id: str
+
+
+class Forward(msgspec.Struct):
+    """The event is another identifier's to decide."""
+
+    at: str
+
+
+class Settled(msgspec.Struct):
+    """A link or an erasure, dealt with."""
+
+
+class Erased(msgspec.Struct):
+    """Drop: the event is of a person who was erased after it had been received."""
+
+
+class Merge(msgspec.Struct):
+    """`from_profile` is part of `into_profile` from now on; `refused`: it was not, for `detail`."""
+
+    workspace: str
+    from_profile: str
+    into_profile: str
+    merged_at: int
+    event_id: bytes
+    refused: bool = False
+    detail: str = ""
+
+
+Outcome = Resolved | Unsaved | Forward | Settled | Erased
+
+
+@dataclass(slots=True)
+class Decisions:
+    """One outcome an item, in order, and what else they showed."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    ids: ProfileIds = LEGACY_IDS  # by which they are made
+
+
+def merge_of(shown_by: Link, from_profile: str, into_profile: str) -> Merge:
+    return Merge(
+        shown_by.workspace, from_profile, into_profile, shown_by.received_at, shown_by.event_id
+    )
+
+
+def refusal_of(shown_by: Event | Link, person: Person, other: str, target: str) -> Merge:
+    detail = f"{person.identity_key} belongs to {person.owner or 'somebody known'}"
+    if shown_by.public and not person.owner:
+        detail += f": a public key may not claim it for {target or 'nobody'}"
+    else:
+        detail += f", not to {target or 'nobody'}"
+    return Merge(
+        shown_by.workspace,
+        person.profile_id,
+        other,
+        shown_by.received_at,
+        shown_by.event_id,
+        refused=True,
+        detail=detail,
+    )

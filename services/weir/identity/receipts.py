@@ -1,0 +1,50 @@
+"""What identity tells of an event whose sender waits to hear it. Pure."""
+
+import msgspec
+
+from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.identity.messages import Event
+from weir.identity.person import Person
+
+
+def tell(event: Event, profile_id: str, session_id: str) -> Receipt:
+    return Receipt(
+        event_id=event.event_id,
+        step="identity",
+        outcome="resolved" if event.saved else "unsaved",
+        received_at=event.received_at,
+        profile_id=profile_id,
+        session_id=session_id,
+    )
+
+
+def tell_person(receipt: Receipt, source: str, person: Person, sessions_before: int) -> Receipt:
+    """With the profile as the event has just left it, and what it began."""
+    owner = person.owner or person.identity_key
+    told = ToldProfile(
+        id=person.profile_id,
+        user_id=owner.removeprefix("u:") if owner.startswith("u:") else "",
+        traits=msgspec.json.decode(person.traits, type=dict[str, msgspec.Raw]),
+        events=person.events,
+        sessions=person.sessions,
+        first_seen_at=person.first_seen,
+        last_seen_at=person.last_seen,
+        session=_session(person, source, receipt.session_id),
+    )
+    return msgspec.structs.replace(
+        receipt,
+        profile_new=person.version == 1,
+        session_new=person.sessions > sessions_before,
+        profile=msgspec.json.encode(told).decode(),
+    )
+
+
+def tell_dead(event: Event) -> Receipt:
+    return msgspec.structs.replace(tell(event, "", ""), outcome="dead")
+
+
+def _session(person: Person, source: str, session_id: str) -> ToldSession | None:
+    for known in person.recent_sessions:
+        if known.session_id == session_id and known.source == source:
+            return ToldSession(session_id, known.started_at, known.ended_at)
+    return None

@@ -1,0 +1,49 @@
+"""Which visit an event belongs to: the client's own session, else 30 minutes of inactivity. Pure."""
+
+from weir.core.identifiers import minted_session_id
+from weir.identity.person import Person, Session
+
+GAP_MS = 30 * 60 * 1000
+
+
+def session_of(person: Person, profile_id: str, source: str, given: str, occurred_at: int) -> str:
+    """The session id of an event at `occurred_at`, which `person` remembers from now on.
+
+    A given id is kept as it is. Else the event joins the visit at its source whose span it falls
+    into or misses by at most the gap (30 minutes inclusive), however late it arrives; of two such
+    visits the earlier. Else it opens a visit of its own. Visits that a late event turns out to
+    connect, and those of identifiers that are merged later, are joined at query time.
+    """
+    if given:
+        return _given(person, source, given, occurred_at)
+    found: Session | None = None
+    for session in person.recent_sessions:
+        if (
+            not session.given
+            and session.source == source
+            and session.started_at - GAP_MS <= occurred_at <= session.ended_at + GAP_MS
+            and (found is None or session.started_at < found.started_at)
+        ):
+            found = session
+    if found is None:
+        session_id = minted_session_id(profile_id, source, occurred_at)
+        person.keep(Session(source, session_id, occurred_at, occurred_at, given=False))
+        return session_id
+    _extend(found, occurred_at)
+    return found.session_id
+
+
+def _given(person: Person, source: str, given: str, occurred_at: int) -> str:
+    for session in person.recent_sessions:
+        if session.given and session.session_id == given and session.source == source:
+            _extend(session, occurred_at)
+            return given
+    person.keep(Session(source, given, occurred_at, occurred_at, given=True))
+    return given
+
+
+def _extend(session: Session, occurred_at: int) -> None:
+    if occurred_at < session.started_at:
+        session.started_at = occurred_at
+    elif occurred_at > session.ended_at:
+        session.ended_at = occurred_at

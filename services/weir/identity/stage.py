@@ -1,0 +1,232 @@
+"""Identity between bytes and decisions: reads the leading fields, appends profile and session to the bytes."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from weir.adapters import avro
+from weir.adapters.receipt_records import encode_receipt
+from weir.adapters.record_origin import EventOrigin, OriginReader
+from weir.core import reasons, topics
+from weir.core.batch import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
+from weir.core.blocked_ids import DEFAULT
+from weir.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspace_key
+from weir.core.stages import IDENTITY
+from weir.identity.decisions import Decisions, Erased, Forward, Merge, Resolved, Unsaved
+from weir.identity.erasure_markers import MARKERS_KEY, AllMarkers
+from weir.identity.id_rewrite import Attachment, BlockedOf, MappingsOf
+from weir.identity.messages import Erase, Event, Item
+from weir.identity.person import Person
+from weir.identity.person_cache import Recall
+from weir.identity.reader import ItemReader
+from weir.identity.receipts import tell_dead
+from weir.identity.snapshot import encode_person
+from weir.identity.step import Erasures, People, Place, decide
+
+Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
+
+
+class ResolvedHeaders(dict[bytes, bytes]):
+    """By the header of an accepted event, that of the event with profile and session behind it."""
+
+    def __missing__(self, header: bytes) -> bytes:
+        accepted = avro.schema_of(header)
+        self[header] = avro.catalogue.resolved(accepted).header
+        return self[header]
+
+
+class IdentityStage:
+    """`weir.core.batch.Step`: events with profile and session to `events.resolved`."""
+
+    name = IDENTITY.name
+    writes = IDENTITY.outputs
+
+    def __init__(
+        self,
+        mappings_of: MappingsOf = lambda source: (),
+        ids: ProfileIds = LEGACY_IDS,
+        blocked_of: BlockedOf = lambda source: DEFAULT,
+    ) -> None:
+        """`ids`: how this installation mints profile ids."""
+        self._schemas = avro.schemas()
+        self._resolved_headers = ResolvedHeaders()
+        self._reader = ItemReader()
+        self._origins = OriginReader()
+        self._recall = Recall()
+        self._markers = AllMarkers()
+        self._attachment = Attachment(mappings_of, blocked_of)
+        self._ids = ids
+
+    def process(self, batch: Batch, load: Load) -> Decided:
+        decided = Decided()
+        items, values = self._read(batch, decided)
+        keys = dict.fromkeys(batch.keys)
+        known = self._recall.load(batch.partition, keys, load)
+        people = {_place(key): person for key, person in known.items()}
+        versions = {place: person.version for place, person in people.items()}
+        erasures = self._erasures(batch, keys, people, load)
+        decisions = decide(items, people, erasures, self._ids)
+        self._write_erasures(batch, items, versions, decided, load)
+        self._write_events(items, values, decisions, decided)
+        self._write_beside(decisions, decided)
+        for place, person in people.items():
+            if versions.get(place) != person.version and person.version:
+                key, state = workspace_key(*place), encode_person(person)
+                decided.changes[key] = state
+                self._recall.keep(batch.partition, key, person, len(state))
+        return decided
+
+    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+        decided = Decided()
+        for index in range(len(batch)):
+            self._refuse(decided, batch, index, reason, detail)
+        return decided
+
+    def refresh(self, partition: int, load: Load) -> Decided | None:
+        return None
+
+    def forget(self) -> None:
+        self._recall.forget()
+        self._markers.forget()
+
+    def _erasures(
+        self, batch: Batch, keys: Iterable[bytes], people: People, load: Load
+    ) -> Erasures:
+        """Those in force at the batch's keys. Who is new there counts versions from above."""
+        erasures = {}
+        for key, until in self._markers.of(batch.partition, load).of(keys).items():
+            place = _place(key)
+            erasures[place] = until
+            if place not in people:
+                people[place] = Person.new(*place, versions_before=until, ids=self._ids)
+        return erasures
+
+    def _write_erasures(
+        self,
+        batch: Batch,
+        items: list[Item],
+        versions: dict[Place, int],
+        decided: Decided,
+        load: Load,
+    ) -> None:
+        """The markers, and a deletion of each state that is gone; a new person's comes over it."""
+        markers = self._markers.of(batch.partition, load)
+        changed = len(markers) > 0 and markers.drop_outdated(batch.timestamps[-1])
+        for item in items:
+            if isinstance(item, Erase) and item.at in item.names:
+                key = workspace_key(item.workspace, item.at)
+                markers.set(key, item.until, item.kept_until)
+                decided.forgotten.add(key)
+                versions.pop((item.workspace, item.at), None)
+                changed = True
+        if changed:
+            decided.changes[MARKERS_KEY] = markers.encode()
+
+    def _read(self, batch: Batch, decided: Decided) -> tuple[list[Item], list[bytes]]:
+        """What could be read, and the bytes to go on with. The rest is refused."""
+        items: list[Item] = []
+        values: list[bytes] = []
+        read = self._reader.read
+        for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
+            try:
+                item = read(key, value)
+                if isinstance(item, Event) and not item.wants_profile:
+                    value = self._attachment.attach(item, value)
+            except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
+                self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
+                continue
+            items.append(item)
+            values.append(value)
+        return items, values
+
+    def _refuse(self, decided: Decided, batch: Batch, index: int, reason: str, detail: str) -> None:
+        key, value = batch.keys[index], batch.values[index]
+        # whose event it was could be read before, by dedup, who counted it so
+        origin = self._origins.read(value) or EventOrigin("", batch.timestamps[index], None)
+        source, received_at, event_id = origin
+        received_at = max(0, received_at)
+        decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))
+        known = [event_id] if event_id else []
+        decided.usage.add(source, received_at, "dead", 1, len(value), fingerprint(known))
+        event = self._reader.leading(key, value)
+        if event is not None and event.wants_receipt:
+            receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
+            receipts.append(encode_receipt(tell_dead(event)))
+
+    def _write_events(
+        self, items: list[Item], values: list[bytes], decisions: Decisions, decided: Decided
+    ) -> None:
+        headers = self._resolved_headers
+        resolved: list[Output] = []
+        forwarded: list[Output] = []
+        cells: dict[tuple[str, int, str], Cell] = {}
+        for item, value, outcome in zip(items, values, decisions.outcomes, strict=True):
+            if not isinstance(item, Event):
+                continue
+            if isinstance(outcome, Resolved):
+                header = headers[value[: avro.HEADER_BYTES]]
+                resolved.append(_resolved(header, value, outcome, item.event_id))
+                told = "resolved"
+            elif isinstance(outcome, Unsaved):
+                told = "unsaved"
+            elif isinstance(outcome, Erased):
+                told = "erased"
+            elif isinstance(outcome, Forward):
+                forwarded.append(Output(workspace_key(item.workspace, outcome.at), value))
+                continue
+            else:
+                continue
+            place = (item.source, item.received_at // MINUTE_MS, told)
+            cell = cells.get(place)
+            if cell is None:
+                cells[place] = ([len(value)], [item.event_id])
+            else:
+                cell[0].append(len(value))
+                cell[1].append(item.event_id)
+        for (source, minute, told), (sizes, ids) in cells.items():
+            at, size = minute * MINUTE_MS, sum(sizes)
+            decided.usage.add(source, at, told, len(sizes), size, fingerprint(ids))
+        decided.outputs[topics.RESOLVED] = resolved
+        decided.outputs[topics.UNIQUE] = forwarded
+        decided.emitted = len(resolved)
+        decided.forwarded = len(forwarded)
+        decided.dropped = len(items) - len(resolved) - len(forwarded)
+
+    def _write_beside(self, decisions: Decisions, decided: Decided) -> None:
+        for link in decisions.links:
+            record = msgspec.structs.asdict(link)
+            record["identity_key"] = record.pop("at")
+            output = Output(
+                workspace_key(link.workspace, link.at),
+                self._schemas["Link"].encode(record),
+            )
+            decided.outputs[topics.UNIQUE].append(output)
+        if decisions.receipts:
+            receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
+            receipts += map(encode_receipt, decisions.receipts)
+        if decisions.merges:
+            decided.beside[topics.PROFILES] = [self._merge_output(m) for m in decisions.merges]
+
+    def _merge_output(self, merge: Merge) -> Output:
+        parts = (merge.workspace, "merge", merge.from_profile, merge.into_profile)
+        record = msgspec.structs.asdict(merge)
+        return Output(SEPARATOR.join(parts).encode(), self._schemas["Merge"].encode(record))
+
+
+def _resolved(header: bytes, value: bytes, outcome: Resolved, event_id: bytes) -> Output:
+    """The accepted event's bytes under the longer schema's header, with the two fields it adds."""
+    profile, session = outcome.profile_id.encode(), outcome.session_id.encode()
+    longer = (
+        header,
+        value[avro.HEADER_BYTES :],
+        avro.string_length(profile),
+        profile,
+        avro.string_length(session),
+        session,
+    )
+    return Output(profile or session or event_id, b"".join(longer))
+
+
+def _place(key: bytes) -> tuple[str, str]:
+    workspace, _, identity = key.decode().partition(SEPARATOR)
+    return workspace, identity

@@ -1,0 +1,172 @@
+"""Identity's decisions: whose event is this, in which visit, and which identifiers belong together. Pure.
+
+Every identifier (`p:` profile, `u:` user, `a:` anonymous, `s:` session) is owned by one worker, which
+alone decides what becomes of it. An event is decided at the identifier that keys its record; what it
+shows about a weaker or a further identifier goes there as a *link* and is decided there, in order.
+See docs/decisions/0002-identity-keys.md; what a sender may claim is in `claims`.
+"""
+
+from collections.abc import MutableMapping
+
+from weir.core.identifiers import LEGACY_IDS, ProfileIds
+from weir.identity import claims
+from weir.identity.decisions import (
+    Decisions,
+    Erased,
+    Forward,
+    Outcome,
+    Resolved,
+    Settled,
+    Unsaved,
+    refusal_of,
+)
+from weir.identity.links import settle
+from weir.identity.messages import IDENTIFY, Erase, Event, Item, Link
+from weir.identity.person import Person
+from weir.identity.receipts import tell, tell_person
+from weir.identity.sessions import session_of
+from weir.identity.traits import learn
+
+Place = tuple[str, str]  # workspace and identifier
+People = MutableMapping[Place, Person]
+Erasures = MutableMapping[Place, int]  # until when what was received there is an erased person's
+
+
+def decide(
+    items: list[Item],
+    people: People,
+    erasures: Erasures | None = None,
+    ids: ProfileIds = LEGACY_IDS,
+) -> Decisions:
+    """Decide in order. `people` holds what is known at the items' identifiers, and is brought up to date.
+
+    So does `erasures`: of the identifiers whose person was erased.
+    """
+    decisions = Decisions(ids=ids)
+    erasures = {} if erasures is None else erasures
+    for item in items:
+        if isinstance(item, Erase):
+            _erase(item, people, erasures, ids)
+            decisions.outcomes.append(Settled())
+        elif erasures and item.received_at <= erasures.get((item.workspace, item.at), -1):
+            # a link of before would make the person known again
+            decisions.outcomes.append(Erased() if isinstance(item, Event) else Settled())
+        elif isinstance(item, Link):
+            settle(item, _person(people, item.workspace, item.at, ids), decisions)
+            decisions.outcomes.append(Settled())
+        else:
+            decisions.outcomes.append(_resolve(item, people, decisions))
+    return decisions
+
+
+def _person(people: People, workspace: str, at: str, ids: ProfileIds) -> Person:
+    person = people.get((workspace, at))
+    if person is None:
+        person = people[(workspace, at)] = Person.new(workspace, at, ids=ids)
+    return person
+
+
+def _erase(erase: Erase, people: People, erasures: Erasures, ids: ProfileIds) -> None:
+    place = (erase.workspace, erase.at)
+    if erase.at in erase.names:
+        until = erasures[place] = max(erase.until, erasures.get(place, 0))
+        people[place] = Person.new(erase.workspace, erase.at, versions_before=until, ids=ids)
+    elif place in people:
+        people[place].unlink(erase.names)
+
+
+def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:
+    if not event.at or not event.wants_profile:
+        if event.mapped_to:
+            return Forward(event.mapped_to)
+        if event.wants_receipt:
+            decisions.receipts.append(tell(event, "", event.client_session_id))
+        return _outcome(event, "", event.client_session_id)
+    person = _person(people, event.workspace, event.at, decisions.ids)
+    user = "u:" + event.user_id if event.user_id else ""
+    if event.at.startswith("p:"):
+        if _is_turned_away(event, person, user, decisions.ids):
+            return _turn_away(event, person, user, decisions)
+        claims.see(event, person)
+        person.owner = person.owner or user
+    profile_id, sessions = person.profile_id, person.sessions
+    session_id = ""
+    if event.wants_session or event.client_session_id:
+        session_id = session_of(
+            person, profile_id, event.source, event.client_session_id, event.occurred_at
+        )
+    person.saw(event.occurred_at)
+    if event.name == IDENTIFY:
+        learn(person, event)
+    _link(event, person, user, decisions)
+    person.version += 1
+    if event.wants_receipt:
+        receipt = tell(event, profile_id, session_id)
+        decisions.receipts.append(tell_person(receipt, event.source, person, sessions))
+    return _outcome(event, profile_id, session_id)
+
+
+def _outcome(event: Event, profile_id: str, session_id: str) -> Outcome:
+    return (Resolved if event.saved else Unsaved)(profile_id, session_id)
+
+
+def _is_turned_away(event: Event, person: Person, user: str, ids: ProfileIds) -> bool:
+    """Whether the profile that an event names is not its own: another user's, or nobody's to name."""
+    if claims.is_foreign(event, person, ids):
+        return True
+    if not user or person.owner == user:
+        return False
+    return bool(person.owner) or not claims.may_claim(event, person, user, ids)
+
+
+def _turn_away(event: Event, person: Person, user: str, decisions: Decisions) -> Outcome:
+    """The profile stays whose it is; the event is decided at the next of its identifiers, if there is one."""
+    target = claims.next_identifier(event, user)
+    known = person.version > 0
+    if not claims.is_own(event, user, decisions.ids) and (not known or person.link(target)):
+        person.version += known  # of a profile that nobody has been seen at, nothing is remembered
+        other = decisions.ids.mint(event.workspace, target) if target else ""
+        decisions.merges.append(refusal_of(event, person, other, target))
+    if target:
+        return Forward(target)
+    if event.wants_receipt:
+        decisions.receipts.append(tell(event, "", event.client_session_id))
+    return _outcome(event, "", event.client_session_id)
+
+
+def _link(event: Event, person: Person, user: str, decisions: Decisions) -> None:
+    """Tell the event's other identifiers whose they are, the first time they are seen together.
+
+    And again when it is true since earlier, when a secret key says what a public one had said, and when
+    an owner is known.
+    """
+    targets = []
+    if user and event.at != user:
+        targets.append(user)
+    if (
+        event.anonymous_id
+        and event.at != "a:" + event.anonymous_id
+        # what was minted for a device merges where that is decided, and takes in no others
+        and not (event.at.startswith("p:") and decisions.ids.minted(person.profile_id) == "other")
+    ):
+        targets.append("a:" + event.anonymous_id)
+    if not targets:
+        return
+    owner = event.at if event.at.startswith("u:") else person.owner
+    whose_word = "\0public" if event.public else ""
+    since = claims.since(event)
+    for target in targets:
+        if person.link(f"{target}\0{owner}{whose_word}", since):
+            decisions.links.append(
+                Link(
+                    target,
+                    event.workspace,
+                    person.profile_id,
+                    owner,
+                    event.source,
+                    event.received_at,
+                    event.event_id,
+                    event.occurred_at,
+                    event.public,
+                )
+            )

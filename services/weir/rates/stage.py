@@ -1,0 +1,114 @@
+"""Rates between records and decisions: usage deltas in, the sources' totals and quota states out.
+
+The topic `quotas` is both the changelog of this worker's state and what the gateways tail.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from weir.adapters import avro
+from weir.core import reasons
+from weir.core.batch import Batch, Decided, Load, Refusal
+from weir.core.registry import Quota
+from weir.core.stages import RATES
+from weir.rates.step import Delta, QuotaUse, SourceUsage, Window, count, hold
+
+# The quotas of a source as the registry has them now, and the sources changed since the last call.
+QuotasOf = Callable[[str], tuple[Quota, ...]]
+Changed = Callable[[], set[str]]
+
+
+class RatesStage:
+    """`weir.core.batch.Step`: every source's usage is exact and held against its quotas."""
+
+    name = RATES.name
+    writes = RATES.outputs
+
+    def __init__(self, quotas_of: QuotasOf, changed: Changed) -> None:
+        self._quotas_of = quotas_of
+        self._changed = changed
+        self._deltas = avro.PrefixReader("UsageDelta", "seconds")
+        self._schema = avro.schemas()["SourceUsage"]
+        self._stale: dict[int, set[str]] = {}  # partition -> sources whose quotas have changed
+
+    def process(self, batch: Batch, load: Load) -> Decided:
+        decided = Decided()
+        by_source: dict[str, list[Delta]] = {}
+        for index, value in enumerate(batch.values):
+            try:
+                delta = _delta_of(self._deltas.read(value))
+            except (avro.UnknownSchemaError, avro.UnreadableError) as fault:
+                received_at = max(0, batch.timestamps[index])
+                decided.refusals.append(
+                    Refusal(index, reasons.UNREADABLE, str(fault), "", received_at)
+                )
+                continue
+            by_source.setdefault(delta.source, []).append(delta)
+        decided.dropped = len(batch) - len(decided.refusals)
+        known = load(source.encode() for source in by_source)
+        for source, deltas in by_source.items():
+            usage = self._usage(source, known)
+            count(usage, deltas)
+            hold(usage, self._quotas_of(source))
+            decided.changes[source.encode()] = self._encode(usage)
+        return decided
+
+    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+        times = (max(0, timestamp) for timestamp in batch.timestamps)
+        return Decided(refusals=[Refusal(at, reason, detail, "", t) for at, t in enumerate(times)])
+
+    def refresh(self, partition: int, load: Load) -> Decided | None:
+        """A changed quota is in force though its source sends nothing."""
+        self._note_changes(partition)
+        sources = self._stale[partition]
+        if not sources:
+            return None
+        known = load(source.encode() for source in sources)
+        decided = Decided()
+        for key in known:
+            usage = self._usage(key.decode(), known)
+            hold(usage, self._quotas_of(usage.source))
+            decided.changes[key] = self._encode(usage)
+        self._stale[partition] = set()
+        return decided if decided.changes else None
+
+    def forget(self) -> None:
+        self._stale.clear()
+
+    def _note_changes(self, partition: int) -> None:
+        self._stale.setdefault(partition, set())
+        changed = self._changed()
+        for sources in self._stale.values():
+            sources |= changed
+
+    def _usage(self, source: str, known: dict[bytes, bytes]) -> SourceUsage:
+        value = known.get(source.encode())
+        if value is None:
+            return SourceUsage(source)
+        _, record = avro.decode_any(value)
+        record["windows"] = [Window(**window) for window in record["windows"]]
+        record["quotas"] = [QuotaUse(**use) for use in record["quotas"]]
+        record["recent_seconds"] = {
+            entry["second"]: entry["events"] for entry in record["recent_seconds"]
+        }
+        return SourceUsage(**record)
+
+    def _encode(self, usage: SourceUsage) -> bytes:
+        record: dict[str, Any] = msgspec.to_builtins(usage)
+        record["recent_seconds"] = [
+            {"second": second, "events": events} for second, events in usage.recent_seconds.items()
+        ]
+        return self._schema.encode(record)
+
+
+def _delta_of(record: avro.Record) -> Delta:
+    return Delta(
+        record["source"],
+        record["minute"],
+        record["outcome"],
+        record["events"],
+        record["bytes"],
+        {entry["second"]: entry["events"] for entry in record["seconds"]},
+    )

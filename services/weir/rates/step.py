@@ -1,0 +1,145 @@
+"""Rates' decisions: adds up what the stages counted, and holds it against each source's quotas. Pure."""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+import msgspec
+
+from weir.core.registry import Period, Quota, QuotaAction, Unit
+from weir.rates.periods import PERIODS, ends_at, starts_at
+
+COUNTED = "accepted"  # the outcome that quotas and rates are about
+WINDOWS_KEPT = 2  # of each period: the current one and, for late deltas, the one before
+SECONDS_KEPT = 120
+
+
+class Delta(msgspec.Struct):
+    """What one stage did for one source, minute and outcome. `seconds`: events by second of the minute."""
+
+    source: str
+    minute: int  # epoch milliseconds
+    outcome: str
+    events: int
+    bytes: int
+    seconds: dict[int, int]
+
+
+class Window(msgspec.Struct):
+    period: Period
+    starts_at: int
+    outcome: str
+    events: int = 0
+    bytes: int = 0
+
+
+class QuotaUse(msgspec.Struct):
+    name: str
+    period: Period
+    unit: Unit
+    limit: int
+    used: int
+    action: QuotaAction
+    exceeded: bool
+    resets_at: int
+
+
+class SourceUsage(msgspec.Struct):
+    """All that is known of a source: rates' state, and what the gateways tail."""
+
+    source: str
+    updated_at: int = 0  # latest minute counted
+    windows: list[Window] = []
+    quotas: list[QuotaUse] = []
+    current_rate: float = 0.0
+    peak_rate: float = 0.0
+    peak_at: int = 0
+    recent_seconds: dict[int, int] = {}  # epoch second -> accepted events
+
+
+def count(usage: SourceUsage, deltas: Sequence[Delta]) -> None:
+    """Add deltas of any order and minute. Exact for every window that is still kept."""
+    for delta in deltas:
+        usage.updated_at = max(usage.updated_at, delta.minute)
+        for period in PERIODS:
+            _add(usage, period, delta)
+        if delta.outcome == COUNTED:
+            _add_seconds(usage, delta)
+    _forget(usage)
+
+
+def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
+    """Set the use of each quota in the latest period counted; exceeded from `limit` on."""
+    usage.quotas = []
+    for quota in quotas:
+        start = starts_at(quota.period, usage.updated_at)
+        window = _window(usage, quota.period, start, COUNTED)
+        used = 0 if window is None else _used(window, quota.unit)
+        usage.quotas.append(
+            QuotaUse(
+                quota.name,
+                quota.period,
+                quota.unit,
+                quota.limit,
+                used,
+                quota.action,
+                used >= quota.limit,
+                ends_at(quota.period, usage.updated_at),
+            )
+        )
+
+
+def _used(window: Window, unit: Unit) -> int:
+    """How much of a unit a window counted. A unit that nothing counts is never taken for another one."""
+    match unit:
+        case "events":
+            return window.events
+        case "bytes":
+            return window.bytes
+    assert_never(unit)
+
+
+def _add(usage: SourceUsage, period: Period, delta: Delta) -> None:
+    start = starts_at(period, delta.minute)
+    window = _window(usage, period, start, delta.outcome)
+    if window is None:
+        window = Window(period, start, delta.outcome)
+        usage.windows.append(window)
+    window.events += delta.events
+    window.bytes += delta.bytes
+
+
+def _window(usage: SourceUsage, period: Period, start: int, outcome: str) -> Window | None:
+    for window in usage.windows:
+        if window.starts_at == start and window.period == period and window.outcome == outcome:
+            return window
+    return None
+
+
+def _add_seconds(usage: SourceUsage, delta: Delta) -> None:
+    for offset, events in delta.seconds.items():
+        second = delta.minute // 1000 + offset
+        total = usage.recent_seconds.get(second, 0) + events
+        usage.recent_seconds[second] = total
+        if total > usage.peak_rate:
+            usage.peak_rate = float(total)
+            usage.peak_at = second * 1000
+
+
+def _forget(usage: SourceUsage) -> None:
+    """Keep state small: the latest windows of each period, the latest seconds."""
+    kept = {
+        period: sorted({w.starts_at for w in usage.windows if w.period == period})[-WINDOWS_KEPT:]
+        for period in PERIODS
+    }
+    usage.windows = [w for w in usage.windows if w.starts_at in kept[w.period]]
+    if not usage.recent_seconds:
+        return
+    latest = max(usage.recent_seconds)
+    usage.recent_seconds = {
+        second: events
+        for second, events in usage.recent_seconds.items()
+        if second > latest - SECONDS_KEPT
+    }
+    lately = [n for second, n in usage.recent_seconds.items() if second > latest - 10]
+    # over the last ten seconds in which events came: a whole minute would hide a burst
+    usage.current_rate = sum(lately) / min(10, latest - min(usage.recent_seconds) + 1)

@@ -1,0 +1,199 @@
+"""How a dead letter is sent in again: its bytes, or the edited event, to the topic it was read from. Pure."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Raw
+
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key, workspace_key
+from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.ingest.validation import SentEvent, Shared, check_sent
+from weir.redelivery.edits import Edit, NoSuchPathError, shown
+from weir.redelivery.model import Identity, Kind, Write
+from weir.redelivery.plans import (
+    REFUSED_AGAIN,
+    Again,
+    Part,
+    Plan,
+    Unfit,
+    gateway_partition,
+)
+
+DOCUMENTS = ("properties", "context")
+DESCRIBING = {"event", "occurred_at", "value", "ip", "user_agent", *DOCUMENTS}
+NAMING = {"user_id", "anonymous_id", "client_profile_id", "client_session_id"}
+# What may be edited, by the topic that a letter goes back to: what an earlier stage has decided by
+# stays. The fields are those of the record, as `weir dead show` names them.
+EDITABLE = {
+    topics.ACCEPTED: DESCRIBING | NAMING | {"idempotency_key"},
+    topics.UNIQUE: DESCRIBING | NAMING,
+    topics.RESOLVED: DESCRIBING,
+}
+# Topics whose records may be written again: who reads them has not settled this one, or knows it again.
+AGAIN = {*EDITABLE, topics.DUPLICATE, topics.REJECTED, topics.DEAD}
+STATE = {
+    topics.USAGE: "rates and the sink both read it, and the other one has counted it",
+    topics.PROFILES: "it is identity's state, which has moved on",
+    topics.QUOTAS: "it is rates' state, which has moved on",
+    topics.RECOVERIES: "it is the ledger's",
+}
+IDENTIFY = "$identify"  # a name that is always taken
+NOT_A_RECORD = (
+    "its bytes cannot be read, so nothing in it can be edited; without edits it is sent as it is"
+)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A row of `weir.dead`."""
+
+    topic: str
+    partition: int
+    offset: int
+    step: str
+    source: str
+    received_at: int
+    event_id: bytes | None
+    key: bytes
+    value: bytes
+    kind: ClassVar[Kind] = "dead"
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class NotEditableError(ValueError):
+    """The text says why, and what can be."""
+
+
+def plan(letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]) -> Plan | Unfit:
+    """`partitions`: how many each topic has."""
+    if letter.topic not in AGAIN:
+        why = STATE.get(letter.topic, "nobody reads its topic")
+        return Unfit(
+            f"{letter.topic} is not written again: {why}. `weir replay` puts what its topic still"
+            " has into ClickHouse"
+        )
+    if not edits:
+        write = Write(letter.topic, letter.partition, letter.key, letter.value)
+        return Plan([Part(write, identity_in(letter.value))], False)
+    try:
+        found = _edited(letter, edits, partitions)
+    except (NotEditableError, NoSuchPathError) as fault:
+        return Unfit(str(fault))
+    if isinstance(found, Refusal):
+        return Unfit(REFUSED_AGAIN, (Again(found.code, found.field, found.text),))
+    return Plan([Part(found, identity_in(found.value))], True)
+
+
+def identity_in(value: bytes) -> Identity | None:
+    """What an event's record says that it is known by; None of other records, or damaged ones."""
+    for name in ("Accepted", "Resolved"):
+        reader = avro.PrefixReader(name, "idempotency_key")
+        if reader.reads(value):
+            try:
+                record = reader.read(value)
+            except avro.UnreadableError:
+                return None
+            event_id = uuid.UUID(bytes=record["event_id"])
+            return Identity(event_id, record["source"], record["idempotency_key"])
+    return None
+
+
+def _edited(
+    letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]
+) -> Write | Refusal:
+    schema, record = _read(letter)
+    before = dict(record)
+    for edit in edits:
+        _apply(edit, record, EDITABLE[letter.topic])
+    refusal = _check(record, before["event"])
+    if refusal is not None:
+        return refusal
+    key, partition = letter.key, letter.partition
+    if any(record[field] != before[field] for field in NAMING):
+        mark = PUBLIC_MARK if before["identity_key"].startswith(PUBLIC_MARK) else ""
+        record["identity_key"] = mark + identity_key(
+            record["client_profile_id"],
+            record["user_id"],
+            record["anonymous_id"],
+            record["client_session_id"],
+        )
+    moved: int | None = partition
+    if letter.topic == topics.ACCEPTED:
+        key = dedup_key(record["source"], record["idempotency_key"])
+        moved = gateway_partition(key, letter.topic, partitions)
+    elif record["identity_key"] != before["identity_key"]:
+        whose = record["identity_key"].removeprefix(PUBLIC_MARK)
+        key = workspace_key(record["workspace"], whose) if whose else record["event_id"]
+        moved = None
+    return Write(letter.topic, moved, key, schema.encode(record))
+
+
+def _read(letter: DeadLetter) -> tuple[avro.Schema, avro.Record]:
+    try:
+        schema, record = avro.read_as_written(letter.value)
+    except (avro.UnknownSchemaError, avro.UnreadableError):
+        raise NotEditableError(NOT_A_RECORD) from None
+    if letter.topic not in EDITABLE or schema.name not in ("Accepted", "Resolved"):
+        raise NotEditableError(f"only events can be edited, and this is a {schema.name}")
+    return schema, record
+
+
+def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:
+    field = edit.path[0]
+    if field not in record:
+        raise NoSuchPathError(f"there is no {shown(edit.path[:1])}")
+    if field not in editable:
+        can = ", ".join(sorted(editable))
+        raise NotEditableError(f"{field} is decided and stays as it is; what can be edited: {can}")
+    if field in DOCUMENTS and len(edit.path) > 1:
+        record[field] = edit.apply(record[field].encode(), depth=1).decode()
+        return
+    if len(edit.path) > 1:
+        raise NoSuchPathError(f"there is no {shown(edit.path)}: {field} holds a single value")
+    record[str(field)] = _whole(str(field), edit)
+
+
+def _whole(field: str, edit: Edit) -> Any:
+    """The new value of a field, as its type."""
+    if edit.value is None:
+        if field in ("event", "occurred_at", "idempotency_key"):
+            raise NotEditableError(f"{field} cannot be taken away: every event has one")
+        return {"value": None, "properties": "{}", "context": "{}"}.get(field, "")
+    if field in DOCUMENTS:
+        if not (text := edit.json()).startswith(b"{"):
+            raise NotEditableError(f"{field} is a JSON object")
+        return text.decode()
+    if field in ("value", "occurred_at"):
+        try:
+            return msgspec.json.decode(edit.value, type=float if field == "value" else int)
+        except msgspec.DecodeError:
+            what = "a number" if field == "value" else "epoch milliseconds"
+            raise NotEditableError(f"{field} is {what}, not {edit.value}") from None
+    return edit.text()
+
+
+def _check(record: avro.Record, name_before: str) -> Refusal | None:
+    """Why the gateway would not take an event like this, if so. A name that its door took is good."""
+    sent = SentEvent(
+        record["event"] if record["event"] != name_before else IDENTIFY,
+        user_id=record["user_id"],
+        anonymous_id=record["anonymous_id"],
+        profile_id=record["client_profile_id"],
+        session_id=record["client_session_id"],
+        idempotency_key=record["idempotency_key"],
+        value=record["value"],
+        occurred_at=record["occurred_at"],
+        properties=Raw(record["properties"].encode()),
+        context=Raw(record["context"].encode()),
+    )
+    raw = (record["properties"] + record["context"]).encode()
+    event = check_sent(sent, raw, Shared(b"", raw), record["received_at"], None, spaced=True)
+    return event if isinstance(event, Refusal) else None

@@ -1,0 +1,104 @@
+"""How a refusal is sent in again: through the gateway's own checks, under the event id that it was given. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import ClassVar
+
+import uuid_utils
+
+from weir.core.identifiers import content_digest
+from weir.core.registry import Source
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.reparse_rejected import NOT_KEPT, read_again
+from weir.redelivery.dead_letters import identity_in
+from weir.redelivery.edits import Edit, NoSuchPathError
+from weir.redelivery.model import Kind, Write
+from weir.redelivery.plans import (
+    REFUSED_AGAIN,
+    Again,
+    Part,
+    Plan,
+    Unfit,
+    gateway_partition,
+)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row of `weir.rejected`."""
+
+    event_id: bytes
+    source: str
+    received_at: int
+    door: str
+    ip: str
+    user_agent: str
+    payload: bytes
+    kind: ClassVar[Kind] = "rejected"
+    step: ClassVar[str] = "gateway"
+
+    @property
+    def name(self) -> str:
+        return str(uuid_utils.UUID(bytes=self.event_id))
+
+
+def plan(
+    letter: Refused,
+    edits: Sequence[Edit],
+    door: str | None,
+    sources: Mapping[str, Source],
+    partitions: Mapping[str, int],
+) -> Plan | Unfit:
+    """`door`: in whose words the payload is to be read; None: those it was sent in.
+
+    A body of several events is good or refused as a whole; the first has the refusal's event id.
+    """
+    source = sources.get(letter.source)
+    if source is None:
+        return Unfit(f"the registry has no source {letter.source}")
+    payload = letter.payload
+    try:
+        for edit in edits:
+            payload = edit.apply(payload)
+    except NoSuchPathError as fault:
+        return Unfit(str(fault))
+    parcel = read_again(door or letter.door, payload)
+    if parcel is None:
+        what = NOT_KEPT.get(letter.door, "what was sent around it")
+        return Unfit(
+            f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
+            " Edit it into an event of Weir's own and say `--door events`"
+        )
+    if isinstance(parcel, Problem):
+        return Unfit(REFUSED_AGAIN, (Again(parcel.code, parcel.field, parcel.detail),))
+    client = Client(
+        letter.door,
+        letter.ip,
+        letter.user_agent,
+        has_profile=parcel.wants_profile,
+        has_session=parcel.wants_session,
+        saved=parcel.saved,
+    )
+    origin = Origin(SourceFields.of(source), letter.received_at, client)
+    intake = take(parcel, source, origin, _ids(letter.event_id).__next__)
+    if intake.refused:
+        refusals = (one.refusal for one in intake.refused)
+        return Unfit(REFUSED_AGAIN, tuple(Again(r.code, r.field, r.text) for r in refusals))
+    writes = [
+        Write(topic, gateway_partition(key, topic, partitions), key, value or b"")
+        for topic, key, value in intake.records
+    ]
+    parts = [Part(write, identity_in(write.value)) for write in writes]
+    return Plan(parts, payload != letter.payload)
+
+
+def _ids(first: bytes) -> Iterator[uuid_utils.UUID]:
+    """The refusal's own id, and others of the same moment: the same at every reading of it."""
+    yield uuid_utils.UUID(bytes=first)
+    for number in count(1):
+        digest = content_digest(first + number.to_bytes(8))
+        # up to the twelve bits that follow the version, and the variant (RFC 9562, 5.7)
+        yield uuid_utils.UUID(bytes=first[:8] + bytes([digest[8] & 0x3F | 0x80]) + digest[9:])

@@ -1,0 +1,163 @@
+"""The replay of letters, of either kind: what is open, fits and is not stored is sent in again, once."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from weir.redelivery.model import Identity, Recovery, ledger_key
+from weir.redelivery.plans import REFUSED_AGAIN, Again, Letter, Plan, Unfit
+from weir.redelivery.queries import LetterTables
+from weir.redelivery.writer import Recoveries
+
+ERASED = "whose it is was erased since the letter was listed"
+SENT_NOW = "sent just now"
+TOGETHER = 200  # letters in a transaction, at most
+SHOWN = 5  # examples of each reason
+
+L = TypeVar("L", bound=Letter)
+
+
+class Pace:
+    """Keeps to at most `rate` a second on average; 0: no bound."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._next = time.monotonic()
+
+    def keep(self, count: int) -> None:
+        """Call before doing `count` of it; returns when it is time."""
+        if not self.rate:
+            return
+        now = time.monotonic()
+        time.sleep(max(0.0, self._next - now))
+        self._next = max(self._next, now) + count / self.rate
+
+
+@dataclass
+class Tally:
+    """What a replay came to."""
+
+    replayed: int = 0
+    edited: int = 0
+    recovered: int = 0  # before, by an earlier replay
+    stored: dict[str, list[str]] = field(default_factory=dict)  # letter -> event ids that are there
+    in_part: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # the same, of letters whose rest went
+    refused: dict[str, tuple[Again, ...]] = field(default_factory=dict)
+    unfit: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def looked_at(self) -> int:
+        left = len(self.stored) + len(self.refused) + self.unfit.total()
+        return self.replayed + self.recovered + left
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is left that could not be sent in again."""
+        return not self.refused and not self.unfit
+
+    def keep(self, letter: str, unfit: Unfit) -> None:
+        if unfit.reason == REFUSED_AGAIN:
+            self.refused[letter] = unfit.refused
+            return
+        self.unfit[unfit.reason] += 1
+        examples = self.examples.setdefault(unfit.reason, [])
+        if len(examples) < SHOWN:
+            examples.append(letter)
+
+
+class Replaying(Generic[L]):
+    """One replay. `recoveries` None: a dry run, which writes nothing.
+
+    `erased`: as of now, whether a record is of somebody who was erased.
+    """
+
+    def __init__(
+        self,
+        tables: LetterTables,
+        ledger: set[bytes],
+        recoveries: Recoveries | None,
+        erased: Callable[[], Callable[[bytes], bool]],
+        plan: Callable[[L], Plan | Unfit],
+        pace: Pace,
+        limit: int | None,
+    ) -> None:
+        self.tally = Tally()
+        self._tables = tables
+        self._ledger = ledger
+        self._recoveries = recoveries
+        self._erased = erased
+        self._plan = plan
+        self._pace = pace
+        self._limit = limit
+        self._sent: set[tuple[str, str]] = set()  # sources and keys, of this replay
+
+    def run(self, pages: Iterable[list[L]], progress: Callable[[Tally], None]) -> None:
+        """Until there are no more, or `limit` of them were sent. Edge errors pass through."""
+        together = min(TOGETHER, max(1, int(self._pace.rate))) if self._pace.rate else TOGETHER
+        for page in pages:
+            for start in range(0, len(page), together):
+                self._replay(page[start : start + together])
+                progress(self.tally)
+                if self._limit is not None and self.tally.replayed >= self._limit:
+                    return
+
+    def _replay(self, letters: Sequence[L]) -> None:
+        fit: list[tuple[L, Plan]] = []
+        for letter in letters:
+            if ledger_key(letter.kind, letter.name, letter.step) in self._ledger:
+                self.tally.recovered += 1
+                continue
+            plan = self._plan(letter)
+            if isinstance(plan, Plan):
+                fit.append((letter, plan))
+            else:
+                self.tally.keep(letter.name, plan)
+        is_erased = self._erased() if fit else None
+        stored = self._tables.stored({i for _, plan in fit for i in plan.identities})
+        sent: list[tuple[L, Plan]] = []
+        for letter, plan in fit:
+            if is_erased is not None and any(is_erased(part.write.value) for part in plan.parts):
+                self.tally.keep(letter.name, Unfit(ERASED))
+                continue
+            there = self._there(plan, stored)
+            left = [part for part in plan.parts if part.identity not in there]
+            if not left:
+                self.tally.stored[letter.name] = sorted(set(there.values()))
+            elif self._limit is None or self.tally.replayed + len(sent) < self._limit:
+                sent.append((letter, plan._replace(parts=left)))
+                self._sent |= {identity[1:] for identity in plan.identities}
+                if there:
+                    self.tally.in_part[letter.name] = sorted(set(there.values()))
+        self._send(sent)
+        self.tally.replayed += len(sent)
+        self.tally.edited += sum(plan.edited for _, plan in sent)
+
+    def _there(self, plan: Plan, stored: Mapping[Identity, str]) -> dict[Identity, str]:
+        """Its events that are stored already, or were sent by this replay."""
+        sent = {i: SENT_NOW for i in plan.identities if i[1:] in self._sent}
+        return sent | {i: stored[i] for i in plan.identities if i in stored}
+
+    def _send(self, sent: list[tuple[L, Plan]]) -> None:
+        if not sent or self._recoveries is None:
+            return
+        self._pace.keep(len(sent))
+        now = int(time.time() * 1_000)
+        entries = [
+            Recovery(
+                letter=letter.name,
+                kind=letter.kind,
+                step=letter.step,
+                source=letter.source,
+                received_at=letter.received_at,
+                event_id=letter.event_id,
+                edited=plan.edited,
+                recovered_at=now,
+            )
+            for letter, plan in sent
+        ]
+        self._recoveries.write([part.write for _, plan in sent for part in plan.parts], entries)

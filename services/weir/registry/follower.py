@@ -1,0 +1,206 @@
+"""The registry as a service sees it: a copy in memory that follows the topic."""
+
+import threading
+import time
+from typing import Any, TypeVar
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from weir.adapters import avro
+from weir.adapters.errors import NotReachedError
+from weir.adapters.kafka.clients import Entry, TableReader
+from weir.adapters.kafka.table_entries import apply_entries
+from weir.adapters.kafka.table_follower import TableFollower
+from weir.core import topics
+from weir.core.blocked_ids import DEFAULT, BlockedIds
+from weir.core.registry import ApiKey, Goal, IdMapping, Source
+from weir.runtime import logs
+from weir.runtime.ports import StreamBrokenError
+from weir.settings.shared import KafkaSettings
+
+SOURCE_KIND = "source"
+GOAL_KIND = "goal"
+KEY_KIND = "key"
+READ_ONCE_MS = 20
+START_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+def registry_key(kind: str, entry_id: str) -> bytes:
+    return f"{kind}\0{entry_id}".encode()
+
+
+def source_entry(source: Source) -> tuple[bytes, bytes]:
+    """Key and value of the topic's entry that says what a source is. Its secrets: as they are given."""
+    return registry_entry(SOURCE_KIND, source.id, source)
+
+
+def key_entry(key: ApiKey) -> tuple[bytes, bytes]:
+    """Key and value of the topic's entry that says what a key opens."""
+    return registry_entry(KEY_KIND, key.digest, key)
+
+
+def goal_entry(goal: Goal) -> tuple[bytes, bytes]:
+    """Key and value of the topic's entry that says what a goal is."""
+    return registry_entry(GOAL_KIND, goal.entry_id, goal)
+
+
+def registry_entry(kind: str, entry_id: str, document: msgspec.Struct) -> tuple[bytes, bytes]:
+    """Key and value of an entry of any kind."""
+    record = {
+        "kind": kind,
+        "id": entry_id,
+        "document": msgspec.json.encode(document).decode(),
+        "updated_at": int(time.time() * 1_000),
+    }
+    return registry_key(kind, entry_id), avro.schemas()["RegistryEntry"].encode(record)
+
+
+def _understood(value: bytes, kind: type[T], entry_id: str, log: Any) -> T | None:
+    """None for an entry of a newer version: the one before it stays in force."""
+    _, entry = avro.decode_any(value)
+    try:
+        return msgspec.json.decode(entry["document"], type=kind)
+    except msgspec.ValidationError as fault:
+        log.error(
+            "registry entry not understood, the one before it stays in force: was it written by a"
+            " newer version of Weir? Upgrade this service, or apply a file without what is new.",
+            id=entry_id,
+            fault=str(fault),
+        )
+        return None
+
+
+class Sources:
+    """Every source by id. Bring it up to date with `apply`, entry by entry as the topic has them."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Source] = {}
+        self._changed: set[str] = set()
+        self._log = logs.get("registry")
+
+    def mappings_of(self, source_id: str) -> tuple[IdMapping, ...]:
+        """How a source's profile-less events name people; none of one that is not there."""
+        source = self.by_id.get(source_id)
+        return source.mappings if source else ()
+
+    def blocked_of(self, source_id: str) -> BlockedIds:
+        """What of a source's ids are none."""
+        source = self.by_id.get(source_id)
+        if source is None:
+            return DEFAULT
+        return BlockedIds.of(source.blocked_ids, source.block_default_ids)
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        kind, _, entry_id = key.decode().partition("\0")
+        if kind != SOURCE_KIND:
+            return
+        if value is None:
+            self.by_id.pop(entry_id, None)
+        else:
+            source = _understood(value, Source, entry_id, self._log)
+            if source is None:
+                return
+            self.by_id[entry_id] = source
+        self._changed.add(entry_id)
+
+    def take_changed(self) -> set[str]:
+        """The ids that changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+
+class Keys:
+    """Every key that `weir keys` made, by digest. Bring it up to date with `apply`, entry by entry."""
+
+    def __init__(self) -> None:
+        self.by_digest: dict[str, ApiKey] = {}
+        self._changed: set[str] = set()
+        self._log = logs.get("registry")
+
+    def of(self, source_id: str) -> list[ApiKey]:
+        """The keys of a source, the oldest first."""
+        keys = [key for key in self.by_digest.values() if key.source == source_id]
+        return sorted(keys, key=lambda key: (key.created_at, key.digest))
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        kind, _, digest = key.decode().partition("\0")
+        if kind != KEY_KIND:
+            return
+        present = None if value is None else _understood(value, ApiKey, digest, self._log)
+        if value is not None and present is None:
+            return
+        for changed in (self.by_digest.pop(digest, None), present):
+            if changed is not None:
+                self._changed.add(changed.source)
+        if present is not None:
+            self.by_digest[digest] = present
+
+    def take_changed(self) -> set[str]:
+        """The sources whose keys changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+
+class Goals:
+    """Every goal by site, as they were made. Bring it up to date with `apply`, entry by entry."""
+
+    def __init__(self) -> None:
+        self._by_site: dict[str, dict[str, Goal]] = {}
+        self._log = logs.get("registry")
+
+    def of(self, site_id: str) -> list[Goal]:
+        """The goals of a site, the oldest first."""
+        goals = self._by_site.get(site_id, {})
+        return sorted(goals.values(), key=lambda goal: (goal.created_at, goal.id))
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        kind, _, entry_id = key.decode().partition("\0")
+        if kind != GOAL_KIND:
+            return
+        site_id, _, goal_id = entry_id.partition("/")
+        if value is None:
+            self._by_site.get(site_id, {}).pop(goal_id, None)
+            return
+        goal = _understood(value, Goal, entry_id, self._log)
+        if goal is not None:
+            self._by_site.setdefault(site_id, {})[goal_id] = goal
+
+
+def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple[Sources, Keys]:
+    """As they are now. `NotReachedError` after so many seconds."""
+    sources, keys = Sources(), Keys()
+
+    def apply(key: bytes, value: bytes | None) -> None:
+        sources.apply(key, value)
+        keys.apply(key, value)
+
+    reader = TableReader(settings, topics.REGISTRY, READ_ONCE_MS)
+    try:
+        reader.read_all(lambda *entry: apply_entries(topics.REGISTRY, [entry], apply), seconds)
+    except KafkaException as fault:
+        raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
+    finally:
+        reader.close()
+    return sources, keys
+
+
+class RegistryFollower:
+    """Keeps `sources` up to date from a thread of its own. Complete once constructed.
+
+    `StreamBrokenError`: the registry cannot be read.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.sources = Sources()
+        self._loaded = threading.Event()
+        self._follower = TableFollower(settings, topics.REGISTRY, self._apply)
+        self._follower.start()
+        if not self._loaded.wait(START_SECONDS):
+            raise StreamBrokenError(f"the topic {topics.REGISTRY} cannot be read")
+
+    def _apply(self, entries: list[Entry]) -> None:
+        apply_entries(topics.REGISTRY, entries, self.sources.apply)
+        self._loaded.set()

@@ -1,0 +1,134 @@
+"""Keys that `weir keys` makes, as values: made, succeeded, found by their digests, listed. Pure but for chance."""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from weir.cli.apply import Registered
+from weir.core.registry import ApiKey, Scope, Source, hash_key
+
+SCOPES: tuple[Scope, ...] = ("write", "read", "admin")
+KEY_BYTES = 20  # 160 bits: nobody guesses one, so that its digest needs neither salt nor stretching
+SHOWN_DIGITS = 12  # of a digest
+LEAST_DIGITS = 6
+
+
+class KeysError(Exception):
+    """It cannot be done; the text says what to mend."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new key: the one time that it is known in plain."""
+
+    plain: str
+    key: ApiKey
+
+
+def make(source: str, scope: Scope, name: str, now_ms: int, lives: timedelta | None) -> Made:
+    """A key of 160 random bits, whose beginning says what it is for: people and scanners know it by that."""
+    plain = f"weir_{scope[0]}_{secrets.token_hex(KEY_BYTES)}"
+    key = ApiKey(
+        digest=hash_key(plain),
+        source=source,
+        scope=scope,
+        name=name,
+        created_at=now_ms,
+        ends_at=_after(now_ms, lives) if lives else 0,
+    )
+    return Made(plain, key)
+
+
+def succeed(
+    old: ApiKey, now_ms: int, overlap: timedelta, lives: timedelta | None
+) -> tuple[Made, ApiKey]:
+    """A new key of the same source, scope and name; and the old one, which ends after `overlap`."""
+    if not old.in_force(now_ms):
+        raise KeysError(
+            f"The key {old.digest[:SHOWN_DIGITS]} has ended: `weir keys create` a new one."
+        )
+    end = _after(now_ms, overlap)
+    ending = msgspec.structs.replace(old, ends_at=min(end, old.ends_at or end))
+    return make(old.source, old.scope, old.name, now_ms, lives), ending
+
+
+def _after(now_ms: int, span: timedelta) -> int:
+    return now_ms + int(span.total_seconds() * 1_000)
+
+
+def find(digest: str, registered: Registered) -> ApiKey:
+    """The one key whose digest begins so; `KeysError` if there is none, or more than one."""
+    if len(digest) < LEAST_DIGITS or not re.fullmatch(r"[0-9a-f]+", digest):
+        raise KeysError(
+            f"Name a key by at least {LEAST_DIGITS} hex digits of its digest: `weir keys list`"
+            " shows them. A key itself is not wanted here."
+        )
+    found = [key for key in registered.keys.values() if key.digest.startswith(digest)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise KeysError(f"{len(found)} keys begin with {digest}: give more of the digest.")
+    for source in registered.sources.values():
+        if any(one.startswith(digest) for one in source.key_hashes):
+            raise KeysError(
+                f"{digest} is a key of {source.id} in the sources file: take it out there, and"
+                " `weir apply`."
+            )
+    raise KeysError(f"No key begins with {digest}: `weir keys list` shows them all.")
+
+
+def require_source(name: str, sources: Mapping[str, Source]) -> None:
+    if name not in sources:
+        known = ", ".join(sorted(sources)) or "none yet"
+        raise KeysError(
+            f"There is no source {name}; there are: {known}. `weir apply` makes sources."
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key as `weir keys list` tells of it."""
+
+    digest: str
+    source: str
+    scope: str
+    name: str
+    made_by: str  # keys, or file
+    created_at: str | None
+    ends_at: str | None
+    state: str  # in force, ended, or why it lets nobody in
+
+
+def lines(registered: Registered, source: str | None, now_ms: int) -> list[Line]:
+    """Every key, by source: those of the file, then those made here, the oldest first."""
+    found = []
+    for one in registered.sources.values():
+        state = "in force" if one.enabled else "source disabled"
+        for scope in SCOPES:
+            for digest in getattr(one, f"{scope}_key_hashes"):
+                found.append(Line(digest, one.id, scope, "", "file", None, None, state))
+    for key in sorted(registered.keys.values(), key=lambda key: (key.created_at, key.digest)):
+        found.append(_line(key, registered.sources.get(key.source), now_ms))
+    return sorted(
+        (line for line in found if source is None or line.source == source),
+        key=lambda line: line.source,
+    )
+
+
+def _line(key: ApiKey, source: Source | None, now_ms: int) -> Line:
+    state = "in force" if key.in_force(now_ms) else "ended"
+    if source is None:
+        state = "source gone"
+    elif not source.enabled:
+        state = "source disabled"
+    ends = moment(key.ends_at) if key.ends_at else None
+    created = moment(key.created_at)
+    return Line(key.digest, key.source, key.scope, key.name, "keys", created, ends, state)
+
+
+def moment(epoch_ms: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_ms / 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,98 @@
+"""How a process of Weir begins: before settings are read, files are made or a word is said."""
+
+import atexit
+import logging
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from weir.runtime import json_log_lines, logs
+from weir.runtime.private_files import UMASK, keep_private
+from weir.settings.shared import CommonSettings
+
+FLUSH_SECONDS = 5.0
+_begun = threading.Event()
+
+
+def begin(service: str, outputs: tuple[int, ...] = (1, 2)) -> None:
+    """New files are the owner's alone; with WEIR_LOG_FORMAT=json every line that is said is JSON.
+
+    Also of libraries in C, of threads and of the interpreter itself, and the last words of a crash. The
+    setting is read here without a check, so that even faults of other settings are told in JSON.
+    `outputs`: file descriptors of which that is so. A second call does nothing.
+    """
+    os.umask(UMASK)
+    if os.environ.get("WEIR_LOG_FORMAT") != "json" or _begun.is_set():
+        return
+    _begun.set()
+    _pass_output_on(service, outputs)
+    logs.configure(form="json")  # until the settings are read
+    _log_faults(service)
+
+
+def settle(common: CommonSettings, service: str) -> None:
+    """Called once the settings are read: logs as they say, and a data folder for the owner alone."""
+    logs.configure(common.log_level, common.log_format)
+    if told := keep_private(common.data_dir):
+        logs.get(service).warning(told)
+
+
+def _pass_output_on(service: str, outputs: tuple[int, ...]) -> None:
+    """The outputs are a pipe on return, to a process that writes what comes as JSON to standard error."""
+    reading, writing = os.pipe()
+    relay = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(json_log_lines.__file__), service],
+        stdin=reading,
+        stdout=2,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # it outlives whoever is killed with its group
+    )
+    before = os.dup(2)
+    for output in outputs:
+        os.dup2(writing, output)
+    os.close(reading)
+    os.close(writing)
+    owner = os.getpid()
+
+    def end() -> None:
+        if os.getpid() != owner:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        for output in outputs:
+            os.dup2(before, output)
+        with suppress(subprocess.TimeoutExpired):  # a child of this process still writes to it
+            relay.wait(FLUSH_SECONDS)
+
+    atexit.register(end)
+
+
+def _log_faults(service: str) -> None:
+    """What nobody caught is one line with its stack, wherever it was raised; warnings are lines as well."""
+    log = logs.get(service)
+
+    def tell(
+        words: str, kind: type[BaseException], value: BaseException | None, trace: Any
+    ) -> None:
+        log.error(words, exc_info=(kind, value if value is not None else kind(), trace))
+
+    def ended(kind: type[BaseException], value: BaseException, trace: Any) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            tell("ended by a fault", kind, value, trace)
+
+    def thread_ended(raised: threading.ExceptHookArgs) -> None:
+        words = "a thread ended by a fault"
+        tell(words, raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+    def not_raised(raised: "sys.UnraisableHookArgs") -> None:
+        words = "a fault that could not be raised"
+        tell(words, raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+    sys.excepthook = ended
+    threading.excepthook = thread_ended
+    sys.unraisablehook = not_raised
+    logging.captureWarnings(True)

@@ -1,0 +1,143 @@
+"""How a worker is put together: settings, Kafka, state on disk, health, signals. Shared by the three workers."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from weir.adapters import usage_records
+from weir.adapters.kafka.access import KafkaDeniedError, require_access
+from weir.adapters.kafka.record_limits import LimitsFollower
+from weir.adapters.kafka.schema_announcements import SchemasTopic
+from weir.adapters.kafka.stream import KafkaStream, StreamOptions
+from weir.adapters.rocksdb import RocksStores
+from weir.core.batch import Step
+from weir.core.stages import Stage
+from weir.runtime import gc_tuning, health, logs, process
+from weir.runtime.deciding import Accounts
+from weir.runtime.ports import Changelog, FencedError, StreamBrokenError
+from weir.runtime.recovery_limit import RecoveryFailedError
+from weir.runtime.signals import stop_on_signals
+from weir.runtime.worker import Worker
+from weir.settings.catalogue import ALL_SETTINGS
+from weir.settings.environment import SettingsError, load, unknown_variables
+from weir.settings.shared import CommonSettings, KafkaSettings, WorkerSettings
+
+EXIT_FOR_ANOTHER = os.EX_TEMPFAIL  # 75: start another process in this one's place
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The settings that every worker reads, and what it knows of other versions."""
+
+    common: CommonSettings
+    kafka: KafkaSettings
+    worker: WorkerSettings
+    schemas: SchemasTopic
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What one worker adds: its place in the stream, its decisions, how its state travels."""
+
+    stage: Stage
+    step: Step
+    changelog: Changelog
+    batch_records: int
+    kept_ms: int = 0  # how long a state entry stays after its time; 0: for ever
+
+
+def read_environment() -> Environment:
+    """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
+    faults = unknown_variables(os.environ, ALL_SETTINGS)
+    if faults:
+        raise SettingsError(faults)
+    kafka = load(KafkaSettings, os.environ)
+    return Environment(
+        load(CommonSettings, os.environ),
+        kafka,
+        load(WorkerSettings, os.environ),
+        SchemasTopic(kafka),
+    )
+
+
+def run_worker(environment: Environment, spec: WorkerSpec) -> None:
+    """Run until SIGTERM or SIGINT: the batch under way is committed, then the worker ends."""
+    stop = stop_on_signals()
+    stage = spec.stage
+    log = logs.get(stage.name)
+    (topic,) = stage.reads
+    options = StreamOptions(
+        stage.name,
+        topic,
+        environment.worker.instance,
+        writes=stage.writes,
+        batch_records=spec.batch_records,
+        transaction_seconds=environment.worker.transaction_seconds,
+        session_seconds=environment.worker.session_seconds,
+        fetch_kilobytes=environment.worker.worker_fetch_kilobytes,
+    )
+    folder = environment.common.data_dir / "state" / options.name
+    limits = LimitsFollower(environment.kafka, stage.name)
+    worker = Worker(
+        spec.step,
+        KafkaStream(environment.kafka, options, limits),
+        RocksStores(folder, spec.kept_ms),
+        spec.changelog,
+        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        limits,
+    )
+    stop_serving = health.serve(
+        environment.common.host, environment.worker.metrics_port, worker.health
+    )
+    limits.start()
+    gc_tuning.spare()
+    log.info("started", input=topic, instance=environment.worker.instance)
+    try:
+        worker.run(stop, environment.worker.worker_poll_seconds)
+    finally:
+        limits.stop()
+        stop_serving()
+    log.info("stopped")
+
+
+def main(name: str, run: Callable[[Environment], None]) -> None:
+    """A service's entry point: a fault of the environment or the world ends it with one clear line."""
+    process.begin(name)
+    try:
+        environment = read_environment()
+    except SettingsError as fault:
+        sys.exit("\n".join(fault.faults))
+    process.settle(environment.common, name)
+    with ending_clearly(logs.get(name), environment.kafka.bootstrap()):
+        require_access(environment.kafka)
+        environment.schemas.join()
+        run(environment)
+
+
+@contextmanager
+def ending_clearly(log: Any, bootstrap: str) -> Iterator[None]:
+    """Whatever ends the block ends the process: with one line that names it, and an exit code."""
+    try:
+        yield
+    except KafkaDeniedError as fault:
+        log.error("cannot start", fault=str(fault))
+        sys.exit(1)
+    except StreamBrokenError as fault:
+        log.error(
+            "cannot start: is Kafka there, and `weir topics apply` done?",
+            bootstrap=bootstrap,
+            fault=str(fault),
+        )
+        sys.exit(1)
+    except RecoveryFailedError as fault:
+        log.error("ended: recovering does not help, a new process may", fault=str(fault))
+        sys.exit(EXIT_FOR_ANOTHER)
+    except FencedError as fault:
+        log.error("ended: another process has taken this instance's slot", fault=str(fault))
+        sys.exit(1)
+    except Exception:  # the one place: log it whole, end uncommitted
+        log.exception("ended by a fault; nothing uncommitted counts")
+        sys.exit(1)

@@ -1,0 +1,12 @@
+"""Dedup's settings."""
+
+from dataclasses import dataclass
+
+from weir.settings.environment import at_least, setting
+
+
+@dataclass(frozen=True)
+class DedupSettings:
+    dedup_batch_records: int = setting(
+        10_000, "most records in one transaction", "records", check=at_least(1)
+    )

@@ -1,0 +1,48 @@
+"""Settings of what runs on one machine: the embedded broker and `weir up`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from weir.core.resource_paths import DEPLOY
+from weir.settings.environment import at_least, setting
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    kafka_heap_megabytes: int = setting(
+        512, "heap of the embedded broker", "MiB", check=at_least(128)
+    )
+
+
+@dataclass(frozen=True)
+class UpSettings:
+    dedup_instances: int = setting(1, "processes of dedup that `weir up` starts", check=at_least(0))
+    identity_instances: int = setting(
+        1, "processes of identity that `weir up` starts", check=at_least(0)
+    )
+    rates_instances: int = setting(1, "processes of rates that `weir up` starts", check=at_least(0))
+    sink_instances: int = setting(
+        1, "processes of the sink that `weir up` starts", check=at_least(0)
+    )
+    audit_seconds: int = setting(
+        60,
+        "how often the audit that `weir up` starts looks at the books; 0: none",
+        "s",
+        check=at_least(0),
+    )
+    metrics_base_port: int = setting(
+        9100,
+        "`weir up` gives each worker the next free port from here for WEIR_METRICS_PORT; "
+        "0: any free one",
+        check=at_least(0),
+    )
+    sources_file: Path = setting(
+        DEPLOY / "sources.yaml", "sources that `weir up` applies when it starts"
+    )
+    log_megabytes: int = setting(
+        16, "a child's log starts anew at this size, one older is kept", "MiB", check=at_least(1)
+    )
+
+    def instances(self, stage: str) -> int:
+        """How many processes of a stage (`weir.core.stages`) are started."""
+        return int(getattr(self, f"{stage}_instances"))

@@ -1,0 +1,357 @@
+"""The sink's order of effects, written once: every record of every topic goes in exactly once.
+
+For each partition, over and over:
+
+1. read; when a range is due, fix its end;
+2. commit its *start*, with the intent in the metadata;
+3. insert its rows, under tokens that name the range; write what is condemned as dead letters;
+4. commit its *end*.
+
+A crash before 2 leaves nothing. Between 2 and 4 whoever comes next reads the same range again and
+repeats 3, which ClickHouse drops where it has it. All commits of a turn go in one request.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from weir.core import reasons, topics
+from weir.core.stages import SINK
+from weir.runtime.health import Health
+from weir.runtime.lag import LagReport
+from weir.runtime.metrics import DEAD, LETTERS_CUT, RECORDS_IN, RECORDS_OUT
+from weir.runtime.stall_watch import StallWatch
+from weir.sink import metrics
+from weir.sink.partition import Limits, Partition
+from weir.sink.ports import (
+    Buried,
+    CommitFailedError,
+    DeadLetters,
+    DeadRecord,
+    Insert,
+    Inserts,
+    Place,
+    Polled,
+    Records,
+    RowsRefusedError,
+)
+from weir.sink.ranges import Range
+from weir.sink.scheduling import InsertScheduler, ReadBuffer, is_bookkeeping
+from weir.sink.step import Routes, Verdict
+from weir.sink.suspicion import Next
+
+IDLE_SECONDS = 1.0
+BUSY_SECONDS = 0.05
+GATHER_SECONDS = 0.1
+FIRST_RETRY_SECONDS = 0.1
+LETTERS_FAIL = "dead letters cannot be written: "
+
+
+@dataclass(frozen=True)
+class Options:
+    limits: Limits
+    buffer_bytes: int
+    retry_seconds: float
+    # how long records wait that nobody looks for within the second: each insert has a price of its own
+    side_seconds: float | None = None
+    # how long an attempt may be under way of which nothing is heard any more
+    attempt_seconds: float = 120.0
+    attempts: int = 2  # at once
+
+
+@dataclass(frozen=True)
+class Ports:
+    records: Records
+    inserts: Inserts
+    dead_letters: DeadLetters
+
+
+class Sink:
+    """One member of the group: knows the order of effects, and no technology. One thread."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        routes: Routes,
+        options: Options,
+        log: Any,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._records, self._inserts = ports.records, ports.inserts
+        self._dead_letters = ports.dead_letters
+        self._routes = routes
+        self._options = options
+        self._limits = options.limits
+        self._side_limits = options.limits
+        if options.side_seconds is not None:
+            self._side_limits = replace(options.limits, seconds=options.side_seconds)
+        self._log = log
+        self._clock = clock
+        self._partitions: dict[Place, Partition] = {}
+        self._scheduler = InsertScheduler(options.attempts)
+        self._buffer = ReadBuffer(options.buffer_bytes)
+        self._draining = False
+        self._commit_failed = ""  # why
+        self._told_away = False
+        self._lag = LagReport(SINK.name)
+        self._progress = StallWatch(SINK.name, clock=clock)
+        self.health = Health(self._progress)
+
+    def turn(self) -> None:
+        """One turn: read, see what has gone in, begin what is due, commit, attempt what is committed."""
+        self._take(self._records.poll(*self._patience(self._clock())))
+        self._collect()
+        self._begin(self._clock())
+        if self._commit():
+            self._attempt(self._clock())
+        self._hold(self._clock())
+        self._report()
+
+    def drain(self, seconds: float) -> bool:
+        """Put in what has been read, and read nothing more. False: it took too long; nothing is lost."""
+        self._limits = self._side_limits = replace(self._limits, seconds=0.0)
+        self._draining = True
+        self._hold(self._clock())
+        deadline = self._clock() + seconds
+        while self._busy() and self._clock() < deadline:
+            self.turn()
+        return not self._busy()
+
+    def _busy(self) -> bool:
+        return any(
+            p.range is not None or p.owed() is not None or (p and not p.repeating)
+            for p in self._all()
+        )
+
+    def _patience(self, now: float) -> tuple[float, bool]:
+        """How long to wait for records, and whether to gather them meanwhile or return at the first."""
+        seconds, gather = IDLE_SECONDS, False
+        for partition in self._all():
+            if partition.under_way is not None:
+                return BUSY_SECONDS, True
+            if partition.range is not None:
+                seconds, gather = min(seconds, partition.retry_at - now), True
+            elif partition:
+                due = partition.due_at(self._limits_of(partition.place))
+                # of one that is read again the end is not here yet: return at the first record
+                seconds = min(seconds, GATHER_SECONDS if due is None else due - now)
+                gather = gather or due is not None
+        if self._commit_failed:
+            seconds = max(seconds, FIRST_RETRY_SECONDS)
+        return min(max(seconds, 0.0), GATHER_SECONDS if gather else IDLE_SECONDS), gather
+
+    def _take(self, polled: Polled) -> None:
+        now = self._clock()
+        for place in polled.lost:
+            # with all that was read: its next owner reads it again
+            self._partitions.pop(place, None)
+            self._inserts.abandon(place)
+        for gain in polled.gained:
+            self._partitions[gain.place] = Partition(gain, now + self._options.attempt_seconds)
+        for slice_ in polled.slices:
+            partition = self._partitions.get(slice_.place)
+            if partition is not None:
+                partition.add(slice_, now)
+                if partition:
+                    self._progress.found([_label(slice_.place)])
+                RECORDS_IN.labels(SINK.name).inc(len(slice_.records.offsets))
+
+    def _collect(self) -> None:
+        for place, insert, fault in self._inserts.finished():
+            partition = self._ended(place, insert)
+            if partition is None or partition.range is None:
+                continue  # it was taken away meanwhile, and is its next owner's to see through
+            if fault is None:
+                metrics.ROWS.labels(insert.table).inc(len(insert.values))
+                self._settle(partition, partition.range)
+                continue
+            if isinstance(fault, RowsRefusedError):
+                metrics.REFUSED.inc()
+            else:
+                metrics.INSERT_RETRIES.inc()
+            ended_by = self._clock() + self._options.attempt_seconds
+            step = partition.suspicion.failed(fault, len(insert.values), ended_by)
+            self._follow(partition, insert, step)
+        for place, insert, finding in self._inserts.examined():
+            partition = self._ended(place, insert)
+            if partition is not None and partition.range is not None:
+                rows = len(insert.values)
+                step = partition.suspicion.examined(finding, rows, partition.asked_at)
+                self._follow(partition, insert, step)
+        for buried in self._dead_letters.finished():
+            self._settle_letters(buried)
+
+    def _ended(self, place: Place, attempt: Insert | Sequence[DeadRecord]) -> Partition | None:
+        """Whose attempt it was, if it still is theirs."""
+        partition = self._partitions.get(place)
+        if partition is None or partition.under_way is not attempt:
+            return None
+        partition.under_way = None
+        return partition
+
+    def _settle_letters(self, buried: Buried) -> None:
+        partition = self._ended(buried.place, buried.records)
+        if buried.fault is None:
+            LETTERS_CUT.labels(SINK.name).inc(buried.cut)
+            if partition is not None and partition.range is not None:
+                self._settle_dead(partition, partition.range, buried.records)
+        else:
+            self._log.warning("dead letters not written, trying again", fault=str(buried.fault))
+            if partition is not None:
+                self._postpone(partition, f"{LETTERS_FAIL}{buried.fault}")
+
+    def _settle_dead(
+        self, partition: Partition, range_: Range, records: Iterable[DeadRecord]
+    ) -> None:
+        for record in records:
+            DEAD.labels(SINK.name, record.reason).inc()
+        self._settle(partition, range_)
+
+    def _follow(self, partition: Partition, insert: Insert, step: Next) -> None:
+        """Do what follows from a failed insert, or from its examination."""
+        suspicion, now = partition.suspicion, self._clock()
+        if step is Next.EXAMINE:
+            partition.examine_next, partition.retry_at = True, now
+        elif step is Next.BLAME:
+            assert partition.range is not None
+            suspicion.went_in()
+            partition.range.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, suspicion.detail))
+            partition.retry_at = now
+        elif step is Next.CONFIRM:
+            partition.retry_at = now
+        else:
+            self._postpone(partition, f"ClickHouse does not take rows: {suspicion.detail}")
+            if step is Next.WAIT:
+                partition.examine_next, partition.retry_at = True, suspicion.ended_by
+            if not self._told_away:
+                text, table = "ClickHouse does not take rows, trying again", insert.table
+                self._log.warning(text, table=table, fault=suspicion.detail)
+                self._told_away = True
+
+    def _begin(self, now: float) -> None:
+        due = {place: p.due_at(self._limits_of(place)) for place, p in self._partitions.items()}
+        # Once one is due all of its kind go that have anything: commits of their own would cost more.
+        ready = {is_bookkeeping(place) for place, at in due.items() if at is not None and at <= now}
+        for place, at in due.items():
+            if at is not None and is_bookkeeping(place) in ready:
+                partition = self._partitions[place]
+                range_ = partition.begin(self._limits_of(place), self._routes, now)
+                if range_.done:  # nothing but tombstones
+                    self._progress.moved([_label(place)])
+                    self._finish(partition, range_)
+
+    def _limits_of(self, place: Place) -> Limits:
+        return self._side_limits if is_bookkeeping(place) else self._limits
+
+    def _commit(self) -> bool:
+        owed = [(p, commit) for p in self._all() if (commit := p.owed()) is not None]
+        if not owed:
+            self._commit_failed = ""
+            return True
+        try:
+            self._records.commit([commit for _, commit in owed])
+        except CommitFailedError as fault:
+            metrics.COMMIT_FAILURES.inc()
+            if not self._commit_failed:
+                self._log.warning("commit failed, trying again", fault=str(fault))
+            self._commit_failed = str(fault)
+            return False
+        self._commit_failed = ""
+        for partition, commit in owed:
+            partition.confirmed = (commit.offset, commit.metadata)
+        return True
+
+    def _attempt(self, now: float) -> None:
+        """Start what the committed intents say, and nothing else."""
+        for partition, insert in self._scheduler.next_inserts(self._all(), self._inserts.free, now):
+            if insert is None:
+                assert partition.range is not None
+                self._bury(partition, partition.range)
+            elif partition.examine_next:
+                partition.under_way, partition.asked_at = insert, now
+                partition.examine_next = False
+                self._inserts.examine(partition.place, insert)
+            else:
+                partition.under_way = insert
+                self._inserts.start(partition.place, insert)
+
+    def _bury(self, partition: Partition, range_: Range) -> None:
+        records = range_.condemned()
+        if range_.place.topic != topics.DEAD:
+            partition.under_way = records
+            self._dead_letters.start(partition.place, records)
+            return
+        # a dead letter of a dead letter would go round for ever; its record stays in the topic
+        metrics.LOST.inc(len(records))
+        for record in records:
+            self._log.error(
+                "a dead letter cannot go in; it is in the topic alone",
+                partition=record.place.partition,
+                offset=record.offset,
+                reason=record.reason,
+                detail=record.detail,
+            )
+        self._settle_dead(partition, range_, records)
+
+    def _all(self) -> Collection[Partition]:
+        return self._partitions.values()
+
+    def _settle(self, partition: Partition, range_: Range) -> None:
+        range_.settled()
+        partition.suspicion.went_in()
+        # those whose turn is to come move as well: with many partitions it may take its time
+        waiting = (p for p in self._all() if p.range and not p.in_trouble and p.under_way is None)
+        self._progress.moved(_label(p.place) for p in (partition, *waiting))
+        partition.failures, partition.retry_at, partition.trouble = 0, self._clock(), ""
+        if range_.done:
+            RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
+            self._finish(partition, range_)
+
+    def _finish(self, partition: Partition, range_: Range) -> None:
+        self._lag.settled(_label(partition.place), range_.newest)
+        partition.finish()
+
+    def _postpone(self, partition: Partition, why: str) -> None:
+        partition.trouble = why
+        pause = FIRST_RETRY_SECONDS * 2.0 ** min(partition.failures, 16)
+        partition.failures += 1
+        partition.retry_at = self._clock() + min(pause, self._options.retry_seconds)
+
+    def _hold(self, now: float) -> None:
+        held = self._buffer.held(self._all(), now, self._draining)
+        self._records.hold(held)
+        metrics.BUFFERED_BYTES.set(sum(p.held_bytes for p in self._all()))
+        metrics.HELD.set(self._buffer.is_full)
+
+    def _report(self) -> None:
+        troubles = [p.trouble for p in self._all() if p.trouble]
+        if self._told_away and not troubles:
+            self._told_away = False
+            self._log.info("ClickHouse takes rows again")
+        if troubles:
+            # that dead letters cannot be written comes after ClickHouse has refused their rows
+            self.health.unready(max(troubles, key=lambda why: why.startswith(LETTERS_FAIL)))
+        elif self._commit_failed:
+            self.health.unready(f"the broker does not take commits: {self._commit_failed}")
+        elif self._records.trouble:
+            self.health.unready(self._records.trouble)
+        else:
+            self.health.ready()
+        if self._lag.is_due(self._clock()):
+            waiting = self._waiting()
+            labelled = {_label(place): records for place, records in waiting.items()}
+            self._lag.export(labelled)
+            if not self._records.trouble:  # else what waits is not known
+                self._progress.waits(labelled)
+
+    def _waiting(self) -> dict[Place, int]:
+        """Records that are not in yet, whether they have been read or not."""
+        held = {place: p.waiting for place, p in self._partitions.items()}
+        return {
+            place: records + held.get(place, 0) for place, records in self._records.lag().items()
+        }
+
+
+def _label(place: Place) -> str:
+    return f"{place.topic}-{place.partition}"

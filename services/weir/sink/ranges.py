@@ -1,0 +1,213 @@
+"""How a range of one partition goes in exactly once, whatever is refused and wherever it is cut short. Pure.
+
+A range's start is committed, with the *intent* in the commit's metadata, before anything is inserted.
+Whoever comes next reads exactly that range again and repeats what the intent says; ClickHouse drops
+the repeats by their tokens. So the rule: **what is not in the committed intent is not attempted.**
+
+The records of one schema (a *group*) go in one insert. Where ClickHouse refuses it, none of it went in:
+the group is *narrowed* to a window of its first half, and so on down to the row; after a success the
+window doubles. A row that is refused alone is *condemned*: it is a dead letter from then on, even if
+ClickHouse would take it the next time. Each such decision is committed before it is acted upon.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import msgspec
+
+from weir.sink.ports import Columns, DeadRecord, Insert, Place
+from weir.sink.step import Routes, Verdict
+
+VERSION = 1
+HEADER_BYTES = 10
+# Kafka takes 4,096 bytes of metadata.
+MAX_DETAIL = 300
+
+
+class Window(msgspec.Struct, array_like=True):
+    """Records of a group before `at` are settled; those up to `to` are next."""
+
+    at: int
+    to: int
+    condemned: str = ""  # not empty: they are dead letters, for this reason
+    detail: str = ""
+
+    def condemn(self, verdict: Verdict) -> None:
+        self.condemned, self.detail = verdict.reason, verdict.detail[:MAX_DETAIL]
+
+    def verdict(self) -> Verdict:
+        return Verdict(self.condemned, self.detail)
+
+
+class Intent(msgspec.Struct):
+    """The metadata of a commit: the range reaches to `end`; groups by schema fingerprint (hex)."""
+
+    v: int
+    end: int
+    groups: dict[str, Window] = {}
+
+
+class ForeignIntentError(Exception):
+    """The committed metadata is not ours to read: most likely a newer version of Weir wrote it."""
+
+
+def read_intent(metadata: str) -> Intent | None:
+    """The intent of a commit; None: nothing is intended."""
+    if not metadata:
+        return None
+    try:
+        intent = msgspec.json.decode(metadata, type=Intent)
+    except msgspec.DecodeError as fault:
+        raise ForeignIntentError(f"commit metadata {metadata[:200]!r}: {fault}") from None
+    if intent.v != VERSION:
+        raise ForeignIntentError(f"commit metadata of version {intent.v}, not {VERSION}")
+    return intent
+
+
+@dataclass
+class _Group:
+    header: bytes
+    offsets: list[int]
+    values: list[bytes]
+    window: Window
+    narrowed: bool = False
+    rows: int = 0  # of the latest attempt
+
+    def span(self) -> tuple[int, int]:
+        """Indexes of the window's records."""
+        return bisect_left(self.offsets, self.window.at), bisect_left(self.offsets, self.window.to)
+
+
+class Range:
+    """One contiguous range of a partition on its way into ClickHouse."""
+
+    def __init__(
+        self,
+        place: Place,
+        topic_id: str,
+        start: int,
+        records: Columns,
+        routes: Routes,
+        intent: Intent,
+    ) -> None:
+        self.place = place
+        self.start = start
+        self.end = intent.end
+        self.size = len(records.offsets)
+        self.newest = records.timestamps[-1] if records.timestamps else 0  # epoch milliseconds
+        self._token = f"{place.topic}:{topic_id}:{place.partition}"
+        self._records = records
+        self._routes = routes
+        self._groups = self._grouped(intent)
+
+    @property
+    def done(self) -> bool:
+        """Every record is in, or a dead letter."""
+        return self._next() is None
+
+    def intent(self) -> str:
+        """What must be committed, at `start`, before `insert` or `condemned` is acted upon."""
+        self._next()
+        groups = {_name(g.header): g.window for g in self._groups if g.narrowed}
+        return msgspec.json.encode(Intent(VERSION, self.end, groups)).decode()
+
+    def insert(self) -> Insert | None:
+        """What goes in next; None: nothing does, but `condemned` records may be left."""
+        group = self._next()
+        if group is None or group.window.condemned:
+            return None
+        first, last = group.span()
+        group.rows = last - first
+        window, whole = group.window, last - first == len(group.values)
+        return Insert(
+            self._routes.table(group.header) or "",
+            group.header,
+            group.values if whole else group.values[first:last],
+            f"{self._token}:{window.at}-{window.to}:{_name(group.header)}",
+        )
+
+    def condemned(self) -> list[DeadRecord]:
+        """The records that are dead letters next."""
+        group = self._next()
+        if group is None or not group.window.condemned:
+            return []
+        offsets, window = self._records.offsets, group.window
+        dead = []
+        for index in range(*group.span()):
+            at = bisect_left(offsets, group.offsets[index])
+            key, timestamp = self._records.keys[at], self._records.timestamps[at]
+            record = DeadRecord(
+                self.place, offsets[at], key, group.values[index], timestamp, *window.verdict()
+            )
+            dead.append(record)
+        return dead
+
+    def settled(self) -> None:
+        """What was next is in, or written as dead letters."""
+        group = self._next()
+        if group is None:
+            return
+        rows = 1 if group.window.condemned else 2 * group.rows
+        group.window = Window(group.window.to, self.end)
+        if group.narrowed:
+            first, _ = group.span()
+            self._aim(group, first + rows)
+
+    def refused(self, verdict: Verdict) -> None:
+        """ClickHouse refused what was next: none of it went in."""
+        group = self._next()
+        if group is None:
+            return
+        group.narrowed = True
+        first, last = group.span()
+        if last - first > 1:
+            self._aim(group, first + (last - first) // 2)
+        else:
+            group.window.condemn(verdict)
+
+    def _next(self) -> _Group | None:
+        """The first group that is not settled, its window on records that are there."""
+        for group in self._groups:
+            first, last = group.span()
+            if first == len(group.offsets):
+                continue
+            if first == last:  # compaction has emptied this window since it was committed
+                group.window = Window(group.window.to, self.end)
+            if not group.window.condemned and self._routes.table(group.header) is None:
+                group.narrowed = True
+                group.window.condemn(self._routes.verdict(group.header))
+            return group
+        return None
+
+    def _aim(self, group: _Group, last: int) -> None:
+        """End the group's window before its record of index `last`."""
+        to = group.offsets[last] if last < len(group.offsets) else self.end
+        group.window = Window(group.window.at, to)
+
+    def _grouped(self, intent: Intent) -> list[_Group]:
+        offsets, values = self._records.offsets, self._records.values
+        header = (values[0] or b"")[:HEADER_BYTES] if values else b""
+        alike = [value for value in values if value and value.startswith(header)]
+        if len(header) == HEADER_BYTES and len(alike) == len(values):
+            return [self._group(header, offsets, alike, intent)]  # nearly always
+        by_header: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        for offset, value in zip(offsets, values, strict=True):
+            if value is None:
+                continue  # a tombstone: the warehouse keeps history
+            column = by_header.get(value[:HEADER_BYTES])
+            if column is None:
+                column = by_header[value[:HEADER_BYTES]] = ([], [])
+            column[0].append(offset)
+            column[1].append(value)
+        return [self._group(h, own, rows, intent) for h, (own, rows) in by_header.items()]
+
+    def _group(
+        self, header: bytes, offsets: list[int], values: list[bytes], intent: Intent
+    ) -> _Group:
+        known = intent.groups.get(_name(header))
+        window = Window(self.start, self.end) if known is None else known
+        return _Group(header, offsets, values, window, narrowed=known is not None)
+
+
+def _name(header: bytes) -> str:
+    return header[2:].hex()
