@@ -103,11 +103,14 @@ def start_process(
 ) -> RunningProcess:
     """Started on return. `environ` replaces the environment (see `bare_environ`); `root`: of the code."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    environ = dict(environ) if environ is not None else bare_environ()
+    if root != ROOT:  # its code goes before the installed one
+        environ["PYTHONPATH"] = str(root / "services")
     with log.open("ab") as output:
         process = subprocess.Popen(
             list(arguments),
             cwd=root,
-            env=dict(environ) if environ is not None else bare_environ(),
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from weir.cli.apply import apply_sources
 from weir.cli.migrate import migrate
 from weir.cli.topics import apply_topics
 from weir.core.resource_paths import ROOT
+from weir.core.service_modules import SERVICE_MODULES
 from weir.registry.secret_encryption import Sealing, new_key
+from weir.registry.source_changes import apply_sources
 from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
 from tests.bench import input
@@ -133,5 +134,5 @@ class Stack(ExitStack):
         }
         log = self.folder / "logs" / f"{name}.log"
         return start_process(
-            [sys.executable, "-m", f"services.{name}"], log, bare_environ(**environ), self.root
+            [sys.executable, "-m", SERVICE_MODULES[name]], log, bare_environ(**environ), self.root
         )

@@ -4,9 +4,9 @@ import uuid
 from typing import Any
 
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect
-from weir.sink.ports import Insert
 
 
 class Tables:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.core.resource_paths import ROOT
+from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.sink.migrations import apply_migrations, read_migrations
-from weir.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 
 from tests.contract import rows
 from tests.contract.tables import Tables

@@ -15,6 +15,7 @@ from weir.core.repeated_names import without_repeats
 from weir.core.resource_paths import ROOT
 from weir.gateway.registry_copy import now_ms
 from weir.rates.periods import PERIODS, ends_at
+from weir.runtime.sink_ports import Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import (
     Migration,
@@ -22,7 +23,6 @@ from weir.sink.migrations import (
     apply_migrations,
     read_migrations,
 )
-from weir.sink.ports import Insert, RowsRefusedError, WarehouseAwayError
 from weir.sink.step import TABLES
 
 from tests.contract import rows

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.clickhouse.query import ClickHouse, ClickHouseRefusedError
+from weir.runtime.sink_ports import Insert, WarehouseAwayError
 from weir.settings.environment import SettingsError, load
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
-from weir.sink.ports import Insert, WarehouseAwayError
 
 from tests.certificates import Authority
 from tests.contract import rows

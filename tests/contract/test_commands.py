@@ -15,13 +15,13 @@ from weir.adapters.avro import schemas
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import write_entries
-from weir.cli.apply import read_registry
 from weir.cli.migrate import migrate
 from weir.cli.topics import apply_topics
 from weir.core.registry import Source, hash_key, is_sealed
 from weir.core.stages import GROUPS
 from weir.core.topics import REGISTRY
 from weir.embedded.ports import free_port
+from weir.registry.contents import read_registry
 from weir.registry.follower import source_entry
 from weir.registry.secret_encryption import new_key
 from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings

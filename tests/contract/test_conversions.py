@@ -16,9 +16,9 @@ from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.cli.experiment import command
 from weir.core.registry import Source, hash_key
 from weir.core.resource_paths import ROOT
+from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
-from weir.sink.ports import Insert
 from weir.sink.step import TABLES
 
 from tests import conversions_truth as true

@@ -8,8 +8,8 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.backfill.present import Known, Warehouse
 from weir.core import topics
 from weir.redelivery.model import ledger_key
+from weir.runtime.sink_ports import Place
 from weir.sink.migrations import apply_migrations
-from weir.sink.ports import Place
 
 from tests.contract import rows
 from tests.contract.tables import Tables

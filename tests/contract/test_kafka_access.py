@@ -12,6 +12,7 @@ import pytest
 from weir.adapters.kafka.access import KafkaUnreachableError, connect
 from weir.cli.topics import apply_topics
 from weir.core.resource_paths import ROOT
+from weir.core.service_modules import SERVICE_MODULES
 from weir.settings.environment import load
 from weir.settings.shared import KafkaSettings
 
@@ -137,7 +138,7 @@ def test_an_event_goes_the_whole_way(broker: SecuredBroker, tmp_path: Path) -> N
             assert done.returncode == 0, done.stderr
         for service in ("gateway", "dedup", "identity", "rates", "sink"):
             log = tmp_path / f"{service}.log"
-            command = [sys.executable, "-m", f"services.{service}"]
+            command = [sys.executable, "-m", SERVICE_MODULES[service]]
             process = start_process(command, log, bare_environ(**environ))
             left.callback(process.stop)
             running.append(process)

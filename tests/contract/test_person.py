@@ -18,9 +18,9 @@ from weir.erasure.model import ErasedPlace, Erasure, Person
 from weir.erasure.person_rows import PersonRows
 from weir.erasure.scan_tables import TableTraces
 from weir.erasure.topic import erasure_entries
+from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
-from weir.sink.ports import Insert
 from weir.sink.step import TABLES
 
 from tests.contract import rows

@@ -11,8 +11,8 @@ from weir.adapters.kafka.sink_records import KafkaDeadLetters
 from weir.core import topics
 from weir.core.record_limits import EVENT_BYTES
 from weir.core.registry import Source
+from weir.runtime.sink_ports import DeadLettersFailedError, DeadRecord, Place
 from weir.settings.shared import KafkaSettings
-from weir.sink.ports import DeadLettersFailedError, DeadRecord, Place
 
 from tests.contract.gateway_fixture import (
     KEY,

@@ -24,9 +24,9 @@ from weir.dedup.stage import DedupStage
 from weir.identity.snapshot import people_changelog
 from weir.identity.stage import IdentityStage
 from weir.rates.stage import RatesStage
+from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 from weir.sink.migrations import Dialect, apply_migrations
-from weir.sink.ports import Insert
 from weir.sink.step import TABLES, Routes
 
 from tests.contract.gateway_fixture import make_topics

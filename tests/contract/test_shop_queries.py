@@ -16,9 +16,9 @@ from weir.core.batch import Batch, Output, State
 from weir.core.identifiers import workspace_key
 from weir.core.resource_paths import ROOT
 from weir.identity.stage import IdentityStage
+from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
-from weir.sink.ports import Insert
 from weir.sink.step import TABLES
 
 from tests import shop

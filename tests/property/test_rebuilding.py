@@ -13,7 +13,7 @@ from weir.backfill.rebuild import Account, Part, Rebuilding
 from weir.backfill.settled_reader import Chunk, Span
 from weir.core import topics
 from weir.redelivery.replay import Pace
-from weir.sink.ports import Columns, Insert, Place, RowsRefusedError
+from weir.runtime.sink_ports import Columns, Insert, Place, RowsRefusedError
 from weir.sink.step import Routes
 
 from tests.contract.rows import resolved

@@ -23,7 +23,7 @@ from weir.dedup.stage import DedupStage
 from weir.identity.erasure_markers import MARKERS_KEY, Markers
 from weir.identity.messages import Erase
 from weir.identity.stage import IdentityStage
-from weir.sink.ports import Columns, Place
+from weir.runtime.sink_ports import Columns, Place
 
 from tests.events import NOON, accepted, accepted_output, batch_of
 from tests.profiles import examples

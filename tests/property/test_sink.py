@@ -15,9 +15,7 @@ from weir.adapters.memory_sink import (
     MemoryWarehouse,
 )
 from weir.core import topics
-from weir.sink.loop import Options, Ports, Sink
-from weir.sink.partition import Limits
-from weir.sink.ports import (
+from weir.runtime.sink_ports import (
     Commit,
     CommitFailedError,
     DeadLettersFailedError,
@@ -26,6 +24,8 @@ from weir.sink.ports import (
     RowsRefusedError,
     WarehouseAwayError,
 )
+from weir.sink.loop import Options, Ports, Sink
+from weir.sink.partition import Limits
 from weir.sink.step import Routes
 
 from tests.profiles import examples

@@ -63,10 +63,11 @@ def test_every_file_is_in_it(installed: Installed) -> None:
     for folder in ("schemas", "deploy"):
         files = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
         assert len(files) > 5
-        assert {f"services/weir/resources/{path}" for path in files} <= names
-    code = {str(path.relative_to(ROOT)) for path in (ROOT / "services").rglob("*.py")}
+        assert {f"weir/resources/{path}" for path in files} <= names
+    source = ROOT / "services"
+    code = {str(path.relative_to(source)) for path in source.rglob("*.py")}
     assert code <= names
-    assert {name.split("/")[0].rpartition(".")[2] for name in names} == {"services", "dist-info"}
+    assert {name.split("/")[0].rpartition(".")[2] for name in names} == {"weir", "dist-info"}
 
 
 def test_everything_starts_from_it(installed: Installed) -> None:

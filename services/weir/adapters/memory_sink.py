@@ -6,7 +6,7 @@ from typing import NamedTuple
 from weir.adapters.kafka.sink_records import encode_dead
 from weir.core import topics
 from weir.core.record_limits import WeirsOwnLimits
-from weir.sink.ports import (
+from weir.runtime.sink_ports import (
     Buried,
     Columns,
     Commit,
@@ -67,7 +67,7 @@ class MemoryTopics:
 
 
 class MemoryRecords:
-    """`weir.sink.ports.Records`. `assign` stands for the group's coordinator."""
+    """`weir.runtime.sink_ports.Records`. `assign` stands for the group's coordinator."""
 
     def __init__(self, log: MemoryTopics, poll_records: int = 5) -> None:
         self._log = log
@@ -142,7 +142,7 @@ class MemoryRecords:
 
 
 class MemoryDeadLetters:
-    """`weir.sink.ports.DeadLetters`: `events.dead`, in one partition. Written when it is started."""
+    """`weir.runtime.sink_ports.DeadLetters`: `events.dead`, in one partition. Written when it is started."""
 
     def __init__(self, log: MemoryTopics) -> None:
         self._log = log
@@ -170,7 +170,7 @@ class MemoryDeadLetters:
 
 
 class MemoryWarehouse:
-    """`weir.sink.ports.Warehouse`: drops an insert whose token it has seen, refuses bad rows whole.
+    """`weir.runtime.sink_ports.Warehouse`: drops an insert whose token it has seen, refuses bad rows whole.
 
     `heavy` rows are too much for it at times: not refused, but none goes in while one of them is there.
     """
@@ -210,7 +210,7 @@ class MemoryWarehouse:
 
 
 class MemoryInserts:
-    """`weir.sink.ports.Inserts` without threads: an insert is under way until it is run."""
+    """`weir.runtime.sink_ports.Inserts` without threads: an insert is under way until it is run."""
 
     def __init__(self, warehouse: Warehouse, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._warehouse = warehouse

@@ -17,7 +17,7 @@ from weir.backfill.settled_reader import Chunk
 from weir.core import topics
 from weir.core.batch import Batch
 from weir.dedup.step import Arrival
-from weir.sink.ports import Columns, Place
+from weir.runtime.sink_ports import Columns, Place
 
 
 class Fates(Protocol):

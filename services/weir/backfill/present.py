@@ -10,7 +10,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.backfill.settled_reader import Chunk
 from weir.core import topics
 from weir.redelivery.model import ledger_key
-from weir.sink.ports import Place
+from weir.runtime.sink_ports import Place
 
 SEGMENTS_LEFT = (
     "session_segments counts {more:,} events more than there are: rows of events are gone whose"

@@ -12,7 +12,7 @@ from weir.backfill.present import Known
 from weir.backfill.settled_reader import Chunk, Span
 from weir.core import reasons
 from weir.redelivery.replay import Pace
-from weir.sink.ports import Columns, Insert, Place, RowsRefusedError, WarehouseAwayError
+from weir.runtime.sink_ports import Columns, Insert, Place, RowsRefusedError, WarehouseAwayError
 from weir.sink.ranges import VERSION, Intent, Range
 from weir.sink.step import Routes, Verdict
 
@@ -25,7 +25,7 @@ class NotBackError(Exception):
 
 
 class Rows(Protocol):
-    """See `weir.sink.ports.Warehouse`."""
+    """See `weir.runtime.sink_ports.Warehouse`."""
 
     def insert(self, insert: Insert) -> None: ...
 

@@ -10,7 +10,7 @@ from weir.core.batch import Batch, Step
 from weir.dedup.reader import ArrivalReader
 from weir.dedup.step import UNIQUE, Arrival, decide
 from weir.runtime.ports import Positions, Store
-from weir.sink.ports import Columns
+from weir.runtime.sink_ports import Columns
 
 NOWHERE = Positions(0, 0)  # a scratch store is never taken up again
 ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)  # of an accepted or a resolved event's record

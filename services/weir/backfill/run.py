@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-
-import click
+from pathlib import Path
+from typing import Protocol
 
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.group_progress import Passing
 from weir.backfill.accepted import AcceptedEvents
@@ -21,8 +21,6 @@ from weir.backfill.rebuild import Account, NotBackError, Part, Rebuilding, Rows
 from weir.backfill.redecide import FirstOccurrences, Resolving
 from weir.backfill.scratch import Scratch, scratch
 from weir.backfill.settled_reader import Chunk, History, Span
-from weir.cli.base import settings_of
-from weir.cli.progress import Report
 from weir.core import topics
 from weir.core.identifiers import LEGACY_IDS
 from weir.core.registry import MAX_DEDUP_WINDOW_SECONDS
@@ -34,10 +32,10 @@ from weir.redelivery.writer import read_ledger
 from weir.registry.follower import read_sources_and_keys
 from weir.registry.profile_id_salt import read_profile_ids
 from weir.runtime.folder_lock import FolderInUseError
+from weir.runtime.sink_ports import Insert, WarehouseAwayError
 from weir.runtime.wait_settled import Ends, NotSettledError, ServiceBacklog, settle
-from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
 from weir.settings.sink import SinkSettings
-from weir.sink.ports import Insert, WarehouseAwayError
 from weir.sink.step import Routes
 
 CLOCKS_MS = 600_000  # by which the clocks of gateways and brokers may differ
@@ -63,6 +61,26 @@ class Done:
     more: int = 0  # events that visits count and that have no row
 
 
+@dataclass(frozen=True)
+class Where:
+    """What a run reads and writes."""
+
+    kafka: KafkaSettings
+    clickhouse: ClickHouseSettings
+    sink: SinkSettings
+    data_dir: Path
+
+
+class Report(Protocol):
+    """Who is told how far the run is."""
+
+    def tell(self, doing: str) -> None: ...
+
+    def begin(self, total: int) -> None: ...
+
+    def advance(self, more: int) -> None: ...
+
+
 class GuardedRows:
     """`Rows`, as long as no later replay has begun."""
 
@@ -75,12 +93,11 @@ class GuardedRows:
         self._rows.insert(insert)
 
 
-def run(asked: Asked, report: Report) -> Done:
-    """Edge errors pass through."""
-    kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
-    sink = settings_of(SinkSettings)
+def run(asked: Asked, where: Where, report: Report) -> Done:
+    """Put back what is missing. `RefusedError` says why a run cannot be; adapters' errors pass through."""
+    kafka, clickhouse, sink = where.kafka, where.clickhouse, where.sink
     with (
-        _scratch(asked) as made,
+        _scratch(asked, where.data_dir) as made,
         closing(History(kafka, SINK.group)) as history,
         closing(
             ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
@@ -97,7 +114,7 @@ def run(asked: Asked, report: Report) -> Done:
         )
         done = Done(more=warehouse.events_without_rows())
         if done.more and not asked.dry_run:
-            raise click.ClickException(SEGMENTS_LEFT.format(more=done.more))
+            raise RefusedError(SEGMENTS_LEFT.format(more=done.more))
         guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
         rebuilding = Rebuilding(
             warehouse, guarded, Routes(avro.name_of), Pace(asked.rate), asked.dry_run
@@ -108,7 +125,7 @@ def run(asked: Asked, report: Report) -> Done:
         except WarehouseAwayError as fault:
             raise NotReachedError(f"ClickHouse takes no rows now: {fault}.") from None
         except NotBackError as fault:
-            raise click.ClickException(str(fault)) from None
+            raise RefusedError(str(fault)) from None
     return done
 
 
@@ -201,16 +218,16 @@ class Run:
 
 
 @contextmanager
-def _scratch(asked: Asked) -> Iterator[Scratch | None]:
+def _scratch(asked: Asked, data_dir: Path) -> Iterator[Scratch | None]:
     """None: there is nothing to decide. First of all, so that whom it refuses ends nobody else's run."""
     if not asked.from_accepted:
         yield None
         return
     try:
-        with scratch(settings_of(CommonSettings).data_dir) as made:
+        with scratch(data_dir) as made:
             yield made
     except FolderInUseError as fault:
-        raise click.ClickException(f"Another replay is at work: {fault}") from None
+        raise RefusedError(f"Another replay is at work: {fault}") from None
 
 
 def _settled(kafka: KafkaSettings, report: Report) -> Ends:
@@ -221,7 +238,7 @@ def _settled(kafka: KafkaSettings, report: Report) -> Ends:
     try:
         return settle(Passing(admin), tell, time.sleep)
     except NotSettledError as fault:
-        raise click.ClickException(
+        raise RefusedError(
             f"{fault} What is yet to be decided would be taken for lost: run this again then."
         ) from None
     finally:

@@ -11,8 +11,8 @@ from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, lone_options, partitions_of
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.positions import settled_positions
+from weir.runtime.sink_ports import Columns, Place
 from weir.settings.shared import KafkaSettings
-from weir.sink.ports import Columns, Place
 
 CHUNK_OFFSETS = 2_000
 REST_MS = 100

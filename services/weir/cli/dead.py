@@ -12,6 +12,7 @@ from weir.cli.base import WrongInputError, clear_errors, screen
 from weir.cli.letter_replay import manner, replay, replay_options, warehouse
 from weir.cli.letter_view import show_list, told
 from weir.redelivery import dead_letters
+from weir.redelivery.letter_filter import LetterFilter
 from weir.redelivery.queries import NO_ID
 
 REASONS = (
@@ -136,10 +137,10 @@ def _chosen(
     since: str | None,
     until: str | None,
     ids: tuple[str, ...],
-) -> letter_filters.Chosen:
-    chosen = letter_filters.Chosen()
+) -> LetterFilter:
+    chosen = LetterFilter()
     chosen.equal({"step": step, "reason": reason, "source": source})
-    chosen.between("died_at", since, until)
+    chosen.between("died_at", *letter_filters.times_of(since, until))
     chosen.any_of([_identified(letter_id, str(at)) for at, letter_id in enumerate(ids)])
     return chosen
 

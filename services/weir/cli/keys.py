@@ -12,10 +12,10 @@ import click
 from rich.table import Table
 
 from weir.adapters.kafka.clients import write_entries
-from weir.cli.apply import read_registry
 from weir.cli.base import WrongInputError, clear_errors, notes, screen, settings_of
 from weir.core.registry import ApiKey, Scope
 from weir.core.topics import REGISTRY
+from weir.registry.contents import read_registry
 from weir.registry.follower import KEY_KIND, key_entry, registry_key
 from weir.registry.key_changes import (
     SCOPES,

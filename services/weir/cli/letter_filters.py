@@ -1,8 +1,7 @@
-"""Which letters are meant: the options of list and replay, as conditions of a query."""
+"""The options that list and replay of letters share, and the times that they take."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,46 +14,6 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Conditions joined by AND, and the values of their parameters."""
-
-    conditions: list[str] = field(default_factory=lambda: ["1"])
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def where(self) -> str:
-        return " AND ".join(self.conditions)
-
-    def equal(self, values: Mapping[str, str | None]) -> None:
-        """Columns by name; those without a value do not count."""
-        for name, value in values.items():
-            if value is not None:
-                self.conditions.append(f"{name} = {{{name}:String}}")
-                self.parameters[name] = value
-
-    def between(self, column: str, since: str | None, until: str | None) -> None:
-        """From a time on, and before one; either an age or a time."""
-        now = datetime.now(UTC)
-        for name, sign, text in (("since", ">=", since), ("until", "<", until)):
-            if text is not None:
-                bound = f"fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')"
-                self.conditions.append(f"{column} {sign} {bound}")
-                moment = moment_of(text, now, f"--{name}")
-                self.parameters[name] = int(moment.timestamp() * 1_000)
-
-    def before_now(self, column: str) -> None:
-        """Nothing that comes meanwhile: what a replay sends may die again, as a letter of its own."""
-        self.conditions.append(f"{column} < fromUnixTimestamp64Milli({{begun:Int64}}, 'UTC')")
-        self.parameters["begun"] = int(datetime.now(UTC).timestamp() * 1_000)
-
-    def any_of(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """One of these conditions; none given: any."""
-        if choices:
-            self.conditions.append(f"({' OR '.join(condition for condition, _ in choices)})")
-            for _, parameters in choices:
-                self.parameters.update(parameters)
 
 
 def options(*reasons: Decorator) -> Callable[[F], F]:
@@ -73,6 +32,15 @@ def options(*reasons: Decorator) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def times_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """The times that `--since` and `--until` say, each an age or a time; None where not given."""
+    now = datetime.now(UTC)
+    return (
+        None if since is None else moment_of(since, now, "--since"),
+        None if until is None else moment_of(until, now, "--until"),
+    )
 
 
 def moment_of(text: str, now: datetime, option: str = "--since") -> datetime:

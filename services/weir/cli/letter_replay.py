@@ -17,11 +17,11 @@ from weir.cli.base import (
     screen,
     settings_of,
 )
-from weir.cli.letter_filters import Chosen
 from weir.cli.progress import Report, reporting
 from weir.cli.retrying import surely
 from weir.erasure.erase_filter import ErasedPeople
 from weir.redelivery.edits import Edit, PathError, assignment, removal
+from weir.redelivery.letter_filter import LetterFilter
 from weir.redelivery.plans import Letter, Plan, Unfit
 from weir.redelivery.queries import LetterTables
 from weir.redelivery.replay import SHOWN, Pace, Replaying, Tally
@@ -95,7 +95,7 @@ def manner(
 
 def replay(
     table: str,
-    chosen: Chosen,
+    chosen: LetterFilter,
     manner: Manner,
     pages: Callable[[LetterTables], Iterable[list[L]]],
     plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
@@ -114,7 +114,7 @@ def replay(
 
 def _replay(
     table: str,
-    chosen: Chosen,
+    chosen: LetterFilter,
     manner: Manner,
     pages: Callable[[LetterTables], Iterable[list[L]]],
     plan: Callable[[L, Mapping[str, int]], Plan | Unfit],

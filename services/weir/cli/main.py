@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from weir.core.service_modules import SERVICE_MODULES
 from weir.runtime.private_files import UMASK
 from weir.settings.environment import (
     SettingsError,
@@ -40,61 +41,52 @@ COMMANDS = {
     "settings": ("weir.cli.settings", "List every setting: default, unit, meaning."),
 }
 
-# name -> the module whose `main()` runs the service in the foreground, its line, and more of it
+# name -> the line of a service that `weir --help` shows, more of it, and an example
 SERVICES = {
     "up": (
-        "weir.embedded.up.__main__",
         "Start everything on this machine; Ctrl-C stops it.",
         "Kafka and ClickHouse are embedded unless WEIR_KAFKA_BOOTSTRAP or WEIR_CLICKHOUSE_URL "
         "names others. What it keeps is in WEIR_DATA_DIR: start again and it continues.",
         "WEIR_GATEWAY_PORT=8090 weir up",
     ),
     "gateway": (
-        "weir.gateway.__main__",
         "Run the gateway: HTTP in, Kafka out.",
         "Accepts events and answers once Kafka has them.",
         "WEIR_GATEWAY_PROCESSES=4 weir gateway",
     ),
     "dedup": (
-        "weir.dedup.__main__",
         "Run one instance of dedup.",
         "Lets each event's first occurrence pass. Each instance needs a WEIR_INSTANCE of its own.",
         "WEIR_INSTANCE=1 weir dedup",
     ),
     "identity": (
-        "weir.identity.__main__",
         "Run one instance of identity.",
         "Gives each event its profile and session. Each instance needs a WEIR_INSTANCE of its own.",
         "WEIR_INSTANCE=1 weir identity",
     ),
     "rates": (
-        "weir.rates.__main__",
         "Run one instance of rates.",
         "Adds up what every source sends and watches its quotas. Each instance needs a "
         "WEIR_INSTANCE of its own.",
         "WEIR_INSTANCE=1 weir rates",
     ),
     "sink": (
-        "weir.sink.__main__",
         "Run one instance of the sink.",
         "Puts every record into ClickHouse, once. Each instance needs a WEIR_INSTANCE of its own.",
         "WEIR_CLICKHOUSE_URL=http://clickhouse:8123 weir sink",
     ),
     "eraser": (
-        "weir.erasure.__main__",
         "Run the eraser: forgets people as asked.",
         "Carries out what `weir erase` and DELETE /v1/profiles/{id} ask for. One is enough: a second "
         "one takes over from the first.",
         "WEIR_ERASURE_KEY=... weir eraser",
     ),
     "warehouse": (
-        "weir.embedded.clickhouse.__main__",
         "Run the embedded ClickHouse.",
         "ClickHouse's engine behind ClickHouse's HTTP interface, for one machine.",
         "WEIR_CLICKHOUSE_PORT=8124 weir warehouse",
     ),
     "kafka": (
-        "weir.embedded.kafka.__main__",
         "Run the embedded Kafka broker.",
         "Apache Kafka, one node, for one machine. Needs a JDK; Maven fetches its jars once.",
         "WEIR_KAFKA_PORT=9093 weir kafka",
@@ -112,7 +104,7 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         present = [name for name, (module, _) in COMMANDS.items() if is_present(module)]
-        return [*(name for name, entry in SERVICES.items() if is_present(entry[0])), *present]
+        return [*(name for name in SERVICES if is_present(SERVICE_MODULES[name])), *present]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in SERVICES:
@@ -140,14 +132,15 @@ def is_present(module: str) -> bool:
 
 def service_command(name: str) -> click.Command:
     """A command that becomes the service until it is told to stop."""
-    module, line, more, example = SERVICES[name]
+    line, more, example = SERVICES[name]
 
     def run(**flags: str | None) -> None:
         given = {variable(field): text for field, text in flags.items() if text is not None}
         if given:  # and what a flag says wins, for the processes it starts as well
             os.environ.update(given)
             check_settings(os.environ)
-        main: Callable[[], Any] = importlib.import_module(module).main
+        module = importlib.import_module(f"{SERVICE_MODULES[name]}.__main__")
+        main: Callable[[], Any] = module.main
         sys.exit(main())
 
     return click.Command(

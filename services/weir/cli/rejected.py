@@ -9,12 +9,13 @@ import msgspec
 from rich.text import Text
 
 from weir.cli import letter_filters
-from weir.cli.apply import read_registry
 from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
 from weir.cli.letter_replay import manner, replay, replay_options, warehouse
 from weir.cli.letter_view import hex_lines, show_list
 from weir.gateway.ingest.reparse_rejected import READERS
 from weir.redelivery import rejected_events
+from weir.redelivery.letter_filter import LetterFilter
+from weir.registry.contents import read_registry
 from weir.settings.shared import KafkaSettings
 
 REASONS = (
@@ -143,10 +144,10 @@ def _chosen(
     since: str | None,
     until: str | None,
     ids: tuple[str, ...],
-) -> letter_filters.Chosen:
-    chosen = letter_filters.Chosen()
+) -> LetterFilter:
+    chosen = LetterFilter()
     chosen.equal({"code": code, "door": sent_by, "source": source})
-    chosen.between("received_at", since, until)
+    chosen.between("received_at", *letter_filters.times_of(since, until))
     chosen.any_of(
         [
             (f"event_id = {{id{at}:UUID}}", {f"id{at}": _event_id(text)})

@@ -6,17 +6,20 @@ import click
 
 from weir.backfill.present import SEGMENTS_LEFT
 from weir.backfill.rebuild import Account, Part
-from weir.backfill.run import Asked, Done, run
+from weir.backfill.run import Asked, Done, Where, run
 from weir.cli.base import (
     EXIT_NO,
     Moment,
     WrongInputError,
     notes,
     screen,
+    settings_of,
 )
 from weir.cli.progress import reporting
 from weir.cli.retrying import surely
 from weir.core import topics
+from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
+from weir.settings.sink import SinkSettings
 
 EVENTS = (topics.RESOLVED, topics.ACCEPTED)
 
@@ -79,8 +82,14 @@ def command(
         int(start.timestamp() * 1_000), int(end.timestamp() * 1_000) if end else None, source
     )
     asked = Asked(part, origin == "accepted", events_only, rate, dry_run)
+    where = Where(
+        settings_of(KafkaSettings),
+        settings_of(ClickHouseSettings),
+        settings_of(SinkSettings),
+        settings_of(CommonSettings).data_dir,
+    )
     with reporting() as report:
-        done = surely(lambda: run(asked, report))
+        done = surely(lambda: run(asked, where, report))
     _show(done, dry_run)
     if any(account.refused for account in done.accounts.values()):
         raise SystemExit(EXIT_NO)

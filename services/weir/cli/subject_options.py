@@ -7,12 +7,12 @@ import click
 
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.kafka.admin import KafkaAdmin
-from weir.cli.apply import read_registry
 from weir.cli.base import WrongInputError, settings_of
 from weir.core.identifiers import LEGACY_IDS, ProfileIds
 from weir.core.registry import Source
 from weir.erasure.model import subject_of
 from weir.erasure.person_rows import PersonRows
+from weir.registry.contents import read_registry
 from weir.registry.profile_id_salt import read_profile_ids
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.cli.letter_filters import Chosen
 from weir.redelivery.dead_letters import DeadLetter
+from weir.redelivery.letter_filter import LetterFilter
 from weir.redelivery.model import Identity
 from weir.redelivery.rejected_events import Refused
 
@@ -31,11 +31,11 @@ class LetterTables:
         self._clickhouse = clickhouse
         self._database = database
 
-    def count(self, table: str, chosen: Chosen) -> int:
+    def count(self, table: str, chosen: LetterFilter) -> int:
         sql = f"SELECT count() AS n FROM {self._database}.{table} FINAL WHERE {chosen.where()}"
         return int(self._clickhouse.records(sql, chosen.parameters)[0]["n"])
 
-    def dead(self, chosen: Chosen) -> Iterator[list[DeadLetter]]:
+    def dead(self, chosen: LetterFilter) -> Iterator[list[DeadLetter]]:
         """In the order of their origin, so that what was in order is written in order."""
         order = "origin_topic, origin_partition, origin_offset, step"
         after = "({topic:String}, {partition:Int32}, {offset:Int64}, {by:String})"
@@ -50,7 +50,7 @@ class LetterTables:
                 "by": final["step"],
             }
 
-    def refused(self, chosen: Chosen) -> Iterator[list[Refused]]:
+    def refused(self, chosen: LetterFilter) -> Iterator[list[Refused]]:
         """In the order of receipt."""
         order = "toUnixTimestamp64Milli(received_at), event_id"
         after = "({at:Int64}, {last:UUID})"
@@ -91,7 +91,7 @@ class LetterTables:
         columns: str,
         order: str,
         after: str,
-        chosen: Chosen,
+        chosen: LetterFilter,
         last: dict[str, Any],
     ) -> Sequence[dict[str, Any]]:
         return self._clickhouse.records(

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from weir.cli.apply import Registered
 from weir.core.registry import ApiKey, Scope, Source, hash_key
+from weir.registry.contents import Registered
 
 SCOPES: tuple[Scope, ...] = ("write", "read", "admin")
 KEY_BYTES = 20  # 160 bits: nobody guesses one, so that its digest needs neither salt nor stretching

@@ -1,4 +1,4 @@
-"""What the worker's loop needs of the outside, as Protocols. `services/edge` has the real ones and memory twins."""
+"""What the worker's loop needs of the outside, as Protocols. `weir.adapters` has the real ones and memory twins."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from weir.sink import metrics
-from weir.sink.ports import (
+from weir.runtime.sink_ports import (
     Buried,
     DeadLettersFailedError,
     DeadRecord,
@@ -20,6 +19,7 @@ from weir.sink.ports import (
     Warehouse,
     WarehouseAwayError,
 )
+from weir.sink import metrics
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from weir.runtime.ports import StreamBrokenError
-from weir.sink.ports import Commit, Place, Polled, Records
+from weir.runtime.sink_ports import Commit, Place, Polled, Records
 
 HEADER_BYTES = 10
 PAUSE_SECONDS = 0.5
@@ -14,7 +14,7 @@ Know = Callable[[Iterable[bytes | None]], None]  # `StreamBrokenError`: it canno
 
 
 class KnownRecords:
-    """`weir.sink.ports.Records`: whatever it gives, `know` was asked about before."""
+    """`weir.runtime.sink_ports.Records`: whatever it gives, `know` was asked about before."""
 
     def __init__(self, records: Records, know: Know) -> None:
         self._records = records

@@ -21,10 +21,7 @@ from weir.core.stages import SINK
 from weir.runtime.health import Health
 from weir.runtime.lag import LagReport
 from weir.runtime.metrics import DEAD, LETTERS_CUT, RECORDS_IN, RECORDS_OUT
-from weir.runtime.stall_watch import StallWatch
-from weir.sink import metrics
-from weir.sink.partition import Limits, Partition
-from weir.sink.ports import (
+from weir.runtime.sink_ports import (
     Buried,
     CommitFailedError,
     DeadLetters,
@@ -36,6 +33,9 @@ from weir.sink.ports import (
     Records,
     RowsRefusedError,
 )
+from weir.runtime.stall_watch import StallWatch
+from weir.sink import metrics
+from weir.sink.partition import Limits, Partition
 from weir.sink.ranges import Range
 from weir.sink.scheduling import InsertScheduler, ReadBuffer, is_bookkeeping
 from weir.sink.step import Routes, Verdict

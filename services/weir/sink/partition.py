@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weir.sink.ports import Columns, Commit, DeadRecord, Gain, Insert, Place, Slice
+from weir.runtime.sink_ports import Columns, Commit, DeadRecord, Gain, Insert, Place, Slice
 from weir.sink.ranges import HEADER_BYTES, VERSION, Intent, Range, read_intent
 from weir.sink.step import Routes
 from weir.sink.suspicion import Suspicion

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from weir.sink.ports import Columns, DeadRecord, Insert, Place
+from weir.runtime.sink_ports import Columns, DeadRecord, Insert, Place
 from weir.sink.step import Routes, Verdict
 
 VERSION = 1

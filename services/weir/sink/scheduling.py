@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from enum import Enum, auto
 
 from weir.core import topics
+from weir.runtime.sink_ports import Insert, Place
 from weir.sink.partition import Partition
-from weir.sink.ports import Insert, Place
 
 # While the buffer is full, a partition whose range has been under way for so long is set aside: it is
 # read no further until that is in, and what it holds counts apart, up to so many times the buffer.

@@ -11,7 +11,7 @@ are in: what goes in under another token goes in again.
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from weir.sink.ports import Examination, RowsRefusedError, WarehouseAwayError
+from weir.runtime.sink_ports import Examination, RowsRefusedError, WarehouseAwayError
 
 REPEATS = 3  # of the same fault, until it is looked for whose it is
 # How often a row fails alone, each time while an ordinary one goes in. More than once: ClickHouse may

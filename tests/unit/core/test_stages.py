@@ -8,6 +8,7 @@ from weir.cli.topics import TOPICS_FILE, read_topics
 from weir.core import topics
 from weir.core.batch import Step
 from weir.core.resource_paths import DEPLOY
+from weir.core.service_modules import SERVICE_MODULES
 from weir.core.stages import EVENT_STAGES, GROUPS, SINK, STAGES, service_of
 from weir.dedup.stage import DedupStage
 from weir.identity.stage import IdentityStage
@@ -20,7 +21,7 @@ STEPS: tuple[Step, ...] = (DedupStage(), IdentityStage(), RatesStage(lambda sour
 def test_every_stage_is_a_service_that_can_be_started_everywhere() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     for stage in STAGES:
-        assert importlib.util.find_spec(f"services.{stage.name}.__main__"), stage
+        assert importlib.util.find_spec(f"{SERVICE_MODULES[stage.name]}.__main__"), stage
         assert stage.name in SERVICES
         assert compose[stage.name]["command"] == stage.name
         assert UpSettings().instances(stage.name) == 1

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import pytest
 from weir.adapters.memory_sink import MemoryRecords, MemoryTopics
 from weir.runtime.ports import StreamBrokenError
+from weir.runtime.sink_ports import Place, Polled
 from weir.sink import known
 from weir.sink.known import KnownRecords
-from weir.sink.ports import Place, Polled
 
 PLACE = Place("events.resolved", 0)
 HEADERS = {b"header one", b"header two"}

@@ -12,9 +12,9 @@ from weir.adapters.memory_sink import (
 )
 from weir.core import topics
 from weir.runtime import lag, logs
+from weir.runtime.sink_ports import Place
 from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import Limits
-from weir.sink.ports import Place
 from weir.sink.step import Routes
 
 from tests.contract import rows

@@ -14,10 +14,7 @@ from weir.adapters.memory_sink import (
     MemoryTopics,
     MemoryWarehouse,
 )
-from weir.sink.inserts import ThreadedDeadLetters, ThreadedInserts
-from weir.sink.loop import Options, Ports, Sink
-from weir.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
-from weir.sink.ports import (
+from weir.runtime.sink_ports import (
     DeadLetters,
     DeadLettersFailedError,
     DeadRecord,
@@ -27,6 +24,9 @@ from weir.sink.ports import (
     RowsRefusedError,
     WarehouseAwayError,
 )
+from weir.sink.inserts import ThreadedDeadLetters, ThreadedInserts
+from weir.sink.loop import Options, Ports, Sink
+from weir.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
 from weir.sink.scheduling import SLOW_SECONDS
 from weir.sink.step import Routes
 from weir.sink.suspicion import Next, Suspicion

@@ -1,7 +1,7 @@
 """Partitions: when a range is due, how far it reaches, and what is committed when."""
 
+from weir.runtime.sink_ports import Columns, Commit, Gain, Place, Slice
 from weir.sink.partition import Limits, Partition
-from weir.sink.ports import Columns, Commit, Gain, Place, Slice
 from weir.sink.step import Routes
 
 PLACE = Place("events.resolved", 0)

@@ -2,7 +2,7 @@
 
 import pytest
 from weir.core import reasons
-from weir.sink.ports import Columns, Insert, Place
+from weir.runtime.sink_ports import Columns, Insert, Place
 from weir.sink.ranges import VERSION, ForeignIntentError, Intent, Range, read_intent
 from weir.sink.step import Routes, Verdict
 

@@ -2,8 +2,8 @@
 
 from weir.adapters import avro
 from weir.core import topics
+from weir.runtime.sink_ports import Columns, Gain, Insert, Place, Slice
 from weir.sink.partition import Limits, Partition
-from weir.sink.ports import Columns, Gain, Insert, Place, Slice
 from weir.sink.scheduling import SLOW_SECONDS, InsertScheduler, ReadBuffer
 from weir.sink.step import Routes
 

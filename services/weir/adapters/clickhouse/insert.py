@@ -13,8 +13,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from weir.adapters import avro
 from weir.adapters.clickhouse.probe import Probe
 from weir.adapters.clickhouse.query import ClickHouse, client_of, one_line
+from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
-from weir.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 
 # What the rows themselves are to blame for: text that is not JSON, bytes that are not of the schema,
 # values that a column cannot hold. Everything else is the world's fault and passes.
@@ -98,7 +98,7 @@ def _long(number: int) -> bytes:
 
 
 class ClickHouseRows:
-    """`weir.sink.ports.Warehouse`: inserts from any thread, each a request of its own."""
+    """`weir.runtime.sink_ports.Warehouse`: inserts from any thread, each a request of its own."""
 
     def __init__(
         self,

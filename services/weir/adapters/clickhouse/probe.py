@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from weir.adapters import avro
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.errors import NotReachedError, RefusedError
+from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
-from weir.sink.ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 
 # ClickHouse remembers the tokens of 10,000 inserts: for at least this long, at 16 inserts a second.
 REMEMBERED_SECONDS = 600.0

@@ -30,8 +30,7 @@ from weir.runtime import logs
 from weir.runtime.health import PARTITIONS_TAKEN
 from weir.runtime.ports import StreamBrokenError
 from weir.runtime.recovery_limit import RecoveryLimit
-from weir.settings.shared import KafkaSettings
-from weir.sink.ports import (
+from weir.runtime.sink_ports import (
     Columns,
     Commit,
     CommitFailedError,
@@ -42,6 +41,7 @@ from weir.sink.ports import (
     Polled,
     Slice,
 )
+from weir.settings.shared import KafkaSettings
 
 FETCH_RECORDS = 5_000
 # A pause throws away what has been fetched ahead, so a short hold does without.
@@ -64,7 +64,7 @@ class RecordsOptions:
 
 
 class KafkaRecords:
-    """`weir.sink.ports.Records` on Kafka. One thread only."""
+    """`weir.runtime.sink_ports.Records` on Kafka. One thread only."""
 
     def __init__(self, settings: KafkaSettings, options: RecordsOptions) -> None:
         self._options = options
@@ -364,7 +364,7 @@ class KafkaRecords:
 
 
 class KafkaDeadLetters:
-    """`weir.sink.ports.LetterWriter` on Kafka: `events.dead`. One thread at a time."""
+    """`weir.runtime.sink_ports.LetterWriter` on Kafka: `events.dead`. One thread at a time."""
 
     def __init__(self, settings: KafkaSettings, limits: LimitsInForce | None = None) -> None:
         self._options = {**client_options(settings), "acks": "all", "enable.idempotence": True}

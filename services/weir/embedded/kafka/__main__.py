@@ -1,4 +1,4 @@
-"""`python -m weir.embedded.kafka.__main__`: Apache Kafka on this machine, in the foreground."""
+"""Run Apache Kafka on this machine, in the foreground."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`python -m weir.embedded.kafka.requirements`: a line for each program that the embedded broker needs and does not find."""
+"""Print a line for each program that the embedded broker needs and does not find."""
 
 import sys
 from collections.abc import Callable

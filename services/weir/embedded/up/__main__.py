@@ -108,7 +108,8 @@ class Up:
 
     def _apply_sources(self) -> None:
         from weir.adapters.errors import NotReachedError, RefusedError
-        from weir.cli.apply import NoRegistryError, apply_sources, sealing_of
+        from weir.registry.contents import NoRegistryError
+        from weir.registry.source_changes import apply_sources, sealing_of
         from weir.registry.sources_file import SourcesFileError
 
         path = self._programs.up.sources_file

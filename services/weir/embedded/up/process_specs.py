@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weir.core.service_modules import SERVICE_MODULES
 from weir.core.stages import STAGES
 from weir.embedded.ports import LOOPBACK, PortClaims
 from weir.embedded.up.processes import ChildSpec
@@ -59,9 +60,7 @@ class Programs:
         if self.kafka.kafka_bootstrap:
             return None
         ready = f"kafka://{LOOPBACK}:{self.kafka.kafka_port}"
-        return self._child(
-            "kafka", "Kafka broker", "weir.embedded.kafka.__main__", ready, BROKER_TIER
-        )
+        return self._child("kafka", "Kafka broker", SERVICE_MODULES["kafka"], ready, BROKER_TIER)
 
     def warehouse(self) -> ChildSpec | None:
         """The embedded ClickHouse; None where there is a server to use."""
@@ -69,7 +68,7 @@ class Programs:
             return None
         port = self.clickhouse.clickhouse_port
         ready = f"http://{self.host}:{port}/ping"
-        module, title = "weir.embedded.clickhouse", "ClickHouse"
+        module, title = SERVICE_MODULES["warehouse"], "ClickHouse"
         drain = self.warehouse_settings.warehouse_drain
         return self._child(
             "warehouse", title, module, ready, WAREHOUSE_TIER, metrics_port=port, drain=drain
@@ -79,7 +78,7 @@ class Programs:
         """Each worker instance with a slot and a port of its own, and the gateway."""
         port = self.gateway.gateway_port
         ready = f"{self.gateway_url}/readyz"
-        module = "weir.gateway"
+        module = SERVICE_MODULES["gateway"]
         drain = self.gateway.gateway_drain_seconds
         gateway = self._child(
             "gateway", "gateway", module, ready, GATEWAY_TIER, metrics_port=port, drain=drain
@@ -98,7 +97,7 @@ class Programs:
             self._child(
                 name,
                 name,
-                f"services.{name}",
+                SERVICE_MODULES[name],
                 f"http://{self.host}:{port}/readyz",
                 WORKER_TIER,
                 instance=slot,

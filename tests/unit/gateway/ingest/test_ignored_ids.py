@@ -13,7 +13,7 @@ from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import Intake, Origin, take
 from weir.identity.id_mapping import named_by
 
-from tests.unit.gateway.test_signing import request
+from tests.unit.gateway.ingest.test_signing import request
 
 
 def intake_of(body: bytes, source: Source) -> Intake:

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from weir.cli.main import COMMANDS, SERVICES, cli
+from weir.core.service_modules import SERVICE_MODULES
 from weir.settings.catalogue import ALL_SETTINGS
 from weir.settings.environment import known_variables
 
@@ -41,7 +42,7 @@ def test_every_command_is_a_click_command_of_that_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_has_a_main(name: str) -> None:
-    assert callable(importlib.import_module(SERVICES[name][0]).main)
+    assert callable(importlib.import_module(f"{SERVICE_MODULES[name]}.__main__").main)
 
 
 def test_help_imports_no_command() -> None:

@@ -1,8 +1,8 @@
 """Applying sources: what differs, and what it says of it."""
 
-from weir.cli.apply import SourceChange, key_conflicts, plan, plan_sealing
 from weir.core.registry import ApiKey, IdMapping, Quota, Source, hash_key
 from weir.registry.secret_encryption import Sealing, new_key
+from weir.registry.source_changes import SourceChange, key_conflicts, plan, plan_sealing
 
 DIGEST = hash_key("a-key-of-the-shop")
 SHOP = Source(id="shop", write_key_hashes=(DIGEST,))

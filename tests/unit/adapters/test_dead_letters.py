@@ -6,7 +6,7 @@ from weir.adapters.kafka.sink_records import encode_dead
 from weir.core import topics
 from weir.core.identifiers import payload_hash
 from weir.core.record_limits import RecordLimits
-from weir.sink.ports import DeadRecord, Place
+from weir.runtime.sink_ports import DeadRecord, Place
 
 from tests.contract.rows import resolved
 

@@ -15,7 +15,14 @@ from weir.gateway.doors.userflux import door as userflux
 from weir.gateway.ingest.event_times import EPOCH, MILLISECOND, epoch_ms, unmistakable
 from weir.gateway.ingest.validation import Event
 
-from tests.unit.gateway.test_telling import CALL, PLAIN, SUPRSEND, TRACK, USERFLUX, body_of
+from tests.unit.gateway.ingest.test_lenient_json import (
+    CALL,
+    PLAIN,
+    SUPRSEND,
+    TRACK,
+    USERFLUX,
+    body_of,
+)
 
 NOW = 1_795_968_850_000
 DOORS: dict[str, tuple[Door, dict[str, Any], str]] = {

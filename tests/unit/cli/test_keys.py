@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from weir.cli.apply import Registered
 from weir.cli.keys import Span
 from weir.core.registry import ApiKey, Source, hash_key
+from weir.registry.contents import Registered
 from weir.registry.key_changes import KeysError, find, lines, make, require_source, succeed
 
 NOW = 1_700_000_000_000
