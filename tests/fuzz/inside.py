@@ -25,7 +25,7 @@ from weir.gateway.http.body_budget import BodyBudget
 from weir.gateway.http.connections import Server
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies
 from weir.gateway.ingest.backlog_guard import RetentionGuard
-from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.handler import AppContext
 from weir.gateway.ingest.producer import GatewayProducer, Record
 from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts
@@ -135,7 +135,7 @@ class Inside:
         self.budget = BodyBudget(
             own.gateway_inflight_kilobytes * 1024, 2 * own.gateway_max_body_bytes
         )
-        self._world = World(
+        self._world = AppContext(
             own,
             registry,
             producer,

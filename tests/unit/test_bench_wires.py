@@ -6,9 +6,9 @@ import time
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.routes import ROUTES, Router
 
@@ -18,10 +18,10 @@ from tests.bench.wires import EVENT_BYTES, WIRES, Sender, make_event, path_of
 
 SENDER = Sender("shop", "shop-write-key", "shop-signing-secret")
 SOURCE = Source(id=SENDER.source, signing_secrets=(SENDER.secret,))
-CAPS = Caps(2_000, 2 * 1024 * 1024)
+CAPS = BodyLimits(2_000, 2 * 1024 * 1024)
 
 
-def asked_of(request: bytes, now_ms: int) -> tuple[Door, Asked, bytes]:
+def asked_of(request: bytes, now_ms: int) -> tuple[Door, RequestMeta, bytes]:
     """A request as the gateway would see it."""
     head, _, body = request.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
@@ -36,7 +36,7 @@ def asked_of(request: bytes, now_ms: int) -> tuple[Door, Asked, bytes]:
     assert isinstance(door, Door)
     given = CIMultiDictProxy(headers)
     assert int(given["Content-Length"]) == len(body)
-    return door, Asked(method, found.path, "", found.parts, given, "", now_ms, target), body
+    return door, RequestMeta(method, found.path, "", found.parts, given, "", now_ms, target), body
 
 
 @pytest.mark.parametrize(("wire", "batch"), CASES)
@@ -49,13 +49,13 @@ def test_every_event_of_a_request_is_taken(wire: str, batch: int) -> None:
     for _ in range(2):
         door, asked, body = asked_of(requests.take(), now_ms)
         parcel = door.read(asked, body, CAPS)
-        assert isinstance(parcel, Parcel)
+        assert isinstance(parcel, ParsedEvents)
         claim = parcel.claim or door.claim(asked)
         assert claim is not None
         assert claim.key == SENDER.key
         assert not isinstance(door.verify(asked, body, SOURCE), Problem)
-        origin = Origin(SourceFields.of(SOURCE), now_ms, Client(door.name, "", ""))
-        intake = take(parcel, SOURCE, origin)
+        origin = RecordContext(SourceFields.of(SOURCE), now_ms, Client(door.name, "", ""))
+        intake = build_records(parcel, SOURCE, origin)
         assert (len(intake.event_ids), intake.refused) == (batch, [])
         keys |= {key for _, key, _ in intake.records}
     assert len(keys) == 2 * batch

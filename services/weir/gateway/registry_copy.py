@@ -10,7 +10,7 @@ from weir.adapters import avro
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.core import topics
 from weir.core.registry import Quota, Source, hash_key, is_sealed, with_keys
-from weir.gateway.doors.door import Claim
+from weir.gateway.doors.door import Credentials
 from weir.gateway.http.rate_limits import Bucket
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.ingest.accepted_writer import SourceFields
@@ -103,7 +103,7 @@ class Registry:
                 self._by_key[key] = view
         return view
 
-    def claimed(self, claim: Claim) -> SourceView | None:
+    def claimed(self, claim: Credentials) -> SourceView | None:
         """The enabled source that a request may send to."""
         if claim.key:
             view = self.find(claim.key)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from weir.gateway.api import erasures, event_status, goals_routes
 from weir.gateway.doors.cloudevents import door as cloudevents
-from weir.gateway.doors.door import Asked, Door
+from weir.gateway.doors.door import Door, RequestMeta
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.hackle import workspace as hackle_pages
@@ -30,7 +30,7 @@ class Page(Protocol):
     @property
     def operation(self) -> dict[str, Any]: ...  # of OpenAPI
 
-    def answer(self, asked: Asked, read: ReadBody, world: Any) -> Awaitable[Answer]:
+    def answer(self, asked: RequestMeta, read: ReadBody, world: Any) -> Awaitable[Answer]:
         """Answer a request. A page that wants the body reads it, after it has checked the key."""
 
 

@@ -28,7 +28,7 @@ from weir.gateway.http.connections import ConnectionLimits, Server, Turns
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies
 from weir.gateway.http.tls import Tls
 from weir.gateway.ingest.backlog_guard import RetentionGuard
-from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.handler import AppContext
 from weir.gateway.ingest.producer import GatewayProducer
 from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts
@@ -126,7 +126,7 @@ class Process:
         self._limits = LimitsFollower(kafka, "gateway", self._renew_producer)
         self._output = DurableProducer(kafka, options)
         self._producer = GatewayProducer(self._output, self._loop, self._limits)
-        self._world = World(
+        self._world = AppContext(
             settings,
             registry,
             self._producer,

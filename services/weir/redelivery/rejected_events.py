@@ -10,7 +10,7 @@ import uuid_utils
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.ingest.reparse_rejected import NOT_KEPT, read_again
 from weir.redelivery.dead_letters import identity_in
@@ -82,8 +82,8 @@ def plan(
         has_session=parcel.wants_session,
         saved=parcel.saved,
     )
-    origin = Origin(SourceFields.of(source), letter.received_at, client)
-    intake = take(parcel, source, origin, _ids(letter.event_id).__next__)
+    origin = RecordContext(SourceFields.of(source), letter.received_at, client)
+    intake = build_records(parcel, source, origin, _ids(letter.event_id).__next__)
     if intake.refused:
         refusals = (one.refusal for one in intake.refused)
         return Unfit(REFUSED_AGAIN, tuple(Again(r.code, r.field, r.text) for r in refusals))

@@ -12,12 +12,12 @@ from weir.core.registry import Source, hash_key
 from weir.erasure.model import Erasure, subject_of
 from weir.erasure.topic import erasure_entries
 from weir.gateway.api.api_keys import api_key_of
-from weir.gateway.doors.door import Asked
+from weir.gateway.doors.door import RequestMeta
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import RETRY_SECONDS, unavailable
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
-from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.handler import AppContext
 
 MAX_ID = 255  # characters, as of a profile id
 
@@ -56,7 +56,7 @@ def told(erasure: Erasure) -> bytes:
     )
 
 
-def _scope(asked: Asked, world: World) -> set[str] | Problem:
+def _scope(asked: RequestMeta, world: AppContext) -> set[str] | Problem:
     if not (world.registry.loaded and world.erasures.loaded):
         return unavailable("The registry and the erasures are not read yet.")
     wanted = parse_qs(asked.query).get("source", [""])[-1]
@@ -153,7 +153,7 @@ class ForgetPage:
         status_503="Not durable; send it again.",
     )
 
-    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         scope = _scope(asked, world)
         if isinstance(scope, Problem):
             return _refused(scope)
@@ -191,7 +191,7 @@ class ErasurePage:
         status_503="It cannot be told just now; try again.",
     )
 
-    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         scope = _scope(asked, world)
         if isinstance(scope, Problem):
             return _refused(scope)

@@ -11,12 +11,12 @@ from weir.core.stages import EVENT_STAGES
 from weir.event_status.model import Where
 from weir.gateway.api.api_keys import api_key_of
 from weir.gateway.api.finding import RETRY_SECONDS
-from weir.gateway.doors.door import Asked
+from weir.gateway.doors.door import RequestMeta
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
-from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.handler import AppContext
 
 MAX_ID = 255  # characters, as of an idempotency key
 
@@ -119,7 +119,7 @@ class WherePage:
         },
     }
 
-    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         if not world.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
         key = api_key_of(asked.headers, asked.query)

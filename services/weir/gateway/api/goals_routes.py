@@ -8,11 +8,11 @@ from urllib.parse import parse_qs
 from weir.gateway.api import goals
 from weir.gateway.api.api_keys import api_key_of, refuse_access
 from weir.gateway.api.goals_openapi import deletion, making, reading
-from weir.gateway.doors.door import Asked
+from weir.gateway.doors.door import RequestMeta
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.handler import AppContext
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SitePage:
     operation: dict[str, Any]
     call: Callable[[Visit], Awaitable[Answer]]
 
-    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         if not world.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
         site_id = asked.parts["site_id"]

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from weir.core.receipts import Receipt
 from weir.core.registry import Source
 from weir.gateway.http import request_headers
-from weir.gateway.http.request_meta import Asked as Asked
+from weir.gateway.http.request_meta import RequestMeta as RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.error_codes import Problem, Refusal
@@ -22,7 +22,7 @@ from weir.gateway.ingest.validation import Event, SentEvent, Shared, check_sent
 RECEIPT_SECONDS = 5.0  # how long a reply waits for what the workers decide
 
 
-class Claim(NamedTuple):
+class Credentials(NamedTuple):
     """Who a request says it is of. The key counts if it is there; a source with it must be the key's."""
 
     key: str = ""
@@ -30,14 +30,14 @@ class Claim(NamedTuple):
     site: str = ""  # a host name: enough if the source has it among its `sites`
 
 
-class Caps(NamedTuple):
+class BodyLimits(NamedTuple):
     """What a request may hold."""
 
     events: int
     body_bytes: int
 
 
-class Draft(NamedTuple):
+class ParsedEvent(NamedTuple):
     """One event as a door has read it: the client's own bytes of it, and what they say in Weir's terms."""
 
     raw: bytes
@@ -52,12 +52,12 @@ class Refused(Struct, frozen=True):
     refusal: Refusal
 
 
-class Parcel(Struct):
+class ParsedEvents(Struct):
     """The events of one request, and what its sender wants for all of them."""
 
-    drafts: Sequence[Draft] = ()
+    drafts: Sequence[ParsedEvent] = ()
     shared: Shared = field(default_factory=Shared.nothing)
-    claim: Claim | None = None  # of a door whose body says who sends
+    claim: Credentials | None = None  # of a door whose body says who sends
     wants_profile: bool = True
     wants_session: bool = True
     saved: bool = True  # false: processed and accounted for, not stored
@@ -129,27 +129,27 @@ class Door:
     name: ClassVar[str]  # as in the column `door` and in metrics
     operation: ClassVar[dict[str, Any]]  # of OpenAPI
 
-    def claim(self, asked: Asked) -> Claim | None:
+    def claim(self, asked: RequestMeta) -> Credentials | None:
         """Who sends. None: only the body says; then `read` puts it into the parcel.
 
         Where a key says it already, the body is read on that source's account; what the parcel
         claims besides must be the same source.
         """
-        return Claim(key=request_headers.key_of(asked.headers, asked.query))
+        return Credentials(key=request_headers.key_of(asked.headers, asked.query))
 
     def takes(self, media: request_headers.Media) -> bool:
         """Whether it takes a body of that type."""
         return media.taken and not media.is_ndjson
 
-    def declines(self, asked: Asked) -> bool:
+    def declines(self, asked: RequestMeta) -> bool:
         """Whether the person asked not to be followed: then nothing of the request is kept."""
         return False
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         """The events in a body. A `Problem` when they cannot be told apart; none is checked yet."""
         raise NotImplementedError
 
-    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+    def verify(self, asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
         """A digest of what a right signature is of, or why it is not the source's; None: it is not signed."""
         return signing.verify(asked, body, source)
 
@@ -157,10 +157,10 @@ class Door:
         """What is kept of a refused payload: all but the write keys in it. The claimed one goes anyway."""
         return payload
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         """What the client is told of its events."""
         raise NotImplementedError
 
-    def refuse(self, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         """What the client is told when none of its events was looked at."""
         return problem(trouble, headers)

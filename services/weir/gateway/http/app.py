@@ -10,7 +10,7 @@ from aiohttp.web_request import BaseRequest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from weir.gateway import metrics
-from weir.gateway.doors.door import Asked, Door
+from weir.gateway.doors.door import Door, RequestMeta
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import Reading
 from weir.gateway.http.connections import ConnectionLimits
@@ -19,7 +19,7 @@ from weir.gateway.http.problems import cors, unavailable
 from weir.gateway.http.rate_limits import network_of
 from weir.gateway.http.responses import TEXT, Answer, Reply, problem
 from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.ingest.handler import Posting, World
+from weir.gateway.ingest.handler import AppContext, IngestHandler
 from weir.gateway.routes import ROUTES, Found, Router
 from weir.runtime.browser_requests import is_loopback, refuse_foreign_page
 
@@ -39,13 +39,13 @@ Get = Callable[[], Answer]
 class App:
     """Answers every request with a `Reply`; never with a traceback."""
 
-    def __init__(self, world: World, connections: ConnectionLimits) -> None:
+    def __init__(self, world: AppContext, connections: ConnectionLimits) -> None:
         self.draining = False
         self._connections = connections
         self._told: Counter[str] = Counter()
         self._world = world
         self._counts = world.counts
-        self._posting = Posting(world)
+        self._posting = IngestHandler(world)
         self._router = Router(ROUTES)
         self._seconds = world.settings.gateway_body_seconds
         self._gets: dict[str, Get] = {
@@ -72,7 +72,7 @@ class App:
         if at is None:
             return self._preflight(request, found), found.path
         world = self._world
-        asked = Asked(
+        asked = RequestMeta(
             method,
             found.path,
             query,

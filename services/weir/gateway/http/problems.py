@@ -2,7 +2,7 @@
 
 import math
 
-from weir.gateway.doors.door import Claim
+from weir.gateway.doors.door import Credentials
 from weir.gateway.http import request_headers
 from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.registry_copy import SourceView
@@ -20,7 +20,7 @@ def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
     return Problem("quota_exceeded", text, "", wait), marked
 
 
-def unauthorized(claim: Claim) -> Problem:
+def unauthorized(claim: Credentials) -> Problem:
     if claim.site:
         return Problem("unknown_site", f"No source has {quoted(claim.site)} among its sites.")
     if claim.source and not claim.key:

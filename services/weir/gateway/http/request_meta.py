@@ -7,7 +7,7 @@ from msgspec import Struct
 from weir.gateway.http import request_headers
 
 
-class Asked(Struct, frozen=True):
+class RequestMeta(Struct, frozen=True):
     """A request less its body."""
 
     method: str

@@ -11,7 +11,7 @@ from weir.core.blocked_ids import BlockedIds
 from weir.core.identifiers import content_digest
 from weir.core.record_limits import ADDED_BYTES, RecordLimits
 from weir.core.registry import Source
-from weir.gateway.doors.door import Outcome, Parcel, Refused
+from weir.gateway.doors.door import Outcome, ParsedEvents, Refused
 from weir.gateway.ingest.accepted_writer import AcceptedWriter, Client, SourceFields
 from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
 from weir.gateway.ingest.event_name_case import is_cased
@@ -29,7 +29,7 @@ MAX_TEXT = 4_096  # characters of a refusal's field and text: a client's own nam
 _log = logs.get("gateway")
 
 
-class Origin(Struct, frozen=True):
+class RecordContext(Struct, frozen=True):
     """Which source a request is of, when it came, and from whom."""
 
     source: SourceFields
@@ -40,7 +40,7 @@ class Origin(Struct, frozen=True):
     limits: RecordLimits = WEIRS_OWN
 
 
-class Intake(Struct):
+class RequestRecords(Struct):
     """What a request came to: the records to write, the ids to answer, what was refused."""
 
     records: list[Record] = []
@@ -53,14 +53,14 @@ class Intake(Struct):
         return Outcome(self.event_ids, self.refused, self.warnings)
 
 
-def take(
-    parcel: Parcel,
+def build_records(
+    parcel: ParsedEvents,
     source: Source,
-    origin: Origin,
+    origin: RecordContext,
     mint: Callable[[], uuid_utils.UUID] = uuid_utils.uuid7,
-) -> Intake:
+) -> RequestRecords:
     """Every event is either accepted, under an id from `mint`, or refused; one never affects another."""
-    intake = Intake(warnings=[*parcel.warnings])
+    intake = RequestRecords(warnings=[*parcel.warnings])
     writer = AcceptedWriter(origin.source, origin.received_at, origin.client, parcel.window_seconds)
     salt = b"\0" + parcel.shared.raw if parcel.shared.raw else b""
     add_record, add_id = intake.records.append, intake.event_ids.append
@@ -112,8 +112,8 @@ def take(
 
 
 def refuse_unwritable(
-    intake: Intake, places: Collection[int], parcel: Parcel, origin: Origin
-) -> Intake:
+    intake: RequestRecords, places: Collection[int], parcel: ParsedEvents, origin: RecordContext
+) -> RequestRecords:
     """What a request comes to if the brokers refuse the records at these places; the others are stored.
 
     Its records are those that remain to be written: the refusals.
@@ -122,7 +122,7 @@ def refuse_unwritable(
     accepted = [place for place, topic in enumerate(topic_of) if topic == topics.ACCEPTED]
     ids = dict(zip(accepted, intake.event_ids, strict=True))
     refused = {one.index: one for one in intake.refused}
-    left = Intake(warnings=intake.warnings, ignored_ids=intake.ignored_ids)
+    left = RequestRecords(warnings=intake.warnings, ignored_ids=intake.ignored_ids)
     for place, (raw, _) in enumerate(parcel.checked(origin.received_at)):
         if place not in places:
             continue
@@ -138,7 +138,7 @@ def refuse_unwritable(
     return left
 
 
-def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
+def rejected(refused: Refused, payload: bytes, origin: RecordContext) -> Record:
     """The record of `events.rejected` for a refused event: its payload, but for write keys.
 
     A payload that no record can hold is cut. That takes a body limit above what the topic allows, or
@@ -172,7 +172,7 @@ def rejected(refused: Refused, payload: bytes, origin: Origin) -> Record:
     return topics.REJECTED, event_id, value
 
 
-def rejected_body(problem: Problem, body: bytes, origin: Origin) -> Record:
+def rejected_body(problem: Problem, body: bytes, origin: RecordContext) -> Record:
     """The record for a request none of whose events could be told apart."""
     refusal = Refusal(problem.code, problem.field, problem.detail)
     return rejected(Refused(0, "", refusal), body, origin)

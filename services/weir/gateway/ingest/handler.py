@@ -15,7 +15,15 @@ from weir.erasure.topic import Erasures
 from weir.gateway.api.counting import Counting
 from weir.gateway.api.finding import Finding
 from weir.gateway.api.shared_goals import SharedGoals
-from weir.gateway.doors.door import RECEIPT_SECONDS, Asked, Caps, Claim, Door, Outcome, Parcel
+from weir.gateway.doors.door import (
+    RECEIPT_SECONDS,
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvents,
+    RequestMeta,
+)
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_budget import BodyBudget, Reservation
 from weir.gateway.http.body_reader import Reading
@@ -34,7 +42,13 @@ from weir.gateway.http.responses import Answer
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client
 from weir.gateway.ingest.backlog_guard import RetentionGuard
-from weir.gateway.ingest.build_records import Intake, Origin, refuse_unwritable, rejected_body, take
+from weir.gateway.ingest.build_records import (
+    RecordContext,
+    RequestRecords,
+    build_records,
+    refuse_unwritable,
+    rejected_body,
+)
 from weir.gateway.ingest.error_codes import KEPT, Problem
 from weir.gateway.ingest.producer import GatewayProducer, Record, Written
 from weir.gateway.ingest.receipts import Receipts
@@ -47,7 +61,7 @@ RECORD_OVERHEAD_BYTES = 320  # of an event's record, at most, beside what the cl
 
 
 @dataclass
-class World:
+class AppContext:
     """What a request meets: made once a process."""
 
     settings: GatewaySettings
@@ -66,7 +80,7 @@ class World:
     goals: SharedGoals
 
 
-class Visit(Struct, frozen=True):
+class AuthorizedRequest(Struct, frozen=True):
     """A request that may post: its source, and where it came from."""
 
     view: SourceView
@@ -81,21 +95,21 @@ class Visit(Struct, frozen=True):
         return bool(self.key) and self.view.source.kind != "browser"
 
 
-class Posting:
+class IngestHandler:
     """Answers at any door. A good answer comes only after every record is on all in-sync replicas."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AppContext) -> None:
         self._world = world
         settings = world.settings
         self._log = logs.get("gateway")
-        self._caps = Caps(settings.gateway_max_events, settings.gateway_max_body_bytes)
+        self._caps = BodyLimits(settings.gateway_max_events, settings.gateway_max_body_bytes)
 
-    async def post(self, request: BaseRequest, door: Door, asked: Asked) -> Answer:
+    async def post(self, request: BaseRequest, door: Door, asked: RequestMeta) -> Answer:
         """The answer of `door` to a request."""
         if not self._world.registry.loaded:
             return self._refuse(door, asked, unavailable("The registry is not read yet."))
         claim = door.claim(asked)
-        visit: Visit | None = None
+        visit: AuthorizedRequest | None = None
         if claim is not None:  # whoever may not send is told before the body is read
             found = self._admit(claim, door, asked)
             if isinstance(found, Answer):
@@ -108,13 +122,13 @@ class Posting:
         finally:
             reservation.release()
 
-    def _reservation(self, visit: Visit | None, asked: Asked) -> Reservation:
+    def _reservation(self, visit: AuthorizedRequest | None, asked: RequestMeta) -> Reservation:
         budget = self._world.budget
         if visit is not None and visit.is_known:
             return budget.of_source(visit.view.source.id)
         return budget.of_stranger(network_of(asked.address))
 
-    def _is_of(self, claim: Claim | None, visit: Visit) -> bool:
+    def _is_of(self, claim: Credentials | None, visit: AuthorizedRequest) -> bool:
         """Whether a body names the source that its headers have shown the key of, if it names one."""
         named = claim.source if claim is not None else ""
         return not named or named == visit.view.source.id
@@ -124,8 +138,8 @@ class Posting:
         reading: Reading,
         reservation: Reservation,
         door: Door,
-        asked: Asked,
-        visit: Visit | None,
+        asked: RequestMeta,
+        visit: AuthorizedRequest | None,
     ) -> Answer:
         """Read the body; `visit` is None if only the body says who sends."""
         body, trouble = await reading.read(self._world.settings.gateway_body_seconds)
@@ -138,14 +152,16 @@ class Posting:
         if visit is None:
             if isinstance(parcel, Problem):  # nobody's, so there is no account to keep it in
                 return self._refuse(door, asked, parcel)
-            found = self._admit(parcel.claim or Claim(), door, asked)
+            found = self._admit(parcel.claim or Credentials(), door, asked)
             if isinstance(found, Answer):
                 return found
             visit = found
-        elif isinstance(parcel, Parcel) and not self._is_of(parcel.claim, visit):
-            return self._refuse(door, asked, unauthorized(parcel.claim or Claim()), visit.headers)
+        elif isinstance(parcel, ParsedEvents) and not self._is_of(parcel.claim, visit):
+            return self._refuse(
+                door, asked, unauthorized(parcel.claim or Credentials()), visit.headers
+            )
         reservation.identify(visit.view.source.id)
-        if isinstance(parcel, Parcel):
+        if isinstance(parcel, ParsedEvents):
             parcel = parcel.problem or parcel
         source = visit.view.source
         signed = door.verify(asked, body, source) if is_whole else None
@@ -155,11 +171,11 @@ class Posting:
             # without its signature it is nobody's: whoever knows the key alone would fill the account
             trouble = parcel if isinstance(parcel, Problem) and not is_whole else signing.UNSIGNED
             return self._refuse(door, asked, trouble, visit.headers)
-        elif signed is not None and isinstance(parcel, Parcel):
+        elif signed is not None and isinstance(parcel, ParsedEvents):
             parcel.signed = signed
             window = parcel.window_seconds or source.dedup_window_seconds
             parcel.window_seconds = max(window, signing.REMEMBERED_SECONDS)
-        if isinstance(parcel, Parcel):
+        if isinstance(parcel, ParsedEvents):
             parcel = self._limit_source(visit.view, len(parcel)) or parcel
         if isinstance(parcel, Problem):
             return await self._refuse_body(door, asked, parcel, body, visit)
@@ -169,7 +185,9 @@ class Posting:
             return self._refuse(door, asked, overloaded(), visit.headers)
         return await self._write(door, asked, parcel, visit)
 
-    def _admit(self, claim: Claim, door: Door, asked: Asked) -> Visit | Answer:
+    def _admit(
+        self, claim: Credentials, door: Door, asked: RequestMeta
+    ) -> AuthorizedRequest | Answer:
         """Key, origin, brokers, backlog, rate and quota: all that needs no event."""
         world = self._world
         page = asked.headers.get(hdrs.ORIGIN)
@@ -198,11 +216,15 @@ class Posting:
             limited, marked = over_quota(view, asked.now_ms)
         if limited is not None:
             return self._refuse(door, asked, limited, cors_lines)
-        return Visit(view, asked.address, marked, cors_lines, claim.key)
+        return AuthorizedRequest(view, asked.address, marked, cors_lines, claim.key)
 
-    async def _write(self, door: Door, asked: Asked, parcel: Parcel, visit: Visit) -> Answer:
+    async def _write(
+        self, door: Door, asked: RequestMeta, parcel: ParsedEvents, visit: AuthorizedRequest
+    ) -> Answer:
         origin = self._origin(door, asked, visit, parcel)
-        settled = await self._settle(take(parcel, visit.view.source, origin), parcel, origin)
+        settled = await self._settle(
+            build_records(parcel, visit.view.source, origin), parcel, origin
+        )
         if isinstance(settled, Problem):
             return self._refuse(door, asked, settled, visit.headers)
         intake, outcome = settled
@@ -219,8 +241,8 @@ class Posting:
         return answer._replace(headers=answer.headers + visit.headers)
 
     async def _settle(
-        self, intake: Intake, parcel: Parcel, origin: Origin
-    ) -> tuple[Intake, Outcome] | Problem:
+        self, intake: RequestRecords, parcel: ParsedEvents, origin: RecordContext
+    ) -> tuple[RequestRecords, Outcome] | Problem:
         """Durable on return, with the receipts that came in time if there are to be any."""
         if not parcel.wants_receipts:
             stored = await self._store(intake, parcel, origin)
@@ -235,7 +257,9 @@ class Posting:
         outcome.receipts = {event_ids[event_id]: receipt for event_id, receipt in heard.items()}
         return stored, outcome
 
-    async def _store(self, intake: Intake, parcel: Parcel, origin: Origin) -> Intake | Problem:
+    async def _store(
+        self, intake: RequestRecords, parcel: ParsedEvents, origin: RecordContext
+    ) -> RequestRecords | Problem:
         """Write the records; refuse the events whose records the brokers will never take."""
         written = await self._written(intake.records, origin.received_at)
         if not written.begun and not written.known:
@@ -259,7 +283,7 @@ class Posting:
         self._world.counts.ack_seconds += time.perf_counter() - started
         return written
 
-    def _tell_not_stored(self, origin: Origin, count: int) -> None:
+    def _tell_not_stored(self, origin: RecordContext, count: int) -> None:
         self._world.counts.not_stored += count
         self._log.error(
             "refused events are stored nowhere: the brokers refuse their records, too",
@@ -269,11 +293,16 @@ class Posting:
         )
 
     async def _refuse_body(
-        self, door: Door, asked: Asked, trouble: Problem, body: bytes, visit: Visit
+        self,
+        door: Door,
+        asked: RequestMeta,
+        trouble: Problem,
+        body: bytes,
+        visit: AuthorizedRequest,
     ) -> Answer:
         """Kept whole if it is the client's to mend: the answer follows the acknowledgement then, too."""
         if trouble.code in KEPT and not door.declines(asked):
-            origin = self._origin(door, asked, visit, Parcel())
+            origin = self._origin(door, asked, visit, ParsedEvents())
             written = await self._written([rejected_body(trouble, body, origin)], asked.now_ms)
             if written.refused:
                 self._tell_not_stored(origin, 1)
@@ -283,7 +312,9 @@ class Posting:
                 self._world.counts.refused[trouble.code] += 1
         return self._refuse(door, asked, trouble, visit.headers)
 
-    def _origin(self, door: Door, asked: Asked, visit: Visit, parcel: Parcel) -> Origin:
+    def _origin(
+        self, door: Door, asked: RequestMeta, visit: AuthorizedRequest, parcel: ParsedEvents
+    ) -> RecordContext:
         client = Client(
             door.name,
             parcel.ip or visit.address,
@@ -297,9 +328,11 @@ class Posting:
             and not (parcel.signed and visit.view.source.kind != "browser"),
         )
         limits = self._world.limits.present
-        return Origin(visit.view.fields, asked.now_ms, client, visit.key, door.mask, limits)
+        return RecordContext(visit.view.fields, asked.now_ms, client, visit.key, door.mask, limits)
 
-    def _refuse(self, door: Door, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+    def _refuse(
+        self, door: Door, asked: RequestMeta, trouble: Problem, headers: bytes = b""
+    ) -> Answer:
         self._world.counts.problems[trouble.code] += 1
         return door.refuse(asked, trouble, headers)
 

@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Raw
 
 from weir.gateway.doors.cloudevents import door as cloudevents
-from weir.gateway.doors.door import Caps, Parcel
+from weir.gateway.doors.door import BodyLimits, ParsedEvents
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.segment import door as segment
 from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.ingest.split_body import malformed, told_apart
+from weir.gateway.ingest.split_body import malformed, parse_body
 
-CAPS = Caps(events=100_000, body_bytes=1 << 22)  # by hand, once: more than a request may hold
+CAPS = BodyLimits(events=100_000, body_bytes=1 << 22)  # by hand, once: more than a request may hold
 
 NOT_KEPT = {
     "cloudevents": "a binary CloudEvent's attributes, which stood in headers,",
@@ -31,29 +31,29 @@ NOT_KEPT = {
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def read_again(door: str, payload: bytes) -> Parcel | Problem | None:
+def read_again(door: str, payload: bytes) -> ParsedEvents | Problem | None:
     """The events of a payload in a door's words; None: they cannot be read out of it alone."""
     reader = READERS.get(door)
     return None if reader is None else reader(payload)
 
 
-def _events(payload: bytes) -> Parcel | Problem:
+def _events(payload: bytes) -> ParsedEvents | Problem:
     """An event of Weir's own format, or a body of them."""
     return events.read_events(payload, False, CAPS.events)
 
 
-def _calls(payload: bytes) -> Parcel | Problem:
+def _calls(payload: bytes) -> ParsedEvents | Problem:
     """A call of Segment's with its `type`, or a batch of them."""
     body = payload if _has(payload, "batch") else b'{"batch":[%b]}' % payload
-    return told_apart(body, lambda whole: segment.BATCH.tell_apart(whole, CAPS), malformed)
+    return parse_body(body, lambda whole: segment.BATCH.tell_apart(whole, CAPS), malformed)
 
 
-def _cloudevent(payload: bytes) -> Parcel | Problem | None:
+def _cloudevent(payload: bytes) -> ParsedEvents | Problem | None:
     """A structured CloudEvent."""
     return cloudevents.structured([payload], payload) if _has(payload, "specversion") else None
 
 
-READERS: dict[str, Callable[[bytes], Parcel | Problem | None]] = {
+READERS: dict[str, Callable[[bytes], ParsedEvents | Problem | None]] = {
     "events": _events,
     "segment": _calls,
     "cloudevents": _cloudevent,

@@ -17,7 +17,7 @@ from multidict import istr
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source, is_sealed
 from weir.gateway.http import request_headers
-from weir.gateway.http.request_meta import Asked
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.error_codes import Problem
 
 SIGNATURE = istr("X-Weir-Signature")
@@ -48,7 +48,7 @@ def must_sign(source: Source, door: str) -> bool:
     return door not in source.unsigned_doors and EVERY_DOOR not in source.unsigned_doors
 
 
-def signed_text(asked: Asked, body: bytes, at: str) -> bytes:
+def signed_text(asked: RequestMeta, body: bytes, at: str) -> bytes:
     """What is signed."""
     key = asked.headers.get(request_headers.IDEMPOTENCY_KEY, "")
     lines = f"{at}\n{asked.method}\n{asked.target}\n{key}\n"
@@ -59,7 +59,7 @@ def sign(text: bytes, secret: str) -> bytes:
     return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest().encode()
 
 
-def verify(asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+def verify(asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
     """A digest of what a right signature is of; None: there is none, or no secret to check it with."""
     given = asked.headers.get(SIGNATURE)
     if given is None or not source.signing_secrets:

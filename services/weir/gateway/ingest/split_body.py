@@ -15,7 +15,7 @@ P = TypeVar("P")
 TOO_DEEP = Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
 
 
-def told_apart(
+def parse_body(
     body: bytes, tell_apart: Callable[[bytes], T], misshapen: Callable[[str], P]
 ) -> T | P | Problem:
     """What `tell_apart` finds in a body of UTF-8 by decoding it; nothing that msgspec raises leaves.

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.gateway.doors.cloudevents.door import BATCHED, DOOR, STRUCTURED
 from weir.gateway.doors.cloudevents.parser import attribute_of, key_of
-from weir.gateway.doors.door import Asked, Caps, Outcome, Parcel, Refused
+from weir.gateway.doors.door import BodyLimits, Outcome, ParsedEvents, Refused, RequestMeta
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
-CAPS = Caps(events=3, body_bytes=4_000)
+CAPS = BodyLimits(events=3, body_bytes=4_000)
 NOW = 1_795_262_400_000
 ATTRIBUTES: dict[str, Any] = {
     "specversion": "1.0",
@@ -25,22 +25,24 @@ ATTRIBUTES: dict[str, Any] = {
 HEADERS = {f"ce-{name}": told for name, told in ATTRIBUTES.items()}
 
 
-def asked(**headers: str) -> Asked:
+def asked(**headers: str) -> RequestMeta:
     told = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Asked("POST", "/v1/cloudevents", "", {}, CIMultiDictProxy(CIMultiDict(told)), "", NOW)
+    return RequestMeta(
+        "POST", "/v1/cloudevents", "", {}, CIMultiDictProxy(CIMultiDict(told)), "", NOW
+    )
 
 
-def read(body: bytes, content_type: str, **headers: str) -> Parcel | Problem:
+def read(body: bytes, content_type: str, **headers: str) -> ParsedEvents | Problem:
     told = {"Content_Type": content_type} if content_type else {}
     return DOOR.read(asked(**told, **headers), body, CAPS)
 
 
-def checked(found: Parcel | Problem) -> list[Event | Refusal]:
-    assert isinstance(found, Parcel), found
+def checked(found: ParsedEvents | Problem) -> list[Event | Refusal]:
+    assert isinstance(found, ParsedEvents), found
     return [event for _, event in found.checked(NOW)]
 
 
-def one(found: Parcel | Problem) -> Event | Refusal:
+def one(found: ParsedEvents | Problem) -> Event | Refusal:
     (event,) = checked(found)
     return event
 
@@ -368,7 +370,7 @@ def test_a_body_that_is_none_is_refused_whole(body: bytes, content_type: str, co
 def test_in_binary_mode_the_digest_is_of_the_attributes_too() -> None:
     def payload(**headers: str) -> bytes:
         found = read(b"{}", "application/json", **HEADERS, **headers)
-        assert isinstance(found, Parcel)
+        assert isinstance(found, ParsedEvents)
         assert found.payload_of is not None
         return found.payload_of(taken(one(found)))
 
@@ -384,8 +386,8 @@ def test_a_refusal_is_told_in_the_words_of_cloudevents() -> None:
 
 def test_the_answers_are_those_of_weirs_own_door() -> None:
     refusal = Refusal("in_future", "time", "is too far ahead")
-    answer = DOOR.reply(asked(), Parcel(), Outcome([], [Refused(0, "/a b", refusal)]))
+    answer = DOOR.reply(asked(), ParsedEvents(), Outcome([], [Refused(0, "/a b", refusal)]))
     assert answer.status == 422
     (told,) = json.loads(answer.body)["rejected"]
     assert (told["field"], told["message"]) == ("time", "time is too far ahead")
-    assert DOOR.reply(asked(), Parcel(), Outcome(["x"], [])).status == 202
+    assert DOOR.reply(asked(), ParsedEvents(), Outcome(["x"], [])).status == 202

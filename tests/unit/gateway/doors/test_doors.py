@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from weir.core.registry import Source
-from weir.gateway.doors.door import Draft, Outcome, Parcel, Refused
+from weir.gateway.doors.door import Outcome, ParsedEvent, ParsedEvents, Refused
 from weir.gateway.doors.events.door import Sent, client_id, read_events, reply
 from weir.gateway.doors.webhook import door as webhook
 from weir.gateway.doors.webhook.door import draft, read_webhook
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import KEPT, PROBLEMS, Problem, Refusal
 from weir.gateway.ingest.event_name_case import is_cased
 from weir.gateway.ingest.validation import SentEvent, Shared
@@ -114,7 +114,7 @@ def test_a_refused_event_is_named_if_it_can_be(raw: bytes, expected: str) -> Non
 def test_a_webhook_keeps_its_bytes_and_any_names() -> None:
     body = b'{"$x": 1.0,  "nested": {"a": []}}'
     sent = draft("push", body, "key")
-    parcel = Parcel([Draft(body, sent)], Shared(b"", body), own_names=None)
+    parcel = ParsedEvents([ParsedEvent(body, sent)], Shared(b"", body), own_names=None)
     ((raw, event),) = parcel.checked(0)
     assert not isinstance(event, Refusal)
     assert (raw, event.properties, event.idempotency_key) == (body, body, "key")
@@ -128,8 +128,8 @@ def test_names_of_a_product_pass_and_others_that_are_reserved_do_not() -> None:
         ("$another", b"{}", "reserved_name"),
         ("plain", b'{"ss_x":1}', "reserved_name"),
     ):
-        drafts = [Draft(place, SentEvent(name, properties=msgspec.Raw(place)))]
-        ((_, found),) = Parcel(drafts, Shared(b"", place), own_names=own).checked(0)
+        drafts = [ParsedEvent(place, SentEvent(name, properties=msgspec.Raw(place)))]
+        ((_, found),) = ParsedEvents(drafts, Shared(b"", place), own_names=own).checked(0)
         assert (found.code if isinstance(found, Refusal) else None) == code
 
 
@@ -152,7 +152,9 @@ def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
     source = Source(id="s", event_casing="snake_case", enforce_casing=enforce)
     parcel = read_events(b'[{"event":"a_b"},{"event":"aB"}]', False, 9)
     assert isinstance(parcel, Sent)
-    intake = take(parcel, source, Origin(SourceFields.of(source), 0, Client("events", "", "")))
+    intake = build_records(
+        parcel, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
+    )
     told = "'aB' is not snake_case, as this source writes its events"
     if enforce:
         assert [(r.index, r.refusal.code, r.refusal.text) for r in intake.refused] == [

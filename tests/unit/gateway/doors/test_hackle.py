@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Caps, Outcome, Parcel
+from weir.gateway.doors.door import BodyLimits, Outcome, ParsedEvents, RequestMeta
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.hackle.workspace import ETAG, LAST_MODIFIED, is_current
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
@@ -31,19 +31,19 @@ EXPOSURE = {
 }
 
 
-def asked(**headers: str) -> Asked:
+def asked(**headers: str) -> RequestMeta:
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return Asked("POST", "/api/v2/events", "", {}, CIMultiDictProxy(named), "", NOW)
+    return RequestMeta("POST", "/api/v2/events", "", {}, CIMultiDictProxy(named), "", NOW)
 
 
-def read(body: bytes, max_events: int = 500, **headers: str) -> Parcel:
-    parcel = hackle.DOOR.read(asked(**headers), body, Caps(max_events, 2**21))
-    assert isinstance(parcel, Parcel), parcel
+def read(body: bytes, max_events: int = 500, **headers: str) -> ParsedEvents:
+    parcel = hackle.DOOR.read(asked(**headers), body, BodyLimits(max_events, 2**21))
+    assert isinstance(parcel, ParsedEvents), parcel
     return parcel
 
 
 def problem(body: bytes, max_events: int = 500) -> Problem:
-    found = hackle.DOOR.read(asked(), body, Caps(max_events, 2**21))
+    found = hackle.DOOR.read(asked(), body, BodyLimits(max_events, 2**21))
     assert isinstance(found, Problem)
     return found
 
@@ -318,9 +318,11 @@ def test_a_remote_configuration_is_an_event_of_its_own_name() -> None:
     }
 
 
-def intake_of(parcel: Parcel) -> Intake:
+def intake_of(parcel: ParsedEvents) -> RequestRecords:
     source = Source(id="s")
-    return take(parcel, source, Origin(SourceFields.of(source), NOW, Client("hackle", "", "")))
+    return build_records(
+        parcel, source, RecordContext(SourceFields.of(source), NOW, Client("hackle", "", ""))
+    )
 
 
 def test_the_reply_is_empty_when_everything_is_taken() -> None:
@@ -404,8 +406,8 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
 )
 def test_anything_in_a_field_gets_an_answer(value: object, field: str) -> None:
     body = json.dumps({"trackEvents": [PURCHASE | {field: value}]}).encode()
-    found = hackle.DOOR.read(asked(), body, Caps(9, 2**21))
-    if isinstance(found, Parcel):  # NaN is no JSON
+    found = hackle.DOOR.read(asked(), body, BodyLimits(9, 2**21))
+    if isinstance(found, ParsedEvents):  # NaN is no JSON
         assert len(list(found.checked(NOW))) == 1
     else:
         assert found.code == "invalid_json"

@@ -9,17 +9,25 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.core.identifiers import identity_key
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Caps, Claim, Door, Outcome, Parcel, Refused
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvents,
+    Refused,
+    RequestMeta,
+)
 from weir.gateway.doors.hitkeep import door as hitkeep
 from weir.gateway.doors.hitkeep import server, views
 from weir.gateway.doors.hitkeep.door import key_of
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
 NOW = 1_760_011_200_000
-CAPS = Caps(100, 100_000)
+CAPS = BodyLimits(100, 100_000)
 PAGE = "https://www.Shop.example"
 SESSION = "8f14e45f-ceea-467f-a8d2-0c1f3f7f0a11"
 DOCUMENTED = {  # as HitKeep documents it, with the site's id filled in
@@ -70,25 +78,25 @@ CALL = {
 }
 
 
-def asked(query: str = "", **headers: str) -> Asked:
+def asked(query: str = "", **headers: str) -> RequestMeta:
     given = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
-    return Asked("POST", "/ingest", query, {}, CIMultiDictProxy(given), "198.51.100.1", NOW)
+    return RequestMeta("POST", "/ingest", query, {}, CIMultiDictProxy(given), "198.51.100.1", NOW)
 
 
-def parcel_of(door: Door, body: Any, request: Asked) -> Parcel:
+def parcel_of(door: Door, body: Any, request: RequestMeta) -> ParsedEvents:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     found = door.read(request, raw, CAPS)
-    assert isinstance(found, Parcel), found
+    assert isinstance(found, ParsedEvents), found
     return found
 
 
-def event_of(door: Door, body: Any, request: Asked) -> Event:
+def event_of(door: Door, body: Any, request: RequestMeta) -> Event:
     ((_, event),) = parcel_of(door, body, request).checked(NOW)
     assert isinstance(event, Event), event
     return event
 
 
-def refusal_of(door: Door, body: Any, request: Asked) -> Refusal:
+def refusal_of(door: Door, body: Any, request: RequestMeta) -> Refusal:
     ((_, event),) = parcel_of(door, body, request).checked(NOW)
     assert isinstance(event, Refusal)
     return event
@@ -98,7 +106,7 @@ def test_the_documented_server_body() -> None:
     parcel = parcel_of(hitkeep.DOOR, DOCUMENTED, asked())
     ((raw, event),) = parcel.checked(NOW)
     assert isinstance(event, Event)
-    assert parcel.claim == Claim(source="shop")
+    assert parcel.claim == Credentials(source="shop")
     assert json.loads(raw) == DOCUMENTED
     assert event.name == "purchase"
     assert json.loads(event.properties) == {"plan": "pro", "amount": "49"}
@@ -129,7 +137,7 @@ def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
     parcel = parcel_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
     ((_, event),) = parcel.checked(NOW)
     assert isinstance(event, Event)
-    assert parcel.claim == Claim(site="shop.example")
+    assert parcel.claim == Credentials(site="shop.example")
     assert parcel.user_agent == "Browser/1"
     assert (event.name, event.session_id) == ("signup", SESSION)
     assert json.loads(event.properties) == {"plan": "pro"}
@@ -144,7 +152,7 @@ def test_a_page_view_has_plain_names() -> None:
     ((_, event),) = parcel.checked(NOW)
     assert isinstance(event, Event)
     assert (event.name, event.session_id, event.context) == ("page_view", SESSION, b"{}")
-    assert (parcel.claim, parcel.user_agent) == (Claim(site="shop.example"), "Browser/1")
+    assert (parcel.claim, parcel.user_agent) == (Credentials(site="shop.example"), "Browser/1")
     assert json.loads(event.properties) == {
         "host": "shop.example",
         "path": "/pricing",
@@ -209,25 +217,29 @@ def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
 def test_the_name_of_a_page_view_is_right_in_every_casing(door: Door, body: Any) -> None:
     """Nobody at the source chose it; a custom event's name somebody did."""
     source = Source(id="s", event_casing="TitleCase", enforce_casing=True)
-    origin = Origin(SourceFields.of(source), NOW, Client("hitkeep", "", ""))
-    intake = take(parcel_of(door, body, asked(Origin=PAGE)), source, origin)
+    origin = RecordContext(SourceFields.of(source), NOW, Client("hitkeep", "", ""))
+    intake = build_records(parcel_of(door, body, asked(Origin=PAGE)), source, origin)
     assert (len(intake.event_ids), intake.refused, intake.warnings) == (1, [], [])
     chosen = parcel_of(hitkeep.DOOR, DOCUMENTED | {"name": "page_view"}, asked())
-    assert [one.refusal.code for one in take(chosen, source, origin).refused] == ["wrong_casing"]
+    assert [one.refusal.code for one in build_records(chosen, source, origin).refused] == [
+        "wrong_casing"
+    ]
 
 
 @pytest.mark.parametrize(
     ("headers", "site_id", "claim"),
     [
-        ({}, "shop", Claim(source="shop")),
-        ({"Origin": "https://other.example"}, "shop", Claim(source="shop")),
-        ({"X_Api_Key": "k"}, "shop", Claim("k", "shop")),
-        ({"Authorization": "Bearer k"}, None, Claim("k")),
-        ({"Origin": "https://www.A.example:8443"}, None, Claim(site="a.example")),
-        ({"Origin": "http://www.www.a.example"}, "", Claim(site="www.a.example")),
+        ({}, "shop", Credentials(source="shop")),
+        ({"RecordContext": "https://other.example"}, "shop", Credentials(source="shop")),
+        ({"X_Api_Key": "k"}, "shop", Credentials("k", "shop")),
+        ({"Authorization": "Bearer k"}, None, Credentials("k")),
+        ({"RecordContext": "https://www.A.example:8443"}, None, Credentials(site="a.example")),
+        ({"RecordContext": "http://www.www.a.example"}, "", Credentials(site="www.a.example")),
     ],
 )
-def test_whose_an_event_is(headers: dict[str, str], site_id: str | None, claim: Claim) -> None:
+def test_whose_an_event_is(
+    headers: dict[str, str], site_id: str | None, claim: Credentials
+) -> None:
     body = {"site_id": site_id, "name": "a"}
     assert parcel_of(hitkeep.DOOR, body, asked(**headers)).claim == claim
 
@@ -242,7 +254,7 @@ def test_an_event_of_no_site_is_an_error(origin: str) -> None:
 def test_a_server_is_known_by_bearer_or_api_key() -> None:
     assert key_of(asked(Authorization="Bearer k")) == "k"
     assert key_of(asked(X_Api_Key=" k ")) == "k"
-    assert server.EVENT.claim(asked(X_Api_Key="k")) == Claim("k")
+    assert server.EVENT.claim(asked(X_Api_Key="k")) == Credentials("k")
 
 
 def test_the_site_of_a_servers_url_is_its_sources() -> None:
@@ -289,7 +301,7 @@ def test_a_session_is_the_identifier() -> None:
 )
 @pytest.mark.parametrize("way", ["DNT", "Sec_GPC", "body", "body, not of its shape"])
 def test_who_declines_is_not_kept(door: Door, body: dict[str, Any], way: str) -> None:
-    headers = {"Origin": PAGE} | ({way: "1"} if way in ("DNT", "Sec_GPC") else {})
+    headers = {"RecordContext": PAGE} | ({way: "1"} if way in ("DNT", "Sec_GPC") else {})
     if way == "body":
         body = body | {"dnt": True}
     elif "shape" in way:
@@ -336,7 +348,7 @@ def test_a_wrong_field_is_named_as_the_client_calls_it(
     whole = VIEW if door is views.DOOR else whole
     found = refusal_of(door, whole | change, asked(Origin=PAGE, X_Api_Key="k"))
     assert (found.code, found.field) == refusal
-    answer = door.reply(asked(), Parcel(), Outcome([], [Refused(0, "", found)]))
+    answer = door.reply(asked(), ParsedEvents(), Outcome([], [Refused(0, "", found)]))
     assert answer.status == 422
     assert json.loads(answer.body)["detail"].startswith(found.field)
 
@@ -363,7 +375,7 @@ def test_what_a_server_must_say(field: str) -> None:
 def test_a_body_that_is_no_event_is_a_problem_of_its_site(body: bytes, code: str) -> None:
     parcel = parcel_of(hitkeep.DOOR, body, asked(Origin=PAGE))
     assert parcel.problem is not None
-    assert (parcel.problem.code, parcel.claim) == (code, Claim(site="shop.example"))
+    assert (parcel.problem.code, parcel.claim) == (code, Credentials(site="shop.example"))
     nobodys = hitkeep.DOOR.read(asked(), body, CAPS)
     assert isinstance(nobodys, Problem)
     assert nobodys.code == code
@@ -380,7 +392,7 @@ def test_a_wrong_field_does_not_hide_that_the_body_is_no_json(body: bytes) -> No
 def test_any_body_gets_an_answer(body: bytes) -> None:
     for door in (hitkeep.DOOR, views.DOOR, server.EVENT):
         for text in (body, b'{"url":5,' + body, b'{"n":5,"site_id":"' + body):
-            assert isinstance(door.read(asked(), text, CAPS), Parcel | Problem)
+            assert isinstance(door.read(asked(), text, CAPS), ParsedEvents | Problem)
             assert door.verify(asked(), text, Source(id="shop")) is None
 
 

@@ -8,27 +8,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.gateway.doors.door import Asked, Caps, Claim, Outcome, Parcel, Refused
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Outcome,
+    ParsedEvents,
+    Refused,
+    RequestMeta,
+)
 from weir.gateway.doors.segment.door import BATCH, DOORS
 from weir.gateway.doors.segment.parser import name_of
 from weir.gateway.doors.segment.times import time_of
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
-CAPS = Caps(events=3, body_bytes=4_000)
+CAPS = BodyLimits(events=3, body_bytes=4_000)
 NOW = 1_795_262_400_000  # 2026-11-21T12:00:00Z
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"write-key:").decode()}
 FIRST = "01890000-0000-7000-8000-000000000001"
 
 
-def asked(query: str = "", **headers: str) -> Asked:
-    return Asked("POST", "/v1/x", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", NOW)
+def asked(query: str = "", **headers: str) -> RequestMeta:
+    return RequestMeta("POST", "/v1/x", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", NOW)
 
 
-def read(path: str, body: Any, **headers: str) -> Parcel:
+def read(path: str, body: Any, **headers: str) -> ParsedEvents:
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     found = DOORS[path].read(asked(**headers), sent, CAPS)
-    assert isinstance(found, Parcel)
+    assert isinstance(found, ParsedEvents)
     return found
 
 
@@ -67,24 +74,26 @@ def context(event: Event) -> Any:
 
 
 def test_the_write_key_is_the_user_name_of_basic_authentication() -> None:
-    assert BATCH.claim(asked(**BASIC)) == Claim("write-key")
-    assert read("track", track(writeKey="other"), **BASIC).claim == Claim("write-key")
+    assert BATCH.claim(asked(**BASIC)) == Credentials("write-key")
+    assert read("track", track(writeKey="other"), **BASIC).claim == Credentials("write-key")
 
 
 def test_the_write_key_may_be_in_the_body_when_there_is_no_header() -> None:
     assert BATCH.claim(asked()) is None
-    assert read("track", track(writeKey="k")).claim == Claim("k")
-    assert read("batch", {"batch": [track(type="track")], "writeKey": " k "}).claim == Claim("k")
+    assert read("track", track(writeKey="k")).claim == Credentials("k")
+    assert read("batch", {"batch": [track(type="track")], "writeKey": " k "}).claim == Credentials(
+        "k"
+    )
 
 
 @pytest.mark.parametrize("key", [None, 12, "", ["k"]])
 def test_a_body_without_a_write_key_is_nobodys(key: Any) -> None:
-    assert read("track", track(writeKey=key)).claim == Claim()
+    assert read("track", track(writeKey=key)).claim == Credentials()
 
 
 def test_a_batch_that_cannot_be_read_is_still_its_sources_to_mend() -> None:
     found = read("batch", {"batch": {}, "writeKey": "k"})
-    assert found.claim == Claim("k")
+    assert found.claim == Credentials("k")
     assert found.problem is not None
     assert (found.problem.code, found.problem.field) == ("invalid_body", "batch")
 

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Caps, Claim, Outcome, Parcel
+from weir.gateway.doors.door import BodyLimits, Credentials, Outcome, ParsedEvents, RequestMeta
 from weir.gateway.doors.suprsend.door import BULK, DOOR, EventDoor
 from weir.gateway.doors.suprsend.parser import OWN_NAMES
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
 KEY = "workspace-key-0123456789"
-CAPS = Caps(events=2_000, body_bytes=2_000_000)
+CAPS = BodyLimits(events=2_000, body_bytes=2_000_000)
 NOW = 1_764_590_400_000
 SOURCE = Source(id="shop")
 # As suprsend-py-sdk 0.20.0 writes it.
@@ -34,10 +34,10 @@ SENT: dict[str, Any] = {
 UUID = "6b5ee0ab-9b1c-4c25-8b36-5a3ce2a6a0b4"
 
 
-def asked(**headers: str) -> Asked:
+def asked(**headers: str) -> RequestMeta:
     given_ = {"Authorization": f"{KEY}:c2lnbmF0dXJl", **headers}
     proxy = CIMultiDictProxy(CIMultiDict(given_))
-    return Asked("POST", "/v2/event", "", {}, proxy, "", NOW, "/v2/event/")
+    return RequestMeta("POST", "/v2/event", "", {}, proxy, "", NOW, "/v2/event/")
 
 
 def body(*events: Any) -> bytes:
@@ -50,9 +50,9 @@ def changed(without: str = "", **members: Any) -> dict[str, Any]:
     return {name: value for name, value in (SENT | renamed).items() if name != without}
 
 
-def parcel(door: EventDoor, sent: bytes) -> Parcel:
+def parcel(door: EventDoor, sent: bytes) -> ParsedEvents:
     found = door.read(asked(), sent, CAPS)
-    assert isinstance(found, Parcel), found
+    assert isinstance(found, ParsedEvents), found
     return found
 
 
@@ -73,8 +73,10 @@ def refused(event: Any) -> tuple[str, str]:
     return found.code, found.field
 
 
-def taken(found: Parcel) -> Intake:
-    return take(found, SOURCE, Origin(SourceFields.of(SOURCE), NOW, Client("suprsend", "", "")))
+def taken(found: ParsedEvents) -> RequestRecords:
+    return build_records(
+        found, SOURCE, RecordContext(SourceFields.of(SOURCE), NOW, Client("suprsend", "", ""))
+    )
 
 
 def answer(door: EventDoor, sent: bytes) -> Answer:
@@ -324,7 +326,7 @@ def test_a_body_without_events_is_a_problem(door: EventDoor, sent: bytes, code: 
 def test_any_body_gets_an_answer(sent: bytes) -> None:
     for door in (DOOR, BULK):
         found = door.read(asked(), sent, CAPS)
-        if isinstance(found, Parcel):
+        if isinstance(found, ParsedEvents):
             assert door.reply(asked(), found, taken(found).outcome()).status in (202, 400)
 
 
@@ -387,7 +389,7 @@ def test_nobody_has_no_key() -> None:
         ("", ""),
         (":abc", ""),
     ):
-        assert DOOR.claim(asked(Authorization=given_)) == Claim(key=key)
+        assert DOOR.claim(asked(Authorization=given_)) == Credentials(key=key)
 
 
 def test_refused_events_are_kept_as_they_came() -> None:

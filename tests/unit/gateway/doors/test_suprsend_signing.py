@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.core.registry import Source
 from weir.core.resource_paths import ROOT
-from weir.gateway.doors.door import Asked
+from weir.gateway.doors.door import RequestMeta
 from weir.gateway.doors.suprsend.door import BULK, DOOR
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.error_codes import Problem
@@ -35,11 +35,11 @@ TYPE = "application/json; charset=utf-8"
 SOURCE = Source(id="shop", signing_secrets=("one-that-is-to-go", SECRET))
 
 
-def request(signature: str, **changed: Any) -> Asked:
+def request(signature: str, **changed: Any) -> RequestMeta:
     headers = {"Authorization": f"{KEY}:{signature}", "Content-Type": TYPE, "Date": DATE}
     headers |= {n.replace("_", "-"): v for n, v in changed.items() if n[0].isupper()}
     proxy = CIMultiDictProxy(CIMultiDict({n: v for n, v in headers.items() if v is not None}))
-    plain = Asked("POST", "/v2/event", "", {}, proxy, "", NOW, "/v2/event/?a=1")
+    plain = RequestMeta("POST", "/v2/event", "", {}, proxy, "", NOW, "/v2/event/?a=1")
     return msgspec.structs.replace(plain, **{n: v for n, v in changed.items() if n[0].islower()})
 
 
@@ -50,7 +50,7 @@ def signed(body: bytes = BODY, secret: str = SECRET, date: str = DATE) -> str:
     return base64.b64encode(digest).decode()
 
 
-def verdict(asked: Asked, body: bytes = BODY, source: Source = SOURCE) -> str:
+def verdict(asked: RequestMeta, body: bytes = BODY, source: Source = SOURCE) -> str:
     found = DOOR.verify(asked, body, source)
     if found is None and signing.must_sign(source, DOOR.name):
         found = signing.UNSIGNED

@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.core.receipts import Outcome as Decided
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
-from weir.gateway.doors.door import Asked, Caps, Claim, Outcome, Parcel, Refused
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Outcome,
+    ParsedEvents,
+    Refused,
+    RequestMeta,
+)
 from weir.gateway.doors.tracardi.door import DOOR
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event, SentEvent
 
-CAPS = Caps(events=3, body_bytes=2_000)
+CAPS = BodyLimits(events=3, body_bytes=2_000)
 PAYLOAD: dict[str, Any] = {
     "source": {"id": "shop"},
     "session": {"id": "visit-1"},
@@ -25,39 +32,39 @@ PAYLOAD: dict[str, Any] = {
 FIRST, SECOND = (str(uuid.UUID(int=n)) for n in (1, 2))
 
 
-def asked(query: str = "", **headers: str) -> Asked:
-    return Asked("POST", "/track", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", 0)
+def asked(query: str = "", **headers: str) -> RequestMeta:
+    return RequestMeta("POST", "/track", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", 0)
 
 
-def read(query: str = "", body: bytes | None = None, **members: Any) -> Parcel | Problem:
+def read(query: str = "", body: bytes | None = None, **members: Any) -> ParsedEvents | Problem:
     sent = json.dumps(PAYLOAD | members).encode() if body is None else body
     return DOOR.read(asked(query), sent, CAPS)
 
 
-def parcel(query: str = "", **members: Any) -> Parcel:
+def parcel(query: str = "", **members: Any) -> ParsedEvents:
     found = read(query, **members)
-    assert isinstance(found, Parcel)
+    assert isinstance(found, ParsedEvents)
     assert found.problem is None
     return found
 
 
 def problem(query: str = "", **members: Any) -> Problem:
     found = read(query, **members)
-    assert isinstance(found, Parcel)
-    assert found.claim == Claim("", "shop")  # so that it can be kept in the source's account
+    assert isinstance(found, ParsedEvents)
+    assert found.claim == Credentials("", "shop")  # so that it can be kept in the source's account
     assert found.problem is not None
     return found.problem
 
 
-def sent(found: Parcel) -> list[SentEvent]:
+def sent(found: ParsedEvents) -> list[SentEvent]:
     return [draft.event for draft in found.drafts if isinstance(draft.event, SentEvent)]
 
 
-def events(found: Parcel) -> list[Event]:
+def events(found: ParsedEvents) -> list[Event]:
     return [event for _, event in found.checked(0) if isinstance(event, Event)]
 
 
-def replied(found: Parcel, outcome: Outcome, status: int = 200) -> Any:
+def replied(found: ParsedEvents, outcome: Outcome, status: int = 200) -> Any:
     answer = DOOR.reply(asked(), found, outcome)
     assert answer.status == status
     return json.loads(answer.body)
@@ -74,12 +81,12 @@ def receipt(event_id: str, outcome: Decided = "resolved", **members: Any) -> Rec
 
 
 def test_the_source_must_match_one_that_is_defined() -> None:
-    assert parcel().claim == Claim("", "shop")
+    assert parcel().claim == Credentials("", "shop")
     body = json.dumps(PAYLOAD).encode()
     for keyed in (asked("key=k"), asked(**{"X-Weir-Key": "k"})):
         found = DOOR.read(keyed, body, CAPS)
-        assert isinstance(found, Parcel)
-        assert found.claim == Claim("k", "shop")
+        assert isinstance(found, ParsedEvents)
+        assert found.claim == Credentials("k", "shop")
 
 
 def test_there_may_be_several_events_within_one_query() -> None:
@@ -227,7 +234,7 @@ def test_half_a_surrogate_pair_is_its_events_fault_alone() -> None:
     body = rb"""{"source": {"id": "shop"}, "session": {"id": "s"}, "events":
         [{"type": "a", "id": "\ud83d"}, {"type": "b", "id": "\ud83d\ude00 \ufffd"}]}"""
     found = read(body=body)
-    assert isinstance(found, Parcel)
+    assert isinstance(found, ParsedEvents)
     cut, whole = (event for _, event in found.checked(0))
     assert isinstance(cut, Refusal)
     assert isinstance(whole, Event)
@@ -239,7 +246,7 @@ def test_half_a_surrogate_pair_is_its_events_fault_alone() -> None:
 
 @given(st.binary(max_size=60))
 def test_any_body_gets_an_answer(body: bytes) -> None:
-    assert isinstance(read(body=body), Problem | Parcel)
+    assert isinstance(read(body=body), Problem | ParsedEvents)
 
 
 def test_what_was_refused_or_looked_odd_is_in_the_answer() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.gateway.doors.door import Asked, Caps, Parcel
+from weir.gateway.doors.door import BodyLimits, ParsedEvents, RequestMeta
 from weir.gateway.doors.userflux.door import (
     BATCH,
     EVENT,
@@ -20,7 +20,7 @@ from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
 NOW = 1_790_000_000_000
-CAPS = Caps(events=3, body_bytes=1_000_000)
+CAPS = BodyLimits(events=3, body_bytes=1_000_000)
 # As the browser's SDK writes it: JSON.stringify, this order of members.
 EVENT_SENT: dict[str, Any] = {
     "timestamp": NOW - 1_500,
@@ -34,18 +34,18 @@ EVENT_SENT: dict[str, Any] = {
 }
 
 
-def asked(query: str = "") -> Asked:
+def asked(query: str = "") -> RequestMeta:
     headers = CIMultiDictProxy(CIMultiDict[str]())
-    return Asked("POST", "/event/ingest/batch", query, {}, headers, "", NOW)
+    return RequestMeta("POST", "/event/ingest/batch", query, {}, headers, "", NOW)
 
 
 def text(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def parcel_of(body: bytes, door: UserFluxDoor = BATCH, query: str = "") -> Parcel:
+def parcel_of(body: bytes, door: UserFluxDoor = BATCH, query: str = "") -> ParsedEvents:
     parcel = door.read(asked(query), body, CAPS)
-    assert isinstance(parcel, Parcel)
+    assert isinstance(parcel, ParsedEvents)
     return parcel
 
 
@@ -273,7 +273,7 @@ def test_a_body_without_events_is_refused_as_a_whole(body: bytes, code: str) -> 
 def test_any_body_gets_an_answer(body: bytes) -> None:
     for door in (BATCH, EVENT, PROFILE):
         found = door.read(asked(), body, CAPS)
-        if isinstance(found, Parcel):
+        if isinstance(found, ParsedEvents):
             assert len(list(found.checked(NOW))) == len(found)
 
 

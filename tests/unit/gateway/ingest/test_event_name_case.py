@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from weir.core.registry import Casing, Source
-from weir.gateway.doors.door import Draft, Parcel
+from weir.gateway.doors.door import ParsedEvent, ParsedEvents
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.gateway.ingest.event_name_case import SEPARATORS, is_cased
 from weir.gateway.ingest.validation import SentEvent
 
@@ -103,9 +103,15 @@ def test_words_joined_in_one_casing_are_of_no_other(words: list[str]) -> None:
         assert casings_of(separator.join(words)) == {casing}
 
 
-def take_names(source: Source, *names: str, uncased: frozenset[str] = frozenset()) -> Intake:
-    parcel = Parcel([Draft(b"{}", SentEvent(name)) for name in names], uncased_names=uncased)
-    return take(parcel, source, Origin(SourceFields.of(source), 0, Client("d", "", "")))
+def take_names(
+    source: Source, *names: str, uncased: frozenset[str] = frozenset()
+) -> RequestRecords:
+    parcel = ParsedEvents(
+        [ParsedEvent(b"{}", SentEvent(name)) for name in names], uncased_names=uncased
+    )
+    return build_records(
+        parcel, source, RecordContext(SourceFields.of(source), 0, Client("d", "", ""))
+    )
 
 
 @pytest.mark.parametrize("enforced", [False, True])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.segment import door as segment
@@ -39,10 +39,12 @@ DOORS: dict[str, tuple[Door, dict[str, Any], str]] = {
 def test_seconds_are_seconds_at_every_door(name: str, sent: float) -> None:
     door, event, field = DOORS[name]
     headers = CIMultiDict({"Content-Type": "application/json", "Authorization": "Basic azo="})
-    asked = Asked("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
+    asked = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
     others = {"sentAt": NOW // 1_000} if name == "segment" else {}
-    parcel = door.read(asked, body_of(name, [event | {field: sent}], **others), Caps(9, 9_999))
-    assert isinstance(parcel, Parcel), parcel
+    parcel = door.read(
+        asked, body_of(name, [event | {field: sent}], **others), BodyLimits(9, 9_999)
+    )
+    assert isinstance(parcel, ParsedEvents), parcel
     ((_, found),) = parcel.checked(NOW)
     assert isinstance(found, Event), found
     assert found.occurred_at == NOW
@@ -74,11 +76,11 @@ def test_a_clock_that_was_never_set_stays_in_1970() -> None:
     """Segment's ISO 8601 is turned into numbers on the way."""
     for text in ("1970-01-01T00:05:00Z", "1970-1-1 00:05:00"):
         parcel = segment.DOORS["track"].read(
-            Asked("POST", "/", "", {}, CIMultiDictProxy(CIMultiDict({})), "", NOW),
+            RequestMeta("POST", "/", "", {}, CIMultiDictProxy(CIMultiDict({})), "", NOW),
             b'{"event":"a","userId":"u","timestamp":"%b"}' % text.encode(),
-            Caps(9, 9_999),
+            BodyLimits(9, 9_999),
         )
-        assert isinstance(parcel, Parcel)
+        assert isinstance(parcel, ParsedEvents)
         ((_, found),) = parcel.checked(NOW)
         assert isinstance(found, Event)
         assert found.occurred_at == 300_000

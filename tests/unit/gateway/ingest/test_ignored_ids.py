@@ -7,19 +7,21 @@ import pytest
 from weir.adapters import avro
 from weir.core.blocked_ids import BLOCKED, DEFAULT, BlockedIds
 from weir.core.registry import IdMapping, Source
-from weir.gateway.doors.door import Caps, Parcel
+from weir.gateway.doors.door import BodyLimits, ParsedEvents
 from weir.gateway.doors.events import door as events
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Intake, Origin, take
+from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.identity.id_mapping import named_by
 
 from tests.unit.gateway.ingest.test_signing import request
 
 
-def intake_of(body: bytes, source: Source) -> Intake:
-    parcel = events.DOOR.read(request(), body, Caps(100, 1_000_000))
-    assert isinstance(parcel, Parcel)
-    return take(parcel, source, Origin(SourceFields.of(source), 0, Client("events", "", "")))
+def intake_of(body: bytes, source: Source) -> RequestRecords:
+    parcel = events.DOOR.read(request(), body, BodyLimits(100, 1_000_000))
+    assert isinstance(parcel, ParsedEvents)
+    return build_records(
+        parcel, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
+    )
 
 
 def record_of(event: dict[str, Any], source: Source | None = None) -> avro.Record:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.gateway.doors.cloudevents import door as cloudevents
-from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.segment import door as segment
@@ -47,11 +47,11 @@ DOORS: dict[str, tuple[Door, dict[str, Any], str, dict[str, Any]]] = {
 }
 
 
-def read(door: Door, body: bytes) -> Parcel | Problem:
+def read(door: Door, body: bytes) -> ParsedEvents | Problem:
     media = cloudevents.BATCHED if door is cloudevents.DOOR else "application/json"
     headers = CIMultiDict({"Content-Type": media, "Authorization": "Basic azo="})
-    asked = Asked("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
-    return door.read(asked, body, Caps(events=9, body_bytes=9_999))
+    asked = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
+    return door.read(asked, body, BodyLimits(events=9, body_bytes=9_999))
 
 
 def body_of(name: str, sent: list[dict[str, Any]], **beside: Any) -> bytes:
@@ -68,7 +68,7 @@ def test_not_a_number_refuses_its_event_alone(name: str, number: float) -> None:
     text = 'NaN, \\"Infinity" \\'
     good, bad = event | {held: {"x": text}}, event | {held: {"x": number, "y": text}}
     found = read(door, body_of(name, [good, bad, good]))
-    assert isinstance(found, Parcel), found
+    assert isinstance(found, ParsedEvents), found
     raws, checked = zip(*found.checked(NOW), strict=True)
     assert [json.dumps(one).encode() for one in (good, bad, good)] == list(map(bytes, raws))
     assert isinstance(checked[0], Event)
@@ -89,7 +89,7 @@ def test_beside_the_events_it_is_the_requests_fault(name: str, member: str, code
     door, event, *_ = DOORS[name]
     value = nan if member == "sentAt" else {"a": nan}
     found = read(door, body_of(name, [event], **{member: value}))
-    problem = found.problem if isinstance(found, Parcel) else found
+    problem = found.problem if isinstance(found, ParsedEvents) else found
     assert problem is not None
     assert problem.code == code
 
@@ -113,7 +113,7 @@ def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
     whole = "\N{GRINNING FACE}"
     bad = event | {held: {"a": [whole, {"b": r"\ud83d", "c": "x\ud83d"}]}}
     found = read(door, body_of(name, [event, bad]))
-    assert isinstance(found, Parcel), found
+    assert isinstance(found, ParsedEvents), found
     [good, refusal] = [one for _, one in found.checked(NOW)]
     assert isinstance(good, Event)
     assert isinstance(refusal, Refusal)
@@ -123,14 +123,14 @@ def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud83d"}', b'{"a":"\\\\\\ud83d"'])
 def test_a_body_of_one_event_names_it_too(body: bytes) -> None:
-    found = webhook.DOOR.read(asked_for_webhook(), body, Caps(events=9, body_bytes=9_999))
+    found = webhook.DOOR.read(asked_for_webhook(), body, BodyLimits(events=9, body_bytes=9_999))
     assert isinstance(found, Problem)
     assert "half a surrogate pair" in found.detail
 
 
-def asked_for_webhook() -> Asked:
+def asked_for_webhook() -> RequestMeta:
     parts = {"event_type": "a", "source_id": "s"}
-    return Asked("POST", "/", "", parts, CIMultiDictProxy(CIMultiDict({})), "", NOW)
+    return RequestMeta("POST", "/", "", parts, CIMultiDictProxy(CIMultiDict({})), "", NOW)
 
 
 @pytest.mark.parametrize("text", [b'"NaN"', b'["\\"NaN", "-Infinity\\\\"]', b'"NaN', b'"\\"NaN\\'])

@@ -11,14 +11,20 @@ from weir.core import topics
 from weir.core.identifiers import dedup_prefix
 from weir.core.record_limits import EVENT_BYTES, RecordLimits
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Caps, Parcel
+from weir.gateway.doors.door import BodyLimits, ParsedEvents, RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import DIGEST_BYTES, Intake, Origin, refuse_unwritable, take
+from weir.gateway.ingest.build_records import (
+    DIGEST_BYTES,
+    RecordContext,
+    RequestRecords,
+    build_records,
+    refuse_unwritable,
+)
 from weir.gateway.ingest.reparse_rejected import read_again
 from weir.gateway.routes import ROUTES, Router
 
 SOURCE = Source(id="shop")
-CAPS = Caps(events=2_000, body_bytes=2 * 1024 * 1024)
+CAPS = BodyLimits(events=2_000, body_bytes=2 * 1024 * 1024)
 HUGE = "y" * EVENT_BYTES
 SMALL = {"event": "page_view", "id": "small"}
 
@@ -43,22 +49,24 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def parcel_of(path: str, body: dict[str, Any]) -> Parcel:
+def parcel_of(path: str, body: dict[str, Any]) -> ParsedEvents:
     found = Router(ROUTES).find(path)
     assert found is not None
     headers = CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json"}))
-    asked = Asked("POST", path, "", found.parts, headers, "", 0)
+    asked = RequestMeta("POST", path, "", found.parts, headers, "", 0)
     parcel = found.methods["POST"].read(asked, json.dumps(body).encode(), CAPS)  # type: ignore[union-attr]
-    assert isinstance(parcel, Parcel)
+    assert isinstance(parcel, ParsedEvents)
     return parcel
 
 
-def taken(parcel: Parcel, agent: str = "", limits: RecordLimits | None = None) -> Intake:
-    return take(parcel, SOURCE, origin(agent, limits or RecordLimits()))
+def taken(
+    parcel: ParsedEvents, agent: str = "", limits: RecordLimits | None = None
+) -> RequestRecords:
+    return build_records(parcel, SOURCE, origin(agent, limits or RecordLimits()))
 
 
-def origin(agent: str, limits: RecordLimits) -> Origin:
-    return Origin(SourceFields.of(SOURCE), 0, Client("events", "", agent), limits=limits)
+def origin(agent: str, limits: RecordLimits) -> RecordContext:
+    return RecordContext(SourceFields.of(SOURCE), 0, Client("events", "", agent), limits=limits)
 
 
 @pytest.mark.parametrize("door", BODIES)
@@ -75,7 +83,7 @@ def test_an_event_too_large_with_its_context_is_refused_and_stored_with_it(door:
     assert HUGE.encode() in record["payload"]
     if door != "tracardi":  # whose payloads cannot be read by themselves
         again = read_again(door, record["payload"])
-        assert isinstance(again, Parcel)
+        assert isinstance(again, ParsedEvents)
         assert taken(again).refused[0].refusal == refused.refusal
 
 

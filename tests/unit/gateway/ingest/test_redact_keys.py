@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weir.adapters import avro
 from weir.core.registry import Source
-from weir.gateway.doors.door import Draft, Parcel
+from weir.gateway.doors.door import ParsedEvent, ParsedEvents
 from weir.gateway.doors.segment import door as segment
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Origin, rejected_body, take
+from weir.gateway.ingest.build_records import RecordContext, build_records, rejected_body
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.redact_keys import masked
 
@@ -26,8 +26,8 @@ def payload_of(value: bytes | None) -> bytes:
     return payload
 
 
-def origin(key: str) -> Origin:
-    return Origin(SourceFields.of(SOURCE), 0, Client("d", "", ""), key)
+def origin(key: str) -> RecordContext:
+    return RecordContext(SourceFields.of(SOURCE), 0, Client("d", "", ""), key)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_what_has_no_key_is_kept_as_it_came() -> None:
 
 def test_refused_events_are_kept_without_the_key_that_the_request_claimed() -> None:
     raw = b'{"env": "key-of-shop", "event": 5}'
-    parcel = Parcel([Draft(raw, Refusal("wrong_type", "event", "must be a string"))])
-    ((topic, _, value),) = take(parcel, SOURCE, origin("key-of-shop")).records
+    parcel = ParsedEvents([ParsedEvent(raw, Refusal("wrong_type", "event", "must be a string"))])
+    ((topic, _, value),) = build_records(parcel, SOURCE, origin("key-of-shop")).records
     assert topic == "events.rejected"
     assert payload_of(value) == b'{"env": "***", "event": 5}'
-    ((_, _, whole),) = take(parcel, SOURCE, origin("")).records
+    ((_, _, whole),) = build_records(parcel, SOURCE, origin("")).records
     assert payload_of(whole) == raw
 
 

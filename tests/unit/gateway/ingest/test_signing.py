@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from weir.adapters import avro
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Caps, Door, Parcel
+from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
 from weir.gateway.doors.events import door as events
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import Origin, take
+from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.routes import ROUTES
 from weir.registry.secret_encryption import Sealing, new_key
@@ -26,10 +26,10 @@ SOURCE = Source(id="shop", signing_secrets=("one-that-is-to-go", SECRET))
 BODY = b'[{"event": "paid", "user_id": "ada"}, {"event": "paid", "user_id": "ada", "id": "own"}]'
 
 
-def request(body: bytes = BODY, at: int = NOW, secret: str = SECRET, **changed: Any) -> Asked:
+def request(body: bytes = BODY, at: int = NOW, secret: str = SECRET, **changed: Any) -> RequestMeta:
     """Signed as documented; then changed."""
     headers: CIMultiDict[str] = CIMultiDict({"Idempotency-Key": "k"})
-    plain = Asked(
+    plain = RequestMeta(
         "POST", "/v1/events", "", {}, CIMultiDictProxy(headers), "", NOW * 1_000, "/v1/events?a=1"
     )
     text = f"{at}\nPOST\n/v1/events?a=1\nk\n".encode() + body
@@ -39,7 +39,7 @@ def request(body: bytes = BODY, at: int = NOW, secret: str = SECRET, **changed: 
     return msgspec.structs.replace(plain, **{n: v for n, v in changed.items() if n[0].islower()})
 
 
-def verdict(asked: Asked, body: bytes = BODY, source: Source = SOURCE) -> str:
+def verdict(asked: RequestMeta, body: bytes = BODY, source: Source = SOURCE) -> str:
     found = signing.verify(asked, body, source)
     if found is None:
         return "unsigned"
@@ -104,16 +104,17 @@ def test_a_source_with_secrets_must_sign_at_every_door_unless_it_says_otherwise(
     assert not any(signing.must_sign(every, door) for door in doors)
 
 
-def keys_of(asked: Asked, body: bytes = BODY) -> list[str]:
+def keys_of(asked: RequestMeta, body: bytes = BODY) -> list[str]:
     """The idempotency keys of what a signed request becomes."""
-    parcel = events.DOOR.read(asked, body, Caps(100, 1_000_000))
-    assert isinstance(parcel, Parcel)
+    parcel = events.DOOR.read(asked, body, BodyLimits(100, 1_000_000))
+    assert isinstance(parcel, ParsedEvents)
     signed = signing.verify(asked, body, SOURCE)
     assert isinstance(signed, bytes)
     parcel.signed = signed
-    origin = Origin(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
+    origin = RecordContext(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
     records = [
-        avro.decode_any(value or b"")[1] for _, _, value in take(parcel, SOURCE, origin).records
+        avro.decode_any(value or b"")[1]
+        for _, _, value in build_records(parcel, SOURCE, origin).records
     ]
     return [record["idempotency_key"] for record in records]
 
@@ -134,8 +135,8 @@ def test_two_alike_in_one_request_are_two() -> None:
 
 
 def test_without_a_signature_each_event_counts() -> None:
-    parcel = events.DOOR.read(request(), BODY, Caps(100, 1_000_000))
-    assert isinstance(parcel, Parcel)
-    origin = Origin(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
-    (_, _, value), _ = take(parcel, SOURCE, origin).records
+    parcel = events.DOOR.read(request(), BODY, BodyLimits(100, 1_000_000))
+    assert isinstance(parcel, ParsedEvents)
+    origin = RecordContext(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
+    (_, _, value), _ = build_records(parcel, SOURCE, origin).records
     assert uuid.UUID(avro.decode_any(value or b"")[1]["idempotency_key"]).version == 7

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from aiohttp import hdrs
 
 from weir.gateway.doors.cloudevents.parser import read_binary, read_structured
-from weir.gateway.doors.door import Asked, Caps, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Door,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    RequestMeta,
+)
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.events.door import Sent, read_events
 from weir.gateway.doors.webhook.door import read_webhook
@@ -48,11 +55,11 @@ class CloudEventsDoor(Door):
     def takes(self, media: request_headers.Media) -> bool:
         return True  # in binary mode the type is that of the data
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         content_type = asked.headers.get(hdrs.CONTENT_TYPE, "")
         name = content_type.partition(";")[0].strip().lower()
         if not name.startswith(FORMATS):
-            draft = Draft(body, read_binary(asked.headers, body))
+            draft = ParsedEvent(body, read_binary(asked.headers, body))
             parcel = _parcel([draft], body)
             parcel.payload_of = payload_of
             return parcel
@@ -62,7 +69,7 @@ class CloudEventsDoor(Door):
         found = _batch(body, caps) if name == BATCHED else _one(body)
         return found if isinstance(found, Problem) else structured(found, body)
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         return events.DOOR.reply(asked, parcel, outcome)
 
 
@@ -75,13 +82,13 @@ def payload_of(event: Event) -> bytes:
     return b"\0".join((*(text.encode() for text in who), event.context, event.properties))
 
 
-def structured(events: Sequence[bytes], body: bytes) -> Parcel:
+def structured(events: Sequence[bytes], body: bytes) -> ParsedEvents:
     """Events in the JSON event format, each by its own bytes."""
-    return _parcel([Draft(raw, read_structured(raw)) for raw in events], body)
+    return _parcel([ParsedEvent(raw, read_structured(raw)) for raw in events], body)
 
 
-def _parcel(drafts: list[Draft], body: bytes) -> Parcel:
-    return Parcel(drafts, Shared(b"", body), own_names=None, spaced_names=True, words=WORDS)
+def _parcel(drafts: list[ParsedEvent], body: bytes) -> ParsedEvents:
+    return ParsedEvents(drafts, Shared(b"", body), own_names=None, spaced_names=True, words=WORDS)
 
 
 def _one(body: bytes) -> list[bytes] | Problem:
@@ -91,7 +98,7 @@ def _one(body: bytes) -> list[bytes] | Problem:
     return found if isinstance(found, Problem) else [found]
 
 
-def _batch(body: bytes, caps: Caps) -> list[bytes] | Problem:
+def _batch(body: bytes, caps: BodyLimits) -> list[bytes] | Problem:
     if body.strip()[:1] not in (b"[", b""):
         return Problem("invalid_body", "A batch is an array of CloudEvents.")
     found = read_events(body, False, caps.events)

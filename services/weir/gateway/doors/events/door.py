@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from weir.gateway.doors.door import Asked, Caps, Door, Outcome, Parcel, Refused
+from weir.gateway.doors.door import BodyLimits, Door, Outcome, ParsedEvents, Refused, RequestMeta
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import lenient_json, split_body
@@ -41,14 +41,14 @@ class EventsDoor(Door):
     def takes(self, media: request_headers.Media) -> bool:
         return media.taken
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         is_ndjson = request_headers.media_of(asked.headers.get(hdrs.CONTENT_TYPE, "")).is_ndjson
         sent = read_events(body, is_ndjson, caps.events)
         if isinstance(sent, Problem):
             return sent
         return expanding(sent.shared, len(sent), caps) or sent
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.event_ids:
             return Answer(202, reply(outcome))
         return without_valid_event(outcome)
@@ -57,7 +57,7 @@ class EventsDoor(Door):
 DOOR = EventsDoor()
 
 
-class Sent(Parcel):
+class Sent(ParsedEvents):
     """The events of a body as the client wrote them, each by its own bytes; decoded when checked."""
 
     events: Sequence[bytes | Raw] = ()
@@ -211,7 +211,7 @@ def shared_of(context: bytes, body: bytes) -> Shared | Problem:
     return shared
 
 
-def expanding(shared: Shared, count: int, caps: Caps) -> Problem | None:
+def expanding(shared: Shared, count: int, caps: BodyLimits) -> Problem | None:
     """Why a shared context may not stand under so many events, if so."""
     if len(shared.raw) * count <= EXPANDED * caps.body_bytes:
         return None

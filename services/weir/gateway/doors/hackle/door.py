@@ -7,7 +7,16 @@ import msgspec
 from msgspec import Raw
 from multidict import istr
 
-from weir.gateway.doors.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel, Refused
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    Refused,
+    RequestMeta,
+)
 from weir.gateway.doors.events.door import message
 from weir.gateway.doors.hackle.parser import (
     Common,
@@ -47,7 +56,7 @@ NOBODY = Refusal("missing", "identifiers", "must name the user, by `$id` for ins
 _encode = msgspec.json.Encoder().encode
 
 
-class Sent(Parcel):
+class Sent(ParsedEvents):
     """The events of a body, list after list."""
 
     lists: Sequence[tuple[str, int]] = ()  # the name of each, and how many are in it
@@ -73,11 +82,11 @@ class HackleDoor(Door):
     name = "hackle"
     operation = OPERATION
 
-    def claim(self, asked: Asked) -> Claim:
+    def claim(self, asked: RequestMeta) -> Credentials:
         key = request_headers.clean(asked.headers.get(SDK_KEY, "").strip())
-        return Claim(key=key or request_headers.key_of(asked.headers, asked.query))
+        return Credentials(key=key or request_headers.key_of(asked.headers, asked.query))
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         lists = read_body(body)
         if isinstance(lists, Problem):
             return lists
@@ -105,7 +114,7 @@ class HackleDoor(Door):
             ),
         )
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         """The SDKs look at the status alone: 2xx when anything was taken."""
         assert isinstance(parcel, Sent)
         refused = [_told(one, *parcel.place(one.index)) for one in outcome.refused]
@@ -145,7 +154,7 @@ def library_of(headers: request_headers.Headers) -> bytes:
 Read = Callable[[bytes, bytes], SentEvent | Refusal]
 
 
-def _drafts(sent: list[bytes], library: bytes, read: Read) -> Iterator[Draft]:
+def _drafts(sent: list[bytes], library: bytes, read: Read) -> Iterator[ParsedEvent]:
     for raw in sent:
         event: SentEvent | Refusal
         try:
@@ -154,7 +163,7 @@ def _drafts(sent: list[bytes], library: bytes, read: Read) -> Iterator[Draft]:
             event = explain(str(fault))
         except msgspec.DecodeError as fault:
             event = not_json(raw, fault)
-        yield Draft(raw, event)
+        yield ParsedEvent(raw, event)
 
 
 def _track(raw: bytes, library: bytes) -> SentEvent | Refusal:

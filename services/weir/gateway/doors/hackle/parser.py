@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 from weir.gateway.doors.hackle.schema import body_trouble
 from weir.gateway.ingest import lenient_json
 from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.ingest.split_body import told_apart
+from weir.gateway.ingest.split_body import parse_body
 
 Lists = tuple[list[bytes], list[bytes], list[bytes]]
 
@@ -96,7 +96,7 @@ decode_common = msgspec.json.Decoder(Common).decode
 
 def read_body(body: bytes) -> Lists | Problem:
     """Tracked events, exposures, remote configurations: each its own bytes, none of them checked."""
-    return told_apart(body, _tell_apart, body_trouble)
+    return parse_body(body, _tell_apart, body_trouble)
 
 
 def _tell_apart(body: bytes) -> Lists | Problem:

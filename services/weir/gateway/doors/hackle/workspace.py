@@ -5,13 +5,13 @@ from typing import Any
 
 from aiohttp import hdrs
 
-from weir.gateway.doors.door import Asked, Claim
+from weir.gateway.doors.door import Credentials, RequestMeta
 from weir.gateway.doors.hackle.door import DOOR
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unauthorized, unavailable
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.handler import World
+from weir.gateway.ingest.handler import AppContext
 
 # A workspace without experiments: decisions are not Weir's, so that the SDKs answer with their
 # defaults. It never changes, so any time in the past and any tag will do.
@@ -22,12 +22,12 @@ LAST_MODIFIED_SECONDS = 946_684_800
 _LINES = f"ETag: {ETAG}\r\nLast-Modified: {LAST_MODIFIED}\r\n".encode()
 
 
-def refuse_key(key: str, world: World) -> Answer | None:
+def refuse_key(key: str, world: AppContext) -> Answer | None:
     """Why the holder of a key is not answered; None: it is a source's."""
     if not world.registry.loaded:
         return problem(unavailable("The registry is not read yet."))
     if world.registry.find(key) is None:
-        return problem(unauthorized(Claim()))
+        return problem(unauthorized(Credentials()))
     return None
 
 
@@ -58,7 +58,7 @@ class WorkspacePage:
         },
     }
 
-    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         if refused := refuse_key(asked.parts["sdk_key"], world):
             return refused
         if is_current(asked.headers):
@@ -78,7 +78,7 @@ class MonitoringPage:
         },
     }
 
-    async def answer(self, asked: Asked, read: ReadBody, world: World) -> Answer:
+    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         claim = DOOR.claim(asked)
         return refuse_key(claim.key, world) or Answer(202, b"{}")
 

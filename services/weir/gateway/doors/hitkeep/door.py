@@ -13,7 +13,15 @@ from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
 from multidict import istr
 
-from weir.gateway.doors.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    RequestMeta,
+)
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.webhook import door as webhook
 from weir.gateway.http import openapi, request_headers
@@ -109,48 +117,48 @@ class HitKeepDoor(Door):
     name = "hitkeep"
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
-    def claim(self, asked: Asked) -> Claim | None:
+    def claim(self, asked: RequestMeta) -> Credentials | None:
         key = key_of(asked)
-        return Claim(key) if key else None  # else the body, or the page, says which source
+        return Credentials(key) if key else None  # else the body, or the page, says which source
 
-    def declines(self, asked: Asked) -> bool:
+    def declines(self, asked: RequestMeta) -> bool:
         headers = asked.headers
         return headers.get(DNT, "").strip() == "1" or headers.get(GPC, "").strip() == "1"
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         body = body.strip(b" \t\r\n")
         sent = read_body(self.decoder, body)
         claim = self.whose(asked, sent)
         if isinstance(claim, Problem):
             return claim
         if isinstance(sent, Problem):
-            return Parcel(claim=claim, problem=sent)
+            return ParsedEvents(claim=claim, problem=sent)
         if sent.dnt or self.declines(asked):
-            return Parcel(claim=claim, declined=1)
+            return ParsedEvents(claim=claim, declined=1)
         if isinstance(sent, Wrong):
-            return Parcel([Draft(body, sent.refusal)], claim=claim)
+            return ParsedEvents([ParsedEvent(body, sent.refusal)], claim=claim)
         parcel = self.parcel(asked, body, sent)
         parcel.claim = claim
         return parcel
 
-    def whose(self, asked: Asked, sent: Any) -> Claim | Problem:
+    def whose(self, asked: RequestMeta, sent: Any) -> Credentials | Problem:
         """By a key, by the id of a source, or else by the page that it comes from."""
         key = key_of(asked)
         site_id = "" if isinstance(sent, Problem) else sent.site_id or ""
         if key or site_id:
-            return Claim(key, site_id)
+            return Credentials(key, site_id)
         if site := site_of(asked.headers.get(hdrs.ORIGIN, "")):
-            return Claim(site=site)
+            return Credentials(site=site)
         if isinstance(sent, Problem):
             return sent
         text = "Say whose it is: by `site_id`, or by the Origin header of a page of the site."
         return Problem("unknown_site", text, "site_id")
 
-    def parcel(self, asked: Asked, body: bytes, sent: Any) -> Parcel:
+    def parcel(self, asked: RequestMeta, body: bytes, sent: Any) -> ParsedEvents:
         """The one event of a body of the door's shape."""
         raise NotImplementedError
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.refused or outcome.warnings:
             return events.DOOR.reply(asked, parcel, outcome)
         return Answer(202, b"", TEXT)
@@ -162,7 +170,7 @@ class EventDoor(HitKeepDoor):
     operation = operation_of("An event of HitKeep's script, or of a server.", SentByEither)
     decoder = msgspec.json.Decoder(SentByEither)
 
-    def parcel(self, asked: Asked, body: bytes, sent: SentByEither) -> Parcel:
+    def parcel(self, asked: RequestMeta, body: bytes, sent: SentByEither) -> ParsedEvents:
         url = sent.url or ""
         page = Page(
             site_of(asked.headers.get(hdrs.ORIGIN, "")) or site_of(url) or None,
@@ -183,21 +191,21 @@ DOOR = EventDoor()
 
 
 def one_event(
-    asked: Asked,
+    asked: RequestMeta,
     body: bytes,
     event: SentEvent | Refusal,
     words: Mapping[str, str],
     *,
     ip: str = "",
     user_agent: str | None = None,
-) -> Parcel:
+) -> ParsedEvents:
     """A parcel of it. Nobody is made up: without a session it has neither profile nor session."""
     has_session = isinstance(event, SentEvent) and event.session_id is not None
     if isinstance(event, SentEvent):
         key = asked.headers.get(request_headers.IDEMPOTENCY_KEY, "")
         event.idempotency_key = request_headers.clean(key) or None
-    return Parcel(
-        [Draft(body, event)],
+    return ParsedEvents(
+        [ParsedEvent(body, event)],
         Shared(b"", body),
         wants_profile=has_session,
         own_names=None,
@@ -228,7 +236,7 @@ def context_of(page: Page, source: str | None, version: str | None) -> Raw:
     return Raw(_encode(context))
 
 
-def key_of(asked: Asked) -> str:
+def key_of(asked: RequestMeta) -> str:
     """As at every door, or as `X-Api-Key`."""
     key = request_headers.key_of(asked.headers, asked.query)
     return key or request_headers.clean(asked.headers.get(API_KEY, "").strip())

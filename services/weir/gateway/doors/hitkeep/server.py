@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct
 
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked, Claim, Parcel
+from weir.gateway.doors.door import Credentials, ParsedEvents, RequestMeta
 from weir.gateway.doors.hitkeep.door import (
     HitKeepDoor,
     Json,
@@ -61,13 +61,13 @@ class ServerDoor(HitKeepDoor):
 
     decoder = msgspec.json.Decoder(SentByServer)
 
-    def claim(self, asked: Asked) -> Claim | None:
-        return Claim(key_of(asked))
+    def claim(self, asked: RequestMeta) -> Credentials | None:
+        return Credentials(key_of(asked))
 
-    def whose(self, asked: Asked, sent: Any) -> Claim | Problem:
-        return Claim(key_of(asked))
+    def whose(self, asked: RequestMeta, sent: Any) -> Credentials | Problem:
+        return Credentials(key_of(asked))
 
-    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+    def verify(self, asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
         try:
             site = site_of(_decode_site(body).url)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -77,7 +77,7 @@ class ServerDoor(HitKeepDoor):
         text = f"{quoted(site)} is not among the sites of the source {quoted(source.id)}."
         return Problem("unknown_site", text, "url")
 
-    def parcel(self, asked: Asked, body: bytes, sent: SentByServer) -> Parcel:
+    def parcel(self, asked: RequestMeta, body: bytes, sent: SentByServer) -> ParsedEvents:
         address, agent = plain_address(sent.visitor_ip.strip()), sent.user_agent.strip()
         event: SentEvent | Refusal
         if not site_of(sent.url):
@@ -112,7 +112,7 @@ class ServerViewDoor(ServerDoor):
 
     operation = operation_of("A page view that a server sends of its visitor.", SentByServer)
 
-    def parcel(self, asked: Asked, body: bytes, sent: SentByServer) -> Parcel:
+    def parcel(self, asked: RequestMeta, body: bytes, sent: SentByServer) -> ParsedEvents:
         parcel = super().parcel(asked, body, sent)
         parcel.uncased_names = UNCASED
         return parcel

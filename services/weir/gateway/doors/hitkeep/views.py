@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import hdrs
 from msgspec import Raw, Struct
 
-from weir.gateway.doors.door import Asked, Parcel
+from weir.gateway.doors.door import ParsedEvents, RequestMeta
 from weir.gateway.doors.hitkeep.door import (
     HitKeepDoor,
     Page,
@@ -80,7 +80,7 @@ class PageViewDoor(HitKeepDoor):
     operation = operation_of("A page view, as HitKeep's script sends it.", SentView)
     decoder = msgspec.json.Decoder(SentView)
 
-    def parcel(self, asked: Asked, body: bytes, sent: SentView) -> Parcel:
+    def parcel(self, asked: RequestMeta, body: bytes, sent: SentView) -> ParsedEvents:
         if not sent.path:
             return one_event(asked, body, Refusal("empty", "path", "must not be empty"), {})
         view = PageView(

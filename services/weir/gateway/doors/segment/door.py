@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from weir.gateway.doors.door import Asked, Caps, Claim, Door, Outcome, Parcel, Refused
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvents,
+    Refused,
+    RequestMeta,
+)
 from weir.gateway.doors.events.door import expanding, message, shared_of
 from weir.gateway.doors.segment.parser import CALLS, message_id, read_call
 from weir.gateway.doors.segment.times import time_of
@@ -15,7 +23,7 @@ from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.responses import JSON, Answer, problem
 from weir.gateway.ingest import lenient_json
 from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
-from weir.gateway.ingest.split_body import told_apart
+from weir.gateway.ingest.split_body import parse_body
 from weir.gateway.ingest.validation import Event, SentEvent, Shared, check_sent
 
 # What Weir's checks speak of, as the clients write it.
@@ -49,7 +57,7 @@ _decode_keyed = msgspec.json.Decoder(_Keyed).decode
 _decode_key = msgspec.json.Decoder(str).decode
 
 
-class Calls(Parcel):
+class Calls(ParsedEvents):
     """The calls of a body, each by its own bytes; decoded when checked."""
 
     calls: Sequence[bytes | Raw] = ()
@@ -96,18 +104,18 @@ class BatchDoor(Door):
     name = "segment"
     operation = _operation("Segment's calls, each with its `type`.", ["batch"])
 
-    def claim(self, asked: Asked) -> Claim | None:
+    def claim(self, asked: RequestMeta) -> Credentials | None:
         key = request_headers.key_of(asked.headers, asked.query)
-        return Claim(key) if key else None
+        return Credentials(key) if key else None
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
-        parcel = told_apart(body, lambda body: self.tell_apart(body, caps), _misshapen)
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
+        parcel = parse_body(body, lambda body: self.tell_apart(body, caps), _misshapen)
         if isinstance(parcel, Problem):
             if parcel.code == "invalid_utf8":
                 return parcel  # nor can it be read who sends
             if not body.strip():
                 parcel = parcel._replace(code="empty_body")
-            parcel = Parcel(problem=parcel)
+            parcel = ParsedEvents(problem=parcel)
         parcel.claim = self.claim(asked) or _claim_of(body)
         return parcel
 
@@ -115,7 +123,7 @@ class BatchDoor(Door):
         """Clients write their key into bodies even where a header has it."""
         return _mask_keys(rb"\1***", payload)
 
-    def tell_apart(self, body: bytes, caps: Caps) -> Parcel | Problem:
+    def tell_apart(self, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         told = lenient_json.decoded(body, _decode_batch)
         found = told.found
         if not found.batch:
@@ -141,7 +149,7 @@ class BatchDoor(Door):
         )
         return expanding(shared, len(calls), caps) or parcel
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         rejected = [_told(one) for one in outcome.refused]
         if not outcome.event_ids:
             return _failure(400, rejected[0]["code"], rejected[0]["message"], rejected=rejected)
@@ -152,7 +160,7 @@ class BatchDoor(Door):
             told["warnings"] = outcome.warnings
         return Answer(200, _encode(told))
 
-    def refuse(self, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
             text = (
                 "Send it as the user name of `Authorization: Basic`, or as the body's `writeKey`."
@@ -171,7 +179,7 @@ class CallDoor(BatchDoor):
     def __init__(self, call_type: str) -> None:
         self.call_type = call_type
 
-    def tell_apart(self, body: bytes, caps: Caps) -> Parcel | Problem:
+    def tell_apart(self, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         call = body.strip()
         if not call:
             return Problem("empty_body", f"Send a {self.call_type} call, a JSON object.")
@@ -191,13 +199,13 @@ for _type in CALLS:
     DOORS[_type] = DOORS[SHORT[_type]] = CallDoor(_type)
 
 
-def _claim_of(body: bytes) -> Claim:
+def _claim_of(body: bytes) -> Credentials:
     """Nobody's, if the body does not say or cannot be read."""
     try:
         told = bytes(_decode_keyed(lenient_json.masked(body)).write_key)
-        return Claim(_decode_key(told).strip())
+        return Credentials(_decode_key(told).strip())
     except (msgspec.DecodeError, RecursionError):
-        return Claim()
+        return Credentials()
 
 
 def _misshapen(fault: str) -> Problem:

@@ -7,7 +7,15 @@ import msgspec
 from aiohttp import hdrs
 
 from weir.core.registry import DAY_SECONDS, Source
-from weir.gateway.doors.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    RequestMeta,
+)
 from weir.gateway.doors.events.door import Sent, read_events
 from weir.gateway.doors.suprsend import signing
 from weir.gateway.doors.suprsend.parser import NO_ATTACHMENT, OWN_NAMES, payload_of, read_event
@@ -56,26 +64,26 @@ class EventDoor(Door):
         },
     )
 
-    def claim(self, asked: Asked) -> Claim:
+    def claim(self, asked: RequestMeta) -> Credentials:
         given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
         if given[: len(BEARER)].lower() == BEARER:
-            return Claim(key=request_headers.clean(given[len(BEARER) :].strip()))
-        return Claim(key=request_headers.clean(given.rpartition(":")[0]))
+            return Credentials(key=request_headers.clean(given[len(BEARER) :].strip()))
+        return Credentials(key=request_headers.clean(given.rpartition(":")[0]))
 
-    def verify(self, asked: Asked, body: bytes, source: Source) -> bytes | Problem | None:
+    def verify(self, asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
         given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
         if given[: len(BEARER)].lower() != BEARER:
             return signing.check(asked, body, given.rpartition(":")[2], source)
         # its key alone, as with the SDK's `with_workspace_api_key`
         return super().verify(asked, body, source)
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         events = self.tell_apart(body, caps)
         if isinstance(events, Problem):
             return events
         key = self.claim(asked).key
-        return Parcel(
-            [Draft(raw, read_event(raw, key)) for raw in map(bytes, events)],
+        return ParsedEvents(
+            [ParsedEvent(raw, read_event(raw, key)) for raw in map(bytes, events)],
             Shared(b"", body),
             window_seconds=DAY_SECONDS,
             own_names=OWN_NAMES,
@@ -85,21 +93,21 @@ class EventDoor(Door):
             clamps_future=True,
         )
 
-    def tell_apart(self, body: bytes, caps: Caps) -> Iterable[Any] | Problem:
+    def tell_apart(self, body: bytes, caps: BodyLimits) -> Iterable[Any] | Problem:
         """Each event's own bytes."""
         if not body.strip():
             return Problem("empty_body", "Send an event.")
         found = read_webhook(body)
         return found if isinstance(found, Problem) else [found]
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.event_ids:
             told = b'"message_id":"%b"%b' % (outcome.event_ids[0].encode(), warned(outcome))
             return Answer(202, b"{%b}" % told)
         refusal = outcome.refused[0].refusal
         return Answer(status_of(refusal), self.error(message_of(refusal)))
 
-    def refuse(self, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
             text = "Send `Authorization: <workspace key>:<signature>`; the key is a write key of a"
             trouble = trouble._replace(detail=f"{text} source.")
@@ -122,13 +130,13 @@ class BulkDoor(EventDoor):
         },
     )
 
-    def tell_apart(self, body: bytes, caps: Caps) -> Iterable[Any] | Problem:
+    def tell_apart(self, body: bytes, caps: BodyLimits) -> Iterable[Any] | Problem:
         if body.strip()[:1] not in (b"[", b""):
             return Problem("invalid_body", "The body must be an array of events.")
         found = read_events(body, False, caps.events)
         return found.events if isinstance(found, Sent) else found
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         """202 even if none is taken: of other answers the SDK reads no records."""
         accepted = iter(outcome.event_ids)
         refused = {one.index: one.refusal for one in outcome.refused}

@@ -11,7 +11,7 @@ from aiohttp import hdrs
 
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source
-from weir.gateway.doors.door import Asked
+from weir.gateway.doors.door import RequestMeta
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.error_codes import Problem
 
@@ -22,7 +22,7 @@ HOW = (
 )
 
 
-def string_to_sign(asked: Asked, body: bytes) -> bytes:
+def string_to_sign(asked: RequestMeta, body: bytes) -> bytes:
     """Verb, digest of the body, content type, date, and path with query: each as it was sent."""
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest() if body else ""
     kind, date = asked.headers.get(hdrs.CONTENT_TYPE, ""), asked.headers.get(hdrs.DATE, "")
@@ -34,7 +34,7 @@ def sign(text: bytes, secret: str) -> bytes:
     return base64.b64encode(hmac.digest(secret.encode(), text, "sha256"))
 
 
-def check(asked: Asked, body: bytes, given: str, source: Source) -> bytes | Problem:
+def check(asked: RequestMeta, body: bytes, given: str, source: Source) -> bytes | Problem:
     """A digest of what was signed, or why `given` is not a signature of the source's, made about now."""
     if not source.signing_secrets:
         how = (

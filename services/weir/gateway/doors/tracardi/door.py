@@ -11,13 +11,13 @@ from msgspec import Meta, Raw, Struct
 from weir.core.blocked_ids import DEFAULT
 from weir.gateway.doors.door import (
     RECEIPT_SECONDS,
-    Asked,
-    Caps,
-    Claim,
+    BodyLimits,
+    Credentials,
     Door,
-    Draft,
     Outcome,
-    Parcel,
+    ParsedEvent,
+    ParsedEvents,
+    RequestMeta,
 )
 from weir.gateway.doors.events.door import expanding, shared_of, too_many, without_valid_event
 from weir.gateway.doors.tracardi import response as tracardi_reply
@@ -25,7 +25,7 @@ from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.lenient_json import decoded, is_outside, not_json
-from weir.gateway.ingest.split_body import told_apart
+from weir.gateway.ingest.split_body import parse_body
 from weir.gateway.ingest.validation import EMPTY_OBJECT, NULL, SentEvent, Shared
 
 YES = frozenset({"true", "1", "yes", "on"})
@@ -108,23 +108,23 @@ class TracardiDoor(Door):
     name = "tracardi"
     operation = OPERATION
 
-    def claim(self, asked: Asked) -> Claim | None:
+    def claim(self, asked: RequestMeta) -> Credentials | None:
         key = request_headers.key_of(asked.headers, asked.query)
-        return Claim(key) if key else None  # else the body says which source
+        return Credentials(key) if key else None  # else the body says which source
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
-        found = told_apart(body, _decode, lambda fault: _misshapen(asked, body, fault))
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
+        found = parse_body(body, _decode, lambda fault: _misshapen(asked, body, fault))
         if isinstance(found, Problem):
             return found if body.strip() else found._replace(code="empty_body")
-        if isinstance(found, Parcel):
+        if isinstance(found, ParsedEvents):
             return found
         payload, raws = found
         parcel = _parcel(asked, payload, raws, body, caps)
         if isinstance(parcel, Problem):
-            return Parcel(claim=_claim(asked, payload.source), problem=parcel)
+            return ParsedEvents(claim=_claim(asked, payload.source), problem=parcel)
         return parcel
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         if not outcome.event_ids:
             return without_valid_event(outcome)
         return Answer(200, tracardi_reply.reply(parcel, outcome))
@@ -142,11 +142,11 @@ def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
     return told.found, raws
 
 
-def _claim(asked: Asked, source: _Source) -> Claim:
-    return Claim(request_headers.key_of(asked.headers, asked.query), str(source.id))
+def _claim(asked: RequestMeta, source: _Source) -> Credentials:
+    return Credentials(request_headers.key_of(asked.headers, asked.query), str(source.id))
 
 
-def _misshapen(asked: Asked, body: bytes, fault: str) -> Parcel | Problem:
+def _misshapen(asked: RequestMeta, body: bytes, fault: str) -> ParsedEvents | Problem:
     """Why a body is no tracker payload; it is its source's to mend if it says whose it is."""
     place = _place(fault)
     parts = [place[1]] if place else []
@@ -155,14 +155,14 @@ def _misshapen(asked: Asked, body: bytes, fault: str) -> Parcel | Problem:
     text = f"A tracker payload has source.id, session.id and events: {fault}."
     problem = Problem("invalid_body", text, ".".join(parts))
     try:
-        return Parcel(claim=_claim(asked, _decode_sender(body).source), problem=problem)
+        return ParsedEvents(claim=_claim(asked, _decode_sender(body).source), problem=problem)
     except (msgspec.DecodeError, RecursionError):
         return problem
 
 
 def _parcel(
-    asked: Asked, payload: _Payload, raws: list[bytes], body: bytes, caps: Caps
-) -> Parcel | Problem:
+    asked: RequestMeta, payload: _Payload, raws: list[bytes], body: bytes, caps: BodyLimits
+) -> ParsedEvents | Problem:
     profile_less = _is_profile_less(asked.query)
     if isinstance(profile_less, Problem):
         return profile_less
@@ -178,7 +178,7 @@ def _parcel(
     wants_session = options.save_session is not False
     who = _who(payload, profile_less, wants_session)
     note = tracardi_reply.Note(who.profile_id, options.debugger is True, options.profile is True)
-    return Parcel(
+    return ParsedEvents(
         drafts=[_draft(raw, who) for raw in raws],
         shared=shared,
         claim=_claim(asked, payload.source),
@@ -198,7 +198,7 @@ def _is_profile_less(query: str) -> bool | Problem:
     return Problem("invalid_query", "profile_less is true or false.", "profile_less")
 
 
-def _shared(payload: _Payload, body: bytes, count: int, caps: Caps) -> Shared | Problem:
+def _shared(payload: _Payload, body: bytes, count: int, caps: BodyLimits) -> Shared | Problem:
     """The request's context; its properties are a member of it, unless it has such a one itself."""
     context, properties = bytes(payload.context), bytes(payload.properties)
     if properties not in _NOTHING:
@@ -233,13 +233,13 @@ def _who(payload: _Payload, profile_less: bool, wants_session: bool) -> _Who:
     return _Who(profile_id or str(uuid.uuid4()), session_id)
 
 
-def _draft(raw: bytes, who: _Who) -> Draft:
+def _draft(raw: bytes, who: _Who) -> ParsedEvent:
     try:
         event = _decode_event(raw)
     except msgspec.ValidationError as fault:
-        return Draft(raw, _refusal(str(fault)))
+        return ParsedEvent(raw, _refusal(str(fault)))
     except msgspec.DecodeError as fault:
-        return Draft(raw, not_json(raw, fault))
+        return ParsedEvent(raw, not_json(raw, fault))
     sent = SentEvent(
         event.type,
         profile_id=who.profile_id,
@@ -248,7 +248,7 @@ def _draft(raw: bytes, who: _Who) -> Draft:
         properties=event.properties,
         context=event.context,
     )
-    return Draft(raw, sent)
+    return ParsedEvent(raw, sent)
 
 
 def _refusal(fault: str) -> Refusal:

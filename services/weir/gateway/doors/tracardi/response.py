@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
-from weir.gateway.doors.door import RECEIPT_SECONDS, Outcome, Parcel
+from weir.gateway.doors.door import RECEIPT_SECONDS, Outcome, ParsedEvents
 from weir.gateway.doors.events.door import message, rejected_list
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ class Told(NamedTuple):
     receipt: Receipt | None
 
 
-def reply(parcel: Parcel, outcome: Outcome) -> bytes:
+def reply(parcel: ParsedEvents, outcome: Outcome) -> bytes:
     """The profile's id; further members only where they say something."""
     note: Note = parcel.note
     document: dict[str, Any] = {
@@ -59,7 +59,7 @@ def reply(parcel: Parcel, outcome: Outcome) -> bytes:
     return _encode(document)
 
 
-def told_of(parcel: Parcel, outcome: Outcome) -> list[Told]:
+def told_of(parcel: ParsedEvents, outcome: Outcome) -> list[Told]:
     refused = {one.index for one in outcome.refused}
     taken = [draft.event for index, draft in enumerate(parcel.drafts) if index not in refused]
     return [
@@ -86,7 +86,7 @@ def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
     }
 
 
-def debugging(told: Sequence[Told], outcome: Outcome, parcel: Parcel) -> dict[str, Any]:
+def debugging(told: Sequence[Told], outcome: Outcome, parcel: ParsedEvents) -> dict[str, Any]:
     """Tracardi's object of that name. `saved` and `ids`: what is stored, or is just about to be."""
     heard = [one.receipt for one in told if one.receipt is not None]
     stored = [one for one in told if one.receipt and one.receipt.outcome == "resolved"]
@@ -135,7 +135,7 @@ def _untold(told: Sequence[Told]) -> str:
     return f"nothing was decided about it, since its events are {' or '.join(outcomes)}."
 
 
-def _logs(told: Sequence[Told], parcel: Parcel) -> list[str]:
+def _logs(told: Sequence[Told], parcel: ParsedEvents) -> list[str]:
     logs = [f"Event {one.event_id} is still open." for one in told if one.receipt is None]
     logs += [
         f"Event {event_id} {_repeated(receipt)}; it was not stored again."

@@ -7,7 +7,14 @@ import msgspec
 from msgspec import Raw
 
 from weir.core.identifiers import content_digest
-from weir.gateway.doors.door import Asked, Caps, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Door,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    RequestMeta,
+)
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.userflux.parser import (
     BATCH_SCHEMA,
@@ -24,7 +31,7 @@ from weir.gateway.http import openapi
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import lenient_json
 from weir.gateway.ingest.error_codes import Problem, Refusal
-from weir.gateway.ingest.split_body import told_apart
+from weir.gateway.ingest.split_body import parse_body
 from weir.gateway.ingest.validation import Event, SentEvent, Shared
 
 # A repeat of an event, byte for byte, is that event. The SDK tries again after a second, and after
@@ -53,7 +60,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_profile = msgspec.json.Decoder(Profile).decode
 
 
-class Ingested(Parcel):
+class Ingested(ParsedEvents):
     """Events that have no id of their sender's."""
 
     def client_id(self, index: int) -> str:
@@ -65,7 +72,7 @@ class UserFluxDoor(Door):
 
     name = "userflux"
 
-    def tell_apart(self, body: bytes, caps: Caps) -> list[bytes] | Problem:
+    def tell_apart(self, body: bytes, caps: BodyLimits) -> list[bytes] | Problem:
         """The events of a body, each by its own bytes: one, unless the door takes more."""
         found = read_webhook(body)
         return found if isinstance(found, Problem) else [found]
@@ -74,13 +81,13 @@ class UserFluxDoor(Door):
         """What an event says in Weir's terms; `about` is what its context holds besides."""
         return read_event(raw, about)
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         sent = self.tell_apart(body, caps)
         if isinstance(sent, Problem):
             return sent
         about = enrichment_of(asked.query)
         return Ingested(
-            [Draft(raw, self.draft(raw, about)) for raw in sent],
+            [ParsedEvent(raw, self.draft(raw, about)) for raw in sent],
             Shared(b"", body),
             payload_of=payload_of,
             window_seconds=WINDOW_SECONDS,
@@ -90,10 +97,10 @@ class UserFluxDoor(Door):
             clamps_future=True,
         )
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         return events.DOOR.reply(asked, parcel, outcome)
 
-    def refuse(self, asked: Asked, trouble: Problem, headers: bytes = b"") -> Answer:
+    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         """Without the page's leave to read it where waiting helps.
 
         The SDK takes every answer that it may read for a success, and forgets the events. One that it
@@ -111,7 +118,7 @@ class BatchDoor(UserFluxDoor):
         parameters=[QUERY],
     )
 
-    def tell_apart(self, body: bytes, caps: Caps) -> list[bytes] | Problem:
+    def tell_apart(self, body: bytes, caps: BodyLimits) -> list[bytes] | Problem:
         return read_batch(body, caps.events)
 
 
@@ -145,7 +152,7 @@ PROFILE = ProfileDoor()
 
 def read_batch(body: bytes, max_events: int) -> list[bytes] | Problem:
     """Tell a batch's events apart; none of them is checked yet."""
-    sent = told_apart(body, _tell_apart, _misshapen)
+    sent = parse_body(body, _tell_apart, _misshapen)
     if not isinstance(sent, Problem) and len(sent) > max_events:
         return events.too_many(max_events)
     return sent

@@ -8,13 +8,21 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Raw
 
-from weir.gateway.doors.door import Asked, Caps, Claim, Door, Draft, Outcome, Parcel
+from weir.gateway.doors.door import (
+    BodyLimits,
+    Credentials,
+    Door,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    RequestMeta,
+)
 from weir.gateway.doors.events import door as events
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.json_number_range import may_overflow, overflows
-from weir.gateway.ingest.split_body import malformed, told_apart
+from weir.gateway.ingest.split_body import malformed, parse_body
 from weir.gateway.ingest.validation import TOO_LARGE_A_NUMBER, SentEvent, Shared
 
 MAX_CHARACTERS = 255
@@ -39,14 +47,16 @@ class WebhookDoor(Door):
         parameters=[IDEMPOTENCY_KEY],
     )
 
-    def claim(self, asked: Asked) -> Claim:
-        return Claim(request_headers.key_of(asked.headers, asked.query), asked.parts["source_id"])
+    def claim(self, asked: RequestMeta) -> Credentials:
+        return Credentials(
+            request_headers.key_of(asked.headers, asked.query), asked.parts["source_id"]
+        )
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         found = read_webhook(body)
         return found if isinstance(found, Problem) else parcel_of(asked, found)
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         return events.DOOR.reply(asked, parcel, outcome)
 
 
@@ -63,10 +73,10 @@ class QueryDoor(WebhookDoor):
     def takes(self, media: request_headers.Media) -> bool:
         return True  # there is nothing in the body
 
-    def read(self, asked: Asked, body: bytes, caps: Caps) -> Parcel | Problem:
+    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
         return parcel_of(asked, _encode(properties_of(asked.query)))
 
-    def reply(self, asked: Asked, parcel: Parcel, outcome: Outcome) -> Answer:
+    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
         answer = super().reply(asked, parcel, outcome)
         return answer._replace(headers=answer.headers + b"Cache-Control: no-store\r\n")
 
@@ -75,12 +85,12 @@ DOOR = WebhookDoor()
 BY_QUERY = QueryDoor()
 
 
-def parcel_of(asked: Asked, properties: bytes) -> Parcel | Problem:
+def parcel_of(asked: RequestMeta, properties: bytes) -> ParsedEvents | Problem:
     key = request_headers.clean(asked.headers.get(request_headers.IDEMPOTENCY_KEY, "").strip())
     if len(key) > MAX_CHARACTERS:
         return Problem("invalid_idempotency_key", "It has at most 255 characters.")
-    return Parcel(
-        drafts=[Draft(properties, draft(asked.parts["event_type"], properties, key))],
+    return ParsedEvents(
+        drafts=[ParsedEvent(properties, draft(asked.parts["event_type"], properties, key))],
         shared=Shared(b"", properties),
         wants_profile=False,
         own_names=None,
@@ -105,7 +115,7 @@ def properties_of(query: str) -> dict[str, str | list[str]]:
 
 def read_webhook(body: bytes) -> bytes | Problem:
     """The JSON that a body holds, as it was written."""
-    return told_apart(body, _json_in, malformed)
+    return parse_body(body, _json_in, malformed)
 
 
 def _json_in(body: bytes) -> bytes | Problem:
