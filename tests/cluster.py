@@ -6,12 +6,12 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, DescribeClusterResult
+
+from tests.running import RunningProcess, free_ports, start_process, wait_until
 from weir.embedded.kafka.broker import Broker, new_cluster_id
 from weir.embedded.kafka.kafka_download import resolve_jars
 from weir.embedded.kafka.toolchain import find_java
 from weir.embedded.ports import LOOPBACK
-
-from tests.running import RunningProcess, free_ports, start_process, wait_until
 
 NODES = (1, 2, 3)
 HEAP_MEGABYTES = 256

@@ -5,7 +5,7 @@ from typing import Any
 
 from weir.adapters.errors import NotReachedError
 from weir.registry.follower import Goals
-from weir.registry.goal_log import Question, decide_all, entries_of
+from weir.registry.goal_log import GoalQuestion, decide_all, entries_of
 
 
 class GoalsInMemory:
@@ -15,7 +15,7 @@ class GoalsInMemory:
         self.durable = durable
         self.goals = Goals()
 
-    def decide(self, questions: Sequence[Question]) -> list[Any]:
+    def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]:
         decisions = decide_all(questions, self.goals)
         entries = entries_of(decisions)
         if entries and not self.durable:

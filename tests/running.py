@@ -13,6 +13,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
 from weir.core.resource_paths import ROOT
 from weir.embedded.ports import LOOPBACK, free_port
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from weir.cli.audit_watch import AGE as AUDIT_AGE
 from weir.cli.audit_watch import DIFFERENCE
 from weir.cli.main import cli

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from weir.core.stages import STAGES
 
 PACKAGE = Path(__file__).parents[1] / "services" / "weir"

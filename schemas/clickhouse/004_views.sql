@@ -19,7 +19,7 @@ LEFT ANY JOIN (SELECT workspace, from_profile, into_profile FROM {{database}}.me
 
 -- Each session id as it was given out, with the visit it belongs to. A client's own ids stand. The
 -- others of one person at one source are one visit where at most 30 minutes (inclusive; the same gap
--- as in services/weir/identity/sessions.py) lie between the end of what came before and the next start;
+-- as in services/identity/sessions.py) lie between the end of what came before and the next start;
 -- the visit goes by the id of its first segment.
 CREATE OR REPLACE VIEW {{database}}.visit_segments {{cluster}} AS
 SELECT

@@ -16,7 +16,7 @@ from weir.adapters.rocksdb import RocksStores
 from weir.core.batch import Step
 from weir.core.stages import Stage
 from weir.runtime import gc_tuning, health, logs, process
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.ports import Changelog, FencedError, StreamBrokenError
 from weir.runtime.recovery_limit import RecoveryFailedError
 from weir.runtime.signals import stop_on_signals
@@ -86,7 +86,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
         KafkaStream(environment.kafka, options, limits),
         RocksStores(folder, spec.kept_ms),
         spec.changelog,
-        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         limits,
     )
     stop_serving = health.serve(

@@ -19,15 +19,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+
+from tests.bench.measure import cpu_seconds, machine
+from tests.running import bare_environ, free_port, start_process, wait_until
 from weir.adapters.clickhouse.query import ClickHouse, ClickHouseUnreachableError
-from weir.audit.clickhouse_counts import Range, read_counts, read_entries, read_pages
+from weir.audit.clickhouse_counts import AuditRange, read_counts, read_entries, read_pages
 from weir.audit.offsets import read_behind, read_within
 from weir.cli.migrate import migrate
 from weir.core import topics
 from weir.settings.shared import ClickHouseSettings, MigrationSettings
-
-from tests.bench.measure import cpu_seconds, machine
-from tests.running import bare_environ, free_port, start_process, wait_until
 
 CHUNK = 500_000  # rows of an insert
 HOURS = 3
@@ -136,8 +136,8 @@ def _measure(
         ),
         "questions": {},
     }
-    recent = Range(end - timedelta(hours=HOURS))
-    for name, part in (("the last three hours", recent), ("everything", Range())):
+    recent = AuditRange(end - timedelta(hours=HOURS))
+    for name, part in (("the last three hours", recent), ("everything", AuditRange())):
         asked = partial(_audit, clickhouse, part)
         results["questions"][f"audit, {name}"] = _timed(asked, pid, repeats)
     results["questions"]["rows counted one by one, everything"] = _timed(
@@ -176,7 +176,7 @@ def _fill(clickhouse: ClickHouse, rows: int, end: datetime, console: Console) ->
             console.print(f"[dim]{first + many:,} rows[/]")
 
 
-def _audit(clickhouse: ClickHouse, part: Range) -> None:
+def _audit(clickhouse: ClickHouse, part: AuditRange) -> None:
     """What `weir audit` asks ClickHouse; it must balance, else the figure is of something else."""
     pages = read_pages(clickhouse, "weir", part, minutes=False)
     read_counts(clickhouse, "weir", part)

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from weir.adapters.clickhouse.query import ClickHouse
-from weir.embedded.ports import free_port
-
 from tests.bench.feed import preload
 from tests.bench.input import SEED, accepted_records, sent_events
 from tests.bench.latency import measure_latency
 from tests.bench.measure import Watch, per_event
 from tests.bench.stack import Stack
 from tests.running import bare_environ, start_process, wait_until
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.embedded.ports import free_port
 
 RATES = (10, 200, 2_000)
 DRAIN_SECONDS = 900.0

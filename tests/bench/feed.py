@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from confluent_kafka import Producer
-from weir.adapters.kafka.clients import client_options
-from weir.settings.shared import KafkaSettings
 
 from tests.bench.input import Accepted
+from weir.adapters.kafka.clients import client_options
+from weir.settings.shared import KafkaSettings
 
 CHUNK = 20_000
 FLUSH_SECONDS = 120.0

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+
 from weir.adapters import avro
 from weir.core.identifiers import dedup_key, identity_key, payload_hash
 from weir.core.registry import DAY_SECONDS

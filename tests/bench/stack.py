@@ -7,13 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from weir.cli.migrate import migrate
-from weir.cli.topics import apply_topics
-from weir.core.resource_paths import ROOT
-from weir.core.service_modules import SERVICE_MODULES
-from weir.registry.secret_encryption import Sealing, new_key
-from weir.registry.source_changes import apply_sources
-from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
 from tests.bench import input
 from tests.bench.measure import Probe
@@ -25,6 +18,13 @@ from tests.running import (
     start_process,
     wait_until,
 )
+from weir.cli.migrate import migrate
+from weir.cli.topics import apply_topics
+from weir.core.resource_paths import ROOT
+from weir.core.service_modules import SERVICE_MODULES
+from weir.registry.secret_encryption import SecretEncryption, new_key
+from weir.registry.source_changes import apply_sources
+from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
 READY_SECONDS = 60.0
 
@@ -117,7 +117,7 @@ class Stack(ExitStack):
         """The registry holds these sources on return; the bench's input's by default."""
         path = self.folder / "sources.yaml"
         path.write_text(yaml.safe_dump({"sources": dict(sources or input.registry())}))
-        apply_sources(self.kafka, path, Sealing((self.secrets_key,)))
+        apply_sources(self.kafka, path, SecretEncryption((self.secrets_key,)))
 
     def _run(self, name: str, port: int, settings: dict[str, str]) -> RunningProcess:
         own = {

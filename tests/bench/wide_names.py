@@ -13,14 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from weir.settings.sink import SinkSettings
-from weir.sink.migrations import apply_migrations
-from weir.sink.partition import expanded_size
-
 from tests.bench.measure import percentile
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from weir.settings.sink import SinkSettings
+from weir.sink.migrations import apply_migrations
+from weir.sink.partition import expanded_size
 
 EVERY_SECONDS = 0.25  # an ordinary event, and a look at the process
 ORDINARY_NUMBERS = 10**9

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from weir.core import topics
-from weir.sink.migrations import apply_migrations
 
 from tests.contract.gateway_fixture import (
     CONTRACT,
@@ -18,6 +16,8 @@ from tests.contract.gateway_fixture import (
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.running import RunningKafka, ending_well, wait_until
+from weir.core import topics
+from weir.sink.migrations import apply_migrations
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
+
+from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.cli.topics import apply_topics
@@ -21,8 +23,6 @@ from weir.core.registry import Source, hash_key
 from weir.registry.follower import registry_key
 from weir.registry.sources_file import DOORS
 from weir.settings.shared import KafkaSettings
-
-from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 START_SECONDS = 30
 KEY = "contract-write-key-of-32-letters"

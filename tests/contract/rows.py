@@ -3,11 +3,10 @@
 import json
 from typing import Any
 
+from tests.events import NOON, accepted
 from weir.adapters import avro
 from weir.erasure.model import ErasedPlace, ErasedRows, Erasure, State
 from weir.erasure.topic import erasure_entries
-
-from tests.events import NOON, accepted
 
 MINUTE = 60_000
 UUID_BYTES = bytes(range(16))

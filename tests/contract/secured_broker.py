@@ -11,13 +11,13 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+
+from tests.certificates import Authority, Certificate
+from tests.running import RunningProcess, start_process, wait_for_broker
 from weir.embedded.kafka.broker import FIXED, Broker
 from weir.embedded.kafka.kafka_download import resolve_jars
 from weir.embedded.kafka.toolchain import find_java
 from weir.embedded.ports import LOOPBACK, free_port
-
-from tests.certificates import Authority, Certificate
-from tests.running import RunningProcess, start_process, wait_for_broker
 
 USER, PASSWORD = "weir", "correct horse, battery=staple"
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"

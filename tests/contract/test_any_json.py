@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weir.adapters.clickhouse.insert import ClickHouseRows
-from weir.core.resource_paths import ROOT
-from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
-from weir.sink.migrations import apply_migrations, read_migrations
 
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import RunningWarehouse
 from tests.events import NOON
+from weir.adapters.clickhouse.insert import ClickHouseRows
+from weir.core.resource_paths import ROOT
+from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
+from weir.sink.migrations import apply_migrations, read_migrations
 
 FILES_A_PART = 20  # whatever its rows hold
 BATCHES = 2

@@ -11,16 +11,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
-from weir.adapters.usage_records import signed
-from weir.audit import clickhouse_counts as books
-from weir.audit import offsets
-from weir.audit.unread_counts import KafkaBooks
-from weir.cli.audit import command
-from weir.cli.migrate import migrate
-from weir.cli.topics import apply_topics
-from weir.core import topics
-from weir.core.batch import Output, fingerprint
-from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
 from tests.bench.measure import Probe
 from tests.contract import rows
@@ -28,6 +18,16 @@ from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import NOON, accepted, accepted_output
 from tests.running import bare_environ, free_port, start_kafka, start_process, wait_until
+from weir.adapters.usage_records import signed
+from weir.audit import clickhouse_counts as books
+from weir.audit import offsets
+from weir.audit.unread_counts import UnreadCounter
+from weir.cli.audit import command
+from weir.cli.migrate import migrate
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.batch import Output, id_checksum
+from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
 
 PARTITION = 1
 NOW = time.time_ns() // 60_000_000_000 * 60_000  # this minute
@@ -71,7 +71,7 @@ class World:
         consumer.close()
 
     def topic_id(self) -> str:
-        books = KafkaBooks(self.kafka)
+        books = UnreadCounter(self.kafka)
         found = books.topic_id(topics.ACCEPTED)
         books.close()
         return found
@@ -179,7 +179,7 @@ def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
     world.tables.schema.execute(f"SYSTEM STOP MERGES {world.tables.database}.duplicates")
     world.accept(2)
     world.commit("weir.dedup", topics.ACCEPTED, 2)
-    whose = fingerprint([accepted(1)["event_id"]])
+    whose = id_checksum([accepted(1)["event_id"]])
     accounts = [
         world.usage("accepted", 2, 0, 2, minute=NOON),
         world.usage("unique", 1, 0, 2, minute=NOON, fingerprint=whose),
@@ -192,7 +192,7 @@ def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
             stage="identity",
             origin_topic=topics.UNIQUE,
             minute=NOON,
-            fingerprint=whose,
+            id_checksum=whose,
         ),
     ]
     for _ in range(2):
@@ -253,7 +253,7 @@ def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(wor
     ids = [accepted(number)["event_id"] for number in range(3)]
 
     def unique(position: int, event_id: bytes) -> bytes:
-        told = signed(fingerprint([event_id]))
+        told = signed(id_checksum([event_id]))
         return world.usage("unique", 1, position - 1, position, topic_id="t", fingerprint=told)
 
     world.account(

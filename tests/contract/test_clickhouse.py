@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.contract import rows
+from tests.contract.tables import Tables
+from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
+from tests.events import NOON, accepted
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.adapters.usage_records import signed
-from weir.core.batch import fingerprint
+from weir.core.batch import id_checksum
 from weir.core.registry import Period
 from weir.core.repeated_names import without_repeats
 from weir.core.resource_paths import ROOT
@@ -24,11 +29,6 @@ from weir.sink.migrations import (
     read_migrations,
 )
 from weir.sink.step import TABLES
-
-from tests.contract import rows
-from tests.contract.tables import Tables
-from tests.contract.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
-from tests.events import NOON, accepted
 
 MINUTE = rows.MINUTE
 
@@ -431,7 +431,7 @@ def test_erased_rows_are_told_and_nothing_is_missing(tables: Tables) -> None:
 
 def test_one_lost_and_another_doubled_is_told_by_the_fingerprint(tables: Tables) -> None:
     ids = [accepted(n)["event_id"] for n in range(3)]
-    counted: dict[str, Any] = {"topic_id": "t", "fingerprint": signed(fingerprint(ids))}
+    counted: dict[str, Any] = {"topic_id": "t", "id_checksum": signed(id_checksum(ids))}
     tables.insert(
         "landing_usage_delta",
         rows.usage("accepted", 3, 3),

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.certificates import Authority
+from tests.contract import rows
+from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.running import free_port, start_process, wait_until
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.clickhouse.query import ClickHouse, ClickHouseRefusedError
 from weir.runtime.sink_ports import Insert, WarehouseAwayError
 from weir.settings.environment import SettingsError, load
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
-
-from tests.certificates import Authority
-from tests.contract import rows
-from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.running import free_port, start_process, wait_until
 
 PASSWORD = "operators-password"
 

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from tests.contract.warehouse_fixture import start_warehouse
+from tests.running import start_kafka, wait_until
 from weir.adapters.avro import schemas
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.kafka.admin import KafkaAdmin
@@ -25,9 +28,6 @@ from weir.registry.contents import read_registry
 from weir.registry.follower import source_entry
 from weir.registry.secret_encryption import new_key
 from weir.settings.shared import ClickHouseSettings, KafkaSettings, MigrationSettings
-
-from tests.contract.warehouse_fixture import start_warehouse
-from tests.running import start_kafka, wait_until
 
 EVENT_ID = "0199c3a0-0000-7000-8000-000000000001"
 Weir = Callable[..., Result]

@@ -11,15 +11,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from weir.adapters import avro
-from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
-from weir.cli.experiment import command
-from weir.core.registry import Source, hash_key
-from weir.core.resource_paths import ROOT
-from weir.runtime.sink_ports import Insert
-from weir.settings.shared import ClickHouseSettings
-from weir.sink.migrations import Dialect, apply_migrations
-from weir.sink.step import TABLES
 
 from tests import conversions_truth as true
 from tests.contract.gateway_fixture import RunningGateway, declare, make_topics, start_gateway
@@ -37,6 +28,15 @@ from tests.conversions import (
     generate,
 )
 from tests.running import RunningKafka, ending_well, free_port, wait_until
+from weir.adapters import avro
+from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
+from weir.cli.experiment import command
+from weir.core.registry import Source, hash_key
+from weir.core.resource_paths import ROOT
+from weir.runtime.sink_ports import Insert
+from weir.settings.shared import ClickHouseSettings
+from weir.sink.migrations import Dialect, apply_migrations
+from weir.sink.step import TABLES
 
 DAY = 24 * HOUR
 SINCE, UNTIL = START + 7 * HOUR + 1, START + 2 * DAY + 18 * HOUR

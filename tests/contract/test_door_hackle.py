@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 import pytest
-from weir.adapters import avro
 
 from tests.contract.gateway_fixture import KEY, RunningGateway, TopicReader, metrics, new_source
 from tests.official import run_client
+from weir.adapters import avro
 
 ACCEPTED = avro.schemas()["Accepted"]
 REJECTED = avro.schemas()["Rejected"]

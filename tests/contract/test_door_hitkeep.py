@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from weir.adapters import avro
-from weir.core import topics
-from weir.core.registry import Source
 
 from tests.contract.gateway_fixture import (
     KEY,
@@ -23,6 +20,9 @@ from tests.contract.gateway_fixture import (
     start_gateway,
 )
 from tests.running import ending_well, wait_until
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.registry import Source
 
 ACCEPTED = avro.schemas()["Accepted"]
 PAGE = "https://www.shop.example"  # a page of the contract source's site

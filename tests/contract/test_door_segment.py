@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
-from weir.adapters import avro
-from weir.core.identifiers import dedup_key, payload_hash
 
 from tests.contract.gateway_fixture import KEY, SOURCE, HttpAnswer, RunningGateway, TopicReader
+from weir.adapters import avro
+from weir.core.identifiers import dedup_key, payload_hash
 
 ACCEPTED = avro.schemas()["Accepted"]
 REJECTED = avro.schemas()["Rejected"]

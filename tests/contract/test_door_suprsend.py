@@ -7,7 +7,6 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from weir.adapters import avro
 
 from tests import signing
 from tests.contract.gateway_fixture import (
@@ -19,6 +18,7 @@ from tests.contract.gateway_fixture import (
     new_source,
 )
 from tests.official import run_client
+from weir.adapters import avro
 
 ACCEPTED = avro.schemas()["Accepted"]
 REJECTED = avro.schemas()["Rejected"]

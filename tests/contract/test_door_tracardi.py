@@ -6,11 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from weir.adapters import avro
-from weir.adapters.kafka.clients import write_entries
-from weir.adapters.receipt_records import encode_receipt
-from weir.core import topics
-from weir.core.receipts import Receipt, ToldProfile
 
 from tests.contract.gateway_fixture import (
     KEY,
@@ -20,6 +15,11 @@ from tests.contract.gateway_fixture import (
     TopicReader,
     new_source,
 )
+from weir.adapters import avro
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.receipt_records import encode_receipt
+from weir.core import topics
+from weir.core.receipts import Receipt, ToldProfile
 
 ACCEPTED = avro.schemas()["Accepted"]
 

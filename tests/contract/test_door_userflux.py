@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 import pytest
-from weir.adapters import avro
 
 from tests.contract.gateway_fixture import (
     HttpAnswer,
@@ -16,6 +15,7 @@ from tests.contract.gateway_fixture import (
     new_source,
 )
 from tests.running import wait_until
+from weir.adapters import avro
 
 ACCEPTED = avro.schemas()["Accepted"]
 BATCH = "/event/ingest/batch"

@@ -3,13 +3,13 @@
 import uuid
 
 import pytest
+
+from tests.contract.gateway_fixture import make_topics
+from tests.running import RunningKafka, wait_until
 from weir.erasure.model import ErasedRows, Erasure
 from weir.erasure.topic import ErasureFollower, ErasureWriter, request_erasure
 from weir.runtime.ports import FencedError
 from weir.settings.shared import KafkaSettings
-
-from tests.contract.gateway_fixture import make_topics
-from tests.running import RunningKafka, wait_until
 
 MANY = 5_000
 

@@ -4,17 +4,17 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from weir.adapters.clickhouse.query import ClickHouse
-from weir.backfill.present import Known, Warehouse
-from weir.core import topics
-from weir.redelivery.model import ledger_key
-from weir.runtime.sink_ports import Place
-from weir.sink.migrations import apply_migrations
 
 from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import NOON
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.backfill.present import EventKey, StoredEventsQueries
+from weir.core import topics
+from weir.redelivery.model import ledger_key
+from weir.runtime.sink_ports import Place
+from weir.sink.migrations import apply_migrations
 
 PLACE = Place(topics.ACCEPTED, 1)
 
@@ -29,13 +29,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     running.stop()
 
 
-def warehouse(tables: Tables, *recovered: bytes) -> Warehouse:
+def warehouse(tables: Tables, *recovered: bytes) -> StoredEventsQueries:
     clickhouse = ClickHouse(tables.settings)
-    return Warehouse(clickhouse, tables.database, lambda: lambda _: False, recovered)
+    return StoredEventsQueries(clickhouse, tables.database, lambda: lambda _: False, recovered)
 
 
-def known(number: int) -> Known:
-    return Known(uuid.UUID(int=number), NOON)
+def known(number: int) -> EventKey:
+    return EventKey(uuid.UUID(int=number), NOON)
 
 
 def test_repeats_are_known_by_their_own_ids(tables: Tables) -> None:

@@ -13,10 +13,6 @@ import brotli
 import psutil
 import pytest
 import zstandard
-from weir.adapters import avro
-from weir.core.identifiers import dedup_key, payload_hash
-from weir.core.registry import Source
-from weir.core.resource_paths import SCHEMAS
 
 from tests.contract.gateway_fixture import (
     KEY,
@@ -31,6 +27,10 @@ from tests.contract.gateway_fixture import (
 )
 from tests.running import wait_until
 from tests.signing import SIGN
+from weir.adapters import avro
+from weir.core.identifiers import dedup_key, payload_hash
+from weir.core.registry import Source
+from weir.core.resource_paths import SCHEMAS
 
 EXAMPLES = SCHEMAS / "examples"
 COMPRESS = {

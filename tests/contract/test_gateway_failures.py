@@ -9,8 +9,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
-from weir.core import topics
-from weir.core.registry import Source
 
 from tests.contract.gateway_fixture import (
     CONTRACT,
@@ -33,6 +31,8 @@ from tests.running import (
     start_process,
     wait_until,
 )
+from weir.core import topics
+from weir.core.registry import Source
 
 
 def test_the_broker_away(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from weir.core.registry import Source
 
 from tests.contract.gateway_fixture import (
     RunningGateway,
@@ -19,6 +18,7 @@ from tests.contract.gateway_fixture import (
     start_gateway,
 )
 from tests.running import RunningKafka, ending_well, wait_until
+from weir.core.registry import Source
 
 GOOD = "key-of-a-good-sender"
 FLOODER = "key-of-a-flooder"

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from weir.adapters.kafka.clients import write_entries
-from weir.core import topics
-from weir.core.registry import ApiKey, Scope, Source, hash_key
-from weir.registry.follower import KEY_KIND, key_entry, registry_key, source_entry
-from weir.registry.secret_encryption import Sealing, new_key
 
 from tests import signing
 from tests.contract.gateway_fixture import RunningGateway, new_source, start_gateway
 from tests.running import RunningKafka, ending_well, wait_until
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.registry import ApiKey, Scope, Source, hash_key
+from weir.registry.follower import KEY_KIND, key_entry, registry_key, source_entry
+from weir.registry.secret_encryption import SecretEncryption, new_key
 
 HOUR = 3_600_000
 
@@ -105,7 +105,7 @@ def test_signed_senders_need_a_gateway_with_the_key(
         signing_secrets=(secret,),
         unsigned_doors=("events",),
     )
-    entry = source_entry(Sealing((readers_key,)).sealed(signed))
+    entry = source_entry(SecretEncryption((readers_key,)).sealed(signed))
     write_entries(gateway.kafka, topics.REGISTRY, [entry])
     body, path = b'{"event": "hello", "distinct_id": "ada"}', "/v2/event/"
 

@@ -3,9 +3,6 @@
 import time
 import uuid
 
-from weir.adapters import avro
-from weir.core.registry import Quota, Source
-
 from tests.contract.gateway_fixture import (
     KEY,
     HttpAnswer,
@@ -16,6 +13,8 @@ from tests.contract.gateway_fixture import (
     write_quota,
 )
 from tests.running import wait_until
+from weir.adapters import avro
+from weir.core.registry import Quota, Source
 
 ACCEPTED = avro.schemas()["Accepted"]
 

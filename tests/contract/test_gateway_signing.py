@@ -4,11 +4,11 @@ import time
 
 import msgspec
 import pytest
-from weir.adapters import avro
-from weir.gateway.ingest import signing
 
 from tests import signing as senders
 from tests.contract.gateway_fixture import SECRET, RunningGateway, TopicReader, new_source
+from weir.adapters import avro
+from weir.gateway.ingest import signing
 
 ACCEPTED = avro.schemas()["Accepted"]
 BODIES = {

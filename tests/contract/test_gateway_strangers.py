@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from weir.core.registry import Source
 
 from tests.contract.gateway_fixture import (
     CONTRACT,
@@ -20,6 +19,7 @@ from tests.contract.gateway_fixture import (
     start_gateway,
 )
 from tests.running import RunningKafka, ending_well, wait_until
+from weir.core.registry import Source
 
 OPEN = "open-to-all"
 SHOWN = "key-that-every-page-shows"

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from weir.cli.send import local_gateway
-from weir.core.registry import Source
-from weir.core.resource_paths import ROOT
 
 from tests.certificates import Authority, Certificate
 from tests.contract.gateway_fixture import RunningGateway, declare, make_topics, start_gateway
 from tests.running import RunningKafka, bare_environ, ending_well, free_port, wait_until
+from weir.cli.send import local_gateway
+from weir.core.registry import Source
+from weir.core.resource_paths import ROOT
 
 KEY = "write-key-behind-tls"
 

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
+
+from tests.contract.test_stream import begin, read_committed
+from tests.running import RunningKafka, start_kafka
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options
 from weir.adapters.kafka.retry import retry
@@ -14,9 +17,6 @@ from weir.core.batch import Output
 from weir.core.record_limits import MAX_TOPIC_BYTES
 from weir.runtime.ports import StreamBrokenError, Transaction
 from weir.settings.shared import KafkaSettings
-
-from tests.contract.test_stream import begin, read_committed
-from tests.running import RunningKafka, start_kafka
 
 TRANSACTION_SECONDS = 2
 

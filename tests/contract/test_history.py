@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from weir.adapters.kafka.admin import KafkaAdmin, Topic
-from weir.adapters.kafka.group_progress import Passing
-from weir.backfill.settled_reader import CHUNK_OFFSETS, History
-from weir.settings.shared import KafkaSettings
 
 from tests.running import RunningKafka
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.group_progress import GroupProgress
+from weir.backfill.settled_reader import CHUNK_OFFSETS, SettledReader
+from weir.settings.shared import KafkaSettings
 
 Names = Callable[[str], str]
 COUNT = 2 * CHUNK_OFFSETS + 500
@@ -48,8 +48,8 @@ def topic(settings: KafkaSettings, unique_name: Names, begin: int) -> str:
 
 
 @pytest.fixture
-def history(settings: KafkaSettings, unique_name: Names) -> Iterator[History]:
-    reading = History(settings, unique_name("group"))
+def history(settings: KafkaSettings, unique_name: Names) -> Iterator[SettledReader]:
+    reading = SettledReader(settings, unique_name("group"))
     yield reading
     reading.close()
 
@@ -63,12 +63,14 @@ def settle(
     member.close()
 
 
-def test_nothing_is_settled_by_a_group_that_has_read_nothing(history: History, topic: str) -> None:
+def test_nothing_is_settled_by_a_group_that_has_read_nothing(
+    history: SettledReader, topic: str
+) -> None:
     assert history.spans(topic, None) == []
 
 
 def test_committed_records_below_the_position_in_stretches(
-    settings: KafkaSettings, history: History, topic: str, unique_name: Names
+    settings: KafkaSettings, history: SettledReader, topic: str, unique_name: Names
 ) -> None:
     settle(settings, unique_name("group"), topic, COUNT - 100)
     (span,) = history.spans(topic, None)
@@ -84,7 +86,7 @@ def test_committed_records_below_the_position_in_stretches(
 
 
 def test_from_a_time_on(
-    settings: KafkaSettings, history: History, topic: str, begin: int, unique_name: Names
+    settings: KafkaSettings, history: SettledReader, topic: str, begin: int, unique_name: Names
 ) -> None:
     settle(settings, unique_name("group"), topic, COUNT)
     (span,) = history.spans(topic, begin + APART * 3_000)
@@ -96,7 +98,7 @@ def test_from_a_time_on(
 
 
 def test_nothing_is_settled_of_a_topic_that_was_made_anew(
-    settings: KafkaSettings, history: History, topic: str, unique_name: Names
+    settings: KafkaSettings, history: SettledReader, topic: str, unique_name: Names
 ) -> None:
     """The group's offset is of the one before, of the same name."""
     settle(settings, unique_name("group"), topic, 100, "another-topics-id {}")
@@ -105,7 +107,7 @@ def test_nothing_is_settled_of_a_topic_that_was_made_anew(
     assert history.spans(topic, None) == []
     admin = KafkaAdmin(settings)
     topic_id = admin.topic_ids([topic])[topic]
-    passing = Passing(admin)
+    passing = GroupProgress(admin)
     ends = passing.ends([topic])
     settle(settings, unique_name("group"), topic, 100, "another-topics-id")
     assert passing.unread(unique_name("group"), ends) > 0
@@ -116,12 +118,12 @@ def test_nothing_is_settled_of_a_topic_that_was_made_anew(
     assert (span.topic_id, span.end) == (topic_id, COUNT)
 
 
-def test_up_to_ends_that_are_given(history: History, topic: str) -> None:
+def test_up_to_ends_that_are_given(history: SettledReader, topic: str) -> None:
     (span,) = history.spans(topic, None, {(topic, 0): 50})
     assert (span.start, span.end) == (0, 50)
 
 
-def test_a_table_is_read_whole(history: History, topic: str) -> None:
+def test_a_table_is_read_whole(history: SettledReader, topic: str) -> None:
     told = list(history.table(topic))
     assert [(partition, key) for partition, key, _ in told] == [(0, b"key")] * len(told)
     assert [value for *_, value in told] == [

@@ -9,17 +9,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from tests.certificates import Authority
+from tests.contract.secured_broker import PASSWORD, SecuredBroker, start_secured_broker
+from tests.contract.warehouse_fixture import start_warehouse
+from tests.running import bare_environ, free_port, start_process, wait_until
 from weir.adapters.kafka.access import KafkaUnreachableError, connect
 from weir.cli.topics import apply_topics
 from weir.core.resource_paths import ROOT
 from weir.core.service_modules import SERVICE_MODULES
 from weir.settings.environment import load
 from weir.settings.shared import KafkaSettings
-
-from tests.certificates import Authority
-from tests.contract.secured_broker import PASSWORD, SecuredBroker, start_secured_broker
-from tests.contract.warehouse_fixture import start_warehouse
-from tests.running import bare_environ, free_port, start_process, wait_until
 
 WAYS = [
     ("PLAIN", "PLAIN"),

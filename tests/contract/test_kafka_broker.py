@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.embedded.up.readiness import is_ready
 from weir.settings.shared import KafkaSettings
-
-from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
 
 Names = Callable[[str], str]
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Producer
-from weir.runtime.ports import Stream
-from weir.settings.shared import KafkaSettings
 
 from tests.contract.test_stream import PARTITIONS, PATIENCE, OnKafka, begin, next_batch
 from tests.running import RunningKafka, wait_until
+from weir.runtime.ports import Stream
+from weir.settings.shared import KafkaSettings
 
 
 @pytest.fixture

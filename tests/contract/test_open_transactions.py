@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 import uuid_utils
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.group_progress import Passing
-from weir.audit.unread_counts import KafkaBooks
-from weir.cli.status_snapshot import GroupLook, Looker
-from weir.cli.topics import apply_topics
-from weir.core import topics
-from weir.core.retention import Policy
-from weir.core.stages import DEDUP, IDENTITY
-from weir.event_status.model import Rows, Where, decide
-from weir.event_status.topic_records import WhereRecords
-from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 from tests.events import accepted, accepted_output
 from tests.running import free_port, start_kafka, wait_until
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.group_progress import GroupProgress
+from weir.audit.unread_counts import UnreadCounter
+from weir.cli.status_snapshot import GroupStatus, StatusCollector
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.retention import RetentionPolicy
+from weir.core.stages import DEDUP, IDENTITY
+from weir.event_status.model import EventRows, EventStatus, decide
+from weir.event_status.topic_records import TopicSearch
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 SECONDS = 30.0
 
@@ -76,19 +76,19 @@ class World:
             consumer.close()
         return True
 
-    def where(self) -> Where:
-        with closing(WhereRecords(self.kafka, SECONDS)) as records:
+    def where(self) -> EventStatus:
+        with closing(TopicSearch(self.kafka, SECONDS)) as records:
             trail = records.of_event(self.event_id, self.now, None)
-        return decide(str(self.event_id), Rows(), trail)
+        return decide(str(self.event_id), EventRows(), trail)
 
-    def where_by_key(self, key: str) -> Where:
-        with closing(WhereRecords(self.kafka, SECONDS)) as records:
+    def where_by_key(self, key: str) -> EventStatus:
+        with closing(TopicSearch(self.kafka, SECONDS)) as records:
             trail = records.of_key(key, None)
-        return decide(key, Rows(), trail)
+        return decide(key, EventRows(), trail)
 
     def unread(self) -> int:
         admin = KafkaAdmin(self.kafka)
-        passing = Passing(admin)
+        passing = GroupProgress(admin)
         try:
             return passing.unread(IDENTITY.group, passing.ends(IDENTITY.reads))
         finally:
@@ -114,7 +114,7 @@ def test_it_is_queued_and_not_lost(world: World, tmp_path: Path) -> None:
 
     assert world.unread() > 0  # whoever waits until all is settled goes on waiting
 
-    with closing(KafkaBooks(world.kafka)) as books:
+    with closing(UnreadCounter(world.kafka)) as books:
         unread = books.unread(books.positions())[topics.UNIQUE]
     assert unread.cells is not None
     minute = world.now // 60_000 * 60
@@ -132,9 +132,9 @@ def test_it_is_queued_and_not_lost(world: World, tmp_path: Path) -> None:
     assert world.unread() == 1
 
 
-def held_by_look(world: World, folder: Path) -> GroupLook:
+def held_by_look(world: World, folder: Path) -> GroupStatus:
     clickhouse = ClickHouseSettings(clickhouse_url=f"http://127.0.0.1:{free_port()}")
-    looker = Looker(world.kafka, clickhouse, folder, Policy(0.5, 0))
+    looker = StatusCollector(world.kafka, clickhouse, folder, RetentionPolicy(0.5, 0))
     try:
         first, second = looker.look(), looker.look()
     finally:

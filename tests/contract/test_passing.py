@@ -5,11 +5,11 @@ from contextlib import closing
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from weir.adapters.kafka.admin import KafkaAdmin, Topic
-from weir.adapters.kafka.group_progress import Passing
-from weir.settings.shared import KafkaSettings
 
 from tests.running import RunningKafka
+from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.adapters.kafka.group_progress import GroupProgress
+from weir.settings.shared import KafkaSettings
 
 Names = Callable[[str], str]
 RECORDS = 5
@@ -45,7 +45,7 @@ def test_records_of_a_transaction_under_way_are_waited_for(
     kafka: RunningKafka, admin: KafkaAdmin, topic: str, unique_name: Names
 ) -> None:
     """Its outcome may be decided already, and stand in the group's offsets before it does here."""
-    passing, group = Passing(admin), unique_name("group")
+    passing, group = GroupProgress(admin), unique_name("group")
     producer = transactional(kafka, unique_name("producer"))
     write(producer, topic)
     ends = passing.ends([topic])
@@ -60,7 +60,7 @@ def test_records_of_a_transaction_under_way_are_waited_for(
 def test_records_that_were_undone_are_not_waited_for(
     kafka: RunningKafka, admin: KafkaAdmin, topic: str, unique_name: Names
 ) -> None:
-    passing, group = Passing(admin), unique_name("group")
+    passing, group = GroupProgress(admin), unique_name("group")
     producer = transactional(kafka, unique_name("producer"))
     write(producer, topic)
     ends = passing.ends([topic])

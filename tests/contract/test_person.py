@@ -8,24 +8,24 @@ from typing import Any
 
 import msgspec
 import pytest
+
+from tests.contract import rows
+from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.events import NOON
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.erasure.clickhouse_deletes import PersonErasing
+from weir.erasure.clickhouse_deletes import PersonDeletes
 from weir.erasure.export import PersonExport
-from weir.erasure.identifier_scan import Traces
-from weir.erasure.model import ErasedPlace, Erasure, Person
+from weir.erasure.identifier_scan import IdentifierScan
+from weir.erasure.model import ErasedPerson, ErasedPlace, Erasure
 from weir.erasure.person_rows import PersonRows
-from weir.erasure.scan_tables import TableTraces
+from weir.erasure.scan_tables import TableScan
 from weir.erasure.topic import erasure_entries
 from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
 from weir.sink.step import TABLES
-
-from tests.contract import rows
-from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.events import NOON
 
 MANY = 5_000
 UNTIL = NOON + rows.MINUTE
@@ -51,7 +51,7 @@ class People:
         self._rows = ClickHouseRows(settings, 60, 2, compress=False)
         self.clickhouse = ClickHouse(settings)
         self.known = PersonRows(self.clickhouse, self.database)
-        self.erasing = PersonErasing(self.clickhouse, self.database)
+        self.erasing = PersonDeletes(self.clickhouse, self.database)
         self.export = PersonExport(self.clickhouse, self.database)
 
     def insert(self, *values: bytes) -> None:
@@ -66,13 +66,13 @@ class People:
         return int(self.ask(f"SELECT count() FROM weir.{table}")[0][0])
 
     def traces(self, identifiers: list[str], *tables: str) -> dict[str, int]:
-        scan = TableTraces(self.clickhouse, self.database, Traces(identifiers))
+        scan = TableScan(self.clickhouse, self.database, IdentifierScan(identifiers))
         texts = scan.tables()
         names = {table: f"{self.database}.{table}" for table in tables}
         found = {table: scan.count(name, texts[name]) for table, name in names.items()}
         return {table: number for table, number in found.items() if number}
 
-    def erase(self, person: Person) -> list[str]:
+    def erase(self, person: ErasedPerson) -> list[str]:
         """The ids of rows that are found by their content."""
         found = self.erasing.begin(person, UNTIL, DECLARED)
         for _ in self.erasing.delete():
@@ -110,7 +110,7 @@ def test_a_person_of_five_thousand_identifiers(people: People) -> None:
     stays = rows.resolved(MANY, "q", workspace="acme", anonymous_id="another")
     people.insert(stays, rows.resolved(MANY + 1, "q", workspace="acme", anonymous_id=used[-1]))
 
-    person = people.known.whole(Person.of("acme", "user:ada"))
+    person = people.known.whole(ErasedPerson.of("acme", "user:ada"))
     assert person.names == {"u:ada"} | {f"a:{device}" for device in devices}
     assert people.known.holders(person) == ["p:q"]
     held = Counter(kind for kind, _ in people.export.rows(person, DECLARED))
@@ -147,7 +147,7 @@ def test_refusals_and_letters_of_removed_sources_are_found(people: People) -> No
     assert people.known.workspaces_of_source("moved") == ["acme"]
     assert people.known.workspaces_of_source("nobody's") == []
     declared = DECLARED | {"moved": "other"}
-    found = people.erasing.begin(Person.of("acme", "user:ada"), UNTIL, declared)
+    found = people.erasing.begin(ErasedPerson.of("acme", "user:ada"), UNTIL, declared)
     ids = [str(uuid.UUID(int=n)) for n in (1, 4, 5)]  # the last one: not to come back by itself
     letters = [f"events.accepted/1/{n}/{by}" for n, by in ((1, "dedup"), (2, "sink"), (5, "dedup"))]
     assert found == [*ids, *letters]
@@ -165,7 +165,7 @@ def test_a_visit_that_goes_on_after_the_erasure_keeps_what_came_later(people: Pe
 
     other = rows.resolved(20, "q", "visit", workspace="acme", client_session_id="visit")
     people.insert(*before, later(10), later(11), other)
-    person = Person("acme", frozenset({"u:ada"}), frozenset({"p"}))
+    person = ErasedPerson("acme", frozenset({"u:ada"}), frozenset({"p"}))
     visits = (
         "SELECT profile_id, toInt32(events), entry_event, exit_event FROM weir.sessions ORDER BY 1"
     )
@@ -212,7 +212,7 @@ def test_what_is_being_erased_is_no_loss_to_the_books_and_all_else_is(people: Pe
     balanced = [0, 0, 0, 0, 2, 1]
     assert people.ask(f"SELECT {SHORTS} FROM weir.ledger") == [balanced]
 
-    person = Person("acme", frozenset({"u:ada"}), frozenset({"p"}))
+    person = ErasedPerson("acme", frozenset({"u:ada"}), frozenset({"p"}))
     people.erasing.begin(person, UNTIL, DECLARED)
     totals, counts = people.erasing.count()
     assert [totals[name] for name in ("events", "duplicates", "dead")] == [3, 1, 2]
@@ -245,7 +245,7 @@ def test_what_is_being_erased_is_no_loss_to_the_books_and_all_else_is(people: Pe
 def test_more_than_is_being_erased_is_a_loss_at_once(people: People) -> None:
     people.insert(rows.usage("resolved", 5, 5, stage="identity"), rows.usage("unique", 5, 5))
     people.insert(rows.resolved(1, "p", workspace="acme", user_id="ada"))
-    person = Person("acme", frozenset({"u:ada"}), frozenset({"p"}))
+    person = ErasedPerson("acme", frozenset({"u:ada"}), frozenset({"p"}))
     people.erasing.begin(person, UNTIL, DECLARED)
     _, counts = people.erasing.count()
     (entry,) = erasure_entries(Erasure(str(uuid.uuid4()), "acme", "", NOON, counts=counts))
@@ -258,7 +258,7 @@ def test_more_than_is_being_erased_is_a_loss_at_once(people: People) -> None:
 def test_an_export_gives_back_what_was_sent(people: People) -> None:
     text = '{"a":{"b":1}, "a.b":2,\n "n":null, "o":{}, "f":1.0, "f":2, "big":18446744073709551616}'
     people.insert(rows.resolved(1, "p", workspace="acme", properties=text, context="{ }"))
-    person = people.known.whole(Person.of("acme", "profile:p"))
+    person = people.known.whole(ErasedPerson.of("acme", "profile:p"))
     (event,) = [row for kind, row in people.export.rows(person, DECLARED) if kind == "event"]
     line = msgspec.json.encode(event).decode()
     assert '"properties":' + text.replace("\n", " ") in line
@@ -285,7 +285,7 @@ def test_who_lost_a_device_to_an_earlier_owner_is_erased_without_that_one(people
         rows.resolved(2, "ada", user_id="ada", **common),
         rows.resolved(3, "bob", user_id="bob", **common),
     )
-    bob = people.known.whole(Person.of("acme", "user:bob"))
+    bob = people.known.whole(ErasedPerson.of("acme", "user:bob"))
     assert bob.names == {"u:bob"}
     people.erase(bob)
     assert people.ask("SELECT profile_id FROM weir.events ORDER BY profile_id") == [
@@ -293,6 +293,6 @@ def test_who_lost_a_device_to_an_earlier_owner_is_erased_without_that_one(people
         ["device"],
     ]
     assert people.ask("SELECT into_profile FROM weir.merges") == [["ada"]]
-    ada = people.known.whole(Person.of("acme", "user:ada"))
+    ada = people.known.whole(ErasedPerson.of("acme", "user:ada"))
     assert ada.names == {"u:ada", "a:x"}
     assert people.traces(["bob"], "events", "profile_parts", "merges") == {}

@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from tests.running import RunningKafka, start_kafka
 from weir.adapters.errors import RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.core import topics
 from weir.core.identifiers import ProfileIds
 from weir.registry.profile_id_salt import ensure_salt, read_profile_ids
 from weir.settings.shared import KafkaSettings
-
-from tests.running import RunningKafka, start_kafka
 
 MAKERS = 4
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
-from weir.cli.migrate import migrate
-from weir.settings.shared import ClickHouseSettings, MigrationSettings
 
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from weir.cli.migrate import migrate
+from weir.settings.shared import ClickHouseSettings, MigrationSettings
 
 OPERATORS = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": "operators-password"}
 READERS = {"X-ClickHouse-User": "reader", "X-ClickHouse-Key": "readers-password"}

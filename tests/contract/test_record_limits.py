@@ -4,15 +4,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from weir.adapters import avro
-from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.record_limits import LimitsFollower, read_limits
-from weir.adapters.kafka.sink_records import KafkaDeadLetters
-from weir.core import topics
-from weir.core.record_limits import EVENT_BYTES
-from weir.core.registry import Source
-from weir.runtime.sink_ports import DeadLettersFailedError, DeadRecord, Place
-from weir.settings.shared import KafkaSettings
 
 from tests.contract.gateway_fixture import (
     KEY,
@@ -24,6 +15,15 @@ from tests.contract.gateway_fixture import (
     start_gateway,
 )
 from tests.running import ending_well, start_kafka, wait_until
+from weir.adapters import avro
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.record_limits import LimitsFollower, read_limits
+from weir.adapters.kafka.sink_records import KafkaDeadLetters
+from weir.core import topics
+from weir.core.record_limits import EVENT_BYTES
+from weir.core.registry import Source
+from weir.runtime.sink_ports import DeadLettersFailedError, DeadRecord, Place
+from weir.settings.shared import KafkaSettings
 
 LOW = 20_000
 

@@ -13,17 +13,6 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.clients import write_entries
-from weir.adapters.kafka.partition_reader import PartitionReader
-from weir.adapters.kafka.positions import Kept
-from weir.adapters.kafka.retention import KafkaRetention
-from weir.cli.main import cli
-from weir.core import topics
-from weir.core.registry import Source
-from weir.core.retention import ALL
-from weir.core.stages import GROUPS
-from weir.settings.shared import KafkaSettings
 
 from tests.contract import rows
 from tests.contract.gateway_fixture import (
@@ -39,6 +28,17 @@ from tests.contract.gateway_fixture import (
 )
 from tests.events import accepted
 from tests.running import RunningKafka, start_kafka, wait_until
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.positions import KeptPosition
+from weir.adapters.kafka.retention import KafkaRetention
+from weir.cli.main import cli
+from weir.core import topics
+from weir.core.registry import Source
+from weir.core.retention import ALL
+from weir.core.stages import GROUPS
+from weir.settings.shared import KafkaSettings
 
 HOUR_MS = 3_600_000
 RETENTION_MS = 168 * HOUR_MS
@@ -155,8 +155,8 @@ def test_positions_that_workers_keep_count_where_the_groups_are_gone(kafka: Kafk
     options = {"bootstrap.servers": kafka.bootstrap()}
     topic_id = PartitionReader(options, 10).topic_ids([topic])[topic]
     for kept, expected in (
-        (Kept("another", 1), 0.9),  # of a topic that had this name before
-        (Kept(topic_id, 1), 0.0),
+        (KeptPosition("another", 1), 0.9),  # of a topic that had this name before
+        (KeptPosition(topic_id, 1), 0.0),
     ):
         producer = Producer(options)
         producer.produce(topics.POSITIONS, msgspec.json.encode(kept), b"rates/usage", partition=2)

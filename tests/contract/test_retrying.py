@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from weir.core.resource_paths import DEPLOY
-
 from tests.running import RunningKafka, bare_environ
+from weir.core.resource_paths import DEPLOY
 
 
 def test_a_command_outlives_a_broker_that_hangs_for_a_while(

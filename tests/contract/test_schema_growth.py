@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.contract.gateway_fixture import make_topics
+from tests.contract.warehouse_fixture import start_warehouse
+from tests.events import accepted, batch_of
+from tests.next_version import DEFAULT, FIELD, columns, grown
+from tests.running import RunningKafka
 from weir.adapters import avro
 from weir.adapters.avro_catalogue import Catalogue, Schema
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.kafka.clients import write_entries
 from weir.adapters.kafka.schema_announcements import SchemasNotReadError, SchemasTopic
 from weir.core import topics
-from weir.core.batch import Batch, Decided, Output
+from weir.core.batch import Batch, BatchResult, Output
 from weir.core.registry import IdMapping
 from weir.core.resource_paths import SCHEMAS
 from weir.dedup.stage import DedupStage
@@ -28,12 +34,6 @@ from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 from weir.sink.migrations import Dialect, apply_migrations
 from weir.sink.step import TABLES, Routes
-
-from tests.contract.gateway_fixture import make_topics
-from tests.contract.warehouse_fixture import start_warehouse
-from tests.events import accepted, batch_of
-from tests.next_version import DEFAULT, FIELD, columns, grown
-from tests.running import RunningKafka
 
 OLD, NEW = "this version", "the next"
 Row = dict[str, Any]
@@ -119,7 +119,7 @@ def nothing(_keys: object) -> dict[bytes, bytes]:
     return {}
 
 
-def decide(process: Callable[[Batch, Any], Decided], output: Output, topic: str) -> Decided:
+def decide(process: Callable[[Batch, Any], BatchResult], output: Output, topic: str) -> BatchResult:
     decided = process(batch_of([output], topic), nothing)
     assert decided.refusals == [], decided.refusals
     return decided

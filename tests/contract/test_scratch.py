@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
+
+from tests.contract import rows
 from weir.adapters.rocksdb import read_entries
 from weir.backfill.redecide import NOWHERE
 from weir.backfill.scratch import PEOPLE, SEEN, TERMINATED, scratch
 from weir.core.batch import Changes
 from weir.runtime.folder_lock import FolderInUseError
-
-from tests.contract import rows
 
 ADA = b"acme\0u:ada"
 CHANGES: Changes = {b"key": b"value"}

@@ -8,13 +8,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from weir.adapters.kafka.clients import write_entries
-from weir.core import topics
-from weir.core.registry import Goal, Source, hash_key
-from weir.gateway.api.goals import MAX_GOALS
-from weir.registry.follower import goal_entry
-from weir.registry.goal_log import Decision, GoalLog, Question
-from weir.settings.shared import KafkaSettings
 
 from tests.contract.gateway_fixture import (
     HttpAnswer,
@@ -24,6 +17,13 @@ from tests.contract.gateway_fixture import (
     start_gateway,
 )
 from tests.running import RunningKafka, ending_well, wait_until
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.registry import Goal, Source, hash_key
+from weir.gateway.api.goals import MAX_GOALS
+from weir.registry.follower import goal_entry
+from weir.registry.goal_log import GoalDecision, GoalLog, GoalQuestion
+from weir.settings.shared import KafkaSettings
 
 ADMIN, WRITE = "admin-key-of-shared-goals", "write-key-of-shared-goals"
 SITES = ("listed", "deleted", "repeated", "full", "filled")
@@ -138,16 +138,16 @@ def test_who_decided_before_another_wrote_decides_again(
     log, other = GoalLog(settings), GoalLog(settings)
     seen: list[list[Goal]] = []
 
-    def make(present: list[Goal]) -> Decision[list[Goal]]:
+    def make(present: list[Goal]) -> GoalDecision[list[Goal]]:
         if len(seen) < 3:
             beside = goal(len(seen) + 1)
-            other.decide([Question("filled", lambda _: Decision(None, made=beside))])
+            other.decide([GoalQuestion("filled", lambda _: GoalDecision(None, made=beside))])
         seen.append(present)
-        return Decision(present, made=goal(0))
+        return GoalDecision(present, made=goal(0))
 
-    (answer,) = log.decide([Question("filled", make)])
+    (answer,) = log.decide([GoalQuestion("filled", make)])
     assert answer == [goal(1), goal(2), goal(3)]
-    (present,) = other.decide([Question("filled", Decision)])
+    (present,) = other.decide([GoalQuestion("filled", GoalDecision)])
     assert present == [goal(n) for n in range(4)]
 
 

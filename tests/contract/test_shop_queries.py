@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import shop
+from tests.contract.warehouse_fixture import start_warehouse
+from tests.events import NOON, accepted
+from tests.shop_truth import Truth
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.core import topics
@@ -20,11 +25,6 @@ from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
 from weir.sink.step import TABLES
-
-from tests import shop
-from tests.contract.warehouse_fixture import start_warehouse
-from tests.events import NOON, accepted
-from tests.shop_truth import Truth
 
 PEOPLE = 300
 UNTIL = datetime(2026, 1, 15, tzinfo=UTC)

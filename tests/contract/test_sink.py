@@ -14,14 +14,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
-from weir.adapters.clickhouse.insert import ClickHouseSchema
-from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.clients import client_options, group_options
-from weir.cli.topics import apply_topics
-from weir.core import topics
-from weir.core.stages import SINK
-from weir.settings.shared import ClickHouseSettings, KafkaSettings
-from weir.sink.migrations import Dialect, apply_migrations
 
 from tests.contract import rows
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
@@ -35,6 +27,14 @@ from tests.running import (
     start_process,
     wait_until,
 )
+from weir.adapters.clickhouse.insert import ClickHouseSchema
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import client_options, group_options
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.stages import SINK
+from weir.settings.shared import ClickHouseSettings, KafkaSettings
+from weir.sink.migrations import Dialect, apply_migrations
 
 PARTITIONS = 4
 WAIT_SECONDS = 60

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from weir.adapters.memory import MemoryStores
-from weir.adapters.rocksdb import POSITIONS_KEY, RocksStores, read_entries
-from weir.runtime.ports import Positions, Stores
 
 from tests.drill.disk import CannotMountError, SmallDisk
 from tests.running import wait_until
+from weir.adapters.memory import MemoryStores
+from weir.adapters.rocksdb import POSITIONS_KEY, RocksStores, read_entries
+from weir.runtime.ports import StorePositions, Stores
 
 Reopen = Callable[[], Stores]
 
@@ -32,12 +32,12 @@ def test_a_new_store_is_empty(stores: Stores) -> None:
 
 def test_changes_and_positions_are_there_after_reopening(stores: Stores) -> None:
     store = stores.open(0)
-    store.apply({b"k": b"1", b"l": b"2"}, Positions(5, 7))
-    store.apply({b"k": None, b"m": b"3"}, Positions(6, -1))
+    store.apply({b"k": b"1", b"l": b"2"}, StorePositions(5, 7))
+    store.apply({b"k": None, b"m": b"3"}, StorePositions(6, -1))
     store.close()
     store = stores.open(0)
     assert store.load([b"k", b"l", b"m", b"l"]) == {b"l": b"2", b"m": b"3"}
-    assert store.positions() == Positions(6, -1)
+    assert store.positions() == StorePositions(6, -1)
     store.close()
 
 
@@ -49,10 +49,10 @@ def test_nothing_is_forgotten_however_often_it_is_reopened(stores: Stores) -> No
         for _ in range(3):
             entries = {b"%d" % n: b"%064d" % n for n in range(written, written + 100)}
             written += len(entries)
-            store.apply(entries, Positions(written, written))
+            store.apply(entries, StorePositions(written, written))
         store.close()
     store = stores.open(0)
-    wait_until(lambda: store.positions() == Positions(written, written), 5, "the store")
+    wait_until(lambda: store.positions() == StorePositions(written, written), 5, "the store")
     keys = [b"%d" % n for n in range(written)]
     assert len(store.load(keys)) == written
     store.close()
@@ -60,8 +60,8 @@ def test_nothing_is_forgotten_however_often_it_is_reopened(stores: Stores) -> No
 
 def test_partitions_are_apart_and_a_discarded_one_is_empty(stores: Stores) -> None:
     here, there = stores.open(0), stores.open(1)
-    here.apply({b"k": b"1"}, Positions(1, 1))
-    there.apply({b"k": b"2"}, Positions(2, 2))
+    here.apply({b"k": b"1"}, StorePositions(1, 1))
+    there.apply({b"k": b"2"}, StorePositions(2, 2))
     here.close()
     there.close()
     here, there = stores.discard(0), stores.open(1)
@@ -75,7 +75,7 @@ def test_partitions_are_apart_and_a_discarded_one_is_empty(stores: Stores) -> No
 def test_a_damaged_rocksdb_starts_empty_instead_of_failing(tmp_path: Path, damage: str) -> None:
     stores = RocksStores(tmp_path)
     store = stores.open(0)
-    store.apply({b"k": b"1"}, Positions(1, 1))
+    store.apply({b"k": b"1"}, StorePositions(1, 1))
     store.close()
     for path in tmp_path.glob("*-0/MANIFEST*"):
         if damage == "garbage":
@@ -92,13 +92,13 @@ def test_a_damaged_rocksdb_starts_empty_instead_of_failing(tmp_path: Path, damag
 def test_what_is_deleted_is_in_no_file_any_more(tmp_path: Path) -> None:
     store = RocksStores(tmp_path).open(0)
     secret, other = (random.Random(n).randbytes(500) for n in (1, 2))  # no compression hides them
-    store.apply({b"a": other, b"k": secret, b"z": other}, Positions(1, 1))
+    store.apply({b"a": other, b"k": secret, b"z": other}, StorePositions(1, 1))
 
     def holding(content: bytes) -> set[Path]:
         return {p for p in tmp_path.rglob("*") if p.is_file() and content in p.read_bytes()}
 
     assert holding(secret)
-    store.apply({b"k": None}, Positions(2, 2))
+    store.apply({b"k": None}, StorePositions(2, 2))
     wait_until(lambda: not holding(secret), 10, "the old file to go")
     assert holding(other)
     assert dict(read_entries(tmp_path / "store-2-0")).keys() == {b"a", b"z", POSITIONS_KEY}
@@ -111,10 +111,10 @@ def test_a_manifest_that_was_cut_short_hides_nothing(tmp_path: Path) -> None:
     store = stores.open(0)
     for batch in range(20):
         changes = {b"%06d" % n: bytes(300) for n in range(500 * batch, 500 * (batch + 1))}
-        store.apply(changes, Positions(500 * (batch + 1), 0))
+        store.apply(changes, StorePositions(500 * (batch + 1), 0))
         if batch % 7 == 6:
-            store.apply({b"gone": b"soon"}, Positions(500 * (batch + 1), 0))
-            store.apply({b"gone": None}, Positions(500 * (batch + 1), 0))  # writes a table
+            store.apply({b"gone": b"soon"}, StorePositions(500 * (batch + 1), 0))
+            store.apply({b"gone": None}, StorePositions(500 * (batch + 1), 0))  # writes a table
     image = tmp_path / "image"
     shutil.copytree(tmp_path / "whole", image)  # as kill -9 leaves it
     store.close()
@@ -136,7 +136,7 @@ def test_a_damaged_block_is_damage_and_no_lock(tmp_path: Path) -> None:
     stores = RocksStores(tmp_path)
     store = stores.open(0)
     store.apply(
-        {b"%06d" % n: random.Random(n).randbytes(100) for n in range(2_000)}, Positions(1, 1)
+        {b"%06d" % n: random.Random(n).randbytes(100) for n in range(2_000)}, StorePositions(1, 1)
     )
     store.close()
     (folder,) = tmp_path.iterdir()
@@ -153,7 +153,7 @@ def test_a_block_that_is_found_damaged_later_is_rebuilt_at_the_next_start(tmp_pa
     keys = [b"%06d" % n for n in range(2_000)]
     stores = RocksStores(tmp_path)
     store = stores.open(0)
-    store.apply({key: random.Random(key).randbytes(100) for key in keys}, Positions(1, 1))
+    store.apply({key: random.Random(key).randbytes(100) for key in keys}, StorePositions(1, 1))
     store.close()
     (folder,) = tmp_path.iterdir()
     (table,) = folder.glob("*.sst")
@@ -161,7 +161,7 @@ def test_a_block_that_is_found_damaged_later_is_rebuilt_at_the_next_start(tmp_pa
         file.seek(table.stat().st_size // 2)
         file.write(bytes(4_096))
     store = RocksStores(tmp_path).open(0)
-    assert store.positions() == Positions(1, 1)
+    assert store.positions() == StorePositions(1, 1)
     with pytest.raises(Exception, match="Corruption"):
         store.load(keys)
     store.close()
@@ -182,14 +182,14 @@ def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
     try:
         stores = RocksStores(folder)
         store = stores.open(0)
-        store.apply({b"k": b"1"}, Positions(5, 7))
+        store.apply({b"k": b"1"}, StorePositions(5, 7))
         store.close()
         disk.fill()
         with pytest.raises(Exception, match="No space left on device"):
             stores.open(0)
         disk.free()
         store = stores.open(0)
-        assert store.positions() == Positions(5, 7)
+        assert store.positions() == StorePositions(5, 7)
         assert store.load([b"k"]) == {b"k": b"1"}
         store.close()
     finally:

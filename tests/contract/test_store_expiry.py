@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 from weir.adapters.rocksdb import RocksStore, RocksStores, read_entries
-from weir.runtime.ports import Positions
+from weir.runtime.ports import StorePositions
 
 KEPT_SECONDS = 1_000
 KEPT_MS = 1_000 * KEPT_SECONDS
@@ -46,13 +47,13 @@ def test_it_keeps_what_it_must_and_at_most_half_as_much_again(
     """Four times as long as entries are kept, with a restart now and then."""
     store = stores.open(0)
     for second in range(0, 4 * KEPT_SECONDS, BATCH_SECONDS):
-        store.apply(changes_at(second), Positions(second, second))
+        store.apply(changes_at(second), StorePositions(second, second))
         end = second + BATCH_SECONDS
         assert has_all(store, end - KEPT_SECONDS, end)
         if second % 500 == 0:
             store.close()
             store = stores.open(0)
-            assert store.positions() == Positions(second, second)
+            assert store.positions() == StorePositions(second, second)
     most = KEPT_SECONDS * ENTRIES
     assert most <= len(held(tmp_path)) <= 1.5 * most + 2 * BATCH_SECONDS * ENTRIES
     store.close()
@@ -60,12 +61,12 @@ def test_it_keeps_what_it_must_and_at_most_half_as_much_again(
 
 def test_old_records_that_come_late_make_nothing_outdated(stores: RocksStores) -> None:
     store = stores.open(0)
-    store.apply(changes_at(0), Positions(1, 1))
+    store.apply(changes_at(0), StorePositions(1, 1))
     store.close()
     store = stores.open(0)  # what is decided from now on is from before, as after a long stop
     for number in range(40):
         late = {b"late-%d" % number: (NOON_MS - 10 * KEPT_MS).to_bytes(8)}
-        store.apply(late, Positions(2, 2))
+        store.apply(late, StorePositions(2, 2))
     assert has_all(store, 0, BATCH_SECONDS)
     store.close()
 
@@ -73,9 +74,9 @@ def test_old_records_that_come_late_make_nothing_outdated(stores: RocksStores) -
 def test_a_time_in_the_future_makes_nothing_outdated(stores: RocksStores) -> None:
     store = stores.open(0)
     present = (time.time_ns() // 1_000_000 - KEPT_MS // 2).to_bytes(8)
-    store.apply({b"k": present}, Positions(1, 1))
+    store.apply({b"k": present}, StorePositions(1, 1))
     for number in range(10):  # from a gateway whose clock is wrong
-        store.apply({b"x%d" % number: (2**62).to_bytes(8)}, Positions(2, 2))
+        store.apply({b"x%d" % number: (2**62).to_bytes(8)}, StorePositions(2, 2))
     assert store.load([b"k"]) == {b"k": present}
     store.close()
 
@@ -83,9 +84,9 @@ def test_a_time_in_the_future_makes_nothing_outdated(stores: RocksStores) -> Non
 def test_an_entry_written_anew_is_kept(stores: RocksStores) -> None:
     """The first event of a key after its window takes the place of the one before."""
     store = stores.open(0)
-    store.apply({b"k": NOON_MS.to_bytes(8)}, Positions(1, 1))
+    store.apply({b"k": NOON_MS.to_bytes(8)}, StorePositions(1, 1))
     later = (NOON_MS + 10 * KEPT_MS).to_bytes(8)
-    store.apply({b"k": later}, Positions(2, 2))
+    store.apply({b"k": later}, StorePositions(2, 2))
     assert store.load([b"k"]) == {b"k": later}
     store.close()
 
@@ -93,6 +94,6 @@ def test_an_entry_written_anew_is_kept(stores: RocksStores) -> None:
 def test_without_an_expiry_nothing_is_forgotten(tmp_path: Path) -> None:
     store = RocksStores(tmp_path).open(0)
     for second in range(0, 3 * KEPT_SECONDS, BATCH_SECONDS):
-        store.apply(changes_at(second), Positions(second, second))
+        store.apply(changes_at(second), StorePositions(second, second))
     assert has_all(store, 0, 3 * KEPT_SECONDS)
     store.close()

@@ -7,6 +7,8 @@ from typing import Protocol
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.running import RunningKafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options, group_options, write_entries
 from weir.adapters.kafka.stream import KafkaStream, StreamOptions
@@ -22,8 +24,6 @@ from weir.runtime.ports import (
     Transaction,
 )
 from weir.settings.shared import KafkaSettings
-
-from tests.running import RunningKafka, wait_until
 
 PATIENCE = 30
 PARTITIONS = 4

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer
+
+from tests.running import RunningKafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import Entry, client_options, write_entries
 from weir.adapters.kafka.table_follower import TailFollower
@@ -12,8 +14,6 @@ from weir.adapters.receipt_records import encode_receipt
 from weir.core.receipts import Receipt
 from weir.gateway.ingest.receipts import Receipts
 from weir.settings.shared import KafkaSettings
-
-from tests.running import RunningKafka, wait_until
 
 Names = Callable[[str], str]
 PATIENCE = 20

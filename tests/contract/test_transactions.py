@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from tests.running import RunningKafka, wait_until
 from weir.adapters.errors import NotReachedError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options
@@ -12,8 +14,6 @@ from weir.adapters.kafka.transactions import ENDED_AT_ONCE, Transactions, clear_
 from weir.core.batch import Output
 from weir.runtime.ports import FencedError
 from weir.settings.shared import KafkaSettings
-
-from tests.running import RunningKafka, wait_until
 
 Names = Callable[[str], str]
 PATIENCE = 30

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.running import bare_environ
 from weir.core.resource_paths import ROOT
 from weir.sink.migrations import Dialect, apply_migrations, read_migrations
-
-from tests.running import bare_environ
 
 FILE = ROOT / "deploy" / "clickhouse" / "users.sql"
 READ_ONLY, ACCESS_DENIED = 164, 497

@@ -13,6 +13,9 @@ from typing import TypeVar
 
 import pytest
 from confluent_kafka import TopicPartition
+
+from tests.events import accepted, accepted_output
+from tests.running import start_kafka
 from weir.adapters import avro, usage_records
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, write_entries
@@ -23,13 +26,10 @@ from weir.cli.topics import apply_topics
 from weir.core import topics
 from weir.dedup.stage import DedupStage
 from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.ports import StreamBrokenError, Transaction
 from weir.runtime.worker import Worker
 from weir.settings.shared import KafkaSettings
-
-from tests.events import accepted, accepted_output
-from tests.running import start_kafka
 
 FAULTS = ("before", "in the middle", "after", "unanswered", "disk lost", "")
 ROUNDS = 16
@@ -88,7 +88,7 @@ class Instance:
             self.stream,
             RocksStores(self._folder),
             changelog,
-            Accounts(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         )
 
     def end(self) -> None:

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
+
+from tests.contract.gateway_fixture import make_topics
+from tests.events import accepted, accepted_output
+from tests.running import start_kafka, wait_until
 from weir.adapters import avro, usage_records
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, write_entries
@@ -17,14 +21,10 @@ from weir.core.record_limits import RECORD_BYTES, LimitsInForce, RecordLimits
 from weir.core.stages import DEDUP
 from weir.dedup.stage import DedupStage
 from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.ports import StreamBrokenError
 from weir.runtime.worker import Worker
 from weir.settings.shared import KafkaSettings
-
-from tests.contract.gateway_fixture import make_topics
-from tests.events import accepted, accepted_output
-from tests.running import start_kafka, wait_until
 
 LOW = 20_000
 PARTITIONS = range(4)
@@ -57,7 +57,7 @@ def run(kafka: KafkaSettings, folder: Path, limits: LimitsInForce, until: int) -
         KafkaStream(kafka, options, limits),
         RocksStores(folder / "state"),
         PackedChangelog(topics.DEDUP_STATE),
-        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         limits,
     )
     settled = 0

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from weir.adapters.errors import NotReachedError, RefusedError
-from weir.adapters.kafka.schema_announcements import SchemasNotReadError
-from weir.cli.topics import TOPICS_FILE, apply_topics
 
 from tests.cluster import NODES, RunningCluster
 from tests.drill.world import World
 from tests.running import wait_until
+from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.kafka.schema_announcements import SchemasNotReadError
+from weir.cli.topics import TOPICS_FILE, apply_topics
 
 PROBE = "drill-probe"
 PROBE_SECONDS = 30.0

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from weir.core import topics
-
 from tests.drill import servers, state
 from tests.drill.cluster import ClusterWorld, each_in_turn, one_killed, rolling_restart, two_killed
 from tests.drill.processes import ended, killed, killed_together, replaced, scaled, slept
 from tests.drill.state import remade
 from tests.drill.world import WORKERS, World
+from weir.core import topics
 
 W = TypeVar("W", bound=World)
 

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
-from weir.cli.topics import apply_topics
-from weir.core import topics
-from weir.core.stages import GROUPS, STAGES, group_of
 
 from tests.drill.disk import SmallDisk
 from tests.drill.world import WORKERS, Fault, World
 from tests.running import wait_until
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.core.stages import GROUPS, STAGES, group_of
 
 STATEFUL = tuple(stage.name for stage in STAGES if stage.changelog)
 COMPACTED = (topics.PROFILES, topics.QUOTAS, topics.POSITIONS)

@@ -22,13 +22,13 @@ from confluent_kafka.admin import (
     ConfigResource,
     ResourceType,
 )
+
+from tests.bench.stack import Member, Stack
+from tests.running import bare_environ, free_port, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options
 from weir.core.resource_paths import ROOT
 from weir.core.stages import GROUPS, STAGES
-
-from tests.bench.stack import Member, Stack
-from tests.running import bare_environ, free_port, start_kafka, wait_until
 
 WORKERS = tuple(stage.name for stage in STAGES)
 SESSION_SECONDS = 6  # the least that the broker allows; drills wait for it often

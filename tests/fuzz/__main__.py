@@ -12,7 +12,6 @@ import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from weir.runtime import logs
 
 from tests.bench.measure import machine
 from tests.fuzz.explore import FoundError
@@ -22,6 +21,7 @@ from tests.fuzz.oracle import check_answer, check_record, read_answers
 from tests.fuzz.place import Place
 from tests.fuzz.report import Outcome, Tally, print_outcome, write_markdown
 from tests.fuzz.sources import FUZZ
+from weir.runtime import logs
 
 FAILURES = Path("fuzz-failures")
 MAX_TOLD = 300

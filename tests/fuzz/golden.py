@@ -11,10 +11,10 @@ from typing import Any
 import brotli
 import zstandard
 from msgspec import Struct
-from weir.core.resource_paths import SCHEMAS
 
 from tests.fuzz.sources import ADMIN_KEY, KEY, READ_KEY, SECRET, SITE, SOURCE
 from tests.signing import SIGN
+from weir.core.resource_paths import SCHEMAS
 
 COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

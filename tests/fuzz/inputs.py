@@ -3,11 +3,11 @@
 import base64
 
 from hypothesis import strategies as st
-from weir.gateway.ingest.validation import MAX_EVENT_BYTES
 
 from tests.fuzz.bodies import bodies, cut, events, flip, tokens, values
 from tests.fuzz.golden import BODIES, COMPRESS, HEADERS, METHODS, PATHS, SEEDS, Sent
 from tests.fuzz.sources import KEY, PAGE, READ_KEY
+from weir.gateway.ingest.validation import MAX_EVENT_BYTES
 
 WITH_BODY = [seed for seed in SEEDS if seed.body]
 

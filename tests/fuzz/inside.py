@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+
+from tests.goals import GoalsInMemory
 from weir.adapters import avro
 from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.core.registry import Goal, Source
-from weir.core.retention import Policy
+from weir.core.retention import RetentionPolicy
 from weir.erasure.topic import Erasures
-from weir.event_status.model import Where
-from weir.gateway.api.counting import Counting
-from weir.gateway.api.finding import Finding
-from weir.gateway.api.goal_counts import GoalBucket, GoalCount, Span
+from weir.event_status.model import EventStatus
+from weir.gateway.api.counting import GoalCounter
+from weir.gateway.api.finding import EventFinder
+from weir.gateway.api.goal_counts import GoalBucket, GoalCount, TimeRange
 from weir.gateway.api.shared_goals import SharedGoals
 from weir.gateway.http.app import App
 from weir.gateway.http.body_budget import BodyBudget
@@ -34,8 +36,6 @@ from weir.gateway.server import READ_AHEAD_BYTES, connection_limits
 from weir.registry.follower import registry_key
 from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import KafkaSettings
-
-from tests.goals import GoalsInMemory
 
 PATIENCE_SECONDS = 0.05  # what a body that does not come is waited for
 HANG_SECONDS = 20.0
@@ -73,14 +73,14 @@ class Log:
 class Nowhere:
     """`finding.Finds` of a Weir in which no event is."""
 
-    def find(self, sought: str, _scope: tuple[str, ...] | None, _seconds: float) -> Where:
-        return Where(id=sought, fate="unknown")
+    def find(self, sought: str, _scope: tuple[str, ...] | None, _seconds: float) -> EventStatus:
+        return EventStatus(id=sought, fate="unknown")
 
 
 class Noughts:
     """`counting.Counts` of a site that nobody visits."""
 
-    def stats(self, _site_id: str, goals: Sequence[Goal], _span: Span) -> list[GoalCount]:
+    def stats(self, _site_id: str, goals: Sequence[Goal], _span: TimeRange) -> list[GoalCount]:
         return [GoalCount(goal.id, 0, 0, 0) for goal in goals]
 
     def timeseries(self, *_question: object) -> list[GoalBucket]:
@@ -144,9 +144,9 @@ class Inside:
             self.budget,
             Counts(),
             Receipts(),
-            Counting(Noughts()),
-            Finding(Nowhere()),
-            RetentionGuard(list, 1, Policy(0, 0)),
+            GoalCounter(Noughts()),
+            EventFinder(Nowhere()),
+            RetentionGuard(list, 1, RetentionPolicy(0, 0)),
             Erasures(),
             limits,
             SharedGoals(GoalsInMemory()),

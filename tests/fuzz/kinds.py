@@ -9,13 +9,6 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from weir.adapters.kafka.search import QUEUE_KILOBYTES
-from weir.core import topics
-from weir.core.identifiers import dedup_key
-from weir.gateway.api.finding import THREADS as SEARCHES
-from weir.gateway.ingest.producer import Record
-from weir.gateway.ingest.validation import MAX_CHARACTERS
-from weir.settings.gateway import GatewaySettings
 
 from tests.fuzz import attacks, document, inputs, streams
 from tests.fuzz.explore import explore
@@ -25,6 +18,13 @@ from tests.fuzz.oracle import ACCEPTED, check_answer, check_documented, check_re
 from tests.fuzz.place import HANG_SECONDS, INFLIGHT_KILOBYTES, Place
 from tests.fuzz.rules import LAST, RULES
 from tests.fuzz.sources import KEY
+from weir.adapters.kafka.search import QUEUE_KILOBYTES
+from weir.core import topics
+from weir.core.identifiers import dedup_key
+from weir.gateway.api.finding import THREADS as SEARCHES
+from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.validation import MAX_CHARACTERS
+from weir.settings.gateway import GatewaySettings
 
 CAP = GatewaySettings().gateway_max_body_bytes
 # What the gateway may take beyond what it has at rest: six times the bodies that it may hold, for what

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from weir.core import topics
 
 from tests.events import NOON, accepted, accepted_output
 from tests.fuzz.explore import FoundError, explore
@@ -16,6 +15,7 @@ from tests.fuzz.oracle import (
     check_record,
     read_answers,
 )
+from weir.core import topics
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from tests.property.test_sink import SinkMachine
+from tests.property.test_worker import Exactly, FaultyStream
 from weir.adapters.memory import MemoryStream
 from weir.runtime.deciding import Piece
 from weir.runtime.ports import Transaction
 from weir.runtime.worker import Worker
 from weir.sink import partition
-from weir.sink.ranges import Range
-
-from tests.property.test_sink import SinkMachine
-from tests.property.test_worker import Exactly, FaultyStream
+from weir.sink.ranges import InsertAttempt
 
 MANY = settings(
     max_examples=2_000,
@@ -51,7 +51,7 @@ class Hasty(Exactly):
     workers = StateFirst
 
 
-class AnyTopic(Range):
+class AnyTopic(InsertAttempt):
     """Its tokens do not say of which making of the topic its rows are."""
 
     def __init__(self, place: Any, topic_id: str, *rest: Any) -> None:
@@ -65,6 +65,6 @@ def test_a_worker_out_of_order_is_found(broken: type[RuleBasedStateMachine]) -> 
 
 
 def test_a_token_without_the_topics_id_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "Range", AnyTopic)
+    monkeypatch.setattr(partition, "InsertAttempt", AnyTopic)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(SinkMachine, settings=MANY)

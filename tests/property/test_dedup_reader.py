@@ -2,13 +2,13 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.core.batch import Output
-from weir.core.identifiers import PUBLIC_MARK, workspace_key
-from weir.dedup.reader import ArrivalReader
-from weir.dedup.step import Arrival
 
 from tests.events import accepted, accepted_output
 from tests.profiles import examples
+from weir.core.batch import Output
+from weir.core.identifiers import PUBLIC_MARK, workspace_key
+from weir.dedup.reader import RoutingFieldsReader
+from weir.dedup.step import RoutingFields
 
 NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
 LONG_NAMES = st.sampled_from([64, 127, 128, 8_191, 8_192, 9_000]).map("x".__mul__)
@@ -30,7 +30,7 @@ EVENTS = st.lists(
 )
 
 
-def read_or_fault(reader: ArrivalReader, output: Output) -> Arrival | type[ValueError]:
+def read_or_fault(reader: RoutingFieldsReader, output: Output) -> RoutingFields | type[ValueError]:
     arrivals, faults = reader.read([output.key], [output.value])
     # the type alone: a fault's text may name a buffer by its address
     return arrivals[0] if arrivals else type(faults[0])
@@ -39,7 +39,7 @@ def read_or_fault(reader: ArrivalReader, output: Output) -> Arrival | type[Value
 @examples(400)
 @given(EVENTS)
 def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
-    reader = ArrivalReader()
+    reader = RoutingFieldsReader()
     for number, fields in enumerate(sent):
         record = accepted(number, **fields)
         identity = record["identity_key"]
@@ -61,10 +61,10 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
 def test_cut_short_anywhere_both_readings_say_the_same(
     sent: list[dict[str, object]], data: st.DataObject
 ) -> None:
-    experienced = ArrivalReader()
+    experienced = RoutingFieldsReader()
     for number, fields in enumerate(sent):
         output = accepted_output(accepted(number, **fields))
         experienced.read([output.key], [output.value])
         size = data.draw(st.integers(0, len(output.value)) | st.integers(0, 200))
         cut = Output(output.key, output.value[:size])
-        assert read_or_fault(experienced, cut) == read_or_fault(ArrivalReader(), cut)
+        assert read_or_fault(experienced, cut) == read_or_fault(RoutingFieldsReader(), cut)

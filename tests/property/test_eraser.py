@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.core import topics
-from weir.core.identifiers import LEGACY_IDS
-from weir.erasure.model import LEFT_IN, Barred, ErasedRows, Erasure, Person
-from weir.erasure.workflow import Eraser, RowsLeftError, World
 
 from tests.profiles import examples
+from weir.core import topics
+from weir.core.identifiers import LEGACY_IDS
+from weir.erasure.model import LEFT_IN, ErasedPerson, ErasedRows, EraseFilter, Erasure
+from weir.erasure.workflow import Eraser, ErasureContext, RowsLeftError
 
 ROWS = {"duplicates": 2, "profile_parts": 3, "events": 7}
 MINUTE = 60_000
@@ -48,14 +48,14 @@ class Memory:
 
     # what is known of the person
 
-    def whole(self, person: Person) -> Person:
+    def whole(self, person: ErasedPerson) -> ErasedPerson:
         parts = [(name, "p", "u:ada") for name in ("a:x", *(self.further if self.told else ()))]
         return person.with_ties(parts, [])
 
-    def holders(self, person: Person) -> list[str]:
+    def holders(self, person: ErasedPerson) -> list[str]:
         return ["u:bob"]
 
-    def merges(self, person: Person) -> list[tuple[str, str]]:
+    def merges(self, person: ErasedPerson) -> list[tuple[str, str]]:
         return [("p", "q")]
 
     # the writer
@@ -89,7 +89,7 @@ class Memory:
 
     # the rows
 
-    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]:
+    def begin(self, person: ErasedPerson, until: int, workspaces: Mapping[str, str]) -> list[str]:
         self.effect()
         assert {"a:x", "u:ada"} | self.further <= person.names
         self.chosen = True
@@ -124,9 +124,9 @@ class Memory:
         self.clock += 1
         return self.clock
 
-    def world(self) -> World:
+    def world(self) -> ErasureContext:
         configs = {topic: {"retention.ms": "1000"} for topic in LEFT_IN}
-        return World(
+        return ErasureContext(
             self,
             self,
             self,
@@ -169,7 +169,7 @@ def test_however_often_it_is_ended_the_outcome_is_one(ends: list[int], further: 
     assert set(memory.told.values()) == {finished.until}
     assert finished.finished_at > finished.until > 0
     assert "ada" not in str(msgspec.to_builtins(finished))
-    barred = Barred([finished])
+    barred = EraseFilter([finished])
     assert barred.has_row("a refusal")
     assert barred.has_person("acme", ["u:ada"], [], finished.until)
     assert not barred.has_person("acme", ["u:ada"], [], finished.until + 1)

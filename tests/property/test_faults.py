@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from weir.adapters import avro, usage_records
-from weir.adapters.memory import MemoryLog, MemoryStores
-from weir.core import reasons, topics
-from weir.core.batch import Batch, Decided, Load, Output
-from weir.core.record_limits import RecordLimits
-from weir.dedup.stage import DedupStage
-from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
-from weir.runtime.ports import RecordRefusedError, StreamBrokenError, Transaction
-from weir.runtime.worker import Worker
 
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import Crash, FaultyStream
+from weir.adapters import avro, usage_records
+from weir.adapters.memory import MemoryLog, MemoryStores
+from weir.core import reasons, topics
+from weir.core.batch import Batch, BatchResult, Load, Output
+from weir.core.record_limits import RecordLimits
+from weir.dedup.stage import DedupStage
+from weir.runtime.changelog import PackedChangelog
+from weir.runtime.deciding import AccountEncoders
+from weir.runtime.ports import RecordRefusedError, StreamBrokenError, Transaction
+from weir.runtime.worker import Worker
 
 PARTITIONS = 2
 LARGE = "x" * 5_000
@@ -49,7 +49,7 @@ class LowLimits:
 class FailingStage(DedupStage):
     """Raises on some records, as an error in the code would."""
 
-    def process(self, batch: Batch, load: Load) -> Decided:
+    def process(self, batch: Batch, load: Load) -> BatchResult:
         if any(b'"raises"' in value for value in batch.values):
             raise ZeroDivisionError
         return super().process(batch, load)
@@ -94,7 +94,7 @@ class EachDiesAlone(RuleBasedStateMachine):
             self.stream,
             self.disk,
             PackedChangelog(topics.DEDUP_STATE),
-            Accounts(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
             LowLimits(),
         )
         self.stream.assign(set(range(PARTITIONS)))

@@ -5,14 +5,14 @@ from collections import defaultdict, deque
 
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.profiles import examples
 from weir.core.identifiers import ProfileIds, identity_key
-from weir.identity.decisions import Forward, Merge, Resolved
-from weir.identity.messages import Event, Item
+from weir.identity.decisions import Merge, Reroute, Resolved
+from weir.identity.messages import IdentityEvent, Item
 from weir.identity.person import Person
 from weir.identity.sessions import GAP_MS
 from weir.identity.step import decide
-
-from tests.profiles import examples
 
 MINUTE = 60_000
 IDS = ProfileIds(b"a salt", legacy=False)
@@ -26,9 +26,9 @@ def event(
     minute: int,
     public: bool = False,
     received: int | None = None,
-) -> Event:
+) -> IdentityEvent:
     at = identity_key(profile, user, anonymous, "")
-    return Event(
+    return IdentityEvent(
         at,
         number.to_bytes(16),
         "acme",
@@ -64,10 +64,10 @@ class Workers:
         item = self.queues[at].popleft()
         decisions = decide([item], self.people, self.erasures, IDS)
         (outcome,) = decisions.outcomes
-        if isinstance(outcome, Forward) and isinstance(item, Event):
+        if isinstance(outcome, Reroute) and isinstance(item, IdentityEvent):
             item.at = outcome.at
             self.send(item, outcome.at)
-        elif isinstance(outcome, Resolved) and isinstance(item, Event):
+        elif isinstance(outcome, Resolved) and isinstance(item, IdentityEvent):
             self.resolved[item.event_id] = outcome
         for link in decisions.links:
             self.send(link, link.at)
@@ -107,14 +107,16 @@ MIXED = st.lists(
 )
 
 
-def run(sent: list[dict[str, str | int]], choices: st.DataObject) -> tuple[Workers, list[Event]]:
+def run(
+    sent: list[dict[str, str | int]], choices: st.DataObject
+) -> tuple[Workers, list[IdentityEvent]]:
     workers = Workers()
     events = [event(number, **fields) for number, fields in enumerate(sent)]  # type: ignore[arg-type]
     serve(workers, events, choices)
     return workers, events
 
 
-def serve(workers: Workers, events: list[Event], choices: st.DataObject) -> None:
+def serve(workers: Workers, events: list[IdentityEvent], choices: st.DataObject) -> None:
     for one in events:
         workers.send(one, one.at)
     while waiting := workers.waiting():
@@ -129,7 +131,7 @@ def test_a_user_is_one_person_and_no_two_users_are_the_same(
     check_users(*run(sent, choices))
 
 
-def check_users(workers: Workers, events: list[Event]) -> None:
+def check_users(workers: Workers, events: list[IdentityEvent]) -> None:
     profiles: dict[str, set[str]] = defaultdict(set)
     for one in events:
         resolved = workers.resolved[one.event_id]
@@ -253,7 +255,7 @@ def test_a_public_key_moves_nobody_who_is_known_to_be_a_user(
             assert named != one.client_profile_id or ("acme", "p:" + named) not in trusted(events)
 
 
-def trusted(events: list[Event]) -> set[tuple[str, str]]:
+def trusted(events: list[IdentityEvent]) -> set[tuple[str, str]]:
     """Profiles that events with a secret key had named."""
     return {("acme", "p:" + one.client_profile_id) for one in events if one.client_profile_id}
 

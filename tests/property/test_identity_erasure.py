@@ -2,12 +2,12 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.erasure.model import Person as Known
-from weir.identity.messages import Erase, Event
-from weir.identity.person import Person
 
 from tests.profiles import examples
 from tests.property.test_identity import EVENTS, IDS, MINUTE, Workers, event, run
+from weir.erasure.model import ErasedPerson as Known
+from weir.identity.messages import Erase, IdentityEvent
+from weir.identity.person import Person
 
 UNTIL = 1_000 * MINUTE
 
@@ -30,7 +30,7 @@ def known_by(workers: Workers, subject: str) -> Known:
         person = grown
 
 
-def holders(workers: Workers, events: list[Event], person: Known) -> set[str]:
+def holders(workers: Workers, events: list[IdentityEvent], person: Known) -> set[str]:
     told = {
         m.detail.partition(" belongs to ")[0]
         for m in workers.merges

@@ -3,16 +3,16 @@
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.adapters import avro
-from weir.core.batch import Output
-from weir.core.identifiers import PUBLIC_MARK, workspace_key
-from weir.identity.messages import IDENTIFY, Event, Item
-from weir.identity.person import DeviceClaim, Memory, Person, Session, Stamp
-from weir.identity.reader import ItemReader
-from weir.identity.snapshot import decode_person, encode_person
 
 from tests.events import accepted
 from tests.profiles import examples
+from weir.adapters import avro
+from weir.core.batch import Output
+from weir.core.identifiers import PUBLIC_MARK, workspace_key
+from weir.identity.messages import IDENTIFY, IdentityEvent, Item
+from weir.identity.person import DeviceClaim, Memory, Person, RecentSession, Stamp
+from weir.identity.reader import ItemReader
+from weir.identity.snapshot import decode_person, encode_person
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=80)
 LONG_TEXTS = st.sampled_from([64, 127, 128, 8_191, 8_192, 9_000]).map("x".__mul__)
@@ -73,7 +73,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
         output = unique(record)
         for _ in ("perhaps learning", "learned"):
             event = reader.read(output.key, output.value)
-            assert isinstance(event, Event)
+            assert isinstance(event, IdentityEvent)
             told = msgspec.structs.asdict(event)
             assert told.pop("at") == record["identity_key"].removeprefix(PUBLIC_MARK)
             assert told.pop("public") == fields["public"]
@@ -101,7 +101,7 @@ def test_cut_short_anywhere_both_readings_say_the_same(
         assert read_or_fault(experienced, cut) == read_or_fault(ItemReader(), cut)
 
 
-SESSIONS = st.builds(Session, TEXTS, TEXTS, TIMES, TIMES, st.booleans())
+SESSIONS = st.builds(RecentSession, TEXTS, TEXTS, TIMES, TIMES, st.booleans())
 PEOPLE = st.builds(
     Person,
     *(NAMES, NAMES, NAMES, NAMES),

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.events import accepted
+from tests.profiles import examples
+from tests.unit.identity.test_stage import unique
 from weir.adapters import avro, usage_records
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.core.registry import IdMapping
 from weir.identity.stage import IdentityStage
 from weir.runtime.changelog import KeyedChangelog
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.worker import Worker
-
-from tests.events import accepted
-from tests.profiles import examples
-from tests.unit.identity.test_stage import unique
 
 PARTITIONS = 3
 GROUP = "weir.identity"
@@ -47,7 +47,7 @@ class Pipeline:
             stream,
             MemoryStores(),
             KeyedChangelog(topics.PROFILES, avro.is_one_of("Profile")),
-            Accounts(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         )
         stream.assign(set(range(PARTITIONS)))
 

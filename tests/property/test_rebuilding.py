@@ -6,23 +6,23 @@ from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.contract.rows import resolved
+from tests.events import NOON, accepted
 from weir.adapters import avro
 from weir.adapters.memory_sink import MemoryWarehouse
-from weir.backfill.present import Known
-from weir.backfill.rebuild import Account, Part, Rebuilding
-from weir.backfill.settled_reader import Chunk, Span
+from weir.backfill.present import EventKey
+from weir.backfill.rebuild import EventRange, RebuildCounts, Rebuilder
+from weir.backfill.settled_reader import Chunk, OffsetRange
 from weir.core import topics
 from weir.redelivery.replay import Pace
 from weir.runtime.sink_ports import Columns, Insert, Place, RowsRefusedError
 from weir.sink.step import Routes
 
-from tests.contract.rows import resolved
-from tests.events import NOON, accepted
-
 ROUTES = Routes(avro.name_of)
 PLACE = Place(topics.RESOLVED, 0)
 SIZE = 5
-ALL = Part(0)
+ALL = EventRange(0)
 READER = avro.PrefixReader("Resolved", "event_id")
 
 
@@ -53,7 +53,7 @@ class Engine:
     def ids(self) -> list[uuid.UUID]:
         return [event_id(value) for _, value in self.warehouse.rows]
 
-    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         return {event.event_id for event in events} & set(self.ids())
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
@@ -71,10 +71,10 @@ def chunks(values: list[bytes]) -> Iterator[Chunk]:
         yield Chunk(start, start + SIZE, columns)
 
 
-def rebuild(engine: Engine, values: list[bytes], part: Part = ALL) -> Account:
-    rebuilding = Rebuilding(engine, engine, ROUTES, Pace(0), dry_run=False)
-    span = Span(PLACE, "id", 0, len(values))
-    account = Account()
+def rebuild(engine: Engine, values: list[bytes], part: EventRange = ALL) -> RebuildCounts:
+    rebuilding = Rebuilder(engine, engine, ROUTES, Pace(0), dry_run=False)
+    span = OffsetRange(PLACE, "id", 0, len(values))
+    account = RebuildCounts()
     for chunk in chunks(values):
         rebuilding.put_events(span, chunk, part, account)
     return account
@@ -136,7 +136,7 @@ def test_an_insert_that_lands_late_counts_once() -> None:
     asked: list[set[uuid.UUID]] = []
     present = engine.present
 
-    def late(events: Collection[Known]) -> set[uuid.UUID]:
+    def late(events: Collection[EventKey]) -> set[uuid.UUID]:
         found = present(events)
         if not asked:
             engine.warehouse.insert(engine.late[0])  # after the question, before the insert
@@ -153,7 +153,7 @@ def test_only_the_part_that_is_meant() -> None:
         resolved(n, received_at=NOON + n, source="shop" if n % 2 else "blog") for n in range(9)
     ]
     engine = Engine(set(), set())
-    rebuild(engine, values, Part(NOON + 2, NOON + 7, "shop"))
+    rebuild(engine, values, EventRange(NOON + 2, NOON + 7, "shop"))
     assert engine.ids() == [uuid.UUID(bytes=accepted(n)["event_id"]) for n in (3, 5)]
 
 
@@ -163,7 +163,7 @@ def test_who_is_erased_meanwhile_does_not_come_back() -> None:
     engine = Engine(set(), set())
     present = engine.present
 
-    def erasing(events: Collection[Known]) -> set[uuid.UUID]:
+    def erasing(events: Collection[EventKey]) -> set[uuid.UUID]:
         engine.dead = {1, 3}  # it says whom it bars, and then deletes
         return present(events)
 

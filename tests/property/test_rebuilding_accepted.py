@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.events import NOON, accepted, accepted_output, batch_of
+from tests.profiles import examples
 from weir.adapters import avro
 from weir.adapters.memory import MemoryStore
 from weir.backfill.accepted import AcceptedEvents
-from weir.backfill.present import Known
-from weir.backfill.rebuild import Account, Part
-from weir.backfill.redecide import NOWHERE, FirstOccurrences, Resolving
+from weir.backfill.present import EventKey
+from weir.backfill.rebuild import EventRange, RebuildCounts
+from weir.backfill.redecide import NOWHERE, DedupReplay, IdentityReplay
 from weir.backfill.scratch import fill
 from weir.backfill.settled_reader import Chunk
 from weir.core import topics
@@ -25,12 +28,9 @@ from weir.identity.messages import Erase
 from weir.identity.stage import IdentityStage
 from weir.runtime.sink_ports import Columns, Place
 
-from tests.events import NOON, accepted, accepted_output, batch_of
-from tests.profiles import examples
-
 PLACE = Place(topics.ACCEPTED, 0)
 SIZE = 4
-ALL = Part(0)
+ALL = EventRange(0)
 HOUR = 3_600_000
 MAPPINGS = (IdMapping(event="paid", user_id="buyer"),)
 
@@ -86,13 +86,13 @@ class Live:
 
     # --- what is asked of ClickHouse
 
-    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         return {event.event_id for event in events} & self.rows.keys()
 
-    def repeats(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         return {event.event_id for event in events} & self.duplicates
 
-    def dead(self, place: Place, events: Mapping[int, Known]) -> set[int]:
+    def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
         return {at for at, event in events.items() if event.event_id in self.dead_ids}
 
 
@@ -105,14 +105,14 @@ def chunks(outputs: list[Output], first: int) -> Iterator[Chunk]:
 
 
 def find(
-    live: Live, outputs: list[Output], first: int = 0, part: Part = ALL
-) -> tuple[dict[uuid.UUID, dict[str, Any]], Account]:
+    live: Live, outputs: list[Output], first: int = 0, part: EventRange = ALL
+) -> tuple[dict[uuid.UUID, dict[str, Any]], RebuildCounts]:
     """What is to be put back, by event id."""
     people = MemoryStore()
     people.apply(live.people._entries, NOWHERE)
-    resolving = Resolving(IdentityStage(mappings_of), lambda: people)
-    events = AcceptedEvents(PLACE, live, live.present, FirstOccurrences(MemoryStore()), resolving)
-    account = Account()
+    resolving = IdentityReplay(IdentityStage(mappings_of), lambda: people)
+    events = AcceptedEvents(PLACE, live, live.present, DedupReplay(MemoryStore()), resolving)
+    account = RebuildCounts()
     found = {}
     for chunk in chunks(outputs, first):
         missing = events.missing(chunk, part, account)
@@ -217,9 +217,9 @@ def test_only_the_part_that_is_meant_and_repeats_of_what_came_before_it(live: Li
         )
         for n in range(6)
     ]
-    found, _ = find(live, outputs, part=Part(NOON + 2, NOON + 5, "shop"))
+    found, _ = find(live, outputs, part=EventRange(NOON + 2, NOON + 5, "shop"))
     assert found.keys() == {id_of(outputs[at].value) for at in (2, 3)}
-    assert find(live, outputs, part=Part(0, None, "blog"))[0] == {}
+    assert find(live, outputs, part=EventRange(0, None, "blog"))[0] == {}
 
 
 def test_events_of_one_visit_come_back_as_one_visit(live: Live) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.profiles import examples
 from weir.adapters import avro
 from weir.adapters.memory_sink import (
     MemoryDeadLetters,
@@ -27,8 +29,6 @@ from weir.runtime.sink_ports import (
 from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import Limits
 from weir.sink.step import Routes
-
-from tests.profiles import examples
 
 PLACES = [Place("profiles", 0), Place("profiles", 1), Place("events.resolved", 0)]
 DEAD_PLACE = Place(topics.DEAD, 0)

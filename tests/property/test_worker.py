@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.events import accepted, accepted_output
+from tests.profiles import examples
 from weir.adapters import avro, usage_records
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.dedup.stage import DedupStage
 from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.ports import StreamBrokenError, Transaction
 from weir.runtime.worker import Worker
-
-from tests.events import accepted, accepted_output
-from tests.profiles import examples
 
 PARTITIONS = 3
 INSTANCES = 2
@@ -69,7 +69,7 @@ class Instance:
             self.stream,
             self.disk,
             PackedChangelog(topics.DEDUP_STATE),
-            Accounts(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         )
         self.stream.assign(self.partitions)
 

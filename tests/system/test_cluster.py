@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from weir.runtime.recovery_limit import LIMIT
 
 from tests.drill.__main__ import drill_all
 from tests.drill.cluster import ClusterWorld
 from tests.drill.drills import CLUSTER_DRILLS
 from tests.drill.world import WORKERS
+from weir.runtime.recovery_limit import LIMIT
 
 PARTITIONS = 6
 

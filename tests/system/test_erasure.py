@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 import uuid_utils
+
+from tests.events import accepted
+from tests.running import wait_until
+from tests.system.weir_fixture import RunningWeir, start_weir, stopped
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.identifiers import dedup_key
 from weir.settings.shared import KafkaSettings
-
-from tests.events import accepted
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, start_weir, stopped
 
 PATIENCE = 120
 SOURCES = """

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 import uuid_utils
-from weir.adapters.kafka.clients import write_entries
-from weir.core import topics
-from weir.core.identifiers import dedup_key, workspace_key
-from weir.core.resource_paths import ROOT
-from weir.settings.shared import KafkaSettings
 
 from tests.books import passed_through
 from tests.contract.rows import dead_letter
 from tests.events import accepted, accepted_output
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir, start_weir
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.identifiers import dedup_key, workspace_key
+from weir.core.resource_paths import ROOT
+from weir.settings.shared import KafkaSettings
 
 PATIENCE = 60
 SOURCE = "letters"

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from weir.embedded.kafka.kafka_download import cache_root
 
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+from weir.embedded.kafka.kafka_download import cache_root
 
 NOBODY = 65_534
 PORTS = ("GATEWAY", "CLICKHOUSE", "KAFKA")

@@ -6,15 +6,15 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+
+from tests.events import accepted
+from tests.running import wait_until
+from tests.system.weir_fixture import Row, RunningWeir, start_weir
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.identifiers import dedup_key
 from weir.settings.shared import KafkaSettings
-
-from tests.events import accepted
-from tests.running import wait_until
-from tests.system.weir_fixture import Row, RunningWeir, start_weir
 
 PATIENCE = 60
 KEY = "faults-write-key"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weir.adapters.kafka.clients import write_entries
-from weir.core import topics
-from weir.core.resource_paths import ROOT
-from weir.settings.shared import KafkaSettings
 
 from tests.events import accepted, accepted_output
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir, meanwhile, start_weir, stopped
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.resource_paths import ROOT
+from weir.settings.shared import KafkaSettings
 
 EVENTS = 6_000
 LIVE = 2_000

@@ -12,12 +12,6 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.clients import write_entries
-from weir.adapters.kafka.group_progress import Passing
-from weir.cli.topics import apply_topics
-from weir.core import topics
-from weir.settings.shared import KafkaSettings
 
 from tests.events import accepted, accepted_output
 from tests.running import start_process, wait_until
@@ -32,6 +26,12 @@ from tests.system.test_replay import (
     send,
 )
 from tests.system.weir_fixture import Row, RunningWeir, start_weir, stopped
+from weir.adapters.kafka.admin import KafkaAdmin
+from weir.adapters.kafka.clients import write_entries
+from weir.adapters.kafka.group_progress import GroupProgress
+from weir.cli.topics import apply_topics
+from weir.core import topics
+from weir.settings.shared import KafkaSettings
 
 EVENTS = 3_000
 UNSEEN = 400
@@ -103,7 +103,7 @@ def ended(weir: RunningWeir, *services: str) -> Iterator[None]:
 def dedup_has_all(weir: RunningWeir) -> bool:
     admin = KafkaAdmin(kafka(weir))
     try:
-        passing = Passing(admin)
+        passing = GroupProgress(admin)
         return passing.unread("weir.dedup", passing.ends([topics.ACCEPTED])) == 0
     finally:
         admin.close()

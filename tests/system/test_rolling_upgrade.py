@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 import uuid_utils
-from weir.adapters.avro_catalogue import Catalogue, Schema
-from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.kafka.clients import write_entries
-from weir.core import topics
-from weir.core.identifiers import dedup_key
-from weir.core.resource_paths import ROOT, SCHEMAS
 
 from tests.bench.stack import Member, Stack
 from tests.books import settled_books
 from tests.events import accepted
 from tests.next_version import DEFAULT, FIELD, tree, write_migration
 from tests.running import bare_environ, wait_until
+from weir.adapters.avro_catalogue import Catalogue, Schema
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.adapters.kafka.clients import write_entries
+from weir.core import topics
+from weir.core.identifiers import dedup_key
+from weir.core.resource_paths import ROOT, SCHEMAS
 
 PIPELINE = ("sink", "identity", "dedup")  # the order in which they are upgraded
 EACH = 60  # events of each generation in a step

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from weir.core.resource_paths import ROOT
 
 from tests.shop import generate, write
 from tests.shop_truth import Truth
 from tests.system.weir_fixture import KEYS, RunningWeir
+from weir.core.resource_paths import ROOT
 
 ANALYSTS = (ROOT / "docs" / "analysts.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^([^\n`]+):\n\n```sql\n(.*?)```", re.DOTALL | re.MULTILINE)

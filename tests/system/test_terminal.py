@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from weir.core.stages import GROUPS
-
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir
+from weir.core.stages import GROUPS
 
 
 def test_status_shows_every_process_ready_and_every_group_at_work(weir: RunningWeir) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from weir.embedded.ports import is_free
 
 from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+from weir.embedded.ports import is_free
 
 START_SECONDS = 120
 PORTS = ("WEIR_GATEWAY_PORT", "WEIR_CLICKHOUSE_PORT", "WEIR_KAFKA_PORT")

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from weir.adapters import avro
-from weir.core import topics
 
 from tests.contract.gateway_fixture import TopicReader
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir
+from weir.adapters import avro
+from weir.core import topics
 
 PATIENCE = 60
 RESOLVED = avro.schemas()["Resolved"]

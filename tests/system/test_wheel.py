@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from weir.core.resource_paths import ROOT
 
 from tests.running import bare_environ, free_port, start_process, wait_until
+from weir.core.resource_paths import ROOT
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 OFFLINE = ("--no-index", "--no-deps")

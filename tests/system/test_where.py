@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import uuid_utils
+
+from tests.running import wait_until
+from tests.system.weir_fixture import RunningWeir, stopped
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.identifiers import dedup_key
 from weir.settings.shared import KafkaSettings
-
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, stopped
 
 PATIENCE = 60
 STAGE_TIMES = ("accepted_at", "deduplicated_at", "resolved_at")

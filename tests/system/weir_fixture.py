@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
+
+from tests.books import settled_books
+from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 from weir.core.resource_paths import ROOT
 from weir.registry.profile_id_salt import read_profile_ids
 from weir.settings.environment import load
 from weir.settings.shared import KafkaSettings
-
-from tests.books import settled_books
-from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 
 Row = tuple[Any, ...]
 

@@ -5,23 +5,24 @@ import time
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.core.registry import Source
-from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
-from weir.gateway.ingest.accepted_writer import Client, SourceFields
-from weir.gateway.ingest.build_records import RecordContext, build_records
-from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.routes import ROUTES, Router
 
 from tests.bench.doors import CASES
 from tests.bench.load import Load, Requests
 from tests.bench.wires import EVENT_BYTES, WIRES, Sender, make_event, path_of
+from weir.core.registry import Source
+from weir.gateway.doors.door import Door
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import RecordContext, build_records
+from weir.gateway.ingest.parsed_events import BodyLimits
+from weir.gateway.routes import ROUTES, Router
 
 SENDER = Sender("shop", "shop-write-key", "shop-signing-secret")
 SOURCE = Source(id=SENDER.source, signing_secrets=(SENDER.secret,))
-CAPS = BodyLimits(2_000, 2 * 1024 * 1024)
+LIMITS = BodyLimits(2_000, 2 * 1024 * 1024)
 
 
-def asked_of(request: bytes, now_ms: int) -> tuple[Door, RequestMeta, bytes]:
+def request_of(request: bytes, now_ms: int) -> tuple[Door, RequestMeta, bytes]:
     """A request as the gateway would see it."""
     head, _, body = request.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
@@ -47,17 +48,16 @@ def test_every_event_of_a_request_is_taken(wire: str, batch: int) -> None:
     now_ms = int(time.time() * 1000)
     keys = set()
     for _ in range(2):
-        door, asked, body = asked_of(requests.take(), now_ms)
-        parcel = door.read(asked, body, CAPS)
-        assert isinstance(parcel, ParsedEvents)
-        claim = parcel.claim or door.claim(asked)
-        assert claim is not None
-        assert claim.key == SENDER.key
-        assert not isinstance(door.verify(asked, body, SOURCE), Problem)
-        origin = RecordContext(SourceFields.of(SOURCE), now_ms, Client(door.name, "", ""))
-        intake = build_records(parcel, SOURCE, origin)
-        assert (len(intake.event_ids), intake.refused) == (batch, [])
-        keys |= {key for _, key, _ in intake.records}
+        door, request_meta, body = request_of(requests.take(), now_ms)
+        events = door.parse(request_meta, body, LIMITS)
+        credentials = events.credentials or door.credentials(request_meta)
+        assert credentials is not None
+        assert credentials.key == SENDER.key
+        door.verify(request_meta, body, SOURCE)  # raises if the signature is wrong
+        context = RecordContext(SourceFields.of(SOURCE), now_ms, Client(door.name, "", ""))
+        records = build_records(events, SOURCE, context)
+        assert (len(records.event_ids), records.refused) == (batch, [])
+        keys |= {key for _, key, _ in records.records}
     assert len(keys) == 2 * batch
     assert requests.next_id == 2 * batch
 

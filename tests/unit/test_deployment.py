@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from weir.cli.topics import TOPICS_FILE, read_topics
 from weir.core.resource_paths import DEPLOY, ROOT
 from weir.registry.sources_file import read_sources

@@ -1,6 +1,7 @@
 """How a service ends: by which exit code, and with which words."""
 
 import pytest
+
 from weir.runtime import logs
 from weir.runtime.ports import FencedError, StreamBrokenError
 from weir.runtime.recovery_limit import RecoveryFailedError

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from weir.core.batch import Batch, Output, State
-from weir.runtime.ports import Assignment, ChangelogRecord, Positions, Transaction
+from weir.runtime.ports import Assignment, ChangelogRecord, StorePositions, Transaction
 
 
-class Record(NamedTuple):
+class MemoryRecord(NamedTuple):
     key: bytes
     value: bytes
     timestamp: int
@@ -19,11 +19,11 @@ class MemoryLog:
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
-        self._topics: dict[str, list[list[Record]]] = {}
+        self._topics: dict[str, list[list[MemoryRecord]]] = {}
         self.offsets: dict[tuple[str, str, int], int] = {}
         self.clock = 0  # timestamp of what is written next, epoch milliseconds
 
-    def partition(self, topic: str, number: int) -> list[Record]:
+    def partition(self, topic: str, number: int) -> list[MemoryRecord]:
         """The records of one partition, oldest first; append to it to write."""
         if topic not in self._topics:
             self._topics[topic] = [[] for _ in range(self.partitions)]
@@ -32,9 +32,9 @@ class MemoryLog:
     def write(self, topic: str, outputs: Iterable[Output], partition: int | None = None) -> None:
         for key, value in outputs:
             number = zlib.crc32(key) % self.partitions if partition is None else partition
-            self.partition(topic, number).append(Record(key, value, self.clock))
+            self.partition(topic, number).append(MemoryRecord(key, value, self.clock))
 
-    def records(self, topic: str) -> list[Record]:
+    def records(self, topic: str) -> list[MemoryRecord]:
         """Every record of a topic, partition by partition."""
         return [r for number in range(self.partitions) for r in self.partition(topic, number)]
 
@@ -152,15 +152,15 @@ class MemoryChangelogReader:
 class MemoryStore:
     def __init__(self) -> None:
         self._entries: State = {}
-        self._positions: Positions | None = None
+        self._positions: StorePositions | None = None
 
-    def positions(self) -> Positions | None:
+    def positions(self) -> StorePositions | None:
         return self._positions
 
     def load(self, keys: Iterable[bytes]) -> State:
         return {key: self._entries[key] for key in keys if key in self._entries}
 
-    def apply(self, changes: Mapping[bytes, bytes | None], positions: Positions) -> None:
+    def apply(self, changes: Mapping[bytes, bytes | None], positions: StorePositions) -> None:
         for key, value in changes.items():
             if value is None:
                 self._entries.pop(key, None)

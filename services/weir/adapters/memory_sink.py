@@ -27,7 +27,7 @@ from weir.runtime.sink_ports import (
 )
 
 
-class Record(NamedTuple):
+class MemorySinkRecord(NamedTuple):
     offset: int
     key: bytes
     value: bytes | None
@@ -37,7 +37,7 @@ class MemoryTopics:
     """Partitions with holes in their offsets (transactions' markers), and one group's commits."""
 
     def __init__(self) -> None:
-        self.records: dict[Place, list[Record]] = {}
+        self.records: dict[Place, list[MemorySinkRecord]] = {}
         self.ends: dict[Place, int] = {}
         self.commits: dict[Place, tuple[int, str]] = {}
         self.owners: dict[Place, object] = {}
@@ -56,7 +56,7 @@ class MemoryTopics:
 
     def write(self, place: Place, value: bytes | None, key: bytes = b"") -> int:
         offset = self.ends.get(place, 0)
-        self.records.setdefault(place, []).append(Record(offset, key, value))
+        self.records.setdefault(place, []).append(MemorySinkRecord(offset, key, value))
         self.ends[place] = offset + 1
         return offset
 

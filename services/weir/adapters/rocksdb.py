@@ -11,7 +11,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Writ
 from weir.adapters.rocksdb_expiry import CURSOR_KEY, Sweeper
 from weir.core.batch import Changes, State
 from weir.runtime import logs
-from weir.runtime.ports import Positions
+from weir.runtime.ports import StorePositions
 
 POSITIONS_KEY = b"\0positions"
 MEBIBYTE = 1 << 20
@@ -43,11 +43,11 @@ class RocksStore:
         self._path = path
         self._sweeper = Sweeper(self._scan, kept_ms, db.get(CURSOR_KEY)) if kept_ms else None
 
-    def positions(self) -> Positions | None:
+    def positions(self) -> StorePositions | None:
         raw = self._db.get(POSITIONS_KEY)
         if raw is None:
             return None
-        return Positions(*(int.from_bytes(raw[i : i + 8], signed=True) for i in (0, 8)))
+        return StorePositions(*(int.from_bytes(raw[i : i + 8], signed=True) for i in (0, 8)))
 
     def load(self, keys: Iterable[bytes]) -> State:
         wanted = sorted(set(keys))  # neighbours are found together
@@ -55,7 +55,7 @@ class RocksStore:
             found = self._db.get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
-    def apply(self, changes: Changes, positions: Positions) -> None:
+    def apply(self, changes: Changes, positions: StorePositions) -> None:
         """See the port. Deletions are dear: the files that held what goes are written again.
 
         Outdated entries are deleted in the same write. Their bytes go with a later compaction.
@@ -63,7 +63,7 @@ class RocksStore:
         with self._noting_damage():
             self._apply(changes, positions)
 
-    def _apply(self, changes: Changes, positions: Positions) -> None:
+    def _apply(self, changes: Changes, positions: StorePositions) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in sorted(changes.items()):
             if value is None:

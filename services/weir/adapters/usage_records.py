@@ -3,13 +3,13 @@
 from importlib.metadata import version
 
 from weir.adapters import avro
-from weir.core.batch import Batch, Decided, Output
+from weir.core.batch import Batch, BatchResult, Output
 from weir.core.dead_letter_content import MAX_SOURCE, stored_in_letter
 
 VERSION = version("weir")
 
 
-def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
+def encode_usage(step: str, batch: Batch, decided: BatchResult) -> list[Output]:
     """One delta a source, minute and outcome, named for good by the batch's place in its partition."""
     schema = avro.schemas()["UsageDelta"]
     outputs = []
@@ -27,7 +27,7 @@ def encode_usage(step: str, batch: Batch, decided: Decided) -> list[Output]:
             "seconds": [{"second": s, "events": n} for s, n in sorted(count.seconds.items())],
             "topic_id": batch.topic_id,
             "first": batch.offsets[0],
-            "fingerprint": signed(count.fingerprint),
+            "fingerprint": signed(count.id_checksum),
         }
         outputs.append(Output(source.encode(), schema.encode(delta)))
     return outputs
@@ -38,7 +38,7 @@ def signed(number: int) -> int:
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def encode_dead(step: str, batch: Batch, decided: Decided, most: int) -> list[Output]:
+def encode_dead(step: str, batch: Batch, decided: BatchResult, most: int) -> list[Output]:
     """Each refused record, untouched, with who gave up, why, and where it came from.
 
     `most`: the size of the largest record that a letter holds whole; see `stored_in_letter`.

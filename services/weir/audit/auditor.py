@@ -9,9 +9,9 @@ import msgspec
 
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.audit.clickhouse_counts import (
-    Counts,
-    Page,
-    Range,
+    AuditCounts,
+    AuditPage,
+    AuditRange,
     looked_at_in_part,
     read_counts,
     read_entries,
@@ -20,7 +20,7 @@ from weir.audit.clickhouse_counts import (
 from weir.audit.offsets import Offsets
 from weir.audit.reconcile import explained, judge
 from weir.audit.unmerged_rows import read_copies, without_copies
-from weir.audit.unread_counts import AUDITED, KafkaBooks, Unread
+from weir.audit.unread_counts import AUDITED, UnreadCounter, UnreadCounts
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 LOOK_SECONDS = 0.5
@@ -34,8 +34,8 @@ class Audit:
     in_flight: dict[str, int]  # records that each group has yet to read
     held: dict[str, int]  # of these, records behind an open transaction, which nobody can read yet
     unread: dict[str, dict[str, int]]
-    pages: list[Page]
-    counts: list[Counts]
+    pages: list[AuditPage]
+    counts: list[AuditCounts]
     findings: list[str]
     differences: dict[str, int]  # by source, events that the findings are about
     blind: str  # why nothing could be judged; empty: it could
@@ -55,12 +55,12 @@ class Auditor:
     """Reads the books of one part; close it. Edge errors pass through."""
 
     def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
-        self._kafka = KafkaBooks(kafka)
+        self._kafka = UnreadCounter(kafka)
         self._clickhouse = ClickHouse(clickhouse)
         self._database = clickhouse.clickhouse_database
         self._offsets = Offsets(self._kafka, self._clickhouse, self._database)
 
-    def read(self, part: Range, minutes: bool = False, ids: bool = False) -> Audit:
+    def read(self, part: AuditRange, minutes: bool = False, ids: bool = False) -> Audit:
         """Groups' positions, then rows and accounts, then what lies behind those positions by now.
 
         So whatever was on its way while rows and accounts were read is among the unread. `ids`: hold
@@ -127,7 +127,7 @@ class Auditor:
     def close(self) -> None:
         self._kafka.close()
 
-    def _doubles(self, part: Range) -> list[str]:
+    def _doubles(self, part: AuditRange) -> list[str]:
         sql = (
             "SELECT source, count() AS rows, uniqExact(event_id) AS ids"
             f" FROM {self._database}.events WHERE {part.where('received_at')}"
@@ -139,7 +139,7 @@ class Auditor:
         ]
 
 
-def _by_source(unread: dict[str, Unread], names: tuple[str, ...]) -> dict[str, int]:
+def _by_source(unread: dict[str, UnreadCounts], names: tuple[str, ...]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name in names:
         for (source, _), records in (unread[name].cells or {} if name in unread else {}).items():

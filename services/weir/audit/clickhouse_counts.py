@@ -32,7 +32,7 @@ ENTRIES_AT_MOST = 20_000  # of minutes that do not balance by themselves
 
 
 @dataclass(frozen=True)
-class Range:
+class AuditRange:
     """Which part of the books: minutes from `start` up to `end`, one source or all."""
 
     start: datetime | None = None
@@ -66,7 +66,7 @@ class Range:
         return values
 
 
-class Page(msgspec.Struct, frozen=True):
+class AuditPage(msgspec.Struct, frozen=True):
     """The books of a source, or of a source and minute (`minute` empty: all of the range)."""
 
     source: str
@@ -82,7 +82,7 @@ class Page(msgspec.Struct, frozen=True):
     difference: int = 0
 
 
-class Counts(msgspec.Struct, frozen=True):
+class AuditCounts(msgspec.Struct, frozen=True):
     """What the witnesses say of a source: the stages' accounts, and the rows that there are."""
 
     source: str
@@ -151,7 +151,7 @@ CHECKS = (
 )
 
 
-class Entry(NamedTuple):
+class UnbalancedEntry(NamedTuple):
     """A source's minute that does not balance by itself."""
 
     cell: Cell
@@ -162,7 +162,9 @@ class Entry(NamedTuple):
     )
 
 
-def read_pages(clickhouse: ClickHouse, database: str, part: Range, minutes: bool) -> list[Page]:
+def read_pages(
+    clickhouse: ClickHouse, database: str, part: AuditRange, minutes: bool
+) -> list[AuditPage]:
     minute = ", toString(minute) AS at" if minutes else ""
     by = "source, at" if minutes else "source"
     sums = ", ".join(f"sum({name}) AS {name}" for name in COLUMNS)
@@ -173,19 +175,19 @@ def read_pages(clickhouse: ClickHouse, database: str, part: Range, minutes: bool
     pages = []
     for row in clickhouse.records(sql, part.parameters()):
         numbers = {name: int(row[name]) for name in COLUMNS}
-        pages.append(Page(row["source"], row.get("at", ""), **numbers))
+        pages.append(AuditPage(row["source"], row.get("at", ""), **numbers))
     return pages
 
 
-def read_counts(clickhouse: ClickHouse, database: str, part: Range) -> list[Counts]:
-    names = [name for name in Counts.__struct_fields__ if name != "source"]
+def read_counts(clickhouse: ClickHouse, database: str, part: AuditRange) -> list[AuditCounts]:
+    names = [name for name in AuditCounts.__struct_fields__ if name != "source"]
     sums = ", ".join(f"sum(l.{name}) AS {name}" for name in names)
     sql = (
         f"SELECT source, {sums} FROM {database}.ledger AS l WHERE {part.where('minute')}"
         " GROUP BY source ORDER BY source"
     )
     return [
-        Counts(row["source"], **{name: int(row[name]) for name in names})
+        AuditCounts(row["source"], **{name: int(row[name]) for name in names})
         for row in clickhouse.records(sql, part.parameters())
     ]
 
@@ -200,7 +202,9 @@ def looked_at_in_part(place: str, looked_at: int, there_are: int, what: str) -> 
     )
 
 
-def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> tuple[list[Entry], int]:
+def read_entries(
+    clickhouse: ClickHouse, database: str, part: AuditRange
+) -> tuple[list[UnbalancedEntry], int]:
     """The minutes that do not balance by themselves, the earliest first: ENTRIES_AT_MOST of them, and
 
     how many there are.
@@ -221,7 +225,7 @@ def read_entries(clickhouse: ClickHouse, database: str, part: Range) -> tuple[li
     )
     rows = clickhouse.records(sql, part.parameters())
     found = [
-        Entry(
+        UnbalancedEntry(
             (row["source"], int(row["at"])),
             {name: int(row[name]) for name in shorts},
             frozenset(name for name in others if row[f"{name}_others"]),

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.audit.clickhouse_counts import Range, looked_at_in_part
-from weir.audit.reconcile import Finding
-from weir.audit.unread_counts import KafkaBooks, Place, Span, Unread
+from weir.audit.clickhouse_counts import AuditRange, looked_at_in_part
+from weir.audit.reconcile import AuditFinding
+from weir.audit.unread_counts import Place, Span, UnreadCounter, UnreadCounts
 from weir.core import topics
 
 SUSPECTS_AT_MOST = 500  # each costs a question, and a look into the topic
@@ -35,14 +35,14 @@ class Suspect(NamedTuple):
 class Offsets:
     """Holds them against each other, in one part of the books. Edge errors pass through."""
 
-    def __init__(self, kafka: KafkaBooks, clickhouse: ClickHouse, database: str) -> None:
+    def __init__(self, kafka: UnreadCounter, clickhouse: ClickHouse, database: str) -> None:
         self._kafka = kafka
         self._clickhouse = clickhouse
         self._database = database
 
     def findings(
-        self, part: Range, positions: Mapping[Place, int], unread: Mapping[str, Unread]
-    ) -> tuple[list[Finding], str]:
+        self, part: AuditRange, positions: Mapping[Place, int], unread: Mapping[str, UnreadCounts]
+    ) -> tuple[list[AuditFinding], str]:
         """What was passed and not counted, or counted twice; none where no account says enough.
 
         Accounts of earlier versions, and of a topic that was made anew since, say nothing. With it,
@@ -61,7 +61,7 @@ class Offsets:
         what = "stretches of offsets that dedup's accounts do not fit by themselves"
         return found, looked_at_in_part("between Kafka and dedup", len(within), there_are, what)
 
-    def _confirmed(self, suspect: Suspect, topic_id: str) -> list[Finding]:
+    def _confirmed(self, suspect: Suspect, topic_id: str) -> list[AuditFinding]:
         partition, first, end = suspect
         there = self._kafka.records((topics.ACCEPTED, partition), (first, end))
         if there is None:
@@ -82,11 +82,11 @@ class Offsets:
             f"between Kafka and dedup: {topics.ACCEPTED}, partition {partition}, offsets {first:,}"
             f" to {end - 1:,}: {there:,} records, but dedup has accounts of {counted:,}"
         )
-        return [Finding(-1, "", abs(there - counted), text)]
+        return [AuditFinding(-1, "", abs(there - counted), text)]
 
 
 def read_within(
-    clickhouse: ClickHouse, database: str, part: Range, topic_id: str
+    clickhouse: ClickHouse, database: str, part: AuditRange, topic_id: str
 ) -> tuple[list[Suspect], int]:
     """Between two transactions, or within one that is not cut by the part's own bounds.
 

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from weir.audit.clickhouse_counts import CHECKS, OF_IDENTITY, Entry, Page
-from weir.audit.unread_counts import Cell, Unread
+from weir.audit.clickhouse_counts import CHECKS, OF_IDENTITY, AuditPage, UnbalancedEntry
+from weir.audit.unread_counts import Cell, UnreadCounts
 from weir.core import topics
 
 NAME_CHARACTERS = 48  # of a source, in a finding
 OF_PAGES = {check.column for check in CHECKS[:3]}  # the rest is about side tables
 
 
-class Finding(NamedTuple):
+class AuditFinding(NamedTuple):
     """What does not balance. `stage` orders findings as events pass."""
 
     stage: int
@@ -26,23 +26,23 @@ class Finding(NamedTuple):
 
 
 @dataclass
-class Judgement:
+class Reconciliation:
     """`missing`: of each source's minute, the events (signed) that nothing explains."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
     missing: dict[Cell, int] = field(default_factory=lambda: defaultdict(int))
     blind: str = ""  # why nothing could be judged; empty: it could
     remarks: list[str] = field(default_factory=list)  # what is odd, and neither lost nor doubled
 
 
-def judge(entries: Iterable[Entry], unread: Mapping[str, Unread]) -> Judgement:
+def judge(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]) -> Reconciliation:
     """What of the entries is wrong, and not merely on its way.
 
     A minute of a source that no unread record speaks of is closed: everything that was ever said of
     it is in ClickHouse, so it must balance to the event. Where a topic has too many unread records to
     be looked at, all that is missing behind it together must not be more than they are.
     """
-    told = Judgement()
+    told = Reconciliation()
     unknown = {name: of.records for name, of in unread.items() if of.cells is None}
     if topics.USAGE in unknown:
         told.blind = f"{unknown[topics.USAGE]:,} records of usage are unread"
@@ -79,13 +79,13 @@ def judge(entries: Iterable[Entry], unread: Mapping[str, Unread]) -> Judgement:
             check = CHECKS[stage]
             text = f"{check.place}: {short:,} more {check.first} than {check.second}"
             text += f", but only {waiting:,} records are unread"
-            told.findings.append(Finding(stage, "", short - waiting, text))
+            told.findings.append(AuditFinding(stage, "", short - waiting, text))
     told.findings.sort()
     told.remarks = [_remark(source, minutes) for source, minutes in sorted(passed_by.items())]
     return told
 
 
-def explained(pages: Iterable[Page], judgement: Judgement) -> list[Page]:
+def explained(pages: Iterable[AuditPage], judgement: Reconciliation) -> list[AuditPage]:
     """Pages with the difference that was found; what else is missing is in flight."""
     found = []
     for page in pages:
@@ -114,7 +114,7 @@ def _when(minutes: list[tuple[int, int]]) -> str:
     return f"at {first}" if first == last else f"from {first} to {last}"
 
 
-def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> Finding:
+def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> AuditFinding:
     check = CHECKS[stage]
     more = sum(short for _, short in minutes if short > 0)
     fewer = -sum(short for _, short in minutes if short < 0)
@@ -126,7 +126,7 @@ def _finding(stage: int, source: str, minutes: list[tuple[int, int]]) -> Finding
     if not parts:
         parts.append(f"as many {check.second} as {check.first}, but not the same events")
     text = f"{_name(source)} {_when(minutes)}: {check.place}: {'; '.join(parts)}"
-    return Finding(stage, source, more + fewer or len(minutes), text)
+    return AuditFinding(stage, source, more + fewer or len(minutes), text)
 
 
 def _name(source: str) -> str:

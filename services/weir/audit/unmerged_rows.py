@@ -8,7 +8,7 @@ looked at here first.
 from collections.abc import Iterable, Mapping
 
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.audit.clickhouse_counts import Entry
+from weir.audit.clickhouse_counts import UnbalancedEntry
 from weir.audit.unread_counts import Cell
 
 # By how much one event too many in an account, or in the rows, changes what each check lacks.
@@ -27,7 +27,7 @@ EFFECTS: Mapping[str, Mapping[str, int]] = {
 Copies = Mapping[Cell, Mapping[str, int]]  # events too many, by account
 
 
-def without_copies(entries: Iterable[Entry], copies: Copies) -> list[Entry]:
+def without_copies(entries: Iterable[UnbalancedEntry], copies: Copies) -> list[UnbalancedEntry]:
     """The entries as they are once ClickHouse has merged the copies; what balances then is left out."""
     found = []
     for entry in entries:
@@ -41,7 +41,9 @@ def without_copies(entries: Iterable[Entry], copies: Copies) -> list[Entry]:
     return found
 
 
-def read_copies(clickhouse: ClickHouse, database: str, entries: Iterable[Entry]) -> Copies:
+def read_copies(
+    clickhouse: ClickHouse, database: str, entries: Iterable[UnbalancedEntry]
+) -> Copies:
     """The copies in the minutes of these entries. Edge errors pass through."""
     minutes = [minute for _, minute in (entry.cell for entry in entries)]
     if not minutes:

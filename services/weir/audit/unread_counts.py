@@ -32,7 +32,7 @@ Span = tuple[int, int]  # offsets of events.accepted, from and up to
 
 
 @dataclass
-class Unread:
+class UnreadCounts:
     """What a group has yet to read of one topic, since its positions were asked for.
 
     `cells` None: too many to be read; then `records` counts offsets, of which some hold no record.
@@ -46,7 +46,7 @@ class Unread:
     held: int = 0  # of the records, those behind an open transaction: it may yet be aborted
 
 
-class KafkaBooks:
+class UnreadCounter:
     """One connection; close it. `NotReachedError`, `RefusedError`: it could not be told."""
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -81,7 +81,7 @@ class KafkaBooks:
         with clear_errors():
             return self._partitions.topic_ids([name])[name]
 
-    def unread(self, positions: Mapping[Place, int]) -> dict[str, Unread]:
+    def unread(self, positions: Mapping[Place, int]) -> dict[str, UnreadCounts]:
         """By topic, what lies behind these positions now: also what an open transaction holds back."""
         spans = self._behind(positions)
         held = {
@@ -92,7 +92,7 @@ class KafkaBooks:
         for (topic, _), (first, end) in spans.items():
             offsets[topic] += end - first
         few = {place: span for place, span in spans.items() if offsets[place[0]] <= READ_AT_MOST}
-        read = {topic: Unread() for topic, _ in positions}
+        read = {topic: UnreadCounts() for topic, _ in positions}
         readable = {
             at: (first, held[at][0] if at in held else end) for at, (first, end) in few.items()
         }
@@ -106,7 +106,7 @@ class KafkaBooks:
         )
         for topic, _ in {*left, *(spans.keys() - few.keys())}:
             behind = sum(end - first for at, (first, end) in held.items() if at[0] == topic)
-            read[topic] = Unread(offsets[topic], None, held=behind)
+            read[topic] = UnreadCounts(offsets[topic], None, held=behind)
         return read
 
     def records(self, place: Place, span: Span) -> int | None:
@@ -168,12 +168,12 @@ def _consume(reader: Consumer) -> list[Message]:
     return [] if first is None else [first, *reader.consume(FETCH_RECORDS, 0)]
 
 
-def _enter_held(unread: Unread, message: Message) -> None:
+def _enter_held(unread: UnreadCounts, message: Message) -> None:
     unread.held += 1
     _enter(unread, message)
 
 
-def _enter(unread: Unread, message: Message) -> None:
+def _enter(unread: UnreadCounts, message: Message) -> None:
     unread.records += 1
     told = _told(message)
     moment = told.get("minute", told.get("received_at"))

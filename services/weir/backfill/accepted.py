@@ -10,23 +10,23 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from weir.adapters import avro
-from weir.backfill.present import Known
-from weir.backfill.rebuild import Account, Part
-from weir.backfill.redecide import FirstOccurrences, Resolving
+from weir.backfill.present import EventKey
+from weir.backfill.rebuild import EventRange, RebuildCounts
+from weir.backfill.redecide import DedupReplay, IdentityReplay
 from weir.backfill.settled_reader import Chunk
 from weir.core import topics
 from weir.core.batch import Batch
-from weir.dedup.step import Arrival
+from weir.dedup.step import RoutingFields
 from weir.runtime.sink_ports import Columns, Place
 
 
-class Fates(Protocol):
+class KnownOutcomes(Protocol):
     """What ClickHouse says became of accepted events."""
 
-    def repeats(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Which of these dedup has dropped."""
 
-    def dead(self, place: Place, events: Mapping[int, Known]) -> set[int]:
+    def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
         """Which of these, by offset, died somewhere and were not sent in again."""
 
 
@@ -36,10 +36,10 @@ class AcceptedEvents:
     def __init__(
         self,
         place: Place,
-        fates: Fates,
-        present: Callable[[Collection[Known]], set[uuid.UUID]],
-        first_occurrences: FirstOccurrences,
-        resolving: Resolving,
+        fates: KnownOutcomes,
+        present: Callable[[Collection[EventKey]], set[uuid.UUID]],
+        first_occurrences: DedupReplay,
+        resolving: IdentityReplay,
     ) -> None:
         """`present`: which of these have a row."""
         self._place = place
@@ -49,11 +49,11 @@ class AcceptedEvents:
         self._resolving = resolving
         self._saved = avro.PrefixReader("Accepted", "saved")
 
-    def missing(self, chunk: Chunk, part: Part, account: Account) -> Chunk:
+    def missing(self, chunk: Chunk, part: EventRange, account: RebuildCounts) -> Chunk:
         """The chunk's events that are to be put back, resolved, in their places."""
         arrivals = self._first_occurrences.read(chunk.records)
         known = {
-            at: Known(uuid.UUID(bytes=a.event_id), a.received_at) for at, a in arrivals.items()
+            at: EventKey(uuid.UUID(bytes=a.event_id), a.received_at) for at, a in arrivals.items()
         }
         # a repeat of an event that the topic has no more would be taken for the first, and what comes
         # after that one's window for a repeat
@@ -69,7 +69,9 @@ class AcceptedEvents:
         account.barred += len(dead)
         return self._resolved(chunk, {at: firsts[at] for at in sorted(lost.keys() - dead)}, account)
 
-    def _resolved(self, chunk: Chunk, lost: Mapping[int, Arrival], account: Account) -> Chunk:
+    def _resolved(
+        self, chunk: Chunk, lost: Mapping[int, RoutingFields], account: RebuildCounts
+    ) -> Chunk:
         records = {
             at: (value, timestamp)
             for at, value, _, timestamp in zip(*chunk.records, strict=True)

@@ -20,7 +20,7 @@ NOT_TAKEN = "Kafka does not answer: {fault}."
 _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
-class Turn:
+class ExclusiveLease:
     """Held from the construction until somebody else makes one. `NotReachedError`: Kafka does not say.
 
     Brokers know the latest producer of a transactional id and refuse every earlier one.

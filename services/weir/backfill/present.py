@@ -25,14 +25,14 @@ DELTA = (
 )
 
 
-class Known(NamedTuple):
+class EventKey(NamedTuple):
     """What is to be known of an event to find its row."""
 
     event_id: uuid.UUID
     received_at: int
 
 
-class Warehouse:
+class StoredEventsQueries:
     """Questions to ClickHouse. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(
@@ -51,11 +51,11 @@ class Warehouse:
         self._erased = erased
         self._recovered = recovered
 
-    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Which of these have a row."""
         return self._with_row("events", events)
 
-    def _with_row(self, table: str, events: Collection[Known]) -> set[uuid.UUID]:
+    def _with_row(self, table: str, events: Collection[EventKey]) -> set[uuid.UUID]:
         if not events:
             return set()
         ids = ", ".join(f"'{event.event_id}'" for event in events)
@@ -68,11 +68,11 @@ class Warehouse:
         )
         return {uuid.UUID(row["id"]) for row in rows}
 
-    def repeats(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Which of these dedup has dropped."""
         return self._with_row("duplicates", events)
 
-    def dead(self, place: Place, events: Mapping[int, Known]) -> set[int]:
+    def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
         """Which of these accepted events, by offset, died somewhere and were not sent in again."""
         if not events:
             return set()
@@ -129,7 +129,7 @@ class Warehouse:
 
     def _standing_duplicates(self, chunk: Chunk) -> set[int]:
         read = dict(_decoded(chunk, "Duplicate"))
-        known = [Known(uuid.UUID(bytes=r["event_id"]), r["received_at"]) for r in read.values()]
+        known = [EventKey(uuid.UUID(bytes=r["event_id"]), r["received_at"]) for r in read.values()]
         there = self._with_row("duplicates", known)
         return {at for at, r in read.items() if uuid.UUID(bytes=r["event_id"]) in there}
 

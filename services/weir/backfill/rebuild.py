@@ -8,32 +8,32 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from weir.adapters import avro
-from weir.backfill.present import Known
-from weir.backfill.settled_reader import Chunk, Span
+from weir.backfill.present import EventKey
+from weir.backfill.settled_reader import Chunk, OffsetRange
 from weir.core import reasons
 from weir.redelivery.replay import Pace
 from weir.runtime.sink_ports import Columns, Insert, Place, RowsRefusedError, WarehouseAwayError
-from weir.sink.ranges import VERSION, Intent, Range
-from weir.sink.step import Routes, Verdict
+from weir.sink.ranges import VERSION, InsertAttempt, Intent
+from weir.sink.step import PoisonReason, Routes
 
 TRIES = 6
 PAUSE_SECONDS = 2.0
 
 
-class NotBackError(Exception):
+class NotStoredError(Exception):
     """ClickHouse took the rows, and does not have them."""
 
 
-class Rows(Protocol):
-    """See `weir.runtime.sink_ports.Warehouse`."""
+class RowInserter(Protocol):
+    """See `weir.runtime.sink_ports.StoredEvents`."""
 
     def insert(self, insert: Insert) -> None: ...
 
 
-class Warehouse(Protocol):
+class StoredEvents(Protocol):
     """Questions to ClickHouse."""
 
-    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Which of these have a row."""
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
@@ -44,7 +44,7 @@ class Warehouse(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class EventRange:
     """Which events are meant: received from `start` on and before `end` (epoch milliseconds)."""
 
     start: int
@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass
-class Account:
+class RebuildCounts:
     """What a rebuild came to."""
 
     read: int = 0
@@ -68,11 +68,11 @@ class Account:
     unsaved: int = 0  # by their senders' wish
 
 
-class Rebuilding:
+class Rebuilder:
     """One rebuild. `dry_run`: nothing is written."""
 
     def __init__(
-        self, warehouse: Warehouse, rows: Rows, routes: Routes, pace: Pace, dry_run: bool
+        self, warehouse: StoredEvents, rows: RowInserter, routes: Routes, pace: Pace, dry_run: bool
     ) -> None:
         self._warehouse = warehouse
         self._rows = rows
@@ -83,12 +83,12 @@ class Rebuilding:
         self._run = uuid.uuid4().hex
         self._promised: set[uuid.UUID] = set()  # of a dry run
 
-    def present(self, events: Collection[Known]) -> set[uuid.UUID]:
+    def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Which of these have a row, or in a dry run would have one by now."""
         promised = {event.event_id for event in events} & self._promised
         return self._warehouse.present(events) | promised
 
-    def put_records(self, span: Span, chunk: Chunk, account: Account) -> None:
+    def put_records(self, span: OffsetRange, chunk: Chunk, account: RebuildCounts) -> None:
         """The records of a chunk: a row replaces itself, or is there and counts, and then stays alone."""
         account.read += len(chunk.records.offsets)
         there = self._warehouse.standing(span.place, chunk)
@@ -100,8 +100,10 @@ class Rebuilding:
         account.refused += len(refused)
         account.put_back += len(missing) - len(refused)
 
-    def put_events(self, span: Span, chunk: Chunk, part: Part, account: Account) -> None:
-        """The events of a chunk that have no row. `NotBackError`: they still have none."""
+    def put_events(
+        self, span: OffsetRange, chunk: Chunk, part: EventRange, account: RebuildCounts
+    ) -> None:
+        """The events of a chunk that have no row. `NotStoredError`: they still have none."""
         account.read += len(chunk.records.offsets)
         meant = self._meant(chunk.records, part)
         missing = self._missing(meant)
@@ -128,22 +130,22 @@ class Rebuilding:
             account.put_back -= len(missing) - len(allowed)
             missing = {at: known for at, known in missing.items() if at in allowed}
         if missing:
-            raise NotBackError(
+            raise NotStoredError(
                 f"ClickHouse took {len(missing):,} rows of {span.place.topic}/{span.place.partition}"
                 f" from offset {chunk.start} on, and does not have them."
             )
 
-    def _missing(self, events: dict[int, Known]) -> dict[int, Known]:
+    def _missing(self, events: dict[int, EventKey]) -> dict[int, EventKey]:
         present = self.present(events.values())
         return {at: known for at, known in events.items() if known.event_id not in present}
 
-    def _allowed(self, span: Span, chunk: Chunk, missing: Collection[int]) -> set[int]:
+    def _allowed(self, span: OffsetRange, chunk: Chunk, missing: Collection[int]) -> set[int]:
         """Of what is known to be missing. In this order: see `Warehouse.barred`."""
         return set(missing) - self._warehouse.barred(span.place, chunk) if missing else set()
 
-    def _meant(self, records: Columns, part: Part) -> dict[int, Known]:
+    def _meant(self, records: Columns, part: EventRange) -> dict[int, EventKey]:
         """By offset, an event once. What cannot be read had no row."""
-        meant: dict[int, Known] = {}
+        meant: dict[int, EventKey] = {}
         seen = set()
         for offset, value in zip(records.offsets, records.values, strict=True):
             if value is None or not self._events.reads(value):
@@ -153,10 +155,10 @@ class Rebuilding:
             if is_new and part.has(event["received_at"], event["source"]):
                 seen.add(event["event_id"])
                 event_id = uuid.UUID(bytes=event["event_id"])
-                meant[offset] = Known(event_id, event["received_at"])
+                meant[offset] = EventKey(event_id, event["received_at"])
         return meant
 
-    def _put(self, span: Span, chunk: Chunk, records: Columns, token: str) -> set[int]:
+    def _put(self, span: OffsetRange, chunk: Chunk, records: Columns, token: str) -> set[int]:
         """As the sink puts a range in, but under tokens of its own; the offsets that ClickHouse refuses."""
         refused: set[int] = set()
         if not records.offsets:
@@ -164,7 +166,7 @@ class Rebuilding:
         self._pace.keep(len(records.offsets))
         topic_id = f"{span.topic_id}:replay:{token}"
         intent = Intent(VERSION, chunk.end)
-        rows = Range(span.place, topic_id, chunk.start, records, self._routes, intent)
+        rows = InsertAttempt(span.place, topic_id, chunk.start, records, self._routes, intent)
         while not rows.done:
             insert = rows.insert()
             if insert is None:
@@ -174,7 +176,7 @@ class Rebuilding:
             try:
                 self._insert(insert)
             except RowsRefusedError as fault:
-                rows.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, str(fault)))
+                rows.refused(PoisonReason(reasons.REFUSED_BY_CLICKHOUSE, str(fault)))
             else:
                 rows.settled()
         return refused

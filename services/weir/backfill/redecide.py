@@ -7,23 +7,23 @@ from typing import NamedTuple
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.batch import Batch, Step
-from weir.dedup.reader import ArrivalReader
-from weir.dedup.step import UNIQUE, Arrival, decide
-from weir.runtime.ports import Positions, Store
+from weir.dedup.reader import RoutingFieldsReader
+from weir.dedup.step import UNIQUE, RoutingFields, decide
+from weir.runtime.ports import Store, StorePositions
 from weir.runtime.sink_ports import Columns
 
-NOWHERE = Positions(0, 0)  # a scratch store is never taken up again
+NOWHERE = StorePositions(0, 0)  # a scratch store is never taken up again
 ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)  # of an accepted or a resolved event's record
 
 
-class FirstOccurrences:
+class DedupReplay:
     """Dedup's decisions on one partition of `events.accepted`, which must come in order."""
 
     def __init__(self, seen: Store) -> None:
-        self._reader = ArrivalReader()
+        self._reader = RoutingFieldsReader()
         self._seen = seen
 
-    def read(self, records: Columns) -> dict[int, Arrival]:
+    def read(self, records: Columns) -> dict[int, RoutingFields]:
         """By offset; what cannot be read died in dedup."""
         there = [at for at, value in enumerate(records.values) if value is not None]
         values = [value for value in records.values if value is not None]
@@ -31,7 +31,7 @@ class FirstOccurrences:
         offsets = [records.offsets[at] for n, at in enumerate(there) if n not in faults]
         return dict(zip(offsets, arrivals, strict=True))
 
-    def of(self, arrivals: Mapping[int, Arrival]) -> dict[int, Arrival]:
+    def of(self, arrivals: Mapping[int, RoutingFields]) -> dict[int, RoutingFields]:
         """Those that are the first of their key, or the first after its window."""
         outcomes, changes = decide(list(arrivals.values()), self._seen.load)
         self._seen.apply(changes, NOWHERE)
@@ -39,14 +39,14 @@ class FirstOccurrences:
         return {at: arrival for (at, arrival), outcome in told if outcome is UNIQUE}
 
 
-class Resolution(NamedTuple):
+class ResolvedEvents(NamedTuple):
     """What identity makes of events: records of `events.resolved` by event id, and how many came to nothing."""
 
     resolved: dict[bytes, bytes]
     outcomes: Counter[str]  # of those that come to no row: unsaved, erased, dead
 
 
-class Resolving:
+class IdentityReplay:
     """Identity's decisions over a copy of the people as they are now.
 
     Who a person is stays as it is: what events show about other identifiers goes nowhere, and of the
@@ -59,10 +59,10 @@ class Resolving:
         self._people = people
         self._events = avro.headers_of("Accepted")
 
-    def resolve(self, batch: Batch) -> Resolution:
+    def resolve(self, batch: Batch) -> ResolvedEvents:
         """`batch`: as dedup would write it to `events.unique`."""
         people = self._people()
-        found = Resolution({}, Counter())
+        found = ResolvedEvents({}, Counter())
         while len(batch):
             decided = self._step.process(batch, people.load)
             decided.check(len(batch), self._step.writes)

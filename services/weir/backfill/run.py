@@ -13,14 +13,14 @@ from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.group_progress import Passing
+from weir.adapters.kafka.group_progress import GroupProgress
 from weir.backfill.accepted import AcceptedEvents
-from weir.backfill.exclusive_lease import Turn
-from weir.backfill.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOPICS, Warehouse
-from weir.backfill.rebuild import Account, NotBackError, Part, Rebuilding, Rows
-from weir.backfill.redecide import FirstOccurrences, Resolving
+from weir.backfill.exclusive_lease import ExclusiveLease
+from weir.backfill.present import COMPACTED, SEGMENTS_LEFT, SIDE_TOPICS, StoredEventsQueries
+from weir.backfill.rebuild import EventRange, NotStoredError, RebuildCounts, Rebuilder, RowInserter
+from weir.backfill.redecide import DedupReplay, IdentityReplay
 from weir.backfill.scratch import Scratch, scratch
-from weir.backfill.settled_reader import Chunk, History, Span
+from weir.backfill.settled_reader import Chunk, OffsetRange, SettledReader
 from weir.core import topics
 from weir.core.identifiers import LEGACY_IDS
 from weir.core.registry import MAX_DEDUP_WINDOW_SECONDS
@@ -43,10 +43,10 @@ WINDOW_MS = MAX_DEDUP_WINDOW_SECONDS * 1_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class BackfillOptions:
     """What is to be put back, and how."""
 
-    part: Part
+    part: EventRange
     from_accepted: bool
     events_only: bool
     rate: float
@@ -54,15 +54,15 @@ class Asked:
 
 
 @dataclass
-class Done:
+class BackfillResult:
     """What became of each topic's records, in the order in which they were read."""
 
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, RebuildCounts] = field(default_factory=dict)
     more: int = 0  # events that visits count and that have no row
 
 
 @dataclass(frozen=True)
-class Where:
+class BackfillTarget:
     """What a run reads and writes."""
 
     kafka: KafkaSettings
@@ -71,7 +71,7 @@ class Where:
     data_dir: Path
 
 
-class Report(Protocol):
+class ProgressReport(Protocol):
     """Who is told how far the run is."""
 
     def tell(self, doing: str) -> None: ...
@@ -82,9 +82,9 @@ class Report(Protocol):
 
 
 class GuardedRows:
-    """`Rows`, as long as no later replay has begun."""
+    """`RowInserter`, as long as no later replay has begun."""
 
-    def __init__(self, rows: Rows, turn: Turn) -> None:
+    def __init__(self, rows: RowInserter, turn: ExclusiveLease) -> None:
         self._rows = rows
         self._turn = turn
 
@@ -93,12 +93,12 @@ class GuardedRows:
         self._rows.insert(insert)
 
 
-def run(asked: Asked, where: Where, report: Report) -> Done:
+def run(asked: BackfillOptions, where: BackfillTarget, report: ProgressReport) -> BackfillResult:
     """Put back what is missing. `RefusedError` says why a run cannot be; adapters' errors pass through."""
     kafka, clickhouse, sink = where.kafka, where.clickhouse, where.sink
     with (
         _scratch(asked, where.data_dir) as made,
-        closing(History(kafka, SINK.group)) as history,
+        closing(SettledReader(kafka, SINK.group)) as history,
         closing(
             ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
         ) as rows,
@@ -106,30 +106,32 @@ def run(asked: Asked, where: Where, report: Report) -> Done:
         # in this order: a letter that is sent in again after the ledger was read is left to the sink
         recovered = read_ledger(kafka) if asked.from_accepted else set()
         ends = _settled(kafka, report) if asked.from_accepted else {}
-        warehouse = Warehouse(
+        warehouse = StoredEventsQueries(
             ClickHouse(clickhouse),
             clickhouse.clickhouse_database,
             lambda: ErasedPeople(kafka).has,
             recovered,
         )
-        done = Done(more=warehouse.events_without_rows())
+        done = BackfillResult(more=warehouse.events_without_rows())
         if done.more and not asked.dry_run:
             raise RefusedError(SEGMENTS_LEFT.format(more=done.more))
-        guarded = rows if asked.dry_run else GuardedRows(rows, Turn(kafka))
-        rebuilding = Rebuilding(
+        guarded = rows if asked.dry_run else GuardedRows(rows, ExclusiveLease(kafka))
+        rebuilding = Rebuilder(
             warehouse, guarded, Routes(avro.name_of), Pace(asked.rate), asked.dry_run
         )
-        topic_by_topic = Run(asked.part, kafka, history, warehouse, rebuilding, report)
+        topic_by_topic = Backfill(asked.part, kafka, history, warehouse, rebuilding, report)
         try:
             done.accounts = topic_by_topic.carry_out(_plan(asked, history, ends), made)
         except WarehouseAwayError as fault:
             raise NotReachedError(f"ClickHouse takes no rows now: {fault}.") from None
-        except NotBackError as fault:
+        except NotStoredError as fault:
             raise RefusedError(str(fault)) from None
     return done
 
 
-def _plan(asked: Asked, history: History, ends: Ends) -> dict[str, list[Span]]:
+def _plan(
+    asked: BackfillOptions, history: SettledReader, ends: Ends
+) -> dict[str, list[OffsetRange]]:
     """What died comes first, so that it is known; what was only accepted last, so that nothing else is left."""
     since = asked.part.start - CLOCKS_MS
     side = () if asked.events_only else SIDE_TOPICS
@@ -141,17 +143,17 @@ def _plan(asked: Asked, history: History, ends: Ends) -> dict[str, list[Span]]:
     return plan
 
 
-class Run:
+class Backfill:
     """Takes a plan's topics one after the other."""
 
     def __init__(
         self,
-        part: Part,
+        part: EventRange,
         kafka: KafkaSettings,
-        history: History,
-        warehouse: Warehouse,
-        rebuilding: Rebuilding,
-        report: Report,
+        history: SettledReader,
+        warehouse: StoredEventsQueries,
+        rebuilding: Rebuilder,
+        report: ProgressReport,
     ) -> None:
         self._part = part
         self._kafka = kafka
@@ -160,12 +162,14 @@ class Run:
         self._rebuilding = rebuilding
         self._report = report
 
-    def carry_out(self, plan: Mapping[str, list[Span]], made: Scratch | None) -> dict[str, Account]:
+    def carry_out(
+        self, plan: Mapping[str, list[OffsetRange]], made: Scratch | None
+    ) -> dict[str, RebuildCounts]:
         """`made`: where the plan has `events.accepted`, to decide about it."""
         self._report.begin(sum(len(span) for spans in plan.values() for span in spans))
-        accounts: dict[str, Account] = {}
+        accounts: dict[str, RebuildCounts] = {}
         for name, spans in plan.items():
-            account = accounts[name] = Account()
+            account = accounts[name] = RebuildCounts()
             if made is not None and name == topics.ACCEPTED:
                 self._put_accepted(spans, made, account)
                 continue
@@ -177,7 +181,9 @@ class Run:
                         self._rebuilding.put_records(span, chunk, account)
         return accounts
 
-    def _put_accepted(self, spans: list[Span], made: Scratch, account: Account) -> None:
+    def _put_accepted(
+        self, spans: list[OffsetRange], made: Scratch, account: RebuildCounts
+    ) -> None:
         resolving = self._resolving(made)
         for span in spans:
             with made.seen() as seen:
@@ -185,7 +191,7 @@ class Run:
                     span.place,
                     self._warehouse,
                     self._rebuilding.present,
-                    FirstOccurrences(seen),
+                    DedupReplay(seen),
                     resolving,
                 )
                 for chunk in self._chunks(span):
@@ -193,7 +199,7 @@ class Run:
                     if missing.records.offsets:
                         self._rebuilding.put_events(span, missing, self._part, account)
 
-    def _resolving(self, made: Scratch) -> Resolving:
+    def _resolving(self, made: Scratch) -> IdentityReplay:
         """Neither people nor sources are read before they are asked for: most often nothing is missing."""
         sources = cache(lambda: read_sources_and_keys(self._kafka)[0])
         people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
@@ -203,9 +209,9 @@ class Run:
             ids,
             lambda source: sources().blocked_of(source),
         )
-        return Resolving(stage, people)
+        return IdentityReplay(stage, people)
 
-    def _chunks(self, span: Span) -> Iterator[Chunk]:
+    def _chunks(self, span: OffsetRange) -> Iterator[Chunk]:
         """The report is on what the caller has dealt with."""
         self._report.tell(span.place.topic)
         at = span.start
@@ -218,7 +224,7 @@ class Run:
 
 
 @contextmanager
-def _scratch(asked: Asked, data_dir: Path) -> Iterator[Scratch | None]:
+def _scratch(asked: BackfillOptions, data_dir: Path) -> Iterator[Scratch | None]:
     """None: there is nothing to decide. First of all, so that whom it refuses ends nobody else's run."""
     if not asked.from_accepted:
         yield None
@@ -230,13 +236,13 @@ def _scratch(asked: Asked, data_dir: Path) -> Iterator[Scratch | None]:
         raise RefusedError(f"Another replay is at work: {fault}") from None
 
 
-def _settled(kafka: KafkaSettings, report: Report) -> Ends:
+def _settled(kafka: KafkaSettings, report: ProgressReport) -> Ends:
     def tell(waiting: ServiceBacklog) -> None:
         report.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
 
     admin = KafkaAdmin(kafka)
     try:
-        return settle(Passing(admin), tell, time.sleep)
+        return settle(GroupProgress(admin), tell, time.sleep)
     except NotSettledError as fault:
         raise RefusedError(
             f"{fault} What is yet to be decided would be taken for lost: run this again then."

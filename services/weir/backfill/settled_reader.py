@@ -20,7 +20,7 @@ SECONDS = 10.0
 PATIENCE_SECONDS = 60.0  # without a word from the brokers
 
 
-class Span(NamedTuple):
+class OffsetRange(NamedTuple):
     """Offsets of one partition, from `start` to before `end`."""
 
     place: Place
@@ -40,7 +40,7 @@ class Chunk(NamedTuple):
     records: Columns
 
 
-class History:
+class SettledReader:
     """Reads apart from any group. `NotReachedError` when brokers do not answer. Close it."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
@@ -60,7 +60,7 @@ class History:
 
     def spans(
         self, topic: str, since: int | None, ends: Mapping[tuple[str, int], int] | None = None
-    ) -> list[Span]:
+    ) -> list[OffsetRange]:
         """What there is of a topic from a time on (epoch milliseconds; None: all), and is settled.
 
         That is what the group has passed, or, where it is another's topic, what lies before `ends`.
@@ -82,12 +82,12 @@ class History:
                 admin.close()
             starts = self._starts(places, since)
             return [
-                Span(Place(*place), ids[topic], starts[place], settled[place])
+                OffsetRange(Place(*place), ids[topic], starts[place], settled[place])
                 for place in places
                 if place in starts and starts[place] < settled.get(place, 0)
             ]
 
-    def chunks(self, span: Span) -> Iterator[Chunk]:
+    def chunks(self, span: OffsetRange) -> Iterator[Chunk]:
         """The span's records, `CHUNK_OFFSETS` offsets at a time."""
         self._consumer.assign([TopicPartition(*span.place, span.start)])
         start, records = _floor(span.start), Columns([], [], [], [])

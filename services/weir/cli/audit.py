@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.audit.auditor import Audit, Auditor, as_json
-from weir.audit.clickhouse_counts import COLUMNS, Range
-from weir.cli.audit_watch import Standing
+from weir.audit.clickhouse_counts import COLUMNS, AuditRange
+from weir.cli.audit_watch import AuditWatch
 from weir.cli.base import (
     EXIT_NO,
     Moment,
@@ -18,7 +18,7 @@ from weir.cli.base import (
     screen,
     settings_of,
 )
-from weir.cli.progress import Report, reporting
+from weir.cli.progress import CommandProgress, reporting
 from weir.cli.record_schemas import ask_for_schemas
 from weir.cli.retrying import surely
 from weir.runtime import process
@@ -90,8 +90,8 @@ def command(
             "--watch looks at the last hours: leave --from, --to, --all, --wait and --minutes out."
         )
 
-    def part() -> Range:
-        return Range(start if start or is_whole else hours_before(end), end, source)
+    def part() -> AuditRange:
+        return AuditRange(start if start or is_whole else hours_before(end), end, source)
 
     kafka, clickhouse = settings_of(KafkaSettings), settings_of(ClickHouseSettings)
     ask_for_schemas()
@@ -100,13 +100,13 @@ def command(
         process.begin("audit", outputs=(2,))
         process.settle(common, "audit")
         in_json = in_json or common.log_format == "json"
-        Standing(lambda: Auditor(kafka, clickhouse), part, in_json, ids).run(
+        AuditWatch(lambda: Auditor(kafka, clickhouse), part, in_json, ids).run(
             every, common.host, settings_of(WorkerSettings).metrics_port
         )
         return
     asked = part()
 
-    def read(report: Report) -> Audit:
+    def read(report: CommandProgress) -> Audit:
         with closing(Auditor(kafka, clickhouse)) as auditor:
             return auditor.read_surely(lambda: auditor.read(asked, minutes, ids), wait, report.tell)
 
@@ -127,7 +127,7 @@ def hours_before(end: datetime | None) -> datetime:
     return first.replace(second=0, microsecond=0)
 
 
-def _show(audit: Audit, part: Range, minutes: bool) -> None:
+def _show(audit: Audit, part: AuditRange, minutes: bool) -> None:
     console = screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source")

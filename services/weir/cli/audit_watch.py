@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.audit.auditor import Audit, Auditor, as_json
-from weir.audit.clickhouse_counts import Range
+from weir.audit.clickhouse_counts import AuditRange
 from weir.cli.base import screen
 from weir.runtime import gc_tuning, health, logs
 from weir.runtime.signals import stop_on_signals
@@ -23,11 +23,15 @@ AGE = Gauge("weir_books_audit_age_seconds", "Since the last audit that could jud
 FAILURES = Counter("weir_books_audit_failures", "Audits that could not be made")
 
 
-class Standing:
+class AuditWatch:
     """Audits until it is told to stop. A Kafka or ClickHouse that is away is told, and asked again."""
 
     def __init__(
-        self, connect: Callable[[], Auditor], part: Callable[[], Range], in_json: bool, ids: bool
+        self,
+        connect: Callable[[], Auditor],
+        part: Callable[[], AuditRange],
+        in_json: bool,
+        ids: bool,
     ) -> None:
         self._connect = connect
         self._part = part

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from weir.adapters.gateway_client import Answer, GatewayClient, GatewayUnreachableError
-from weir.cli.ndjson import Batch
+from weir.cli.ndjson import LineBatch
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 SETTLED = frozenset({200, 202, 422})
@@ -20,7 +20,7 @@ class DeliveryStoppedError(Exception):
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedLine:
     """One line that is not in and will not be: the gateway's words, or ours if it is not JSON."""
 
     line: int
@@ -31,7 +31,7 @@ class Refused:
 
 
 @dataclass
-class Tally:
+class DeliveryCounts:
     """What became of the events so far."""
 
     read: int = 0
@@ -43,27 +43,27 @@ class Tally:
 
 
 @dataclass
-class Delivery:
+class EventSender:
     """Sends batches with `concurrency` requests in flight; one batch is tried for `patience` seconds."""
 
     client: GatewayClient
     concurrency: int
     patience: float
-    on_refused: Callable[[Refused], None]
-    tally: Tally = field(default_factory=Tally)
+    on_refused: Callable[[RejectedLine], None]
+    tally: DeliveryCounts = field(default_factory=DeliveryCounts)
     stopping: bool = False
     _stopped: str = ""
 
-    async def run(self, source: Iterator[Batch | None]) -> None:
+    async def run(self, source: Iterator[LineBatch | None]) -> None:
         """Every event is accounted for in `tally` on return. `DeliveryStoppedError` if it gave up."""
-        queue: asyncio.Queue[Batch] = asyncio.Queue(self.concurrency)
+        queue: asyncio.Queue[LineBatch] = asyncio.Queue(self.concurrency)
         workers = [asyncio.create_task(self._work(queue)) for _ in range(self.concurrency)]
         try:
             while not self.stopping:
                 batch = await asyncio.to_thread(next, source, END)
                 if batch is END:
                     break
-                if isinstance(batch, Batch):
+                if isinstance(batch, LineBatch):
                     self._take(batch)
                     await queue.put(batch)
             await queue.join()
@@ -78,19 +78,19 @@ class Delivery:
         """Read no more and try nothing again; what is in flight is still answered."""
         self.stopping = True
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: LineBatch) -> None:
         self.tally.read += len(batch.events) + len(batch.broken)
         for line, text, fault in batch.broken:
-            self._refuse(Refused(line, text, "invalid_json", "", fault))
+            self._refuse(RejectedLine(line, text, "invalid_json", "", fault))
 
-    async def _work(self, queue: "asyncio.Queue[Batch]") -> None:
+    async def _work(self, queue: "asyncio.Queue[LineBatch]") -> None:
         while True:
             batch = await queue.get()
             if batch.events:
                 await self._deliver(batch)
             queue.task_done()
 
-    async def _deliver(self, batch: Batch) -> None:
+    async def _deliver(self, batch: LineBatch) -> None:
         if self.stopping:
             self.tally.undelivered += len(batch.events)
             return
@@ -101,7 +101,7 @@ class Delivery:
             for half in batch.halves():
                 await self._deliver(half)
         elif _is_unexplained(answer):
-            refused = Refused(
+            refused = RejectedLine(
                 batch.lines[0], batch.events[0], f"http_{answer.status}", "", answer.problem
             )
             self._refuse(refused)
@@ -111,7 +111,7 @@ class Delivery:
             self.tally.undelivered += len(batch.events)
             self._stop_for(_sentence(answer))
 
-    async def _answer(self, batch: Batch) -> Answer | None:
+    async def _answer(self, batch: LineBatch) -> Answer | None:
         """The first answer that is final; None if there was none within the patience."""
         body = batch.body()
         loop = asyncio.get_running_loop()
@@ -145,11 +145,11 @@ class Delivery:
         while not self.stopping and (left := end - loop.time()) > 0:
             await asyncio.sleep(min(left, 0.1))
 
-    def _settle(self, batch: Batch, answer: Answer) -> None:
+    def _settle(self, batch: LineBatch, answer: Answer) -> None:
         for refusal in answer.rejected:
             place = refusal.index
             self._refuse(
-                Refused(
+                RejectedLine(
                     batch.lines[place],
                     batch.events[place],
                     refusal.code,
@@ -161,7 +161,7 @@ class Delivery:
         unexplained = len(batch.events) - answer.accepted - len(answer.rejected)
         self.tally.undelivered += max(0, unexplained)
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: RejectedLine) -> None:
         self.tally.refused += 1
         self.on_refused(refused)
 

@@ -17,7 +17,7 @@ from weir.cli.base import (
     screen,
     settings_of,
 )
-from weir.cli.progress import Report, reporting
+from weir.cli.progress import CommandProgress, reporting
 from weir.cli.retrying import surely
 from weir.cli.subject_options import (
     person_options,
@@ -105,7 +105,7 @@ def _request(subject: str, source: str, yes: bool) -> str:
     return erasure.erasure_id
 
 
-def _follow(erasure_id: str, until: float, report: Report) -> Erasure:
+def _follow(erasure_id: str, until: float, report: CommandProgress) -> Erasure:
     """The erasure, finished. `until`: as by `time.monotonic`."""
     began = time.monotonic()
     told = False

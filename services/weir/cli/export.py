@@ -22,7 +22,7 @@ from weir.cli.subject_options import (
     workspace_given,
 )
 from weir.erasure.export import PersonExport
-from weir.erasure.model import Person
+from weir.erasure.model import ErasedPerson
 from weir.settings.shared import ClickHouseSettings
 
 SHOW_EVERY = 500  # rows
@@ -50,7 +50,7 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
     with clear_errors():
         sources = read_sources()
         workspace = workspace_given(subject, source, sources)
-        person = person_rows().whole(Person.of(workspace, subject, profile_ids()))
+        person = person_rows().whole(ErasedPerson.of(workspace, subject, profile_ids()))
         settings = settings_of(ClickHouseSettings)
         export = PersonExport(ClickHouse(settings), settings.clickhouse_database)
         workspaces = {s.id: s.workspace for s in sources.values()}
@@ -69,7 +69,7 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
         sys.stdout.flush()
 
 
-def _told(person: Person) -> dict[str, Any]:
+def _told(person: ErasedPerson) -> dict[str, Any]:
     return {
         "workspace": person.workspace,
         "identifiers": sorted(person.names),

@@ -38,7 +38,7 @@ SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Span(click.ParamType[timedelta]):
+class Duration(click.ParamType[timedelta]):
     """A length of time as people write it: 90d."""
 
     name = "time"
@@ -101,7 +101,9 @@ def command() -> None:
 @click.option("--source", required=True, metavar="ID", help="The source that it is a key of.")
 @click.option("--scope", required=True, type=click.Choice(SCOPES), help="What it is for.")
 @click.option("--name", default="", metavar="TEXT", help="For people: who has it.")
-@click.option("--expires", type=Span(), help="When it ends, from now, such as 90d. Default: never.")
+@click.option(
+    "--expires", type=Duration(), help="When it ends, from now, such as 90d. Default: never."
+)
 def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> None:
     """Make a key and print it, once.
 
@@ -175,12 +177,12 @@ def revoke(digest: str) -> None:
 @click.argument("digest")
 @click.option(
     "--overlap",
-    type=Span(),
+    type=Duration(),
     default="24h",
     show_default=True,
     help="How long the old key is good beside the new one.",
 )
-@click.option("--expires", type=Span(), help="When the new key ends, from now. Default: never.")
+@click.option("--expires", type=Duration(), help="When the new key ends, from now. Default: never.")
 def rotate(digest: str, overlap: timedelta, expires: timedelta | None) -> None:
     """Make a key's successor and print it, once; the old one ends after the overlap.
 

@@ -17,14 +17,14 @@ from weir.cli.base import (
     screen,
     settings_of,
 )
-from weir.cli.progress import Report, reporting
+from weir.cli.progress import CommandProgress, reporting
 from weir.cli.retrying import surely
 from weir.erasure.erase_filter import ErasedPeople
 from weir.redelivery.edits import Edit, PathError, assignment, removal
 from weir.redelivery.letter_filter import LetterFilter
-from weir.redelivery.plans import Letter, Plan, Unfit
+from weir.redelivery.plans import Letter, NotSendable, Plan
 from weir.redelivery.queries import LetterTables
-from weir.redelivery.replay import SHOWN, Pace, Replaying, Tally
+from weir.redelivery.replay import SHOWN, Pace, Redelivery, RedeliveryCounts
 from weir.redelivery.writer import Recoveries, read_ledger
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
@@ -55,7 +55,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Manner:
+class ReplayOptions:
     """How to replay: the options that both commands have."""
 
     edits: list[Edit]
@@ -84,25 +84,25 @@ def manner(
     rate: float,
     dry_run: bool,
     as_json: bool,
-) -> Manner:
+) -> ReplayOptions:
     """`WrongInputError` for a path that is none."""
     try:
         edits = [assignment(text) for text in sets] + [removal(text) for text in unsets]
     except PathError as fault:
         raise WrongInputError(f"{fault}.") from None
-    return Manner(edits, limit, rate, dry_run, as_json)
+    return ReplayOptions(edits, limit, rate, dry_run, as_json)
 
 
 def replay(
     table: str,
     chosen: LetterFilter,
-    manner: Manner,
+    manner: ReplayOptions,
     pages: Callable[[LetterTables], Iterable[list[L]]],
-    plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
+    plan: Callable[[L, Mapping[str, int]], Plan | NotSendable],
 ) -> None:
     """Replays, shows the account, and ends with exit code 1 if some letters could not be sent."""
 
-    def work(report: Report) -> Tally:
+    def work(report: CommandProgress) -> RedeliveryCounts:
         return _replay(table, chosen, manner, pages, plan, report)
 
     with reporting() as report:
@@ -115,11 +115,11 @@ def replay(
 def _replay(
     table: str,
     chosen: LetterFilter,
-    manner: Manner,
+    manner: ReplayOptions,
     pages: Callable[[LetterTables], Iterable[list[L]]],
-    plan: Callable[[L, Mapping[str, int]], Plan | Unfit],
-    report: Report,
-) -> Tally:
+    plan: Callable[[L, Mapping[str, int]], Plan | NotSendable],
+    report: CommandProgress,
+) -> RedeliveryCounts:
     """Safe to repeat: what an attempt before has sent in is in the ledger, and counts as recovered."""
     kafka = settings_of(KafkaSettings)
     tables = LetterTables(*warehouse())
@@ -129,7 +129,7 @@ def _replay(
     partitions = {name: topic.partitions for name, topic in topics.items()}
     recoveries = None if manner.dry_run else Recoveries(kafka)
     ledger = read_ledger(kafka)
-    replaying: Replaying[L] = Replaying(
+    replaying: Redelivery[L] = Redelivery(
         tables,
         ledger,
         recoveries,
@@ -140,7 +140,7 @@ def _replay(
     )
     report.begin(tables.count(table, chosen))
 
-    def progress(tally: Tally) -> None:
+    def progress(tally: RedeliveryCounts) -> None:
         report.tell(f"{tally.replayed:,} sent")
         report.reach(tally.looked_at)
 
@@ -148,7 +148,7 @@ def _replay(
     return replaying.tally
 
 
-def _show(tally: Tally, manner: Manner) -> None:
+def _show(tally: RedeliveryCounts, manner: ReplayOptions) -> None:
     if manner.as_json:
         told = {
             "dry_run": manner.dry_run,

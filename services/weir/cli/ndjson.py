@@ -33,7 +33,7 @@ _read_ids = msgspec.json.Decoder(_Ids).decode
 
 
 @dataclass
-class Batch:
+class LineBatch:
     """Events of one request, and the lines that are not events at all."""
 
     events: list[bytes] = field(default_factory=list)
@@ -44,11 +44,11 @@ class Batch:
     def body(self) -> bytes:
         return b"[" + b",".join(self.events) + b"]"
 
-    def halves(self) -> tuple["Batch", "Batch"]:
+    def halves(self) -> tuple["LineBatch", "LineBatch"]:
         middle = len(self.events) // 2
         return (
-            Batch(self.events[:middle], self.lines[:middle]),
-            Batch(self.events[middle:], self.lines[middle:]),
+            LineBatch(self.events[:middle], self.lines[:middle]),
+            LineBatch(self.events[middle:], self.lines[middle:]),
         )
 
 
@@ -127,26 +127,26 @@ def with_id(line: bytes) -> bytes:
     return b'{"id":"' + str(uuid.uuid4()).encode() + b'"' + comma + rest
 
 
-def batches(chunks: Chunks, limit: int) -> Iterator[Batch | None]:
+def batches(chunks: Chunks, limit: int) -> Iterator[LineBatch | None]:
     """Batches of at most `limit` events; None when there is nothing yet, so that the caller may stop."""
-    batch = Batch()
+    batch = LineBatch()
     for number, line in _numbered(chunks):
         if line is None:
             yield batch if batch.events or batch.broken else None
-            batch = Batch()
+            batch = LineBatch()
             continue
         if batch.events and batch.size + len(line) > MAX_BODY_BYTES:
             yield batch
-            batch = Batch()
+            batch = LineBatch()
         _add(batch, number, line)
         if len(batch.events) + len(batch.broken) >= limit:
             yield batch
-            batch = Batch()
+            batch = LineBatch()
     if batch.events or batch.broken:
         yield batch
 
 
-def _add(batch: Batch, number: int, line: bytes) -> None:
+def _add(batch: LineBatch, number: int, line: bytes) -> None:
     try:
         event = with_id(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

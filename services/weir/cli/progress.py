@@ -12,7 +12,7 @@ from weir.cli.base import notes
 LINE_SECONDS = 5.0  # between two plain lines; what takes less says nothing
 
 
-class Report:
+class CommandProgress:
     """What is being done, and how much of it is done."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Report:
 
 
 @contextmanager
-def reporting() -> Iterator[Report]:
+def reporting() -> Iterator[CommandProgress]:
     """A report that goes from the terminal when it is done."""
     console = notes()
     columns = (
@@ -75,4 +75,4 @@ def reporting() -> Iterator[Report]:
     )
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield Report(console, progress)
+        yield CommandProgress(console, progress)

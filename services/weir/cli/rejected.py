@@ -12,7 +12,7 @@ from weir.cli import letter_filters
 from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
 from weir.cli.letter_replay import manner, replay, replay_options, warehouse
 from weir.cli.letter_view import hex_lines, show_list
-from weir.gateway.ingest.reparse_rejected import READERS
+from weir.gateway.ingest.reparse_rejected import PARSERS
 from weir.redelivery import rejected_events
 from weir.redelivery.letter_filter import LetterFilter
 from weir.registry.contents import read_registry
@@ -97,7 +97,7 @@ def show_command(event_id: str) -> None:
 @letter_filters.options(*REASONS)
 @click.option(
     "--door",
-    type=click.Choice(sorted(READERS)),
+    type=click.Choice(sorted(PARSERS)),
     help="Read the payload in this door's words.  [default: those it was sent in]",
 )
 @replay_options

@@ -5,8 +5,8 @@ from datetime import datetime
 import click
 
 from weir.backfill.present import SEGMENTS_LEFT
-from weir.backfill.rebuild import Account, Part
-from weir.backfill.run import Asked, Done, Where, run
+from weir.backfill.rebuild import EventRange, RebuildCounts
+from weir.backfill.run import BackfillOptions, BackfillResult, BackfillTarget, run
 from weir.cli.base import (
     EXIT_NO,
     Moment,
@@ -78,11 +78,11 @@ def command(
     """
     if end is not None and start >= end:
         raise WrongInputError("--from must be before --to.")
-    part = Part(
+    part = EventRange(
         int(start.timestamp() * 1_000), int(end.timestamp() * 1_000) if end else None, source
     )
-    asked = Asked(part, origin == "accepted", events_only, rate, dry_run)
-    where = Where(
+    asked = BackfillOptions(part, origin == "accepted", events_only, rate, dry_run)
+    where = BackfillTarget(
         settings_of(KafkaSettings),
         settings_of(ClickHouseSettings),
         settings_of(SinkSettings),
@@ -95,7 +95,7 @@ def command(
         raise SystemExit(EXIT_NO)
 
 
-def _show(done: Done, dry_run: bool) -> None:
+def _show(done: BackfillResult, dry_run: bool) -> None:
     accounts = done.accounts
     for name, account in accounts.items():
         if account.refused:
@@ -115,7 +115,7 @@ def _show(done: Done, dry_run: bool) -> None:
         notes().print(SEGMENTS_LEFT.format(more=done.more), markup=False)
 
 
-def _told(events: Account, dry_run: bool) -> str:
+def _told(events: RebuildCounts, dry_run: bool) -> str:
     verb = "missing" if dry_run else "missing and put back"
     kept = f", {events.barred:,} left alone" if events.barred else ""
     unsaved = f", {events.unsaved:,} not to be saved" if events.unsaved else ""

@@ -17,10 +17,10 @@ from weir.cli.base import (
     screen,
     settings_of,
 )
-from weir.cli.progress import Report, reporting
+from weir.cli.progress import CommandProgress, reporting
 from weir.cli.retrying import surely
-from weir.erasure.identifier_scan import Traces
-from weir.erasure.scan_tables import TableTraces
+from weir.erasure.identifier_scan import IdentifierScan
+from weir.erasure.scan_tables import TableScan
 from weir.erasure.scan_topics import count_traces
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
 
@@ -49,7 +49,7 @@ def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_jso
     """
     if not all(identifier.strip() for identifier in identifiers):
         raise WrongInputError("An ID is empty.")
-    traces = Traces(identifiers)
+    traces = IdentifierScan(identifiers)
     with reporting() as report:
         found = [
             *_tables(traces, report),
@@ -64,7 +64,7 @@ def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_jso
         raise SystemExit(EXIT_NO)
 
 
-def _tracked(places: Sequence[T], kind: str, report: Report) -> Iterator[T]:
+def _tracked(places: Sequence[T], kind: str, report: CommandProgress) -> Iterator[T]:
     report.begin(len(places))
     for place in places:
         report.tell(f"{kind} {place}")
@@ -72,11 +72,11 @@ def _tracked(places: Sequence[T], kind: str, report: Report) -> Iterator[T]:
         report.advance()
 
 
-def _tables(traces: Traces, report: Report) -> Iterator[Found]:
+def _tables(traces: IdentifierScan, report: CommandProgress) -> Iterator[Found]:
     settings = settings_of(ClickHouseSettings)
 
-    def scan() -> TableTraces:
-        return TableTraces(ClickHouse(settings), settings.clickhouse_database, traces)
+    def scan() -> TableScan:
+        return TableScan(ClickHouse(settings), settings.clickhouse_database, traces)
 
     tables = surely(lambda: scan().tables())
     for table in _tracked(list(tables), "table", report):
@@ -87,7 +87,7 @@ def _tables(traces: Traces, report: Report) -> Iterator[Found]:
         yield f"table {table}", surely(count)
 
 
-def _stores(traces: Traces, report: Report) -> Iterator[Found]:
+def _stores(traces: IdentifierScan, report: CommandProgress) -> Iterator[Found]:
     folder: Path = settings_of(CommonSettings).data_dir / "state"
     for path in _tracked(sorted(folder.glob("*/store-*")), "state", report):
         entries = read_entries(path)
@@ -95,7 +95,9 @@ def _stores(traces: Traces, report: Report) -> Iterator[Found]:
         yield f"state {path.parent.name}/{path.name}", rows
 
 
-def _topics(traces: Traces, report: Report, seconds: float, *, retained: bool) -> Iterator[Found]:
+def _topics(
+    traces: IdentifierScan, report: CommandProgress, seconds: float, *, retained: bool
+) -> Iterator[Found]:
     settings = settings_of(KafkaSettings)
     topics = surely(lambda: KafkaAdmin(settings).topics())
     compacted = {

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from weir.adapters.gateway_client import GatewayClient
 from weir.cli.base import EXIT_NO, WrongInputError, notes, screen, settings_of
-from weir.cli.delivery import Delivery, DeliveryStoppedError, Refused
+from weir.cli.delivery import DeliveryStoppedError, EventSender, RejectedLine
 from weir.cli.ndjson import Chunks, batches, open_chunks
 from weir.settings.cli import SendSettings
 from weir.settings.gateway import GatewaySettings
@@ -42,10 +42,10 @@ class Refusals:
     """Keeps the first few refused events for the summary and writes all of them to a file, if any."""
 
     def __init__(self, path: Path | None) -> None:
-        self.first: list[Refused] = []
+        self.first: list[RejectedLine] = []
         self._file: IO[bytes] | None = path.open("wb") if path else None
 
-    def add(self, refused: Refused) -> None:
+    def add(self, refused: RejectedLine) -> None:
         if len(self.first) < SHOWN_REFUSALS:
             self.first.append(refused)
         if self._file is not None:
@@ -56,7 +56,7 @@ class Refusals:
             self._file.close()
 
 
-def refusal_line(refused: Refused) -> bytes:
+def refusal_line(refused: RejectedLine) -> bytes:
     """One line of the rejects file: why, and the event as it was sent (as text if it is not JSON)."""
     broken = refused.code == "invalid_json"
     event = refused.event.decode(errors="replace") if broken else msgspec.Raw(refused.event)
@@ -163,7 +163,7 @@ def _run(sending: Sending, chunks: Chunks, refusals: Refusals) -> bool:
     return not delivery.stopping and tally.accepted == tally.read
 
 
-async def _send(sending: Sending, chunks: Chunks, refusals: Refusals) -> tuple[Delivery, str]:
+async def _send(sending: Sending, chunks: Chunks, refusals: Refusals) -> tuple[EventSender, str]:
     client = GatewayClient(
         sending.url,
         sending.key,
@@ -172,7 +172,7 @@ async def _send(sending: Sending, chunks: Chunks, refusals: Refusals) -> tuple[D
         ca_file=sending.ca_file,
     )
     async with client:
-        delivery = Delivery(client, sending.concurrency, sending.patience, refusals.add)
+        delivery = EventSender(client, sending.concurrency, sending.patience, refusals.add)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, _interrupt, loop, delivery)
         with _progress(chunks) as (progress, task):
@@ -187,7 +187,7 @@ async def _send(sending: Sending, chunks: Chunks, refusals: Refusals) -> tuple[D
     return delivery, ""
 
 
-def _interrupt(loop: asyncio.AbstractEventLoop, delivery: Delivery) -> None:
+def _interrupt(loop: asyncio.AbstractEventLoop, delivery: EventSender) -> None:
     notes().print("Stopping: waiting for the answers to what is on its way; again to stop at once.")
     loop.remove_signal_handler(signal.SIGINT)
     delivery.stop()
@@ -211,7 +211,7 @@ def _progress(chunks: Chunks) -> Iterator[tuple[Progress, TaskID]]:
         )
 
 
-async def _watch(delivery: Delivery, chunks: Chunks, progress: Progress, task: TaskID) -> None:
+async def _watch(delivery: EventSender, chunks: Chunks, progress: Progress, task: TaskID) -> None:
     """Redraws a few times a second, whatever the rate. The rate is that of the last second or so."""
     rate, before, moment = 0.0, 0, time.monotonic()
     while True:

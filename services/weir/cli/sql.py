@@ -9,7 +9,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from weir.adapters.clickhouse.query import Answer, ClickHouse
+from weir.adapters.clickhouse.query import ClickHouse, QueryResult
 from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
 from weir.settings.shared import ClickHouseSettings
 
@@ -41,7 +41,7 @@ def command(query: str, form: str | None) -> None:
             _show(clickhouse.ask(sql))
 
 
-def _show(answer: Answer) -> None:
+def _show(answer: QueryResult) -> None:
     console = screen()
     if not answer.columns:
         console.print("Done.")

@@ -12,7 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli.base import EXIT_UNREACHABLE, cell, screen, settings_of
-from weir.cli.status_snapshot import BehindLook, GroupLook, Look, Looker, ProcessLook, SourceLook
+from weir.cli.status_snapshot import (
+    GroupStatus,
+    ProcessStatus,
+    RetentionStatus,
+    SourceStatus,
+    StatusCollector,
+    StatusSnapshot,
+)
 from weir.core.retention import ALL
 from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
@@ -38,7 +45,7 @@ def command(once: bool, as_json: bool, every: float) -> None:
       weir status
       weir status --json | jq .groups
     """
-    looker = Looker(
+    looker = StatusCollector(
         settings_of(KafkaSettings),
         settings_of(ClickHouseSettings),
         settings_of(CommonSettings).data_dir,
@@ -55,7 +62,7 @@ def command(once: bool, as_json: bool, every: float) -> None:
         looker.close()
 
 
-def _show_once(looker: Looker, as_json: bool) -> None:
+def _show_once(looker: StatusCollector, as_json: bool) -> None:
     looker.look()
     time.sleep(MEASURED_SECONDS)
     look = looker.look()  # what was away for a moment is asked again, too
@@ -67,14 +74,14 @@ def _show_once(looker: Looker, as_json: bool) -> None:
         raise SystemExit(EXIT_UNREACHABLE)
 
 
-def _show_live(looker: Looker, every: float) -> None:
+def _show_live(looker: StatusCollector, every: float) -> None:
     with Live(rendered(looker.look()), console=screen(), auto_refresh=False) as live:
         while True:
             time.sleep(every)
             live.update(rendered(looker.look()), refresh=True)
 
 
-def rendered(look: Look) -> RenderableType:
+def rendered(look: StatusSnapshot) -> RenderableType:
     """The look as tables, what is wrong first."""
     parts: list[RenderableType] = []
     parts += [Text(why, style="red") for why in (look.kafka, look.clickhouse) if why]
@@ -90,7 +97,7 @@ def rendered(look: Look) -> RenderableType:
     return Group(*parts)
 
 
-def _behind(behind: BehindLook) -> str:
+def _behind(behind: RetentionStatus) -> str:
     text = (
         f"{behind.group} has not read records of {behind.topic} that have used {behind.share:.0%}"
         " of their retention: run more of it, mend it, or lengthen the retention."
@@ -101,7 +108,7 @@ def _behind(behind: BehindLook) -> str:
     return f"{text} Until then gateways refuse new events of {whose} (503)."
 
 
-def _held(group: GroupLook) -> str:
+def _held(group: GroupStatus) -> str:
     return (
         f"{group.group}: {group.held:,} of its records wait behind an open transaction in"
         f" {', '.join(group.held_in)}. They can be read once it ends: at the latest after the"
@@ -117,7 +124,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _processes(processes: list[ProcessLook]) -> RenderableType:
+def _processes(processes: list[ProcessStatus]) -> RenderableType:
     if not processes:
         return Text("No process of `weir up` runs on this data folder.", style="dim")
     table = _table("process", ">pid", ">cpu", ">memory", "health")
@@ -134,7 +141,7 @@ def _processes(processes: list[ProcessLook]) -> RenderableType:
     return table
 
 
-def _groups(groups: list[GroupLook]) -> RenderableType:
+def _groups(groups: list[GroupStatus]) -> RenderableType:
     table = _table("group", ">instances", ">lag", ">arriving/s", ">done/s")
     for look in groups:
         table.add_row(
@@ -147,7 +154,7 @@ def _groups(groups: list[GroupLook]) -> RenderableType:
     return table
 
 
-def _sources(sources: list[SourceLook]) -> RenderableType:
+def _sources(sources: list[SourceStatus]) -> RenderableType:
     table = _table("source", ">events/s", ">peak/s", "quotas")
     for look in sources:
         quotas = Text(", ").join(

@@ -22,7 +22,7 @@ from weir.adapters.kafka.clients import Entry, TableReader
 from weir.adapters.kafka.retention import KafkaRetention
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.core import topics
-from weir.core.retention import Policy
+from weir.core.retention import RetentionPolicy
 from weir.core.stages import GROUPS
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
@@ -33,7 +33,7 @@ RETENTION_SECONDS = 10.0  # between two looks at how old unread records are
 QUIET_MS = 120_000  # nothing counted for so long: the source sends nothing
 
 
-class Child(msgspec.Struct, frozen=True):
+class ProcessEntry(msgspec.Struct, frozen=True):
     """One process as `weir up` wrote it down."""
 
     name: str
@@ -44,7 +44,7 @@ class Child(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class ProcessLook:
+class ProcessStatus:
     name: str
     instance: int
     pid: int
@@ -54,7 +54,7 @@ class ProcessLook:
 
 
 @dataclass(frozen=True)
-class GroupLook:
+class GroupStatus:
     group: str
     instances: int
     lag: int  # records
@@ -65,7 +65,7 @@ class GroupLook:
 
 
 @dataclass(frozen=True)
-class SourceLook:
+class SourceStatus:
     source: str
     rate: float  # events a second over the latest full minute
     peak: float
@@ -73,7 +73,7 @@ class SourceLook:
 
 
 @dataclass(frozen=True)
-class BehindLook:
+class RetentionStatus:
     """Unread records on the way to their deletion, and the sources that gateways refuse for it."""
 
     group: str
@@ -83,31 +83,35 @@ class BehindLook:
 
 
 @dataclass(frozen=True)
-class Look:
+class StatusSnapshot:
     """One look. An empty `kafka` or `clickhouse` means that it answers; else it says why not."""
 
     at: float
     kafka: str
     clickhouse: str
     stored: int  # rows in events
-    processes: list[ProcessLook]
-    groups: list[GroupLook]
-    sources: list[SourceLook]
-    behind: list[BehindLook] = field(default_factory=list)  # the nearest to deletion first
+    processes: list[ProcessStatus]
+    groups: list[GroupStatus]
+    sources: list[SourceStatus]
+    behind: list[RetentionStatus] = field(default_factory=list)  # the nearest to deletion first
 
 
-class Looker:
+class StatusCollector:
     """Looks again and again; rates are between two looks, so the first has none."""
 
     def __init__(
-        self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, folder: Path, policy: Policy
+        self,
+        kafka: KafkaSettings,
+        clickhouse: ClickHouseSettings,
+        folder: Path,
+        policy: RetentionPolicy,
     ) -> None:
         """`policy`: that of the gateways."""
         self._kafka_settings = kafka
         self._clickhouse_settings = clickhouse
         self._retention = KafkaRetention(kafka, policy.named_from)
         self._policy = policy
-        self._behind: list[BehindLook] = []
+        self._behind: list[RetentionStatus] = []
         self._behind_at = -RETENTION_SECONDS
         self._up_file = folder / UP_FILE
         self._admin: KafkaAdmin | None = None
@@ -118,7 +122,7 @@ class Looker:
         self._held: dict[str, set[tuple[str, int, int]]] = {}  # group: partitions, held from where
         self._processes: dict[int, psutil.Process] = {}
 
-    def look(self) -> Look:
+    def look(self) -> StatusSnapshot:
         kafka, groups, sources, behind = "", [], [], []
         try:
             groups = self._groups()
@@ -129,7 +133,9 @@ class Looker:
             self._admin = None
         clickhouse, stored = self._stored()
         children = self._children()
-        return Look(time.time(), kafka, clickhouse, stored, children, groups, sources, behind)
+        return StatusSnapshot(
+            time.time(), kafka, clickhouse, stored, children, groups, sources, behind
+        )
 
     def close(self) -> None:
         if self._admin is not None:
@@ -137,7 +143,7 @@ class Looker:
         if self._quotas is not None:
             self._quotas.close()
 
-    def _groups(self) -> list[GroupLook]:
+    def _groups(self) -> list[GroupStatus]:
         if self._admin is None:
             self._admin = KafkaAdmin(self._kafka_settings)
         lags = self._admin.lags(GROUPS)
@@ -146,7 +152,7 @@ class Looker:
             self._group(name, [lag for lag in lags if lag.group == name], now) for name in GROUPS
         ]
 
-    def _group(self, name: str, lags: list[Lag], now: float) -> GroupLook:
+    def _group(self, name: str, lags: list[Lag], now: float) -> GroupStatus:
         position = sum(max(0, lag.position) for lag in lags)
         end = sum(lag.end for lag in lags)
         before = self._seen.get(name)
@@ -161,7 +167,7 @@ class Looker:
         held = {(lag.topic, lag.partition, lag.held_from): lag.held for lag in lags if lag.held}
         still = held.keys() & self._held.get(name, set())
         self._held[name] = set(held)
-        return GroupLook(
+        return GroupStatus(
             name,
             instances,
             sum(lag.records for lag in lags),
@@ -171,10 +177,10 @@ class Looker:
             tuple(sorted({topic for topic, _, _ in still})),
         )
 
-    def _near(self) -> list[BehindLook]:
+    def _near(self) -> list[RetentionStatus]:
         if time.monotonic() - self._behind_at >= RETENTION_SECONDS:
             near = [
-                BehindLook(one.group, one.topic, one.share, self._policy.refused(one))
+                RetentionStatus(one.group, one.topic, one.share, self._policy.refused(one))
                 for one in self._retention.look(GROUPS)
                 if one.near(self._policy.told_from)
             ]
@@ -182,7 +188,7 @@ class Looker:
             self._behind_at = time.monotonic()
         return self._behind
 
-    def _sources(self) -> list[SourceLook]:
+    def _sources(self) -> list[SourceStatus]:
         assert self._admin is not None
         if self._quotas is None:
             if topics.QUOTAS not in self._admin.topics(with_config=False):
@@ -216,7 +222,7 @@ class Looker:
         except RefusedError as error:
             return str(error), 0
 
-    def _children(self) -> list[ProcessLook]:
+    def _children(self) -> list[ProcessStatus]:
         children = read_children(self._up_file)
         if not children:
             return []
@@ -224,25 +230,25 @@ class Looker:
             healths = list(pool.map(probe, children))
         return [self._child(c, health) for c, health in zip(children, healths, strict=True)]
 
-    def _child(self, child: Child, health: str) -> ProcessLook:
+    def _child(self, child: ProcessEntry, health: str) -> ProcessStatus:
         try:
             process = self._processes.setdefault(child.pid, psutil.Process(child.pid))
             cpu, memory = process.cpu_percent(), process.memory_info().rss / 1e6
         except psutil.NoSuchProcess:
             self._processes.pop(child.pid, None)
             health, cpu, memory = "has ended", 0.0, 0.0
-        return ProcessLook(child.name, child.instance, child.pid, health, cpu, memory)
+        return ProcessStatus(child.name, child.instance, child.pid, health, cpu, memory)
 
 
-def read_children(path: Path) -> list[Child]:
+def read_children(path: Path) -> list[ProcessEntry]:
     """The processes of `weir up`; none if it does not run here."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Child])
+        return msgspec.json.decode(path.read_bytes(), type=list[ProcessEntry])
     except (OSError, msgspec.DecodeError):
         return []
 
 
-def probe(child: Child) -> str:
+def probe(child: ProcessEntry) -> str:
     """`ready`, or what `/readyz` says instead; `running` for a process that has no such address."""
     if not child.metrics_port:
         return "running"
@@ -272,11 +278,11 @@ def _reason(body: bytes) -> str:
     return text[:200]
 
 
-def source_look(name: str, usage: Mapping[str, Any], now: int) -> SourceLook:
+def source_look(name: str, usage: Mapping[str, Any], now: int) -> SourceStatus:
     """A source as of `now` (epoch milliseconds): what was counted is of its own time, not for ever."""
     quiet = usage["updated_at"] < now - QUIET_MS
     quotas = [
         quota if now < quota["resets_at"] else {**quota, "used": 0, "exceeded": False}
         for quota in usage["quotas"]
     ]
-    return SourceLook(name, 0.0 if quiet else usage["current_rate"], usage["peak_rate"], quotas)
+    return SourceStatus(name, 0.0 if quiet else usage["current_rate"], usage["peak_rate"], quotas)

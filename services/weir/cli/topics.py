@@ -23,7 +23,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 
-class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TopicsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How large and how safe: what a topic has unless it says otherwise."""
 
     partitions: int
@@ -45,7 +45,7 @@ class TopicEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopicsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    profiles: dict[str, Profile]
+    profiles: dict[str, TopicsProfile]
     topics: dict[str, TopicEntry]
 
 
@@ -82,7 +82,7 @@ def read_topics(path: Path, profile: str) -> list[Topic]:
     ]
 
 
-def _config(name: str, entry: TopicEntry, size: Profile) -> dict[str, str]:
+def _config(name: str, entry: TopicEntry, size: TopicsProfile) -> dict[str, str]:
     """Only closed segments are compacted or deleted, so even a trickle must close them in time."""
     config = {
         "min.insync.replicas": str(size.min_insync_replicas),

@@ -18,8 +18,8 @@ from weir.cli.base import (
 )
 from weir.cli.progress import reporting
 from weir.cli.retrying import surely
-from weir.event_status.lookup import Whereabouts
-from weir.event_status.model import Where
+from weir.event_status.lookup import EventStatusLookup
+from weir.event_status.model import EventStatus
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 COLORS = {"stored": "green", "queued": "yellow", "rejected": "red", "dead": "red"}
@@ -52,7 +52,7 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
     sought = event.strip()
     if not sought:
         raise WrongInputError("ID is empty: give an event_id or the id that the client sent.")
-    whereabouts = Whereabouts(settings_of(KafkaSettings), settings_of(ClickHouseSettings))
+    whereabouts = EventStatusLookup(settings_of(KafkaSettings), settings_of(ClickHouseSettings))
     where = _found(lambda: whereabouts.find(sought, (source,) if source else None, seconds))
     if as_json:
         screen().print(msgspec.json.encode(where).decode(), markup=False)
@@ -66,13 +66,13 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
 class _UncertainError(NotReachedError):
     """What could be asked does not have it."""
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: EventStatus) -> None:
         super().__init__(" ".join((*where.notes, where.advice)))
 
 
-def _found(find: Callable[[], Where]) -> Where:
+def _found(find: Callable[[], EventStatus]) -> EventStatus:
     """The answer; while it is uncertain it is asked for again, as long as commands are patient."""
-    where: Where | None = None
+    where: EventStatus | None = None
 
     def work() -> None:
         nonlocal where
@@ -91,7 +91,7 @@ def _found(find: Callable[[], Where]) -> Where:
     return where
 
 
-def account(where: Where) -> list[Text]:
+def account(where: EventStatus) -> list[Text]:
     """The answer in lines: the fate, what is known, when it was where, what to do."""
     head = where.fate if where.stage is None else f"{where.fate} for {where.stage}"
     lines = [Text.assemble((head, f"bold {COLORS.get(where.fate, '')}"), f"  {where.id}")]

@@ -60,7 +60,7 @@ class Output(NamedTuple):
     value: bytes
 
 
-class Refusal(NamedTuple):
+class RefusedRecord(NamedTuple):
     """The record at `at` of the batch cannot be processed; it goes to `events.dead` untouched."""
 
     at: int
@@ -75,7 +75,7 @@ class Refusal(NamedTuple):
 UsageKey = tuple[str, int, str]
 
 
-def fingerprint(ids: Sequence[bytes]) -> int:
+def id_checksum(ids: Sequence[bytes]) -> int:
     """The sum of event ids, the random half of each (its bytes 8 to 15) as a number: whose events these are,
 
     in any order. The ids are equally long: 16 bytes, or more by a multiple of 8. An array, since a loop
@@ -93,7 +93,7 @@ def fingerprint(ids: Sequence[bytes]) -> int:
 class Count:
     events: int = 0
     bytes: int = 0
-    fingerprint: int = 0  # of the events whose id could be read
+    id_checksum: int = 0  # of the events whose id could be read
     seconds: dict[int, int] = field(default_factory=dict)
 
 
@@ -110,7 +110,7 @@ class Usage:
         outcome: str,
         events: int,
         size: int,
-        fingerprint: int = 0,
+        id_checksum: int = 0,
     ) -> Count:
         place = (source, received_at - received_at % MINUTE_MS, outcome)
         count = self.counts.get(place)
@@ -118,7 +118,7 @@ class Usage:
             count = self.counts[place] = Count()
         count.events += events
         count.bytes += size
-        count.fingerprint += fingerprint
+        count.id_checksum += id_checksum
         return count
 
     def add_second(self, source: str, second: int, outcome: str, events: int, size: int) -> None:
@@ -128,7 +128,7 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Decided:
+class BatchResult:
     """All that a batch came to. The worker writes it in one transaction, then applies what changed.
 
     Every record of the batch is emitted, dropped (intended), refused (bad) or forwarded to another
@@ -141,7 +141,7 @@ class Decided:
         default_factory=set
     )  # keys whose state goes; a change comes over it
     changes: State = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[RefusedRecord] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     emitted: int = 0
     dropped: int = 0
@@ -165,13 +165,13 @@ class Step(Protocol):
     name: str
     writes: tuple[str, ...]  # the topics that its decisions may name
 
-    def process(self, batch: Batch, load: Load) -> Decided:
+    def process(self, batch: Batch, load: Load) -> BatchResult:
         """Decide on a batch. Pure but for `load`, which reads the partition's state by keys."""
 
-    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+    def refuse(self, batch: Batch, reason: str, detail: str) -> BatchResult:
         """Give up every record of the batch; change no state. It reads what it can of each."""
 
-    def refresh(self, partition: int, load: Load) -> Decided | None:
+    def refresh(self, partition: int, load: Load) -> BatchResult | None:
         """What changed without input (say, a limit in the registry); None: nothing."""
 
     def forget(self) -> None:

@@ -12,7 +12,7 @@ WHOM = ("source", "all")
 
 
 @dataclass(frozen=True)
-class Unread:
+class RetentionUse:
     """Of a retention, the share that a group's oldest unread record of a topic has used."""
 
     group: str
@@ -26,7 +26,7 @@ class Unread:
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetentionPolicy:
     """From which shares on unread records are told of, and whose new events are refused then.
 
     `whom` is one of WHOM. Why by source, and then all: docs/decisions/0014-who-is-refused.md.
@@ -45,7 +45,7 @@ class Policy:
         """From here on a look must know whose the records are; 0: never."""
         return self.refuse if self.whom == "source" else 0.0
 
-    def refused(self, unread: Unread) -> tuple[str, ...]:
+    def refused(self, unread: RetentionUse) -> tuple[str, ...]:
         """The sources whose new events are refused for it; ALL of them from half of the rest on."""
         if not unread.near(self.refuse):
             return ()

@@ -4,12 +4,12 @@ from weir.adapters import avro
 from weir.adapters.receipt_records import encode_receipt
 from weir.adapters.record_origin import EventOrigin, OriginReader
 from weir.core import reasons, topics
-from weir.core.batch import Batch, Decided, Load, Output, Refusal, fingerprint
+from weir.core.batch import Batch, BatchResult, Load, Output, RefusedRecord, id_checksum
 from weir.core.dead_letter_content import MAX_SOURCE
 from weir.core.receipts import Receipt
 from weir.core.stages import DEDUP
-from weir.dedup.reader import ArrivalReader
-from weir.dedup.step import ID_BYTES, UNIQUE, Arrival, Repeat, decide
+from weir.dedup.reader import RoutingFieldsReader
+from weir.dedup.step import ID_BYTES, UNIQUE, Repeat, RoutingFields, decide
 
 Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
 
@@ -21,12 +21,12 @@ class DedupStage:
     writes = DEDUP.outputs
 
     def __init__(self) -> None:
-        self._reader = ArrivalReader()
+        self._reader = RoutingFieldsReader()
         self._duplicate = avro.schemas()["Duplicate"]
         self._origins = OriginReader()
 
-    def process(self, batch: Batch, load: Load) -> Decided:
-        decided = Decided()
+    def process(self, batch: Batch, load: Load) -> BatchResult:
+        decided = BatchResult()
         arrivals, values = self._read(batch, decided)
         outcomes, decided.changes = decide(arrivals, load)
         new = tuple.__new__  # makes a named tuple in half the time that its own __new__ takes
@@ -59,19 +59,19 @@ class DedupStage:
         _count(decided, cells)
         return decided
 
-    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
-        decided = Decided()
+    def refuse(self, batch: Batch, reason: str, detail: str) -> BatchResult:
+        decided = BatchResult()
         for index in range(len(batch)):
             self._refuse(decided, batch, index, reason, detail)
         return decided
 
-    def refresh(self, partition: int, load: Load) -> Decided | None:
+    def refresh(self, partition: int, load: Load) -> BatchResult | None:
         return None
 
     def forget(self) -> None:
         pass
 
-    def _read(self, batch: Batch, decided: Decided) -> tuple[list[Arrival], list[bytes]]:
+    def _read(self, batch: Batch, decided: BatchResult) -> tuple[list[RoutingFields], list[bytes]]:
         """What could be read, and its bytes. The batch's own column of values, if that is all of it."""
         arrivals, faults = self._reader.read(batch.keys, batch.values)
         if not faults:
@@ -80,7 +80,9 @@ class DedupStage:
             self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
         return arrivals, [value for at, value in enumerate(batch.values) if at not in faults]
 
-    def _refuse(self, decided: Decided, batch: Batch, index: int, reason: str, detail: str) -> None:
+    def _refuse(
+        self, decided: BatchResult, batch: Batch, index: int, reason: str, detail: str
+    ) -> None:
         value = batch.values[index]
         origin = self._origins.read(value)
         if origin is None:
@@ -89,13 +91,13 @@ class DedupStage:
             origin = EventOrigin(source[:MAX_SOURCE], batch.timestamps[index], None)
         source, received_at, event_id = origin
         received_at = max(0, received_at)
-        decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))
-        known = fingerprint([event_id]) if event_id else 0
+        decided.refusals.append(RefusedRecord(index, reason, detail, source, received_at, event_id))
+        known = id_checksum([event_id]) if event_id else 0
         decided.usage.add(source, received_at, "dead", 1, len(value), known)
         decided.usage.add_second(source, received_at // 1000, "accepted", 1, len(value))
 
     def _duplicate_of(
-        self, value: bytes, arrival: Arrival, outcome: Repeat, receipts: list[Output]
+        self, value: bytes, arrival: RoutingFields, outcome: Repeat, receipts: list[Output]
     ) -> Output:
         source, idempotency_key, wants_receipt = self._reader.repeated(value)
         if wants_receipt:
@@ -114,7 +116,7 @@ class DedupStage:
         return Output(arrival.key, told)
 
 
-def _receipt_of(arrival: Arrival, outcome: Repeat) -> Output:
+def _receipt_of(arrival: RoutingFields, outcome: Repeat) -> Output:
     receipt = Receipt(
         event_id=arrival.event_id,
         step="dedup",
@@ -126,9 +128,9 @@ def _receipt_of(arrival: Arrival, outcome: Repeat) -> Output:
     return encode_receipt(receipt)
 
 
-def _count(decided: Decided, cells: dict[tuple[str, int, str], Cell]) -> None:
+def _count(decided: BatchResult, cells: dict[tuple[str, int, str], Cell]) -> None:
     for (source, second, outcome), (sizes, ids) in cells.items():
         events, size = len(sizes), sum(sizes)
-        decided.usage.add(source, second * 1000, outcome, events, size, fingerprint(ids))
+        decided.usage.add(source, second * 1000, outcome, events, size, id_checksum(ids))
         if outcome != "reread":
             decided.usage.add_second(source, second, "accepted", events, size)

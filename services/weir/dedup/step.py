@@ -12,7 +12,7 @@ TIME_BYTES = 8
 REPEAT = b"\1"
 
 
-class Arrival(NamedTuple):
+class RoutingFields(NamedTuple):
     """What dedup reads of an accepted event."""
 
     key: bytes  # source and hash of the idempotency key
@@ -48,19 +48,19 @@ class Repeat(NamedTuple):
 
     first: First
 
-    def same_payload(self, arrival: Arrival) -> bool:
+    def same_payload(self, arrival: RoutingFields) -> bool:
         return self.first.payload_hash == arrival.payload_hash
 
 
-class Reread(NamedTuple):
+class Redelivered(NamedTuple):
     """Drop: this very event was settled before.
 
     Its producer wrote the record twice (a retry while a broker died), or the group's offsets were set back.
     """
 
 
-Outcome = Unique | Repeat | Reread
-UNIQUE, REREAD = Unique(), Reread()
+Outcome = Unique | Repeat | Redelivered
+UNIQUE, REREAD = Unique(), Redelivered()
 
 
 def unpack_first(packed: bytes) -> First:
@@ -76,7 +76,7 @@ def repeat_key(event_id: bytes) -> bytes:
     return REPEAT + event_id
 
 
-def decide(arrivals: Sequence[Arrival], load: Load) -> tuple[list[Outcome], State]:
+def decide(arrivals: Sequence[RoutingFields], load: Load) -> tuple[list[Outcome], State]:
     """Return one outcome an arrival, in order, and the state entries to write.
 
     A key is a repeat from its first occurrence's `received_at` until `window_seconds` later, both
@@ -109,7 +109,7 @@ def decide(arrivals: Sequence[Arrival], load: Load) -> tuple[list[Outcome], Stat
 
 
 def _find_second_copies(
-    arrivals: Sequence[Arrival],
+    arrivals: Sequence[RoutingFields],
     outcomes: list[Outcome],
     repeats: Sequence[int],
     fresh: State,

@@ -10,13 +10,13 @@ from weir import service_main
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.group_progress import Passing
+from weir.adapters.kafka.group_progress import GroupProgress
 from weir.core.identifiers import LEGACY_IDS
-from weir.erasure.clickhouse_deletes import PersonErasing
+from weir.erasure.clickhouse_deletes import PersonDeletes
 from weir.erasure.model import Erasure
 from weir.erasure.person_rows import PersonRows
 from weir.erasure.topic import ErasureFollower, ErasureWriter
-from weir.erasure.workflow import Eraser, RowsLeftError, StoppedError, World
+from weir.erasure.workflow import Eraser, ErasureContext, RowsLeftError, StoppedError
 from weir.registry.follower import read_sources_and_keys
 from weir.registry.profile_id_salt import read_profile_ids
 from weir.runtime import health, logs
@@ -102,11 +102,11 @@ class Service:
         database = self._clickhouse.clickhouse_database
         admin = KafkaAdmin(self._kafka)
         try:
-            world = World(
+            world = ErasureContext(
                 PersonRows(clickhouse, database),
-                PersonErasing(clickhouse, database, self._cluster),
+                PersonDeletes(clickhouse, database, self._cluster),
                 writer,
-                Passing(admin),
+                GroupProgress(admin),
                 {name: topic.config for name, topic in admin.topics().items()},
                 {source.id: source.workspace for source in sources.by_id.values()},
                 read_profile_ids(self._kafka) or LEGACY_IDS,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.clickhouse.sql_literals import moment, text
 from weir.erasure.conditions import SESSION, chosen_of, conditions, visited
-from weir.erasure.model import ErasedRows, Person
+from weir.erasure.model import ErasedPerson, ErasedRows
 from weir.erasure.person_rows import UNLOGGED, PersonRows
 
 # In the order in which they are deleted from: duplicates and segments are found by their events.
@@ -22,7 +22,7 @@ VALUES_AN_INSERT = 1_000
 GIVEN_UP_BY = "if(step = 'sink' AND origin_topic != 'events.resolved', concat('sink_of_', origin_topic), step)"
 
 
-class PersonErasing:
+class PersonDeletes:
     """One person at a time: `begin`, then any of the others, then `end`. Safe to begin again.
 
     `ClickHouseUnreachableError`, `ClickHouseRefusedError`.
@@ -34,7 +34,7 @@ class PersonErasing:
         self._database = database
         self._cluster = cluster
 
-    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]:
+    def begin(self, person: ErasedPerson, until: int, workspaces: Mapping[str, str]) -> list[str]:
         """Of what was received `until` then (epoch milliseconds). `workspaces`: of the declared sources.
 
         The ids of the rows that name the person in no field: refusals, dead letters, duplicates.

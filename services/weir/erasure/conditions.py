@@ -7,8 +7,8 @@ from typing import Any
 
 from weir.adapters import avro
 from weir.adapters.clickhouse.sql_literals import is_in, moment, portions, text
-from weir.erasure.identifier_scan import Traces
-from weir.erasure.model import Person
+from weir.erasure.identifier_scan import IdentifierScan
+from weir.erasure.model import ErasedPerson
 from weir.erasure.person_rows import PersonRows
 
 LETTER = (
@@ -64,13 +64,13 @@ def visited(events: str, database: str) -> str:
 
 
 def chosen_of(
-    person: Person, rows: PersonRows, database: str, until: int, workspaces: Mapping[str, str]
+    person: ErasedPerson, rows: PersonRows, database: str, until: int, workspaces: Mapping[str, str]
 ) -> dict[str, list[str]]:
     """All that is chosen by, each kind sorted. `workspaces`: of the declared sources.
 
     A refusal names its source and no workspace: it is looked for wherever it may be of the person's.
     """
-    traces = Traces(person.identifiers())
+    traces = IdentifierScan(person.identifiers())
     refusals, letters = set(), set()
     elsewhere = rows.others_sources(person.workspace, workspaces)
     within = f"NOT ({is_in('source', elsewhere)})"
@@ -110,7 +110,7 @@ def mentions(expression: str, forms: Sequence[str]) -> str:
 
 
 def is_of(
-    workspace: str, elsewhere: Collection[str], traces: Traces, key: bytes, value: bytes
+    workspace: str, elsewhere: Collection[str], traces: IdentifierScan, key: bytes, value: bytes
 ) -> bool:
     """Whether a dead record is of the person: by its fields if it is whole, else by all that is there.
 

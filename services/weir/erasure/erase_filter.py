@@ -3,7 +3,7 @@
 import uuid
 
 from weir.adapters import avro
-from weir.erasure.model import Barred
+from weir.erasure.model import EraseFilter
 from weir.erasure.topic import ErasureFollower
 from weir.settings.shared import KafkaSettings
 
@@ -18,7 +18,7 @@ class ErasedPeople:
     def __init__(self, settings: KafkaSettings) -> None:
         follower = ErasureFollower(settings)
         follower.close()
-        self._barred = Barred(follower.erasures.by_id.values())
+        self._barred = EraseFilter(follower.erasures.by_id.values())
 
     def has(self, value: bytes) -> bool:
         """Whether a record is of theirs: an event, its repeat, a profile, merge, refusal or dead letter."""
@@ -31,7 +31,7 @@ class ErasedPeople:
         return is_barred(self._barred, name, record)
 
 
-def is_barred(barred: Barred, name: str, record: avro.Record) -> bool:
+def is_barred(barred: EraseFilter, name: str, record: avro.Record) -> bool:
     """See `ErasedPeople.has`; `name`: of the record's schema."""
     if name == "Resolved":
         names = [f"u:{record['user_id']}"] if record["user_id"] else []

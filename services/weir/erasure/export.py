@@ -10,7 +10,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.clickhouse.sql_literals import portions, text
 from weir.core.identifiers import content_digest
 from weir.erasure.conditions import chosen_of, conditions
-from weir.erasure.model import NEVER, Person
+from weir.erasure.model import NEVER, ErasedPerson
 from weir.erasure.person_rows import PersonRows
 
 Row = dict[str, Any]
@@ -44,7 +44,9 @@ class PersonExport:
         self._rows = PersonRows(clickhouse, database)
         self._database = database
 
-    def rows(self, person: Person, workspaces: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+    def rows(
+        self, person: ErasedPerson, workspaces: Mapping[str, str]
+    ) -> Iterator[tuple[str, Row]]:
         """Each row once, with what it is. `person`: whole. `workspaces`: of the declared sources."""
         found = chosen_of(person, self._rows, self._database, NEVER, workspaces)
         asked = list(portions(found))

@@ -14,7 +14,7 @@ NAMED = re.compile(rb"(?i:id)[\"']?\s*[:=]\s*([\"']?)")
 NEVER = re.compile(rb"(?!)")
 
 
-class Traces:
+class IdentifierScan:
     """Finds any of some identifiers in text, JSON and Avro records."""
 
     def __init__(self, identifiers: Iterable[str]) -> None:

@@ -105,7 +105,7 @@ class Erasure(msgspec.Struct):
     profiles: list[str] = []
     places: list[ErasedPlace] = []
     counts: list[ErasedRows] = []
-    barred: bytes = b""  # see `Barred`
+    barred: bytes = b""  # see `EraseFilter`
     barred_until: int = 0
     portions: int = 1  # records that it takes; only ever more, so that each is written over
     progress: ErasureProgress = ErasureProgress()
@@ -161,7 +161,7 @@ class Erasure(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Person:
+class ErasedPerson:
     """Everything a person is known by in a workspace. Only ever grows by what `with_ties` adds."""
 
     workspace: str
@@ -170,7 +170,7 @@ class Person:
     ids: ProfileIds = LEGACY_IDS  # how the installation mints profile ids
 
     @classmethod
-    def of(cls, workspace: str, subject: str, ids: ProfileIds = LEGACY_IDS) -> "Person":
+    def of(cls, workspace: str, subject: str, ids: ProfileIds = LEGACY_IDS) -> "ErasedPerson":
         kind, _, identifier = subject.partition(":")
         if kind == "user":
             names, profiles = frozenset({f"u:{identifier}"}), frozenset[str]()
@@ -191,7 +191,7 @@ class Person:
 
     def with_ties(
         self, parts: Iterable[tuple[str, str, str]], merges: Iterable[tuple[str, str]]
-    ) -> "Person":
+    ) -> "ErasedPerson":
         """And all that these say is the same person.
 
         `parts`: identifier, its profile, its owner; each has something of the person. `merges`: from
@@ -209,14 +209,14 @@ class Person:
             if not name.startswith("p:")
             for minted in self.ids.all_of(self.workspace, name)
         }
-        return Person(self.workspace, frozenset(names), frozenset(profiles - {""}), self.ids)
+        return ErasedPerson(self.workspace, frozenset(names), frozenset(profiles - {""}), self.ids)
 
     def identifiers(self) -> list[str]:
         """What would be a trace of them: bare identifiers and profile ids."""
         return sorted({name.partition(":")[2] for name in self.names} | self.profiles)
 
 
-class Barred:
+class EraseFilter:
     """What may not be put back from topics that still have it: of people who were erased.
 
     Known by digests alone: they say something only to who has the identifier already.
@@ -235,7 +235,7 @@ class Barred:
         return len(self._until)
 
     @staticmethod
-    def digests(person: Person, rows: Iterable[str]) -> bytes:
+    def digests(person: ErasedPerson, rows: Iterable[str]) -> bytes:
         """`rows`: ids of rows that name the person in no field."""
         contents = [workspace_key(person.workspace, name) for name in sorted(person.names)]
         contents += [_profile(person.workspace, profile) for profile in sorted(person.profiles)]

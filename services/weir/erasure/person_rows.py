@@ -7,7 +7,7 @@ import msgspec
 
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.clickhouse.sql_literals import is_in, portions, text
-from weir.erasure.model import Person
+from weir.erasure.model import ErasedPerson
 
 # A server's log of queries must not become the place where an erased person can still be found.
 UNLOGGED = "SETTINGS log_queries = 0"
@@ -24,7 +24,7 @@ class PersonRows:
 
     def workspaces_of(self, subject: str) -> list[str]:
         """The workspaces in which somebody is known by this name."""
-        person = Person.of("", subject)
+        person = ErasedPerson.of("", subject)
         names, users = is_in("identity_key", person.names), is_in("user_id", person.users)
         profiles = is_in("profile_id", person.profiles)
         rows = self.records(
@@ -41,9 +41,9 @@ class PersonRows:
         )
         return sorted(row["workspace"] for row in rows)
 
-    def whole(self, person: Person) -> Person:
+    def whole(self, person: ErasedPerson) -> ErasedPerson:
         """The person with every identifier and profile that leads to another of theirs."""
-        asked = Person(person.workspace, frozenset(), frozenset(), person.ids)
+        asked = ErasedPerson(person.workspace, frozenset(), frozenset(), person.ids)
         while person != asked:
             names, profiles = person.names - asked.names, person.profiles - asked.profiles
             asked = person
@@ -52,7 +52,7 @@ class PersonRows:
             person = person.with_ties(parts, merges)
         return person
 
-    def holders(self, person: Person) -> list[str]:
+    def holders(self, person: ErasedPerson) -> list[str]:
         """Identifiers of others that remember one of the person's: they met on a device or a profile."""
         conflicts = self._merged("conflicts", person.workspace, person.profiles, ", detail")
         told = {row["detail"].partition(" belongs to ")[0] for row in conflicts}
@@ -69,7 +69,7 @@ class PersonRows:
                     told |= {f"p:{row['profile_id']}"} if row["profile_id"] else set()
         return sorted(told - person.names)
 
-    def merges(self, person: Person) -> list[tuple[str, str]]:
+    def merges(self, person: ErasedPerson) -> list[tuple[str, str]]:
         """Of the person's profiles with any other, refused ones included."""
         return [
             _sides(row)

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.clickhouse.sql_literals import portions, text
 from weir.erasure.conditions import mentions
-from weir.erasure.identifier_scan import Traces, forms
+from weir.erasure.identifier_scan import IdentifierScan, forms
 from weir.erasure.person_rows import PersonRows
 
 TEXTS = re.compile(r"String|JSON|Map|Variant|Dynamic")
 AGGREGATE = re.compile(r"^AggregateFunction\(")
 
 
-class TableTraces:
+class TableScan:
     """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
-    def __init__(self, clickhouse: ClickHouse, database: str, traces: Traces) -> None:
+    def __init__(self, clickhouse: ClickHouse, database: str, traces: IdentifierScan) -> None:
         self._rows = PersonRows(clickhouse, database)
         self._database = database
         # what to look for at a time, and what had been looked for before
-        self._portions: list[tuple[Traces, Traces]] = []
+        self._portions: list[tuple[IdentifierScan, IdentifierScan]] = []
         before: list[str] = []
         for some in portions({"identifier": traces.identifiers}, forms):
-            self._portions.append((Traces(some["identifier"]), Traces(before)))
+            self._portions.append((IdentifierScan(some["identifier"]), IdentifierScan(before)))
             before += some["identifier"]
 
     def tables(self) -> dict[str, str]:
@@ -53,7 +53,7 @@ class TableTraces:
             for found in self._candidates(table, expression, traces)
         )
 
-    def _candidates(self, table: str, expression: str, traces: Traces) -> Iterator[bytes]:
+    def _candidates(self, table: str, expression: str, traces: IdentifierScan) -> Iterator[bytes]:
         rows = self._rows.stream(
             f"SELECT base64Encode(texts) AS texts_64 FROM (SELECT {expression} AS texts FROM {table})"
             f" WHERE {mentions('texts', traces.forms)}"

@@ -4,14 +4,14 @@ from confluent_kafka import KafkaException
 
 from weir.adapters.errors import NotReachedError
 from weir.adapters.kafka.clients import TableReader
-from weir.erasure.identifier_scan import Traces
+from weir.erasure.identifier_scan import IdentifierScan
 from weir.settings.shared import KafkaSettings
 
 REST_MS = 100
 
 
 def count_traces(
-    settings: KafkaSettings, topic: str, traces: Traces, seconds: float, *, compacted: bool
+    settings: KafkaSettings, topic: str, traces: IdentifierScan, seconds: float, *, compacted: bool
 ) -> int:
     """Keys whose latest record has a trace, in key or value; of a topic that is not compacted, records."""
     found: set[bytes] = set()

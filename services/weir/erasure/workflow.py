@@ -25,12 +25,12 @@ from weir.core.stages import SINK
 from weir.erasure.model import (
     LEFT_IN,
     OLD_PARTS_MS,
-    Barred,
+    ErasedPerson,
     ErasedPlace,
     ErasedRows,
+    EraseFilter,
     Erasure,
     ErasureProgress,
-    Person,
     kept_until,
     subject_hash,
     topic_gone_by,
@@ -50,18 +50,20 @@ class RowsLeftError(Exception):
     """What was deleted is still there."""
 
 
-class Known(Protocol):
+class PersonLookup(Protocol):
     """`weir.erasure.person_rows.PersonRows`."""
 
-    def whole(self, person: Person) -> Person: ...
-    def holders(self, person: Person) -> list[str]: ...
-    def merges(self, person: Person) -> list[tuple[str, str]]: ...
+    def whole(self, person: ErasedPerson) -> ErasedPerson: ...
+    def holders(self, person: ErasedPerson) -> list[str]: ...
+    def merges(self, person: ErasedPerson) -> list[tuple[str, str]]: ...
 
 
-class Rows(Protocol):
+class PersonRowDeletes(Protocol):
     """`weir.erasure.clickhouse_deletes.PersonErasing`."""
 
-    def begin(self, person: Person, until: int, workspaces: Mapping[str, str]) -> list[str]: ...
+    def begin(
+        self, person: ErasedPerson, until: int, workspaces: Mapping[str, str]
+    ) -> list[str]: ...
     def recorded(self, erasure_id: str) -> int: ...
     def count(self) -> tuple[dict[str, int], list[ErasedRows]]: ...
     def delete(self) -> Iterable[str]: ...
@@ -69,7 +71,7 @@ class Rows(Protocol):
     def end(self) -> None: ...
 
 
-class Writer(Protocol):
+class ErasureMessages(Protocol):
     """`weir.erasure.topic.ErasureWriter`."""
 
     def write(self, erasure: Erasure) -> None: ...
@@ -79,12 +81,12 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
+class ErasureContext:
     """What an erasure meets."""
 
-    known: Known
-    rows: Rows
-    writer: Writer
+    known: PersonLookup
+    rows: PersonRowDeletes
+    writer: ErasureMessages
     groups: Groups
     configs: Mapping[str, Mapping[str, str]]  # of topics, as the brokers have them
     workspaces: Mapping[str, str]  # by declared source
@@ -98,7 +100,7 @@ class World:
 class Eraser:
     """Carries out one erasure at a time. Safe to interrupt anywhere, and to repeat."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ErasureContext) -> None:
         self._world = world
 
     def carry_out(self, erasure: Erasure) -> Erasure:
@@ -108,10 +110,12 @@ class Eraser:
         """
         if erasure.state == "requested":
             erasure = self._settle(erasure)
-        person = Person(erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles))
+        person = ErasedPerson(
+            erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles)
+        )
         by_id = self._world.rows.begin(person, erasure.until, self._world.workspaces)
         if erasure.state == "requested":
-            barred = Barred.digests(person, by_id)
+            barred = EraseFilter.digests(person, by_id)
             erasure = self._count(msgspec.structs.replace(erasure, barred=barred))
         else:  # a sink of before may have passed it over, and the books do not have the counts
             self._world.writer.write(erasure)
@@ -119,7 +123,7 @@ class Eraser:
 
     def _settle(self, erasure: Erasure) -> Erasure:
         world = self._world
-        person = Person.of(erasure.workspace, erasure.subject, world.ids)
+        person = ErasedPerson.of(erasure.workspace, erasure.subject, world.ids)
         erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
         while True:
             known = world.known.whole(person)

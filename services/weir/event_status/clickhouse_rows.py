@@ -7,7 +7,7 @@ from typing import Any
 from weir.adapters import avro
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.core.identifiers import content_digest
-from weir.event_status.model import Row, Rows
+from weir.event_status.model import EventRows, Row
 from weir.settings.shared import ClickHouseSettings
 
 SECONDS = 5  # a query may take
@@ -44,7 +44,7 @@ _OF_KEY = "idempotency_key = {key:String}"
 _DEAD_KEY = "(endsWith(key, unhex({hex:String})) OR position(value, {key:String}) > 0)"
 
 
-class WhereRows:
+class EventRowQueries:
     """Answers from any thread; `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(self, settings: ClickHouseSettings) -> None:
@@ -53,7 +53,7 @@ class WhereRows:
         self._connected: ClickHouse | None = None
         self._keys = [avro.PrefixReader(n, "idempotency_key") for n in ("Accepted", "Resolved")]
 
-    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> Rows:
+    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> EventRows:
         """What is known of an event id that was minted at `minted` (epoch milliseconds)."""
         values = {
             "event_id": str(event_id),
@@ -63,17 +63,17 @@ class WhereRows:
         }
         near = _OF_EVENT + _NEAR
         dead = self._ask("dead", _DEAD_EVENT, values, scope)
-        return Rows(
+        return EventRows(
             self._ask("events", near, values, scope),
             self._ask("duplicates", near, values, scope),
             self._ask("rejected", near, values, scope),
             [{**row, "event_id": str(event_id)} for row in dead],
         )
 
-    def of_key(self, key: str, scope: Scope) -> Rows:
+    def of_key(self, key: str, scope: Scope) -> EventRows:
         """What is known of the events that a client sent with this id."""
         values = {"key": key, "hex": "00" + content_digest(key.encode()).hex()}
-        return Rows(
+        return EventRows(
             self._ask("events", _OF_KEY, values, scope),
             self._ask("duplicates", _OF_KEY, values, scope),
             self._ask("rejected", "client_id = {key:String}", values, scope),

@@ -7,27 +7,27 @@ from contextlib import closing
 
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.search import clear_errors
-from weir.event_status.clickhouse_rows import Scope, WhereRows
-from weir.event_status.model import Rows, Trail, Where, decide
-from weir.event_status.topic_records import WhereRecords
+from weir.event_status.clickhouse_rows import EventRowQueries, Scope
+from weir.event_status.model import EventRows, EventStatus, TopicEvidence, decide
+from weir.event_status.topic_records import TopicSearch
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 AWAY_SECONDS = 5.0
 AGAIN_SECONDS = 1.0  # an event that is between two places is in one of them by then
 
 
-class Whereabouts:
+class EventStatusLookup:
     """Answers from any thread, whatever is away: an answer says what could not be asked."""
 
     def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
         self._kafka = kafka
-        self._rows = WhereRows(clickhouse)
+        self._rows = EventRowQueries(clickhouse)
         self._away = (
             "",
             0.0,
         )  # why ClickHouse did not answer, and until when it is not asked again
 
-    def find(self, sought: str, scope: Scope, seconds: float) -> Where:
+    def find(self, sought: str, scope: Scope, seconds: float) -> EventStatus:
         """Of an event id or a client's own id. `scope`: the sources that may be seen; None: all.
 
         `seconds`: how long the topics may be read.
@@ -40,7 +40,7 @@ class Whereabouts:
             where = self._look(sought, scope, seconds)
         return where
 
-    def _look(self, sought: str, scope: Scope, seconds: float) -> Where:
+    def _look(self, sought: str, scope: Scope, seconds: float) -> EventStatus:
         event_id = minted_id(sought)
         if event_id is None:
             return self._look_by_key(sought, scope, seconds)
@@ -54,12 +54,12 @@ class Whereabouts:
         # a client's own id may be a UUIDv7, too
         return where if by_key.fate == "unknown" and by_key.certain else by_key
 
-    def _look_by_key(self, key: str, scope: Scope, seconds: float) -> Where:
+    def _look_by_key(self, key: str, scope: Scope, seconds: float) -> EventStatus:
         rows = self._ask_rows(lambda: self._rows.of_key(key, scope))
         trail = self._trail(lambda records: records.of_key(key, scope), seconds)
         return decide(key, rows, trail)
 
-    def _ask_rows(self, question: Callable[[], Rows]) -> Rows | str:
+    def _ask_rows(self, question: Callable[[], EventRows]) -> EventRows | str:
         """Rows, or why there are none; a server that hangs is waited for once, then left alone for a while."""
         fault, until = self._away
         if time.monotonic() < until:
@@ -72,9 +72,11 @@ class Whereabouts:
         except RefusedError as refused:
             return str(refused)
 
-    def _trail(self, search: Callable[[WhereRecords], Trail], seconds: float) -> Trail | str:
+    def _trail(
+        self, search: Callable[[TopicSearch], TopicEvidence], seconds: float
+    ) -> TopicEvidence | str:
         try:
-            with clear_errors(), closing(WhereRecords(self._kafka, seconds)) as records:
+            with clear_errors(), closing(TopicSearch(self._kafka, seconds)) as records:
                 return search(records)
         except (NotReachedError, RefusedError) as fault:
             return str(fault)

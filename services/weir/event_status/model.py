@@ -35,7 +35,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
-class Rows:
+class EventRows:
     """What ClickHouse has of an id, the latest first in each table."""
 
     stored: Sequence[Row] = ()
@@ -44,7 +44,7 @@ class Rows:
     dead: Sequence[Row] = ()
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class TopicRecord(msgspec.Struct, frozen=True):
     """A record of the event in a topic.
 
     `waiting`: its next reader has not committed it. `held`: it cannot, since the record is behind an
@@ -58,19 +58,19 @@ class Sighting(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Trail:
+class TopicEvidence:
     """What the topics have of an event, in the order of the stages."""
 
     event_id: str = ""
     event: Row = field(default_factory=dict)  # its fields, as far as they could be read
-    seen: tuple[Sighting, ...] = ()
+    seen: tuple[TopicRecord, ...] = ()
     duplicate: Row | None = None
     rejected: Row | None = None
     dead: Row | None = None
     bounds: tuple[str, ...] = ()  # what was not looked at; empty: all was
 
 
-class Where(msgspec.Struct, frozen=True, kw_only=True):
+class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer. `certain` false: some place could not be asked, or not looked through."""
 
     id: str  # as it was asked for
@@ -86,7 +86,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     certain: bool = True
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class StatusEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What one place says of one event."""
 
     fate: Fate
@@ -99,7 +99,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     since: int = 0
 
 
-def decide(sought: str, rows: Rows | str, trail: Trail | str) -> Where:
+def decide(sought: str, rows: EventRows | str, trail: TopicEvidence | str) -> EventStatus:
     """One answer to `sought`. A text in the place of what a place says is why it could not be asked."""
     notes = []
     if isinstance(rows, str):
@@ -107,20 +107,20 @@ def decide(sought: str, rows: Rows | str, trail: Trail | str) -> Where:
     if isinstance(trail, str):
         notes.append(f"The topics cannot be asked: {trail}")
     accounts = [] if isinstance(rows, str) else list(_of_rows(rows))
-    if isinstance(trail, Trail):
+    if isinstance(trail, TopicEvidence):
         notes += trail.bounds
         accounts += _of_trail(trail, isinstance(rows, str))
     if not accounts:
         return _unknown(sought, trail, tuple(notes))
     best = min(accounts, key=lambda account: ORDER.index(account.fate))
     times = dict(best.times)
-    if isinstance(trail, Trail) and trail.event_id == best.event_id:
+    if isinstance(trail, TopicEvidence) and trail.event_id == best.event_id:
         times |= {TIMES[one.topic]: one.at for one in trail.seen}
     ordered = sorted(times.items(), key=lambda item: item[1])
     others = {account.event_id for account in accounts if account.event_id} - {best.event_id}
     if others:
         notes.append(f"Other events of this id: {', '.join(sorted(others))}.")
-    return Where(
+    return EventStatus(
         id=sought,
         fate=best.fate,
         event_id=best.event_id or None,
@@ -140,10 +140,10 @@ def moment(ms: int) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _unknown(sought: str, trail: Trail | str, notes: tuple[str, ...]) -> Where:
+def _unknown(sought: str, trail: TopicEvidence | str, notes: tuple[str, ...]) -> EventStatus:
     """Nobody has it: for certain, or as far as could be asked."""
-    found = isinstance(trail, Trail) and trail.seen
-    if isinstance(trail, Trail) and trail.seen:
+    found = isinstance(trail, TopicEvidence) and trail.seen
+    if isinstance(trail, TopicEvidence) and trail.seen:
         advice = (
             "It was accepted and is in none of the places it can be in: erased with its person or"
             " deleted from ClickHouse since, or lost. `weir audit` tells which."
@@ -161,11 +161,11 @@ def _unknown(sought: str, trail: Trail | str, notes: tuple[str, ...]) -> Where:
             " is known only as long as the topics keep it."
         )
         times = {}
-    return Where(
+    return EventStatus(
         id=sought,
         fate="unknown",
-        event_id=trail.event_id or None if isinstance(trail, Trail) else None,
-        source=trail.event.get("source") if isinstance(trail, Trail) else None,
+        event_id=trail.event_id or None if isinstance(trail, TopicEvidence) else None,
+        source=trail.event.get("source") if isinstance(trail, TopicEvidence) else None,
         times=times,
         advice=advice,
         notes=notes,
@@ -173,7 +173,7 @@ def _unknown(sought: str, trail: Trail | str, notes: tuple[str, ...]) -> Where:
     )
 
 
-def _of_rows(rows: Rows) -> Iterator[Account]:
+def _of_rows(rows: EventRows) -> Iterator[StatusEvidence]:
     for row in rows.stored:
         yield _stored(row, row["inserted_at"], "It is in `weir.events`; nothing is to be done.")
     for row in rows.duplicates:
@@ -184,7 +184,7 @@ def _of_rows(rows: Rows) -> Iterator[Account]:
         yield _rejected(row)
 
 
-def _of_trail(trail: Trail, alone: bool) -> Iterator[Account]:
+def _of_trail(trail: TopicEvidence, alone: bool) -> Iterator[StatusEvidence]:
     """What the topics say. `alone`: ClickHouse says nothing, so the sink's word that it put it in counts."""
     last = trail.seen[-1] if trail.seen else None
     if last is not None and last.waiting:
@@ -199,14 +199,14 @@ def _of_trail(trail: Trail, alone: bool) -> Iterator[Account]:
         advice = "The sink has put it into ClickHouse, by its own account in Kafka."
         yield _stored({**trail.event, "event_id": trail.event_id}, 0, advice)
     elif last is not None and last.topic == topics.UNIQUE and trail.event.get("saved") is False:
-        yield Account(
+        yield StatusEvidence(
             fate="unsaved",
             **_whose(trail),
             advice="It was processed and is not stored, as its sender asked. The books count it.",
         )
 
 
-def _whose(trail: Trail) -> dict[str, Any]:
+def _whose(trail: TopicEvidence) -> dict[str, Any]:
     """What accounts of the topics have in common."""
     event = trail.event
     return {
@@ -219,7 +219,7 @@ def _whose(trail: Trail) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _queued(trail: Trail, last: Sighting) -> Account:
+def _queued(trail: TopicEvidence, last: TopicRecord) -> StatusEvidence:
     stage = EVENT_STAGES[last.topic].name
     advice = f"It waits for {stage}: `weir status` shows whether it runs and how far behind it is."
     if last.held:
@@ -227,12 +227,12 @@ def _queued(trail: Trail, last: Sighting) -> Account:
             f"It waits for {stage}, behind an open transaction in {last.topic}. It can be read once"
             " that ends: at the latest after the transaction timeout of its producer."
         )
-    return Account(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
+    return StatusEvidence(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
 
 
-def _stored(row: Row, since: int, advice: str) -> Account:
+def _stored(row: Row, since: int, advice: str) -> StatusEvidence:
     names = ("occurred_at", "received_at", "inserted_at")
-    return Account(
+    return StatusEvidence(
         fate="stored",
         event_id=row["event_id"],
         source=row.get("source", ""),
@@ -243,7 +243,7 @@ def _stored(row: Row, since: int, advice: str) -> Account:
     )
 
 
-def _duplicate(row: Row) -> Account:
+def _duplicate(row: Row) -> StatusEvidence:
     same = bool(row["same_payload"])
     advice = (
         f"It repeats {row['first_event_id']}, with the same payload: nothing is missing."
@@ -252,7 +252,7 @@ def _duplicate(row: Row) -> Account:
         " one is kept. If both are events of their own, give each a key of its own and send again."
     )
     names = ("first_received_at", "received_at", "inserted_at")
-    return Account(
+    return StatusEvidence(
         fate="duplicate",
         event_id=row["event_id"],
         source=row["source"],
@@ -267,9 +267,9 @@ def _duplicate(row: Row) -> Account:
     )
 
 
-def _rejected(row: Row) -> Account:
+def _rejected(row: Row) -> StatusEvidence:
     place = f" `{row['field']}`" if row["field"] else ""
-    return Account(
+    return StatusEvidence(
         fate="rejected",
         event_id=row["event_id"],
         source=row["source"],
@@ -286,9 +286,9 @@ def _rejected(row: Row) -> Account:
     )
 
 
-def _dead(row: Row) -> Account:
+def _dead(row: Row) -> StatusEvidence:
     place = f"{row['origin_topic']}/{row['origin_partition']}/{row['origin_offset']}"
-    return Account(
+    return StatusEvidence(
         fate="dead",
         event_id=row["event_id"],
         source=row["source"],

@@ -20,7 +20,7 @@ from weir.core import topics
 from weir.core.identifiers import SEPARATOR, content_digest, dedup_key
 from weir.core.stages import DEDUP, EVENT_STAGES
 from weir.event_status.clickhouse_rows import Scope
-from weir.event_status.model import Row, Sighting, Trail
+from weir.event_status.model import Row, TopicEvidence, TopicRecord
 from weir.settings.shared import KafkaSettings
 
 SKEW_MS = 5_000  # between the clocks of two machines
@@ -29,7 +29,7 @@ LOOK_BACK = 100_000  # records of a partition, for a client's id
 ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)
 
 
-class WhereRecords:
+class TopicSearch:
     """One search; close it. `NotReachedError` when no broker answers, `RefusedError` when one refuses."""
 
     def __init__(self, settings: KafkaSettings, seconds: float) -> None:
@@ -47,7 +47,7 @@ class WhereRecords:
         self._search.close()
         self._admin.close()
 
-    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> Trail:
+    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> TopicEvidence:
         """The trail of the event that the gateway gave this id at `minted` (epoch milliseconds)."""
         at_the_door = (topics.ACCEPTED, topics.REJECTED)
         sought = event_id.bytes
@@ -66,7 +66,7 @@ class WhereRecords:
             return self._trail(sought, dead=dead)
         return self._trail(b"")
 
-    def of_key(self, key: str, scope: Scope) -> Trail:
+    def of_key(self, key: str, scope: Scope) -> TopicEvidence:
         """The trail of the first event, of the latest records, that was sent with this id."""
         digest, text = content_digest(key.encode()), key.encode()
         seen: set[bytes] = set()
@@ -101,7 +101,7 @@ class WhereRecords:
             return self._trail(uuid.UUID(refused["event_id"]).bytes, rejected=refused)
         return self._trail(b"")
 
-    def _follow(self, accepted: Message) -> Trail:
+    def _follow(self, accepted: Message) -> TopicEvidence:
         """What became of an accepted event. Positions are read before what the stage may have written."""
         event_id = _value(accepted)[ID]
         event = self._fields(self._accepted, accepted)
@@ -128,7 +128,7 @@ class WhereRecords:
         return self._trail(event_id, event, [at_dedup, at_identity], dead=dead)
 
     def _after(
-        self, event_id: bytes, seen: Sighting, *ending: str, also: str = ""
+        self, event_id: bytes, seen: TopicRecord, *ending: str, also: str = ""
     ) -> dict[str, Message]:
         """The event's records in these topics since it was last seen; the search ends at the first."""
         names = (*ending, also) if also else ending
@@ -147,19 +147,21 @@ class WhereRecords:
         self,
         event_id: bytes,
         event: Row | None = None,
-        seen: Iterable[Sighting] = (),
+        seen: Iterable[TopicRecord] = (),
         **endings: Row | None,
-    ) -> Trail:
+    ) -> TopicEvidence:
         text = str(uuid.UUID(bytes=event_id)) if event_id else ""
-        return Trail(text, event or {}, tuple(seen), bounds=tuple(self._search.bounds), **endings)
+        return TopicEvidence(
+            text, event or {}, tuple(seen), bounds=tuple(self._search.bounds), **endings
+        )
 
-    def _sight(self, message: Message) -> Sighting:
+    def _sight(self, message: Message) -> TopicRecord:
         place = (message.topic(), message.partition())
         group = EVENT_STAGES[message.topic()].group
         position = self._admin.positions(group, [place]).get(place, -1)
         waiting = position <= message.offset()
         held = waiting and self._search.is_held(message)
-        return Sighting(message.topic(), message.timestamp()[1], waiting, held)
+        return TopicRecord(message.topic(), message.timestamp()[1], waiting, held)
 
     def _fields(self, reader: avro.PrefixReader, message: Message) -> dict[str, Any]:
         try:

@@ -31,7 +31,7 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client adds proc
 
 
 @dataclass(frozen=True)
-class Environment:
+class GatewayEnvironment:
     """The settings that the gateway reads."""
 
     common: CommonSettings
@@ -42,12 +42,12 @@ class Environment:
     tls: Tls | None  # None: plain HTTP
 
 
-def read_environment() -> Environment:
+def read_environment() -> GatewayEnvironment:
     """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
     if faults := unknown_variables(os.environ, ALL_SETTINGS):
         raise SettingsError(faults)
     gateway = load(GatewaySettings, os.environ)
-    return Environment(
+    return GatewayEnvironment(
         load(CommonSettings, os.environ),
         load(KafkaSettings, os.environ),
         load(SecretsSettings, os.environ),
@@ -57,18 +57,18 @@ def read_environment() -> Environment:
     )
 
 
-def serve(environment: Environment) -> None:
+def serve(environment: GatewayEnvironment) -> None:
     """One process, until SIGTERM."""
     # Not before METRICS_FOLDER is set, and not in the parent of several: see run_all.
     import uvloop
 
     from weir.adapters.kafka.access import KafkaDeniedError, require_access
     from weir.gateway.server import Listening, Process, listen
-    from weir.registry.secret_encryption import Sealing, secrets_keys
+    from weir.registry.secret_encryption import SecretEncryption, secrets_keys
 
     host, settings = environment.common.host, environment.gateway
     keys = secrets_keys(environment.common, environment.kafka, environment.secrets)
-    sealing = Sealing(keys)
+    sealing = SecretEncryption(keys)
 
     try:
         require_access(environment.kafka)
@@ -97,7 +97,7 @@ def serve(environment: Environment) -> None:
         sys.exit(1)
 
 
-def run_all(environment: Environment) -> None:
+def run_all(environment: GatewayEnvironment) -> None:
     """As many processes as asked for; one needs no parent."""
     processes = environment.gateway.gateway_processes
     if processes == 1:

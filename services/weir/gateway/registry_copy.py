@@ -10,13 +10,13 @@ from weir.adapters import avro
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.core import topics
 from weir.core.registry import Quota, Source, hash_key, is_sealed, with_keys
-from weir.gateway.doors.door import Credentials
 from weir.gateway.http.rate_limits import Bucket
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.ingest.accepted_writer import SourceFields
 from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.parsed_events import Credentials
 from weir.registry.follower import Keys, Sources
-from weir.registry.secret_encryption import Sealing
+from weir.registry.secret_encryption import SecretEncryption
 from weir.runtime import logs
 
 Entry = tuple[bytes, bytes | None]
@@ -25,7 +25,7 @@ ANY_ORIGIN = "*"
 
 
 @dataclass(frozen=True)
-class Use:
+class QuotaConsumed:
     """How much of a quota was used in the period that ends at `resets_at` (epoch milliseconds)."""
 
     period: str
@@ -76,19 +76,19 @@ class Registry:
     def __init__(
         self,
         processes: int = 1,
-        sealing: Sealing | None = None,
+        sealing: SecretEncryption | None = None,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self.loaded = False
         self.by_id: dict[str, SourceView] = {}
         self._processes = processes
-        self._sealing = sealing or Sealing()
+        self._sealing = sealing or SecretEncryption()
         self._clock = clock
         self._log = logs.get("gateway")
         self._sources = Sources()
         self._keys = Keys()
         self._next_end = 0  # of a key in force, epoch milliseconds; 0: none ends
-        self._uses: dict[str, dict[str, Use]] = {}
+        self._uses: dict[str, dict[str, QuotaConsumed]] = {}
         self._by_hash: dict[str, SourceView] = {}
         self._by_key: dict[str, SourceView] = {}  # keys seen and found valid; bounded
         self._by_site: dict[str, SourceView] = {}
@@ -103,17 +103,17 @@ class Registry:
                 self._by_key[key] = view
         return view
 
-    def claimed(self, claim: Credentials) -> SourceView | None:
+    def claimed(self, credentials: Credentials) -> SourceView | None:
         """The enabled source that a request may send to."""
-        if claim.key:
-            view = self.find(claim.key)
-            is_its = view is None or not claim.source or view.source.id == claim.source
+        if credentials.key:
+            view = self.find(credentials.key)
+            is_its = view is None or not credentials.source or view.source.id == credentials.source
             return view if is_its else None
-        if claim.source:
-            view = self.by_id.get(claim.source)
+        if credentials.source:
+            view = self.by_id.get(credentials.source)
             is_open = view is not None and view.source.enabled and view.source.open_by_id
             return view if is_open else None
-        return self._by_site.get(claim.site) if claim.site else None
+        return self._by_site.get(credentials.site) if credentials.site else None
 
     def knows_origin(self, origin: str) -> bool:
         """Whether any source takes events from pages of it: all that a preflight can be asked."""
@@ -167,7 +167,7 @@ class Registry:
         else:
             _, usage = avro.decode_any(value)
             self._uses[source_id] = {
-                q["name"]: Use(q["period"], q["unit"], q["used"], q["resets_at"])
+                q["name"]: QuotaConsumed(q["period"], q["unit"], q["used"], q["resets_at"])
                 for q in usage["quotas"]
             }
         if view := self.by_id.get(source_id):

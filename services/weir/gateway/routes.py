@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from weir.gateway.api import erasures, event_status, goals_routes
 from weir.gateway.doors.cloudevents import door as cloudevents
-from weir.gateway.doors.door import Door, RequestMeta
+from weir.gateway.doors.door import Door
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.hackle import workspace as hackle_pages
@@ -18,10 +18,11 @@ from weir.gateway.doors.userflux import door as userflux
 from weir.gateway.doors.webhook import door as webhook
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
 
 
-class Page(Protocol):
+class ApiPage(Protocol):
     """What answers at a route that takes no events: reads, and what is written to the registry."""
 
     @property
@@ -39,7 +40,7 @@ class Route(NamedTuple):
 
     method: str
     path: str
-    at: Door | Page
+    at: Door | ApiPage
 
 
 ROUTES = (
@@ -73,11 +74,11 @@ ROUTES = (
 )
 
 
-class Found(NamedTuple):
+class RouteMatch(NamedTuple):
     """What is at a path: a door or a page for each method, and what stands where the route has {name}."""
 
     path: str  # as in the table
-    methods: Mapping[str, Door | Page]
+    methods: Mapping[str, Door | ApiPage]
     parts: Mapping[str, str]
 
 
@@ -85,17 +86,17 @@ class Router:
     """Finds routes by path: those without {name} at once, the others in the table's order."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self.paths: dict[str, dict[str, Door | Page]] = {}
+        self.paths: dict[str, dict[str, Door | ApiPage]] = {}
         for route in routes:
             self.paths.setdefault(route.path, {})[route.method] = route.at
         self._plain = {
-            path: Found(path, methods, {})
+            path: RouteMatch(path, methods, {})
             for path, methods in self.paths.items()
             if "{" not in path
         }
         self._patterns = [path.split("/") for path in self.paths if "{" in path]
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> RouteMatch | None:
         found = self._plain.get(path)
         if found is not None:
             return found
@@ -108,7 +109,7 @@ class Router:
             parts = _match(pattern, given)
             if parts is not None:
                 named = "/".join(pattern)
-                return Found(named, self.paths[named], parts)
+                return RouteMatch(named, self.paths[named], parts)
         return None
 
 

@@ -11,20 +11,20 @@ from weir.adapters.kafka.producer import DurableProducer, ProducerOptions
 from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.adapters.kafka.retention import KafkaRetention
 from weir.adapters.kafka.schema_announcements import SchemasTopic
-from weir.adapters.kafka.table_follower import Apply, Follower, TableFollower, TailFollower
+from weir.adapters.kafka.table_follower import Apply, TableFollower, TailFollower, TopicFollower
 from weir.core import topics
 from weir.core.record_limits import RecordLimits
 from weir.core.stages import GROUPS
 from weir.erasure.topic import Erasures
-from weir.event_status.lookup import Whereabouts
-from weir.gateway.api.counting import Counting
-from weir.gateway.api.finding import Finding
+from weir.event_status.lookup import EventStatusLookup
+from weir.gateway.api.counting import GoalCounter
+from weir.gateway.api.finding import EventFinder
 from weir.gateway.api.goal_counts import GoalCounts
 from weir.gateway.api.shared_goals import SharedGoals
 from weir.gateway.http.app import App
 from weir.gateway.http.body_budget import BodyBudget
-from weir.gateway.http.connection_limits import Places, ReadAhead
-from weir.gateway.http.connections import ConnectionLimits, Server, Turns
+from weir.gateway.http.connection_limits import ConnectionSlots, ReadAhead
+from weir.gateway.http.connections import BodyTurns, ConnectionLimits, Server
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies
 from weir.gateway.http.tls import Tls
 from weir.gateway.ingest.backlog_guard import RetentionGuard
@@ -34,7 +34,7 @@ from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts
 from weir.gateway.registry_copy import Registry
 from weir.registry.goal_log import GoalLog
-from weir.registry.secret_encryption import Sealing
+from weir.registry.secret_encryption import SecretEncryption
 from weir.runtime import gc_tuning, logs, malloc_tuning
 from weir.runtime.open_files import raise_open_files
 from weir.settings.environment import SettingsError
@@ -75,11 +75,11 @@ def connection_limits(
             connections=most,
         )
     return ConnectionLimits(
-        Places(max(1, most), settings.gateway_connections_per_address),
+        ConnectionSlots(max(1, most), settings.gateway_connections_per_address),
         ReadAhead(settings.gateway_inflight_kilobytes * 1024 // READ_AHEAD_PART, loop.call_soon),
         settings.gateway_header_bytes,
         proxies,
-        Turns(),
+        BodyTurns(),
     )
 
 
@@ -98,7 +98,7 @@ class Process:
         settings: GatewaySettings,
         kafka: KafkaSettings,
         clickhouse: ClickHouseSettings,
-        sealing: Sealing,
+        sealing: SecretEncryption,
         listening: Listening,
     ) -> None:
         self._settings = settings
@@ -112,9 +112,9 @@ class Process:
             settings.gateway_queue_kilobytes,
             self._end_by_fault,
         )
-        self._counting = Counting(GoalCounts(clickhouse))
+        self._counting = GoalCounter(GoalCounts(clickhouse))
         self._goals = SharedGoals(GoalLog(kafka))
-        self._finding = Finding(Whereabouts(kafka, clickhouse))
+        self._finding = EventFinder(EventStatusLookup(kafka, clickhouse))
         policy = settings.retention
         retention = KafkaRetention(kafka, policy.named_from)
         self._guard = RetentionGuard(
@@ -147,7 +147,7 @@ class Process:
         self._connections = connection_limits(settings, self._world.proxies, self._loop)
         self._app = App(self._world, self._connections)
         self._schemas = SchemasTopic(kafka)
-        self._followers: list[Follower] = [
+        self._followers: list[TopicFollower] = [
             TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),
             TableFollower(kafka, topics.QUOTAS, self._in_loop(registry.apply_usage)),
             TableFollower(kafka, topics.ERASURES, self._in_loop(erasures.apply)),

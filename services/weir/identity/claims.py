@@ -5,11 +5,11 @@ people who are known already is refused and recorded. See docs/decisions/0020-wh
 """
 
 from weir.core.identifiers import ProfileIds
-from weir.identity.messages import Event, Link
+from weir.identity.messages import IdentityEvent, Link
 from weir.identity.person import EVER, PUBLIC, TRUSTED, UNKNOWN, DeviceClaim, Person
 
 
-def since(item: Event | Link) -> int:
+def since(item: IdentityEvent | Link) -> int:
     """The time that an event's claims count from.
 
     The own time of an event that a secret key vouches for; of others that of receipt, since whoever has
@@ -33,7 +33,7 @@ def present_claim(person: Person, ids: ProfileIds) -> DeviceClaim | None:
     return None
 
 
-def is_foreign(event: Event, person: Person, ids: ProfileIds) -> bool:
+def is_foreign(event: IdentityEvent, person: Person, ids: ProfileIds) -> bool:
     """Whether an event with a public key names a profile that it may not even be of.
 
     A profile id of ours was given to nobody to send back, and one that a secret key brought first is the
@@ -46,7 +46,7 @@ def is_foreign(event: Event, person: Person, ids: ProfileIds) -> bool:
     return bool(ids.minted(person.profile_id))
 
 
-def may_claim(item: Event | Link, person: Person, user: str, ids: ProfileIds) -> bool:
+def may_claim(item: IdentityEvent | Link, person: Person, user: str, ids: ProfileIds) -> bool:
     """Whether a profile id that nobody owns may be given to a user.
 
     Not one that was minted for another identifier, whoever says so: that one decides whose it is.
@@ -58,7 +58,7 @@ def may_claim(item: Event | Link, person: Person, user: str, ids: ProfileIds) ->
     return ids.mint(item.workspace, user) == person.profile_id
 
 
-def is_own(event: Event, user: str, ids: ProfileIds) -> bool:
+def is_own(event: IdentityEvent, user: str, ids: ProfileIds) -> bool:
     """Whether a minted profile id is the one of an identifier that the event has besides."""
     further = [user] if user else []
     if event.anonymous_id:
@@ -66,7 +66,7 @@ def is_own(event: Event, user: str, ids: ProfileIds) -> bool:
     return any(event.client_profile_id in ids.all_of(event.workspace, one) for one in further)
 
 
-def next_identifier(event: Event, user: str) -> str:
+def next_identifier(event: IdentityEvent, user: str) -> str:
     """Where an event is decided that may not be of the profile it names; empty: it names nobody else."""
     if user:
         return user
@@ -75,7 +75,7 @@ def next_identifier(event: Event, user: str) -> str:
     return "s:" + event.client_session_id if event.client_session_id else ""
 
 
-def see(item: Event | Link, person: Person) -> None:
+def see(item: IdentityEvent | Link, person: Person) -> None:
     """Remember who was the first at a client's profile id."""
     if person.version == 0 and person.memory.seen_first == UNKNOWN:
         person.memory.seen_first = PUBLIC if item.public else TRUSTED

@@ -6,7 +6,7 @@ import msgspec
 
 from weir.core.identifiers import LEGACY_IDS, ProfileIds
 from weir.core.receipts import Receipt
-from weir.identity.messages import Event, Link
+from weir.identity.messages import IdentityEvent, Link
 from weir.identity.person import Person
 
 
@@ -24,13 +24,13 @@ class Unsaved(msgspec.Struct):
     session_id: str
 
 
-class Forward(msgspec.Struct):
+class Reroute(msgspec.Struct):
     """The event is another identifier's to decide."""
 
     at: str
 
 
-class Settled(msgspec.Struct):
+class Applied(msgspec.Struct):
     """A link or an erasure, dealt with."""
 
 
@@ -50,7 +50,7 @@ class Merge(msgspec.Struct):
     detail: str = ""
 
 
-Outcome = Resolved | Unsaved | Forward | Settled | Erased
+Outcome = Resolved | Unsaved | Reroute | Applied | Erased
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def merge_of(shown_by: Link, from_profile: str, into_profile: str) -> Merge:
     )
 
 
-def refusal_of(shown_by: Event | Link, person: Person, other: str, target: str) -> Merge:
+def refusal_of(shown_by: IdentityEvent | Link, person: Person, other: str, target: str) -> Merge:
     detail = f"{person.identity_key} belongs to {person.owner or 'somebody known'}"
     if shown_by.public and not person.owner:
         detail += f": a public key may not claim it for {target or 'nobody'}"

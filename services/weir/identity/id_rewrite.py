@@ -7,20 +7,20 @@ from weir.core.blocked_ids import BlockedIds
 from weir.core.identifiers import PUBLIC_MARK, identity_key
 from weir.core.registry import IdMapping
 from weir.identity.id_mapping import mapping_of, named_by
-from weir.identity.messages import Event
+from weir.identity.messages import IdentityEvent
 
 BlockedOf = Callable[[str], BlockedIds]  # of a source, what of its ids are none
 MappingsOf = Callable[[str], Sequence[IdMapping]]  # of a source, as the registry has them now
 
 
-class Attachment:
+class IdMapper:
     """Says by the mappings in force now where a profile-less event belongs."""
 
     def __init__(self, mappings_of: MappingsOf, blocked_of: BlockedOf) -> None:
         self._mappings_of = mappings_of
         self._blocked_of = blocked_of
 
-    def attach(self, event: Event, value: bytes) -> bytes:
+    def attach(self, event: IdentityEvent, value: bytes) -> bytes:
         """The record to go on with. If it names somebody, `event.mapped_to` says who decides about it.
 
         A rewritten record asks for a profile, so no mapping is ever applied to it again.

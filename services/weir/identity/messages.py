@@ -5,7 +5,7 @@ import msgspec
 IDENTIFY = "$identify"
 
 
-class Event(msgspec.Struct):
+class IdentityEvent(msgspec.Struct):
     """What identity reads of an accepted event. `at` is the identifier that keys its record."""
 
     at: str
@@ -52,4 +52,4 @@ class Erase(msgspec.Struct):
     kept_until: int  # so long events of before may still come
 
 
-Item = Event | Link | Erase
+Item = IdentityEvent | Link | Erase

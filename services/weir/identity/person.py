@@ -39,7 +39,7 @@ class Stamp(NamedTuple):
     event_id: bytes
 
 
-class Session(msgspec.Struct, array_like=True):
+class RecentSession(msgspec.Struct, array_like=True):
     """A visit as seen from one identifier. Times are epoch milliseconds of the events' own time."""
 
     source: str
@@ -53,7 +53,7 @@ class Memory(msgspec.Struct, array_like=True):
     """What only identity itself reads; analysts have `weir.sessions` and `weir.merges`."""
 
     linked: list[str] = []
-    recent_sessions: list[Session] = []
+    recent_sessions: list[RecentSession] = []
     # Of a person at an identifier that was erased: above every version of the one before, so that
     # whatever compares versions takes the new one for the latest.
     versions_before: int = 0
@@ -83,7 +83,7 @@ class Person(msgspec.Struct):
     memory: Memory = msgspec.field(default_factory=Memory)
 
     @property
-    def recent_sessions(self) -> list[Session]:
+    def recent_sessions(self) -> list[RecentSession]:
         return self.memory.recent_sessions
 
     @classmethod
@@ -141,7 +141,7 @@ class Person(msgspec.Struct):
             self.memory.linked_at = [told.get(target, EVER) for target in kept]
             self.version += 1
 
-    def keep(self, session: Session) -> None:
+    def keep(self, session: RecentSession) -> None:
         """Remember a new session, forgetting the one that ended longest ago."""
         self.sessions += 1
         self.recent_sessions.append(session)

@@ -12,7 +12,7 @@ PEOPLE_KEPT = 10_000
 MAX_BYTES = 2_048
 
 
-class Recall:
+class PersonCache:
     """Says of a partition's keys what its store says once the batches before are committed.
 
     The people it gives are changed in place by the decisions on a batch, before that batch is

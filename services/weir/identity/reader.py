@@ -12,7 +12,7 @@ import msgspec
 
 from weir.adapters import avro
 from weir.core.identifiers import PUBLIC_MARK
-from weir.identity.messages import IDENTIFY, Erase, Event, Item, Link
+from weir.identity.messages import IDENTIFY, Erase, IdentityEvent, Item, Link
 
 HEADER_BYTES = avro.HEADER_BYTES
 ID_END = HEADER_BYTES + 16
@@ -63,14 +63,14 @@ class ItemReader:
             event.traits = _traits_of(self._properties.read(value)["properties"])
         return event
 
-    def leading(self, key: bytes, value: bytes) -> Event | None:
+    def leading(self, key: bytes, value: bytes) -> IdentityEvent | None:
         """What can be read of an event that `read` gave up on, if anything."""
         try:
             return self._thorough(key, value)
         except (avro.UnknownSchemaError, avro.UnreadableError):
             return None
 
-    def _quick(self, key: bytes, value: bytes) -> Event | None:
+    def _quick(self, key: bytes, value: bytes) -> IdentityEvent | None:
         """None: not the usual bytes. IndexError, UnicodeDecodeError: perhaps not even a record.
 
         A string whose first length byte has a bit of 0x81 is longer than 63 bytes, or none.
@@ -102,7 +102,7 @@ class ItemReader:
             return None
         name, user_id, anonymous_id, profile_id, session_id = texts
         wants_profile, wants_session, saved, wants_receipt = flags
-        return Event(
+        return IdentityEvent(
             key.partition(b"\0")[2].decode() if identity > 2 * public else "",
             value[HEADER_BYTES:ID_END],
             workspace,
@@ -128,11 +128,11 @@ class ItemReader:
             return None
         return base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6)
 
-    def _thorough(self, key: bytes, value: bytes) -> Event:
+    def _thorough(self, key: bytes, value: bytes) -> IdentityEvent:
         record = self._events.read(value)
         self._learn(record)
         identity = record["identity_key"]
-        return Event(
+        return IdentityEvent(
             # the key, not the field, says who decides: a forwarded event has another key
             key.partition(b"\0")[2].decode() if identity.removeprefix(PUBLIC_MARK) else "",
             record["event_id"],

@@ -3,11 +3,11 @@
 import msgspec
 
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
-from weir.identity.messages import Event
+from weir.identity.messages import IdentityEvent
 from weir.identity.person import Person
 
 
-def tell(event: Event, profile_id: str, session_id: str) -> Receipt:
+def tell(event: IdentityEvent, profile_id: str, session_id: str) -> Receipt:
     return Receipt(
         event_id=event.event_id,
         step="identity",
@@ -39,7 +39,7 @@ def tell_person(receipt: Receipt, source: str, person: Person, sessions_before: 
     )
 
 
-def tell_dead(event: Event) -> Receipt:
+def tell_dead(event: IdentityEvent) -> Receipt:
     return msgspec.structs.replace(tell(event, "", ""), outcome="dead")
 
 

@@ -1,7 +1,7 @@
 """Which visit an event belongs to: the client's own session, else 30 minutes of inactivity. Pure."""
 
 from weir.core.identifiers import minted_session_id
-from weir.identity.person import Person, Session
+from weir.identity.person import Person, RecentSession
 
 GAP_MS = 30 * 60 * 1000
 
@@ -16,7 +16,7 @@ def session_of(person: Person, profile_id: str, source: str, given: str, occurre
     """
     if given:
         return _given(person, source, given, occurred_at)
-    found: Session | None = None
+    found: RecentSession | None = None
     for session in person.recent_sessions:
         if (
             not session.given
@@ -27,7 +27,7 @@ def session_of(person: Person, profile_id: str, source: str, given: str, occurre
             found = session
     if found is None:
         session_id = minted_session_id(profile_id, source, occurred_at)
-        person.keep(Session(source, session_id, occurred_at, occurred_at, given=False))
+        person.keep(RecentSession(source, session_id, occurred_at, occurred_at, given=False))
         return session_id
     _extend(found, occurred_at)
     return found.session_id
@@ -38,11 +38,11 @@ def _given(person: Person, source: str, given: str, occurred_at: int) -> str:
         if session.given and session.session_id == given and session.source == source:
             _extend(session, occurred_at)
             return given
-    person.keep(Session(source, given, occurred_at, occurred_at, given=True))
+    person.keep(RecentSession(source, given, occurred_at, occurred_at, given=True))
     return given
 
 
-def _extend(session: Session, occurred_at: int) -> None:
+def _extend(session: RecentSession, occurred_at: int) -> None:
     if occurred_at < session.started_at:
         session.started_at = occurred_at
     elif occurred_at > session.ended_at:

@@ -8,16 +8,16 @@ from weir.adapters import avro
 from weir.adapters.receipt_records import encode_receipt
 from weir.adapters.record_origin import EventOrigin, OriginReader
 from weir.core import reasons, topics
-from weir.core.batch import MINUTE_MS, Batch, Decided, Load, Output, Refusal, fingerprint
+from weir.core.batch import MINUTE_MS, Batch, BatchResult, Load, Output, RefusedRecord, id_checksum
 from weir.core.blocked_ids import DEFAULT
 from weir.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspace_key
 from weir.core.stages import IDENTITY
-from weir.identity.decisions import Decisions, Erased, Forward, Merge, Resolved, Unsaved
+from weir.identity.decisions import Decisions, Erased, Merge, Reroute, Resolved, Unsaved
 from weir.identity.erasure_markers import MARKERS_KEY, AllMarkers
-from weir.identity.id_rewrite import Attachment, BlockedOf, MappingsOf
-from weir.identity.messages import Erase, Event, Item
+from weir.identity.id_rewrite import BlockedOf, IdMapper, MappingsOf
+from weir.identity.messages import Erase, IdentityEvent, Item
 from weir.identity.person import Person
-from weir.identity.person_cache import Recall
+from weir.identity.person_cache import PersonCache
 from weir.identity.reader import ItemReader
 from weir.identity.receipts import tell_dead
 from weir.identity.snapshot import encode_person
@@ -52,13 +52,13 @@ class IdentityStage:
         self._resolved_headers = ResolvedHeaders()
         self._reader = ItemReader()
         self._origins = OriginReader()
-        self._recall = Recall()
+        self._recall = PersonCache()
         self._markers = AllMarkers()
-        self._attachment = Attachment(mappings_of, blocked_of)
+        self._attachment = IdMapper(mappings_of, blocked_of)
         self._ids = ids
 
-    def process(self, batch: Batch, load: Load) -> Decided:
-        decided = Decided()
+    def process(self, batch: Batch, load: Load) -> BatchResult:
+        decided = BatchResult()
         items, values = self._read(batch, decided)
         keys = dict.fromkeys(batch.keys)
         known = self._recall.load(batch.partition, keys, load)
@@ -76,13 +76,13 @@ class IdentityStage:
                 self._recall.keep(batch.partition, key, person, len(state))
         return decided
 
-    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
-        decided = Decided()
+    def refuse(self, batch: Batch, reason: str, detail: str) -> BatchResult:
+        decided = BatchResult()
         for index in range(len(batch)):
             self._refuse(decided, batch, index, reason, detail)
         return decided
 
-    def refresh(self, partition: int, load: Load) -> Decided | None:
+    def refresh(self, partition: int, load: Load) -> BatchResult | None:
         return None
 
     def forget(self) -> None:
@@ -106,7 +106,7 @@ class IdentityStage:
         batch: Batch,
         items: list[Item],
         versions: dict[Place, int],
-        decided: Decided,
+        decided: BatchResult,
         load: Load,
     ) -> None:
         """The markers, and a deletion of each state that is gone; a new person's comes over it."""
@@ -122,7 +122,7 @@ class IdentityStage:
         if changed:
             decided.changes[MARKERS_KEY] = markers.encode()
 
-    def _read(self, batch: Batch, decided: Decided) -> tuple[list[Item], list[bytes]]:
+    def _read(self, batch: Batch, decided: BatchResult) -> tuple[list[Item], list[bytes]]:
         """What could be read, and the bytes to go on with. The rest is refused."""
         items: list[Item] = []
         values: list[bytes] = []
@@ -130,7 +130,7 @@ class IdentityStage:
         for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
             try:
                 item = read(key, value)
-                if isinstance(item, Event) and not item.wants_profile:
+                if isinstance(item, IdentityEvent) and not item.wants_profile:
                     value = self._attachment.attach(item, value)
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
                 self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
@@ -139,29 +139,31 @@ class IdentityStage:
             values.append(value)
         return items, values
 
-    def _refuse(self, decided: Decided, batch: Batch, index: int, reason: str, detail: str) -> None:
+    def _refuse(
+        self, decided: BatchResult, batch: Batch, index: int, reason: str, detail: str
+    ) -> None:
         key, value = batch.keys[index], batch.values[index]
         # whose event it was could be read before, by dedup, who counted it so
         origin = self._origins.read(value) or EventOrigin("", batch.timestamps[index], None)
         source, received_at, event_id = origin
         received_at = max(0, received_at)
-        decided.refusals.append(Refusal(index, reason, detail, source, received_at, event_id))
+        decided.refusals.append(RefusedRecord(index, reason, detail, source, received_at, event_id))
         known = [event_id] if event_id else []
-        decided.usage.add(source, received_at, "dead", 1, len(value), fingerprint(known))
+        decided.usage.add(source, received_at, "dead", 1, len(value), id_checksum(known))
         event = self._reader.leading(key, value)
         if event is not None and event.wants_receipt:
             receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
             receipts.append(encode_receipt(tell_dead(event)))
 
     def _write_events(
-        self, items: list[Item], values: list[bytes], decisions: Decisions, decided: Decided
+        self, items: list[Item], values: list[bytes], decisions: Decisions, decided: BatchResult
     ) -> None:
         headers = self._resolved_headers
         resolved: list[Output] = []
         forwarded: list[Output] = []
         cells: dict[tuple[str, int, str], Cell] = {}
         for item, value, outcome in zip(items, values, decisions.outcomes, strict=True):
-            if not isinstance(item, Event):
+            if not isinstance(item, IdentityEvent):
                 continue
             if isinstance(outcome, Resolved):
                 header = headers[value[: avro.HEADER_BYTES]]
@@ -171,7 +173,7 @@ class IdentityStage:
                 told = "unsaved"
             elif isinstance(outcome, Erased):
                 told = "erased"
-            elif isinstance(outcome, Forward):
+            elif isinstance(outcome, Reroute):
                 forwarded.append(Output(workspace_key(item.workspace, outcome.at), value))
                 continue
             else:
@@ -185,14 +187,14 @@ class IdentityStage:
                 cell[1].append(item.event_id)
         for (source, minute, told), (sizes, ids) in cells.items():
             at, size = minute * MINUTE_MS, sum(sizes)
-            decided.usage.add(source, at, told, len(sizes), size, fingerprint(ids))
+            decided.usage.add(source, at, told, len(sizes), size, id_checksum(ids))
         decided.outputs[topics.RESOLVED] = resolved
         decided.outputs[topics.UNIQUE] = forwarded
         decided.emitted = len(resolved)
         decided.forwarded = len(forwarded)
         decided.dropped = len(items) - len(resolved) - len(forwarded)
 
-    def _write_beside(self, decisions: Decisions, decided: Decided) -> None:
+    def _write_beside(self, decisions: Decisions, decided: BatchResult) -> None:
         for link in decisions.links:
             record = msgspec.structs.asdict(link)
             record["identity_key"] = record.pop("at")

@@ -11,17 +11,17 @@ from collections.abc import MutableMapping
 from weir.core.identifiers import LEGACY_IDS, ProfileIds
 from weir.identity import claims
 from weir.identity.decisions import (
+    Applied,
     Decisions,
     Erased,
-    Forward,
     Outcome,
+    Reroute,
     Resolved,
-    Settled,
     Unsaved,
     refusal_of,
 )
 from weir.identity.links import settle
-from weir.identity.messages import IDENTIFY, Erase, Event, Item, Link
+from weir.identity.messages import IDENTIFY, Erase, IdentityEvent, Item, Link
 from weir.identity.person import Person
 from weir.identity.receipts import tell, tell_person
 from weir.identity.sessions import session_of
@@ -47,13 +47,13 @@ def decide(
     for item in items:
         if isinstance(item, Erase):
             _erase(item, people, erasures, ids)
-            decisions.outcomes.append(Settled())
+            decisions.outcomes.append(Applied())
         elif erasures and item.received_at <= erasures.get((item.workspace, item.at), -1):
             # a link of before would make the person known again
-            decisions.outcomes.append(Erased() if isinstance(item, Event) else Settled())
+            decisions.outcomes.append(Erased() if isinstance(item, IdentityEvent) else Applied())
         elif isinstance(item, Link):
             settle(item, _person(people, item.workspace, item.at, ids), decisions)
-            decisions.outcomes.append(Settled())
+            decisions.outcomes.append(Applied())
         else:
             decisions.outcomes.append(_resolve(item, people, decisions))
     return decisions
@@ -75,10 +75,10 @@ def _erase(erase: Erase, people: People, erasures: Erasures, ids: ProfileIds) ->
         people[place].unlink(erase.names)
 
 
-def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:
+def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> Outcome:
     if not event.at or not event.wants_profile:
         if event.mapped_to:
-            return Forward(event.mapped_to)
+            return Reroute(event.mapped_to)
         if event.wants_receipt:
             decisions.receipts.append(tell(event, "", event.client_session_id))
         return _outcome(event, "", event.client_session_id)
@@ -106,11 +106,11 @@ def _resolve(event: Event, people: People, decisions: Decisions) -> Outcome:
     return _outcome(event, profile_id, session_id)
 
 
-def _outcome(event: Event, profile_id: str, session_id: str) -> Outcome:
+def _outcome(event: IdentityEvent, profile_id: str, session_id: str) -> Outcome:
     return (Resolved if event.saved else Unsaved)(profile_id, session_id)
 
 
-def _is_turned_away(event: Event, person: Person, user: str, ids: ProfileIds) -> bool:
+def _is_turned_away(event: IdentityEvent, person: Person, user: str, ids: ProfileIds) -> bool:
     """Whether the profile that an event names is not its own: another user's, or nobody's to name."""
     if claims.is_foreign(event, person, ids):
         return True
@@ -119,7 +119,7 @@ def _is_turned_away(event: Event, person: Person, user: str, ids: ProfileIds) ->
     return bool(person.owner) or not claims.may_claim(event, person, user, ids)
 
 
-def _turn_away(event: Event, person: Person, user: str, decisions: Decisions) -> Outcome:
+def _turn_away(event: IdentityEvent, person: Person, user: str, decisions: Decisions) -> Outcome:
     """The profile stays whose it is; the event is decided at the next of its identifiers, if there is one."""
     target = claims.next_identifier(event, user)
     known = person.version > 0
@@ -128,13 +128,13 @@ def _turn_away(event: Event, person: Person, user: str, decisions: Decisions) ->
         other = decisions.ids.mint(event.workspace, target) if target else ""
         decisions.merges.append(refusal_of(event, person, other, target))
     if target:
-        return Forward(target)
+        return Reroute(target)
     if event.wants_receipt:
         decisions.receipts.append(tell(event, "", event.client_session_id))
     return _outcome(event, "", event.client_session_id)
 
 
-def _link(event: Event, person: Person, user: str, decisions: Decisions) -> None:
+def _link(event: IdentityEvent, person: Person, user: str, decisions: Decisions) -> None:
     """Tell the event's other identifiers whose they are, the first time they are seen together.
 
     And again when it is true since earlier, when a secret key says what a public one had said, and when

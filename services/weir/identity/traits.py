@@ -2,7 +2,7 @@
 
 import msgspec
 
-from weir.identity.messages import Event
+from weir.identity.messages import IdentityEvent
 from weir.identity.person import Person, Stamp
 
 MAX_TRAITS_BYTES = 102_400
@@ -11,7 +11,7 @@ NOBODY = bytes(16)  # comes before every event id
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def learn(person: Person, event: Event) -> None:
+def learn(person: Person, event: IdentityEvent) -> None:
     """Set what an `$identify` says, save for what a later one has set.
 
     Of two at the same time the one that was received last: ids of events are in the order of receipt.

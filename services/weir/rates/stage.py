@@ -10,10 +10,10 @@ import msgspec
 
 from weir.adapters import avro
 from weir.core import reasons
-from weir.core.batch import Batch, Decided, Load, Refusal
+from weir.core.batch import Batch, BatchResult, Load, RefusedRecord
 from weir.core.registry import Quota
 from weir.core.stages import RATES
-from weir.rates.step import Delta, QuotaUse, SourceUsage, Window, count, hold
+from weir.rates.step import QuotaUse, SourceUsage, UsageDelta, UsagePeriod, count, hold
 
 # The quotas of a source as the registry has them now, and the sources changed since the last call.
 QuotasOf = Callable[[str], tuple[Quota, ...]]
@@ -33,16 +33,16 @@ class RatesStage:
         self._schema = avro.schemas()["SourceUsage"]
         self._stale: dict[int, set[str]] = {}  # partition -> sources whose quotas have changed
 
-    def process(self, batch: Batch, load: Load) -> Decided:
-        decided = Decided()
-        by_source: dict[str, list[Delta]] = {}
+    def process(self, batch: Batch, load: Load) -> BatchResult:
+        decided = BatchResult()
+        by_source: dict[str, list[UsageDelta]] = {}
         for index, value in enumerate(batch.values):
             try:
                 delta = _delta_of(self._deltas.read(value))
             except (avro.UnknownSchemaError, avro.UnreadableError) as fault:
                 received_at = max(0, batch.timestamps[index])
                 decided.refusals.append(
-                    Refusal(index, reasons.UNREADABLE, str(fault), "", received_at)
+                    RefusedRecord(index, reasons.UNREADABLE, str(fault), "", received_at)
                 )
                 continue
             by_source.setdefault(delta.source, []).append(delta)
@@ -55,18 +55,20 @@ class RatesStage:
             decided.changes[source.encode()] = self._encode(usage)
         return decided
 
-    def refuse(self, batch: Batch, reason: str, detail: str) -> Decided:
+    def refuse(self, batch: Batch, reason: str, detail: str) -> BatchResult:
         times = (max(0, timestamp) for timestamp in batch.timestamps)
-        return Decided(refusals=[Refusal(at, reason, detail, "", t) for at, t in enumerate(times)])
+        return BatchResult(
+            refusals=[RefusedRecord(at, reason, detail, "", t) for at, t in enumerate(times)]
+        )
 
-    def refresh(self, partition: int, load: Load) -> Decided | None:
+    def refresh(self, partition: int, load: Load) -> BatchResult | None:
         """A changed quota is in force though its source sends nothing."""
         self._note_changes(partition)
         sources = self._stale[partition]
         if not sources:
             return None
         known = load(source.encode() for source in sources)
-        decided = Decided()
+        decided = BatchResult()
         for key in known:
             usage = self._usage(key.decode(), known)
             hold(usage, self._quotas_of(usage.source))
@@ -88,7 +90,7 @@ class RatesStage:
         if value is None:
             return SourceUsage(source)
         _, record = avro.decode_any(value)
-        record["windows"] = [Window(**window) for window in record["windows"]]
+        record["windows"] = [UsagePeriod(**window) for window in record["windows"]]
         record["quotas"] = [QuotaUse(**use) for use in record["quotas"]]
         record["recent_seconds"] = {
             entry["second"]: entry["events"] for entry in record["recent_seconds"]
@@ -103,8 +105,8 @@ class RatesStage:
         return self._schema.encode(record)
 
 
-def _delta_of(record: avro.Record) -> Delta:
-    return Delta(
+def _delta_of(record: avro.Record) -> UsageDelta:
+    return UsageDelta(
         record["source"],
         record["minute"],
         record["outcome"],

@@ -13,7 +13,7 @@ WINDOWS_KEPT = 2  # of each period: the current one and, for late deltas, the on
 SECONDS_KEPT = 120
 
 
-class Delta(msgspec.Struct):
+class UsageDelta(msgspec.Struct):
     """What one stage did for one source, minute and outcome. `seconds`: events by second of the minute."""
 
     source: str
@@ -24,7 +24,7 @@ class Delta(msgspec.Struct):
     seconds: dict[int, int]
 
 
-class Window(msgspec.Struct):
+class UsagePeriod(msgspec.Struct):
     period: Period
     starts_at: int
     outcome: str
@@ -48,7 +48,7 @@ class SourceUsage(msgspec.Struct):
 
     source: str
     updated_at: int = 0  # latest minute counted
-    windows: list[Window] = []
+    windows: list[UsagePeriod] = []
     quotas: list[QuotaUse] = []
     current_rate: float = 0.0
     peak_rate: float = 0.0
@@ -56,7 +56,7 @@ class SourceUsage(msgspec.Struct):
     recent_seconds: dict[int, int] = {}  # epoch second -> accepted events
 
 
-def count(usage: SourceUsage, deltas: Sequence[Delta]) -> None:
+def count(usage: SourceUsage, deltas: Sequence[UsageDelta]) -> None:
     """Add deltas of any order and minute. Exact for every window that is still kept."""
     for delta in deltas:
         usage.updated_at = max(usage.updated_at, delta.minute)
@@ -88,7 +88,7 @@ def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
         )
 
 
-def _used(window: Window, unit: Unit) -> int:
+def _used(window: UsagePeriod, unit: Unit) -> int:
     """How much of a unit a window counted. A unit that nothing counts is never taken for another one."""
     match unit:
         case "events":
@@ -98,24 +98,24 @@ def _used(window: Window, unit: Unit) -> int:
     assert_never(unit)
 
 
-def _add(usage: SourceUsage, period: Period, delta: Delta) -> None:
+def _add(usage: SourceUsage, period: Period, delta: UsageDelta) -> None:
     start = starts_at(period, delta.minute)
     window = _window(usage, period, start, delta.outcome)
     if window is None:
-        window = Window(period, start, delta.outcome)
+        window = UsagePeriod(period, start, delta.outcome)
         usage.windows.append(window)
     window.events += delta.events
     window.bytes += delta.bytes
 
 
-def _window(usage: SourceUsage, period: Period, start: int, outcome: str) -> Window | None:
+def _window(usage: SourceUsage, period: Period, start: int, outcome: str) -> UsagePeriod | None:
     for window in usage.windows:
         if window.starts_at == start and window.period == period and window.outcome == outcome:
             return window
     return None
 
 
-def _add_seconds(usage: SourceUsage, delta: Delta) -> None:
+def _add_seconds(usage: SourceUsage, delta: UsageDelta) -> None:
     for offset, events in delta.seconds.items():
         second = delta.minute // 1000 + offset
         total = usage.recent_seconds.get(second, 0) + events

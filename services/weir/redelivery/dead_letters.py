@@ -12,15 +12,15 @@ from weir.adapters import avro
 from weir.core import topics
 from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key, workspace_key
 from weir.gateway.ingest.error_codes import Refusal
-from weir.gateway.ingest.validation import SentEvent, Shared, check_sent
+from weir.gateway.ingest.validation import Policy, SentEvent, Shared, validate
 from weir.redelivery.edits import Edit, NoSuchPathError, shown
 from weir.redelivery.model import Identity, Kind, Write
 from weir.redelivery.plans import (
     REFUSED_AGAIN,
-    Again,
-    Part,
+    NotSendable,
     Plan,
-    Unfit,
+    PlannedWrite,
+    RejectedAgain,
     gateway_partition,
 )
 
@@ -43,6 +43,7 @@ STATE = {
     topics.RECOVERIES: "it is the ledger's",
 }
 IDENTIFY = "$identify"  # a name that is always taken
+ANY_NAME = Policy(own_names=None, spaced_names=True)
 NOT_A_RECORD = (
     "its bytes cannot be read, so nothing in it can be edited; without edits it is sent as it is"
 )
@@ -72,24 +73,26 @@ class NotEditableError(ValueError):
     """The text says why, and what can be."""
 
 
-def plan(letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]) -> Plan | Unfit:
+def plan(
+    letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]
+) -> Plan | NotSendable:
     """`partitions`: how many each topic has."""
     if letter.topic not in AGAIN:
         why = STATE.get(letter.topic, "nobody reads its topic")
-        return Unfit(
+        return NotSendable(
             f"{letter.topic} is not written again: {why}. `weir replay` puts what its topic still"
             " has into ClickHouse"
         )
     if not edits:
         write = Write(letter.topic, letter.partition, letter.key, letter.value)
-        return Plan([Part(write, identity_in(letter.value))], False)
+        return Plan([PlannedWrite(write, identity_in(letter.value))], False)
     try:
         found = _edited(letter, edits, partitions)
     except (NotEditableError, NoSuchPathError) as fault:
-        return Unfit(str(fault))
+        return NotSendable(str(fault))
     if isinstance(found, Refusal):
-        return Unfit(REFUSED_AGAIN, (Again(found.code, found.field, found.text),))
-    return Plan([Part(found, identity_in(found.value))], True)
+        return NotSendable(REFUSED_AGAIN, (RejectedAgain(found.code, found.field, found.text),))
+    return Plan([PlannedWrite(found, identity_in(found.value))], True)
 
 
 def identity_in(value: bytes) -> Identity | None:
@@ -195,5 +198,5 @@ def _check(record: avro.Record, name_before: str) -> Refusal | None:
         context=Raw(record["context"].encode()),
     )
     raw = (record["properties"] + record["context"]).encode()
-    event = check_sent(sent, raw, Shared(b"", raw), record["received_at"], None, spaced=True)
+    event = validate(sent, raw, Shared(b"", raw), record["received_at"], ANY_NAME)
     return event if isinstance(event, Refusal) else None

@@ -30,7 +30,7 @@ class Letter(Protocol):
     def event_id(self) -> bytes | None: ...
 
 
-class Part(NamedTuple):
+class PlannedWrite(NamedTuple):
     """One record of a letter, and what its event is known by; None: no event, or not to be read."""
 
     write: Write
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 class Plan(NamedTuple):
     """What sends a letter in again."""
 
-    parts: list[Part]
+    parts: list[PlannedWrite]
     edited: bool
 
     @property
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
         return [part.identity for part in self.parts if part.identity is not None]
 
 
-class Again(NamedTuple):
+class RejectedAgain(NamedTuple):
     """An event that the gateway's checks refuse again."""
 
     code: str
@@ -56,11 +56,11 @@ class Again(NamedTuple):
     detail: str
 
 
-class Unfit(NamedTuple):
+class NotSendable(NamedTuple):
     """It stays where it is: `reason` is a sentence; `refused` says more where checks said no."""
 
     reason: str
-    refused: tuple[Again, ...] = ()
+    refused: tuple[RejectedAgain, ...] = ()
 
 
 REFUSED_AGAIN = "refused again"

@@ -8,7 +8,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.redelivery.dead_letters import DeadLetter
 from weir.redelivery.letter_filter import LetterFilter
 from weir.redelivery.model import Identity
-from weir.redelivery.rejected_events import Refused
+from weir.redelivery.rejected_events import RejectedLetter
 
 PAGE = 200  # letters; each may be some MiB
 NO_ID = uuid.UUID(int=0)
@@ -50,7 +50,7 @@ class LetterTables:
                 "by": final["step"],
             }
 
-    def refused(self, chosen: LetterFilter) -> Iterator[list[Refused]]:
+    def refused(self, chosen: LetterFilter) -> Iterator[list[RejectedLetter]]:
         """In the order of receipt."""
         order = "toUnixTimestamp64Milli(received_at), event_id"
         after = "({at:Int64}, {last:UUID})"
@@ -121,8 +121,8 @@ def _dead(row: dict[str, Any]) -> DeadLetter:
     )
 
 
-def _refused(row: dict[str, Any]) -> Refused:
-    return Refused(
+def _refused(row: dict[str, Any]) -> RejectedLetter:
+    return RejectedLetter(
         uuid.UUID(row["id"]).bytes,
         row["source"],
         int(row["at"]),

@@ -11,23 +11,23 @@ from weir.core.identifiers import content_digest
 from weir.core.registry import Source
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
-from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.ingest.reparse_rejected import NOT_KEPT, read_again
+from weir.gateway.ingest.error_codes import ProblemError
+from weir.gateway.ingest.reparse_rejected import NOT_KEPT, parse_again
 from weir.redelivery.dead_letters import identity_in
 from weir.redelivery.edits import Edit, NoSuchPathError
 from weir.redelivery.model import Kind, Write
 from weir.redelivery.plans import (
     REFUSED_AGAIN,
-    Again,
-    Part,
+    NotSendable,
     Plan,
-    Unfit,
+    PlannedWrite,
+    RejectedAgain,
     gateway_partition,
 )
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedLetter:
     """A row of `weir.rejected`."""
 
     event_id: bytes
@@ -46,52 +46,57 @@ class Refused:
 
 
 def plan(
-    letter: Refused,
+    letter: RejectedLetter,
     edits: Sequence[Edit],
     door: str | None,
     sources: Mapping[str, Source],
     partitions: Mapping[str, int],
-) -> Plan | Unfit:
+) -> Plan | NotSendable:
     """`door`: in whose words the payload is to be read; None: those it was sent in.
 
     A body of several events is good or refused as a whole; the first has the refusal's event id.
     """
     source = sources.get(letter.source)
     if source is None:
-        return Unfit(f"the registry has no source {letter.source}")
+        return NotSendable(f"the registry has no source {letter.source}")
     payload = letter.payload
     try:
         for edit in edits:
             payload = edit.apply(payload)
     except NoSuchPathError as fault:
-        return Unfit(str(fault))
-    parcel = read_again(door or letter.door, payload)
-    if parcel is None:
+        return NotSendable(str(fault))
+    try:
+        events = parse_again(door or letter.door, payload, letter.received_at)
+    except ProblemError as error:
+        problem = error.problem
+        again = RejectedAgain(problem.code, problem.field, problem.detail)
+        return NotSendable(REFUSED_AGAIN, (again,))
+    if events is None:
         what = NOT_KEPT.get(letter.door, "what was sent around it")
-        return Unfit(
+        return NotSendable(
             f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
             " Edit it into an event of Weir's own and say `--door events`"
         )
-    if isinstance(parcel, Problem):
-        return Unfit(REFUSED_AGAIN, (Again(parcel.code, parcel.field, parcel.detail),))
     client = Client(
         letter.door,
         letter.ip,
         letter.user_agent,
-        has_profile=parcel.wants_profile,
-        has_session=parcel.wants_session,
-        saved=parcel.saved,
+        has_profile=events.wants_profile,
+        has_session=events.wants_session,
+        saved=events.saved,
     )
-    origin = RecordContext(SourceFields.of(source), letter.received_at, client)
-    intake = build_records(parcel, source, origin, _ids(letter.event_id).__next__)
-    if intake.refused:
-        refusals = (one.refusal for one in intake.refused)
-        return Unfit(REFUSED_AGAIN, tuple(Again(r.code, r.field, r.text) for r in refusals))
+    context = RecordContext(SourceFields.of(source), letter.received_at, client)
+    records = build_records(events, source, context, _ids(letter.event_id).__next__)
+    if records.refused:
+        refusals = (one.refusal for one in records.refused)
+        return NotSendable(
+            REFUSED_AGAIN, tuple(RejectedAgain(r.code, r.field, r.text) for r in refusals)
+        )
     writes = [
         Write(topic, gateway_partition(key, topic, partitions), key, value or b"")
-        for topic, key, value in intake.records
+        for topic, key, value in records.records
     ]
-    parts = [Part(write, identity_in(write.value)) for write in writes]
+    parts = [PlannedWrite(write, identity_in(write.value)) for write in writes]
     return Plan(parts, payload != letter.payload)
 
 

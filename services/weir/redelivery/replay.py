@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from weir.redelivery.model import Identity, Recovery, ledger_key
-from weir.redelivery.plans import REFUSED_AGAIN, Again, Letter, Plan, Unfit
+from weir.redelivery.plans import REFUSED_AGAIN, Letter, NotSendable, Plan, RejectedAgain
 from weir.redelivery.queries import LetterTables
 from weir.redelivery.writer import Recoveries
 
@@ -36,7 +36,7 @@ class Pace:
 
 
 @dataclass
-class Tally:
+class RedeliveryCounts:
     """What a replay came to."""
 
     replayed: int = 0
@@ -46,7 +46,7 @@ class Tally:
     in_part: dict[str, list[str]] = field(
         default_factory=dict
     )  # the same, of letters whose rest went
-    refused: dict[str, tuple[Again, ...]] = field(default_factory=dict)
+    refused: dict[str, tuple[RejectedAgain, ...]] = field(default_factory=dict)
     unfit: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class Tally:
         """Nothing is left that could not be sent in again."""
         return not self.refused and not self.unfit
 
-    def keep(self, letter: str, unfit: Unfit) -> None:
+    def keep(self, letter: str, unfit: NotSendable) -> None:
         if unfit.reason == REFUSED_AGAIN:
             self.refused[letter] = unfit.refused
             return
@@ -70,7 +70,7 @@ class Tally:
             examples.append(letter)
 
 
-class Replaying(Generic[L]):
+class Redelivery(Generic[L]):
     """One replay. `recoveries` None: a dry run, which writes nothing.
 
     `erased`: as of now, whether a record is of somebody who was erased.
@@ -82,11 +82,11 @@ class Replaying(Generic[L]):
         ledger: set[bytes],
         recoveries: Recoveries | None,
         erased: Callable[[], Callable[[bytes], bool]],
-        plan: Callable[[L], Plan | Unfit],
+        plan: Callable[[L], Plan | NotSendable],
         pace: Pace,
         limit: int | None,
     ) -> None:
-        self.tally = Tally()
+        self.tally = RedeliveryCounts()
         self._tables = tables
         self._ledger = ledger
         self._recoveries = recoveries
@@ -96,7 +96,7 @@ class Replaying(Generic[L]):
         self._limit = limit
         self._sent: set[tuple[str, str]] = set()  # sources and keys, of this replay
 
-    def run(self, pages: Iterable[list[L]], progress: Callable[[Tally], None]) -> None:
+    def run(self, pages: Iterable[list[L]], progress: Callable[[RedeliveryCounts], None]) -> None:
         """Until there are no more, or `limit` of them were sent. Edge errors pass through."""
         together = min(TOGETHER, max(1, int(self._pace.rate))) if self._pace.rate else TOGETHER
         for page in pages:
@@ -122,7 +122,7 @@ class Replaying(Generic[L]):
         sent: list[tuple[L, Plan]] = []
         for letter, plan in fit:
             if is_erased is not None and any(is_erased(part.write.value) for part in plan.parts):
-                self.tally.keep(letter.name, Unfit(ERASED))
+                self.tally.keep(letter.name, NotSendable(ERASED))
                 continue
             there = self._there(plan, stored)
             left = [part for part in plan.parts if part.identity not in there]

@@ -15,16 +15,16 @@ class NoRegistryError(NotReachedError):
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegistryContents:
     """What the registry holds at present: sources by id, keys of `weir keys` by digest."""
 
     sources: dict[str, Source]
     keys: dict[str, ApiKey]
 
 
-def read_registry(settings: KafkaSettings) -> Registered:
+def read_registry(settings: KafkaSettings) -> RegistryContents:
     """The registry as it is; signing secrets as they are stored. `NoRegistryError`."""
     if REGISTRY not in KafkaAdmin(settings).topics(with_config=False):
         raise NoRegistryError("The topic `registry` does not exist: run `weir topics apply` first.")
     sources, keys = read_sources_and_keys(settings)
-    return Registered(sources.by_id, keys.by_digest)
+    return RegistryContents(sources.by_id, keys.by_digest)

@@ -35,7 +35,7 @@ GOAL_PREFIX = registry_key(GOAL_KIND, "")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Decision(NamedTuple, Generic[T_co]):
+class GoalDecision(NamedTuple, Generic[T_co]):
     """An answer, and the goal that it makes or deletes, if it does."""
 
     answer: T_co
@@ -43,14 +43,14 @@ class Decision(NamedTuple, Generic[T_co]):
     deleted: Goal | None = None
 
 
-class Question(NamedTuple):
+class GoalQuestion(NamedTuple):
     """What is decided from all goals of a site, the oldest first. `decide` may be called several times."""
 
     site_id: str
-    decide: Callable[[list[Goal]], Decision[Any]]
+    decide: Callable[[list[Goal]], GoalDecision[Any]]
 
 
-def decide_all(questions: Sequence[Question], goals: Goals) -> list[Decision[Any]]:
+def decide_all(questions: Sequence[GoalQuestion], goals: Goals) -> list[GoalDecision[Any]]:
     """Decide each question as if those before it were done."""
     present: dict[str, list[Goal]] = {}
     decisions = []
@@ -65,7 +65,7 @@ def decide_all(questions: Sequence[Question], goals: Goals) -> list[Decision[Any
     return decisions
 
 
-def entries_of(decisions: Sequence[Decision[Any]]) -> list[Entry]:
+def entries_of(decisions: Sequence[GoalDecision[Any]]) -> list[Entry]:
     """What is to be written, in order."""
     entries: list[Entry] = []
     for decision in decisions:
@@ -93,7 +93,7 @@ class GoalLog:
         self._next = 0  # the offset up to which `_goals` holds all
         self._read_at = time.monotonic()
 
-    def decide(self, questions: Sequence[Question]) -> list[Any]:
+    def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]:
         """The answers; what they make or delete is durable. `NotReachedError`: that is not known."""
         deadline = time.monotonic() + TURN_SECONDS
         pause = PAUSE_SECONDS
@@ -110,7 +110,7 @@ class GoalLog:
                 self._writer = None
                 raise NotReachedError(f"the registry is not read or written: {fault}") from fault
 
-    def _attempt(self, questions: Sequence[Question]) -> list[Any]:
+    def _attempt(self, questions: Sequence[GoalQuestion]) -> list[Any]:
         """`FencedError`: nothing is written, another process was faster."""
         decisions = self._decide(questions)
         if entries := entries_of(decisions):
@@ -127,7 +127,7 @@ class GoalLog:
             self._writer.commit()
         return [decision.answer for decision in decisions]
 
-    def _decide(self, questions: Sequence[Question]) -> list[Decision[Any]]:
+    def _decide(self, questions: Sequence[GoalQuestion]) -> list[GoalDecision[Any]]:
         self._read_on()
         return decide_all(questions, self._goals)
 

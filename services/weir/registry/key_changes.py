@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from weir.core.registry import ApiKey, Scope, Source, hash_key
-from weir.registry.contents import Registered
+from weir.registry.contents import RegistryContents
 
 SCOPES: tuple[Scope, ...] = ("write", "read", "admin")
 KEY_BYTES = 20  # 160 bits: nobody guesses one, so that its digest needs neither salt nor stretching
@@ -60,7 +60,7 @@ def _after(now_ms: int, span: timedelta) -> int:
     return now_ms + int(span.total_seconds() * 1_000)
 
 
-def find(digest: str, registered: Registered) -> ApiKey:
+def find(digest: str, registered: RegistryContents) -> ApiKey:
     """The one key whose digest begins so; `KeysError` if there is none, or more than one."""
     if len(digest) < LEAST_DIGITS or not re.fullmatch(r"[0-9a-f]+", digest):
         raise KeysError(
@@ -103,7 +103,7 @@ class Line:
     state: str  # in force, ended, or why it lets nobody in
 
 
-def lines(registered: Registered, source: str | None, now_ms: int) -> list[Line]:
+def lines(registered: RegistryContents, source: str | None, now_ms: int) -> list[Line]:
     """Every key, by source: those of the file, then those made here, the oldest first."""
     found = []
     for one in registered.sources.values():

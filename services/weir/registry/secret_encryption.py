@@ -52,7 +52,7 @@ def _local_key(path: Path) -> str:
     return path.read_text().strip()
 
 
-class Sealing:
+class SecretEncryption:
     """Encrypts with the first key, decrypts with any."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:

@@ -12,7 +12,7 @@ from weir.core.registry import ApiKey, IdMapping, Quota, Source
 from weir.core.topics import REGISTRY
 from weir.registry.contents import read_registry
 from weir.registry.follower import KEY_KIND, SOURCE_KIND, registry_key, source_entry
-from weir.registry.secret_encryption import NoSecretsKeyError, Sealing, secrets_keys
+from weir.registry.secret_encryption import NoSecretsKeyError, SecretEncryption, secrets_keys
 from weir.registry.sources_file import SourcesFileError, read_sources
 from weir.settings.environment import load
 from weir.settings.shared import CommonSettings, KafkaSettings, SecretsSettings
@@ -43,7 +43,7 @@ def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> 
 
 
 def plan_sealing(
-    wanted: dict[str, Source], stored: dict[str, Source], sealing: Sealing
+    wanted: dict[str, Source], stored: dict[str, Source], sealing: SecretEncryption
 ) -> list[SourceChange]:
     """Sources of the file whose secrets are stored in plain, or encrypted with a key that is to go."""
     return [
@@ -87,7 +87,7 @@ def key_conflicts(
 def apply_sources(
     settings: KafkaSettings,
     path: Path,
-    sealing: Sealing,
+    sealing: SecretEncryption,
     *,
     prune: bool = False,
     dry_run: bool = False,
@@ -138,10 +138,10 @@ def _entries(name: str, source: Source | None, keys: Mapping[str, ApiKey]) -> li
     ]
 
 
-def sealing_of(environ: Mapping[str, str]) -> Sealing:
+def sealing_of(environ: Mapping[str, str]) -> SecretEncryption:
     """With the keys that the environment gives, or this machine's own."""
     common, kafka = load(CommonSettings, environ), load(KafkaSettings, environ)
-    return Sealing(secrets_keys(common, kafka, load(SecretsSettings, environ)))
+    return SecretEncryption(secrets_keys(common, kafka, load(SecretsSettings, environ)))
 
 
 def _described(source: Source) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from weir.core import reasons, topics
-from weir.core.batch import Batch, Changes, Decided, Load, Output, Refusal, State, Step
+from weir.core.batch import Batch, BatchResult, Changes, Load, Output, RefusedRecord, State, Step
 from weir.core.record_limits import LimitsInForce
 from weir.runtime import logs
 from weir.runtime.narrowing import narrowed
@@ -15,12 +15,12 @@ from weir.runtime.ports import Changelog, FencedError, StreamBrokenError
 
 LOGGED_CALLS = 4
 T = TypeVar("T")
-EncodeUsage = Callable[[str, Batch, Decided], list[Output]]
+EncodeUsage = Callable[[str, Batch, BatchResult], list[Output]]
 # The last one: the size of the largest record that a letter holds whole.
-EncodeDead = Callable[[str, Batch, Decided, int], list[Output]]
+EncodeDead = Callable[[str, Batch, BatchResult, int], list[Output]]
 
 
-class Accounts:
+class AccountEncoders:
     """How a batch's usage and refusals become records; the wiring gives the encoders."""
 
     def __init__(self, usage: EncodeUsage, dead: EncodeDead) -> None:
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
     """Records of one partition and all that they come to."""
 
     batch: Batch
-    decided: Decided
+    decided: BatchResult
     writes: list[tuple[str, int | None, list[Output]]]
     changelog: list[Output]
 
@@ -53,7 +53,7 @@ class Decider:
     """Asks the step, and encodes what it says. Pure but for `load`, logs and metrics."""
 
     def __init__(
-        self, step: Step, accounts: Accounts, changelog: Changelog, limits: LimitsInForce
+        self, step: Step, accounts: AccountEncoders, changelog: Changelog, limits: LimitsInForce
     ) -> None:
         self._step = step
         self._accounts = accounts
@@ -86,7 +86,7 @@ class Decider:
         """Make a dead letter of a batch of one record."""
         found = self._try(lambda: self._piece(record, self._step.refuse(record, reason, detail)))
         if isinstance(found, Exception):  # not even whose it is can be told
-            return self._piece(record, Decided(refusals=[Refusal(0, reason, detail)]))
+            return self._piece(record, BatchResult(refusals=[RefusedRecord(0, reason, detail)]))
         return found
 
     def refreshed(self, partition: int, load: Load) -> Piece | None:
@@ -112,7 +112,7 @@ class Decider:
             self._step.forget()
             return fault
 
-    def _piece(self, batch: Batch, decided: Decided) -> Piece:
+    def _piece(self, batch: Batch, decided: BatchResult) -> Piece:
         name = self._step.name
         decided.check(len(batch), self._step.writes)
         writes: list[tuple[str, int | None, list[Output]]] = [

@@ -18,7 +18,7 @@ class FencedError(Exception):
     """Another instance has taken this one's place for good: end the process."""
 
 
-class Positions(NamedTuple):
+class StorePositions(NamedTuple):
     """How far a store is: `input`, next offset of the input partition; `changelog`, likewise."""
 
     input: int
@@ -107,13 +107,13 @@ class Stream(Protocol):
 class Store(Protocol):
     """One partition's keyed state. Never ahead of its changelog."""
 
-    def positions(self) -> Positions | None:
+    def positions(self) -> StorePositions | None:
         """How far it is; None: empty."""
 
     def load(self, keys: Iterable[bytes]) -> State:
         """The state of those keys that have one."""
 
-    def apply(self, changes: Changes, positions: Positions) -> None:
+    def apply(self, changes: Changes, positions: StorePositions) -> None:
         """Atomic: the changes (None deletes) and the positions, or neither."""
 
     def close(self) -> None: ...

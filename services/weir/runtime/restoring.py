@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from weir.runtime import metrics
-from weir.runtime.ports import Changelog, ChangelogReader, Positions, Store, Stores, Stream
+from weir.runtime.ports import Changelog, ChangelogReader, Store, StorePositions, Stores, Stream
 
 NOT_YET = -1  # the input position of a store that a crash would leave in the middle of its restore
 
@@ -67,7 +67,7 @@ class Restoring:
         whole = {}
         for partition in self._restores.keys() - lacking.keys():
             restore = self._restores.pop(partition)
-            restore.store.apply({}, Positions(restore.committed, restore.at))
+            restore.store.apply({}, StorePositions(restore.committed, restore.at))
             whole[partition] = restore.store
         self._left = sum(lacking.values())
         self._report()
@@ -119,7 +119,7 @@ class Restoring:
         for partition, changed in changes.items():
             restore = self._restores[partition]
             metrics.RESTORED.labels(self._name).inc(len(changed))
-            restore.store.apply(changed, Positions(NOT_YET, restore.at))
+            restore.store.apply(changed, StorePositions(NOT_YET, restore.at))
 
     def _report(self) -> None:
         metrics.RESTORING.labels(self._name).set(len(self._restores))

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from weir.core import reasons
-from weir.core.batch import Batch, Output, Refusal, Step
+from weir.core.batch import Batch, Output, RefusedRecord, Step
 from weir.core.dead_letter_content import is_cut
 from weir.core.record_limits import LimitsInForce, WeirsOwnLimits
 from weir.runtime import logs, metrics
-from weir.runtime.deciding import Accounts, Decider, Piece, merged
+from weir.runtime.deciding import AccountEncoders, Decider, Piece, merged
 from weir.runtime.health import PARTITIONS_TAKEN, Health
 from weir.runtime.lag import LagReport
 from weir.runtime.narrowing import Suspects, halves
 from weir.runtime.ports import (
     Changelog,
-    Positions,
     RecordRefusedError,
     Store,
+    StorePositions,
     Stores,
     Stream,
     StreamBrokenError,
@@ -52,7 +52,7 @@ class Worker:
         stream: Stream,
         stores: Stores,
         changelog: Changelog,
-        accounts: Accounts,
+        accounts: AccountEncoders,
         limits: LimitsInForce | None = None,
         progress: StallWatch | None = None,
         recoveries: RecoveryLimit | None = None,
@@ -176,8 +176,8 @@ class Worker:
         is_open = batch.partition in self._open
         return batch.since(self._at(batch.partition).input if is_open else batch.position)
 
-    def _at(self, partition: int) -> Positions:
-        return self._open[partition].positions() or Positions(0, 0)
+    def _at(self, partition: int) -> StorePositions:
+        return self._open[partition].positions() or StorePositions(0, 0)
 
     def _recover_in_time(self, stop: Stop, fault: StreamBrokenError) -> None:
         """Try to recover for as long as the broker needs; uncommitted work is decided again."""
@@ -241,7 +241,7 @@ class Worker:
         inputs = {p.batch.partition: p.batch.position for p in pieces if len(p.batch)}
         for partition, changes in merged(pieces):
             before = self._at(partition)
-            positions = Positions(
+            positions = StorePositions(
                 inputs.get(partition, before.input), ends.get(partition, before.changelog)
             )
             self._open[partition].apply(changes, positions)
@@ -290,7 +290,7 @@ class Worker:
         metrics.BATCH_SECONDS.labels(name).observe(seconds)
         self._report_lag()
 
-    def _report_dead(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
+    def _report_dead(self, batch: Batch, refusals: Sequence[RefusedRecord]) -> None:
         most = self._limits.present.letter
         cut = [r for r in refusals if is_cut(batch.keys[r.at], batch.values[r.at], most)]
         for refusal in refusals:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weir.core.record_limits import BODY_BYTES
-from weir.core.retention import FLOOR, WHOM, Policy
+from weir.core.retention import FLOOR, WHOM, RetentionPolicy
 from weir.settings.environment import at_least, between, setting
 from weir.settings.shared import is_file, one_of
 
@@ -136,8 +136,10 @@ class GatewaySettings:
     )
 
     @property
-    def retention(self) -> Policy:
-        return Policy(self.retention_warn, self.retention_refuse, self.retention_refuse_whom)
+    def retention(self) -> RetentionPolicy:
+        return RetentionPolicy(
+            self.retention_warn, self.retention_refuse, self.retention_refuse_whom
+        )
 
     @property
     def scheme(self) -> str:

@@ -36,9 +36,9 @@ from weir.runtime.sink_ports import (
 from weir.runtime.stall_watch import StallWatch
 from weir.sink import metrics
 from weir.sink.partition import Limits, Partition
-from weir.sink.ranges import Range
+from weir.sink.ranges import InsertAttempt
 from weir.sink.scheduling import InsertScheduler, ReadBuffer, is_bookkeeping
-from weir.sink.step import Routes, Verdict
+from weir.sink.step import PoisonReason, Routes
 from weir.sink.suspicion import Next
 
 IDLE_SECONDS = 1.0
@@ -202,7 +202,7 @@ class Sink:
                 self._postpone(partition, f"{LETTERS_FAIL}{buried.fault}")
 
     def _settle_dead(
-        self, partition: Partition, range_: Range, records: Iterable[DeadRecord]
+        self, partition: Partition, range_: InsertAttempt, records: Iterable[DeadRecord]
     ) -> None:
         for record in records:
             DEAD.labels(SINK.name, record.reason).inc()
@@ -216,7 +216,7 @@ class Sink:
         elif step is Next.BLAME:
             assert partition.range is not None
             suspicion.went_in()
-            partition.range.refused(Verdict(reasons.REFUSED_BY_CLICKHOUSE, suspicion.detail))
+            partition.range.refused(PoisonReason(reasons.REFUSED_BY_CLICKHOUSE, suspicion.detail))
             partition.retry_at = now
         elif step is Next.CONFIRM:
             partition.retry_at = now
@@ -276,7 +276,7 @@ class Sink:
                 partition.under_way = insert
                 self._inserts.start(partition.place, insert)
 
-    def _bury(self, partition: Partition, range_: Range) -> None:
+    def _bury(self, partition: Partition, range_: InsertAttempt) -> None:
         records = range_.condemned()
         if range_.place.topic != topics.DEAD:
             partition.under_way = records
@@ -297,7 +297,7 @@ class Sink:
     def _all(self) -> Collection[Partition]:
         return self._partitions.values()
 
-    def _settle(self, partition: Partition, range_: Range) -> None:
+    def _settle(self, partition: Partition, range_: InsertAttempt) -> None:
         range_.settled()
         partition.suspicion.went_in()
         # those whose turn is to come move as well: with many partitions it may take its time
@@ -308,7 +308,7 @@ class Sink:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
             self._finish(partition, range_)
 
-    def _finish(self, partition: Partition, range_: Range) -> None:
+    def _finish(self, partition: Partition, range_: InsertAttempt) -> None:
         self._lag.settled(_label(partition.place), range_.newest)
         partition.finish()
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weir.runtime.sink_ports import Columns, Commit, DeadRecord, Gain, Insert, Place, Slice
-from weir.sink.ranges import HEADER_BYTES, VERSION, Intent, Range, read_intent
+from weir.sink.ranges import HEADER_BYTES, VERSION, InsertAttempt, Intent, read_intent
 from weir.sink.step import Routes
 from weir.sink.suspicion import Suspicion
 
@@ -33,7 +33,7 @@ def expanded_size(value: bytes) -> int:
 
 
 class Partition:
-    """Records in order, of which the first may be on their way as a `Range`."""
+    """Records in order, of which the first may be on their way as a `InsertAttempt`."""
 
     def __init__(self, gain: Gain, ended_by: float = 0.0) -> None:
         """`ended_by`: when whatever its last owner had under way has ended."""
@@ -46,7 +46,7 @@ class Partition:
         self.held_bytes = 0  # memory of everything that has been read and is not in
         self._range_held_bytes = 0
         self.first_at = 0.0
-        self.range: Range | None = None
+        self.range: InsertAttempt | None = None
         self.begun_at = 0.0  # the range
         self.aside = False  # read no further until the range is in, see `ReadBuffer`
         self.under_way: Insert | Sequence[DeadRecord] | None = None
@@ -107,7 +107,7 @@ class Partition:
             return 0.0
         return self.first_at + limits.seconds
 
-    def begin(self, limits: Limits, routes: Routes, now: float) -> Range:
+    def begin(self, limits: Limits, routes: Routes, now: float) -> InsertAttempt:
         """Make the next range of what has been read: the one intended before, if there is one."""
         intent = self._repeat
         if intent is None:
@@ -120,7 +120,9 @@ class Partition:
             rows = sum(offset < intent.end for offset in self._records.offsets)
         self._repeat, self.begun_at = None, now
         assert self.start is not None  # set by the first record at the latest
-        self.range = Range(self.place, self.topic_id, self.start, self._taken(rows), routes, intent)
+        self.range = InsertAttempt(
+            self.place, self.topic_id, self.start, self._taken(rows), routes, intent
+        )
         return self.range
 
     def finish(self) -> None:

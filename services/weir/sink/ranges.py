@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from weir.runtime.sink_ports import Columns, DeadRecord, Insert, Place
-from weir.sink.step import Routes, Verdict
+from weir.sink.step import PoisonReason, Routes
 
 VERSION = 1
 HEADER_BYTES = 10
@@ -24,7 +24,7 @@ HEADER_BYTES = 10
 MAX_DETAIL = 300
 
 
-class Window(msgspec.Struct, array_like=True):
+class Bisection(msgspec.Struct, array_like=True):
     """Records of a group before `at` are settled; those up to `to` are next."""
 
     at: int
@@ -32,11 +32,11 @@ class Window(msgspec.Struct, array_like=True):
     condemned: str = ""  # not empty: they are dead letters, for this reason
     detail: str = ""
 
-    def condemn(self, verdict: Verdict) -> None:
+    def condemn(self, verdict: PoisonReason) -> None:
         self.condemned, self.detail = verdict.reason, verdict.detail[:MAX_DETAIL]
 
-    def verdict(self) -> Verdict:
-        return Verdict(self.condemned, self.detail)
+    def verdict(self) -> PoisonReason:
+        return PoisonReason(self.condemned, self.detail)
 
 
 class Intent(msgspec.Struct):
@@ -44,7 +44,7 @@ class Intent(msgspec.Struct):
 
     v: int
     end: int
-    groups: dict[str, Window] = {}
+    groups: dict[str, Bisection] = {}
 
 
 class ForeignIntentError(Exception):
@@ -69,7 +69,7 @@ class _Group:
     header: bytes
     offsets: list[int]
     values: list[bytes]
-    window: Window
+    window: Bisection
     narrowed: bool = False
     rows: int = 0  # of the latest attempt
 
@@ -78,7 +78,7 @@ class _Group:
         return bisect_left(self.offsets, self.window.at), bisect_left(self.offsets, self.window.to)
 
 
-class Range:
+class InsertAttempt:
     """One contiguous range of a partition on its way into ClickHouse."""
 
     def __init__(
@@ -148,12 +148,12 @@ class Range:
         if group is None:
             return
         rows = 1 if group.window.condemned else 2 * group.rows
-        group.window = Window(group.window.to, self.end)
+        group.window = Bisection(group.window.to, self.end)
         if group.narrowed:
             first, _ = group.span()
             self._aim(group, first + rows)
 
-    def refused(self, verdict: Verdict) -> None:
+    def refused(self, verdict: PoisonReason) -> None:
         """ClickHouse refused what was next: none of it went in."""
         group = self._next()
         if group is None:
@@ -172,7 +172,7 @@ class Range:
             if first == len(group.offsets):
                 continue
             if first == last:  # compaction has emptied this window since it was committed
-                group.window = Window(group.window.to, self.end)
+                group.window = Bisection(group.window.to, self.end)
             if not group.window.condemned and self._routes.table(group.header) is None:
                 group.narrowed = True
                 group.window.condemn(self._routes.verdict(group.header))
@@ -182,7 +182,7 @@ class Range:
     def _aim(self, group: _Group, last: int) -> None:
         """End the group's window before its record of index `last`."""
         to = group.offsets[last] if last < len(group.offsets) else self.end
-        group.window = Window(group.window.at, to)
+        group.window = Bisection(group.window.at, to)
 
     def _grouped(self, intent: Intent) -> list[_Group]:
         offsets, values = self._records.offsets, self._records.values
@@ -205,7 +205,7 @@ class Range:
         self, header: bytes, offsets: list[int], values: list[bytes], intent: Intent
     ) -> _Group:
         known = intent.groups.get(_name(header))
-        window = Window(self.start, self.end) if known is None else known
+        window = Bisection(self.start, self.end) if known is None else known
         return _Group(header, offsets, values, window, narrowed=known is not None)
 
 

@@ -20,7 +20,7 @@ TABLES = {
 }
 
 
-class Verdict(NamedTuple):
+class PoisonReason(NamedTuple):
     """Why a record cannot go in, for machines and for people."""
 
     reason: str
@@ -38,9 +38,9 @@ class Routes:
         """The landing table of a schema; None: it has none."""
         return TABLES.get(self._name_of(header) or "")
 
-    def verdict(self, header: bytes) -> Verdict:
+    def verdict(self, header: bytes) -> PoisonReason:
         """Why records of a schema without a table cannot go in."""
         name = self._name_of(header)
         if not name:
-            return Verdict(reasons.UNREADABLE, f"no schema of ours starts with {header.hex()}")
-        return Verdict(reasons.UNEXPECTED, f"{name} has no table")
+            return PoisonReason(reasons.UNREADABLE, f"no schema of ours starts with {header.hex()}")
+        return PoisonReason(reasons.UNEXPECTED, f"{name} has no table")

@@ -6,11 +6,11 @@ import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.adapters import avro
-from weir.core.resource_paths import SCHEMAS
 
 from tests.contract import rows
 from tests.events import accepted
+from weir.adapters import avro
+from weir.core.resource_paths import SCHEMAS
 
 
 def test_a_record_names_its_schema() -> None:

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from weir.adapters import avro
-from weir.adapters.avro_catalogue import Catalogue, Schema
-from weir.core.resource_paths import SCHEMAS
 
 from tests.events import accepted
 from tests.next_version import DEFAULT, FIELD, grown
+from weir.adapters import avro
+from weir.adapters.avro_catalogue import Catalogue, Schema
+from weir.core.resource_paths import SCHEMAS
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """A dead letter of the sink says whose event it was wherever the books count it."""
 
 import pytest
+
+from tests.contract.rows import resolved
 from weir.adapters import avro
 from weir.adapters.kafka.sink_records import encode_dead
 from weir.core import topics
 from weir.core.identifiers import payload_hash
 from weir.core.record_limits import RecordLimits
 from weir.runtime.sink_ports import DeadRecord, Place
-
-from tests.contract.rows import resolved
 
 ID = bytes(range(16))
 DUPLICATE = {

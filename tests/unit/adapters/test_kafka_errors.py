@@ -2,6 +2,7 @@
 
 import pytest
 from confluent_kafka import KafkaError
+
 from weir.adapters.kafka.clients import is_fatal, tells_replaced
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from weir.adapters import avro
 from weir.adapters.kafka.clients import Entry
 from weir.adapters.receipt_records import encode_receipt

@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 import pytest
+
+from tests.events import NOON, accepted, accepted_output, batch_of
 from weir.adapters import avro
 from weir.adapters.usage_records import encode_usage, signed
 from weir.core import topics
-from weir.core.batch import Decided
+from weir.core.batch import BatchResult
 from weir.core.resource_paths import SCHEMAS
-
-from tests.events import NOON, accepted, accepted_output, batch_of
 
 
 def test_a_delta_says_which_offsets_of_which_topic_it_covers_and_whose_events_they_were() -> None:
-    decided = Decided()
+    decided = BatchResult()
     decided.usage.add("shop", NOON + 5, "unique", 3, 300, (1 << 64) - 1)
     decided.usage.add("shop", NOON + 9, "unique", 1, 100, 3)
     batch = batch_of([accepted_output(accepted(n)) for n in range(4)], topics.ACCEPTED, 2)

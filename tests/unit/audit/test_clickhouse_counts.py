@@ -5,29 +5,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from weir.audit.clickhouse_counts import CHECKS, Entry, Page, Range
+
+from weir.audit.clickhouse_counts import CHECKS, AuditPage, AuditRange, UnbalancedEntry
 from weir.audit.reconcile import explained, judge
-from weir.audit.unread_counts import Cell, Unread
+from weir.audit.unread_counts import Cell, UnreadCounts
 from weir.core import topics
 
 NOON = 1_767_268_800  # 2026-01-01T12:00:00Z
 DEMO: Cell = ("demo", NOON)
 
 
-def entry(cell: Cell = DEMO, others: str = "", **short: int) -> Entry:
+def entry(cell: Cell = DEMO, others: str = "", **short: int) -> UnbalancedEntry:
     missing = {check.column: short.get(check.column, 0) for check in CHECKS}
-    return Entry(cell, missing, frozenset([others] if others else []))
+    return UnbalancedEntry(cell, missing, frozenset([others] if others else []))
 
 
-def unread(topic: str, *cells: Cell) -> dict[str, Unread]:
-    return {topic: Unread(len(cells), Counter(cells))}
+def unread(topic: str, *cells: Cell) -> dict[str, UnreadCounts]:
+    return {topic: UnreadCounts(len(cells), Counter(cells))}
 
 
-def too_many(topic: str, records: int) -> dict[str, Unread]:
-    return {topic: Unread(records, None)}
+def too_many(topic: str, records: int) -> dict[str, UnreadCounts]:
+    return {topic: UnreadCounts(records, None)}
 
 
-def told(*entries: Entry, behind: dict[str, Unread] | None = None) -> list[str]:
+def told(*entries: UnbalancedEntry, behind: dict[str, UnreadCounts] | None = None) -> list[str]:
     return [finding.text for finding in judge(entries, behind or {}).findings]
 
 
@@ -116,8 +117,8 @@ def test_nothing_is_judged_before_the_accounts_are_there() -> None:
 def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight() -> None:
     lost, waiting = entry(short_of_rows=2), entry(("demo", NOON + 60), short_of_resolved=3)
     judged = judge([lost, waiting], unread(topics.UNIQUE, waiting.cell))
-    whole = Page("demo", accepted=10, stored=5, in_flight=5)
-    first, second = (Page("demo", f"2026-01-01 12:0{n}:00", in_flight=5 - n) for n in (0, 1))
+    whole = AuditPage("demo", accepted=10, stored=5, in_flight=5)
+    first, second = (AuditPage("demo", f"2026-01-01 12:0{n}:00", in_flight=5 - n) for n in (0, 1))
     shown = [(p.in_flight, p.difference) for p in explained([whole, first, second], judged)]
     assert shown == [(3, 2), (3, 2), (4, 0)]
 
@@ -129,7 +130,9 @@ def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
     assert "between the workers and ClickHouse" in finding.text
     (remark,) = judged.remarks
     assert remark.startswith("demo at 2026-01-01 12:00: 4 stored events")
-    (page,) = explained([Page("demo", accepted=4, stored=4, in_flight=4, difference=-4)], judged)
+    (page,) = explained(
+        [AuditPage("demo", accepted=4, stored=4, in_flight=4, difference=-4)], judged
+    )
     assert (page.in_flight, page.difference) == (0, 0)
     judged = judge([known._replace(passed_by=4)], unread(topics.RESOLVED, DEMO))
     assert judged.remarks == []
@@ -137,12 +140,12 @@ def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
 
 def test_a_row_too_many_is_a_negative_difference() -> None:
     judged = judge([entry(short_of_rows=-1)], {})
-    (page,) = explained([Page("demo", accepted=1, stored=2, difference=-1)], judged)
+    (page,) = explained([AuditPage("demo", accepted=1, stored=2, difference=-1)], judged)
     assert (page.in_flight, page.difference) == (0, -1)
 
 
 def test_a_range_asks_with_parameters_alone() -> None:
-    whole = Range()
+    whole = AuditRange()
     assert (whole.where("minute"), whole.parameters()) == ("1", {})
     start = datetime(2026, 1, 1, tzinfo=UTC)
     part = replace(whole, start=start, end=datetime(2026, 1, 2, tzinfo=UTC), source="o'demo")

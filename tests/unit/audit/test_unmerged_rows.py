@@ -1,15 +1,16 @@
 """What stands twice is taken out of what the books lack, and nothing else is."""
 
 import pytest
-from weir.audit.clickhouse_counts import CHECKS, Entry
+
+from weir.audit.clickhouse_counts import CHECKS, UnbalancedEntry
 from weir.audit.unmerged_rows import EFFECTS, without_copies
 from weir.audit.unread_counts import Cell
 
 CELL: Cell = ("shop", 1_767_268_800)
 
 
-def entry(**short: int) -> Entry:
-    return Entry(CELL, {c.column: short.get(c.column, 0) for c in CHECKS}, frozenset())
+def entry(**short: int) -> UnbalancedEntry:
+    return UnbalancedEntry(CELL, {c.column: short.get(c.column, 0) for c in CHECKS}, frozenset())
 
 
 @pytest.mark.parametrize("account", EFFECTS)

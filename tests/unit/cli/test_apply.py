@@ -1,7 +1,7 @@
 """Applying sources: what differs, and what it says of it."""
 
 from weir.core.registry import ApiKey, IdMapping, Quota, Source, hash_key
-from weir.registry.secret_encryption import Sealing, new_key
+from weir.registry.secret_encryption import SecretEncryption, new_key
 from weir.registry.source_changes import SourceChange, key_conflicts, plan, plan_sealing
 
 DIGEST = hash_key("a-key-of-the-shop")
@@ -80,8 +80,8 @@ def test_a_key_that_was_made_beside_the_file_is_no_files() -> None:
 def test_secrets_in_plain_or_of_a_key_that_is_to_go_are_encrypted_anew() -> None:
     old, new = new_key(), new_key()
     signed = Source(id="shop", signing_secrets=("a-secret-of-theirs",))
-    wanted, present = named(signed, BLOG), Sealing((new, old))
-    for stored in (signed, Sealing((old,)).sealed(signed)):
+    wanted, present = named(signed, BLOG), SecretEncryption((new, old))
+    for stored in (signed, SecretEncryption((old,)).sealed(signed)):
         assert plan(wanted, named(present.opened(stored), BLOG), prune=False) == []
         (change,) = plan_sealing(wanted, named(stored, BLOG), present)
         assert (change.action, change.source) == ("change", "shop")

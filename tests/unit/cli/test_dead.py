@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from weir.adapters.avro import schemas
 from weir.cli.base import WrongInputError
 from weir.cli.letter_filters import moment_of

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from weir.adapters.gateway_client import GatewayClient
-from weir.cli.delivery import Delivery, DeliveryStoppedError, Refused
-from weir.cli.ndjson import Batch, with_id
+from weir.cli.delivery import DeliveryStoppedError, EventSender, RejectedLine
+from weir.cli.ndjson import LineBatch, with_id
 from weir.embedded.ports import free_port
 
 Events = list[dict[str, Any]]
@@ -55,24 +56,24 @@ def whole_refused(status: int, poison: str) -> Callable[[Events], Reply]:
 @asynccontextmanager
 async def delivery_to(
     peer: Peer, *, patience: float = 10, concurrency: int = 1
-) -> AsyncIterator[tuple[Delivery, list[Refused]]]:
+) -> AsyncIterator[tuple[EventSender, list[RejectedLine]]]:
     app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/v1/events", peer.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    refused: list[Refused] = []
+    refused: list[RejectedLine] = []
     client = GatewayClient(f"http://127.0.0.1:{port}", "a-key", connections=concurrency)
     async with client:
-        yield Delivery(client, concurrency, patience, refused.append), refused
+        yield EventSender(client, concurrency, patience, refused.append), refused
     await runner.cleanup()
 
 
-def source(count: int, size: int = 10) -> Iterator[Batch | None]:
+def source(count: int, size: int = 10) -> Iterator[LineBatch | None]:
     for start in range(0, count, size):
         numbers = range(start, min(count, start + size))
-        yield Batch([b'{"id":"%d"}' % n for n in numbers], [n + 1 for n in numbers])
+        yield LineBatch([b'{"id":"%d"}' % n for n in numbers], [n + 1 for n in numbers])
 
 
 async def test_everything_is_accepted_once() -> None:
@@ -87,7 +88,7 @@ async def test_everything_is_accepted_once() -> None:
 async def test_what_cannot_be_taken_now_is_sent_again_under_the_same_ids(status: int) -> None:
     peer = Peer(busy(status), busy(status))
     async with delivery_to(peer) as (delivery, _):
-        await delivery.run(iter([Batch([with_id(b'{"event":"x"}')], [1])]))
+        await delivery.run(iter([LineBatch([with_id(b'{"event":"x"}')], [1])]))
     assert len(peer.requests) == 3
     assert peer.requests[0] == peer.requests[1] == peer.requests[2]
     assert (delivery.tally.accepted, delivery.tally.retries) == (1, 2)
@@ -116,7 +117,7 @@ async def test_a_wait_beyond_the_patience_ends_it_at_once() -> None:
 async def test_nobody_there_is_one_sentence() -> None:
     client = GatewayClient(f"http://127.0.0.1:{free_port()}", "a-key", connections=1)
     async with client:
-        delivery = Delivery(client, 1, 0.3, lambda refused: None)
+        delivery = EventSender(client, 1, 0.3, lambda refused: None)
         with pytest.raises(DeliveryStoppedError, match="nothing answers at http://127"):
             await delivery.run(source(1))
     assert delivery.tally.undelivered == 1
@@ -129,7 +130,7 @@ async def test_refused_events_are_told_and_their_neighbours_are_in() -> None:
 
     async with delivery_to(Peer(reply)) as (delivery, refused):
         await delivery.run(source(3))
-    assert refused == [Refused(2, b'{"id":"1"}', "bad", "value", "no")]
+    assert refused == [RejectedLine(2, b'{"id":"1"}', "bad", "value", "no")]
     assert (delivery.tally.accepted, delivery.tally.refused) == (2, 1)
 
 
@@ -160,16 +161,16 @@ async def test_going_on_is_pointless(status: int, told: str) -> None:
 async def test_broken_lines_are_refused_without_a_request() -> None:
     peer = Peer()
     async with delivery_to(peer) as (delivery, refused):
-        await delivery.run(iter([Batch(broken=[(4, b"nope", "not JSON")]), None]))
+        await delivery.run(iter([LineBatch(broken=[(4, b"nope", "not JSON")]), None]))
     assert peer.requests == []
-    assert refused == [Refused(4, b"nope", "invalid_json", "", "not JSON")]
+    assert refused == [RejectedLine(4, b"nope", "invalid_json", "", "not JSON")]
     assert (delivery.tally.read, delivery.tally.refused) == (1, 1)
 
 
 async def test_stopping_reads_no_more_and_accounts_for_what_was_read() -> None:
     async with delivery_to(Peer()) as (delivery, _):
 
-        def endless() -> Iterator[Batch | None]:
+        def endless() -> Iterator[LineBatch | None]:
             for batch in source(10_000):
                 if delivery.tally.accepted >= 50:
                     delivery.stop()

@@ -6,8 +6,9 @@ from importlib import import_module
 
 import click
 import pytest
-import weir.cli
 from click.testing import CliRunner
+
+import weir.cli
 
 
 def commands() -> Iterator[click.Command]:

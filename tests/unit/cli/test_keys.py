@@ -4,9 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from weir.cli.keys import Span
+
+from weir.cli.keys import Duration
 from weir.core.registry import ApiKey, Source, hash_key
-from weir.registry.contents import Registered
+from weir.registry.contents import RegistryContents
 from weir.registry.key_changes import KeysError, find, lines, make, require_source, succeed
 
 NOW = 1_700_000_000_000
@@ -19,9 +20,9 @@ def key(digest: str, **fields: Any) -> ApiKey:
     return ApiKey(digest=full, **{"source": "shop", "scope": "write", "created_at": NOW, **fields})
 
 
-def registered(*keys: ApiKey, **fields: Any) -> Registered:
+def registered(*keys: ApiKey, **fields: Any) -> RegistryContents:
     shop = Source(id="shop", read_key_hashes=(FILES,), **fields)
-    return Registered({"shop": shop}, {key.digest: key for key in keys})
+    return RegistryContents({"shop": shop}, {key.digest: key for key in keys})
 
 
 @pytest.mark.parametrize(("scope", "prefix"), [("write", "w"), ("read", "r"), ("admin", "a")])
@@ -98,4 +99,4 @@ def test_the_list_has_the_files_keys_too_and_what_became_of_each() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90d", 7_776_000), ("24h", 86_400), ("30m", 1_800)])
 def test_spans_are_read_as_people_write_them(text: str, seconds: int) -> None:
-    assert Span().convert(text, None, None).total_seconds() == seconds
+    assert Duration().convert(text, None, None).total_seconds() == seconds

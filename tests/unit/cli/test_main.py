@@ -7,12 +7,12 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+
+from tests.running import bare_environ
 from weir.cli.main import COMMANDS, SERVICES, cli
 from weir.core.service_modules import SERVICE_MODULES
 from weir.settings.catalogue import ALL_SETTINGS
 from weir.settings.environment import known_variables
-
-from tests.running import bare_environ
 
 
 def weir(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.cli.ndjson import MAX_BODY_BYTES, Batch, FileChunks, batches, with_id
+
+from weir.cli.ndjson import MAX_BODY_BYTES, FileChunks, LineBatch, batches, with_id
 
 
 class Pieces:
@@ -31,7 +32,7 @@ class Pieces:
         pass
 
 
-def read(*pieces: bytes, limit: int = 500) -> list[Batch | None]:
+def read(*pieces: bytes, limit: int = 500) -> list[LineBatch | None]:
     return list(batches(Pieces(*pieces), limit))
 
 

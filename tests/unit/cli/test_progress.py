@@ -4,7 +4,8 @@ import io
 
 from rich.console import Console
 from rich.progress import Progress
-from weir.cli.progress import LINE_SECONDS, Report
+
+from weir.cli.progress import LINE_SECONDS, CommandProgress
 
 
 class Clock:
@@ -17,7 +18,7 @@ class Clock:
 def test_into_a_log_goes_a_line_now_and_then() -> None:
     output, clock = io.StringIO(), Clock()
     console = Console(file=output)
-    report = Report(console, Progress(console=console, disable=True), clock)
+    report = CommandProgress(console, Progress(console=console, disable=True), clock)
     report.tell("events.resolved")
     report.begin(2_000)
     report.advance(500)
@@ -36,7 +37,7 @@ def test_on_a_terminal_there_is_a_bar_and_no_line() -> None:
     output, clock = io.StringIO(), Clock()
     console = Console(file=output, force_terminal=True, width=100)
     with Progress(console=console, auto_refresh=False) as progress:
-        report = Report(console, progress, clock)
+        report = CommandProgress(console, progress, clock)
         report.tell("events.resolved")
         report.begin(4)
         clock.now += 10 * LINE_SECONDS

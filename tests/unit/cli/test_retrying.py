@@ -3,6 +3,7 @@
 import click
 import pytest
 from confluent_kafka import KafkaError
+
 from weir.adapters.clickhouse.query import ClickHouseRefusedError
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.admin import KafkaRefusedError

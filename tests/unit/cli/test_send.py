@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from weir.cli.send import command
 
 from tests.running import bare_environ, wait_until
+from weir.cli.send import command
 
 KEY = "a-key-of-the-shop"
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from weir.adapters.clickhouse.query import one_line
 from weir.cli.sql import NUMBER_TYPE, OWN_FORMAT, cell
 

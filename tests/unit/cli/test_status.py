@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+
 from weir.cli.status import rendered
 from weir.cli.status_snapshot import (
-    BehindLook,
-    Child,
-    GroupLook,
-    Look,
-    ProcessLook,
-    SourceLook,
+    GroupStatus,
+    ProcessEntry,
+    ProcessStatus,
+    RetentionStatus,
+    SourceStatus,
+    StatusSnapshot,
     probe,
     read_children,
     source_look,
@@ -23,18 +24,18 @@ from weir.cli.status_snapshot import (
 from weir.embedded.ports import free_port
 
 QUOTA = {"name": "plan", "used": 1_200, "limit": 1_000, "unit": "events", "period": "month"}
-LOOK = Look(
+LOOK = StatusSnapshot(
     at=0,
     kafka="",
     clickhouse="",
     stored=1_234_567,
-    processes=[ProcessLook("dedup", 1, 4711, "restoring", 12.4, 99.6)],
-    groups=[GroupLook("weir.dedup", 2, 1_500, 900.0, 1_000.0)],
-    sources=[SourceLook("demo", 12.34, 99, [{**QUOTA, "exceeded": True}])],
+    processes=[ProcessStatus("dedup", 1, 4711, "restoring", 12.4, 99.6)],
+    groups=[GroupStatus("weir.dedup", 2, 1_500, 900.0, 1_000.0)],
+    sources=[SourceStatus("demo", 12.34, 99, [{**QUOTA, "exceeded": True}])],
 )
 
 
-def text_of(look: Look) -> str:
+def text_of(look: StatusSnapshot) -> str:
     console = Console(width=300)
     with console.capture() as capture:
         console.print(rendered(look))
@@ -51,13 +52,13 @@ def test_everything_is_in_the_tables() -> None:
 
 def test_a_long_name_is_cut_and_widens_no_table() -> None:
     """A source is whatever bytes a foreign record has for a key."""
-    look = dataclasses.replace(LOOK, sources=[SourceLook("x" * 300, 1, 1, [])])
+    look = dataclasses.replace(LOOK, sources=[SourceStatus("x" * 300, 1, 1, [])])
     assert max(len(line.rstrip()) for line in text_of(look).splitlines()) < 100
     assert "x" * 47 + "…" in text_of(look)
 
 
 def test_records_behind_an_open_transaction_are_said_before_the_tables() -> None:
-    group = GroupLook("weir.identity", 1, 5, 0, 0, 5, ("events.unique",))
+    group = GroupStatus("weir.identity", 1, 5, 0, 0, 5, ("events.unique",))
     first = text_of(dataclasses.replace(LOOK, groups=[group])).splitlines()[0]
     assert first.startswith(
         "weir.identity: 5 of its records wait behind an open transaction in events.unique."
@@ -65,7 +66,7 @@ def test_records_behind_an_open_transaction_are_said_before_the_tables() -> None
 
 
 def test_what_is_away_is_said_first() -> None:
-    look = Look(0, "Kafka does not answer.", "ClickHouse does not answer.", 0, [], [], [])
+    look = StatusSnapshot(0, "Kafka does not answer.", "ClickHouse does not answer.", 0, [], [], [])
     assert text_of(look).splitlines() == [
         "Kafka does not answer.",
         "ClickHouse does not answer.",
@@ -84,7 +85,7 @@ def test_what_is_away_is_said_first() -> None:
 def test_records_near_their_deletion_are_said_before_the_tables(
     refused: tuple[str, ...], told: str
 ) -> None:
-    behind = BehindLook("weir.sink", "events.resolved", 0.634, refused)
+    behind = RetentionStatus("weir.sink", "events.resolved", 0.634, refused)
     first = text_of(dataclasses.replace(LOOK, behind=[behind])).splitlines()[0]
     assert first.startswith("weir.sink has not read records of events.resolved that have used 63%")
     assert first.endswith(told)
@@ -93,7 +94,7 @@ def test_records_near_their_deletion_are_said_before_the_tables(
 def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:
     quota = {**QUOTA, "exceeded": True, "resets_at": 500_000}
     usage = {"updated_at": 400_000, "current_rate": 9.5, "peak_rate": 20.0, "quotas": [quota]}
-    assert source_look("s", usage, 450_000) == SourceLook("s", 9.5, 20.0, [quota])
+    assert source_look("s", usage, 450_000) == SourceStatus("s", 9.5, 20.0, [quota])
     later = source_look("s", usage, 600_000)
     assert (later.rate, later.peak) == (0.0, 20.0)
     assert (later.quotas[0]["used"], later.quotas[0]["exceeded"]) == (0, False)
@@ -105,7 +106,7 @@ def test_no_file_or_a_broken_one_is_no_process(tmp_path: Path) -> None:
     path.write_text('[{"name": ')
     assert read_children(path) == []
     path.write_text('[{"name":"dedup","pid":7,"instance":1,"metrics_port":9000,"more":1}]')
-    assert read_children(path) == [Child("dedup", 7, 1, 9000)]
+    assert read_children(path) == [ProcessEntry("dedup", 7, 1, 9000)]
 
 
 @pytest.fixture
@@ -148,9 +149,9 @@ def test_health_is_what_readyz_says(
 ) -> None:
     port, says = worker
     says["/readyz"] = (status, body)
-    assert probe(Child("any", 1, 0, port)) == health
+    assert probe(ProcessEntry("any", 1, 0, port)) == health
 
 
 def test_a_silent_process_is_told() -> None:
-    assert probe(Child("any", 1, 0, free_port())) == "does not answer"
-    assert probe(Child("any", 1)) == "running"
+    assert probe(ProcessEntry("any", 1, 0, free_port())) == "does not answer"
+    assert probe(ProcessEntry("any", 1)) == "running"

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from weir.adapters.kafka.admin import Topic
 from weir.cli.topics import TOPICS_FILE, TopicsError, differing, kept, plan, read_topics
 from weir.core import topics as names

@@ -1,6 +1,7 @@
 """Record limits: each fits into the next one, whatever the topics of the cluster allow."""
 
 import pytest
+
 from weir.core import topics
 from weir.core.record_limits import (
     ADDED_BYTES,

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.core.repeated_names import without_repeats
-from weir.gateway.ingest.validation import Event, Shared, check_event
+from weir.gateway.ingest.validation import Event, Policy, Shared, parse_event, validate
 
 REPEATED = {
     b'{"plan":"free","plan":"pro"}': b'{"plan":"free"}',
@@ -42,7 +43,7 @@ def test_what_repeats_nothing_keeps_its_bytes(value: object) -> None:
 
 def test_an_event_and_the_profile_that_it_makes_say_the_same() -> None:
     raw = b'{"event":"$identify","user_id":"u","properties":{"plan":"free","plan":"pro"}}'
-    event = check_event(raw, Shared(b"", raw), 0)
+    event = validate(parse_event(raw), raw, Shared(b"", raw), 0, Policy())
     assert isinstance(event, Event)
     # identity decodes the traits like this
     assert msgspec.json.decode(event.properties) == {"plan": "free"}

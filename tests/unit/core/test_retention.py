@@ -1,10 +1,11 @@
 """What counts as unread, what a topic keeps, and how near is near."""
 
 import pytest
+
 from weir.core.retention import (
     ALL,
-    Policy,
-    Unread,
+    RetentionPolicy,
+    RetentionUse,
     first_unread,
     heaviest,
     retention_ms,
@@ -53,12 +54,12 @@ def test_the_share_is_age_over_retention_and_nothing_while_young() -> None:
 
 
 def test_near_is_from_the_share_on_and_never_with_the_share_off() -> None:
-    unread = Unread("weir.dedup", "events.accepted", 0.8)
+    unread = RetentionUse("weir.dedup", "events.accepted", 0.8)
     assert unread.near(0.8)
     assert unread.near(0.5)
     assert not unread.near(0.81)
     assert not unread.near(0)
-    assert not Unread("weir.dedup", "events.accepted", 0).near(0)
+    assert not RetentionUse("weir.dedup", "events.accepted", 0).near(0)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +91,8 @@ def test_the_heaviest_make_up_the_greater_part(
 
 def test_who_is_refused_follows_the_share() -> None:
     def refused(share: float, whom: str = "source", refuse: float = 0.8) -> tuple[str, ...]:
-        unread = Unread("weir.dedup", "events.accepted", share, ("flood",))
-        return Policy(0.5, refuse, whom).refused(unread)
+        unread = RetentionUse("weir.dedup", "events.accepted", share, ("flood",))
+        return RetentionPolicy(0.5, refuse, whom).refused(unread)
 
     assert refused(0.79) == refused(0.79, "all") == ()
     assert refused(0.8) == refused(0.89) == ("flood",)
@@ -99,11 +100,13 @@ def test_who_is_refused_follows_the_share() -> None:
     assert refused(0.8, "all") == (ALL,)
     assert refused(1.0, refuse=1.0) == (ALL,)
     assert refused(2.0, refuse=0) == ()
-    assert Policy(0.5, 0.8).refused(Unread("g", "t", 0.8)) == (ALL,)  # whose they are is not known
+    assert RetentionPolicy(0.5, 0.8).refused(RetentionUse("g", "t", 0.8)) == (
+        ALL,
+    )  # whose they are is not known
 
 
 def test_a_look_needs_names_only_where_one_is_refused_by_name() -> None:
-    assert Policy(0.5, 0.8).named_from == 0.8
-    assert Policy(0.5, 0.8, "all").named_from == 0
-    assert Policy(0.5, 0).named_from == 0
-    assert Policy(0, 0.8).told_from == 0.8
+    assert RetentionPolicy(0.5, 0.8).named_from == 0.8
+    assert RetentionPolicy(0.5, 0.8, "all").named_from == 0
+    assert RetentionPolicy(0.5, 0).named_from == 0
+    assert RetentionPolicy(0, 0.8).told_from == 0.8

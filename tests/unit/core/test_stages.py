@@ -3,6 +3,7 @@
 import importlib.util
 
 import yaml
+
 from weir.cli.main import SERVICES
 from weir.cli.topics import TOPICS_FILE, read_topics
 from weir.core import topics

@@ -1,16 +1,15 @@
 """Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
 
+from tests.events import NOON, accepted, accepted_output, batch_of
 from weir.adapters import avro
 from weir.adapters.receipt_records import decode_receipt
 from weir.core import topics
-from weir.core.batch import Decided, Output, fingerprint
+from weir.core.batch import BatchResult, Output, id_checksum
 from weir.core.receipts import Receipt
 from weir.dedup.stage import DedupStage
 
-from tests.events import NOON, accepted, accepted_output, batch_of
 
-
-def process(outputs: list[Output]) -> Decided:
+def process(outputs: list[Output]) -> BatchResult:
     decided = DedupStage().process(batch_of(outputs), lambda keys: {})
     decided.check(len(outputs), DedupStage.writes)
     return decided
@@ -83,8 +82,8 @@ def test_usage_says_which_events_they_were() -> None:
     records = [accepted(n, idempotency_key=str(n // 2)) for n in range(4)]
     counts = process([accepted_output(record) for record in records]).usage.counts
     ids = [record["event_id"] for record in records]
-    assert counts[("shop", NOON, "unique")].fingerprint == fingerprint([ids[0], ids[2]])
-    assert counts[("shop", NOON, "duplicate")].fingerprint == fingerprint([ids[1], ids[3]])
+    assert counts[("shop", NOON, "unique")].id_checksum == id_checksum([ids[0], ids[2]])
+    assert counts[("shop", NOON, "duplicate")].id_checksum == id_checksum([ids[1], ids[3]])
 
 
 def test_an_event_read_again_is_no_event_but_accounts_for_its_offset() -> None:

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Sequence
 
 from weir.core.batch import State
-from weir.dedup.step import REREAD, TIME_BYTES, UNIQUE, Arrival, Outcome, Repeat, unpack_first
+from weir.dedup.step import REREAD, TIME_BYTES, UNIQUE, Outcome, Repeat, RoutingFields, unpack_first
 from weir.dedup.step import decide as decide_with
 
 WINDOW = 3600
 
 
-def arrival(key: str, number: int, at: int = 0, payload: bytes = b"p") -> Arrival:
-    return Arrival(key.encode(), number.to_bytes(16) + payload.ljust(16), at, "shop", WINDOW)
+def arrival(key: str, number: int, at: int = 0, payload: bytes = b"p") -> RoutingFields:
+    return RoutingFields(key.encode(), number.to_bytes(16) + payload.ljust(16), at, "shop", WINDOW)
 
 
-def decide(arrivals: Sequence[Arrival], state: State) -> tuple[list[Outcome], State]:
+def decide(arrivals: Sequence[RoutingFields], state: State) -> tuple[list[Outcome], State]:
     def load(keys: Iterable[bytes]) -> State:
         return {key: state[key] for key in keys if key in state}
 

@@ -11,6 +11,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+
+from tests.running import bare_environ
 from weir.embedded.errors import LocalFaultError
 from weir.embedded.kafka.kafka_download import POM, SUMS, jars_folder, resolve_jars, write_sums
 from weir.embedded.kafka.toolchain import find_java, find_maven, java_version
@@ -23,8 +25,6 @@ from weir.settings.embedded import UpSettings
 from weir.settings.embedded_clickhouse import WarehouseSettings
 from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
-
-from tests.running import bare_environ
 
 
 def program(path: Path, text: str) -> Path:

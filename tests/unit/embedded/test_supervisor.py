@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.running import start_process, wait_until
 from weir.embedded.ports import free_port
 from weir.embedded.up.disk import Disk
 from weir.embedded.up.processes import ChildLostError, ChildSpec, RestartPolicy
 from weir.embedded.up.supervisor import Supervisor, turn_log
-
-from tests.running import start_process, wait_until
 
 QUICK = RestartPolicy(first_seconds=0.01, longest_seconds=0.05, room_poll_seconds=0.01)
 

@@ -1,13 +1,12 @@
 """The statements that forget, on one server and on a cluster: synchronous, unlogged, and naming nobody."""
 
+from tests.contract import rows
 from weir.adapters.clickhouse.sql_literals import PORTION_BYTES, is_in, portions, text
 from weir.erasure.clickhouse_deletes import TABLES, mutation
 from weir.erasure.conditions import conditions, is_of, mentions
-from weir.erasure.identifier_scan import Traces
-from weir.erasure.model import Erasure, Person
+from weir.erasure.identifier_scan import IdentifierScan
+from weir.erasure.model import ErasedPerson, Erasure
 from weir.erasure.topic import erasure_entries
-
-from tests.contract import rows
 
 
 def test_it_returns_when_every_replica_is_through() -> None:
@@ -20,7 +19,7 @@ def test_it_returns_when_every_replica_is_through() -> None:
 
 
 def test_every_table_has_its_condition_and_none_names_anybody() -> None:
-    person = Person.of("acme", "user:ada")
+    person = ErasedPerson.of("acme", "user:ada")
     found = conditions("acme", 1, "weir", lambda kind: f"(SELECT value OF {kind})")
     assert found.keys() == set(TABLES)
     for condition in found.values():
@@ -59,7 +58,7 @@ def test_no_more_needles_than_a_function_takes() -> None:
 
 
 def test_a_dead_letter_is_theirs_by_its_fields_and_workspace() -> None:
-    ada = Traces(["ada"])
+    ada = IdentifierScan(["ada"])
     profile = rows.profile("u:ada", "p")
     assert is_of("acme", ["theirs"], ada, b"", profile)
     assert not is_of("other", [], ada, b"", profile)

@@ -3,21 +3,23 @@
 import uuid
 
 import pytest
-from weir.adapters import avro
-from weir.erasure.erase_filter import is_barred
-from weir.erasure.model import Barred, Erasure, Person
-from weir.erasure.topic import erasure_entries, read_erasure
 
 from tests.events import NOON, accepted
+from weir.adapters import avro
+from weir.erasure.erase_filter import is_barred
+from weir.erasure.model import ErasedPerson, EraseFilter, Erasure
+from weir.erasure.topic import erasure_entries, read_erasure
 
 REFUSAL = uuid.UUID(int=7)
-ADA = Person.of("acme", "profile:p").with_ties([("u:ada", "p", "u:ada"), ("a:x", "p", "u:ada")], ())
-DIGESTS = Barred.digests(ADA, [str(REFUSAL), "events.unique/2/9/identity"])
+ADA = ErasedPerson.of("acme", "profile:p").with_ties(
+    [("u:ada", "p", "u:ada"), ("a:x", "p", "u:ada")], ()
+)
+DIGESTS = EraseFilter.digests(ADA, [str(REFUSAL), "events.unique/2/9/identity"])
 
 
-def barred() -> Barred:
+def barred() -> EraseFilter:
     erasure = Erasure("id", "acme", "", NOON, until=NOON, barred=DIGESTS)
-    return Barred([read_erasure(erasure_entries(erasure)[0][1])])
+    return EraseFilter([read_erasure(erasure_entries(erasure)[0][1])])
 
 
 def resolved(**fields: object) -> tuple[str, avro.Record]:
@@ -56,7 +58,7 @@ def letter(offset: int) -> tuple[str, avro.Record]:
 )
 def test_what_is_theirs(record: tuple[str, avro.Record]) -> None:
     assert is_barred(barred(), *record)
-    assert not is_barred(Barred([]), *record)
+    assert not is_barred(EraseFilter([]), *record)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.adapters import avro
-from weir.erasure.identifier_scan import Traces, forms
+from weir.erasure.identifier_scan import IdentifierScan, forms
 
 
 @pytest.mark.parametrize(
@@ -20,8 +21,8 @@ from weir.erasure.identifier_scan import Traces, forms
     ],
 )
 def test_who_a_payload_is_about(content: bytes) -> None:
-    assert Traces(["ada-17"]).named(content)
-    assert Traces(["ada-17"]).anywhere(content)
+    assert IdentifierScan(["ada-17"]).named(content)
+    assert IdentifierScan(["ada-17"]).anywhere(content)
 
 
 @pytest.mark.parametrize(
@@ -29,30 +30,30 @@ def test_who_a_payload_is_about(content: bytes) -> None:
     [b'{"user_id": "ada-170"}', b'{"user_id": "xada-17"}', b'{"user_id": "ada-17-b"}', b""],
 )
 def test_a_part_of_another_is_not_it(content: bytes) -> None:
-    assert not Traces(["ada-17"]).named(content)
-    assert not Traces(["ada-17"]).anywhere(content)
+    assert not IdentifierScan(["ada-17"]).named(content)
+    assert not IdentifierScan(["ada-17"]).anywhere(content)
 
 
 def test_a_mention_is_a_trace_and_does_not_say_whose_it_is() -> None:
     content = b'{"user_id": "bob", "friend": "ada-17"}'
-    assert Traces(["ada-17"]).anywhere(content)
-    assert not Traces(["ada-17"]).named(content)
+    assert IdentifierScan(["ada-17"]).anywhere(content)
+    assert not IdentifierScan(["ada-17"]).named(content)
 
 
 def test_integers_are_identifiers_too() -> None:
-    assert Traces(["7"]).named(b'{"user_id": 7}')
-    assert not Traces(["7"]).named(b'{"user_id": 77}')
-    assert not Traces(["7"]).named(b'{"quantity": 7}')
+    assert IdentifierScan(["7"]).named(b'{"user_id": 7}')
+    assert not IdentifierScan(["7"]).named(b'{"user_id": 77}')
+    assert not IdentifierScan(["7"]).named(b'{"quantity": 7}')
 
 
 @pytest.mark.parametrize("written", [b'"\\u00e9-1"', '"é-1"'.encode()])
 def test_json_may_escape_it(written: bytes) -> None:
-    assert Traces(["é-1"]).named(b'{"id": ' + written + b"}")
+    assert IdentifierScan(["é-1"]).named(b'{"id": ' + written + b"}")
 
 
 def test_of_nobody_there_is_no_trace() -> None:
-    assert not Traces([]).anywhere(b"anything")
-    assert not Traces([""]).named(b'{"id": ""}')
+    assert not IdentifierScan([]).anywhere(b"anything")
+    assert not IdentifierScan([""]).named(b'{"id": ""}')
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=100), st.text(max_size=10))
@@ -67,7 +68,7 @@ def test_in_an_avro_record_it_is_found_whatever_stands_beside_it(sought: str, be
         "received_at": 0,
         "event_id": b"e" * 16,
     }
-    assert Traces([sought]).anywhere(schema.encode(link))
+    assert IdentifierScan([sought]).anywhere(schema.encode(link))
 
 
 WRITTEN = st.lists(st.text("ab-7 =:\"'id/é", min_size=1, max_size=4), max_size=6)
@@ -77,7 +78,7 @@ WRITTEN = st.lists(st.text("ab-7 =:\"'id/é", min_size=1, max_size=4), max_size=
 def test_many_are_found_where_each_would_be(identifiers: list[str], content: str) -> None:
     """Held against an expression for each of their forms."""
     sought = content.encode()
-    traces = Traces(identifiers)
+    traces = IdentifierScan(identifiers)
     written = b"|".join(re.escape(form.encode()) for i in identifiers for form in forms(i))
     word = rb"[0-9A-Za-z_\-]"
     alone = written and re.search(rb"(?<!%s)(?:%s)(?!%s)" % (word, written, word), sought)

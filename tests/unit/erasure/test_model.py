@@ -4,17 +4,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.adapters import avro
 from weir.core.identifiers import minted_profile_id
 from weir.erasure.model import (
     IN_A_RECORD,
     KAFKA_DELETES_MS,
     NEVER,
+    ErasedPerson,
     ErasedPlace,
     ErasedRows,
     Erasure,
     ErasureProgress,
-    Person,
     kept_until,
     names_told,
     subject_hash,
@@ -28,24 +29,24 @@ NOW = 1_760_000_000_000
 
 
 def test_a_user_has_the_profile_that_is_minted_for_them() -> None:
-    person = Person.of("acme", "user:ada")
+    person = ErasedPerson.of("acme", "user:ada")
     assert person.names == {"u:ada"}
     assert person.profiles == {minted_profile_id("acme", "u:ada")}
 
 
 def test_a_colon_in_an_identifier_is_part_of_it() -> None:
-    assert Person.of("acme", "user:org:ada").users == ["org:ada"]
+    assert ErasedPerson.of("acme", "user:org:ada").users == ["org:ada"]
 
 
 def test_ties_add_owners_profiles_and_both_sides_of_merges() -> None:
-    person = Person.of("acme", "profile:p").with_ties([("a:x", "p", "u:ada")], [("old", "p")])
+    person = ErasedPerson.of("acme", "profile:p").with_ties([("a:x", "p", "u:ada")], [("old", "p")])
     assert person.names == {"p:p", "a:x", "u:ada"}
     assert person.profiles >= {"p", "old", minted_profile_id("acme", "a:x")}
     assert person.identifiers() == sorted({"p", "x", "ada"} | person.profiles)
 
 
 def test_an_anonymous_owner_is_nobody() -> None:
-    person = Person.of("acme", "profile:p").with_ties([("a:x", "p", "")], [])
+    person = ErasedPerson.of("acme", "profile:p").with_ties([("a:x", "p", "")], [])
     assert "" not in person.names
 
 

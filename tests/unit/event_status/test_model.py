@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+
 from weir.core import topics
-from weir.event_status.model import ORDER, Rows, Sighting, Trail, decide, moment
+from weir.event_status.model import ORDER, EventRows, TopicEvidence, TopicRecord, decide, moment
 
 ID = "01a1fe2b-ec6c-74db-8b0f-3e2c2e8d5530"
 OTHER = "01a1fe2b-ec70-7424-ba48-8b9816861935"
@@ -50,17 +51,17 @@ DEAD = {
     "received_at": NOON,
     "died_at": NOON + 7,
 }
-ACCEPTED = Sighting(topics.ACCEPTED, NOON + 1, waiting=False)
-UNIQUE = Sighting(topics.UNIQUE, NOON + 2, waiting=False)
-RESOLVED = Sighting(topics.RESOLVED, NOON + 3, waiting=False)
+ACCEPTED = TopicRecord(topics.ACCEPTED, NOON + 1, waiting=False)
+UNIQUE = TopicRecord(topics.UNIQUE, NOON + 2, waiting=False)
+RESOLVED = TopicRecord(topics.RESOLVED, NOON + 3, waiting=False)
 
 
-def trail(*seen: Sighting, **more: Any) -> Trail:
-    return Trail(ID, more.pop("event", EVENT), seen, **more)
+def trail(*seen: TopicRecord, **more: Any) -> TopicEvidence:
+    return TopicEvidence(ID, more.pop("event", EVENT), seen, **more)
 
 
-def waits(at: Sighting) -> Sighting:
-    return Sighting(at.topic, at.at, waiting=True)
+def waits(at: TopicRecord) -> TopicRecord:
+    return TopicRecord(at.topic, at.at, waiting=True)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +72,9 @@ def waits(at: Sighting) -> Sighting:
         ([ACCEPTED, UNIQUE, waits(RESOLVED)], "sink"),
     ],
 )
-@pytest.mark.parametrize("rows", [Rows(), AWAY])
+@pytest.mark.parametrize("rows", [EventRows(), AWAY])
 def test_queued_where_its_next_reader_has_not_come_yet(
-    seen: list[Sighting], stage: str, rows: Rows | str
+    seen: list[TopicRecord], stage: str, rows: EventRows | str
 ) -> None:
     told = decide(ID, rows, trail(*seen))
     assert (told.fate, told.stage, told.since) == ("queued", stage, moment(seen[-1].at))
@@ -83,7 +84,7 @@ def test_queued_where_its_next_reader_has_not_come_yet(
 
 
 def test_stored_has_the_facts_and_the_times_at_every_stage() -> None:
-    told = decide(ID, Rows(stored=[STORED]), trail(ACCEPTED, UNIQUE, waits(RESOLVED)))
+    told = decide(ID, EventRows(stored=[STORED]), trail(ACCEPTED, UNIQUE, waits(RESOLVED)))
     assert (told.fate, told.event_id, told.source, told.stage) == ("stored", ID, "shop", None)
     assert told.facts == {
         "event": "hello", "profile_id": "p", "session_id": "s", "user_id": "ada",
@@ -103,7 +104,7 @@ def test_stored_by_the_sinks_own_account_while_clickhouse_is_away() -> None:
 
 
 def test_accepted_and_in_no_place_is_told_as_that() -> None:
-    told = decide(ID, Rows(), trail(ACCEPTED, UNIQUE, RESOLVED))
+    told = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, RESOLVED))
     assert (told.fate, told.event_id, told.certain) == ("unknown", ID, False)
     assert "weir audit" in told.advice
 
@@ -111,7 +112,7 @@ def test_accepted_and_in_no_place_is_told_as_that() -> None:
 @pytest.mark.parametrize("same", [True, False])
 def test_a_duplicate_says_of_which_and_whether_the_payload_is_the_same(same: bool) -> None:
     row = DUPLICATE | {"same_payload": same}
-    told = decide(ID, Rows(duplicates=[row]), trail(ACCEPTED, duplicate=row))
+    told = decide(ID, EventRows(duplicates=[row]), trail(ACCEPTED, duplicate=row))
     assert (told.fate, told.facts["first_event_id"]) == ("duplicate", OTHER)
     assert told.facts["same_payload"] is same
     assert ("another payload" in told.advice) is not same
@@ -120,7 +121,7 @@ def test_a_duplicate_says_of_which_and_whether_the_payload_is_the_same(same: boo
 
 def test_rejected_says_why_and_what_to_mend() -> None:
     for told in (
-        decide("k", Rows(rejected=[REJECTED]), Trail()),
+        decide("k", EventRows(rejected=[REJECTED]), TopicEvidence()),
         decide("k", AWAY, trail(rejected=REJECTED)),
     ):
         assert (told.fate, told.event_id) == ("rejected", ID)
@@ -130,7 +131,7 @@ def test_rejected_says_why_and_what_to_mend() -> None:
 
 def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
     for told in (
-        decide(ID, Rows(dead=[DEAD]), trail(ACCEPTED, UNIQUE)),
+        decide(ID, EventRows(dead=[DEAD]), trail(ACCEPTED, UNIQUE)),
         decide(ID, AWAY, trail(ACCEPTED, UNIQUE, dead=DEAD)),
     ):
         assert (told.fate, told.facts["step"]) == ("dead", "identity")
@@ -138,31 +139,31 @@ def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
 
 
 def test_unsaved_as_its_sender_asked() -> None:
-    told = decide(ID, Rows(), trail(ACCEPTED, UNIQUE, event=EVENT | {"saved": False}))
+    told = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, event=EVENT | {"saved": False}))
     assert (told.fate, told.source) == ("unsaved", "shop")
-    lost = decide(ID, Rows(), trail(ACCEPTED, UNIQUE))
+    lost = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE))
     assert lost.fate == "unknown"
 
 
 def test_of_one_key_the_stored_event_counts_and_the_others_are_named() -> None:
     repeat = DUPLICATE | {"event_id": OTHER}
-    rows = Rows(stored=[STORED], duplicates=[repeat], rejected=[REJECTED])
-    told = decide("k", rows, Trail())
+    rows = EventRows(stored=[STORED], duplicates=[repeat], rejected=[REJECTED])
+    told = decide("k", rows, TopicEvidence())
     assert (told.fate, told.event_id) == ("stored", ID)
     assert told.notes == (f"Other events of this id: {OTHER}.",)
 
 
 def test_what_was_mended_and_waits_counts_before_its_refusal() -> None:
-    assert decide("k", Rows(rejected=[REJECTED]), trail(waits(ACCEPTED))).fate == "queued"
+    assert decide("k", EventRows(rejected=[REJECTED]), trail(waits(ACCEPTED))).fate == "queued"
 
 
 def test_unknown_is_certain_only_if_every_place_was_looked_through() -> None:
-    assert decide(ID, Rows(), Trail()).certain
+    assert decide(ID, EventRows(), TopicEvidence()).certain
     for rows, found in (
-        (AWAY, Trail()),
-        (Rows(), "Kafka does not answer."),
+        (AWAY, TopicEvidence()),
+        (EventRows(), "Kafka does not answer."),
         (AWAY, "Kafka does not answer."),
-        (Rows(), Trail(bounds=("Only the latest records were read.",))),
+        (EventRows(), TopicEvidence(bounds=("Only the latest records were read.",))),
     ):
         told = decide(ID, rows, found)
         assert (told.fate, told.event_id, told.certain) == ("unknown", None, False)

@@ -4,12 +4,13 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from weir.adapters import avro
 from weir.core.registry import ApiKey, Quota, Source, hash_key
 from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.registry_copy import Registry
 from weir.registry.follower import key_entry, registry_key
-from weir.registry.secret_encryption import Sealing, new_key
+from weir.registry.secret_encryption import SecretEncryption, new_key
 
 HOUR = 3_600_000
 NOW = 1_760_011_200_000
@@ -228,9 +229,9 @@ def test_a_key_is_refused_from_its_end_on_and_its_holder_is_told() -> None:
 def test_secrets_are_open_to_whoever_has_the_key() -> None:
     keys = new_key(), new_key()
     signed = shop(signing_secrets=("a-secret-of-theirs",))
-    entry = source_entry(Sealing(keys[:1]).sealed(signed))
+    entry = source_entry(SecretEncryption(keys[:1]).sealed(signed))
     for given, found in ((keys, True), (keys[1:], False)):
-        registry = Registry(sealing=Sealing(given))
+        registry = Registry(sealing=SecretEncryption(given))
         registry.apply_sources([entry])
         secrets = registry.by_id["shop"].source.signing_secrets
         assert (secrets == signed.signing_secrets) is found

@@ -2,9 +2,10 @@
 
 import msgspec
 import pytest
+
 from weir.core.identifiers import ProfileIds, identity_key, minted_profile_id
-from weir.identity.decisions import Forward, Merge, Resolved
-from weir.identity.messages import Event, Link
+from weir.identity.decisions import Merge, Reroute, Resolved
+from weir.identity.messages import IdentityEvent, Link
 from weir.identity.person import Person
 from weir.identity.snapshot import decode_person, encode_person
 from weir.identity.step import People, decide
@@ -14,8 +15,8 @@ OLD = ProfileIds(b"salt", legacy=True)
 HOUR = 3_600_000
 
 
-def event(number: int = 0, **fields: object) -> Event:
-    base = Event(
+def event(number: int = 0, **fields: object) -> IdentityEvent:
+    base = IdentityEvent(
         "", number.to_bytes(16), "acme", "shop", "view", 0, 0, "", "", "", "", True, True, True
     )
     made = msgspec.structs.replace(base, **fields)
@@ -34,7 +35,7 @@ class World:
         self.into: dict[str, str] = {}
         self.conflicts: list[Merge] = []
 
-    def send(self, item: Event | Link) -> str:
+    def send(self, item: IdentityEvent | Link) -> str:
         """The profile that an event was given; empty: none, or a link."""
         decisions = decide([item], self.people, None, self.ids)
         for merge in decisions.merges:
@@ -45,7 +46,7 @@ class World:
         for link in decisions.links:
             self.send(link)
         (outcome,) = decisions.outcomes
-        if isinstance(outcome, Forward):
+        if isinstance(outcome, Reroute):
             item.at = outcome.at
             return self.send(item)
         return outcome.profile_id if isinstance(outcome, Resolved) else ""

@@ -1,18 +1,18 @@
 """Identity forgets: state and changelog lose the person, older events are dropped, later ones are somebody new's."""
 
 import msgspec
+
+from tests.events import NOON, accepted, batch_of
+from tests.unit.identity.test_stage import unique
 from weir.adapters import avro
 from weir.core import topics
-from weir.core.batch import Batch, Decided, Output, State
+from weir.core.batch import Batch, BatchResult, Output, State
 from weir.core.identifiers import content_digest, workspace_key
 from weir.identity.erasure_markers import MARKERS_KEY, Markers
 from weir.identity.messages import Erase
 from weir.identity.stage import IdentityStage
 from weir.runtime.changelog import KeyedChangelog
 from weir.sink.step import Routes
-
-from tests.events import NOON, accepted, batch_of
-from tests.unit.identity.test_stage import unique
 
 ADA = b"acme\0u:ada"
 DAY = 86_400_000
@@ -32,7 +32,7 @@ class Worker:
         self.stage = IdentityStage()
         self.state: State = {}
 
-    def process(self, *outputs: Output, now: int = NOON) -> Decided:
+    def process(self, *outputs: Output, now: int = NOON) -> BatchResult:
         batch = batch_of(list(outputs), topics.UNIQUE)
         batch = Batch(batch.topic, 0, batch.offsets, [now] * len(outputs), batch.keys, batch.values)
         decided = self.stage.process(batch, self._load)
@@ -48,7 +48,7 @@ class Worker:
         return {key: self.state[key] for key in keys if key in self.state}  # type: ignore[attr-defined]
 
 
-def outcomes(decided: Decided) -> list[str]:
+def outcomes(decided: BatchResult) -> list[str]:
     return sorted(outcome for _, _, outcome in decided.usage.counts)
 
 

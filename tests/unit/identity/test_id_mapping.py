@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 import pytest
+
+from tests.events import accepted, batch_of
+from tests.unit.identity.test_stage import unique
 from weir.adapters import avro
 from weir.core import topics
-from weir.core.batch import Decided, Output
+from weir.core.batch import BatchResult, Output
 from weir.core.identifiers import minted_profile_id, workspace_key
 from weir.core.registry import IdMapping
 from weir.identity.id_mapping import Named, mapping_of, named_by
 from weir.identity.stage import IdentityStage
-
-from tests.events import accepted, batch_of
-from tests.unit.identity.test_stage import unique
 
 PAID = IdMapping(event="paid", user_id="customer.id")
 ANY = IdMapping(event="*", anonymous_id="visitor")
@@ -23,14 +23,14 @@ def webhook(number: int, properties: str, **fields: object) -> Output:
     return unique(accepted(number, properties=properties, **(nobody | fields)))
 
 
-def process(mappings: Sequence[IdMapping], *sent: Output) -> Decided:
+def process(mappings: Sequence[IdMapping], *sent: Output) -> BatchResult:
     stage = IdentityStage(lambda source: mappings if source == "shop" else ())
     decided = stage.process(batch_of(list(sent), topics.UNIQUE), lambda keys: {})
     decided.check(len(sent), IdentityStage.writes)
     return decided
 
 
-def profile_less(decided: Decided) -> bool:
+def profile_less(decided: BatchResult) -> bool:
     _, told = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
     return decided.forwarded == 0 and (told["profile_id"], told["session_id"]) == ("", "")
 

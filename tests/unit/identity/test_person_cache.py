@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable
 
+from tests.events import accepted, batch_of
+from tests.unit.identity.test_stage import unique
 from weir.adapters import avro
 from weir.core.batch import Batch, State
 from weir.identity.erasure_markers import MARKERS_KEY
 from weir.identity.person import Person
-from weir.identity.person_cache import MAX_BYTES, Recall
+from weir.identity.person_cache import MAX_BYTES, PersonCache
 from weir.identity.snapshot import encode_person
 from weir.identity.stage import IdentityStage
-
-from tests.events import accepted, batch_of
-from tests.unit.identity.test_stage import unique
 
 KEY = b"acme\0u:7"
 
@@ -62,7 +61,7 @@ def test_partitions_have_people_of_their_own() -> None:
 
 
 def test_who_came_least_recently_is_dropped_first() -> None:
-    recall, store = Recall(kept=2), Kept()
+    recall, store = PersonCache(kept=2), Kept()
     for name in (b"a", b"b", b"a", b"c"):
         recall.load(0, [name], store.load)
         recall.keep(0, name, Person("acme", "u:" + name.decode(), "p"), 100)
@@ -72,7 +71,7 @@ def test_who_came_least_recently_is_dropped_first() -> None:
 
 
 def test_a_large_person_is_read_from_the_store_each_time() -> None:
-    recall, store = Recall(), Kept()
+    recall, store = PersonCache(), Kept()
     person = Person("acme", "u:7", "p", traits="x" * MAX_BYTES)
     store.state[KEY] = encode_person(person)
     recall.keep(0, KEY, person, len(store.state[KEY]))

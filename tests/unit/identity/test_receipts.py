@@ -1,15 +1,15 @@
 """What identity tells those who ask: the last word on the event, and the profile as it left it."""
 
 import msgspec
-from weir.adapters.receipt_records import decode_receipt
-from weir.core import topics
-from weir.core.batch import Decided, Output
-from weir.core.identifiers import minted_profile_id
-from weir.core.receipts import Receipt, ToldProfile
-from weir.identity.stage import IdentityStage
 
 from tests.events import NOON, accepted, batch_of
 from tests.unit.identity.test_stage import process, unique
+from weir.adapters.receipt_records import decode_receipt
+from weir.core import topics
+from weir.core.batch import BatchResult, Output
+from weir.core.identifiers import minted_profile_id
+from weir.core.receipts import Receipt, ToldProfile
+from weir.identity.stage import IdentityStage
 
 MINUTE = 60_000
 
@@ -18,7 +18,7 @@ def asking(number: int, **fields: object) -> Output:
     return unique(accepted(number, wants_receipt=True, **fields))
 
 
-def receipts(decided: Decided) -> list[Receipt]:
+def receipts(decided: BatchResult) -> list[Receipt]:
     outputs = decided.outputs.get(topics.RECEIPTS, [])
     told = [decode_receipt(output.value) for output in outputs]
     assert [receipt.event_id for receipt in told] == [output.key for output in outputs]

@@ -1,13 +1,13 @@
 """Identity on bytes: what it appends decodes as the longer record, and state comes back as it went."""
 
 import pytest
-from weir.adapters import avro
-from weir.core import topics
-from weir.core.batch import Decided, Load, Output, fingerprint
-from weir.core.identifiers import minted_profile_id, workspace_key
-from weir.identity.stage import IdentityStage
 
 from tests.events import NOON, accepted, batch_of
+from weir.adapters import avro
+from weir.core import topics
+from weir.core.batch import BatchResult, Load, Output, id_checksum
+from weir.core.identifiers import minted_profile_id, workspace_key
+from weir.identity.stage import IdentityStage
 
 
 def unique(record: avro.Record, at: str | None = None) -> Output:
@@ -17,7 +17,7 @@ def unique(record: avro.Record, at: str | None = None) -> Output:
     return Output(key, avro.schemas()["Accepted"].encode(record))
 
 
-def process(outputs: list[Output], load: Load = lambda keys: {}) -> Decided:
+def process(outputs: list[Output], load: Load = lambda keys: {}) -> BatchResult:
     decided = IdentityStage().process(batch_of(outputs, topics.UNIQUE), load)
     decided.check(len(outputs), IdentityStage.writes)
     return decided
@@ -95,7 +95,7 @@ def test_what_is_refused_is_counted_to_the_source_and_minute_that_dedup_counted_
     counts = decided.usage.counts
     assert counts.keys() == {("shop", NOON + 60_000, "dead")}
     (count,) = counts.values()
-    assert (count.events, count.fingerprint) == (2, 2 * fingerprint([record["event_id"]]))
+    assert (count.events, count.id_checksum) == (2, 2 * id_checksum([record["event_id"]]))
     told = {(r.source, r.received_at, r.event_id) for r in decided.refusals}
     assert told == {("shop", NOON + 70_000, record["event_id"])}
 

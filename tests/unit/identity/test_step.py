@@ -1,9 +1,10 @@
 """Identity's decisions, one story a test."""
 
 import msgspec
+
 from weir.core.identifiers import identity_key, minted_profile_id
-from weir.identity.decisions import Decisions, Forward, Resolved, Unsaved
-from weir.identity.messages import Event, Link
+from weir.identity.decisions import Decisions, Reroute, Resolved, Unsaved
+from weir.identity.messages import IdentityEvent, Link
 from weir.identity.person import RECENT_SESSIONS, Person
 from weir.identity.step import decide
 
@@ -11,8 +12,10 @@ MINUTE = 60_000
 People = dict[tuple[str, str], Person]
 
 
-def event(**fields: object) -> Event:
-    base = Event("", b"e" * 16, "acme", "shop", "view", 0, 0, "", "", "", "", True, True, True)
+def event(**fields: object) -> IdentityEvent:
+    base = IdentityEvent(
+        "", b"e" * 16, "acme", "shop", "view", 0, 0, "", "", "", "", True, True, True
+    )
     made = msgspec.structs.replace(base, **fields)
     made.at = fields.get("at") or identity_key(  # type: ignore[assignment]
         made.client_profile_id, made.user_id, made.anonymous_id, made.client_session_id
@@ -79,7 +82,7 @@ def test_a_claimed_profile_refuses_another_user_whose_event_is_decided_as_theirs
     people: People = {}
     decide([event(client_profile_id="mine", user_id="7")], people)
     decisions = decide([event(client_profile_id="mine", user_id="8")], people)
-    assert decisions.outcomes == [Forward("u:8")]
+    assert decisions.outcomes == [Reroute("u:8")]
     assert decisions.merges[0].refused
     (theirs,) = resolved(decide([event(at="u:8", client_profile_id="mine", user_id="8")], people))
     assert theirs.profile_id == minted_profile_id("acme", "u:8")
@@ -138,7 +141,7 @@ def test_state_stays_small() -> None:
 
 
 def test_traits_later_by_the_events_own_time_win() -> None:
-    def identify(at: int, text: str) -> Event:
+    def identify(at: int, text: str) -> IdentityEvent:
         traits = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         return event(user_id="7", name="$identify", occurred_at=at, traits=traits)
 

@@ -1,16 +1,17 @@
 """Traits: each has a time of its own."""
 
 import msgspec
-from weir.identity.messages import Event
+
+from weir.identity.messages import IdentityEvent
 from weir.identity.person import Memory, Person
 from weir.identity.snapshot import decode_person, encode_person
 from weir.identity.step import People, decide
 from weir.identity.traits import MAX_TRAITS_BYTES, learn
 
 
-def identify(at: int, text: str, number: int = 0) -> Event:
+def identify(at: int, text: str, number: int = 0) -> IdentityEvent:
     traits = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    return Event(
+    return IdentityEvent(
         "u:7",
         number.to_bytes(16),
         "acme",
@@ -29,7 +30,7 @@ def identify(at: int, text: str, number: int = 0) -> Event:
     )
 
 
-def traits_after(*events: Event) -> dict[str, object]:
+def traits_after(*events: IdentityEvent) -> dict[str, object]:
     people: People = {}
     for event in events:
         decide([event], people)

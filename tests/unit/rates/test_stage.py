@@ -1,11 +1,10 @@
 """Rates on records: totals as state, quotas as the registry has them now."""
 
+from tests.events import NOON, batch_of
 from weir.adapters import avro
 from weir.core.batch import Output
 from weir.core.registry import Quota
 from weir.rates.stage import RatesStage
-
-from tests.events import NOON, batch_of
 
 
 def usage_delta(source: str, events: int) -> Output:

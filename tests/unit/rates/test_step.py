@@ -3,9 +3,10 @@
 from typing import Any, get_args
 
 import pytest
+
 from weir.core.registry import Quota, Unit
 from weir.rates.periods import ends_at, starts_at
-from weir.rates.step import WINDOWS_KEPT, Delta, SourceUsage, count, hold
+from weir.rates.step import WINDOWS_KEPT, SourceUsage, UsageDelta, count, hold
 
 MINUTE = 60_000
 NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
@@ -19,8 +20,8 @@ def delta(
     minute: int = NOON,
     outcome: str = "accepted",
     seconds: dict[int, int] | None = None,
-) -> Delta:
-    return Delta("shop", minute, outcome, events, events * 100, seconds or {})
+) -> UsageDelta:
+    return UsageDelta("shop", minute, outcome, events, events * 100, seconds or {})
 
 
 def windows(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from weir.redelivery.edits import (
     NoSuchPathError,
     PathError,

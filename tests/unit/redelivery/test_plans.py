@@ -5,6 +5,9 @@ from zlib import crc32
 
 import pytest
 import uuid_utils
+
+from tests.contract.rows import duplicate, resolved
+from tests.events import NOON, accepted, accepted_output
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.identifiers import dedup_key, workspace_key
@@ -13,11 +16,8 @@ from weir.redelivery import dead_letters, rejected_events
 from weir.redelivery.dead_letters import DeadLetter
 from weir.redelivery.edits import assignment, removal
 from weir.redelivery.model import Write
-from weir.redelivery.plans import Again, Plan, Unfit
-from weir.redelivery.rejected_events import Refused
-
-from tests.contract.rows import duplicate, resolved
-from tests.events import NOON, accepted, accepted_output
+from weir.redelivery.plans import NotSendable, Plan, RejectedAgain
+from weir.redelivery.rejected_events import RejectedLetter
 
 PARTITIONS = {topics.ACCEPTED: 48}
 EVENT = accepted(1, user_id="ada", properties='{"price": 1.10, "n": 1}')
@@ -30,7 +30,7 @@ def letter(
     return DeadLetter(topic, 3, 1204, step, "shop", NOON, EVENT["event_id"], key, value)
 
 
-def planned(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Plan | Unfit:
+def planned(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Plan | NotSendable:
     edits = [assignment(text) for text in sets] + [removal(text) for text in unset]
     return dead_letters.plan(found, edits, PARTITIONS)
 
@@ -55,7 +55,7 @@ def test_untouched_it_goes_back_to_where_it_was_read(topic: str) -> None:
 @pytest.mark.parametrize("topic", [topics.USAGE, topics.PROFILES, topics.QUOTAS])
 def test_what_others_have_as_their_state_is_not_written_again(topic: str) -> None:
     found = planned(letter(topic, step="sink"))
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert f"{topic} is not written again" in found.reason
 
 
@@ -108,7 +108,7 @@ def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
 )
 def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, told: str) -> None:
     found = planned(letter(topic, value), edit)
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert told in found.reason
 
 
@@ -122,14 +122,14 @@ def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, tol
 )
 def test_an_edited_event_is_checked_as_at_the_gateway(edit: str, code: str) -> None:
     found = planned(letter(), edit)
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert [one.code for one in found.refused] == [code]
 
 
 def test_all_of_an_edited_event_is_checked() -> None:
     _, value = accepted_output(accepted(1, properties='{"price": 1e999}'))
     found = planned(letter(value=value), "value=1")
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert found.refused[0].code == "out_of_range"
 
 
@@ -144,16 +144,16 @@ SHOP = Source(id="shop", workspace="acme")
 ID = uuid_utils.uuid7()
 
 
-def refused(payload: bytes, door: str = "events", source: str = "shop") -> Refused:
-    return Refused(ID.bytes, source, NOON, door, "127.0.0.1", "curl", payload)
+def refused(payload: bytes, door: str = "events", source: str = "shop") -> RejectedLetter:
+    return RejectedLetter(ID.bytes, source, NOON, door, "127.0.0.1", "curl", payload)
 
 
-def again(found: Refused, *sets: str, door: str | None = None) -> Plan | Unfit:
+def again(found: RejectedLetter, *sets: str, door: str | None = None) -> Plan | NotSendable:
     edits = [assignment(text) for text in sets]
     return rejected_events.plan(found, edits, door, {"shop": SHOP}, PARTITIONS)
 
 
-def events(plan: Plan | Unfit) -> list[avro.Record]:
+def events(plan: Plan | NotSendable) -> list[avro.Record]:
     assert isinstance(plan, Plan), plan
     for write, _ in plan.parts:
         assert (write.topic, write.partition) == (topics.ACCEPTED, crc32(write.key) % 48)
@@ -169,10 +169,10 @@ def test_a_mended_refusal_is_accepted_under_its_own_id_and_time() -> None:
 
 def test_what_is_refused_again_says_why() -> None:
     found = again(refused(b'{"event": "paid", "value": "12"}'))
-    told = Again("wrong_type", "value", "must be a finite number")
-    assert found == Unfit("refused again", (told,))
+    told = RejectedAgain("wrong_type", "value", "must be a finite number")
+    assert found == NotSendable("refused again", (told,))
     body = again(refused(b'{"event":'))
-    assert isinstance(body, Unfit)
+    assert isinstance(body, NotSendable)
     assert body.refused[0].code == "invalid_json"
 
 
@@ -180,7 +180,7 @@ def test_a_body_of_many_goes_whole_or_not_at_all() -> None:
     first, second = events(again(refused(b'[{"event": "a"}, {"event": "b"}]')))
     assert first["event_id"] == ID.bytes != second["event_id"]
     found = again(refused(b'[{"event": "a"}, {"event": "not b"}]'))
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert [one.code for one in found.refused] == ["invalid_name"]
 
 
@@ -222,7 +222,7 @@ def test_other_products_payloads_are_read_in_their_words(
 @pytest.mark.parametrize("door", ["collect", "hackle", "tracardi", "cloudevents", "unheard-of"])
 def test_what_cannot_be_read_alone_can_be_read_as_weirs_own(door: str) -> None:
     found = again(refused(b'{"type": "paid"}', door))
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert "--door events" in found.reason
     (event,) = events(again(refused(b'{"event": "paid"}', door), "user_id=ada", door="events"))
     assert (event["event"], event["user_id"], event["door"]) == ("paid", "ada", door)
@@ -230,7 +230,7 @@ def test_what_cannot_be_read_alone_can_be_read_as_weirs_own(door: str) -> None:
 
 def test_a_source_that_is_gone_takes_nothing() -> None:
     found = again(refused(b'{"event": "paid"}', source="gone"))
-    assert found == Unfit("the registry has no source gone")
+    assert found == NotSendable("the registry has no source gone")
 
 
 def test_a_casing_that_the_source_enforces_holds_here_too() -> None:
@@ -238,5 +238,5 @@ def test_a_casing_that_the_source_enforces_holds_here_too() -> None:
     found = rejected_events.plan(
         refused(b'{"event": "Paid"}'), [], None, {"shop": strict}, PARTITIONS
     )
-    assert isinstance(found, Unfit)
+    assert isinstance(found, NotSendable)
     assert found.refused[0].code == "wrong_casing"

@@ -1,6 +1,7 @@
 """The registry's copies in memory: sources and goals keep to their own entries."""
 
 import pytest
+
 from weir.adapters import avro
 from weir.adapters.errors import NotReachedError
 from weir.core.registry import ApiKey, Goal, Quota, Source

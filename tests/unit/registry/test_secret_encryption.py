@@ -4,11 +4,12 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from weir.core.registry import Source, is_sealed
 from weir.registry.secret_encryption import (
     LOCAL_KEY,
     NoSecretsKeyError,
-    Sealing,
+    SecretEncryption,
     new_key,
     secrets_keys,
 )
@@ -21,7 +22,7 @@ OLD, NEW = new_key(), new_key()
 
 
 def test_a_sealed_secret_says_nothing_and_opens_again() -> None:
-    sealing = Sealing((OLD,))
+    sealing = SecretEncryption((OLD,))
     sealed = sealing.sealed(SHOP)
     assert all(map(is_sealed, sealed.signing_secrets))
     assert not any(secret in repr(sealed) for secret in SECRETS)
@@ -30,37 +31,37 @@ def test_a_sealed_secret_says_nothing_and_opens_again() -> None:
 
 
 def test_a_key_is_changed_in_two_steps() -> None:
-    sealed = Sealing((OLD,)).sealed(SHOP)
-    both = Sealing((NEW, OLD))
+    sealed = SecretEncryption((OLD,)).sealed(SHOP)
+    both = SecretEncryption((NEW, OLD))
     assert both.opened(sealed) == SHOP
     assert not both.is_current(sealed)
     anew = both.sealed(both.opened(sealed))
     assert both.is_current(anew)
-    assert Sealing((NEW,)).opened(anew) == SHOP
+    assert SecretEncryption((NEW,)).opened(anew) == SHOP
 
 
 @pytest.mark.parametrize("keys", [(), (NEW,)])
 def test_without_its_key_a_secret_stays_shut(keys: tuple[str, ...]) -> None:
-    sealed = Sealing((OLD,)).sealed(SHOP)
-    assert Sealing(keys).opened(sealed) == sealed
-    assert not Sealing(keys).is_current(sealed)
+    sealed = SecretEncryption((OLD,)).sealed(SHOP)
+    assert SecretEncryption(keys).opened(sealed) == sealed
+    assert not SecretEncryption(keys).is_current(sealed)
 
 
 def test_an_altered_one_stays_shut() -> None:
-    (first, _) = Sealing((OLD,)).sealed(SHOP).signing_secrets
+    (first, _) = SecretEncryption((OLD,)).sealed(SHOP).signing_secrets
     altered = Source(id="shop", signing_secrets=(first[:-6] + "AAAA==",))
-    assert Sealing((OLD,)).opened(altered) == altered
+    assert SecretEncryption((OLD,)).opened(altered) == altered
 
 
 def test_secrets_in_plain_from_before_are_read_as_they_are() -> None:
-    assert Sealing().opened(SHOP) == Sealing((OLD,)).opened(SHOP) == SHOP
-    assert not Sealing((OLD,)).is_current(SHOP)
+    assert SecretEncryption().opened(SHOP) == SecretEncryption((OLD,)).opened(SHOP) == SHOP
+    assert not SecretEncryption((OLD,)).is_current(SHOP)
 
 
 def test_nothing_is_written_in_plain_for_want_of_a_key() -> None:
     with pytest.raises(NoSecretsKeyError, match="weir keys secret-key"):
-        Sealing().sealed(SHOP)
-    assert Sealing().sealed(Source(id="blog")) == Source(id="blog")
+        SecretEncryption().sealed(SHOP)
+    assert SecretEncryption().sealed(Source(id="blog")) == Source(id="blog")
 
 
 def test_the_embedded_broker_has_a_key_in_its_folder(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_the_embedded_broker_has_a_key_in_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "new" / LOCAL_KEY
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert secrets_keys(common, KafkaSettings(), SecretsSettings()) == (made,)
-    assert Sealing((made,)).opened(Sealing((made,)).sealed(SHOP)) == SHOP
+    assert SecretEncryption((made,)).opened(SecretEncryption((made,)).sealed(SHOP)) == SHOP
     assert [entry.name for entry in path.parent.iterdir()] == [LOCAL_KEY]
 
 

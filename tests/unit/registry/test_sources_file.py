@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from weir.core.registry import IdMapping, Quota, Source, hash_key
 from weir.core.resource_paths import DEPLOY
 from weir.registry.sources_file import SourcesFileError, check_document, read_sources

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+
 from weir.runtime.browser_requests import refuse_foreign_page
 
 OWN = "127.0.0.1:8123"

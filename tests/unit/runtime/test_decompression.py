@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.runtime.decompression import (
     ENCODINGS,
     MAX_MEMBERS,

@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+
 from weir.embedded.ports import free_port
 from weir.runtime.health import Health, serve
 

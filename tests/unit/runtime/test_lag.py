@@ -3,6 +3,7 @@
 import uuid
 
 from prometheus_client import REGISTRY
+
 from weir.runtime.lag import LagReport
 
 HOUR = 3_600.0

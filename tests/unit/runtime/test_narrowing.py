@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.core.batch import Batch, Output
-from weir.runtime.narrowing import SHRINK, Suspects, halves, narrowed
 
 from tests.events import batch_of
+from weir.core.batch import Batch, Output
+from weir.runtime.narrowing import SHRINK, Suspects, halves, narrowed
 
 FAULTY = st.integers(1, 60).flatmap(
     lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1)))

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+
+from tests.events import accepted
+from tests.next_version import FIELD, grown
+from tests.property.test_worker import FaultyStream, Instance
 from weir.adapters import avro
 from weir.adapters.avro_catalogue import Catalogue, Schema
 from weir.adapters.kafka.schema_announcements import SchemasNotReadError
@@ -11,10 +15,6 @@ from weir.core import topics
 from weir.core.batch import Output
 from weir.core.resource_paths import SCHEMAS
 from weir.runtime.worker import Worker
-
-from tests.events import accepted
-from tests.next_version import FIELD, grown
-from tests.property.test_worker import FaultyStream, Instance
 
 
 def test_a_newer_record_waits_until_its_schema_can_be_asked_for(

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weir.runtime.json_log_lines import as_json
-from weir.runtime.private_files import keep_private
 
 from tests.running import bare_environ
+from weir.runtime.json_log_lines import as_json
+from weir.runtime.private_files import keep_private
 
 BEGINS = """
 import asyncio, logging, os, sys, threading, warnings

@@ -1,6 +1,7 @@
 """When a service stops beginning anew."""
 
 import pytest
+
 from weir.runtime.recovery_limit import (
     AT_LEAST_SECONDS,
     LIMIT,

@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 
 import pytest
+
+from tests.events import accepted, accepted_output
 from weir.adapters import usage_records
 from weir.adapters.memory import MemoryChangelogReader, MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.core.batch import Batch, Output
 from weir.dedup.stage import DedupStage
 from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
-from weir.runtime.ports import Positions, Store, StreamBrokenError
+from weir.runtime.deciding import AccountEncoders
+from weir.runtime.ports import Store, StorePositions, StreamBrokenError
 from weir.runtime.restoring import Restoring
 from weir.runtime.worker import Worker
-
-from tests.events import accepted, accepted_output
 
 CHANGELOG = PackedChangelog(topics.DEDUP_STATE)
 RECORDS = {0: 9, 1: 4}  # changelog records of each partition
@@ -71,11 +71,11 @@ def test_partitions_go_side_by_side_and_the_shorter_one_is_whole_first(
     whole = restoring.advance(0)
     assert whole.keys() == {1}
     assert whole[1].load(keys_of(1)).keys() == set(keys_of(1))
-    assert whole[1].positions() == Positions(6, 4)
+    assert whole[1].positions() == StorePositions(6, 4)
     while restoring:
         whole |= restoring.advance(0)
     assert whole[0].load(keys_of(0)).keys() == set(keys_of(0))
-    assert whole[0].positions() == Positions(5, 9)
+    assert whole[0].positions() == StorePositions(5, 9)
 
 
 def test_what_was_replayed_is_not_replayed_again_by_whoever_comes_next(
@@ -108,16 +108,16 @@ def test_the_group_is_polled_and_other_partitions_are_worked_on_meanwhile(
 ) -> None:
     log.write(topics.DEDUP_STATE, CHANGELOG.encode({b"k%d" % n: bytes(8) for n in range(9)}), 0)
     stores = MemoryStores()
-    stores.open(1).apply({}, Positions(0, RECORDS[1]))  # it lacks nothing
+    stores.open(1).apply({}, StorePositions(0, RECORDS[1]))  # it lacks nothing
     log.write(topics.ACCEPTED, [accepted_output(accepted(1))], 1)
     worker = Worker(
         DedupStage(),
         stream,
         stores,
         CHANGELOG,
-        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
     )
-    stores.open(0).apply({}, Positions(-1, 0))  # as a crash leaves it
+    stores.open(0).apply({}, StorePositions(-1, 0))  # as a crash leaves it
     log.offsets["weir.dedup", topics.ACCEPTED, 0] = 1
     stream.assign({0, 1})
     settled = worker.turn(0)
@@ -137,7 +137,7 @@ def test_a_broker_that_goes_away_meanwhile_is_recovered_from(
         stream,
         MemoryStores(),
         CHANGELOG,
-        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
     )
     log.write(topics.ACCEPTED, [Output(b"", b"")], 0)
     stream.assign({0, 1})

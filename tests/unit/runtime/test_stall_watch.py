@@ -4,20 +4,20 @@ import threading
 
 import pytest
 from prometheus_client import REGISTRY
+
+from tests.events import accepted, accepted_output
+from tests.property.test_worker import FaultyStream
 from weir.adapters import usage_records
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
-from weir.core.batch import Batch, Decided, Load
+from weir.core.batch import Batch, BatchResult, Load
 from weir.dedup.stage import DedupStage
 from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.health import Health
 from weir.runtime.ports import StreamBrokenError
 from weir.runtime.stall_watch import STALLED_SECONDS, StallWatch
 from weir.runtime.worker import Worker
-
-from tests.events import accepted, accepted_output
-from tests.property.test_worker import FaultyStream
 
 PLACE = "partition 0"
 
@@ -102,7 +102,7 @@ class StuckStage(DedupStage):
         super().__init__()
         self.entered, self.leave = threading.Event(), threading.Event()
 
-    def process(self, batch: Batch, load: Load) -> Decided:
+    def process(self, batch: Batch, load: Load) -> BatchResult:
         self.entered.set()
         self.leave.wait(60)
         return super().process(batch, load)
@@ -114,7 +114,7 @@ def worker_of(stage: DedupStage, stream: MemoryStream, progress: StallWatch) -> 
         stream,
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
-        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         progress=progress,
     )
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import pytest
+
 from weir.core import topics
 from weir.runtime.wait_settled import PATIENT_LOOKS, Ends, NotSettledError, ServiceBacklog, settle
 

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 
 import pytest
+
+from tests.events import accepted, accepted_output
 from weir.adapters import usage_records
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.dedup.stage import DedupStage
 from weir.runtime.changelog import PackedChangelog
-from weir.runtime.deciding import Accounts
+from weir.runtime.deciding import AccountEncoders
 from weir.runtime.ports import StreamBrokenError, Transaction
 from weir.runtime.recovery_limit import LIMIT, RecoveryFailedError, RecoveryLimit
 from weir.runtime.worker import Worker
-
-from tests.events import accepted, accepted_output
 
 SECONDS_EACH = 30.0
 
@@ -58,7 +58,7 @@ def started(patience: Patience, takes_every: int) -> tuple[Worker, Broken]:
         stream,
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
-        Accounts(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
         recoveries=RecoveryLimit(lambda: patience.now),
     )
     return worker, stream

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from weir.settings.catalogue import ALL_SETTINGS
 from weir.settings.environment import (
     SettingsError,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import pytest
+
 from weir.adapters.memory_sink import MemoryRecords, MemoryTopics
 from weir.runtime.ports import StreamBrokenError
 from weir.runtime.sink_ports import Place, Polled

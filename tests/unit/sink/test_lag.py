@@ -2,6 +2,8 @@
 
 import pytest
 from prometheus_client import REGISTRY
+
+from tests.contract import rows
 from weir.adapters import avro
 from weir.adapters.memory_sink import (
     MemoryDeadLetters,
@@ -16,8 +18,6 @@ from weir.runtime.sink_ports import Place
 from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import Limits
 from weir.sink.step import Routes
-
-from tests.contract import rows
 
 RECORDS = 7
 PLACES = {Place(topics.RESOLVED, partition) for partition in range(2)}

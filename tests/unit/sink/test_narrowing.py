@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import structlog
+
 from weir.adapters import avro
 from weir.adapters.memory_sink import (
     MemoryDeadLetters,

@@ -1,15 +1,16 @@
 """Ranges: tokens that never change, and what becomes of rows that ClickHouse refuses."""
 
 import pytest
+
 from weir.core import reasons
 from weir.runtime.sink_ports import Columns, Insert, Place
-from weir.sink.ranges import VERSION, ForeignIntentError, Intent, Range, read_intent
-from weir.sink.step import Routes, Verdict
+from weir.sink.ranges import VERSION, ForeignIntentError, InsertAttempt, Intent, read_intent
+from weir.sink.step import PoisonReason, Routes
 
 PLACE = Place("profiles", 3)
 PROFILE, MERGE, LINK = (b"\xc3\x01" + bytes([n] * 8) for n in (1, 2, 3))
 ROUTES = Routes({PROFILE: "Profile", MERGE: "Merge", LINK: "Link"}.get)
-REFUSED = Verdict(reasons.REFUSED_BY_CLICKHOUSE, "code 117")
+REFUSED = PoisonReason(reasons.REFUSED_BY_CLICKHOUSE, "code 117")
 
 
 def columns(*values: bytes | None, first: int = 10) -> Columns:
@@ -17,19 +18,21 @@ def columns(*values: bytes | None, first: int = 10) -> Columns:
     return Columns(offsets, list(values), [b"k"] * len(values), [7] * len(values))
 
 
-def range_of(records: Columns, intent: Intent | None = None) -> Range:
+def range_of(records: Columns, intent: Intent | None = None) -> InsertAttempt:
     end = records.offsets[-1] + 1
-    return Range(PLACE, "id", records.offsets[0], records, ROUTES, intent or Intent(VERSION, end))
+    return InsertAttempt(
+        PLACE, "id", records.offsets[0], records, ROUTES, intent or Intent(VERSION, end)
+    )
 
 
-def again(range_: Range, records: Columns) -> Range:
+def again(range_: InsertAttempt, records: Columns) -> InsertAttempt:
     """The same range, read by whoever comes next."""
     intent = read_intent(range_.intent())
     assert intent is not None
-    return Range(PLACE, "id", range_.start, records, ROUTES, intent)
+    return InsertAttempt(PLACE, "id", range_.start, records, ROUTES, intent)
 
 
-def next_insert(range_: Range) -> Insert:
+def next_insert(range_: InsertAttempt) -> Insert:
     insert = range_.insert()
     assert insert is not None
     return insert
@@ -145,7 +148,7 @@ def test_metadata_stays_small() -> None:
     records = columns(PROFILE, MERGE, LINK, b"", *(bytes([n]) * 12 for n in range(4)))
     range_ = range_of(records)
     for _ in range(2):
-        range_.refused(Verdict("x" * 30, "y" * 10_000))
+        range_.refused(PoisonReason("x" * 30, "y" * 10_000))
     while not range_.done:
         assert len(range_.intent()) < 4_096
         range_.settled()

@@ -68,7 +68,7 @@ def _pool(connections: int, ca_file: Path | None, verify: bool) -> Any:
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryResult:
     """A result: column names, their ClickHouse types, rows of JSON values."""
 
     columns: list[str]
@@ -89,15 +89,15 @@ class ClickHouse:
         except ClickHouseError as error:
             raise self._told_apart(error) from None
 
-    def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Answer:
-        """The whole result. A statement without one gives an `Answer` without columns."""
+    def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
+        """The whole result. A statement without one gives an `QueryResult` without columns."""
         text = b"".join(self.stream(sql, "JSONCompact", parameters))
         if not text.strip():
-            return Answer([], [], [])
+            return QueryResult([], [], [])
         result = msgspec.json.decode(text)
         columns = [column["name"] for column in result["meta"]]
         types = [column["type"] for column in result["meta"]]
-        return Answer(columns, types, result["data"])
+        return QueryResult(columns, types, result["data"])
 
     def records(
         self, sql: str, parameters: Mapping[str, Any] | None = None

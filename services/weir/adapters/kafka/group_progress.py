@@ -10,7 +10,7 @@ from weir.adapters.kafka.positions import settled_positions
 Place = tuple[str, int]
 
 
-class Passing:
+class GroupProgress:
     """Asks a cluster. `NotReachedError`, `RefusedError`."""
 
     def __init__(self, admin: KafkaAdmin) -> None:

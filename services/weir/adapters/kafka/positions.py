@@ -22,7 +22,7 @@ from weir.runtime import logs
 SHOWN = 20  # partitions in one line of the log
 
 
-class Found(NamedTuple):
+class FoundPosition(NamedTuple):
     """A partition, and where the group had come with it."""
 
     topic: str
@@ -38,7 +38,7 @@ class Found(NamedTuple):
         return TopicPartition(self.topic, self.partition, self.first)
 
 
-class Kept(msgspec.Struct, frozen=True):
+class KeptPosition(msgspec.Struct, frozen=True):
     """The value of a record of `positions`. Its key is service and topic, its partition the topic's."""
 
     topic_id: str
@@ -47,10 +47,10 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Kept).decode
+_decode = msgspec.json.Decoder(KeptPosition).decode
 
 
-class Positions:
+class GroupPositions:
     """The positions of one service's group. `KafkaException`: the broker does not say."""
 
     def __init__(self, reader: PartitionReader, service: str, seconds: float) -> None:
@@ -72,9 +72,9 @@ class Positions:
 
     def output(self, topic: str, position: int, metadata: str = "") -> Output:
         """What is to be written to the partition of `positions` that has the topic's number."""
-        return Output(self._key(topic), _encode(Kept(self._ids[topic], position, metadata)))
+        return Output(self._key(topic), _encode(KeptPosition(self._ids[topic], position, metadata)))
 
-    def find(self, consumer: Consumer, places: list[TopicPartition]) -> list[Found]:
+    def find(self, consumer: Consumer, places: list[TopicPartition]) -> list[FoundPosition]:
         """Answers only when no transaction of a former owner is pending on the group's offsets."""
         if not places:
             return []
@@ -108,7 +108,7 @@ class Positions:
         ids = self._reader.present_topic_ids(self._ids) if self._ids else {}
         return sorted(name for name, found in ids.items() if found != self._ids[name])
 
-    def tell(self, consumer: Consumer, found: list[Found]) -> None:
+    def tell(self, consumer: Consumer, found: list[FoundPosition]) -> None:
         """Commits what the group does not know, for those who watch its lag; nothing else hangs on it."""
         places = [
             self.place(at.topic, at.partition, at.position, at.metadata)
@@ -122,22 +122,22 @@ class Positions:
         except KafkaException as fault:
             self._log.warning("the group's lag will be wrong for a while", fault=str(fault))
 
-    def _told(self, committed: TopicPartition) -> Kept | None:
+    def _told(self, committed: TopicPartition) -> KeptPosition | None:
         """What the group's offset says by itself: it is of this very topic. None: that is not sure."""
         topic_id, _, metadata = (committed.metadata or "").partition(" ")
         if committed.offset < 0 or topic_id != self._ids[committed.topic]:
             return None
-        return Kept(topic_id, committed.offset, metadata)
+        return KeptPosition(topic_id, committed.offset, metadata)
 
     def _guessed(
-        self, bounds: Bounds, committed: TopicPartition, kept: dict[tuple[bytes, int], Kept]
-    ) -> Kept | None:
+        self, bounds: Bounds, committed: TopicPartition, kept: dict[tuple[bytes, int], KeptPosition]
+    ) -> KeptPosition | None:
         """None: nothing is settled. An operator who sets an offset back does not take a worker back."""
         topic_id = self._ids[committed.topic]
         of_group = None
         # committed by an earlier version, or by an operator: they say nothing of the topic
         if committed.offset >= 0 and (committed.metadata or "")[:1] in ("", "{"):
-            of_group = Kept(topic_id, committed.offset, committed.metadata or "")
+            of_group = KeptPosition(topic_id, committed.offset, committed.metadata or "")
         found = kept.get((self._key(committed.topic), committed.partition))
         if found is None:
             settled = of_group if of_group and of_group.next <= bounds.end else None
@@ -147,7 +147,7 @@ class Positions:
             settled = of_group if of_group and of_group.next > found.next else found
         return settled
 
-    def _say_guessed(self, guessed: list[tuple[TopicPartition, Kept | None]]) -> None:
+    def _say_guessed(self, guessed: list[tuple[TopicPartition, KeptPosition | None]]) -> None:
         """One line for all partitions of a first start, and one for those whose offsets were lost or set."""
         first = [at for at, settled in guessed if settled is None and at.offset < 0]
         if first:
@@ -168,12 +168,14 @@ class Positions:
             )
 
     def _found(
-        self, bounds: Bounds, at: TopicPartition, settled: Kept | None, is_committed: bool
-    ) -> Found:
+        self, bounds: Bounds, at: TopicPartition, settled: KeptPosition | None, is_committed: bool
+    ) -> FoundPosition:
         first, end = bounds
         topic_id = self._ids[at.topic]
         if settled is None:
-            return Found(at.topic, at.partition, topic_id, None, "", first, end, is_committed)
+            return FoundPosition(
+                at.topic, at.partition, topic_id, None, "", first, end, is_committed
+            )
         position, metadata = settled.next, settled.metadata
         told = {"topic": at.topic, "partition": at.partition, "position": position}
         if position < first:
@@ -185,7 +187,7 @@ class Positions:
             position, metadata = end, ""
         read_from = max(first, position)
         place = (at.topic, at.partition, topic_id)
-        return Found(*place, position, metadata, read_from, end, is_committed)
+        return FoundPosition(*place, position, metadata, read_from, end, is_committed)
 
     def _key(self, topic: str) -> bytes:
         return key_of(self._service, topic)
@@ -205,7 +207,7 @@ def key_of(service: str, topic: str) -> bytes:
 
 def kept_positions(
     reader: PartitionReader, partitions: Iterable[int], service: str
-) -> dict[tuple[bytes, int], Kept]:
+) -> dict[tuple[bytes, int], KeptPosition]:
     """What a service has kept of partitions with these numbers, by `key_of` and number."""
     kept = {}
     own = key_of(service, "")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
-from weir.adapters.kafka.positions import Found
+from weir.adapters.kafka.positions import FoundPosition
 
 Place = tuple[str, int]
 
@@ -20,7 +20,7 @@ class ReadPositions:
         self._next: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
 
-    def begin(self, found: Iterable[Found]) -> None:
+    def begin(self, found: Iterable[FoundPosition]) -> None:
         """These partitions are owned from now on, and no other."""
         found = list(found)
         self._next = {(at.topic, at.partition): at.first for at in found}

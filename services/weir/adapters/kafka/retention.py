@@ -21,7 +21,7 @@ from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.positions import kept_positions, key_of
 from weir.adapters.kafka.search import clear_errors
 from weir.core import topics
-from weir.core.retention import FLOOR, Unread, first_unread, heaviest, retention_ms, used
+from weir.core.retention import FLOOR, RetentionUse, first_unread, heaviest, retention_ms, used
 from weir.core.stages import service_of
 from weir.settings.shared import KafkaSettings
 
@@ -35,7 +35,7 @@ Place = tuple[str, int]
 Groups = Mapping[str, Iterable[str]]
 
 
-class Span(NamedTuple):
+class RetentionSpan(NamedTuple):
     """The offsets of a partition: its first, the first that is young, and its end."""
 
     first: int
@@ -43,7 +43,7 @@ class Span(NamedTuple):
     end: int
 
 
-class Oldest(NamedTuple):
+class OldestUnread(NamedTuple):
     """The first record of a partition that a group has not read; it is an old one."""
 
     offset: int  # it is the first from here on
@@ -60,7 +60,7 @@ class KafkaRetention:
         self._options = {**client_options(settings), "log_level": 0}
         self._admin: KafkaAdmin | None = None
 
-    def look(self, groups: Groups) -> list[Unread]:
+    def look(self, groups: Groups) -> list[RetentionUse]:
         """The oldest unread of each group and topic; share 0 where age deletes nothing, too."""
         try:
             with clear_errors():
@@ -72,7 +72,7 @@ class KafkaRetention:
             self._admin = None
             raise
 
-    def _look(self, admin: KafkaAdmin, groups: Groups) -> list[Unread]:
+    def _look(self, admin: KafkaAdmin, groups: Groups) -> list[RetentionUse]:
         counts = {name: topic.partitions for name, topic in admin.topics(False).items()}
         limits = self._limits(admin, {t for read in groups.values() for t in read} & set(counts))
         places = [(topic, number) for topic in limits for number in range(counts[topic])]
@@ -97,7 +97,7 @@ class KafkaRetention:
                     for at, first in oldest.items()
                     if at[0] == topic
                 }
-                unread = Unread(group, topic, max(shares.values(), default=0.0))
+                unread = RetentionUse(group, topic, max(shares.values(), default=0.0))
                 if unread.near(self._named_from):
                     near = {
                         at: range(oldest[at].offset, spans[at].young)
@@ -108,12 +108,12 @@ class KafkaRetention:
                 found.append(unread)
         return found
 
-    def _spans(self, admin: KafkaAdmin, moments: dict[Place, int]) -> dict[Place, Span]:
+    def _spans(self, admin: KafkaAdmin, moments: dict[Place, int]) -> dict[Place, RetentionSpan]:
         first = admin.offsets(dict.fromkeys(moments, OffsetSpec.earliest()))
         young = admin.offsets({at: OffsetSpec.for_timestamp(ms) for at, ms in moments.items()})
         end = admin.offsets(dict.fromkeys(moments, OffsetSpec.latest()))
         return {
-            at: Span(first[at], young[at] if young[at] >= 0 else end[at], end[at])
+            at: RetentionSpan(first[at], young[at] if young[at] >= 0 else end[at], end[at])
             for at in first.keys() & young.keys() & end.keys()
         }
 
@@ -125,9 +125,9 @@ class KafkaRetention:
         self,
         group: str,
         starts: dict[Place, int],
-        spans: dict[Place, Span],
+        spans: dict[Place, RetentionSpan],
         kept_partitions: int,
-    ) -> dict[Place, Oldest]:
+    ) -> dict[Place, OldestUnread]:
         """Of partitions where an old record is unread, the first."""
         oldest = self._first({at: start for at, start in starts.items() if start < spans[at].young})
         kept = self._kept(group, {at for at in oldest if at[1] < kept_partitions})
@@ -151,15 +151,15 @@ class KafkaRetention:
                 found[topic, number] = position.next
         return found
 
-    def _first(self, starts: Mapping[Place, int]) -> dict[Place, Oldest]:
+    def _first(self, starts: Mapping[Place, int]) -> dict[Place, OldestUnread]:
         """The first record from each offset on.
 
         Partitions without one are left out: transactions leave markers that nobody is ever given.
         """
-        found: dict[Place, Oldest] = {}
+        found: dict[Place, OldestUnread] = {}
 
         def keep(place: Place, message: Message) -> bool:
-            found[place] = Oldest(starts[place], message.timestamp()[1])
+            found[place] = OldestUnread(starts[place], message.timestamp()[1])
             return True
 
         if starts:

@@ -19,7 +19,7 @@ from confluent_kafka import (
 from weir.adapters import avro
 from weir.adapters.kafka.clients import client_options, group_options, is_fatal, tells_replaced
 from weir.adapters.kafka.partition_reader import PartitionReader
-from weir.adapters.kafka.positions import Positions
+from weir.adapters.kafka.positions import GroupPositions
 from weir.adapters.kafka.read_positions import ReadPositions
 from weir.adapters.kafka.transactions import Transactions
 from weir.core import topics
@@ -89,7 +89,7 @@ class KafkaRecords:
         """Everything that is connected to a broker is made here, at the start and whenever it begins anew."""
         reader = PartitionReader(self._base, REQUEST_SECONDS)
         service = service_of(self._options.group)
-        self._positions = Positions(reader, service, REQUEST_SECONDS)
+        self._positions = GroupPositions(reader, service, REQUEST_SECONDS)
         self._reading = ReadPositions()
         self._keeper = Producer({**self._base, "acks": "all", "enable.idempotence": True})
         self._slot = self._take_slot()  # before it joins the group: see `tells_replaced`

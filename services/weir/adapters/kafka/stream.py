@@ -15,7 +15,7 @@ from weir.adapters.kafka.clients import (
     tells_replaced,
 )
 from weir.adapters.kafka.partition_reader import EndReader, PartitionReader
-from weir.adapters.kafka.positions import Found, Positions
+from weir.adapters.kafka.positions import FoundPosition, GroupPositions
 from weir.adapters.kafka.read_positions import ReadPositions
 from weir.adapters.kafka.record_limits import REFUSED
 from weir.adapters.kafka.retry import retry
@@ -101,7 +101,7 @@ class KafkaStream:
         options = self._options
         seconds = options.transaction_seconds
         self._reader = PartitionReader(self._base, seconds, options.fetch_kilobytes)
-        self._positions = Positions(self._reader, options.service, seconds)
+        self._positions = GroupPositions(self._reader, options.service, seconds)
         self._reading = ReadPositions()
         self._transactions = self._new_transactions()
         self._consumer = self._new_consumer()
@@ -329,7 +329,7 @@ class KafkaStream:
         self._gained, self._assigned = {}, set()
         self._reading.begin([])
 
-    def _found(self, places: list[TopicPartition]) -> list[Found]:
+    def _found(self, places: list[TopicPartition]) -> list[FoundPosition]:
         try:
             return self._positions.find(self._consumer, places)
         except KafkaException as fault:

@@ -20,7 +20,7 @@ Apply = Callable[
 ]  # `NotReachedError`: it is to be read again, from its beginning
 
 
-class Follower(ABC):
+class TopicFollower(ABC):
     """Calls `apply` with what a topic says, in a thread of its own. While no broker answers, it tries again."""
 
     def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
@@ -55,7 +55,7 @@ class Follower(ABC):
         """Read until `_stop` is set, or `KafkaException`."""
 
 
-class TableFollower(Follower):
+class TableFollower(TopicFollower):
     """Reads a compacted topic whole, then follows it: first all of it as one list, then changes."""
 
     def _follow(self) -> None:
@@ -71,7 +71,7 @@ class TableFollower(Follower):
             reader.close()
 
 
-class TailFollower(Follower):
+class TailFollower(TopicFollower):
     """Follows a topic from its present end on. `following` is set once that end is known."""
 
     def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:

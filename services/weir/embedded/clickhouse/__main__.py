@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from weir.embedded.clickhouse.app import Warehouse
+from weir.embedded.clickhouse.app import ClickHouseServer
 from weir.embedded.clickhouse.engine import Engine
 from weir.embedded.clickhouse.requests import Access
 from weir.runtime import logs, process
@@ -40,7 +40,7 @@ async def serve(
         clickhouse.clickhouse_reader_user,
         clickhouse.clickhouse_reader_password,
     )
-    warehouse = Warehouse(engine, settings, access)
+    warehouse = ClickHouseServer(engine, settings, access)
     # Bodies are unpacked by the warehouse itself, which bounds what they unpack to.
     runner = web.AppRunner(
         warehouse.application(),

@@ -12,12 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from weir.embedded.clickhouse import foreign_pages
 from weir.embedded.clickhouse.bodies import Bodies
 from weir.embedded.clickhouse.dictionaries import Refresher
-from weir.embedded.clickhouse.engine import WRITE, Engine, Outcome, Session
+from weir.embedded.clickhouse.engine import WRITE, Engine, EngineSession, QueryOutcome
 from weir.embedded.clickhouse.errors import ABORTED, READONLY, EngineError, refusal
 from weir.embedded.clickhouse.metrics import Metrics
 from weir.embedded.clickhouse.readers import refuse_beyond_readers
-from weir.embedded.clickhouse.requests import Access, Ask, read_ask
-from weir.embedded.clickhouse.responses import Answer, CutOff, error_response
+from weir.embedded.clickhouse.requests import Access, QueryRequest, read_ask
+from weir.embedded.clickhouse.responses import CutOff, EngineResponse, error_response
 from weir.embedded.clickhouse.results import (
     Abandoned,
     Pipe,
@@ -25,8 +25,8 @@ from weir.embedded.clickhouse.results import (
     repeats_names,
     without_repeated_names,
 )
-from weir.embedded.clickhouse.statements import Insert, Statement, parse
-from weir.embedded.clickhouse.thread_pools import Lane
+from weir.embedded.clickhouse.statements import InsertStatement, Statement, parse
+from weir.embedded.clickhouse.thread_pools import ThreadPool
 from weir.runtime import logs
 from weir.settings.embedded_clickhouse import WarehouseSettings
 
@@ -41,7 +41,7 @@ _WAIT_FACTOR = 8
 class _Run:
     """One statement on its way; the engine's thread notes its kind and its end."""
 
-    session: Session
+    session: EngineSession
     sql: str
     form: str
     kind: str = ""
@@ -49,7 +49,7 @@ class _Run:
     ended: bool = False
 
 
-class Warehouse:
+class ClickHouseServer:
     """Answers requests: inserts in one lane, everything else in another, stops in a third."""
 
     def __init__(self, engine: Engine, settings: WarehouseSettings, access: Access) -> None:
@@ -59,9 +59,9 @@ class Warehouse:
         self._metrics = Metrics()
         self._log = logs.get("warehouse")
         waiting = settings.warehouse_max_waiting
-        self._inserts = Lane("insert", settings.warehouse_insert_threads, waiting)
-        self._queries = Lane("query", settings.warehouse_query_threads, waiting)
-        self._control = Lane("control", 2, settings.warehouse_query_threads + waiting)
+        self._inserts = ThreadPool("insert", settings.warehouse_insert_threads, waiting)
+        self._queries = ThreadPool("query", settings.warehouse_query_threads, waiting)
+        self._control = ThreadPool("control", 2, settings.warehouse_query_threads + waiting)
         self._lanes = (self._inserts, self._queries, self._control)
         self._bodies = Bodies(settings.warehouse_max_request, settings.warehouse_max_requests)
         self._runs: dict[str, _Run] = {}
@@ -127,7 +127,7 @@ class Warehouse:
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        ask: Ask | None = None
+        ask: QueryRequest | None = None
         kind, outcome, started = "unknown", "cancelled", perf_counter()
         try:
             reader = self._access.admit(request)
@@ -138,8 +138,10 @@ class Warehouse:
                 statement = parse(ask.query, body.content)
                 if self._draining:  # asked last: from here on `drain` waits for the statement
                     raise refusal(ABORTED, "The server is stopping")
-                answer = Answer(request, ask, self._engine.timezone, self._settings.warehouse_send)
-                if isinstance(statement, Insert):
+                answer = EngineResponse(
+                    request, ask, self._engine.timezone, self._settings.warehouse_send
+                )
+                if isinstance(statement, InsertStatement):
                     kind = "insert"
                     response: web.StreamResponse = await self._insert(answer, statement)
             if isinstance(statement, Statement):
@@ -162,9 +164,9 @@ class Warehouse:
             self._metrics.requests.labels(kind, outcome).inc()
             self._metrics.seconds.labels(kind).observe(perf_counter() - started)
 
-    def _session(self, ask: Ask) -> Session:
+    def _session(self, ask: QueryRequest) -> EngineSession:
         self._serial += 1
-        return Session(
+        return EngineSession(
             tag=f"{ask.query_id} #{self._serial}",
             database=ask.database,
             settings=ask.settings,
@@ -173,10 +175,10 @@ class Warehouse:
             reader=ask.reader,
         )
 
-    def _run(self, ask: Ask, statement: Statement) -> _Run:
+    def _run(self, ask: QueryRequest, statement: Statement) -> _Run:
         return _Run(self._session(ask), statement.sql, statement.format or ask.default_format)
 
-    async def _insert(self, answer: Answer, insert: Insert) -> web.Response:
+    async def _insert(self, answer: EngineResponse, insert: InsertStatement) -> web.Response:
         """Answered when the rows are durable. A client that leaves does not interrupt an insert."""
         session = self._session(answer.ask)
         if session.readonly:
@@ -186,8 +188,8 @@ class Warehouse:
         self._metrics.inserted_bytes.inc(len(insert.payload))
         return await answer.whole(outcome, answer.ask.default_format)
 
-    async def _query(self, answer: Answer, run: _Run) -> web.StreamResponse:
-        pipe: Pipe[Outcome] = Pipe(_PIECES_AHEAD)
+    async def _query(self, answer: EngineResponse, run: _Run) -> web.StreamResponse:
+        pipe: Pipe[QueryOutcome] = Pipe(_PIECES_AHEAD)
         future = self._queries.submit(self._feed, run, pipe)
         self._runs[run.session.tag] = run
         held_back = self._settings.warehouse_buffer
@@ -209,7 +211,7 @@ class Warehouse:
             self._writes += 1
         return response
 
-    def _feed(self, run: _Run, pipe: Pipe[Outcome]) -> None:
+    def _feed(self, run: _Run, pipe: Pipe[QueryOutcome]) -> None:
         """In a thread of the query lane: run the statement into the pipe."""
         run.started = True  # before the pipe is asked: `_query` looks in the other order
         try:
@@ -221,7 +223,7 @@ class Warehouse:
         finally:
             run.ended = True
 
-    def _pieces(self, run: _Run) -> Generator[Outcome]:
+    def _pieces(self, run: _Run) -> Generator[QueryOutcome]:
         engine, session = self._engine, run.session
         run.kind = engine.classify(run.sql)
         if run.kind == WRITE:
@@ -263,15 +265,15 @@ class Warehouse:
             await asyncio.sleep(_KILL_AGAIN_SECONDS)
 
 
-def _only_reads(session: Session) -> str:
+def _only_reads(session: EngineSession) -> str:
     if session.reader:
         return "This user only reads"
     return "GET is read-only; use POST for what changes anything"
 
 
-async def _gather(pipe: Pipe[Outcome], held_back: int) -> tuple[Outcome, bool]:
+async def _gather(pipe: Pipe[QueryOutcome], held_back: int) -> tuple[QueryOutcome, bool]:
     """The result's beginning as one piece, and whether that is all of it."""
-    pieces: list[Outcome] = []
+    pieces: list[QueryOutcome] = []
     size = 0
     while size <= held_back:
         piece = await pipe.take()
@@ -282,10 +284,10 @@ async def _gather(pipe: Pipe[Outcome], held_back: int) -> tuple[Outcome, bool]:
     return _joined(pieces), False
 
 
-def _joined(pieces: list[Outcome]) -> Outcome:
+def _joined(pieces: list[QueryOutcome]) -> QueryOutcome:
     if len(pieces) == 1:
         return pieces[0]
-    return Outcome(
+    return QueryOutcome(
         content=b"".join(piece.content for piece in pieces),
         read_rows=sum(piece.read_rows for piece in pieces),
         read_bytes=sum(piece.read_bytes for piece in pieces),

@@ -29,7 +29,7 @@ _MALFORMED = (
 
 
 @dataclass(frozen=True)
-class Body:
+class InsertBody:
     content: bytes
     form: MultiMapping[Any] | None = None
 
@@ -43,13 +43,13 @@ class Bodies:
         self.held_bytes = 0
 
     @asynccontextmanager
-    async def hold(self, request: web.Request) -> AsyncIterator[Body]:
+    async def hold(self, request: web.Request) -> AsyncIterator[InsertBody]:
         """Read a body before any thread is taken, so that a slow client holds up nobody."""
         taken = 0
         try:
             if request.content_type == "multipart/form-data":
                 taken += self._take(_FORM_BYTES, taken)
-                yield Body(b"", await _read_form(request))
+                yield InsertBody(b"", await _read_form(request))
                 return
             pieces = []
             with _told():
@@ -62,7 +62,7 @@ class Bodies:
             del packed, pieces
             if len(content) > taken:
                 taken += self._take(len(content) - taken, taken)
-            yield Body(content)
+            yield InsertBody(content)
         finally:
             self.held_bytes -= taken
 

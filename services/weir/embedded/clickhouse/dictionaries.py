@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from weir.embedded.clickhouse.engine import Engine, Session, quote_name, quote_text
+from weir.embedded.clickhouse.engine import Engine, EngineSession, quote_name, quote_text
 from weir.embedded.clickhouse.errors import EngineError
 
 _DUE = """
@@ -63,7 +63,7 @@ class Refresher:
             quoted = ".".join(quote_name(part) for part in name)
             try:
                 self._engine.run(
-                    Session(tag="refresh"), f"SYSTEM RELOAD DICTIONARY {quoted}", "Null"
+                    EngineSession(tag="refresh"), f"SYSTEM RELOAD DICTIONARY {quoted}", "Null"
                 )
             except EngineError:
                 failed.append(".".join(name))
@@ -85,6 +85,6 @@ class Refresher:
         }
 
     def _rows(self, sql: str, parameters: dict[str, str] | None = None) -> list[dict[str, Any]]:
-        session = Session(tag="refresh", parameters=parameters or {})
+        session = EngineSession(tag="refresh", parameters=parameters or {})
         content = self._engine.run(session, sql, "JSONEachRow").content
         return [json.loads(line) for line in content.splitlines()]

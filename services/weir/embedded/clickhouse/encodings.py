@@ -35,7 +35,7 @@ class _Deflate:
         return self._stream.flush()
 
 
-class _Brotli:
+class _BrotliEncoder:
     def __init__(self) -> None:
         self._stream: Any = brotli.Compressor(quality=1)
 
@@ -48,7 +48,7 @@ class _Brotli:
         return packed
 
 
-class _Zstd:
+class _ZstdEncoder:
     def __init__(self) -> None:
         self._stream = zstandard.ZstdCompressor(level=1).compressobj()
 
@@ -59,7 +59,7 @@ class _Zstd:
         return self._stream.flush()
 
 
-class _Lz4:
+class _Lz4Encoder:
     def __init__(self) -> None:
         self._stream: Any = lz4.frame.LZ4FrameCompressor()
         self._head: bytes = self._stream.begin()
@@ -76,11 +76,11 @@ class _Lz4:
 
 # In order of preference: the cheapest for the server first.
 ENCODERS: dict[str, Callable[[], Encoder]] = {
-    "lz4": _Lz4,
-    "zstd": _Zstd,
+    "lz4": _Lz4Encoder,
+    "zstd": _ZstdEncoder,
     "gzip": lambda: _Deflate(31),
     "deflate": lambda: _Deflate(15),
-    "br": _Brotli,
+    "br": _BrotliEncoder,
 }
 
 

@@ -24,7 +24,7 @@ from weir.embedded.clickhouse.errors import (
     from_engine,
     refusal,
 )
-from weir.embedded.clickhouse.statements import Insert
+from weir.embedded.clickhouse.statements import InsertStatement
 from weir.runtime.folder_lock import FolderLock
 from weir.settings.embedded_clickhouse import WarehouseSettings
 
@@ -34,7 +34,7 @@ _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 @dataclass(frozen=True)
-class Session:
+class EngineSession:
     """What one request brings along. `tag` is unique and finds its running statement again."""
 
     tag: str
@@ -46,7 +46,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class QueryOutcome:
     """A whole result, or of an insert the counts alone."""
 
     content: bytes = b""
@@ -132,7 +132,7 @@ class Engine:
             written = f"SELECT formatQuerySingleLine({quote_text(sql)})"
             return _run(connection, written, "TSVRaw", {}).content.decode()
 
-    def insert(self, session: Session, insert: Insert) -> Outcome:
+    def insert(self, session: EngineSession, insert: InsertStatement) -> QueryOutcome:
         """Durable on return. All rows of `insert`, or an `EngineError`."""
         with self._open(session) as connection, self._readable(insert.payload) as path:
             if session.parameters:  # given along with a statement, they would bar it from files
@@ -144,7 +144,7 @@ class Engine:
             rows = f"FROM INFILE {quote_text(path)} {insert.settings} FORMAT {insert.format}"
             return _run(connection, f"{insert.head} {rows}", "TabSeparated", {})
 
-    def _insert_values(self, connection: Any, insert: Insert) -> Outcome:
+    def _insert_values(self, connection: Any, insert: InsertStatement) -> QueryOutcome:
         """`DEFAULT` for a value is understood in SQL alone, not in a file."""
         head = f"{insert.head} {insert.settings} VALUES ".encode()
         sql = head + insert.payload
@@ -164,15 +164,15 @@ class Engine:
             raise refusal(NOT_ENOUGH_SPACE, f"No room for the rows of an insert: {fault}") from None
 
     def run(
-        self, session: Session, sql: str, form: str, limits: Mapping[str, str] | None = None
-    ) -> Outcome:
+        self, session: EngineSession, sql: str, form: str, limits: Mapping[str, str] | None = None
+    ) -> QueryOutcome:
         """Run a statement to its end and hold its whole result."""
         with self._open(session, limits) as connection:
             return _run(connection, sql, form, session.parameters)
 
     def stream(
-        self, session: Session, sql: str, form: str, limits: Mapping[str, str]
-    ) -> Generator[Outcome]:
+        self, session: EngineSession, sql: str, form: str, limits: Mapping[str, str]
+    ) -> Generator[QueryOutcome]:
         """A read's result piece by piece, in constant memory; closing the iterator cancels it."""
         with self._open(session, limits) as connection:
             try:
@@ -187,7 +187,7 @@ class Engine:
             try:
                 while (piece := result.fetch()) is not None:
                     rows = int(piece.rows_read())
-                    yield Outcome(
+                    yield QueryOutcome(
                         content=piece.bytes(),
                         read_rows=rows,
                         read_bytes=int(piece.bytes_read()),
@@ -200,11 +200,11 @@ class Engine:
 
     def kill(self, tag: str) -> None:
         """Ask a running statement to stop; it ends with code 394 at its next block."""
-        with self._open(Session(tag="kill")) as connection:
+        with self._open(EngineSession(tag="kill")) as connection:
             condition = f"Settings['log_comment'] = {quote_text(tag)}"
             _run(connection, f"KILL QUERY WHERE {condition} ASYNC", "TabSeparated", {})
 
-    def read_limits(self, session: Session) -> dict[str, str]:
+    def read_limits(self, session: EngineSession) -> dict[str, str]:
         """What a read may take, where the request itself says nothing."""
         limits = {
             "max_execution_time": f"{self._settings.warehouse_max_execution:g}",
@@ -220,7 +220,9 @@ class Engine:
         return {"max_result_bytes": str(size), "result_overflow_mode": "throw"}
 
     @contextmanager
-    def _open(self, session: Session, limits: Mapping[str, str] | None = None) -> Iterator[Any]:
+    def _open(
+        self, session: EngineSession, limits: Mapping[str, str] | None = None
+    ) -> Iterator[Any]:
         try:
             connection: Any = Connection(self._path)
         except RuntimeError as fault:
@@ -239,7 +241,7 @@ class Engine:
         finally:
             connection.close()
 
-    def _restrict(self, connection: Any, session: Session, limits: Mapping[str, str]) -> None:
+    def _restrict(self, connection: Any, session: EngineSession, limits: Mapping[str, str]) -> None:
         """A reader's session, as on a server: ours first, then read-only, in which theirs are refused."""
         _set(connection, {**limits, "log_comment": session.tag})
         _run(connection, f"SET ROLE {READER_ROLE}", "TabSeparated", {})
@@ -262,13 +264,15 @@ def _set(connection: Any, settings: Mapping[str, str]) -> None:
     _run(connection, f"SET {pairs}", "TabSeparated", {})
 
 
-def _run(connection: Any, sql: str | bytes, form: str, parameters: Mapping[str, str]) -> Outcome:
+def _run(
+    connection: Any, sql: str | bytes, form: str, parameters: Mapping[str, str]
+) -> QueryOutcome:
     started = time.perf_counter()
     try:
         result = connection.query(sql, form, params=dict(parameters))
     except RuntimeError as fault:
         raise from_engine(fault) from None
-    return Outcome(
+    return QueryOutcome(
         content=result.bytes(),
         read_rows=int(result.storage_rows_read()),
         read_bytes=int(result.storage_bytes_read()),

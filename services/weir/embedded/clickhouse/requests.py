@@ -29,7 +29,7 @@ _MAX_HEADER_VALUE = 1_000
 
 
 @dataclass(frozen=True)
-class Ask:
+class QueryRequest:
     """All that a request says beside its body."""
 
     query: str
@@ -82,7 +82,7 @@ def _same(given: str, own: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), own.encode())
 
 
-def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool) -> Ask:
+def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool) -> QueryRequest:
     """Read URL, headers and form fields. Raises code 344 for what is not spoken here."""
     given: dict[str, str] = dict(request.query)
     if form is not None:
@@ -101,7 +101,7 @@ def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool)
     database = given.get("database") or str(headers.get("X-ClickHouse-Database", ""))
     default = str(headers.get("X-ClickHouse-Format", "TabSeparated"))
     _require_text(database, *given, *given.values())
-    return Ask(
+    return QueryRequest(
         query=given.get("query", ""),
         query_id=_in_a_header("query_id", given.get("query_id") or str(uuid.uuid4())),
         database=database,

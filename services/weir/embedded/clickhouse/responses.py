@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import hdrs, web
 
 from weir.embedded.clickhouse import encodings
-from weir.embedded.clickhouse.engine import Outcome
+from weir.embedded.clickhouse.engine import QueryOutcome
 from weir.embedded.clickhouse.errors import AUTHENTICATION_FAILED, EngineError
-from weir.embedded.clickhouse.requests import Ask
+from weir.embedded.clickhouse.requests import QueryRequest
 from weir.embedded.clickhouse.results import content_type
 
 # Below this a result is packed on the event loop: handing it to a thread costs more.
@@ -20,7 +20,7 @@ _DISPLAY_NAME = "weir"
 
 
 class Pieces(Protocol):
-    async def take(self) -> Outcome | None: ...
+    async def take(self) -> QueryOutcome | None: ...
 
 
 class CutOff(Exception):  # noqa: N818  # told to the client in the stream
@@ -34,15 +34,15 @@ class CutOff(Exception):  # noqa: N818  # told to the client in the stream
 
 
 @dataclass(frozen=True)
-class Answer:
+class EngineResponse:
     """How one request is to be answered."""
 
     request: web.Request
-    ask: Ask
+    ask: QueryRequest
     timezone: str
     send_seconds: float
 
-    async def whole(self, outcome: Outcome, form: str) -> web.Response:
+    async def whole(self, outcome: QueryOutcome, form: str) -> web.Response:
         """One response with a length."""
         headers = self._headers(form, outcome)
         content = outcome.content
@@ -53,7 +53,7 @@ class Answer:
             content = await _pack(encoder, content) + encoder.finish()
         return web.Response(body=content, headers=headers)
 
-    async def flow(self, first: Outcome, rest: Pieces, form: str) -> web.StreamResponse:
+    async def flow(self, first: QueryOutcome, rest: Pieces, form: str) -> web.StreamResponse:
         """A response in pieces. An error on the way is told in the stream, then the connection
         is cut: neither a reader of ClickHouse's error block nor a plain one can take the result
         for a whole one.
@@ -66,7 +66,7 @@ class Answer:
             headers[hdrs.CONTENT_ENCODING] = encoding
         response = web.StreamResponse(headers=headers)
         await response.prepare(self.request)
-        piece: Outcome | None = first
+        piece: QueryOutcome | None = first
         try:
             while piece is not None:
                 await self._send(response, encoder, piece.content)
@@ -100,7 +100,7 @@ class Answer:
         if encoder is not None:
             await self._send(response, None, encoder.finish())
 
-    def _headers(self, form: str, outcome: Outcome) -> dict[str, str]:
+    def _headers(self, form: str, outcome: QueryOutcome) -> dict[str, str]:
         summary = {
             "read_rows": str(outcome.read_rows),
             "read_bytes": str(outcome.read_bytes),
@@ -121,7 +121,7 @@ class Answer:
         }
 
 
-def error_response(fault: EngineError, ask: Ask | None) -> web.Response:
+def error_response(fault: EngineError, ask: QueryRequest | None) -> web.Response:
     """The engine's code in a header, its text as the body, and the status that fits."""
     headers = {
         "X-ClickHouse-Exception-Code": str(fault.code),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from weir.embedded.clickhouse.engine import Outcome
+from weir.embedded.clickhouse.engine import QueryOutcome
 from weir.embedded.clickhouse.errors import LOGICAL_ERROR, EngineError
 
 # The engine renders each piece of a stream as a document of its own. These formats are the ones
@@ -45,7 +45,7 @@ def repeats_names(form: str) -> bool:
     return form.lower() in _STREAMED_WITH_NAMES
 
 
-def without_repeated_names(pieces: Iterator[Outcome], form: str) -> Iterator[Outcome]:
+def without_repeated_names(pieces: Iterator[QueryOutcome], form: str) -> Iterator[QueryOutcome]:
     """Drop the line of names from all pieces but the first."""
     names: bytes | None = None
     for piece in pieces:
@@ -54,7 +54,7 @@ def without_repeated_names(pieces: Iterator[Outcome], form: str) -> Iterator[Out
             yield piece
         else:
             content = piece.content.removeprefix(names)
-            yield Outcome(content, piece.read_rows, piece.read_bytes, piece.result_rows)
+            yield QueryOutcome(content, piece.read_rows, piece.read_bytes, piece.result_rows)
 
 
 def _first_line(content: bytes, quoted: bool) -> bytes:

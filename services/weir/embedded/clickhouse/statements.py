@@ -61,7 +61,7 @@ _NO_FILES = "Files of the server are not within reach of a query"
 
 
 @dataclass(frozen=True)
-class Insert:
+class InsertStatement:
     """Rows for a table: `head` up to its own SETTINGS, those, then the rows as they came."""
 
     head: str
@@ -95,7 +95,7 @@ class Token:
         return self.kind == "word" and self.text.upper() in words
 
 
-def parse(query: str, body: bytes) -> Insert | Statement:
+def parse(query: str, body: bytes) -> InsertStatement | Statement:
     """Split a request as ClickHouse does: the SQL is `query`, a line break and `body`.
 
     Raises `EngineError` for what only a client program may do (`INTO OUTFILE`, `FROM INFILE`).
@@ -105,7 +105,7 @@ def parse(query: str, body: bytes) -> Insert | Statement:
     if insert is not None and (insert.format != "Values" or insert.payload or body):
         rest = bytes(insert.payload)
         payload = rest + b"\n" + body if rest.strip() else body
-        return Insert(insert.head, insert.settings, insert.format, memoryview(payload))
+        return InsertStatement(insert.head, insert.settings, insert.format, memoryview(payload))
     text = b"\n".join((head, body)) if head and body else head or body
     insert = _find_insert(text)
     if insert is not None:
@@ -149,7 +149,7 @@ def _comment_end(text: bytes, at: int) -> int:
     return len(text)
 
 
-def _find_insert(text: bytes) -> Insert | None:
+def _find_insert(text: bytes) -> InsertStatement | None:
     """The INSERT with rows that `text` begins with; None for any other statement."""
     tokens = tokenize(text[:_HEAD_BYTES])
     first = next(tokens, None)
@@ -194,12 +194,14 @@ def _after_target(tokens: Iterator[Token]) -> Iterator[Token]:
     yield from tokens
 
 
-def _insert(text: bytes, settings: int | None, head_end: int, form: str, rows: int) -> Insert:
+def _insert(
+    text: bytes, settings: int | None, head_end: int, form: str, rows: int
+) -> InsertStatement:
     before = _BEFORE_ROWS.match(text, rows)
     start = before.end() if before is not None else rows
     middle = head_end if settings is None else settings
     head, own = (part.decode(errors="replace") for part in (text[:middle], text[middle:head_end]))
-    return Insert(head, own, form, memoryview(text)[start:])
+    return InsertStatement(head, own, form, memoryview(text)[start:])
 
 
 def _named_format(text: bytes) -> str | None:

@@ -11,7 +11,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lane:
+class ThreadPool:
     """At most `threads` at once and `waiting` in line; further work is refused, never queued."""
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.core.registry import Goal
-from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, Span
+from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, TimeRange
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
@@ -18,32 +18,32 @@ RETRY_SECONDS = 2
 T = TypeVar("T")
 
 
-class Counts(Protocol):
+class GoalCountQueries(Protocol):
     """Blocking answers, from any thread: `services/weir/gateway/api/goal_counts.py`."""
 
-    def stats(self, site_id: str, goals: Sequence[Goal], span: Span) -> list[GoalCount]: ...
+    def stats(self, site_id: str, goals: Sequence[Goal], span: TimeRange) -> list[GoalCount]: ...
 
     def timeseries(
-        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+        self, site_id: str, goals: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> list[GoalBucket]: ...
 
 
-class Counting:
+class GoalCounter:
     """The same for the event loop. A `Problem` when ClickHouse is away, too slow or has too much to do."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: GoalCountQueries) -> None:
         self._counts = counts
         self._threads = ThreadPoolExecutor(THREADS, "counting")
         self._asked = 0
         self._log = logs.get("gateway")
 
     async def stats(
-        self, site_id: str, goals: Sequence[Goal], span: Span
+        self, site_id: str, goals: Sequence[Goal], span: TimeRange
     ) -> list[GoalCount] | Problem:
         return await self._ask(lambda: self._counts.stats(site_id, goals, span))
 
     async def timeseries(
-        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+        self, site_id: str, goals: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> list[GoalBucket] | Problem:
         return await self._ask(lambda: self._counts.timeseries(site_id, goals, span, step_ms))
 

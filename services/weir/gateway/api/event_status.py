@@ -8,12 +8,12 @@ import msgspec
 
 from weir.core.registry import Source, hash_key
 from weir.core.stages import EVENT_STAGES
-from weir.event_status.model import Where
+from weir.event_status.model import EventStatus
 from weir.gateway.api.api_keys import api_key_of
 from weir.gateway.api.finding import RETRY_SECONDS
-from weir.gateway.doors.door import RequestMeta
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unavailable
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.handler import AppContext
@@ -37,7 +37,7 @@ def readable(key: str, wanted: str, sources: Collection[Source]) -> tuple[str, .
     )
 
 
-def answer_of(where: Where) -> Answer:
+def answer_of(where: EventStatus) -> Answer:
     """200 with the fate; 404 when there is no such event, 503 when that cannot be said for certain.
 
     An event that was accepted and is in no place is told as it is: 200, unknown.

@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from weir.event_status.model import Where
+from weir.event_status.model import EventStatus
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
@@ -15,22 +15,22 @@ PATIENCE_SECONDS = 30.0  # for all of it, waiting included
 RETRY_SECONDS = 2
 
 
-class Finds(Protocol):
+class EventSearch(Protocol):
     """Blocking answers, from any thread: `services/weir/event_status/lookup.py`."""
 
-    def find(self, sought: str, scope: tuple[str, ...] | None, seconds: float) -> Where: ...
+    def find(self, sought: str, scope: tuple[str, ...] | None, seconds: float) -> EventStatus: ...
 
 
-class Finding:
+class EventFinder:
     """The same for the event loop: a few threads, few waiting. A `Problem` when there is too much to do."""
 
-    def __init__(self, finds: Finds) -> None:
+    def __init__(self, finds: EventSearch) -> None:
         self._finds = finds
         self._threads = ThreadPoolExecutor(THREADS, "finding")
         self._asked = 0
         self._log = logs.get("gateway")
 
-    async def find(self, sought: str, scope: tuple[str, ...]) -> Where | Problem:
+    async def find(self, sought: str, scope: tuple[str, ...]) -> EventStatus | Problem:
         if self._asked >= WAITING:
             return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
         self._asked += 1
@@ -48,7 +48,7 @@ class Finding:
         """What waits is given up; what is under way ends by itself within seconds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _answered(self, answer: "asyncio.Future[Where]") -> None:
+    def _answered(self, answer: "asyncio.Future[EventStatus]") -> None:
         self._asked -= 1
         if not answer.cancelled():
             answer.exception()  # seen, also when nobody waits for it any more

@@ -69,7 +69,7 @@ GROUP BY goal_id, starts_at
 """
 
 
-class Span(NamedTuple):
+class TimeRange(NamedTuple):
     """From `since` up to `until`, in epoch milliseconds."""
 
     since: int
@@ -105,20 +105,20 @@ class GoalCounts:
         self._lock = threading.Lock()
         self._connected: ClickHouse | None = None
 
-    def stats(self, site_id: str, goals: Sequence[Goal], span: Span) -> list[GoalCount]:
+    def stats(self, site_id: str, goals: Sequence[Goal], span: TimeRange) -> list[GoalCount]:
         """A row for every goal."""
         rows = self._ask(STATS, site_id, goals, span)
         return [GoalCount(row[0], int(row[1]), int(row[2]), int(row[3])) for row in rows]
 
     def timeseries(
-        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+        self, site_id: str, goals: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> list[GoalBucket]:
         """A row for every goal and bucket in which it was reached, in no order."""
         rows = self._ask(TIMESERIES, site_id, goals, span, step=step_ms)
         return [GoalBucket(row[0], int(row[1]), int(row[2]), int(row[3])) for row in rows]
 
     def _ask(
-        self, sql: str, site_id: str, goals: Sequence[Goal], span: Span, **more: Any
+        self, sql: str, site_id: str, goals: Sequence[Goal], span: TimeRange, **more: Any
     ) -> list[list[Any]]:
         parameters = {
             "database": self._settings.clickhouse_database,

@@ -10,11 +10,11 @@ import msgspec
 
 from weir.core.identifiers import NAMESPACE, SEPARATOR
 from weir.core.registry import Goal, GoalType
-from weir.gateway.api.goal_counts import GoalBucket, GoalCount, Span
+from weir.gateway.api.goal_counts import GoalBucket, GoalCount, TimeRange
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.event_times import EARLIEST_MS
-from weir.registry.goal_log import Decision
+from weir.registry.goal_log import GoalDecision
 
 MAX_GOALS = 100  # of a site
 MAX_POINTS = 50_000  # of a timeseries
@@ -38,7 +38,7 @@ class GoalStore(Protocol):
     """The goals that all gateways share: `shared_goals.SharedGoals`."""
 
     def decide(
-        self, site_id: str, decide: Callable[[list[Goal]], Decision[T]]
+        self, site_id: str, decide: Callable[[list[Goal]], GoalDecision[T]]
     ) -> Awaitable[T | Problem]:
         """Decide from the goals of a site as they are now, the oldest first. What was decided is durable.
 
@@ -46,15 +46,15 @@ class GoalStore(Protocol):
         """
 
 
-class Counting(Protocol):
-    """How often goals were reached: `counting.Counting`."""
+class GoalCounting(Protocol):
+    """How often goals were reached: `counting.GoalCounting`."""
 
     def stats(
-        self, site_id: str, goals: Sequence[Goal], span: Span
+        self, site_id: str, goals: Sequence[Goal], span: TimeRange
     ) -> Awaitable[list[GoalCount] | Problem]: ...
 
     def timeseries(
-        self, site_id: str, goals: Sequence[Goal], span: Span, step_ms: int
+        self, site_id: str, goals: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> Awaitable[list[GoalBucket] | Problem]: ...
 
 
@@ -88,14 +88,14 @@ async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) 
     return _told(await store.decide(site_id, lambda present: _create(goal, present)))
 
 
-def _create(goal: Goal, present: list[Goal]) -> Decision[Answer]:
+def _create(goal: Goal, present: list[Goal]) -> GoalDecision[Answer]:
     for other in present:
         if other.id == goal.id:
-            return Decision(Answer(200, _encode(other)))
+            return GoalDecision(Answer(200, _encode(other)))
     if len(present) >= MAX_GOALS:
         text = f"A site has at most {MAX_GOALS} goals."
-        return Decision(problem(Problem("too_many_goals", text)))
-    return Decision(Answer(201, _encode(goal)), made=goal)
+        return GoalDecision(problem(Problem("too_many_goals", text)))
+    return GoalDecision(Answer(201, _encode(goal)), made=goal)
 
 
 async def delete_goal(site_id: str, goal_id: str, store: GoalStore) -> Answer:
@@ -103,15 +103,15 @@ async def delete_goal(site_id: str, goal_id: str, store: GoalStore) -> Answer:
     return _told(await store.decide(site_id, lambda present: _delete(goal_id, present)))
 
 
-def _delete(goal_id: str, present: list[Goal]) -> Decision[Answer]:
+def _delete(goal_id: str, present: list[Goal]) -> GoalDecision[Answer]:
     for goal in present:
         if goal.id == goal_id.lower():
-            return Decision(Answer(204, b""), deleted=goal)
-    return Decision(problem(_unknown_goal(goal_id)))
+            return GoalDecision(Answer(204, b""), deleted=goal)
+    return GoalDecision(problem(_unknown_goal(goal_id)))
 
 
 async def goal_stats(
-    site_id: str, query: Query, store: GoalStore, counting: Counting, now_ms: int
+    site_id: str, query: Query, store: GoalStore, counting: GoalCounting, now_ms: int
 ) -> Answer:
     """`GET .../goals/stats?from&to`."""
     span = read_span(query, now_ms)
@@ -130,7 +130,7 @@ async def goal_stats(
 
 
 async def goal_timeseries(
-    site_id: str, query: Query, store: GoalStore, counting: Counting, now_ms: int
+    site_id: str, query: Query, store: GoalStore, counting: GoalCounting, now_ms: int
 ) -> Answer:
     """`GET .../goals/timeseries?from&to&interval&goal_id`: every hour or day (UTC), empty ones too."""
     span = read_span(query, now_ms)
@@ -190,7 +190,7 @@ def goal_id(site_id: str, sent: SentGoal) -> str:
     return str(uuid.uuid5(NAMESPACE, SEPARATOR.join((site_id, sent.type, sent.value, sent.name))))
 
 
-def read_span(query: Query, now_ms: int) -> Span | Problem:
+def read_span(query: Query, now_ms: int) -> TimeRange | Problem:
     """`from` up to `to`; default: the last 30 days until now, or the 30 days before `to`."""
     until = _moment(query, "to", now_ms)
     if isinstance(until, Problem):
@@ -201,11 +201,11 @@ def read_span(query: Query, now_ms: int) -> Span | Problem:
         return since
     if since >= until:
         return Problem("invalid_query", "It must be before `to`.", "from")
-    return Span(since, until)
+    return TimeRange(since, until)
 
 
 async def _goals_of(site_id: str, store: GoalStore) -> list[Goal] | Problem:
-    return await store.decide(site_id, Decision)
+    return await store.decide(site_id, GoalDecision)
 
 
 def _told(decided: Answer | Problem) -> Answer:
@@ -259,7 +259,7 @@ def _point(start: int, bucket: GoalBucket | None) -> dict[str, object]:
     }
 
 
-def _about(site_id: str, span: Span) -> dict[str, object]:
+def _about(site_id: str, span: TimeRange) -> dict[str, object]:
     return {"site_id": site_id, "from": _time(span.since), "to": _time(span.until)}
 
 

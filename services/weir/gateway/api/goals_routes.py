@@ -8,15 +8,15 @@ from urllib.parse import parse_qs
 from weir.gateway.api import goals
 from weir.gateway.api.api_keys import api_key_of, refuse_access
 from weir.gateway.api.goals_openapi import deletion, making, reading
-from weir.gateway.doors.door import RequestMeta
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unavailable
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.handler import AppContext
 
 
 @dataclass(frozen=True)
-class Visit:
+class SiteRequest:
     """A request that may, and what it meets."""
 
     site_id: str
@@ -25,7 +25,7 @@ class Visit:
     read: ReadBody
     now_ms: int
     store: goals.GoalStore
-    counting: goals.Counting
+    counting: goals.GoalCounting
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SitePage:
     name: str
     administers: bool
     operation: dict[str, Any]
-    call: Callable[[Visit], Awaitable[Answer]]
+    call: Callable[[SiteRequest], Awaitable[Answer]]
 
     async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
         if not world.registry.loaded:
@@ -48,32 +48,34 @@ class SitePage:
             return problem(world.registry.explained(key, refused), ask)
         query = parse_qs(asked.query)
         goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
-        visit = Visit(site_id, goal_id, query, read, asked.now_ms, world.goals, world.counting)
+        visit = SiteRequest(
+            site_id, goal_id, query, read, asked.now_ms, world.goals, world.counting
+        )
         return await self.call(visit)
 
 
-async def _list(visit: Visit) -> Answer:
+async def _list(visit: SiteRequest) -> Answer:
     return await goals.list_goals(visit.site_id, visit.store)
 
 
-async def _create(visit: Visit) -> Answer:
+async def _create(visit: SiteRequest) -> Answer:
     body, trouble = await visit.read()
     if trouble is not None:
         return problem(trouble)
     return await goals.create_goal(visit.site_id, body, visit.store, visit.now_ms)
 
 
-async def _delete(visit: Visit) -> Answer:
+async def _delete(visit: SiteRequest) -> Answer:
     return await goals.delete_goal(visit.site_id, visit.goal_id, visit.store)
 
 
-async def _stats(visit: Visit) -> Answer:
+async def _stats(visit: SiteRequest) -> Answer:
     return await goals.goal_stats(
         visit.site_id, visit.query, visit.store, visit.counting, visit.now_ms
     )
 
 
-async def _timeseries(visit: Visit) -> Answer:
+async def _timeseries(visit: SiteRequest) -> Answer:
     return await goals.goal_timeseries(
         visit.site_id, visit.query, visit.store, visit.counting, visit.now_ms
     )

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from weir.adapters.errors import NotReachedError
 from weir.core.registry import Goal
 from weir.gateway.ingest.error_codes import Problem
-from weir.registry.goal_log import Decision, Question
+from weir.registry.goal_log import GoalDecision, GoalQuestion
 from weir.runtime import logs
 
 WAITING = 256  # questions under way or waiting; further ones are refused at once
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Log(Protocol):
     """Blocking answers, from one thread: `services/weir/registry/goal_log.py`."""
 
-    def decide(self, questions: Sequence[Question]) -> list[Any]: ...
+    def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]: ...
 
 
 class SharedGoals:
@@ -30,17 +30,17 @@ class SharedGoals:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._thread = ThreadPoolExecutor(1, "goals")
-        self._waiting: list[tuple[Question, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[GoalQuestion, asyncio.Future[Any]]] = []
         self._asked = 0
         self._work: asyncio.Task[None] | None = None  # none while nobody waits
 
     async def decide(
-        self, site_id: str, decide: Callable[[list[Goal]], Decision[T]]
+        self, site_id: str, decide: Callable[[list[Goal]], GoalDecision[T]]
     ) -> T | Problem:
         if self._asked >= WAITING:
             return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
         waiter: asyncio.Future[T | Problem] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Question(site_id, decide), waiter))
+        self._waiting.append((GoalQuestion(site_id, decide), waiter))
         self._asked += 1
         if self._work is None:
             self._work = asyncio.create_task(self._answer_all())
@@ -62,7 +62,7 @@ class SharedGoals:
             self._asked -= len(asked)
         self._work = None
 
-    async def _answer(self, asked: Sequence[tuple[Question, asyncio.Future[Any]]]) -> None:
+    async def _answer(self, asked: Sequence[tuple[GoalQuestion, asyncio.Future[Any]]]) -> None:
         questions = [question for question, _ in asked]
         loop = asyncio.get_running_loop()
         decided = loop.run_in_executor(self._thread, self._log.decide, questions)

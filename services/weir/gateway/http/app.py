@@ -10,17 +10,18 @@ from aiohttp.web_request import BaseRequest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from weir.gateway import metrics
-from weir.gateway.doors.door import Door, RequestMeta
+from weir.gateway.doors.door import Door
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import Reading
 from weir.gateway.http.connections import ConnectionLimits
 from weir.gateway.http.openapi import document
 from weir.gateway.http.problems import cors, unavailable
 from weir.gateway.http.rate_limits import network_of
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import TEXT, Answer, Reply, problem
 from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.ingest.handler import AppContext, IngestHandler
-from weir.gateway.routes import ROUTES, Found, Router
+from weir.gateway.routes import ROUTES, RouteMatch, Router
 from weir.runtime.browser_requests import is_loopback, refuse_foreign_page
 
 PREFLIGHT = (
@@ -66,7 +67,9 @@ class App:
         # The server only ever calls `prepare`, `write_eof` and `keep_alive`.
         return Reply(request, answer, self._seconds, self.draining)  # type: ignore[return-value]
 
-    async def _answer(self, request: BaseRequest, found: Found, query: str) -> tuple[Answer, str]:
+    async def _answer(
+        self, request: BaseRequest, found: RouteMatch, query: str
+    ) -> tuple[Answer, str]:
         method = request.method
         at = found.methods.get(method)
         if at is None:
@@ -106,7 +109,7 @@ class App:
             return problem(Problem("origin_not_allowed", f"{why}.")), path
         return get(), path
 
-    def _preflight(self, request: BaseRequest, found: Found) -> Answer:
+    def _preflight(self, request: BaseRequest, found: RouteMatch) -> Answer:
         """A preflight carries no key: pages of an origin that any source allows may ask."""
         allowed = ", ".join((*found.methods, "OPTIONS"))
         if request.method != "OPTIONS":

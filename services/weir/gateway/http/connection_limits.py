@@ -42,7 +42,7 @@ class Peer(Protocol):
         """Receive again."""
 
 
-class Places:
+class ConnectionSlots:
     """The places for connections: a limit in all, and one for each address."""
 
     def __init__(self, limit: int, address_limit: int) -> None:

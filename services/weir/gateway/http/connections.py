@@ -23,7 +23,7 @@ from aiohttp.web_protocol import (
 )
 from aiohttp.web_request import BaseRequest
 
-from weir.gateway.http.connection_limits import ConnectionPriority, Places, ReadAhead
+from weir.gateway.http.connection_limits import ConnectionPriority, ConnectionSlots, ReadAhead
 from weir.gateway.http.problems import overloaded
 from weir.gateway.http.rate_limits import Proxies, network_of
 from weir.gateway.http.responses import Reply, closing_answer, problem
@@ -41,7 +41,7 @@ MAX_HEADERS = 128  # aiohttp's own
 REQUEST_LINE_REST = 16  # of the line of a request is not its URL, at most: method and version
 
 
-class Turns:
+class BodyTurns:
     """Heavy bodies are worked on one at a time, and the event loop goes round in between.
 
     Otherwise many of them, all ready at once, would keep everybody else waiting for seconds. Those of
@@ -57,11 +57,11 @@ class Turns:
 class ConnectionLimits:
     """What connections may hold, alone and together."""
 
-    places: Places
+    places: ConnectionSlots
     read_ahead: ReadAhead
     line_bytes: int  # of a head
     proxies: Proxies  # their connections are those of many clients
-    turns: Turns
+    turns: BodyTurns
 
 
 class HeadTooLargeError(BadHttpMessage):
@@ -96,7 +96,7 @@ class Connection(RequestHandler):
         self._ended = False  # the client sends nothing more
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> BodyTurns:
         return self._limits.turns
 
     # --- its place among others

@@ -2,9 +2,9 @@
 
 import math
 
-from weir.gateway.doors.door import Credentials
 from weir.gateway.http import request_headers
 from weir.gateway.ingest.error_codes import Problem, quoted
+from weir.gateway.ingest.parsed_events import Credentials
 from weir.gateway.registry_copy import SourceView
 
 RETRY_SECONDS = 2
@@ -20,11 +20,11 @@ def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
     return Problem("quota_exceeded", text, "", wait), marked
 
 
-def unauthorized(claim: Credentials) -> Problem:
-    if claim.site:
-        return Problem("unknown_site", f"No source has {quoted(claim.site)} among its sites.")
-    if claim.source and not claim.key:
-        text = f"No source {quoted(claim.source)} takes events without its key."
+def unauthorized(claimed: Credentials) -> Problem:
+    if claimed.site:
+        return Problem("unknown_site", f"No source has {quoted(claimed.site)} among its sites.")
+    if claimed.source and not claimed.key:
+        text = f"No source {quoted(claimed.source)} takes events without its key."
         return Problem("unauthorized", text)
     text = "Send it as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
     return Problem("unauthorized", text)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from weir.adapters.errors import NotReachedError, RefusedError
-from weir.core.retention import ALL, Policy, Unread
+from weir.core.retention import ALL, RetentionPolicy, RetentionUse
 from weir.gateway import metrics
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
@@ -22,7 +22,7 @@ NOT_KNOWN = Problem(
     retry_after=2,
 )
 
-Look = Callable[[], list[Unread]]
+Look = Callable[[], list[RetentionUse]]
 
 
 class RetentionGuard:
@@ -36,7 +36,7 @@ class RetentionGuard:
         self,
         look: Look,
         seconds: float,
-        policy: Policy,
+        policy: RetentionPolicy,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look = look
@@ -113,7 +113,7 @@ class RetentionGuard:
     def _has_waited(self) -> bool:
         return self._asked_at is not None and self._clock() - self._asked_at >= FIRST_SECONDS
 
-    def _tell(self, unread: Unread) -> None:
+    def _tell(self, unread: RetentionUse) -> None:
         """In the log, when it changes."""
         refused = self._policy.refused(unread)
         level = "refuse" if refused else "warn" if unread.near(self._policy.warn) else ""
@@ -130,7 +130,7 @@ class RetentionGuard:
         else:
             self._log.info("unread records are far from their deletion again", **told)
 
-    def _refusals(self, found: Iterable[Unread]) -> dict[str, Problem]:
+    def _refusals(self, found: Iterable[RetentionUse]) -> dict[str, Problem]:
         """By source; where there are several reasons, the record that is nearest is told of."""
         nearest = sorted(found, key=lambda unread: unread.share)
         return {
@@ -139,7 +139,7 @@ class RetentionGuard:
             for source in self._policy.refused(unread)
         }
 
-    def _problem(self, unread: Unread, source: str) -> Problem:
+    def _problem(self, unread: RetentionUse, source: str) -> Problem:
         whose = "" if source == ALL else " Most of what waits is of this source."
         text = (
             f"{unread.group} has not read records of {unread.topic} that have used"

@@ -1,4 +1,4 @@
-"""From the parcel of one request to the records that it becomes. Pure but for the ids it mints."""
+"""Validate the events of one request and make the records that they become. Pure but for the ids it mints."""
 
 from collections.abc import Callable, Collection
 
@@ -11,15 +11,16 @@ from weir.core.blocked_ids import BlockedIds
 from weir.core.identifiers import content_digest
 from weir.core.record_limits import ADDED_BYTES, RecordLimits
 from weir.core.registry import Source
-from weir.gateway.doors.door import Outcome, ParsedEvents, Refused
 from weir.gateway.ingest.accepted_writer import AcceptedWriter, Client, SourceFields
 from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
 from weir.gateway.ingest.event_name_case import is_cased
 from weir.gateway.ingest.ignored_ids import explain as explain_ignored
 from weir.gateway.ingest.ignored_ids import has_ignored, ignored_in, without
+from weir.gateway.ingest.parsed_events import Outcome, ParsedEvent, ParsedEvents, Refused
 from weir.gateway.ingest.producer import Record
 from weir.gateway.ingest.redact_keys import masked
-from weir.gateway.ingest.signing import key_of
+from weir.gateway.ingest.signing import REMEMBERED_SECONDS, key_of
+from weir.gateway.ingest.validation import validate
 from weir.runtime import logs
 
 _encode_rejected = avro.schemas()["Rejected"].encode
@@ -29,6 +30,10 @@ MAX_TEXT = 4_096  # characters of a refusal's field and text: a client's own nam
 _log = logs.get("gateway")
 
 
+def no_client_id(_: ParsedEvent) -> str:
+    return ""
+
+
 class RecordContext(Struct, frozen=True):
     """Which source a request is of, when it came, and from whom."""
 
@@ -36,7 +41,9 @@ class RecordContext(Struct, frozen=True):
     received_at: int
     client: Client
     key: str = ""  # that the request claimed; empty: none
-    mask: Callable[[bytes], bytes] = bytes  # the door's, for other keys; `bytes`: there are none
+    signed: bytes = b""  # a digest of what was signed; empty: it was not
+    redact: Callable[[bytes], bytes] = bytes  # the door's, for other keys; `bytes`: there are none
+    client_id: Callable[[ParsedEvent], str] = no_client_id  # the door's
     limits: RecordLimits = WEIRS_OWN
 
 
@@ -54,45 +61,50 @@ class RequestRecords(Struct):
 
 
 def build_records(
-    parcel: ParsedEvents,
+    events: ParsedEvents,
     source: Source,
-    origin: RecordContext,
+    context: RecordContext,
     mint: Callable[[], uuid_utils.UUID] = uuid_utils.uuid7,
 ) -> RequestRecords:
     """Every event is either accepted, under an id from `mint`, or refused; one never affects another."""
-    intake = RequestRecords(warnings=[*parcel.warnings])
-    writer = AcceptedWriter(origin.source, origin.received_at, origin.client, parcel.window_seconds)
-    salt = b"\0" + parcel.shared.raw if parcel.shared.raw else b""
-    add_record, add_id = intake.records.append, intake.event_ids.append
-    payload_of = parcel.payload_of
-    prefix = origin.source.key_prefix
+    made = RequestRecords(warnings=[*events.warnings])
+    window = events.window_seconds
+    if context.signed:
+        window = max(window or source.dedup_window_seconds, REMEMBERED_SECONDS)
+    writer = AcceptedWriter(context.source, context.received_at, context.client, window)
+    salt = b"\0" + events.shared.raw if events.shared.raw else b""
+    add_record, add_id = made.records.append, made.event_ids.append
+    payload_of = events.payload_of
+    prefix = context.source.key_prefix
     casing = source.event_casing
-    signed = parcel.signed
+    signed, shared, policy = context.signed, events.shared, events.policy
     blocked = BlockedIds.of(source.blocked_ids, source.block_default_ids)
-    most = origin.limits.event - len(prefix) - DIGEST_BYTES
-    for index, (raw, event) in enumerate(parcel.checked(origin.received_at)):
+    most = context.limits.event - len(prefix) - DIGEST_BYTES
+    for index, parsed in enumerate(events.events):
+        raw = parsed.raw
+        event = validate(parsed.event, raw, shared, context.received_at, policy)
         if (
             casing
             and not isinstance(event, Refusal)
-            and event.name not in parcel.uncased_names
+            and event.name not in policy.uncased_names
             and not is_cased(event.name, casing)
         ):
             text = f"{quoted(event.name)} is not {casing}, as this source writes its events"
             if source.enforce_casing:
-                event = Refusal("wrong_casing", parcel.words.get("event", "event"), text)
+                event = Refusal("wrong_casing", policy.field("event"), text)
             else:
-                intake.warnings.append(f"event {index}: {text}")
+                made.warnings.append(f"event {index}: {text}")
         if isinstance(event, Refusal):
-            refused = Refused(index, parcel.client_id(index), event)
-            intake.refused.append(refused)
-            add_record(rejected(refused, raw, origin))
+            refused = Refused(index, context.client_id(parsed), event)
+            made.refused.append(refused)
+            add_record(rejected(refused, raw, context))
             continue
         if has_ignored(event, blocked):
             ignored = ignored_in(event, blocked)
             event = without(event, ignored)
-            texts = explain_ignored(ignored, parcel.words)
-            intake.warnings += [f"event {index}: {text}" for text in texts]
-            intake.ignored_ids += ignored
+            texts = explain_ignored(ignored, policy)
+            made.warnings += [f"event {index}: {text}" for text in texts]
+            made.ignored_ids += ignored
         minted = mint()
         event_id = str(minted)
         own_key = event.idempotency_key or (key_of(signed, index) if signed else event_id)
@@ -101,44 +113,44 @@ def build_records(
         digest = content_digest(payload + salt if salt else payload)
         value = writer.encode(minted.bytes, digest, key, event)
         if len(value) > most:
-            text = origin.limits.explain_event(len(value) + origin.limits.event - most)
-            refused = Refused(index, parcel.client_id(index), Refusal("too_large", "", text))
-            intake.refused.append(refused)
-            add_record(rejected(refused, parcel.whole(raw), origin))
+            text = context.limits.explain_event(len(value) + context.limits.event - most)
+            refused = Refused(index, context.client_id(parsed), Refusal("too_large", "", text))
+            made.refused.append(refused)
+            add_record(rejected(refused, events.whole(raw), context))
             continue
         add_record((topics.ACCEPTED, prefix + content_digest(key), value))
         add_id(event_id)
-    return intake
+    return made
 
 
 def refuse_unwritable(
-    intake: RequestRecords, places: Collection[int], parcel: ParsedEvents, origin: RecordContext
+    made: RequestRecords, places: Collection[int], events: ParsedEvents, context: RecordContext
 ) -> RequestRecords:
     """What a request comes to if the brokers refuse the records at these places; the others are stored.
 
     Its records are those that remain to be written: the refusals.
     """
-    topic_of = [topic for topic, _, _ in intake.records]
+    topic_of = [topic for topic, _, _ in made.records]
     accepted = [place for place, topic in enumerate(topic_of) if topic == topics.ACCEPTED]
-    ids = dict(zip(accepted, intake.event_ids, strict=True))
-    refused = {one.index: one for one in intake.refused}
-    left = RequestRecords(warnings=intake.warnings, ignored_ids=intake.ignored_ids)
-    for place, (raw, _) in enumerate(parcel.checked(origin.received_at)):
+    ids = dict(zip(accepted, made.event_ids, strict=True))
+    refused = {one.index: one for one in made.refused}
+    left = RequestRecords(warnings=made.warnings, ignored_ids=made.ignored_ids)
+    for place, parsed in enumerate(events.events):
         if place not in places:
             continue
         if place not in refused:
-            _, key, value = intake.records[place]
+            _, key, value = made.records[place]
             size = len(key) + len(value or b"")
             text = f"{size:,} bytes as a record, which the topic {topics.ACCEPTED} refuses"
             refusal = Refusal("too_large", "", text)
-            refused[place] = Refused(place, parcel.client_id(place), refusal)
-        left.records.append(rejected(refused[place], parcel.whole(raw), origin))
+            refused[place] = Refused(place, context.client_id(parsed), refusal)
+        left.records.append(rejected(refused[place], events.whole(parsed.raw), context))
     left.event_ids = [event_id for place, event_id in ids.items() if place not in places]
     left.refused = [refused[place] for place in sorted(refused)]
     return left
 
 
-def rejected(refused: Refused, payload: bytes, origin: RecordContext) -> Record:
+def rejected(refused: Refused, payload: bytes, context: RecordContext) -> Record:
     """The record of `events.rejected` for a refused event: its payload, but for write keys.
 
     A payload that no record can hold is cut. That takes a body limit above what the topic allows, or
@@ -146,33 +158,33 @@ def rejected(refused: Refused, payload: bytes, origin: RecordContext) -> Record:
     """
     event_id = uuid_utils.uuid7().bytes
     refusal = refused.refusal
-    payload = masked(origin.mask(payload), origin.key)
-    room = max(0, origin.limits.of(topics.REJECTED) - ADDED_BYTES)
+    payload = masked(context.redact(payload), context.key)
+    room = max(0, context.limits.of(topics.REJECTED) - ADDED_BYTES)
     if len(payload) > room:
         digest = content_digest(payload).hex()
         stored = f"Only the first {room:,} of {len(payload):,} bytes are stored"
         text = f"{stored} (BLAKE2b-128 of all: {digest}). {refusal.text}"
         refusal, payload = refusal._replace(text=text), payload[:room]
-        _log.error("a refused payload is stored in part", source=origin.source.source, room=room)
+        _log.error("a refused payload is stored in part", source=context.source.source, room=room)
     value = _encode_rejected(
         {
             "event_id": event_id,
-            "source": origin.source.source,
-            "received_at": origin.received_at,
-            "door": origin.client.door,
+            "source": context.source.source,
+            "received_at": context.received_at,
+            "door": context.client.door,
             "code": refusal.code,
             "field": refusal.field[:MAX_TEXT],
             "detail": refusal.text[:MAX_TEXT],
             "client_id": refused.client_id,
-            "ip": origin.client.ip,
-            "user_agent": origin.client.user_agent,
+            "ip": context.client.ip,
+            "user_agent": context.client.user_agent,
             "payload": payload,
         }
     )
     return topics.REJECTED, event_id, value
 
 
-def rejected_body(problem: Problem, body: bytes, origin: RecordContext) -> Record:
+def rejected_body(problem: Problem, body: bytes, context: RecordContext) -> Record:
     """The record for a request none of whose events could be told apart."""
     refusal = Refusal(problem.code, problem.field, problem.detail)
-    return rejected(Refused(0, "", refusal), body, origin)
+    return rejected(Refused(0, "", refusal), body, context)

@@ -22,6 +22,14 @@ class Problem(NamedTuple):
     retry_after: int = 0
 
 
+class ProblemError(Exception):
+    """A whole request is not accepted: raised wherever that is found, answered in one place."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
 class Kind(NamedTuple):
     """What a problem's code means over HTTP."""
 

@@ -12,18 +12,10 @@ from msgspec import Struct
 from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.core import topics
 from weir.erasure.topic import Erasures
-from weir.gateway.api.counting import Counting
-from weir.gateway.api.finding import Finding
+from weir.gateway.api.counting import GoalCounter
+from weir.gateway.api.finding import EventFinder
 from weir.gateway.api.shared_goals import SharedGoals
-from weir.gateway.doors.door import (
-    RECEIPT_SECONDS,
-    BodyLimits,
-    Credentials,
-    Door,
-    Outcome,
-    ParsedEvents,
-    RequestMeta,
-)
+from weir.gateway.doors.door import RECEIPT_SECONDS, Door
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_budget import BodyBudget, Reservation
 from weir.gateway.http.body_reader import Reading
@@ -38,6 +30,7 @@ from weir.gateway.http.problems import (
     unsupported,
 )
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies, network_of
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client
@@ -49,7 +42,14 @@ from weir.gateway.ingest.build_records import (
     refuse_unwritable,
     rejected_body,
 )
-from weir.gateway.ingest.error_codes import KEPT, Problem
+from weir.gateway.ingest.error_codes import KEPT, Problem, ProblemError
+from weir.gateway.ingest.parsed_events import (
+    BodyLimits,
+    BodyProblemError,
+    Credentials,
+    Outcome,
+    ParsedEvents,
+)
 from weir.gateway.ingest.producer import GatewayProducer, Record, Written
 from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts
@@ -72,8 +72,8 @@ class AppContext:
     budget: BodyBudget
     counts: Counts
     receipts: Receipts
-    counting: Counting
-    finding: Finding
+    counting: GoalCounter
+    finding: EventFinder
     guard: RetentionGuard
     erasures: Erasures
     limits: LimitsFollower
@@ -95,250 +95,285 @@ class AuthorizedRequest(Struct, frozen=True):
         return bool(self.key) and self.view.source.kind != "browser"
 
 
+class UnauthorizedError(ProblemError):
+    """Whoever sends may not, or not now. `headers`: of the answer, for browsers."""
+
+    def __init__(self, problem: Problem, headers: bytes = b"") -> None:
+        super().__init__(problem)
+        self.headers = headers
+
+
+class RequestBody(Struct, frozen=True):
+    """A body as it was read and parsed. With a `trouble` none of its events is taken."""
+
+    raw: bytes
+    events: ParsedEvents
+    trouble: Problem | None
+    is_whole: bool
+
+
 class IngestHandler:
-    """Answers at any door. A good answer comes only after every record is on all in-sync replicas."""
+    """Answers at any door. A good answer comes only after every record is on all in-sync replicas.
 
-    def __init__(self, world: AppContext) -> None:
-        self._world = world
-        settings = world.settings
+    One way down: whatever is found wrong is raised as a `ProblemError`, and answered in `post`.
+    """
+
+    def __init__(self, app: AppContext) -> None:
+        self._app = app
+        settings = app.settings
         self._log = logs.get("gateway")
-        self._caps = BodyLimits(settings.gateway_max_events, settings.gateway_max_body_bytes)
+        self._limits = BodyLimits(settings.gateway_max_events, settings.gateway_max_body_bytes)
 
-    async def post(self, request: BaseRequest, door: Door, asked: RequestMeta) -> Answer:
+    async def post(self, request: BaseRequest, door: Door, meta: RequestMeta) -> Answer:
         """The answer of `door` to a request."""
-        if not self._world.registry.loaded:
-            return self._refuse(door, asked, unavailable("The registry is not read yet."))
-        claim = door.claim(asked)
-        visit: AuthorizedRequest | None = None
-        if claim is not None:  # whoever may not send is told before the body is read
-            found = self._admit(claim, door, asked)
-            if isinstance(found, Answer):
-                return found
-            visit = found
-        reservation = self._reservation(visit, asked)
         try:
-            reading = Reading(request, reservation, self._caps.body_bytes)
-            return await self._receive(reading, reservation, door, asked, visit)
+            return await self._post(request, door, meta)
+        except UnauthorizedError as error:
+            return self._refuse(door, meta, error.problem, error.headers)
+        except ProblemError as error:
+            return self._refuse(door, meta, error.problem)
+
+    async def _post(self, request: BaseRequest, door: Door, meta: RequestMeta) -> Answer:
+        if not self._app.registry.loaded:
+            raise ProblemError(unavailable("The registry is not read yet."))
+        credentials = door.credentials(meta)
+        authorized: AuthorizedRequest | None = None
+        if credentials is not None:  # whoever may not send is told before the body is read
+            authorized = self._authorize(credentials, meta)
+        reservation = self._reservation(authorized, meta)
+        try:
+            body = await self._read(
+                Reading(request, reservation, self._limits.body_bytes), door, meta
+            )
+            if authorized is None:  # only the body says who sends
+                authorized = self._authorize_by_body(body, meta)
+            reservation.identify(authorized.view.source.id)
+            try:
+                return await self._ingest(door, meta, body, authorized, reservation)
+            except ProblemError as error:
+                return self._refuse(door, meta, error.problem, authorized.headers)
         finally:
             reservation.release()
 
-    def _reservation(self, visit: AuthorizedRequest | None, asked: RequestMeta) -> Reservation:
-        budget = self._world.budget
-        if visit is not None and visit.is_known:
-            return budget.of_source(visit.view.source.id)
-        return budget.of_stranger(network_of(asked.address))
+    def _reservation(self, authorized: AuthorizedRequest | None, meta: RequestMeta) -> Reservation:
+        budget = self._app.budget
+        if authorized is not None and authorized.is_known:
+            return budget.of_source(authorized.view.source.id)
+        return budget.of_stranger(network_of(meta.address))
 
-    def _is_of(self, claim: Credentials | None, visit: AuthorizedRequest) -> bool:
-        """Whether a body names the source that its headers have shown the key of, if it names one."""
-        named = claim.source if claim is not None else ""
-        return not named or named == visit.view.source.id
-
-    async def _receive(
-        self,
-        reading: Reading,
-        reservation: Reservation,
-        door: Door,
-        asked: RequestMeta,
-        visit: AuthorizedRequest | None,
-    ) -> Answer:
-        """Read the body; `visit` is None if only the body says who sends."""
-        body, trouble = await reading.read(self._world.settings.gateway_body_seconds)
-        self._world.counts.body_bytes += len(body)
-        is_whole = trouble is None
-        content_type = asked.headers.get(hdrs.CONTENT_TYPE, "")
-        if trouble is None and not door.takes(request_headers.media_of(content_type)):
-            trouble = unsupported(content_type)
-        parcel = trouble or door.read(asked, body, self._caps)
-        if visit is None:
-            if isinstance(parcel, Problem):  # nobody's, so there is no account to keep it in
-                return self._refuse(door, asked, parcel)
-            found = self._admit(parcel.claim or Credentials(), door, asked)
-            if isinstance(found, Answer):
-                return found
-            visit = found
-        elif isinstance(parcel, ParsedEvents) and not self._is_of(parcel.claim, visit):
-            return self._refuse(
-                door, asked, unauthorized(parcel.claim or Credentials()), visit.headers
+    async def _read(self, reading: Reading, door: Door, meta: RequestMeta) -> RequestBody:
+        """Read and parse the body: the one place where a `ProblemError` waits until it is known whose it is."""
+        raw, broken = await reading.read(self._app.settings.gateway_body_seconds)
+        self._app.counts.body_bytes += len(raw)
+        if broken is not None:
+            return RequestBody(raw, ParsedEvents(), broken, False)
+        content_type = meta.headers.get(hdrs.CONTENT_TYPE, "")
+        if not door.takes(request_headers.media_of(content_type)):
+            return RequestBody(raw, ParsedEvents(), unsupported(content_type), True)
+        try:
+            return RequestBody(raw, door.parse(meta, raw, self._limits), None, True)
+        except BodyProblemError as error:
+            return RequestBody(
+                raw, ParsedEvents(credentials=error.credentials), error.problem, True
             )
-        reservation.identify(visit.view.source.id)
-        if isinstance(parcel, ParsedEvents):
-            parcel = parcel.problem or parcel
-        source = visit.view.source
-        signed = door.verify(asked, body, source) if is_whole else None
-        if isinstance(signed, Problem):
-            parcel = signed
-        elif signed is None and signing.must_sign(source, door.name):
-            # without its signature it is nobody's: whoever knows the key alone would fill the account
-            trouble = parcel if isinstance(parcel, Problem) and not is_whole else signing.UNSIGNED
-            return self._refuse(door, asked, trouble, visit.headers)
-        elif signed is not None and isinstance(parcel, ParsedEvents):
-            parcel.signed = signed
-            window = parcel.window_seconds or source.dedup_window_seconds
-            parcel.window_seconds = max(window, signing.REMEMBERED_SECONDS)
-        if isinstance(parcel, ParsedEvents):
-            parcel = self._limit_source(visit.view, len(parcel)) or parcel
-        if isinstance(parcel, Problem):
-            return await self._refuse_body(door, asked, parcel, body, visit)
-        # what the records take beside the body: each has the shared context whole
-        expanded = len(parcel) * (RECORD_OVERHEAD_BYTES + len(parcel.shared.raw))
-        if not reservation.take(expanded):
-            return self._refuse(door, asked, overloaded(), visit.headers)
-        return await self._write(door, asked, parcel, visit)
+        except ProblemError as error:
+            return RequestBody(raw, ParsedEvents(), error.problem, True)
 
-    def _admit(
-        self, claim: Credentials, door: Door, asked: RequestMeta
-    ) -> AuthorizedRequest | Answer:
-        """Key, origin, brokers, backlog, rate and quota: all that needs no event."""
-        world = self._world
-        page = asked.headers.get(hdrs.ORIGIN)
-        view = world.registry.claimed(claim)
+    def _authorize_by_body(self, body: RequestBody, meta: RequestMeta) -> AuthorizedRequest:
+        credentials = body.events.credentials
+        if credentials is None and body.trouble is not None:
+            raise ProblemError(body.trouble)  # nobody's: there is no account to keep it in
+        return self._authorize(credentials or Credentials(), meta)
+
+    def _authorize(self, credentials: Credentials, meta: RequestMeta) -> AuthorizedRequest:
+        """Key, origin, brokers, backlog, rate and quota: all that needs no event. `UnauthorizedError`."""
+        app = self._app
+        page = meta.headers.get(hdrs.ORIGIN)
+        view = app.registry.claimed(credentials)
         if view is None:
-            known = page is not None and world.registry.knows_origin(page)
-            trouble = world.registry.explained(claim.key, unauthorized(claim))
+            known = page is not None and app.registry.knows_origin(page)
+            trouble = app.registry.explained(credentials.key, unauthorized(credentials))
             lines = (cors(page) if known and page else b"") + b"WWW-Authenticate: Bearer\r\n"
-            return self._refuse(door, asked, trouble, lines)
-        cors_lines = b""
+            raise UnauthorizedError(trouble, lines)
+        headers = b""
         if page is not None:
             if not view.allows(page):
                 text = "Add the page's origin to the source's allowed_origins."
-                return self._refuse(door, asked, Problem("origin_not_allowed", text))
-            cors_lines = cors(page)
-        if not world.producer.ready:
-            trouble = unavailable("The brokers do not acknowledge.")
-            return self._refuse(door, asked, trouble, cors_lines)
-        backlog = world.guard.problem(view.source.id)
-        if backlog is not None:
-            return self._refuse(door, asked, backlog, cors_lines)
+                raise UnauthorizedError(Problem("origin_not_allowed", text))
+            headers = cors(page)
+        if not app.producer.ready:
+            raise UnauthorizedError(unavailable("The brokers do not acknowledge."), headers)
+        if backlog := app.guard.problem(view.source.id):
+            raise UnauthorizedError(backlog, headers)
+        is_limited = view.source.kind == "browser" or not credentials.key
+        if is_limited and (wait := app.clients.take(meta.address, time.monotonic())):
+            problem = limited("client_rate_limited", "Requests of this address", wait)
+            raise UnauthorizedError(problem, headers)
         marked = False
-        is_limited = view.source.kind == "browser" or not claim.key
-        limited = self._limit_client(asked.address) if is_limited else None
-        if limited is None and view.exceeded:
-            limited, marked = over_quota(view, asked.now_ms)
-        if limited is not None:
-            return self._refuse(door, asked, limited, cors_lines)
-        return AuthorizedRequest(view, asked.address, marked, cors_lines, claim.key)
+        if view.exceeded:
+            used_up, marked = over_quota(view, meta.now_ms)
+            if used_up is not None:
+                raise UnauthorizedError(used_up, headers)
+        return AuthorizedRequest(view, meta.address, marked, headers, credentials.key)
 
-    async def _write(
-        self, door: Door, asked: RequestMeta, parcel: ParsedEvents, visit: AuthorizedRequest
+    async def _ingest(
+        self,
+        door: Door,
+        meta: RequestMeta,
+        body: RequestBody,
+        authorized: AuthorizedRequest,
+        reservation: Reservation,
     ) -> Answer:
-        origin = self._origin(door, asked, visit, parcel)
-        settled = await self._settle(
-            build_records(parcel, visit.view.source, origin), parcel, origin
+        """From a body whose sender is known to the answer."""
+        source, events = authorized.view.source, body.events
+        named = events.credentials
+        if named is not None and named.source not in ("", source.id):
+            raise ProblemError(unauthorized(named))  # its headers have the key of another one
+        trouble, signed = body.trouble, None
+        try:
+            signed = door.verify(meta, body.raw, source) if body.is_whole else None
+        except ProblemError as error:
+            trouble = error.problem
+        else:
+            if signed is None and signing.must_sign(source, door.name):
+                # without its signature it is nobody's: whoever knows the key alone would fill the account
+                raise ProblemError(
+                    signing.UNSIGNED if trouble is None or body.is_whole else trouble
+                )
+        trouble = trouble or self._limit_source(authorized.view, len(events))
+        if trouble is not None:
+            await self._keep(door, meta, trouble, body.raw, authorized)
+            raise ProblemError(trouble)
+        # what the records take beside the body: each has the shared context whole
+        expanded = len(events) * (RECORD_OVERHEAD_BYTES + len(events.shared.raw))
+        if not reservation.take(expanded):
+            raise ProblemError(overloaded())
+        context = self._record_context(door, meta, authorized, events, signed or b"")
+        records, outcome = await self._settle(
+            build_records(events, source, context), events, context
         )
-        if isinstance(settled, Problem):
-            return self._refuse(door, asked, settled, visit.headers)
-        intake, outcome = settled
-        counts = self._world.counts
-        counts.accepted += len(intake.event_ids)
-        counts.declined += parcel.declined
-        counts.warned += len(intake.warnings)
-        counts.ignored_ids.update(intake.ignored_ids)
-        for one in intake.refused:
-            counts.refused[one.refusal.code] += 1
-        answer = door.reply(asked, parcel, outcome)
-        if not visit.headers:
+        self._count(records, events)
+        answer = door.reply(meta, events, outcome)
+        if not authorized.headers:
             return answer
-        return answer._replace(headers=answer.headers + visit.headers)
+        return answer._replace(headers=answer.headers + authorized.headers)
+
+    def _count(self, records: RequestRecords, events: ParsedEvents) -> None:
+        counts = self._app.counts
+        counts.accepted += len(records.event_ids)
+        counts.declined += events.declined
+        counts.warned += len(records.warnings)
+        counts.ignored_ids.update(records.ignored_ids)
+        for one in records.refused:
+            counts.refused[one.refusal.code] += 1
 
     async def _settle(
-        self, intake: RequestRecords, parcel: ParsedEvents, origin: RecordContext
-    ) -> tuple[RequestRecords, Outcome] | Problem:
+        self, records: RequestRecords, events: ParsedEvents, context: RecordContext
+    ) -> tuple[RequestRecords, Outcome]:
         """Durable on return, with the receipts that came in time if there are to be any."""
-        if not parcel.wants_receipts:
-            stored = await self._store(intake, parcel, origin)
-            return stored if isinstance(stored, Problem) else (stored, stored.outcome())
-        event_ids = {uuid.UUID(text).bytes: text for text in intake.event_ids}
-        with self._world.receipts.expect(event_ids) as waiting:
-            stored = await self._store(intake, parcel, origin)
-            if isinstance(stored, Problem):
-                return stored
+        if not events.wants_receipts:
+            stored = await self._store(records, events, context)
+            return stored, stored.outcome()
+        event_ids = {uuid.UUID(text).bytes: text for text in records.event_ids}
+        with self._app.receipts.expect(event_ids) as waiting:
+            stored = await self._store(records, events, context)
             heard = await waiting.wait(RECEIPT_SECONDS)
         outcome = stored.outcome()
         outcome.receipts = {event_ids[event_id]: receipt for event_id, receipt in heard.items()}
         return stored, outcome
 
     async def _store(
-        self, intake: RequestRecords, parcel: ParsedEvents, origin: RecordContext
-    ) -> RequestRecords | Problem:
+        self, records: RequestRecords, events: ParsedEvents, context: RecordContext
+    ) -> RequestRecords:
         """Write the records; refuse the events whose records the brokers will never take."""
-        written = await self._written(intake.records, origin.received_at)
+        written = await self._written(records.records, context.received_at)
         if not written.begun and not written.known:
-            return unavailable("Too much waits for the brokers.")
+            raise ProblemError(unavailable("Too much waits for the brokers."))
         if not written.known:
-            return unacknowledged()
+            raise ProblemError(unacknowledged())
         if not written.refused:
-            return intake
-        origin = msgspec.structs.replace(origin, limits=self._world.limits.present)
-        intake = refuse_unwritable(intake, set(written.refused), parcel, origin)
-        written = await self._written(intake.records, origin.received_at)
+            return records
+        context = msgspec.structs.replace(context, limits=self._app.limits.present)
+        records = refuse_unwritable(records, set(written.refused), events, context)
+        written = await self._written(records.records, context.received_at)
         if written.refused:
-            self._tell_not_stored(origin, len(written.refused))
-        return intake if written.known else unacknowledged()
+            self._tell_not_stored(context, len(written.refused))
+        if not written.known:
+            raise ProblemError(unacknowledged())
+        return records
 
     async def _written(self, records: list[Record], now_ms: int) -> Written:
         if not records:
             return Written(True)
         started = time.perf_counter()
-        written = await self._world.producer.write(records, now_ms)
-        self._world.counts.ack_seconds += time.perf_counter() - started
+        written = await self._app.producer.write(records, now_ms)
+        self._app.counts.ack_seconds += time.perf_counter() - started
         return written
 
-    def _tell_not_stored(self, origin: RecordContext, count: int) -> None:
-        self._world.counts.not_stored += count
+    def _tell_not_stored(self, context: RecordContext, count: int) -> None:
+        self._app.counts.not_stored += count
         self._log.error(
             "refused events are stored nowhere: the brokers refuse their records, too",
-            source=origin.source.source,
+            source=context.source.source,
             events=count,
             topic=topics.REJECTED,
         )
 
-    async def _refuse_body(
+    async def _keep(
         self,
         door: Door,
-        asked: RequestMeta,
+        meta: RequestMeta,
         trouble: Problem,
         body: bytes,
-        visit: AuthorizedRequest,
-    ) -> Answer:
-        """Kept whole if it is the client's to mend: the answer follows the acknowledgement then, too."""
-        if trouble.code in KEPT and not door.declines(asked):
-            origin = self._origin(door, asked, visit, ParsedEvents())
-            written = await self._written([rejected_body(trouble, body, origin)], asked.now_ms)
-            if written.refused:
-                self._tell_not_stored(origin, 1)
-            if not written.known:
-                trouble = unavailable("The brokers did not acknowledge in time.")
-            else:
-                self._world.counts.refused[trouble.code] += 1
-        return self._refuse(door, asked, trouble, visit.headers)
+        authorized: AuthorizedRequest,
+    ) -> None:
+        """Keep a refused body whole if it is the client's to mend: the answer follows that acknowledgement."""
+        if trouble.code not in KEPT or door.declines(meta):
+            return
+        context = self._record_context(door, meta, authorized, ParsedEvents(), b"")
+        written = await self._written([rejected_body(trouble, body, context)], meta.now_ms)
+        if written.refused:
+            self._tell_not_stored(context, 1)
+        if not written.known:
+            raise ProblemError(unavailable("The brokers did not acknowledge in time."))
+        self._app.counts.refused[trouble.code] += 1
 
-    def _origin(
-        self, door: Door, asked: RequestMeta, visit: AuthorizedRequest, parcel: ParsedEvents
+    def _record_context(
+        self,
+        door: Door,
+        meta: RequestMeta,
+        authorized: AuthorizedRequest,
+        events: ParsedEvents,
+        signed: bytes,
     ) -> RecordContext:
+        view = authorized.view
         client = Client(
             door.name,
-            parcel.ip or visit.address,
-            parcel.user_agent or request_headers.user_agent_of(asked.headers),
-            has_profile=parcel.wants_profile,
-            over_quota=visit.marked,
-            has_session=parcel.wants_session,
-            saved=parcel.saved,
-            wants_receipt=parcel.wants_receipts,
-            public=not visit.is_known
-            and not (parcel.signed and visit.view.source.kind != "browser"),
+            events.ip or authorized.address,
+            events.user_agent or request_headers.user_agent_of(meta.headers),
+            has_profile=events.wants_profile,
+            over_quota=authorized.marked,
+            has_session=events.wants_session,
+            saved=events.saved,
+            wants_receipt=events.wants_receipts,
+            public=not authorized.is_known and not (signed and view.source.kind != "browser"),
         )
-        limits = self._world.limits.present
-        return RecordContext(visit.view.fields, asked.now_ms, client, visit.key, door.mask, limits)
+        return RecordContext(
+            view.fields,
+            meta.now_ms,
+            client,
+            authorized.key,
+            signed,
+            door.redact,
+            door.client_id,
+            self._app.limits.present,
+        )
 
     def _refuse(
-        self, door: Door, asked: RequestMeta, trouble: Problem, headers: bytes = b""
+        self, door: Door, meta: RequestMeta, trouble: Problem, headers: bytes = b""
     ) -> Answer:
-        self._world.counts.problems[trouble.code] += 1
-        return door.refuse(asked, trouble, headers)
-
-    def _limit_client(self, address: str) -> Problem | None:
-        wait = self._world.clients.take(address, time.monotonic())
-        return limited("client_rate_limited", "Requests of this address", wait) if wait else None
+        self._app.counts.problems[trouble.code] += 1
+        return door.refuse(meta, trouble, headers)
 
     def _limit_source(self, view: SourceView, count: int) -> Problem | None:
         if view.bucket is None:

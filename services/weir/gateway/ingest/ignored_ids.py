@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from weir.core.blocked_ids import BlockedIds
 from weir.gateway.ingest.error_codes import quoted
-from weir.gateway.ingest.validation import Event
+from weir.gateway.ingest.validation import Event, Policy
 
 MEMBER = "ignored_ids"  # of the context
 FIELDS = ("user_id", "anonymous_id", "profile_id", "session_id")
@@ -41,9 +41,9 @@ def without(event: Event, ignored: Mapping[str, str]) -> Event:
     return msgspec.structs.replace(event, context=context, **dict.fromkeys(ignored, ""))
 
 
-def explain(ignored: Mapping[str, str], words: Mapping[str, str]) -> list[str]:
+def explain(ignored: Mapping[str, str], policy: Policy) -> list[str]:
     """A warning for each, in the words of the client."""
     return [
-        f"{words.get(field, field)} {quoted(text)} is no id; the event is taken as if it had none"
+        f"{policy.field(field)} {quoted(text)} is no id; the event is taken as if it had none"
         for field, text in ignored.items()
     ]

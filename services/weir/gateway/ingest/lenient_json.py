@@ -34,7 +34,7 @@ _escaped = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
 _strings = re.compile(rb'((?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"NI]*+)++)', re.DOTALL).split
 
 
-class Told(NamedTuple, Generic[T]):
+class Decoded(NamedTuple, Generic[T]):
     """What a decoder found in a body, though perhaps in its masked form alone."""
 
     found: T
@@ -48,17 +48,17 @@ class Told(NamedTuple, Generic[T]):
         return unmasked(raws, self.told, self.body) if self.fault else raws
 
 
-def decoded(body: bytes, decode: Callable[[bytes], T]) -> Told[T]:
+def decoded(body: bytes, decode: Callable[[bytes], T]) -> Decoded[T]:
     """What is in a body, be one of its events no JSON. Raises as `decode` does where that is not all."""
     try:
-        return Told(decode(body), body, body, "")
+        return Decoded(decode(body), body, body, "")
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as fault:
         told = masked(body)
         if told == body:
             raise
-        return Told(decode(told), body, told, str(fault))
+        return Decoded(decode(told), body, told, str(fault))
 
 
 def masked(body: bytes) -> bytes:

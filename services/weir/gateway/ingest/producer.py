@@ -19,7 +19,7 @@ READY_SECONDS = 5.0  # ready: something was acknowledged this lately
 Record = tuple[str, bytes, bytes | None]
 
 
-class Output(Protocol):
+class RecordProducer(Protocol):
     """What this needs of a Kafka producer: see `services/weir/adapters/kafka/producer.py`."""
 
     write: Callable[..., None]
@@ -30,7 +30,7 @@ class Output(Protocol):
     def __len__(self) -> int: ...
 
 
-class Message(Protocol):
+class DeliveredMessage(Protocol):
     """A record as the client gives it back."""
 
     def topic(self) -> str | None: ...
@@ -59,10 +59,10 @@ class Delivery:
         self.producer = producer
         self.left = left
         self.error: object = None
-        self.refused: list[Message] = []
+        self.refused: list[DeliveredMessage] = []
         self.waiter: asyncio.Future[None] = producer.loop.create_future()
 
-    def __call__(self, error: object, record: Message) -> None:
+    def __call__(self, error: object, record: DeliveredMessage) -> None:
         if error is not None:
             if is_permanent(error):
                 self.refused.append(record)
@@ -77,7 +77,7 @@ class GatewayProducer:
     """One producer for all requests of a process. Bounded: what does not fit is refused at once."""
 
     def __init__(
-        self, output: Output, loop: asyncio.AbstractEventLoop, limits: LimitsFollower
+        self, output: RecordProducer, loop: asyncio.AbstractEventLoop, limits: LimitsFollower
     ) -> None:
         self.loop = loop
         self._limits = limits

@@ -1,4 +1,4 @@
-"""Reads a refused payload once more, apart from any request: what `events.rejected` keeps of it is all there is.
+"""Parse a refused payload once more, apart from any request: what `events.rejected` keeps of it is all there is.
 
 Most doors read an event out of what was sent around it (headers, the path, the body's other members),
 which is not kept. Their payloads can be read in the words of another door, once they are edited so.
@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Raw
 
 from weir.gateway.doors.cloudevents import door as cloudevents
-from weir.gateway.doors.door import BodyLimits, ParsedEvents
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.segment import door as segment
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
 from weir.gateway.ingest.split_body import malformed, parse_body
 
-CAPS = BodyLimits(events=100_000, body_bytes=1 << 22)  # by hand, once: more than a request may hold
+# by hand, once: more than a request may hold
+LIMITS = BodyLimits(events=100_000, body_bytes=1 << 22)
 
 NOT_KEPT = {
     "cloudevents": "a binary CloudEvent's attributes, which stood in headers,",
@@ -31,29 +31,32 @@ NOT_KEPT = {
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def read_again(door: str, payload: bytes) -> ParsedEvents | Problem | None:
-    """The events of a payload in a door's words; None: they cannot be read out of it alone."""
-    reader = READERS.get(door)
-    return None if reader is None else reader(payload)
+def parse_again(door: str, payload: bytes, now_ms: int) -> ParsedEvents | None:
+    """The events of a payload in a door's words; None: they cannot be read out of it alone.
+
+    `now_ms`: when it was received. `ProblemError` as its door raises it.
+    """
+    parser = PARSERS.get(door)
+    return None if parser is None else parser(payload, now_ms)
 
 
-def _events(payload: bytes) -> ParsedEvents | Problem:
+def _events(payload: bytes, _: int) -> ParsedEvents:
     """An event of Weir's own format, or a body of them."""
-    return events.read_events(payload, False, CAPS.events)
+    return events.parsed(events.split_events(payload, False, LIMITS.events))
 
 
-def _calls(payload: bytes) -> ParsedEvents | Problem:
+def _calls(payload: bytes, now_ms: int) -> ParsedEvents:
     """A call of Segment's with its `type`, or a batch of them."""
     body = payload if _has(payload, "batch") else b'{"batch":[%b]}' % payload
-    return parse_body(body, lambda whole: segment.BATCH.tell_apart(whole, CAPS), malformed)
+    return parse_body(body, lambda whole: segment.BATCH.calls(whole, LIMITS, now_ms), malformed)
 
 
-def _cloudevent(payload: bytes) -> ParsedEvents | Problem | None:
+def _cloudevent(payload: bytes, _: int) -> ParsedEvents | None:
     """A structured CloudEvent."""
     return cloudevents.structured([payload], payload) if _has(payload, "specversion") else None
 
 
-READERS: dict[str, Callable[[bytes], ParsedEvents | Problem | None]] = {
+PARSERS: dict[str, Callable[[bytes, int], ParsedEvents | None]] = {
     "events": _events,
     "segment": _calls,
     "cloudevents": _cloudevent,

@@ -18,7 +18,7 @@ from weir.core.identifiers import content_digest
 from weir.core.registry import Source, is_sealed
 from weir.gateway.http import request_headers
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.error_codes import Problem, ProblemError
 
 SIGNATURE = istr("X-Weir-Signature")
 FAR_SECONDS = 300  # how far a sender's clock may be off
@@ -59,28 +59,28 @@ def sign(text: bytes, secret: str) -> bytes:
     return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest().encode()
 
 
-def verify(asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
-    """A digest of what a right signature is of; None: there is none, or no secret to check it with."""
+def verify(asked: RequestMeta, body: bytes, source: Source) -> bytes | None:
+    """A digest of what a right signature is of; None: there is none, or no secret to check it with.
+
+    `ProblemError` if the signature is not the source's, or not of now.
+    """
     given = asked.headers.get(SIGNATURE)
     if given is None or not source.signing_secrets:
         return None
     found = _header(given.strip().replace(" ", ""))
     if found is None:
-        return Problem("wrong_signature", HOW)
+        raise ProblemError(Problem("wrong_signature", HOW))
     if abs(int(found[1]) - asked.now_ms // 1_000) > FAR_SECONDS:
         why = f"Its time is more than {FAR_SECONDS // 60} minutes off: set the sender's clock."
-        return Problem("wrong_date", why)
+        raise ProblemError(Problem("wrong_date", why))
     signatures = [part.lower().encode() for part in found[2].split(",v1=")[1:]]
     text = signed_text(asked, body, found[1])
-    if problem := check(source, signatures[:MOST_SIGNATURES], lambda one: sign(text, one), HOW):
-        return problem
+    check(source, signatures[:MOST_SIGNATURES], lambda one: sign(text, one), HOW)
     return content_digest(text)
 
 
-def check(
-    source: Source, given: Collection[bytes], make: Callable[[str], bytes], how: str
-) -> Problem | None:
-    """Why none of the signatures is made with a secret of the source; None: one is.
+def check(source: Source, given: Collection[bytes], make: Callable[[str], bytes], how: str) -> None:
+    """`ProblemError` if none of the signatures is made with a secret of the source.
 
     Every secret is tried, always: the time that it takes says nothing.
     """
@@ -88,11 +88,11 @@ def check(
     made = [make(secret) for secret in readable]
     equal = [hmac.compare_digest(one, other) for one in given for other in made]
     if any(equal):
-        return None
+        return
     if len(readable) < len(source.signing_secrets):
         text = "The gateway lacks the key that decrypts the source's secret; nothing was accepted."
-        return Problem("secrets_locked", text, "", LOCKED_SECONDS)
-    return Problem("wrong_signature", how)
+        raise ProblemError(Problem("secrets_locked", text, "", LOCKED_SECONDS))
+    raise ProblemError(Problem("wrong_signature", how))
 
 
 def key_of(signed: bytes, index: int) -> str:

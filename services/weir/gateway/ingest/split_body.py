@@ -1,39 +1,37 @@
-"""What a body holds, told apart, or the `Problem` of one that cannot be: in every door's words. Pure."""
+"""Decode a body into its events, or raise the `ProblemError` that says why not, in words for every door. Pure."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.error_codes import Problem, ProblemError
 from weir.gateway.ingest.lenient_json import half_pair_in
 from weir.gateway.ingest.validation import MAX_DEPTH
 
 T = TypeVar("T")
-P = TypeVar("P")
 
 TOO_DEEP = Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
 
 
-def parse_body(
-    body: bytes, tell_apart: Callable[[bytes], T], misshapen: Callable[[str], P]
-) -> T | P | Problem:
-    """What `tell_apart` finds in a body of UTF-8 by decoding it; nothing that msgspec raises leaves.
+def parse_body(body: bytes, decode: Callable[[bytes], T], misshapen: Callable[[str], Problem]) -> T:
+    """What `decode` finds in a body of UTF-8; nothing that msgspec raises leaves.
 
-    `misshapen` answers for JSON of another shape than the decoder's, given what msgspec says of it.
+    `misshapen` says what is wrong with JSON of another shape than the decoder's, given what msgspec
+    says of it.
     """
     try:
         if not body.isascii():
             body.decode()
-        return tell_apart(body)
+        return decode(body)
     except UnicodeDecodeError as fault:
-        return not_utf8(fault)
+        raise ProblemError(not_utf8(fault)) from None
     except msgspec.ValidationError as fault:
-        return misshapen(str(fault))
+        raise ProblemError(misshapen(str(fault))) from None
     except msgspec.DecodeError as fault:
-        return why_malformed(body, fault)
+        raise ProblemError(why_malformed(body, fault)) from None
     except RecursionError:
-        return TOO_DEEP
+        raise ProblemError(TOO_DEEP) from None
 
 
 def not_utf8(fault: UnicodeDecodeError) -> Problem:

@@ -1,6 +1,7 @@
 """What makes an event valid: one event's bytes in, an `Event` or a `Refusal` out. Pure."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -116,39 +117,45 @@ class Shared:
         return _encode_members({**self.members, **_decode_members(own)})
 
 
-def check_event(raw: bytes, shared: Shared, now_ms: int) -> Event | Refusal:
-    """The event in `raw` (UTF-8) if it is valid, else why not."""
-    if refusal := check_size(raw):
-        return refusal
+class Policy(Struct, frozen=True):
+    """How the events of a door are validated. Plain values, made once."""
+
+    # Names of the product's own that start with `$` or `ss_`; None: names are the sender's affair
+    own_names: frozenset[str] | None = NO_NAMES
+    uncased_names: frozenset[str] = NO_NAMES  # that its clients give by themselves: any casing
+    spaced_names: bool = False  # whether event names may have spaces inside, as the product's may
+    # Whether a time too far ahead becomes that of receipt: of clients that take it from their own
+    # clock, and do not send again what was refused. What that clock said is not kept
+    clamps_future: bool = False
+    # what refusals call Weir's fields, as the client writes them
+    field_names: Mapping[str, str] = {}
+
+    def field(self, name: str) -> str:
+        return self.field_names.get(name, name)
+
+
+def parse_event(raw: bytes) -> SentEvent | Refusal:
+    """What `raw` (UTF-8) says, if it has the shape of Weir's own event, else why not; its size is not checked."""
     try:
-        sent = _decode_event(raw)
+        return _decode_event(raw)
     except msgspec.ValidationError as fault:
         return explain(str(fault))
     except msgspec.DecodeError as fault:
         return not_json(raw, fault)
     except RecursionError:
         return TOO_DEEP
-    return _check_fields(sent, raw, shared, now_ms, NO_NAMES)
 
 
-def check_sent(
-    sent: SentEvent,
-    raw: bytes,
-    shared: Shared,
-    now_ms: int,
-    own_names: frozenset[str] | None,
-    spaced: bool = False,
-    clamps_future: bool = False,
+def validate(
+    sent: SentEvent | Refusal, raw: bytes, shared: Shared, now_ms: int, policy: Policy
 ) -> Event | Refusal:
-    """As `check_event`, for an event that a door has read out of `raw`.
-
-    `own_names`: those of the product's that may start as Weir's own do; None: all may.
-    `spaced`: its name may have spaces inside.
-    `clamps_future`: a time too far ahead becomes that of receipt, and refuses nothing.
-    """
-    return check_size(raw) or _check_fields(
-        sent, raw, shared, now_ms, own_names, spaced, clamps_future
+    """The event that a door has read out of `raw`, if it is valid, else why not."""
+    found = check_size(raw) or (
+        _check_fields(sent, raw, shared, now_ms, policy) if isinstance(sent, SentEvent) else sent
     )
+    if isinstance(found, Event) or not policy.field_names:
+        return found
+    return found._replace(field=policy.field(found.field))
 
 
 def check_size(raw: bytes) -> Refusal | None:
@@ -163,18 +170,12 @@ def check_size(raw: bytes) -> Refusal | None:
 
 
 def _check_fields(
-    sent: SentEvent,
-    raw: bytes,
-    shared: Shared,
-    now_ms: int,
-    own_names: frozenset[str] | None,
-    spaced: bool = False,
-    clamps_future: bool = False,
+    sent: SentEvent, raw: bytes, shared: Shared, now_ms: int, policy: Policy
 ) -> Event | Refusal:
     """Every field of an event in turn; what most events hold is decided without a call."""
-    name = sent.event
-    if name not in _valid_names and not (spaced and name in _valid_spaced):
-        refusal = check_name(name, own_names or NO_NAMES, spaced)
+    name, own_names = sent.event, policy.own_names
+    if name not in _valid_names and not (policy.spaced_names and name in _valid_spaced):
+        refusal = check_name(name, own_names or NO_NAMES, policy.spaced_names)
         if refusal is not None:
             return refusal
     user, anonymous, profile, session, key = "", "", "", "", ""
@@ -193,7 +194,7 @@ def _check_fields(
             key = _key("idempotency_key", sent.idempotency_key)
         occurred = sent.occurred_at
         if occurred is not None:
-            occurred = _time(occurred, now_ms, clamps_future)
+            occurred = _time(occurred, now_ms, policy.clamps_future)
         properties = bytes(sent.properties)
         if properties[:1] != b"{":
             properties = _absent("properties", properties)

@@ -1,7 +1,8 @@
 """Pieces of a stream become one document."""
 
 import pytest
-from weir.embedded.clickhouse.engine import Outcome
+
+from weir.embedded.clickhouse.engine import QueryOutcome
 from weir.embedded.clickhouse.results import content_type, flows, without_repeated_names
 
 
@@ -17,7 +18,7 @@ def test_names_once(form: str, pieces: list[bytes]) -> None:
     names = pieces[0][: len(pieces[0]) - len(pieces[0].splitlines(keepends=True)[-1])]
     joined = b"".join(
         piece.content
-        for piece in without_repeated_names(iter([Outcome(piece) for piece in pieces]), form)
+        for piece in without_repeated_names(iter([QueryOutcome(piece) for piece in pieces]), form)
     )
     assert joined == names + b"".join(piece.removeprefix(names) for piece in pieces)
 

@@ -3,9 +3,10 @@
 from contextlib import nullcontext
 
 import pytest
+
 from weir.embedded.clickhouse.errors import EngineError
 from weir.embedded.clickhouse.readers import refuse_beyond_readers
-from weir.embedded.clickhouse.statements import Insert, Statement, parse
+from weir.embedded.clickhouse.statements import InsertStatement, Statement, parse
 
 
 @pytest.mark.parametrize(
@@ -55,20 +56,20 @@ from weir.embedded.clickhouse.statements import Insert, Statement, parse
 )
 def test_rows(query: str, body: bytes, head: str, form: str, payload: bytes) -> None:
     insert = parse(query, body)
-    assert isinstance(insert, Insert)
+    assert isinstance(insert, InsertStatement)
     assert (insert.head, insert.format, bytes(insert.payload)) == (head, form, payload)
 
 
 def test_settings_of_an_insert_come_apart() -> None:
     insert = parse("INSERT INTO t (a) SETTINGS x = 'FORMAT', y = 1 FORMAT CSV", b"1")
-    assert isinstance(insert, Insert)
+    assert isinstance(insert, InsertStatement)
     assert (insert.head, insert.settings) == ("INSERT INTO t (a) ", "SETTINGS x = 'FORMAT', y = 1 ")
 
 
 def test_the_payload_is_not_copied() -> None:
     body = b"x" * 1000
     insert = parse("INSERT INTO t FORMAT RowBinary", body)
-    assert isinstance(insert, Insert)
+    assert isinstance(insert, InsertStatement)
     assert insert.payload.obj is body
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+
 from weir.core.registry import Source, hash_key
 from weir.gateway.api.api_keys import api_key_of, refuse_access
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from weir.core.registry import Source, hash_key
 from weir.erasure.model import ErasedPlace, Erasure
 from weir.erasure.topic import Erasures, erasure_entries

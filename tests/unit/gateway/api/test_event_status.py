@@ -5,10 +5,11 @@ import json
 import threading
 
 import pytest
+
 from weir.core.registry import Source, hash_key
-from weir.event_status.model import Where
+from weir.event_status.model import EventStatus
 from weir.gateway.api.event_status import answer_of, readable
-from weir.gateway.api.finding import WAITING, Finding
+from weir.gateway.api.finding import WAITING, EventFinder
 from weir.gateway.ingest.error_codes import Problem
 
 SOURCES = [
@@ -48,13 +49,13 @@ def test_a_key_sees_the_sources_that_it_reads(
 @pytest.mark.parametrize(
     ("where", "status"),
     [
-        (Where(id="k", fate="queued", stage="dedup", event_id="e"), 200),
-        (Where(id="k", fate="unknown", event_id="e", certain=False), 200),
-        (Where(id="k", fate="unknown"), 404),
-        (Where(id="k", fate="unknown", notes=("away",), certain=False), 503),
+        (EventStatus(id="k", fate="queued", stage="dedup", event_id="e"), 200),
+        (EventStatus(id="k", fate="unknown", event_id="e", certain=False), 200),
+        (EventStatus(id="k", fate="unknown"), 404),
+        (EventStatus(id="k", fate="unknown", notes=("away",), certain=False), 503),
     ],
 )
-def test_statuses(where: Where, status: int) -> None:
+def test_statuses(where: EventStatus, status: int) -> None:
     answer = answer_of(where)
     assert answer.status == status
     told = json.loads(answer.body)
@@ -68,15 +69,15 @@ class Slow:
     def __init__(self) -> None:
         self.let = threading.Event()
 
-    def find(self, sought: str, scope: tuple[str, ...] | None, seconds: float) -> Where:
+    def find(self, sought: str, scope: tuple[str, ...] | None, seconds: float) -> EventStatus:
         self.let.wait(30)
-        return Where(id=sought, fate="stored")
+        return EventStatus(id=sought, fate="stored")
 
 
 def test_more_than_can_wait_are_refused_at_once() -> None:
     async def ask_many() -> None:
         slow = Slow()
-        finding = Finding(slow)
+        finding = EventFinder(slow)
         try:
             asked = [asyncio.create_task(finding.find(str(n), ("shop",))) for n in range(WAITING)]
             await asyncio.sleep(0)
@@ -84,10 +85,10 @@ def test_more_than_can_wait_are_refused_at_once() -> None:
             assert isinstance(refused, Problem)
             assert refused.code == "overloaded"
             slow.let.set()
-            assert [w.id for w in await asyncio.gather(*asked) if isinstance(w, Where)] == [
+            assert [w.id for w in await asyncio.gather(*asked) if isinstance(w, EventStatus)] == [
                 str(n) for n in range(WAITING)
             ]
-            assert isinstance(await finding.find("again", ("shop",)), Where)
+            assert isinstance(await finding.find("again", ("shop",)), EventStatus)
         finally:
             slow.let.set()
             finding.close()

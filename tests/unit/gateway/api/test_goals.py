@@ -8,19 +8,19 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
+
+from tests.events import NOON
+from tests.goals import GoalsInMemory
 from weir.adapters.clickhouse.query import ClickHouseUnreachableError
 from weir.core.registry import Goal
 from weir.gateway.api import goals
-from weir.gateway.api.counting import WAITING, Counting
-from weir.gateway.api.goal_counts import GoalBucket, GoalCount, Span
+from weir.gateway.api.counting import WAITING, GoalCounter
+from weir.gateway.api.goal_counts import GoalBucket, GoalCount, TimeRange
 from weir.gateway.api.shared_goals import WAITING as GOALS_WAITING
 from weir.gateway.api.shared_goals import SharedGoals
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.error_codes import Problem
-from weir.registry.goal_log import Decision, Question
-
-from tests.events import NOON
-from tests.goals import GoalsInMemory
+from weir.registry.goal_log import GoalDecision, GoalQuestion
 
 SIGNUP = b'{"name":"Pro Signup","type":"event","value":"signup"}'
 THANKS = b'{"name":"Thanks","type":"path","value":"/thanks"}'
@@ -37,7 +37,7 @@ class Memory:
         self._shared = SharedGoals(self.log)
 
     async def decide(
-        self, site_id: str, decide: Callable[[list[Goal]], Decision[T]]
+        self, site_id: str, decide: Callable[[list[Goal]], GoalDecision[T]]
     ) -> T | Problem:
         return await self._shared.decide(site_id, decide)
 
@@ -49,14 +49,14 @@ class Fixed:
     """Counts that are known: each goal three times by two of four people, in the second hour."""
 
     def __init__(self) -> None:
-        self.spans: list[Span] = []
+        self.spans: list[TimeRange] = []
 
-    def stats(self, site_id: str, asked: Sequence[Goal], span: Span) -> list[GoalCount]:
+    def stats(self, site_id: str, asked: Sequence[Goal], span: TimeRange) -> list[GoalCount]:
         self.spans.append(span)
         return [GoalCount(goal.id, 3, 2, 4) for goal in asked]
 
     def timeseries(
-        self, site_id: str, asked: Sequence[Goal], span: Span, step_ms: int
+        self, site_id: str, asked: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> list[GoalBucket]:
         self.spans.append(span)
         start = (span.since + HOUR) // step_ms * step_ms
@@ -66,11 +66,11 @@ class Fixed:
 class Away:
     """ClickHouse is not there."""
 
-    def stats(self, site_id: str, asked: Sequence[Goal], span: Span) -> list[GoalCount]:
+    def stats(self, site_id: str, asked: Sequence[Goal], span: TimeRange) -> list[GoalCount]:
         raise ClickHouseUnreachableError("nobody answers")
 
     def timeseries(
-        self, site_id: str, asked: Sequence[Goal], span: Span, step_ms: int
+        self, site_id: str, asked: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> list[GoalBucket]:
         raise ClickHouseUnreachableError("nobody answers")
 
@@ -81,14 +81,16 @@ def create(store: Memory, body: bytes, site: str = "shop") -> Answer:
 
 def stats(store: Memory, query: str, counts: Any) -> Answer:
     async def ask() -> Answer:
-        return await goals.goal_stats("shop", parse_qs(query), store, Counting(counts), NOON)
+        return await goals.goal_stats("shop", parse_qs(query), store, GoalCounter(counts), NOON)
 
     return asyncio.run(ask())
 
 
 def timeseries(store: Memory, query: str, counts: Any) -> Answer:
     async def ask() -> Answer:
-        return await goals.goal_timeseries("shop", parse_qs(query), store, Counting(counts), NOON)
+        return await goals.goal_timeseries(
+            "shop", parse_qs(query), store, GoalCounter(counts), NOON
+        )
 
     return asyncio.run(ask())
 
@@ -186,7 +188,7 @@ class Slow(GoalsInMemory):
         self.asked: list[int] = []
         self.may_answer = threading.Event()
 
-    def decide(self, questions: Sequence[Question]) -> list[Any]:
+    def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]:
         self.asked.append(len(questions))
         self.may_answer.wait(10)
         return super().decide(questions)
@@ -215,7 +217,7 @@ def test_who_waits_for_the_brokers_is_answered_together_and_never_beyond_the_cap
 def test_a_fault_of_the_program_fails_its_request_and_no_later_one() -> None:
     store = Memory()
 
-    def fail(present: list[Goal]) -> Decision[Answer]:
+    def fail(present: list[Goal]) -> GoalDecision[Answer]:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -308,13 +310,13 @@ def test_no_more_than_so_many_questions_wait() -> None:
     gate = threading.Event()
 
     class Slow(Fixed):
-        def stats(self, site_id: str, asked: Sequence[Goal], span: Span) -> list[GoalCount]:
+        def stats(self, site_id: str, asked: Sequence[Goal], span: TimeRange) -> list[GoalCount]:
             gate.wait()
             return super().stats(site_id, asked, span)
 
     async def ask() -> tuple[Any, list[Any], Any]:
-        counting = Counting(Slow())
-        span = Span(0, 1)
+        counting = GoalCounter(Slow())
+        span = TimeRange(0, 1)
         asked = [asyncio.create_task(counting.stats("shop", [], span)) for _ in range(WAITING)]
         await asyncio.sleep(0)  # each has been handed over
         refused = await counting.stats("shop", [], span)

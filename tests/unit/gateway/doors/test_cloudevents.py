@@ -8,13 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import parse, validated
 from weir.gateway.doors.cloudevents.door import BATCHED, DOOR, STRUCTURED
 from weir.gateway.doors.cloudevents.parser import attribute_of, key_of
-from weir.gateway.doors.door import BodyLimits, Outcome, ParsedEvents, Refused, RequestMeta
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvents, Refused
 from weir.gateway.ingest.validation import Event
 
-CAPS = BodyLimits(events=3, body_bytes=4_000)
+LIMITS = BodyLimits(events=3, body_bytes=4_000)
 NOW = 1_795_262_400_000
 ATTRIBUTES: dict[str, Any] = {
     "specversion": "1.0",
@@ -25,7 +28,7 @@ ATTRIBUTES: dict[str, Any] = {
 HEADERS = {f"ce-{name}": told for name, told in ATTRIBUTES.items()}
 
 
-def asked(**headers: str) -> RequestMeta:
+def request_meta(**headers: str) -> RequestMeta:
     told = {name.replace("_", "-"): text for name, text in headers.items()}
     return RequestMeta(
         "POST", "/v1/cloudevents", "", {}, CIMultiDictProxy(CIMultiDict(told)), "", NOW
@@ -34,12 +37,12 @@ def asked(**headers: str) -> RequestMeta:
 
 def read(body: bytes, content_type: str, **headers: str) -> ParsedEvents | Problem:
     told = {"Content_Type": content_type} if content_type else {}
-    return DOOR.read(asked(**told, **headers), body, CAPS)
+    return parse(DOOR, request_meta(**told, **headers), body, LIMITS)
 
 
 def checked(found: ParsedEvents | Problem) -> list[Event | Refusal]:
     assert isinstance(found, ParsedEvents), found
-    return [event for _, event in found.checked(NOW)]
+    return [event for _, event in validated(found, NOW)]
 
 
 def one(found: ParsedEvents | Problem) -> Event | Refusal:
@@ -386,8 +389,8 @@ def test_a_refusal_is_told_in_the_words_of_cloudevents() -> None:
 
 def test_the_answers_are_those_of_weirs_own_door() -> None:
     refusal = Refusal("in_future", "time", "is too far ahead")
-    answer = DOOR.reply(asked(), ParsedEvents(), Outcome([], [Refused(0, "/a b", refusal)]))
+    answer = DOOR.reply(request_meta(), ParsedEvents(), Outcome([], [Refused(0, "/a b", refusal)]))
     assert answer.status == 422
     (told,) = json.loads(answer.body)["rejected"]
     assert (told["field"], told["message"]) == ("time", "time is too far ahead")
-    assert DOOR.reply(asked(), ParsedEvents(), Outcome(["x"], [])).status == 202
+    assert DOOR.reply(request_meta(), ParsedEvents(), Outcome(["x"], [])).status == 202

@@ -7,24 +7,26 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.doors import attempt, validated
 from weir.core.registry import Source
-from weir.gateway.doors.door import Outcome, ParsedEvent, ParsedEvents, Refused
-from weir.gateway.doors.events.door import Sent, client_id, read_events, reply
+from weir.gateway.doors.events.door import SplitEvents, client_id, parsed, reply, split_events
 from weir.gateway.doors.webhook import door as webhook
-from weir.gateway.doors.webhook.door import draft, read_webhook
+from weir.gateway.doors.webhook.door import event_of, json_in
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import KEPT, PROBLEMS, Problem, Refusal
 from weir.gateway.ingest.event_name_case import is_cased
-from weir.gateway.ingest.validation import SentEvent, Shared
+from weir.gateway.ingest.parsed_events import Outcome, ParsedEvent, ParsedEvents, Refused
+from weir.gateway.ingest.validation import Policy, SentEvent, Shared
 from weir.gateway.routes import ROUTES, Router
 
 EVENT = b'{"event":"a"}'
 
 
-def read(body: bytes, is_ndjson: bool = False) -> list[bytes] | str:
-    sent = read_events(body, is_ndjson, 3)
-    return [bytes(one) for one in sent.events] if isinstance(sent, Sent) else sent.code
+def split(body: bytes, is_ndjson: bool = False) -> list[bytes] | str:
+    found = attempt(split_events, body, is_ndjson, 3)
+    return found.code if isinstance(found, Problem) else [bytes(one) for one in found.events]
 
 
 @pytest.mark.parametrize(
@@ -40,40 +42,39 @@ def read(body: bytes, is_ndjson: bool = False) -> list[bytes] | str:
     ],
 )
 def test_an_event_has_the_same_bytes_in_any_shape(body: bytes) -> None:
-    assert read(body) == [EVENT]
+    assert split(body) == [EVENT]
 
 
 def test_pretty_printed_json_is_not_ndjson() -> None:
     pretty = b'{\n "event": "a"\n}'
-    assert read(pretty) == [pretty]
-    assert read(pretty[:-2]) == "invalid_json"
+    assert split(pretty) == [pretty]
+    assert split(pretty[:-2]) == "invalid_json"
 
 
 def test_what_is_too_deep_is_so_with_half_a_surrogate_pair_in_it() -> None:
     deep = b'{"event":"a","properties":' + b'{"x":"\\ud80a","p":' * 2_000 + b"1" + b"}" * 2_001
-    assert read(deep) == "too_deep"
+    assert split(deep) == "too_deep"
 
 
 def test_ndjson_by_its_lines_or_its_type() -> None:
-    assert read(EVENT + b"\n" + EVENT) == [EVENT, EVENT]
-    assert read(b'{"event":\n' + EVENT, is_ndjson=True) == [b'{"event":', EVENT]
-    assert read(b"x\ny", is_ndjson=True) == [b"x", b"y"]
-    assert read(EVENT * 2) == "invalid_json"
+    assert split(EVENT + b"\n" + EVENT) == [EVENT, EVENT]
+    assert split(b'{"event":\n' + EVENT, is_ndjson=True) == [b'{"event":', EVENT]
+    assert split(b"x\ny", is_ndjson=True) == [b"x", b"y"]
+    assert split(EVENT * 2) == "invalid_json"
 
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_the_cap_is_the_same_for_each_shape(count: int) -> None:
     expected = [EVENT] * 3 if count == 3 else "too_many_events"
-    assert read(b"[" + b",".join([EVENT] * count) + b"]") == expected
-    assert read(b"\n".join([EVENT] * count)) == expected
-    assert read(b'{"events":[' + b",".join([EVENT] * count) + b"]}") == expected
+    assert split(b"[" + b",".join([EVENT] * count) + b"]") == expected
+    assert split(b"\n".join([EVENT] * count)) == expected
+    assert split(b'{"events":[' + b",".join([EVENT] * count) + b"]}") == expected
 
 
 @given(st.binary(max_size=100), st.booleans())
 def test_any_body_gets_an_answer(body: bytes, is_ndjson: bool) -> None:
-    assert isinstance(read_events(body, is_ndjson, 3), Sent | Problem)
-    found = read_webhook(body)
-    assert isinstance(found, bytes | Problem)
+    assert isinstance(attempt(split_events, body, is_ndjson, 3), SplitEvents | Problem)
+    assert isinstance(attempt(json_in, body), bytes | Problem)
 
 
 def test_the_reply_is_json() -> None:
@@ -113,9 +114,9 @@ def test_a_refused_event_is_named_if_it_can_be(raw: bytes, expected: str) -> Non
 
 def test_a_webhook_keeps_its_bytes_and_any_names() -> None:
     body = b'{"$x": 1.0,  "nested": {"a": []}}'
-    sent = draft("push", body, "key")
-    parcel = ParsedEvents([ParsedEvent(body, sent)], Shared(b"", body), own_names=None)
-    ((raw, event),) = parcel.checked(0)
+    sent = event_of("push", body, "key")
+    events = ParsedEvents([ParsedEvent(body, sent)], Shared(b"", body), Policy(own_names=None))
+    ((raw, event),) = validated(events, 0)
     assert not isinstance(event, Refusal)
     assert (raw, event.properties, event.idempotency_key) == (body, body, "key")
     assert event.user_id == ""
@@ -128,8 +129,9 @@ def test_names_of_a_product_pass_and_others_that_are_reserved_do_not() -> None:
         ("$another", b"{}", "reserved_name"),
         ("plain", b'{"ss_x":1}', "reserved_name"),
     ):
-        drafts = [ParsedEvent(place, SentEvent(name, properties=msgspec.Raw(place)))]
-        ((_, found),) = ParsedEvents(drafts, Shared(b"", place), own_names=own).checked(0)
+        event = ParsedEvent(place, SentEvent(name, properties=msgspec.Raw(place)))
+        events = ParsedEvents([event], Shared(b"", place), Policy(own_names=own))
+        ((_, found),) = validated(events, 0)
         assert (found.code if isinstance(found, Refusal) else None) == code
 
 
@@ -150,20 +152,19 @@ def test_casing(casing: Any, good: list[str], bad: list[str]) -> None:
 @pytest.mark.parametrize("enforce", [False, True])
 def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
     source = Source(id="s", event_casing="snake_case", enforce_casing=enforce)
-    parcel = read_events(b'[{"event":"a_b"},{"event":"aB"}]', False, 9)
-    assert isinstance(parcel, Sent)
-    intake = build_records(
-        parcel, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
+    events = parsed(split_events(b'[{"event":"a_b"},{"event":"aB"}]', False, 9))
+    records = build_records(
+        events, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
     )
     told = "'aB' is not snake_case, as this source writes its events"
     if enforce:
-        assert [(r.index, r.refusal.code, r.refusal.text) for r in intake.refused] == [
+        assert [(r.index, r.refusal.code, r.refusal.text) for r in records.refused] == [
             (1, "wrong_casing", told)
         ]
-        assert (len(intake.event_ids), intake.warnings) == (1, [])
+        assert (len(records.event_ids), records.warnings) == (1, [])
     else:
-        assert (len(intake.event_ids), intake.refused) == (2, [])
-        assert intake.warnings == [f"event 1: {told}"]
+        assert (len(records.event_ids), records.refused) == (2, [])
+        assert records.warnings == [f"event 1: {told}"]
 
 
 def test_routes_are_found_by_their_parts() -> None:

@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import parse, problem_of, validated
 from weir.core.registry import Source
-from weir.gateway.doors.door import BodyLimits, Outcome, ParsedEvents, RequestMeta
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.hackle.workspace import ETAG, LAST_MODIFIED, is_current
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvents
 from weir.gateway.ingest.validation import Event
 
 NOW = 1_795_263_972_188
@@ -31,26 +34,22 @@ EXPOSURE = {
 }
 
 
-def asked(**headers: str) -> RequestMeta:
+def request_meta(**headers: str) -> RequestMeta:
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     return RequestMeta("POST", "/api/v2/events", "", {}, CIMultiDictProxy(named), "", NOW)
 
 
-def read(body: bytes, max_events: int = 500, **headers: str) -> ParsedEvents:
-    parcel = hackle.DOOR.read(asked(**headers), body, BodyLimits(max_events, 2**21))
-    assert isinstance(parcel, ParsedEvents), parcel
-    return parcel
+def parsed(body: bytes, max_events: int = 500, **headers: str) -> ParsedEvents:
+    return hackle.DOOR.parse(request_meta(**headers), body, BodyLimits(max_events, 2**21))
 
 
 def problem(body: bytes, max_events: int = 500) -> Problem:
-    found = hackle.DOOR.read(asked(), body, BodyLimits(max_events, 2**21))
-    assert isinstance(found, Problem)
-    return found
+    return problem_of(parsed, body, max_events)
 
 
 def checked(**lists: Any) -> list[Event | Refusal]:
-    parcel = read(json.dumps(lists).encode())
-    return [event for _, event in parcel.checked(NOW)]
+    events = parsed(json.dumps(lists).encode())
+    return [event for _, event in validated(events, NOW)]
 
 
 def track(**fields: Any) -> Event | Refusal:
@@ -221,8 +220,8 @@ def test_what_else_an_event_brings_is_its_context() -> None:
         "eventTypeId": 9,
     }
     body = json.dumps({"trackEvents": [PURCHASE | sent]}).encode()
-    parcel = read(body, X_HACKLE_SDK_NAME="python-sdk", X_HACKLE_SDK_VERSION="3.9.0")
-    ((raw, event),) = parcel.checked(NOW)
+    events = parsed(body, X_HACKLE_SDK_NAME="python-sdk", X_HACKLE_SDK_VERSION="3.9.0")
+    ((raw, event),) = validated(events, NOW)
     assert isinstance(event, Event)
     assert raw in body
     assert (event.idempotency_key, event.occurred_at) == ("i-1", NOW - 5)
@@ -318,24 +317,23 @@ def test_a_remote_configuration_is_an_event_of_its_own_name() -> None:
     }
 
 
-def intake_of(parcel: ParsedEvents) -> RequestRecords:
-    source = Source(id="s")
-    return build_records(
-        parcel, source, RecordContext(SourceFields.of(source), NOW, Client("hackle", "", ""))
-    )
+def records_of(events: ParsedEvents) -> RequestRecords:
+    source, client = Source(id="s"), Client("hackle", "", "")
+    context = RecordContext(SourceFields.of(source), NOW, client, client_id=hackle.DOOR.client_id)
+    return build_records(events, source, context)
 
 
 def test_the_reply_is_empty_when_everything_is_taken() -> None:
-    parcel = read(json.dumps({"trackEvents": [PURCHASE]}).encode())
-    answer = hackle.DOOR.reply(asked(), parcel, intake_of(parcel).outcome())
+    events = parsed(json.dumps({"trackEvents": [PURCHASE]}).encode())
+    answer = hackle.DOOR.reply(request_meta(), events, records_of(events).outcome())
     assert (answer.status, answer.body) == (202, b"{}")
 
 
 def test_the_reply_names_what_is_refused_by_its_list() -> None:
     bad = {"insertId": "i-2", "experimentKey": 1}
     body = json.dumps({"trackEvents": [PURCHASE], "exposureEvents": [EXPOSURE, bad]}).encode()
-    parcel = read(body)
-    answer = hackle.DOOR.reply(asked(), parcel, intake_of(parcel).outcome())
+    events = parsed(body)
+    answer = hackle.DOOR.reply(request_meta(), events, records_of(events).outcome())
     assert answer.status == 202
     assert json.loads(answer.body) == {
         "rejected": [
@@ -352,15 +350,15 @@ def test_the_reply_names_what_is_refused_by_its_list() -> None:
 
 
 def test_the_reply_warns() -> None:
-    parcel = read(json.dumps({"trackEvents": [PURCHASE]}).encode())
-    answer = hackle.DOOR.reply(asked(), parcel, Outcome(["x"], [], ["odd"]))
+    events = parsed(json.dumps({"trackEvents": [PURCHASE]}).encode())
+    answer = hackle.DOOR.reply(request_meta(), events, Outcome(["x"], [], ["odd"]))
     assert json.loads(answer.body) == {"warnings": ["odd"]}
 
 
 def test_a_request_of_refused_events_alone_is_refused() -> None:
     """The SDK logs any status but 2xx, and does not send again."""
-    parcel = read(json.dumps({"trackEvents": [PURCHASE | {"value": "1"}]}).encode())
-    answer = hackle.DOOR.reply(asked(), parcel, intake_of(parcel).outcome())
+    events = parsed(json.dumps({"trackEvents": [PURCHASE | {"value": "1"}]}).encode())
+    answer = hackle.DOOR.reply(request_meta(), events, records_of(events).outcome())
     assert answer.status == 422
     assert json.loads(answer.body)["code"] == "no_valid_event"
 
@@ -384,7 +382,7 @@ def test_bodies_whose_events_cannot_be_told_apart(body: bytes, code: str) -> Non
 
 def test_the_cap_counts_the_events_of_all_lists() -> None:
     body = json.dumps({"trackEvents": [PURCHASE], "exposureEvents": [EXPOSURE] * 2}).encode()
-    assert len(read(body, 3)) == 3
+    assert len(parsed(body, 3)) == 3
     assert problem(body, 2).code == "too_many_events"
 
 
@@ -392,7 +390,7 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
     half = b'{"eventTypeKey":"half","insertId":"h","properties":{"x":"\\ud83d"}}'
     whole = json.dumps(PURCHASE | {"properties": {"x": "\U0001f600"}}).encode()
     body = b'{"exposureEvents":[],"trackEvents":[%b, %b,%b]}' % (half, whole, half)
-    found = list(read(body).checked(NOW))
+    found = validated(parsed(body), NOW)
     assert [raw for raw, _ in found] == [half, whole, half]
     assert [isinstance(event, Event) for _, event in found] == [False, True, False]
 
@@ -406,17 +404,17 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
 )
 def test_anything_in_a_field_gets_an_answer(value: object, field: str) -> None:
     body = json.dumps({"trackEvents": [PURCHASE | {field: value}]}).encode()
-    found = hackle.DOOR.read(asked(), body, BodyLimits(9, 2**21))
+    found = parse(hackle.DOOR, request_meta(), body, BodyLimits(9, 2**21))
     if isinstance(found, ParsedEvents):  # NaN is no JSON
-        assert len(list(found.checked(NOW))) == 1
+        assert len(validated(found, NOW)) == 1
     else:
         assert found.code == "invalid_json"
 
 
 def test_the_key_is_the_sdk_key_or_a_write_key() -> None:
-    assert hackle.DOOR.claim(asked(X_HACKLE_SDK_KEY=" k ")).key == "k"
-    assert hackle.DOOR.claim(asked(Authorization="Bearer k")).key == "k"
-    assert hackle.DOOR.claim(asked()).key == ""
+    assert hackle.DOOR.credentials(request_meta(X_HACKLE_SDK_KEY=" k ")).key == "k"
+    assert hackle.DOOR.credentials(request_meta(Authorization="Bearer k")).key == "k"
+    assert hackle.DOOR.credentials(request_meta()).key == ""
 
 
 @pytest.mark.parametrize(
@@ -434,4 +432,4 @@ def test_the_key_is_the_sdk_key_or_a_write_key() -> None:
     ],
 )
 def test_the_workspace_is_conditional(headers: dict[str, str], expected: bool) -> None:
-    assert is_current(asked(**headers).headers) is expected
+    assert is_current(request_meta(**headers).headers) is expected

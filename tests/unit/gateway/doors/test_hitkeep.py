@@ -7,27 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import body_problem_of, parse, problem_of, validated
 from weir.core.identifiers import identity_key
 from weir.core.registry import Source
-from weir.gateway.doors.door import (
-    BodyLimits,
-    Credentials,
-    Door,
-    Outcome,
-    ParsedEvents,
-    Refused,
-    RequestMeta,
-)
+from weir.gateway.doors.door import Door
 from weir.gateway.doors.hitkeep import door as hitkeep
 from weir.gateway.doors.hitkeep import server, views
 from weir.gateway.doors.hitkeep.door import key_of
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import (
+    BodyLimits,
+    Credentials,
+    Outcome,
+    ParsedEvents,
+    Refused,
+)
 from weir.gateway.ingest.validation import Event
 
 NOW = 1_760_011_200_000
-CAPS = BodyLimits(100, 100_000)
+LIMITS = BodyLimits(100, 100_000)
 PAGE = "https://www.Shop.example"
 SESSION = "8f14e45f-ceea-467f-a8d2-0c1f3f7f0a11"
 DOCUMENTED = {  # as HitKeep documents it, with the site's id filled in
@@ -78,35 +80,33 @@ CALL = {
 }
 
 
-def asked(query: str = "", **headers: str) -> RequestMeta:
+def request_meta(query: str = "", **headers: str) -> RequestMeta:
     given = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
     return RequestMeta("POST", "/ingest", query, {}, CIMultiDictProxy(given), "198.51.100.1", NOW)
 
 
-def parcel_of(door: Door, body: Any, request: RequestMeta) -> ParsedEvents:
+def parsed(door: Door, body: Any, request: RequestMeta) -> ParsedEvents:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    found = door.read(request, raw, CAPS)
-    assert isinstance(found, ParsedEvents), found
-    return found
+    return door.parse(request, raw, LIMITS)
 
 
 def event_of(door: Door, body: Any, request: RequestMeta) -> Event:
-    ((_, event),) = parcel_of(door, body, request).checked(NOW)
+    ((_, event),) = validated(parsed(door, body, request), NOW)
     assert isinstance(event, Event), event
     return event
 
 
 def refusal_of(door: Door, body: Any, request: RequestMeta) -> Refusal:
-    ((_, event),) = parcel_of(door, body, request).checked(NOW)
+    ((_, event),) = validated(parsed(door, body, request), NOW)
     assert isinstance(event, Refusal)
     return event
 
 
 def test_the_documented_server_body() -> None:
-    parcel = parcel_of(hitkeep.DOOR, DOCUMENTED, asked())
-    ((raw, event),) = parcel.checked(NOW)
+    events = parsed(hitkeep.DOOR, DOCUMENTED, request_meta())
+    ((raw, event),) = validated(events, NOW)
     assert isinstance(event, Event)
-    assert parcel.claim == Credentials(source="shop")
+    assert events.credentials == Credentials(source="shop")
     assert json.loads(raw) == DOCUMENTED
     assert event.name == "purchase"
     assert json.loads(event.properties) == {"plan": "pro", "amount": "49"}
@@ -121,24 +121,24 @@ def test_the_documented_server_body() -> None:
 
 def test_properties_keep_their_bytes() -> None:
     body = b'{"n": "a", "p": {"x":  1.0, "$y": [1e3]}}'
-    assert event_of(hitkeep.DOOR, body, asked(Origin=PAGE)).properties == (
+    assert event_of(hitkeep.DOOR, body, request_meta(Origin=PAGE)).properties == (
         b'{"x":  1.0, "$y": [1e3]}'
     )
 
 
 def test_names_are_the_sites_own_affair() -> None:
     body = {"n": " Pro Signup ", "p": {"$step": 1, "ss_x": 2}}
-    event = event_of(hitkeep.DOOR, body, asked(Origin=PAGE))
+    event = event_of(hitkeep.DOOR, body, request_meta(Origin=PAGE))
     assert event.name == "Pro Signup"
     assert json.loads(event.properties) == body["p"]
 
 
 def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
-    parcel = parcel_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
-    ((_, event),) = parcel.checked(NOW)
+    events = parsed(hitkeep.DOOR, COMPACT, request_meta(Origin=PAGE))
+    ((_, event),) = validated(events, NOW)
     assert isinstance(event, Event)
-    assert parcel.claim == Credentials(site="shop.example")
-    assert parcel.user_agent == "Browser/1"
+    assert events.credentials == Credentials(site="shop.example")
+    assert events.user_agent == "Browser/1"
     assert (event.name, event.session_id) == ("signup", SESSION)
     assert json.loads(event.properties) == {"plan": "pro"}
     assert json.loads(event.context) == {
@@ -148,11 +148,14 @@ def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
 
 
 def test_a_page_view_has_plain_names() -> None:
-    parcel = parcel_of(views.DOOR, VIEW, asked(Origin="http://shop.example:8080"))
-    ((_, event),) = parcel.checked(NOW)
+    events = parsed(views.DOOR, VIEW, request_meta(Origin="http://shop.example:8080"))
+    ((_, event),) = validated(events, NOW)
     assert isinstance(event, Event)
     assert (event.name, event.session_id, event.context) == ("page_view", SESSION, b"{}")
-    assert (parcel.claim, parcel.user_agent) == (Credentials(site="shop.example"), "Browser/1")
+    assert (events.credentials, events.user_agent) == (
+        Credentials(site="shop.example"),
+        "Browser/1",
+    )
     assert json.loads(event.properties) == {
         "host": "shop.example",
         "path": "/pricing",
@@ -175,15 +178,15 @@ def test_a_page_view_has_plain_names() -> None:
 
 def test_what_a_page_view_does_not_say_is_left_out() -> None:
     body = {"path": "/", "referrer": None, "unique": False, "u_src": None}
-    event = event_of(views.DOOR, body, asked(Origin=PAGE))
+    event = event_of(views.DOOR, body, request_meta(Origin=PAGE))
     assert json.loads(event.properties) == {"host": "shop.example", "path": "/", "unique": False}
 
 
 def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
-    parcel = parcel_of(server.EVENT, CALL, asked(X_Api_Key="k"))
-    ((_, event),) = parcel.checked(NOW)
+    events = parsed(server.EVENT, CALL, request_meta(X_Api_Key="k"))
+    ((_, event),) = validated(events, NOW)
     assert isinstance(event, Event)
-    assert (parcel.ip, parcel.user_agent) == ("203.0.113.7", "Visitor/1")
+    assert (events.ip, events.user_agent) == ("203.0.113.7", "Visitor/1")
     assert (event.name, event.occurred_at) == ("purchase", 1_744_718_400_000)
     assert (event.session_id, event.properties) == (SESSION, b'{"amount": 49}')
     assert json.loads(event.context)["page"] == {
@@ -196,7 +199,7 @@ def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
 
 def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
     body = CALL | {"page_id": "p1", "language": "de", "viewport_width": 10, "screen_height": 20}
-    event = event_of(server.VIEW, body, asked(X_Api_Key="k"))
+    event = event_of(server.VIEW, body, request_meta(X_Api_Key="k"))
     assert event.name == "page_view"
     assert json.loads(event.properties) == {
         "host": "shop.example",
@@ -217,75 +220,72 @@ def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
 def test_the_name_of_a_page_view_is_right_in_every_casing(door: Door, body: Any) -> None:
     """Nobody at the source chose it; a custom event's name somebody did."""
     source = Source(id="s", event_casing="TitleCase", enforce_casing=True)
-    origin = RecordContext(SourceFields.of(source), NOW, Client("hitkeep", "", ""))
-    intake = build_records(parcel_of(door, body, asked(Origin=PAGE)), source, origin)
-    assert (len(intake.event_ids), intake.refused, intake.warnings) == (1, [], [])
-    chosen = parcel_of(hitkeep.DOOR, DOCUMENTED | {"name": "page_view"}, asked())
-    assert [one.refusal.code for one in build_records(chosen, source, origin).refused] == [
+    context = RecordContext(SourceFields.of(source), NOW, Client("hitkeep", "", ""))
+    records = build_records(parsed(door, body, request_meta(Origin=PAGE)), source, context)
+    assert (len(records.event_ids), records.refused, records.warnings) == (1, [], [])
+    chosen = parsed(hitkeep.DOOR, DOCUMENTED | {"name": "page_view"}, request_meta())
+    assert [one.refusal.code for one in build_records(chosen, source, context).refused] == [
         "wrong_casing"
     ]
 
 
 @pytest.mark.parametrize(
-    ("headers", "site_id", "claim"),
+    ("headers", "site_id", "credentials"),
     [
         ({}, "shop", Credentials(source="shop")),
-        ({"RecordContext": "https://other.example"}, "shop", Credentials(source="shop")),
+        ({"Origin": "https://other.example"}, "shop", Credentials(source="shop")),
         ({"X_Api_Key": "k"}, "shop", Credentials("k", "shop")),
         ({"Authorization": "Bearer k"}, None, Credentials("k")),
-        ({"RecordContext": "https://www.A.example:8443"}, None, Credentials(site="a.example")),
-        ({"RecordContext": "http://www.www.a.example"}, "", Credentials(site="www.a.example")),
+        ({"Origin": "https://www.A.example:8443"}, None, Credentials(site="a.example")),
+        ({"Origin": "http://www.www.a.example"}, "", Credentials(site="www.a.example")),
     ],
 )
 def test_whose_an_event_is(
-    headers: dict[str, str], site_id: str | None, claim: Credentials
+    headers: dict[str, str], site_id: str | None, credentials: Credentials
 ) -> None:
     body = {"site_id": site_id, "name": "a"}
-    assert parcel_of(hitkeep.DOOR, body, asked(**headers)).claim == claim
+    assert parsed(hitkeep.DOOR, body, request_meta(**headers)).credentials == credentials
 
 
 @pytest.mark.parametrize("origin", ["", "null", "ftp://a.example", "https://", "https://[x"])
 def test_an_event_of_no_site_is_an_error(origin: str) -> None:
-    found = hitkeep.DOOR.read(asked(Origin=origin), b'{"n": "a"}', CAPS)
-    assert isinstance(found, Problem)
-    assert (found.code, found.field) == ("unknown_site", "site_id")
+    problem = problem_of(hitkeep.DOOR.parse, request_meta(Origin=origin), b'{"n": "a"}', LIMITS)
+    assert (problem.code, problem.field) == ("unknown_site", "site_id")
 
 
 def test_a_server_is_known_by_bearer_or_api_key() -> None:
-    assert key_of(asked(Authorization="Bearer k")) == "k"
-    assert key_of(asked(X_Api_Key=" k ")) == "k"
-    assert server.EVENT.claim(asked(X_Api_Key="k")) == Credentials("k")
+    assert key_of(request_meta(Authorization="Bearer k")) == "k"
+    assert key_of(request_meta(X_Api_Key=" k ")) == "k"
+    assert server.EVENT.credentials(request_meta(X_Api_Key="k")) == Credentials("k")
 
 
 def test_the_site_of_a_servers_url_is_its_sources() -> None:
-    def verify(url: object, *sites: str) -> bytes | Problem | None:
+    def verify(url: object, *sites: str) -> bytes | None:
         body = json.dumps(CALL | {"url": url}).encode()
-        return server.EVENT.verify(asked(), body, Source(id="shop", sites=sites))
+        return server.EVENT.verify(request_meta(), body, Source(id="shop", sites=sites))
 
     assert verify("https://www.Shop.example/x", "shop.example") is None
-    found = verify("https://other.example/x", "shop.example")
-    assert isinstance(found, Problem)
-    assert found is not None
-    assert (found.code, found.field) == ("unknown_site", "url")
-    assert verify("https://shop.example/x") is not None
+    problem = problem_of(verify, "https://other.example/x", "shop.example")
+    assert (problem.code, problem.field) == ("unknown_site", "url")
+    assert problem_of(verify, "https://shop.example/x").code == "unknown_site"
     assert verify("/x") is None  # not a site's: the event says so
     assert verify(5) is None
-    assert server.EVENT.verify(asked(), b'{"url":"\xff"}', Source(id="s")) is None
+    assert server.EVENT.verify(request_meta(), b'{"url":"\xff"}', Source(id="s")) is None
 
 
 @pytest.mark.parametrize("session", [None, "", "00000000-0000-0000-0000-000000000000"])
 def test_without_a_session_nobody_is_made_up(session: str | None) -> None:
     body = COMPACT | {"sid": session}
-    parcel = parcel_of(hitkeep.DOOR, body, asked(Origin=PAGE))
-    assert not parcel.wants_profile  # and so no session, unless a mapping names somebody
-    event = event_of(hitkeep.DOOR, body, asked(Origin=PAGE))
+    events = parsed(hitkeep.DOOR, body, request_meta(Origin=PAGE))
+    assert not events.wants_profile  # and so no session, unless a mapping names somebody
+    event = event_of(hitkeep.DOOR, body, request_meta(Origin=PAGE))
     assert identity_key(event.profile_id, event.user_id, event.anonymous_id, event.session_id) == ""
 
 
 def test_a_session_is_the_identifier() -> None:
-    parcel = parcel_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
-    assert (parcel.wants_profile, parcel.wants_session) == (True, True)
-    event = event_of(hitkeep.DOOR, COMPACT, asked(Origin=PAGE))
+    events = parsed(hitkeep.DOOR, COMPACT, request_meta(Origin=PAGE))
+    assert (events.wants_profile, events.wants_session) == (True, True)
+    event = event_of(hitkeep.DOOR, COMPACT, request_meta(Origin=PAGE))
     key = identity_key(event.profile_id, event.user_id, event.anonymous_id, event.session_id)
     assert key == f"s:{SESSION}"
 
@@ -301,22 +301,22 @@ def test_a_session_is_the_identifier() -> None:
 )
 @pytest.mark.parametrize("way", ["DNT", "Sec_GPC", "body", "body, not of its shape"])
 def test_who_declines_is_not_kept(door: Door, body: dict[str, Any], way: str) -> None:
-    headers = {"RecordContext": PAGE} | ({way: "1"} if way in ("DNT", "Sec_GPC") else {})
+    headers = {"Origin": PAGE} | ({way: "1"} if way in ("DNT", "Sec_GPC") else {})
     if way == "body":
         body = body | {"dnt": True}
     elif "shape" in way:
         body = body | {"dnt": "yes", "referrer": 5}
-    parcel = parcel_of(door, body, asked(**headers))
-    assert (parcel.declined, list(parcel.drafts)) == (1, [])
-    assert door.declines(asked(**headers)) == (way in ("DNT", "Sec_GPC"))
-    answer = door.reply(asked(**headers), parcel, Outcome([], []))
+    events = parsed(door, body, request_meta(**headers))
+    assert (events.declined, list(events.events)) == (1, [])
+    assert door.declines(request_meta(**headers)) == (way in ("DNT", "Sec_GPC"))
+    answer = door.reply(request_meta(**headers), events, Outcome([], []))
     assert (answer.status, answer.body) == (202, b"")
 
 
 @pytest.mark.parametrize("said", [{"DNT": "0"}, {"Sec_GPC": "0"}, {"DNT": "unspecified"}, {}])
 def test_who_does_not_decline_is_kept(said: dict[str, str]) -> None:
-    parcel = parcel_of(hitkeep.DOOR, COMPACT | {"dnt": False}, asked(Origin=PAGE, **said))
-    assert (parcel.declined, len(parcel.drafts)) == (0, 1)
+    events = parsed(hitkeep.DOOR, COMPACT | {"dnt": False}, request_meta(Origin=PAGE, **said))
+    assert (events.declined, len(events.events)) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -346,9 +346,9 @@ def test_a_wrong_field_is_named_as_the_client_calls_it(
 ) -> None:
     whole: dict[str, Any] = COMPACT if door is hitkeep.DOOR else CALL
     whole = VIEW if door is views.DOOR else whole
-    found = refusal_of(door, whole | change, asked(Origin=PAGE, X_Api_Key="k"))
+    found = refusal_of(door, whole | change, request_meta(Origin=PAGE, X_Api_Key="k"))
     assert (found.code, found.field) == refusal
-    answer = door.reply(asked(), ParsedEvents(), Outcome([], [Refused(0, "", found)]))
+    answer = door.reply(request_meta(), ParsedEvents(), Outcome([], [Refused(0, "", found)]))
     assert answer.status == 422
     assert json.loads(answer.body)["detail"].startswith(found.field)
 
@@ -357,7 +357,7 @@ def test_a_wrong_field_is_named_as_the_client_calls_it(
 def test_what_a_server_must_say(field: str) -> None:
     body = {name: value for name, value in CALL.items() if name != field}
     for door in (server.EVENT, server.VIEW):
-        assert refusal_of(door, body, asked())[:2] == ("missing", field)
+        assert refusal_of(door, body, request_meta())[:2] == ("missing", field)
 
 
 @pytest.mark.parametrize(
@@ -373,29 +373,24 @@ def test_what_a_server_must_say(field: str) -> None:
     ],
 )
 def test_a_body_that_is_no_event_is_a_problem_of_its_site(body: bytes, code: str) -> None:
-    parcel = parcel_of(hitkeep.DOOR, body, asked(Origin=PAGE))
-    assert parcel.problem is not None
-    assert (parcel.problem.code, parcel.claim) == (code, Credentials(site="shop.example"))
-    nobodys = hitkeep.DOOR.read(asked(), body, CAPS)
-    assert isinstance(nobodys, Problem)
-    assert nobodys.code == code
+    found = body_problem_of(hitkeep.DOOR.parse, request_meta(Origin=PAGE), body, LIMITS)
+    assert (found.problem.code, found.credentials) == (code, Credentials(site="shop.example"))
+    assert problem_of(hitkeep.DOOR.parse, request_meta(), body, LIMITS).code == code
 
 
 @pytest.mark.parametrize("body", [b'{"n": 5, "x": ', b'{"site_id": "\\ud83d", "n": 5}', b"[5"])
 def test_a_wrong_field_does_not_hide_that_the_body_is_no_json(body: bytes) -> None:
-    found = hitkeep.DOOR.read(asked(), body, CAPS)
-    assert isinstance(found, Problem)
-    assert found.code == "invalid_json"
+    assert problem_of(hitkeep.DOOR.parse, request_meta(), body, LIMITS).code == "invalid_json"
 
 
 @given(st.binary(max_size=100))
 def test_any_body_gets_an_answer(body: bytes) -> None:
     for door in (hitkeep.DOOR, views.DOOR, server.EVENT):
         for text in (body, b'{"url":5,' + body, b'{"n":5,"site_id":"' + body):
-            assert isinstance(door.read(asked(), text, CAPS), ParsedEvents | Problem)
-            assert door.verify(asked(), text, Source(id="shop")) is None
+            assert isinstance(parse(door, request_meta(), text, LIMITS), ParsedEvents | Problem)
+            assert door.verify(request_meta(), text, Source(id="shop")) is None
 
 
 def test_a_key_makes_a_servers_retry_safe() -> None:
-    event = event_of(hitkeep.DOOR, DOCUMENTED, asked(Idempotency_Key=" order-1 "))
+    event = event_of(hitkeep.DOOR, DOCUMENTED, request_meta(Idempotency_Key=" order-1 "))
     assert event.idempotency_key == "order-1"

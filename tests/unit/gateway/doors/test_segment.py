@@ -8,42 +8,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.gateway.doors.door import (
+
+from tests.doors import body_problem_of, problem_of, validated
+from weir.gateway.doors.segment.door import BATCH, DOORS
+from weir.gateway.doors.segment.parser import name_of
+from weir.gateway.doors.segment.times import time_of
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import (
     BodyLimits,
+    BodyProblemError,
     Credentials,
     Outcome,
     ParsedEvents,
     Refused,
-    RequestMeta,
 )
-from weir.gateway.doors.segment.door import BATCH, DOORS
-from weir.gateway.doors.segment.parser import name_of
-from weir.gateway.doors.segment.times import time_of
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event
 
-CAPS = BodyLimits(events=3, body_bytes=4_000)
+LIMITS = BodyLimits(events=3, body_bytes=4_000)
 NOW = 1_795_262_400_000  # 2026-11-21T12:00:00Z
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"write-key:").decode()}
 FIRST = "01890000-0000-7000-8000-000000000001"
 
 
-def asked(query: str = "", **headers: str) -> RequestMeta:
+def request_meta(query: str = "", **headers: str) -> RequestMeta:
     return RequestMeta("POST", "/v1/x", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", NOW)
 
 
-def read(path: str, body: Any, **headers: str) -> ParsedEvents:
-    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    found = DOORS[path].read(asked(**headers), sent, CAPS)
-    assert isinstance(found, ParsedEvents)
-    return found
+def parsed(path: str, body: Any, **headers: str) -> ParsedEvents:
+    return DOORS[path].parse(request_meta(**headers), encoded(body), LIMITS)
+
+
+def refused_whole(path: str, body: Any, **headers: str) -> BodyProblemError:
+    return body_problem_of(DOORS[path].parse, request_meta(**headers), encoded(body), LIMITS)
+
+
+def encoded(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
 def checked(path: str, body: Any) -> list[tuple[bytes, Event | Refusal]]:
-    found = read(path, body)
-    assert found.problem is None, found.problem
-    assert len(found) == len(list(found.checked(NOW)))
-    return list(found.checked(NOW))
+    events = parsed(path, body)
+    found = validated(events, NOW)
+    assert len(events) == len(found)
+    return found
 
 
 def taken(path: str, body: Any) -> Event:
@@ -74,27 +82,26 @@ def context(event: Event) -> Any:
 
 
 def test_the_write_key_is_the_user_name_of_basic_authentication() -> None:
-    assert BATCH.claim(asked(**BASIC)) == Credentials("write-key")
-    assert read("track", track(writeKey="other"), **BASIC).claim == Credentials("write-key")
+    assert BATCH.credentials(request_meta(**BASIC)) == Credentials("write-key")
+    assert parsed("track", track(writeKey="other"), **BASIC).credentials == Credentials("write-key")
 
 
 def test_the_write_key_may_be_in_the_body_when_there_is_no_header() -> None:
-    assert BATCH.claim(asked()) is None
-    assert read("track", track(writeKey="k")).claim == Credentials("k")
-    assert read("batch", {"batch": [track(type="track")], "writeKey": " k "}).claim == Credentials(
-        "k"
-    )
+    assert BATCH.credentials(request_meta()) is None
+    assert parsed("track", track(writeKey="k")).credentials == Credentials("k")
+    assert parsed(
+        "batch", {"batch": [track(type="track")], "writeKey": " k "}
+    ).credentials == Credentials("k")
 
 
 @pytest.mark.parametrize("key", [None, 12, "", ["k"]])
 def test_a_body_without_a_write_key_is_nobodys(key: Any) -> None:
-    assert read("track", track(writeKey=key)).claim == Credentials()
+    assert parsed("track", track(writeKey=key)).credentials == Credentials()
 
 
 def test_a_batch_that_cannot_be_read_is_still_its_sources_to_mend() -> None:
-    found = read("batch", {"batch": {}, "writeKey": "k"})
-    assert found.claim == Credentials("k")
-    assert found.problem is not None
+    found = refused_whole("batch", {"batch": {}, "writeKey": "k"})
+    assert found.credentials == Credentials("k")
     assert (found.problem.code, found.problem.field) == ("invalid_body", "batch")
 
 
@@ -201,9 +208,9 @@ def test_page_and_screen_have_name_and_category_among_their_properties(
 
 def test_the_names_that_the_door_gives_are_held_to_no_casing() -> None:
     for path in ("page", "batch"):
-        found = read(path, {"batch": [track(type="page")], "userId": "u"})
-        names = {getattr(event, "name", "$identify") for _, event in found.checked(NOW)}
-        assert names <= found.uncased_names
+        events = parsed(path, {"batch": [track(type="page")], "userId": "u"})
+        names = {getattr(event, "name", "$identify") for _, event in validated(events, NOW)}
+        assert names <= events.policy.uncased_names
 
 
 def test_group_has_the_groups_id_and_its_traits() -> None:
@@ -425,22 +432,17 @@ def test_one_bad_call_refuses_no_other() -> None:
     ],
 )
 def test_a_batch_that_is_none_is_refused_whole(body: bytes, code: str) -> None:
-    trouble = read("batch", body, **BASIC).problem
-    assert trouble is not None
-    assert trouble.code == code
+    assert refused_whole("batch", body, **BASIC).problem.code == code
 
 
 def test_a_body_that_is_not_utf8_is_refused_whole() -> None:
     for path in ("batch", "track"):
-        trouble = DOORS[path].read(asked(**BASIC), b'{"event": "\xff"}', CAPS)
-        assert isinstance(trouble, Problem)
-        assert trouble.code == "invalid_utf8"
+        problem = problem_of(DOORS[path].parse, request_meta(**BASIC), b'{"event": "\xff"}', LIMITS)
+        assert problem.code == "invalid_utf8"
 
 
 def test_an_empty_call_is_refused() -> None:
-    trouble = read("track", b" ", **BASIC).problem
-    assert trouble is not None
-    assert trouble.code == "empty_body"
+    assert refused_whole("track", b" ", **BASIC).problem.code == "empty_body"
 
 
 def test_a_retry_has_the_same_bytes_though_it_is_sent_later() -> None:
@@ -461,7 +463,7 @@ def test_a_retry_has_the_same_bytes_though_it_is_sent_later() -> None:
 
 
 def answered(path: str, body: Any, outcome: Outcome) -> tuple[int, Any]:
-    answer = DOORS[path].reply(asked(), read(path, body), outcome)
+    answer = DOORS[path].reply(request_meta(), parsed(path, body), outcome)
     return answer.status, json.loads(answer.body)
 
 
@@ -471,9 +473,9 @@ def test_what_was_taken_is_answered_with_success() -> None:
 
 def test_what_was_refused_of_a_batch_is_listed_beside_success() -> None:
     batch = {"batch": [track(type="track"), {"type": "track", "messageId": "m-2"}]}
-    parcel = read("batch", batch)
+    events = parsed("batch", batch)
     refusal = Refusal("missing", "userId", "is missing")
-    bad = Refused(1, parcel.client_id(1), refusal)
+    bad = Refused(1, BATCH.client_id(events.events[1]), refusal)
     status, told = answered("batch", batch, Outcome([FIRST], [bad], ["odd"]))
     assert status == 200
     assert told["success"] is True
@@ -494,12 +496,14 @@ def test_when_nothing_is_taken_the_answer_is_400_with_an_error() -> None:
 
 
 def test_a_refused_request_has_the_same_shape_and_says_when_to_come_again() -> None:
-    answer = BATCH.refuse(asked(), Problem("quota_exceeded", "All used.", "", 7), b"X: y\r\n")
+    answer = BATCH.refuse(
+        request_meta(), Problem("quota_exceeded", "All used.", "", 7), b"X: y\r\n"
+    )
     assert answer.status == 429
     assert answer.headers == b"X: y\r\nRetry-After: 7\r\n"
     told = json.loads(answer.body)
     assert (told["success"], told["error"]["code"]) == (False, "quota_exceeded")
-    unknown = BATCH.refuse(asked(), Problem("unauthorized", "Send it.", ""))
+    unknown = BATCH.refuse(request_meta(), Problem("unauthorized", "Send it.", ""))
     assert unknown.status == 401
     assert "writeKey" in json.loads(unknown.body)["message"]
 

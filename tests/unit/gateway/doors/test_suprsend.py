@@ -8,18 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import parse, problem_of, validated
 from weir.core.registry import Source
-from weir.gateway.doors.door import BodyLimits, Credentials, Outcome, ParsedEvents, RequestMeta
-from weir.gateway.doors.suprsend.door import BULK, DOOR, EventDoor
+from weir.gateway.doors.suprsend.door import BULK, DOOR, SuprSendDoor
 from weir.gateway.doors.suprsend.parser import OWN_NAMES
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
+from weir.gateway.ingest.parsed_events import BodyLimits, Credentials, Outcome, ParsedEvents
 from weir.gateway.ingest.validation import Event
 
 KEY = "workspace-key-0123456789"
-CAPS = BodyLimits(events=2_000, body_bytes=2_000_000)
+LIMITS = BodyLimits(events=2_000, body_bytes=2_000_000)
 NOW = 1_764_590_400_000
 SOURCE = Source(id="shop")
 # As suprsend-py-sdk 0.20.0 writes it.
@@ -34,7 +37,7 @@ SENT: dict[str, Any] = {
 UUID = "6b5ee0ab-9b1c-4c25-8b36-5a3ce2a6a0b4"
 
 
-def asked(**headers: str) -> RequestMeta:
+def request_meta(**headers: str) -> RequestMeta:
     given_ = {"Authorization": f"{KEY}:c2lnbmF0dXJl", **headers}
     proxy = CIMultiDictProxy(CIMultiDict(given_))
     return RequestMeta("POST", "/v2/event", "", {}, proxy, "", NOW, "/v2/event/")
@@ -50,14 +53,12 @@ def changed(without: str = "", **members: Any) -> dict[str, Any]:
     return {name: value for name, value in (SENT | renamed).items() if name != without}
 
 
-def parcel(door: EventDoor, sent: bytes) -> ParsedEvents:
-    found = door.read(asked(), sent, CAPS)
-    assert isinstance(found, ParsedEvents), found
-    return found
+def parsed(door: SuprSendDoor, sent: bytes) -> ParsedEvents:
+    return door.parse(request_meta(), sent, LIMITS)
 
 
 def check(event: Any) -> Event | Refusal:
-    ((_, found),) = parcel(DOOR, json.dumps(event).encode()).checked(NOW)
+    ((_, found),) = validated(parsed(DOOR, json.dumps(event).encode()), NOW)
     return found
 
 
@@ -79,9 +80,9 @@ def taken(found: ParsedEvents) -> RequestRecords:
     )
 
 
-def answer(door: EventDoor, sent: bytes) -> Answer:
-    found = parcel(door, sent)
-    return door.reply(asked(), found, taken(found).outcome())
+def answer(door: SuprSendDoor, sent: bytes) -> Answer:
+    found = parsed(door, sent)
+    return door.reply(request_meta(), found, taken(found).outcome())
 
 
 # What the document says
@@ -143,7 +144,7 @@ def test_a_property_name_should_not_start_with_a_reserved_mark(name: str) -> Non
 
 def test_a_reserved_property_name_hides_behind_no_escape() -> None:
     sent = json.dumps(changed(properties={"SS_mine": 1})).replace("SS_", "\\u0053S_")
-    found = next(parcel(DOOR, sent.encode()).checked(NOW))[1]
+    found = validated(parsed(DOOR, sent.encode()), NOW)[0][1]
     assert isinstance(found, Refusal)
     assert (found.code, found.field) == ("reserved_name", "properties.SS_mine")
 
@@ -177,7 +178,7 @@ def test_without_an_idempotency_key_the_insert_id_is_it() -> None:
 
 
 def test_an_idempotency_key_is_remembered_for_24_hours() -> None:
-    assert parcel(DOOR, json.dumps(SENT).encode()).window_seconds == 24 * 60 * 60
+    assert parsed(DOOR, json.dumps(SENT).encode()).window_seconds == 24 * 60 * 60
 
 
 def test_a_repeat_with_the_same_key_has_the_same_payload() -> None:
@@ -185,7 +186,7 @@ def test_a_repeat_with_the_same_key_has_the_same_payload() -> None:
 
     def digest(**members: Any) -> bytes:
         sent = changed(dollar_idempotency_key="k", **members)
-        ((_, _, value),) = taken(parcel(DOOR, json.dumps(sent).encode())).records
+        ((_, _, value),) = taken(parsed(DOOR, json.dumps(sent).encode())).records
         assert value is not None
         return value[26:34]
 
@@ -251,7 +252,7 @@ def test_attachments_are_a_list_of_objects(attachments: Any) -> None:
 
 def test_an_attachment_hides_behind_no_escape() -> None:
     escaped = json.dumps(attached(by_url("http://10.0.0.1/x"))).replace("$att", "\\u0024\\u0061tt")
-    found = next(parcel(DOOR, escaped.encode()).checked(NOW))[1]
+    found = validated(parsed(DOOR, escaped.encode()), NOW)[0][1]
     assert isinstance(found, Refusal)
     assert found.code == "attachment_not_found"
 
@@ -264,7 +265,7 @@ def test_an_attachment_hides_behind_no_second_name() -> None:
         ),
         plain.replace('"url"', '"url": "http://10.0.0.1/", "url"'),
     ):
-        found = next(parcel(DOOR, hidden.encode()).checked(NOW))[1]
+        found = validated(parsed(DOOR, hidden.encode()), NOW)[0][1]
         assert isinstance(found, Refusal)
         assert found.code == "invalid_json"
 
@@ -291,16 +292,17 @@ def test_what_else_there_is_goes_into_the_context_but_for_the_key() -> None:
 
 def test_in_bulk_each_event_is_its_own() -> None:
     sent = body(SENT, changed(without="event"), 5, changed(event="another"))
-    found = parcel(BULK, sent)
-    assert [bytes(draft.raw) in sent for draft in found.drafts] == [True] * 4
-    codes = [f.code if isinstance(f, Refusal) else f.name for _, f in found.checked(NOW)]
+    found = parsed(BULK, sent)
+    assert [one.raw in sent for one in found.events] == [True] * 4
+    codes = [f.code if isinstance(f, Refusal) else f.name for _, f in validated(found, NOW)]
     assert codes == ["product_purchased", "missing", "not_an_object", "another"]
 
 
 def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
     sent = body(SENT, changed(properties={"x": "CUT"})).replace(b"CUT", b"\\ud83d")
-    found = [f.code if isinstance(f, Refusal) else "" for _, f in parcel(BULK, sent).checked(NOW)]
-    assert found == ["", "invalid_json"]
+    found = validated(parsed(BULK, sent), NOW)
+    codes = [event.code if isinstance(event, Refusal) else "" for _, event in found]
+    assert codes == ["", "invalid_json"]
 
 
 @pytest.mark.parametrize(
@@ -316,18 +318,16 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
         (BULK, b"[" + b",".join([b"{}"] * 2_001) + b"]", "too_many_events"),
     ],
 )
-def test_a_body_without_events_is_a_problem(door: EventDoor, sent: bytes, code: str) -> None:
-    found = door.read(asked(), sent, CAPS)
-    assert isinstance(found, Problem)
-    assert found.code == code
+def test_a_body_without_events_is_a_problem(door: SuprSendDoor, sent: bytes, code: str) -> None:
+    assert problem_of(door.parse, request_meta(), sent, LIMITS).code == code
 
 
 @given(st.binary(max_size=80) | st.recursive(st.none() | st.text(), st.lists).map(body))
 def test_any_body_gets_an_answer(sent: bytes) -> None:
     for door in (DOOR, BULK):
-        found = door.read(asked(), sent, CAPS)
+        found = parse(door, request_meta(), sent, LIMITS)
         if isinstance(found, ParsedEvents):
-            assert door.reply(asked(), found, taken(found).outcome()).status in (202, 400)
+            assert door.reply(request_meta(), found, taken(found).outcome()).status in (202, 400)
 
 
 # What the SDK reads
@@ -372,7 +372,7 @@ def test_in_bulk_there_is_a_record_for_each_event_in_order() -> None:
 def test_every_problem_is_an_error_with_a_message(code: str) -> None:
     trouble = Problem(code, "Why.", "", 2)
     for door in (DOOR, BULK):
-        said = door.refuse(asked(), trouble, b"X: y\r\n")
+        said = door.refuse(request_meta(), trouble, b"X: y\r\n")
         reply = json.loads(said.body)
         assert said.status == PROBLEMS[code].status
         assert said.kind == b"application/json"
@@ -389,17 +389,17 @@ def test_nobody_has_no_key() -> None:
         ("", ""),
         (":abc", ""),
     ):
-        assert DOOR.claim(asked(Authorization=given_)) == Credentials(key=key)
+        assert DOOR.credentials(request_meta(Authorization=given_)) == Credentials(key=key)
 
 
 def test_refused_events_are_kept_as_they_came() -> None:
-    found = parcel(BULK, body(changed(event="$mine")))
+    found = parsed(BULK, body(changed(event="$mine")))
     ((topic, _, value),) = taken(found).records
     assert topic == "events.rejected"
-    assert found.drafts[0].raw in (value or b"")
+    assert found.events[0].raw in (value or b"")
 
 
 def test_the_outcome_of_nothing_taken_is_still_read() -> None:
-    found = parcel(BULK, body(changed(event="$mine")))
-    said = BULK.reply(asked(), found, Outcome([], taken(found).refused))
+    found = parsed(BULK, body(changed(event="$mine")))
+    said = BULK.reply(request_meta(), found, Outcome([], taken(found).refused))
     assert [r["status"] for r in json.loads(said.body)["records"]] == ["error"]

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import attempt, problem_of
+from tests.official import PACKAGES
 from weir.core.registry import Source
 from weir.core.resource_paths import ROOT
-from weir.gateway.doors.door import RequestMeta
 from weir.gateway.doors.suprsend.door import BULK, DOOR
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.error_codes import Problem
-from weir.registry.secret_encryption import Sealing, new_key
-
-from tests.official import PACKAGES
+from weir.registry.secret_encryption import SecretEncryption, new_key
 
 KEY = "workspace-key-0123456789"
 SECRET = "a-secret-of-theirs"
@@ -50,15 +51,17 @@ def signed(body: bytes = BODY, secret: str = SECRET, date: str = DATE) -> str:
     return base64.b64encode(digest).decode()
 
 
-def verdict(asked: RequestMeta, body: bytes = BODY, source: Source = SOURCE) -> str:
-    found = DOOR.verify(asked, body, source)
+def verdict(request_meta: RequestMeta, body: bytes = BODY, source: Source = SOURCE) -> str:
+    found = attempt(DOOR.verify, request_meta, body, source)
     if found is None and signing.must_sign(source, DOOR.name):
         found = signing.UNSIGNED
     return found.code if isinstance(found, Problem) else "fine"
 
 
 def test_what_cannot_be_checked_for_want_of_a_key_is_neither_taken_nor_called_wrong() -> None:
-    shut = Sealing((new_key(),)).sealed(Source(id="shop", signing_secrets=("unknown-here",)))
+    shut = SecretEncryption((new_key(),)).sealed(
+        Source(id="shop", signing_secrets=("unknown-here",))
+    )
     both = Source(id="shop", signing_secrets=(*shut.signing_secrets, SECRET))
     assert verdict(request(signed()), source=shut) == "secrets_locked"
     # what the registry shows of a secret is none
@@ -129,11 +132,10 @@ def test_any_date_gets_an_answer(date: str) -> None:
 
 
 def test_a_source_without_secrets_is_told_what_to_configure() -> None:
-    trouble = BULK.verify(request(signed()), BODY, Source(id="shop"))
-    assert isinstance(trouble, Problem)
-    assert trouble.code == "wrong_signature"
-    assert "'shop' has no signing secret" in trouble.detail
-    assert "signing_secrets" in trouble.detail
+    problem = problem_of(BULK.verify, request(signed()), BODY, Source(id="shop"))
+    assert problem.code == "wrong_signature"
+    assert "'shop' has no signing secret" in problem.detail
+    assert "signing_secrets" in problem.detail
 
 
 def test_a_key_alone_is_enough_only_where_nobody_signs() -> None:
@@ -192,7 +194,9 @@ def test_what_the_sdk_signs_is_good_and_nothing_else_is(
         headers={"Content-Type": TYPE, "Date": DATE},
         secret=secret,
     )
-    asked = request(signature, target="/v2/bulk/event/?a=%20b")
-    assert verdict(asked, body, Source(id="shop", signing_secrets=(secret,))) == "fine"
-    assert verdict(asked, body + b" ", Source(id="shop", signing_secrets=(secret,))) != "fine"
-    assert verdict(asked, body, Source(id="shop", signing_secrets=(secret + "x",))) != "fine"
+    request_meta = request(signature, target="/v2/bulk/event/?a=%20b")
+    assert verdict(request_meta, body, Source(id="shop", signing_secrets=(secret,))) == "fine"
+    assert (
+        verdict(request_meta, body + b" ", Source(id="shop", signing_secrets=(secret,))) != "fine"
+    )
+    assert verdict(request_meta, body, Source(id="shop", signing_secrets=(secret + "x",))) != "fine"

@@ -9,21 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import body_problem_of, parse, problem_of, validated
 from weir.core.receipts import Outcome as Decided
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
-from weir.gateway.doors.door import (
+from weir.gateway.doors.tracardi.door import DOOR
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,
     Outcome,
     ParsedEvents,
     Refused,
-    RequestMeta,
 )
-from weir.gateway.doors.tracardi.door import DOOR
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.validation import Event, SentEvent
 
-CAPS = BodyLimits(events=3, body_bytes=2_000)
+LIMITS = BodyLimits(events=3, body_bytes=2_000)
 PAYLOAD: dict[str, Any] = {
     "source": {"id": "shop"},
     "session": {"id": "visit-1"},
@@ -32,40 +34,35 @@ PAYLOAD: dict[str, Any] = {
 FIRST, SECOND = (str(uuid.UUID(int=n)) for n in (1, 2))
 
 
-def asked(query: str = "", **headers: str) -> RequestMeta:
+def request_meta(query: str = "", **headers: str) -> RequestMeta:
     return RequestMeta("POST", "/track", query, {}, CIMultiDictProxy(CIMultiDict(headers)), "", 0)
 
 
-def read(query: str = "", body: bytes | None = None, **members: Any) -> ParsedEvents | Problem:
-    sent = json.dumps(PAYLOAD | members).encode() if body is None else body
-    return DOOR.read(asked(query), sent, CAPS)
+def payload(**members: Any) -> bytes:
+    return json.dumps(PAYLOAD | members).encode()
 
 
-def parcel(query: str = "", **members: Any) -> ParsedEvents:
-    found = read(query, **members)
-    assert isinstance(found, ParsedEvents)
-    assert found.problem is None
-    return found
+def parsed(query: str = "", **members: Any) -> ParsedEvents:
+    return DOOR.parse(request_meta(query), payload(**members), LIMITS)
 
 
 def problem(query: str = "", **members: Any) -> Problem:
-    found = read(query, **members)
-    assert isinstance(found, ParsedEvents)
-    assert found.claim == Credentials("", "shop")  # so that it can be kept in the source's account
-    assert found.problem is not None
+    found = body_problem_of(parsed, query, **members)
+    # so that it can be kept in the source's account
+    assert found.credentials == Credentials("", "shop")
     return found.problem
 
 
 def sent(found: ParsedEvents) -> list[SentEvent]:
-    return [draft.event for draft in found.drafts if isinstance(draft.event, SentEvent)]
+    return [one.event for one in found.events if isinstance(one.event, SentEvent)]
 
 
 def events(found: ParsedEvents) -> list[Event]:
-    return [event for _, event in found.checked(0) if isinstance(event, Event)]
+    return [event for _, event in validated(found, 0) if isinstance(event, Event)]
 
 
 def replied(found: ParsedEvents, outcome: Outcome, status: int = 200) -> Any:
-    answer = DOOR.reply(asked(), found, outcome)
+    answer = DOOR.reply(request_meta(), found, outcome)
     assert answer.status == status
     return json.loads(answer.body)
 
@@ -81,19 +78,17 @@ def receipt(event_id: str, outcome: Decided = "resolved", **members: Any) -> Rec
 
 
 def test_the_source_must_match_one_that_is_defined() -> None:
-    assert parcel().claim == Credentials("", "shop")
-    body = json.dumps(PAYLOAD).encode()
-    for keyed in (asked("key=k"), asked(**{"X-Weir-Key": "k"})):
-        found = DOOR.read(keyed, body, CAPS)
-        assert isinstance(found, ParsedEvents)
-        assert found.claim == Credentials("k", "shop")
+    assert parsed().credentials == Credentials("", "shop")
+    for keyed in (request_meta("key=k"), request_meta(**{"X-Weir-Key": "k"})):
+        found = DOOR.parse(keyed, payload(), LIMITS)
+        assert found.credentials == Credentials("k", "shop")
 
 
 def test_there_may_be_several_events_within_one_query() -> None:
-    found = parcel()
+    found = parsed()
     assert [event.name for event in events(found)] == ["purchase-order", "page-view"]
     assert [event.properties for event in events(found)] == [b'{"quantity": 1}', b"{}"]
-    assert bytes(found.drafts[1].raw) == b'{"type": "page-view"}'
+    assert bytes(found.events[1].raw) == b'{"type": "page-view"}'
 
 
 def test_a_session_id_is_needed() -> None:
@@ -103,8 +98,8 @@ def test_a_session_id_is_needed() -> None:
 
 
 def test_an_event_without_a_type_is_none() -> None:
-    found = parcel(events=[{"properties": {}}, {"type": 1}, 7])
-    refusals = [event for _, event in found.checked(0)]
+    found = parsed(events=[{"properties": {}}, {"type": 1}, 7])
+    refusals = [event for _, event in validated(found, 0)]
     assert [r.code for r in refusals if isinstance(r, Refusal)] == [
         "missing",
         "wrong_type",
@@ -113,17 +108,17 @@ def test_an_event_without_a_type_is_none() -> None:
 
 
 def test_if_no_profile_id_is_sent_a_new_one_is_generated_for_all_events() -> None:
-    found = parcel()
-    assert len({event.profile_id for event in sent(found) + sent(parcel())}) == 2
+    found = parsed()
+    assert len({event.profile_id for event in sent(found) + sent(parsed())}) == 2
     for profile in (None, {}, {"id": None}, {"id": " "}):
-        found = parcel(profile=profile)
+        found = parsed(profile=profile)
         (minted,) = {event.profile_id for event in sent(found)}
         assert uuid.UUID(minted).version == 4
         assert replied(found, Outcome([FIRST, SECOND], []))["profile"] == {"id": minted}
 
 
 def test_a_profile_id_that_is_sent_is_used_and_returned() -> None:
-    found = parcel(profile={"id": " p-1 "})
+    found = parsed(profile={"id": " p-1 "})
     assert {event.profile_id for event in events(found)} == {"p-1"}
     assert replied(found, Outcome([FIRST, SECOND], [])) == {
         "profile": {"id": "p-1"},
@@ -133,7 +128,7 @@ def test_a_profile_id_that_is_sent_is_used_and_returned() -> None:
 
 def test_the_context_is_every_events_under_its_own() -> None:
     own = [{"type": "a", "context": {"x": 1}}, {"type": "b"}]
-    found = parcel(context={"x": 0, "y": 2}, events=own)
+    found = parsed(context={"x": 0, "y": 2}, events=own)
     assert [json.loads(event.context) for event in events(found)] == [
         {"x": 1, "y": 2},
         {"x": 0, "y": 2},
@@ -142,13 +137,13 @@ def test_the_context_is_every_events_under_its_own() -> None:
 
 def test_the_requests_properties_are_a_member_of_the_context() -> None:
     for context, seen in (({}, {"p": 1}), ({"properties": 2}, 2)):
-        found = parcel(context=context, properties={"p": 1})
+        found = parsed(context=context, properties={"p": 1})
         assert [json.loads(event.context)["properties"] for event in events(found)] == [seen, seen]
 
 
 def test_context_and_properties_may_have_any_schema() -> None:
     any_schema = {"$set": {"a": [1, {"ss_b": None}]}, "ss_c": "ü"}
-    found = parcel(events=[{"type": "a", "properties": any_schema, "context": any_schema}])
+    found = parsed(events=[{"type": "a", "properties": any_schema, "context": any_schema}])
     (event,) = events(found)
     assert json.loads(event.properties) == json.loads(event.context) == any_schema
     assert problem(context=[1]).code == "invalid_context"
@@ -160,28 +155,28 @@ def test_a_context_does_not_multiply_without_bound() -> None:
     large = {"x": "x" * 9_000}
     assert problem(context=large, events=two).code == "context_too_large"
     assert problem(properties=large, events=two).code == "context_too_large"
-    assert parcel(context=large, events=one)
+    assert parsed(context=large, events=one)
 
 
 def test_without_options_all_is_saved_and_nothing_waited_for() -> None:
     for options in ({}, None, {"debugger": False, "profile": False}, {"saveEvents": True}):
-        found = parcel(options=options)
+        found = parsed(options=options)
         assert (found.saved, found.wants_session, found.wants_receipts) == (True, True, False)
 
 
 @pytest.mark.parametrize("option", ["debugger", "profile"])
 def test_the_debugger_and_the_full_profile_need_the_workers_word(option: str) -> None:
-    assert parcel(options={option: True}).wants_receipts
+    assert parsed(options={option: True}).wants_receipts
 
 
 def test_save_session_false_makes_no_session() -> None:
-    found = parcel(options={"saveSession": False})
+    found = parsed(options={"saveSession": False})
     assert not found.wants_session
     assert {event.session_id for event in events(found)} == {""}
 
 
 def test_save_events_false_processes_the_events_only() -> None:
-    found = parcel(options={"saveEvents": False})
+    found = parsed(options={"saveEvents": False})
     assert not found.saved
     assert {event.session_id for event in events(found)} == {"visit-1"}
 
@@ -196,7 +191,7 @@ def test_an_option_is_true_or_false() -> None:
     [("profile_less=true", True), ("a=b&profile_less=1", True), ("profile_less=False", False)],
 )
 def test_a_profile_less_event_has_no_profile_but_a_session(query: str, is_so: bool) -> None:
-    found = parcel(query, profile={"id": "p-1"})
+    found = parsed(query, profile={"id": "p-1"})
     assert (found.wants_profile, found.wants_session) == (not is_so, True)
     assert {event.profile_id for event in events(found)} == ({""} if is_so else {"p-1"})
     assert {event.session_id for event in events(found)} == {"visit-1"}
@@ -225,32 +220,28 @@ def test_the_number_of_events_is_bounded() -> None:
     ],
 )
 def test_a_body_that_does_not_say_whose_it_is(body: bytes, code: str) -> None:
-    found = read(body=body)
-    assert isinstance(found, Problem)
-    assert found.code == code
+    assert problem_of(DOOR.parse, request_meta(), body, LIMITS).code == code
 
 
 def test_half_a_surrogate_pair_is_its_events_fault_alone() -> None:
     body = rb"""{"source": {"id": "shop"}, "session": {"id": "s"}, "events":
         [{"type": "a", "id": "\ud83d"}, {"type": "b", "id": "\ud83d\ude00 \ufffd"}]}"""
-    found = read(body=body)
-    assert isinstance(found, ParsedEvents)
-    cut, whole = (event for _, event in found.checked(0))
+    found = DOOR.parse(request_meta(), body, LIMITS)
+    cut, whole = (event for _, event in validated(found, 0))
     assert isinstance(cut, Refusal)
     assert isinstance(whole, Event)
     assert (cut.code, whole.idempotency_key) == ("invalid_json", "\U0001f600 \ufffd")
-    beside = read(body=body.replace(b'"s"', rb'"\ud83d"'))
-    assert isinstance(beside, Problem)
-    assert beside.code == "invalid_json"
+    beside = body.replace(b'"s"', rb'"\ud83d"')
+    assert problem_of(DOOR.parse, request_meta(), beside, LIMITS).code == "invalid_json"
 
 
 @given(st.binary(max_size=60))
 def test_any_body_gets_an_answer(body: bytes) -> None:
-    assert isinstance(read(body=body), Problem | ParsedEvents)
+    assert isinstance(parse(DOOR, request_meta(), body, LIMITS), Problem | ParsedEvents)
 
 
 def test_what_was_refused_or_looked_odd_is_in_the_answer() -> None:
-    found = parcel(events=[{"type": "a b"}, {"type": "page-view"}])
+    found = parsed(events=[{"type": "a b"}, {"type": "page-view"}])
     refused = Refused(0, "", Refusal("invalid_name", "event", "must not contain whitespace"))
     reply = replied(found, Outcome([FIRST], [refused], ["it is odd"]))
     assert [one["code"] for one in reply["rejected"]] == ["invalid_name"]
@@ -274,7 +265,7 @@ def told(**members: Any) -> str:
 
 
 def test_the_debugger_says_how_it_went() -> None:
-    found = parcel(profile={"id": "p-1"}, options={"debugger": True})
+    found = parsed(profile={"id": "p-1"}, options={"debugger": True})
     common: dict[str, Any] = {"profile_id": "p-1", "session_id": "visit-1"}
     receipts = {
         FIRST: receipt(FIRST, profile_new=True, session_new=True, **common),
@@ -300,7 +291,7 @@ def test_the_debugger_says_how_it_went() -> None:
 
 
 def test_the_debugger_says_what_is_still_open() -> None:
-    found = parcel(profile={"id": "p-1"}, options={"debugger": True})
+    found = parsed(profile={"id": "p-1"}, options={"debugger": True})
     receipts = {FIRST: receipt(FIRST, profile_id="p-1", session_id="visit-1")}
     debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
     text = (
@@ -318,7 +309,7 @@ def test_the_debugger_says_what_is_still_open() -> None:
 
 
 def test_the_debugger_names_repeats_dead_letters_and_refusals() -> None:
-    found = parcel(
+    found = parsed(
         events=[{"type": "a b"}, {"type": "x"}, {"type": "y"}], options={"debugger": True}
     )
     refused = Refused(0, "", Refusal("invalid_name", "event", "must not contain whitespace"))
@@ -340,7 +331,7 @@ def test_the_debugger_names_repeats_dead_letters_and_refusals() -> None:
 
 def test_the_debugger_counts_nothing_that_was_not_to_be_saved() -> None:
     options = {"debugger": True, "saveEvents": False, "saveSession": False}
-    found = parcel(profile={"id": "p-1"}, options=options)
+    found = parsed(profile={"id": "p-1"}, options=options)
     receipts = {one: receipt(one, "unsaved", profile_id="p-1") for one in (FIRST, SECOND)}
     debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
     assert [debugging[of]["saved"] for of in ("session", "events", "profile")] == [0, 0, 1]
@@ -351,7 +342,7 @@ def test_the_debugger_counts_nothing_that_was_not_to_be_saved() -> None:
 
 
 def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
-    found = parcel("profile_less=true", events=[{"type": "a"}], options={"debugger": True})
+    found = parsed("profile_less=true", events=[{"type": "a"}], options={"debugger": True})
     receipts = {FIRST: receipt(FIRST, session_id="visit-1")}
     debugging = replied(found, Outcome([FIRST], [], receipts=receipts))["debugging"]
     assert debugging["session"]["ids"] == ["visit-1"]
@@ -360,7 +351,7 @@ def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
 
 
 def test_the_full_profile_is_the_latest_that_was_told() -> None:
-    found = parcel(profile={"id": "p-1"}, options={"profile": True})
+    found = parsed(profile={"id": "p-1"}, options={"profile": True})
     receipts = {
         FIRST: receipt(FIRST, profile=told(events=3)),
         SECOND: receipt(SECOND, profile=told()),
@@ -395,7 +386,7 @@ def test_the_full_profile_is_the_latest_that_was_told() -> None:
 def test_a_profile_that_was_not_told_is_its_id_and_why(
     receipts: dict[str, Receipt], why: str
 ) -> None:
-    found = parcel(profile={"id": "p-1"}, events=[{"type": "a"}], options={"profile": True})
+    found = parsed(profile={"id": "p-1"}, events=[{"type": "a"}], options={"profile": True})
     reply = replied(found, Outcome([FIRST], [], receipts=receipts))
     assert reply["profile"] == {"id": "p-1"}
     assert why in reply["warnings"][0]

@@ -7,20 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.gateway.doors.door import BodyLimits, ParsedEvents, RequestMeta
+
+from tests.doors import parse, problem_of, validated
 from weir.gateway.doors.userflux.door import (
     BATCH,
     EVENT,
     PROFILE,
     WINDOW_SECONDS,
     UserFluxDoor,
-    read_batch,
+    split_batch,
 )
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
 from weir.gateway.ingest.validation import Event
 
 NOW = 1_790_000_000_000
-CAPS = BodyLimits(events=3, body_bytes=1_000_000)
+LIMITS = BodyLimits(events=3, body_bytes=1_000_000)
 # As the browser's SDK writes it: JSON.stringify, this order of members.
 EVENT_SENT: dict[str, Any] = {
     "timestamp": NOW - 1_500,
@@ -34,7 +37,7 @@ EVENT_SENT: dict[str, Any] = {
 }
 
 
-def asked(query: str = "") -> RequestMeta:
+def request_meta(query: str = "") -> RequestMeta:
     headers = CIMultiDictProxy(CIMultiDict[str]())
     return RequestMeta("POST", "/event/ingest/batch", query, {}, headers, "", NOW)
 
@@ -43,14 +46,12 @@ def text(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def parcel_of(body: bytes, door: UserFluxDoor = BATCH, query: str = "") -> ParsedEvents:
-    parcel = door.read(asked(query), body, CAPS)
-    assert isinstance(parcel, ParsedEvents)
-    return parcel
+def parsed(body: bytes, door: UserFluxDoor = BATCH, query: str = "") -> ParsedEvents:
+    return door.parse(request_meta(query), body, LIMITS)
 
 
 def checked(body: bytes, door: UserFluxDoor = BATCH, query: str = "") -> list[Event | Refusal]:
-    return [event for _, event in parcel_of(body, door, query).checked(NOW)]
+    return [event for _, event in validated(parsed(body, door, query), NOW)]
 
 
 def event_of(query: str = "", **members: Any) -> Event:
@@ -102,7 +103,7 @@ def test_a_repeat_is_the_same_event_in_whatever_batch() -> None:
     assert first[0].idempotency_key == again[1].idempotency_key
     assert first[0].idempotency_key != again[0].idempotency_key
     assert first[0].idempotency_key.startswith("userflux-")
-    assert parcel_of(b'{"events":[' + one + b"]}").window_seconds == WINDOW_SECONDS
+    assert parsed(b'{"events":[' + one + b"]}").window_seconds == WINDOW_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -240,8 +241,7 @@ def test_one_bad_event_leaves_its_neighbours_alone() -> None:
 def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
     cut = text(EVENT_SENT).replace(b'"Shop"', b'"Shop \\ud83d"')
     body = b'{"events":[' + cut + b"," + text(EVENT_SENT) + b"]}"
-    parcel = parcel_of(body)
-    assert parcel.drafts[0].raw == cut
+    assert parsed(body).events[0].raw == cut
     bad, good = checked(body)
     assert isinstance(bad, Refusal)
     assert bad.code == "invalid_json"
@@ -264,24 +264,22 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
     ],
 )
 def test_a_body_without_events_is_refused_as_a_whole(body: bytes, code: str) -> None:
-    found = read_batch(body, CAPS.events)
-    assert isinstance(found, Problem)
-    assert found.code == code
+    assert problem_of(split_batch, body, LIMITS.events).code == code
 
 
 @given(st.binary(max_size=80) | st.text(max_size=40).map(str.encode))
 def test_any_body_gets_an_answer(body: bytes) -> None:
     for door in (BATCH, EVENT, PROFILE):
-        found = door.read(asked(), body, CAPS)
+        found = parse(door, request_meta(), body, LIMITS)
         if isinstance(found, ParsedEvents):
-            assert len(list(found.checked(NOW))) == len(found)
+            assert len(validated(found, NOW)) == len(found)
 
 
 def test_where_waiting_helps_the_page_may_not_read_the_answer() -> None:
     """The SDK would take whatever it can read for a success, and forget its events."""
     cors = b"Access-Control-Allow-Origin: https://a.example\r\n"
-    away = BATCH.refuse(asked(), Problem("unavailable", "x", "", 2), cors)
+    away = BATCH.refuse(request_meta(), Problem("unavailable", "x", "", 2), cors)
     assert (away.status, away.headers) == (503, b"Retry-After: 2\r\n")
-    used_up = BATCH.refuse(asked(), Problem("quota_exceeded", "x", "", 86_400), cors)
+    used_up = BATCH.refuse(request_meta(), Problem("quota_exceeded", "x", "", 86_400), cors)
     assert used_up.headers == cors + b"Retry-After: 86400\r\n"
-    assert BATCH.refuse(asked(), Problem("invalid_json", "x"), cors).headers == cors
+    assert BATCH.refuse(request_meta(), Problem("invalid_json", "x"), cors).headers == cors

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.gateway.http.body_budget import BodyBudget, Reservation
 
 MIB = 1 << 20

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from weir.gateway.http.connection_limits import ConnectionPriority, Places, ReadAhead
+from weir.gateway.http.connection_limits import ConnectionPriority, ConnectionSlots, ReadAhead
 
 
 class Peer:
@@ -29,7 +29,7 @@ class Peer:
 
 
 def test_an_address_has_a_limit_of_its_own() -> None:
-    places = Places(1_000, 2)
+    places = ConnectionSlots(1_000, 2)
     first, second, third = (Peer(since=n) for n in range(3))
     elsewhere = Peer(since=-1)
     assert places.enter(elsewhere, "10.0.0.2")
@@ -44,7 +44,7 @@ def test_an_address_has_a_limit_of_its_own() -> None:
 
 
 def test_who_has_shown_least_goes_first_and_who_waits_for_an_answer_stays() -> None:
-    places = Places(1_000, 4)
+    places = ConnectionSlots(1_000, 4)
     peers = [Peer(standing, since=9 - standing) for standing in ConnectionPriority]
     for peer in peers:
         assert places.enter(peer, "10.0.0.1")
@@ -55,7 +55,7 @@ def test_who_has_shown_least_goes_first_and_who_waits_for_an_answer_stays() -> N
 
 
 def test_trusted_proxies_have_no_limit_but_that_of_all() -> None:
-    places = Places(128, 2)
+    places = ConnectionSlots(128, 2)
     peers = [Peer(since=n) for n in range(200)]
     assert all(places.enter(peer, "") for peer in peers)
     assert len(places) <= 128
@@ -63,7 +63,7 @@ def test_trusted_proxies_have_no_limit_but_that_of_all() -> None:
 
 
 def test_a_place_is_left_once() -> None:
-    places = Places(10, 2)
+    places = ConnectionSlots(10, 2)
     peer = Peer()
     places.enter(peer, "10.0.0.1")
     places.leave(peer)

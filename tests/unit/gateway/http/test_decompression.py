@@ -9,6 +9,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.gateway.http.decompression import ENCODINGS, decompress
 from weir.gateway.ingest.error_codes import Problem
 

@@ -2,6 +2,7 @@
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+
 from weir.gateway.http.request_headers import clean, key_of, media_of, path_part, site_of
 
 

@@ -4,6 +4,7 @@ import uuid
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.adapters import avro
 from weir.core.identifiers import PUBLIC_MARK, identity_key
 from weir.core.registry import Source

@@ -3,8 +3,9 @@
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
+
 from weir.adapters.errors import NotReachedError
-from weir.core.retention import ALL, Policy, Unread
+from weir.core.retention import ALL, RetentionPolicy, RetentionUse
 from weir.gateway.ingest.backlog_guard import FIRST_SECONDS, NOT_KNOWN, RetentionGuard
 from weir.gateway.ingest.error_codes import PROBLEMS, Problem
 from weir.gateway.metrics import NAMED_SOURCES, OTHERS, RefusedSources
@@ -16,16 +17,18 @@ class Looks:
     """Each look finds what was put here last; a fault is raised."""
 
     def __init__(self) -> None:
-        self.found: list[Unread] | Exception = []
+        self.found: list[RetentionUse] | Exception = []
 
-    def __call__(self) -> list[Unread]:
+    def __call__(self) -> list[RetentionUse]:
         if isinstance(self.found, Exception):
             raise self.found
         return self.found
 
     def find(self, guard: RetentionGuard, **shares: float) -> list[str]:
         """One look that finds these shares, and the levels of what was logged."""
-        self.found = [Unread(f"weir.{name}", ACCEPTED, share) for name, share in shares.items()]
+        self.found = [
+            RetentionUse(f"weir.{name}", ACCEPTED, share) for name, share in shares.items()
+        ]
         with capture_logs() as said:
             guard.look()
         return [line["log_level"] for line in said]
@@ -51,7 +54,7 @@ def looks() -> Looks:
 
 @pytest.fixture
 def guard(looks: Looks) -> RetentionGuard:
-    return RetentionGuard(looks, 30, Policy(0.5, 0.8))
+    return RetentionGuard(looks, 30, RetentionPolicy(0.5, 0.8))
 
 
 def test_warn_refuse_and_take_again(looks: Looks, guard: RetentionGuard) -> None:
@@ -98,11 +101,11 @@ def test_a_look_that_fails_changes_nothing_and_is_told_once(
 
 
 def test_a_share_of_0_is_off(looks: Looks) -> None:
-    guard = RetentionGuard(looks, 30, Policy(0.5, 0))
+    guard = RetentionGuard(looks, 30, RetentionPolicy(0.5, 0))
     assert refusal_of(guard) is None  # nothing is waited for
     assert looks.find(guard, dedup=2.0) == ["warning"]
     assert refusal_of(guard) is None
-    never = RetentionGuard(looks, 30, Policy(0, 0))
+    never = RetentionGuard(looks, 30, RetentionPolicy(0, 0))
     looks.found = NotReachedError("would be asked")
     never.start()
     never.stop()
@@ -113,7 +116,7 @@ def test_the_source_that_floods_is_refused_and_no_other_until_that_does_not_help
     looks: Looks, guard: RetentionGuard
 ) -> None:
     def find(share: float, *sources: str) -> list[str]:
-        looks.found = [Unread("weir.dedup", ACCEPTED, share, sources)]
+        looks.found = [RetentionUse("weir.dedup", ACCEPTED, share, sources)]
         with capture_logs() as said:
             guard.look()
         return [line["sources"] for line in said if line["log_level"] == "error"]
@@ -137,8 +140,8 @@ def test_the_source_that_floods_is_refused_and_no_other_until_that_does_not_help
 
 def test_of_several_reasons_the_nearest_is_told(looks: Looks, guard: RetentionGuard) -> None:
     looks.found = [
-        Unread("weir.dedup", ACCEPTED, 0.87, ("shop", "flood")),
-        Unread("weir.sink", ACCEPTED, 0.82, ("shop", "blog")),
+        RetentionUse("weir.dedup", ACCEPTED, 0.87, ("shop", "flood")),
+        RetentionUse("weir.sink", ACCEPTED, 0.82, ("shop", "blog")),
     ]
     guard.look()
     for source, group in (("shop", "weir.dedup"), ("blog", "weir.sink")):
@@ -166,7 +169,7 @@ class Clock:
 
 def test_before_the_first_look_nothing_is_taken_but_not_for_ever(looks: Looks) -> None:
     clock = Clock()
-    guard = RetentionGuard(looks, 30, Policy(0.5, 0.8), clock)
+    guard = RetentionGuard(looks, 30, RetentionPolicy(0.5, 0.8), clock)
     looks.found = NotReachedError("Kafka does not answer.")
     guard.look()
     clock.now += 1_000  # the brokers were away, and nobody asked

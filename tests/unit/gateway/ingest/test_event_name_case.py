@@ -5,12 +5,13 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.core.registry import Casing, Source
-from weir.gateway.doors.door import ParsedEvent, ParsedEvents
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
 from weir.gateway.ingest.event_name_case import SEPARATORS, is_cased
-from weir.gateway.ingest.validation import SentEvent
+from weir.gateway.ingest.parsed_events import ParsedEvent, ParsedEvents
+from weir.gateway.ingest.validation import Policy, SentEvent
 
 CASINGS: tuple[Casing, ...] = get_args(Casing)
 TITLE, CAMEL, SNAKE, KEBAB = CASINGS
@@ -106,21 +107,22 @@ def test_words_joined_in_one_casing_are_of_no_other(words: list[str]) -> None:
 def take_names(
     source: Source, *names: str, uncased: frozenset[str] = frozenset()
 ) -> RequestRecords:
-    parcel = ParsedEvents(
-        [ParsedEvent(b"{}", SentEvent(name)) for name in names], uncased_names=uncased
+    events = ParsedEvents(
+        [ParsedEvent(b"{}", SentEvent(name)) for name in names],
+        policy=Policy(uncased_names=uncased),
     )
     return build_records(
-        parcel, source, RecordContext(SourceFields.of(source), 0, Client("d", "", ""))
+        events, source, RecordContext(SourceFields.of(source), 0, Client("d", "", ""))
     )
 
 
 @pytest.mark.parametrize("enforced", [False, True])
 def test_names_that_a_client_gives_by_itself_are_nobodys_choice(enforced: bool) -> None:
     source = Source(id="s", event_casing=TITLE, enforce_casing=enforced)
-    intake = take_names(source, "page_view", "$identify", uncased=frozenset({"page_view"}))
-    assert (len(intake.event_ids), intake.refused, intake.warnings) == (2, [], [])
+    records = take_names(source, "page_view", "$identify", uncased=frozenset({"page_view"}))
+    assert (len(records.event_ids), records.refused, records.warnings) == (2, [], [])
 
 
 def test_a_source_without_a_casing_takes_any() -> None:
-    intake = take_names(Source(id="s"), "a-b", "A_b", "aB")
-    assert (len(intake.event_ids), intake.refused, intake.warnings) == (3, [], [])
+    records = take_names(Source(id="s"), "a-b", "A_b", "aB")
+    assert (len(records.event_ids), records.refused, records.warnings) == (3, [], [])

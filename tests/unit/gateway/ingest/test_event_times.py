@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
-from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
-from weir.gateway.doors.events import door as events
-from weir.gateway.doors.hackle import door as hackle
-from weir.gateway.doors.segment import door as segment
-from weir.gateway.doors.suprsend import door as suprsend
-from weir.gateway.doors.userflux import door as userflux
-from weir.gateway.ingest.event_times import EPOCH, MILLISECOND, epoch_ms, unmistakable
-from weir.gateway.ingest.validation import Event
 
+from tests.doors import validated
 from tests.unit.gateway.ingest.test_lenient_json import (
     CALL,
     PLAIN,
@@ -23,6 +16,16 @@ from tests.unit.gateway.ingest.test_lenient_json import (
     USERFLUX,
     body_of,
 )
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events import door as events
+from weir.gateway.doors.hackle import door as hackle
+from weir.gateway.doors.segment import door as segment
+from weir.gateway.doors.suprsend import door as suprsend
+from weir.gateway.doors.userflux import door as userflux
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.ingest.event_times import EPOCH, MILLISECOND, epoch_ms, unmistakable
+from weir.gateway.ingest.parsed_events import BodyLimits
+from weir.gateway.ingest.validation import Event
 
 NOW = 1_795_968_850_000
 DOORS: dict[str, tuple[Door, dict[str, Any], str]] = {
@@ -39,13 +42,12 @@ DOORS: dict[str, tuple[Door, dict[str, Any], str]] = {
 def test_seconds_are_seconds_at_every_door(name: str, sent: float) -> None:
     door, event, field = DOORS[name]
     headers = CIMultiDict({"Content-Type": "application/json", "Authorization": "Basic azo="})
-    asked = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
+    request_meta = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
     others = {"sentAt": NOW // 1_000} if name == "segment" else {}
-    parcel = door.read(
-        asked, body_of(name, [event | {field: sent}], **others), BodyLimits(9, 9_999)
+    parsed = door.parse(
+        request_meta, body_of(name, [event | {field: sent}], **others), BodyLimits(9, 9_999)
     )
-    assert isinstance(parcel, ParsedEvents), parcel
-    ((_, found),) = parcel.checked(NOW)
+    ((_, found),) = validated(parsed, NOW)
     assert isinstance(found, Event), found
     assert found.occurred_at == NOW
 
@@ -75,12 +77,11 @@ def test_milliseconds_of_ours_are_never_taken_for_seconds(ms: int) -> None:
 def test_a_clock_that_was_never_set_stays_in_1970() -> None:
     """Segment's ISO 8601 is turned into numbers on the way."""
     for text in ("1970-01-01T00:05:00Z", "1970-1-1 00:05:00"):
-        parcel = segment.DOORS["track"].read(
+        parsed = segment.DOORS["track"].parse(
             RequestMeta("POST", "/", "", {}, CIMultiDictProxy(CIMultiDict({})), "", NOW),
             b'{"event":"a","userId":"u","timestamp":"%b"}' % text.encode(),
             BodyLimits(9, 9_999),
         )
-        assert isinstance(parcel, ParsedEvents)
-        ((_, found),) = parcel.checked(NOW)
+        ((_, found),) = validated(parsed, NOW)
         assert isinstance(found, Event)
         assert found.occurred_at == 300_000

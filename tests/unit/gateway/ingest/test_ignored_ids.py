@@ -4,29 +4,28 @@ from typing import Any
 
 import msgspec
 import pytest
+
+from tests.unit.gateway.ingest.test_signing import request
 from weir.adapters import avro
 from weir.core.blocked_ids import BLOCKED, DEFAULT, BlockedIds
 from weir.core.registry import IdMapping, Source
-from weir.gateway.doors.door import BodyLimits, ParsedEvents
 from weir.gateway.doors.events import door as events
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
+from weir.gateway.ingest.parsed_events import BodyLimits
 from weir.identity.id_mapping import named_by
 
-from tests.unit.gateway.ingest.test_signing import request
 
-
-def intake_of(body: bytes, source: Source) -> RequestRecords:
-    parcel = events.DOOR.read(request(), body, BodyLimits(100, 1_000_000))
-    assert isinstance(parcel, ParsedEvents)
+def records_of(body: bytes, source: Source) -> RequestRecords:
+    parsed = events.DOOR.parse(request(), body, BodyLimits(100, 1_000_000))
     return build_records(
-        parcel, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
+        parsed, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
     )
 
 
 def record_of(event: dict[str, Any], source: Source | None = None) -> avro.Record:
-    intake = intake_of(msgspec.json.encode(event), source or Source(id="shop"))
-    return avro.decode_any(intake.records[0][2] or b"")[1]
+    records = records_of(msgspec.json.encode(event), source or Source(id="shop"))
+    return avro.decode_any(records.records[0][2] or b"")[1]
 
 
 @pytest.mark.parametrize(
@@ -66,13 +65,13 @@ def test_the_answer_warns_and_the_metric_counts() -> None:
     body = (
         b'[{"event": "a", "user_id": "ada"}, {"event": "a", "user_id": "NaN", "session_id": "0"}]'
     )
-    intake = intake_of(body, Source(id="shop"))
-    assert intake.warnings == [
+    records = records_of(body, Source(id="shop"))
+    assert records.warnings == [
         "event 1: user_id 'NaN' is no id; the event is taken as if it had none",
         "event 1: session_id '0' is no id; the event is taken as if it had none",
     ]
-    assert intake.ignored_ids == ["user_id", "session_id"]
-    assert len(intake.event_ids) == 2
+    assert records.ignored_ids == ["user_id", "session_id"]
+    assert len(records.event_ids) == 2
 
 
 def test_a_source_may_name_more_and_switch_the_list_off() -> None:

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.gateway.ingest.json_number_range import may_overflow, overflows
 
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import parse, problem_of, validated
 from weir.gateway.doors.cloudevents import door as cloudevents
-from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
+from weir.gateway.doors.door import Door
 from weir.gateway.doors.events import door as events
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.segment import door as segment
@@ -17,6 +19,7 @@ from weir.gateway.doors.suprsend import door as suprsend
 from weir.gateway.doors.tracardi import door as tracardi
 from weir.gateway.doors.userflux import door as userflux
 from weir.gateway.doors.webhook import door as webhook
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.lenient_json import (
     NOT_NUMBERS,
@@ -25,9 +28,11 @@ from weir.gateway.ingest.lenient_json import (
     masked,
     unmasked,
 )
+from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
 from weir.gateway.ingest.validation import Event
 
 NOW = 1_795_262_400_000
+LIMITS = BodyLimits(events=9, body_bytes=9_999)
 TRACARDI = {"source": {"id": "shop"}, "session": {"id": "visit"}}
 PLAIN: dict[str, Any] = {"event": "a"}
 TRACK: dict[str, Any] = {"eventTypeKey": "a", "identifiers": {"$id": "u"}}
@@ -50,8 +55,8 @@ DOORS: dict[str, tuple[Door, dict[str, Any], str, dict[str, Any]]] = {
 def read(door: Door, body: bytes) -> ParsedEvents | Problem:
     media = cloudevents.BATCHED if door is cloudevents.DOOR else "application/json"
     headers = CIMultiDict({"Content-Type": media, "Authorization": "Basic azo="})
-    asked = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
-    return door.read(asked, body, BodyLimits(events=9, body_bytes=9_999))
+    request_meta = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
+    return parse(door, request_meta, body, LIMITS)
 
 
 def body_of(name: str, sent: list[dict[str, Any]], **beside: Any) -> bytes:
@@ -69,7 +74,7 @@ def test_not_a_number_refuses_its_event_alone(name: str, number: float) -> None:
     good, bad = event | {held: {"x": text}}, event | {held: {"x": number, "y": text}}
     found = read(door, body_of(name, [good, bad, good]))
     assert isinstance(found, ParsedEvents), found
-    raws, checked = zip(*found.checked(NOW), strict=True)
+    raws, checked = zip(*validated(found, NOW), strict=True)
     assert [json.dumps(one).encode() for one in (good, bad, good)] == list(map(bytes, raws))
     assert isinstance(checked[0], Event)
     assert checked[1] == Refusal("invalid_json", "", NOT_NUMBERS)
@@ -89,9 +94,8 @@ def test_beside_the_events_it_is_the_requests_fault(name: str, member: str, code
     door, event, *_ = DOORS[name]
     value = nan if member == "sentAt" else {"a": nan}
     found = read(door, body_of(name, [event], **{member: value}))
-    problem = found.problem if isinstance(found, ParsedEvents) else found
-    assert problem is not None
-    assert problem.code == code
+    assert isinstance(found, Problem)
+    assert found.code == code
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
     bad = event | {held: {"a": [whole, {"b": r"\ud83d", "c": "x\ud83d"}]}}
     found = read(door, body_of(name, [event, bad]))
     assert isinstance(found, ParsedEvents), found
-    [good, refusal] = [one for _, one in found.checked(NOW)]
+    [good, refusal] = [one for _, one in validated(found, NOW)]
     assert isinstance(good, Event)
     assert isinstance(refusal, Refusal)
     assert refusal.field.endswith(f"{held}.a[1].c")
@@ -123,12 +127,11 @@ def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud83d"}', b'{"a":"\\\\\\ud83d"'])
 def test_a_body_of_one_event_names_it_too(body: bytes) -> None:
-    found = webhook.DOOR.read(asked_for_webhook(), body, BodyLimits(events=9, body_bytes=9_999))
-    assert isinstance(found, Problem)
-    assert "half a surrogate pair" in found.detail
+    problem = problem_of(webhook.DOOR.parse, webhook_request(), body, LIMITS)
+    assert "half a surrogate pair" in problem.detail
 
 
-def asked_for_webhook() -> RequestMeta:
+def webhook_request() -> RequestMeta:
     parts = {"event_type": "a", "source_id": "s"}
     return RequestMeta("POST", "/", "", parts, CIMultiDictProxy(CIMultiDict({})), "", NOW)
 
@@ -159,7 +162,7 @@ VALUES = st.recursive(
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_whatever_python_writes_is_told_apart(values: list[Any]) -> None:
     found = read(events.DOOR, body := json.dumps([{"event": "a", "x": v} for v in values]).encode())
-    assert isinstance(found, events.Sent), (found, body)
-    assert [bytes(one) for one in found.events] == [
+    assert isinstance(found, ParsedEvents), (found, body)
+    assert [one.raw for one in found.events] == [
         json.dumps({"event": "a", "x": v}).encode() for v in values
     ]

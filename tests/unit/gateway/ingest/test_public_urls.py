@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.gateway.ingest.public_urls import MAX_URL_CHARACTERS, why_not_public
 
 PUBLIC = [

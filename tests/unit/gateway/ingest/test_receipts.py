@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from weir.adapters.kafka.clients import Entry
 from weir.adapters.receipt_records import encode_receipt
 from weir.core.receipts import Receipt

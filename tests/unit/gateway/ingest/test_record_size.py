@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.identifiers import dedup_prefix
 from weir.core.record_limits import EVENT_BYTES, RecordLimits
 from weir.core.registry import Source
-from weir.gateway.doors.door import BodyLimits, ParsedEvents, RequestMeta
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events import door as events_door
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import (
     DIGEST_BYTES,
@@ -20,11 +23,12 @@ from weir.gateway.ingest.build_records import (
     build_records,
     refuse_unwritable,
 )
-from weir.gateway.ingest.reparse_rejected import read_again
+from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
+from weir.gateway.ingest.reparse_rejected import parse_again
 from weir.gateway.routes import ROUTES, Router
 
 SOURCE = Source(id="shop")
-CAPS = BodyLimits(events=2_000, body_bytes=2 * 1024 * 1024)
+LIMITS = BodyLimits(events=2_000, body_bytes=2 * 1024 * 1024)
 HUGE = "y" * EVENT_BYTES
 SMALL = {"event": "page_view", "id": "small"}
 
@@ -49,40 +53,41 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def parcel_of(path: str, body: dict[str, Any]) -> ParsedEvents:
+def parsed(path: str, body: dict[str, Any]) -> ParsedEvents:
     found = Router(ROUTES).find(path)
     assert found is not None
     headers = CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json"}))
-    asked = RequestMeta("POST", path, "", found.parts, headers, "", 0)
-    parcel = found.methods["POST"].read(asked, json.dumps(body).encode(), CAPS)  # type: ignore[union-attr]
-    assert isinstance(parcel, ParsedEvents)
-    return parcel
+    request_meta = RequestMeta("POST", path, "", found.parts, headers, "", 0)
+    door = found.methods["POST"]
+    assert isinstance(door, Door)
+    return door.parse(request_meta, json.dumps(body).encode(), LIMITS)
 
 
 def taken(
-    parcel: ParsedEvents, agent: str = "", limits: RecordLimits | None = None
+    events: ParsedEvents, agent: str = "", limits: RecordLimits | None = None
 ) -> RequestRecords:
-    return build_records(parcel, SOURCE, origin(agent, limits or RecordLimits()))
+    return build_records(events, SOURCE, record_context(agent, limits or RecordLimits()))
 
 
-def origin(agent: str, limits: RecordLimits) -> RecordContext:
-    return RecordContext(SourceFields.of(SOURCE), 0, Client("events", "", agent), limits=limits)
+def record_context(agent: str, limits: RecordLimits) -> RecordContext:
+    client, client_id = Client("events", "", agent), events_door.DOOR.client_id
+    return RecordContext(SourceFields.of(SOURCE), 0, client, client_id=client_id, limits=limits)
 
 
 @pytest.mark.parametrize("door", BODIES)
 def test_an_event_too_large_with_its_context_is_refused_and_stored_with_it(door: str) -> None:
     path, body = BODIES[door]
-    intake = taken(parcel_of(path, body))
-    assert not intake.event_ids
-    ((topic, _, value),) = intake.records
+    records = taken(parsed(path, body))
+    assert not records.event_ids
+    ((topic, _, value),) = records.records
     assert topic == topics.REJECTED
-    (refused,) = intake.refused
+    (refused,) = records.refused
     assert refused.refusal.code == "too_large"
     assert f"at most {EVENT_BYTES:,}" in refused.refusal.text
     _, record = avro.decode_any(value or b"")
     assert HUGE.encode() in record["payload"]
     if door != "tracardi":  # whose payloads cannot be read by themselves
-        again = read_again(door, record["payload"])
+        again = parse_again(door, record["payload"], 0)
         assert isinstance(again, ParsedEvents)
         assert taken(again).refused[0].refusal == refused.refusal
 
@@ -90,10 +95,10 @@ def test_an_event_too_large_with_its_context_is_refused_and_stored_with_it(door:
 def test_its_neighbours_are_accepted() -> None:
     body = {"events": [SMALL, {"event": "a", "properties": {"p": "x" * 90_000}}, SMALL]}
     body["context"] = {"b": "y" * (EVENT_BYTES - 50_000)}  # type: ignore[assignment]
-    intake = taken(parcel_of("/v1/events", body))
-    assert len(intake.event_ids) == 2
-    assert [one.index for one in intake.refused] == [1]
-    assert [topic for topic, _, _ in intake.records] == [
+    records = taken(parsed("/v1/events", body))
+    assert len(records.event_ids) == 2
+    assert [one.index for one in records.refused] == [1]
+    assert [topic for topic, _, _ in records.records] == [
         "events.accepted",
         "events.rejected",
         "events.accepted",
@@ -106,29 +111,29 @@ def test_the_largest_accepted_record_has_exactly_the_limit() -> None:
     sizes = {}
     for more in itertools.count():
         body = {"events": [SMALL], "context": {"b": "y" * (EVENT_BYTES - 330 + more)}}
-        intake = taken(parcel_of("/v1/events", body), agent="curl/8" * 10)
+        records = taken(parsed("/v1/events", body), agent="curl/8" * 10)
         sizes[more] = [
             len(value or b"") + key_bytes
-            for topic, _, value in intake.records
+            for topic, _, value in records.records
             if topic == topics.ACCEPTED
         ]
-        if intake.refused:
+        if records.refused:
             break
     assert sizes[more - 1] == [EVENT_BYTES]
 
 
 def test_a_lower_limit_of_a_topic_is_named() -> None:
     limits = RecordLimits({topics.UNIQUE: 200_000})
-    intake = taken(
-        parcel_of("/v1/events", {"events": [SMALL], "context": {"b": "y" * 200_000}}), "", limits
+    records = taken(
+        parsed("/v1/events", {"events": [SMALL], "context": {"b": "y" * 200_000}}), "", limits
     )
-    assert "events.unique allows only 200,000" in intake.refused[0].refusal.text
+    assert "events.unique allows only 200,000" in records.refused[0].refusal.text
 
 
 def test_a_payload_that_no_record_can_hold_is_cut_and_says_so() -> None:
     limits = RecordLimits({topics.REJECTED: 100_000})
-    intake = taken(parcel_of(*BODIES["events"]), "", limits)
-    ((topic, key, value),) = intake.records
+    records = taken(parsed(*BODIES["events"]), "", limits)
+    ((topic, key, value),) = records.records
     assert len(key) + len(value or b"") <= limits.of(topic)
     _, record = avro.decode_any(value or b"")
     assert record["detail"].startswith("Only the first ")
@@ -136,13 +141,13 @@ def test_a_payload_that_no_record_can_hold_is_cut_and_says_so() -> None:
 
 def test_events_whose_records_brokers_refuse_are_refused_and_the_others_stay() -> None:
     body = {"events": [SMALL, {"event": "a", "id": "other"}, {"no": "event"}]}
-    parcel = parcel_of("/v1/events", body)
-    intake = taken(parcel)
-    left = refuse_unwritable(intake, {1}, parcel, origin("", RecordLimits()))
-    assert left.event_ids == intake.event_ids[:1]
+    events = parsed("/v1/events", body)
+    records = taken(events)
+    left = refuse_unwritable(records, {1}, events, record_context("", RecordLimits()))
+    assert left.event_ids == records.event_ids[:1]
     assert [(one.index, one.client_id, one.refusal.code) for one in left.refused] == [
         (1, "other", "too_large"),
-        (2, "", intake.refused[0].refusal.code),
+        (2, "", records.refused[0].refusal.code),
     ]
     ((topic, _, value),) = left.records
     assert topic == topics.REJECTED

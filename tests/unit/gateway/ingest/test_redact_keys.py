@@ -5,13 +5,14 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.adapters import avro
 from weir.core.registry import Source
-from weir.gateway.doors.door import ParsedEvent, ParsedEvents
 from weir.gateway.doors.segment import door as segment
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records, rejected_body
 from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.parsed_events import ParsedEvent, ParsedEvents
 from weir.gateway.ingest.redact_keys import masked
 
 KEY = 'key/of="ä€😀\\shop'
@@ -26,7 +27,7 @@ def payload_of(value: bytes | None) -> bytes:
     return payload
 
 
-def origin(key: str) -> RecordContext:
+def record_context(key: str) -> RecordContext:
     return RecordContext(SourceFields.of(SOURCE), 0, Client("d", "", ""), key)
 
 
@@ -62,17 +63,17 @@ def test_what_has_no_key_is_kept_as_it_came() -> None:
 
 def test_refused_events_are_kept_without_the_key_that_the_request_claimed() -> None:
     raw = b'{"env": "key-of-shop", "event": 5}'
-    parcel = ParsedEvents([ParsedEvent(raw, Refusal("wrong_type", "event", "must be a string"))])
-    ((topic, _, value),) = build_records(parcel, SOURCE, origin("key-of-shop")).records
+    events = ParsedEvents([ParsedEvent(raw, Refusal("wrong_type", "event", "must be a string"))])
+    ((topic, _, value),) = build_records(events, SOURCE, record_context("key-of-shop")).records
     assert topic == "events.rejected"
     assert payload_of(value) == b'{"env": "***", "event": 5}'
-    ((_, _, whole),) = build_records(parcel, SOURCE, origin("")).records
+    ((_, _, whole),) = build_records(events, SOURCE, record_context("")).records
     assert payload_of(whole) == raw
 
 
 def test_bodies_are_kept_without_it_too() -> None:
     trouble = Problem("invalid_json", "Not JSON.")
-    _, _, value = rejected_body(trouble, b'["key-of-shop", ', origin("key-of-shop"))
+    _, _, value = rejected_body(trouble, b'["key-of-shop", ', record_context("key-of-shop"))
     assert payload_of(value) == b'["***", '
 
 
@@ -87,4 +88,4 @@ def test_bodies_are_kept_without_it_too() -> None:
 )  # fmt: skip
 def test_segments_bodies_lose_their_write_keys(body: bytes, kept: bytes) -> None:
     """Even those that are not JSON, or differ from the header's."""
-    assert segment.BATCH.mask(body) == kept
+    assert segment.BATCH.redact(body) == kept

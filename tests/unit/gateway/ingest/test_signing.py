@@ -8,16 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from tests.doors import attempt
 from weir.adapters import avro
 from weir.core.registry import Source
-from weir.gateway.doors.door import BodyLimits, Door, ParsedEvents, RequestMeta
+from weir.gateway.doors.door import Door
 from weir.gateway.doors.events import door as events
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.parsed_events import BodyLimits
 from weir.gateway.routes import ROUTES
-from weir.registry.secret_encryption import Sealing, new_key
+from weir.registry.secret_encryption import SecretEncryption, new_key
 from weir.registry.sources_file import DOORS
 
 NOW = 1_764_590_400
@@ -39,8 +43,8 @@ def request(body: bytes = BODY, at: int = NOW, secret: str = SECRET, **changed: 
     return msgspec.structs.replace(plain, **{n: v for n, v in changed.items() if n[0].islower()})
 
 
-def verdict(asked: RequestMeta, body: bytes = BODY, source: Source = SOURCE) -> str:
-    found = signing.verify(asked, body, source)
+def verdict(request_meta: RequestMeta, body: bytes = BODY, source: Source = SOURCE) -> str:
+    found = attempt(signing.verify, request_meta, body, source)
     if found is None:
         return "unsigned"
     return found.code if isinstance(found, Problem) else "fine"
@@ -88,7 +92,9 @@ def test_a_time_more_than_5_minutes_off_is_refused(seconds: int, expected: str) 
 
 
 def test_a_secret_that_cannot_be_read_is_neither_right_nor_wrong() -> None:
-    shut = Sealing((new_key(),)).sealed(Source(id="shop", signing_secrets=("unknown-here",)))
+    shut = SecretEncryption((new_key(),)).sealed(
+        Source(id="shop", signing_secrets=("unknown-here",))
+    )
     assert verdict(request(), source=shut) == "secrets_locked"
     assert signing.must_sign(shut, "events")
 
@@ -104,17 +110,17 @@ def test_a_source_with_secrets_must_sign_at_every_door_unless_it_says_otherwise(
     assert not any(signing.must_sign(every, door) for door in doors)
 
 
-def keys_of(asked: RequestMeta, body: bytes = BODY) -> list[str]:
+def keys_of(request_meta: RequestMeta, body: bytes = BODY) -> list[str]:
     """The idempotency keys of what a signed request becomes."""
-    parcel = events.DOOR.read(asked, body, BodyLimits(100, 1_000_000))
-    assert isinstance(parcel, ParsedEvents)
-    signed = signing.verify(asked, body, SOURCE)
+    parsed = events.DOOR.parse(request_meta, body, BodyLimits(100, 1_000_000))
+    signed = signing.verify(request_meta, body, SOURCE)
     assert isinstance(signed, bytes)
-    parcel.signed = signed
-    origin = RecordContext(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
+    context = RecordContext(
+        SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""), signed=signed
+    )
     records = [
         avro.decode_any(value or b"")[1]
-        for _, _, value in build_records(parcel, SOURCE, origin).records
+        for _, _, value in build_records(parsed, SOURCE, context).records
     ]
     return [record["idempotency_key"] for record in records]
 
@@ -135,8 +141,7 @@ def test_two_alike_in_one_request_are_two() -> None:
 
 
 def test_without_a_signature_each_event_counts() -> None:
-    parcel = events.DOOR.read(request(), BODY, BodyLimits(100, 1_000_000))
-    assert isinstance(parcel, ParsedEvents)
-    origin = RecordContext(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
-    (_, _, value), _ = build_records(parcel, SOURCE, origin).records
+    parsed = events.DOOR.parse(request(), BODY, BodyLimits(100, 1_000_000))
+    context = RecordContext(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
+    (_, _, value), _ = build_records(parsed, SOURCE, context).records
     assert uuid.UUID(avro.decode_any(value or b"")[1]["idempotency_key"]).version == 7

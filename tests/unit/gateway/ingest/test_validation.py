@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weir.gateway.ingest.error_codes import Refusal
 from weir.gateway.ingest.validation import (
     MAX_EVENT_BYTES,
     Event,
+    Policy,
     Shared,
-    check_event,
     is_deeper,
+    parse_event,
     reserved_in,
+    validate,
 )
 
 NOW = 1_760_011_200_000
@@ -21,7 +24,7 @@ HOUR = 3_600_000
 
 
 def check(raw: bytes, shared: bytes = b"") -> Event | Refusal:
-    return check_event(raw, Shared(shared, shared + raw), NOW)
+    return validate(parse_event(raw), raw, Shared(shared, shared + raw), NOW, Policy())
 
 
 def code(raw: bytes) -> str:

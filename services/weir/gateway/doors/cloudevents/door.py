@@ -5,27 +5,22 @@ from collections.abc import Sequence
 from aiohttp import hdrs
 
 from weir.gateway.doors.cloudevents.parser import read_binary, read_structured
-from weir.gateway.doors.door import (
-    BodyLimits,
-    Door,
-    Outcome,
-    ParsedEvent,
-    ParsedEvents,
-    RequestMeta,
-)
-from weir.gateway.doors.events import door as events
-from weir.gateway.doors.events.door import Sent, read_events
-from weir.gateway.doors.webhook.door import read_webhook
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events import door as events_door
+from weir.gateway.doors.events.door import split_events
+from weir.gateway.doors.webhook.door import json_in
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
-from weir.gateway.ingest.error_codes import Problem, quoted
-from weir.gateway.ingest.validation import Event, Shared
+from weir.gateway.ingest.error_codes import Problem, ProblemError, quoted
+from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvent, ParsedEvents
+from weir.gateway.ingest.validation import Event, Policy, Shared
 
 FORMATS = "application/cloudevents"
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 # What Weir's checks speak of, as CloudEvents name it.
-WORDS = {
+FIELD_NAMES = {
     "event": "type",
     "occurred_at": "time",
     "idempotency_key": "id",
@@ -35,6 +30,7 @@ WORDS = {
     "session_id": "sessionid",
     "properties": "data",
 }
+POLICY = Policy(own_names=None, spaced_names=True, field_names=FIELD_NAMES)
 _EVENT = {"type": "object", "required": ["specversion", "id", "source", "type"]}
 
 
@@ -55,22 +51,19 @@ class CloudEventsDoor(Door):
     def takes(self, media: request_headers.Media) -> bool:
         return True  # in binary mode the type is that of the data
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        content_type = asked.headers.get(hdrs.CONTENT_TYPE, "")
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
         name = content_type.partition(";")[0].strip().lower()
         if not name.startswith(FORMATS):
-            draft = ParsedEvent(body, read_binary(asked.headers, body))
-            parcel = _parcel([draft], body)
-            parcel.payload_of = payload_of
-            return parcel
+            event = ParsedEvent(body, read_binary(request.headers, body))
+            return ParsedEvents([event], Shared(b"", body), POLICY, payload_of=payload_of)
         if name not in (STRUCTURED, BATCHED) or not request_headers.media_of(content_type).taken:
             text = f"{quoted(content_type)} is not taken: send {STRUCTURED} or {BATCHED}, in UTF-8."
-            return Problem("unsupported_media_type", text)
-        found = _batch(body, caps) if name == BATCHED else _one(body)
-        return found if isinstance(found, Problem) else structured(found, body)
+            raise ProblemError(Problem("unsupported_media_type", text))
+        return structured(_batch(body, limits) if name == BATCHED else [_one(body)], body)
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
-        return events.DOOR.reply(asked, parcel, outcome)
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
+        return events_door.DOOR.reply(request, events, outcome)
 
 
 DOOR = CloudEventsDoor()
@@ -84,22 +77,17 @@ def payload_of(event: Event) -> bytes:
 
 def structured(events: Sequence[bytes], body: bytes) -> ParsedEvents:
     """Events in the JSON event format, each by its own bytes."""
-    return _parcel([ParsedEvent(raw, read_structured(raw)) for raw in events], body)
+    parsed = [ParsedEvent(raw, read_structured(raw)) for raw in events]
+    return ParsedEvents(parsed, Shared(b"", body), POLICY)
 
 
-def _parcel(drafts: list[ParsedEvent], body: bytes) -> ParsedEvents:
-    return ParsedEvents(drafts, Shared(b"", body), own_names=None, spaced_names=True, words=WORDS)
-
-
-def _one(body: bytes) -> list[bytes] | Problem:
+def _one(body: bytes) -> bytes:
     if not body.strip():
-        return Problem("empty_body", "Send a CloudEvent, a JSON object.")
-    found = read_webhook(body)
-    return found if isinstance(found, Problem) else [found]
+        raise ProblemError(Problem("empty_body", "Send a CloudEvent, a JSON object."))
+    return json_in(body)
 
 
-def _batch(body: bytes, caps: BodyLimits) -> list[bytes] | Problem:
+def _batch(body: bytes, limits: BodyLimits) -> list[bytes]:
     if body.strip()[:1] not in (b"[", b""):
-        return Problem("invalid_body", "A batch is an array of CloudEvents.")
-    found = read_events(body, False, caps.events)
-    return [bytes(one) for one in found.events] if isinstance(found, Sent) else found
+        raise ProblemError(Problem("invalid_body", "A batch is an array of CloudEvents."))
+    return [bytes(one) for one in split_events(body, False, limits.events).events]

@@ -14,9 +14,9 @@ import msgspec
 from aiohttp import hdrs
 from msgspec import Meta, Raw
 
-from weir.gateway.doors.webhook.door import read_webhook
+from weir.gateway.doors.webhook.door import json_in
 from weir.gateway.http import request_headers
-from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
+from weir.gateway.ingest.error_codes import ProblemError, Refusal, quoted
 from weir.gateway.ingest.json_number_range import may_overflow, overflows
 from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.validation import (
@@ -195,9 +195,11 @@ def properties_of(data: bytes, content_type: str) -> Raw | Refusal:
     if not data:
         return Raw()
     if is_json(content_type):
-        found = read_webhook(data)
-        if isinstance(found, Problem):
-            return Refusal(found.code, "data", f"is not what its type says: {found.detail}")
+        try:
+            found = json_in(data)
+        except ProblemError as error:
+            text = f"is not what its type says: {error.problem.detail}"
+            return Refusal(error.problem.code, "data", text)
         if is_deeper(found, MAX_DEPTH):
             return Refusal("too_deep", "data", f"is nested deeper than {MAX_DEPTH} levels")
         if may_overflow(found) and overflows(found):

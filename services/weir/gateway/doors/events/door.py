@@ -1,24 +1,32 @@
 """The door `POST /v1/events`: an object, an array, an envelope or NDJSON in; the 202's JSON out. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from weir.gateway.doors.door import BodyLimits, Door, Outcome, ParsedEvents, Refused, RequestMeta
+from weir.gateway.doors.door import Door
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import lenient_json, split_body
-from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
+from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal, quoted
 from weir.gateway.ingest.json_number_range import overflows
+from weir.gateway.ingest.parsed_events import (
+    BodyLimits,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    Refused,
+)
 from weir.gateway.ingest.validation import (
     MAX_DEPTH,
     TOO_LARGE_A_NUMBER,
-    Event,
     Shared,
-    check_event,
     is_deeper,
+    parse_event,
 )
 
 EXPANDED = 8  # a shared context may make a request this many times its cap, no more
@@ -41,14 +49,16 @@ class EventsDoor(Door):
     def takes(self, media: request_headers.Media) -> bool:
         return media.taken
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        is_ndjson = request_headers.media_of(asked.headers.get(hdrs.CONTENT_TYPE, "")).is_ndjson
-        sent = read_events(body, is_ndjson, caps.events)
-        if isinstance(sent, Problem):
-            return sent
-        return expanding(sent.shared, len(sent), caps) or sent
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        is_ndjson = request_headers.media_of(request.headers.get(hdrs.CONTENT_TYPE, "")).is_ndjson
+        sent = split_events(body, is_ndjson, limits.events)
+        require_room(sent.shared, len(sent.events), limits)
+        return parsed(sent)
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def client_id(self, parsed: ParsedEvent) -> str:
+        return client_id(parsed.raw)
+
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.event_ids:
             return Answer(202, reply(outcome))
         return without_valid_event(outcome)
@@ -57,26 +67,17 @@ class EventsDoor(Door):
 DOOR = EventsDoor()
 
 
-class Sent(ParsedEvents):
-    """The events of a body as the client wrote them, each by its own bytes; decoded when checked."""
+class SplitEvents(NamedTuple):
+    """The events of a body as the client wrote them, each by its own bytes; none is decoded yet."""
 
-    events: Sequence[bytes | Raw] = ()
-
-    def __len__(self) -> int:
-        return len(self.events)
-
-    def checked(self, now_ms: int) -> Iterator[tuple[bytes, Event | Refusal]]:
-        shared = self.shared
-        for one in self.events:
-            raw = bytes(one)
-            yield raw, check_event(raw, shared, now_ms)
-
-    def client_id(self, index: int) -> str:
-        return client_id(bytes(self.events[index]))
+    events: Sequence[bytes | Raw]
+    shared: Shared
 
 
-def sent_of(events: Sequence[bytes | Raw], shared: Shared) -> Sent:
-    return Sent(events=events, shared=shared)
+def parsed(sent: SplitEvents) -> ParsedEvents:
+    """The events in Weir's own format."""
+    raws = map(bytes, sent.events)
+    return ParsedEvents([ParsedEvent(raw, parse_event(raw)) for raw in raws], sent.shared)
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -96,127 +97,126 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 _quote = msgspec.json.Encoder().encode
 
 
-def read_events(body: bytes, is_ndjson: bool, max_events: int) -> Sent | Problem:
-    """Tell a body's events apart. A `Problem` when that cannot be done; none of them is checked yet."""
+def split_events(body: bytes, is_ndjson: bool, max_events: int) -> SplitEvents:
+    """Split a body into its events, none of them decoded. `ProblemError` when that cannot be done."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as fault:
-            return split_body.not_utf8(fault)
+            raise ProblemError(split_body.not_utf8(fault)) from None
         body = body.removeprefix(BOM)
     body = body.strip(b" \t\r\n")
     if not body:
-        return Problem("empty_body", "Send an event object, an array of them, or NDJSON.")
+        text = "Send an event object, an array of them, or NDJSON."
+        raise ProblemError(Problem("empty_body", text))
     try:
-        sent = _read_lines(body, max_events) if is_ndjson else _read_json(body, max_events)
+        sent = _split_lines(body, max_events) if is_ndjson else _split_json(body, max_events)
     except msgspec.DecodeError as fault:
-        despite = None if is_ndjson else _read_masked(body, max_events)
+        despite = None if is_ndjson else _split_masked(body, max_events)
         if despite is None:
-            return split_body.why_malformed(body, fault)
+            raise ProblemError(split_body.why_malformed(body, fault)) from None
         sent = despite
     except RecursionError:
-        return split_body.TOO_DEEP
-    if isinstance(sent, Sent):
-        if not sent.events:
-            return Problem("no_events", "The body is well-formed, but there is no event in it.")
-        if len(sent.events) > max_events:
-            return too_many(max_events)
+        raise ProblemError(split_body.TOO_DEEP) from None
+    if not sent.events:
+        text = "The body is well-formed, but there is no event in it."
+        raise ProblemError(Problem("no_events", text))
+    require_few(len(sent.events), max_events)
     return sent
 
 
+def require_few(count: int, max_events: int) -> None:
+    """`ProblemError` for more events than a request may hold."""
+    if count > max_events:
+        raise ProblemError(too_many(max_events))
+
+
 def too_many(max_events: int) -> Problem:
-    return Problem(
-        "too_many_events", f"A request takes at most {max_events:,} events: send several."
-    )
+    text = f"A request takes at most {max_events:,} events: send several."
+    return Problem("too_many_events", text)
 
 
-def _read_json(body: bytes, max_events: int) -> Sent | Problem:
+def _split_json(body: bytes, max_events: int) -> SplitEvents:
     first = body[:1]
     if first == b"[":
-        return sent_of(_decode_list(body), Shared(b"", body))
+        return SplitEvents(_decode_list(body), Shared(b"", body))
     if first != b"{":
         _decode_raw(body)
-        return Problem("invalid_body", "The body must be an object, an array of them, or NDJSON.")
+        text = "The body must be an object, an array of them, or NDJSON."
+        raise ProblemError(Problem("invalid_body", text))
     if b"\n" in body and _is_json(body[: body.index(b"\n")]):
-        return _read_lines(body, max_events)
+        return _split_lines(body, max_events)
     if b'"events"' in body:
-        return _read_envelope(body)
+        return _split_envelope(body)
     _decode_raw(body)
-    return sent_of([body], Shared(b"", body))
+    return SplitEvents([body], Shared(b"", body))
 
 
-def _read_masked(body: bytes, max_events: int) -> Sent | Problem | None:
-    """Tell events apart though one holds what is no JSON; its own check refuses it. None: it is not that."""
+def _split_masked(body: bytes, max_events: int) -> SplitEvents | None:
+    """Split a body though one event is no JSON; validation refuses that one. None: it is not that."""
     told = lenient_json.masked(body)
     if told == body:
         return None
     try:
-        sent = _read_json(told, max_events)
+        sent = _split_json(told, max_events)
     except msgspec.DecodeError:
         return None
     except RecursionError:
-        return split_body.TOO_DEEP
-    if isinstance(sent, Problem):
-        return sent
+        raise ProblemError(split_body.TOO_DEEP) from None
     events = lenient_json.unmasked(map(bytes, sent.events), told, body)
     if events == [body] and lenient_json.has_not_numbers(body):
         return None  # nothing to tell apart
     if lenient_json.is_outside(events, body):
         text = "`context` has half a surrogate pair, NaN or an infinity."
-        return Problem("invalid_context", text, "context")
-    return sent_of(events, sent.shared)
+        raise ProblemError(Problem("invalid_context", text, "context"))
+    return SplitEvents(events, sent.shared)
 
 
-def _read_lines(body: bytes, max_events: int) -> Sent | Problem:
+def _split_lines(body: bytes, max_events: int) -> SplitEvents:
     """NDJSON. A line that is not JSON is that event's fault alone."""
-    if body.count(b"\n") >= 2 * max_events:  # blank lines may be among them, within reason
-        return too_many(max_events)
+    # blank lines may be among them, within reason
+    if body.count(b"\n") >= 2 * max_events:
+        raise ProblemError(too_many(max_events))
     lines = [line for line in (line.strip() for line in body.split(b"\n")) if line]
-    return sent_of(lines, Shared(b"", body))
+    return SplitEvents(lines, Shared(b"", body))
 
 
-def _read_envelope(body: bytes) -> Sent | Problem:
+def _split_envelope(body: bytes) -> SplitEvents:
     try:
         envelope = _decode_envelope(body)
     except msgspec.ValidationError as fault:
         found = _decode_any(body)
         if found.events is UNSET or found.event is not UNSET:
-            return sent_of([body], Shared(b"", body))  # an event that has "events" somewhere inside
+            # an event that has "events" somewhere inside
+            return SplitEvents([body], Shared(b"", body))
         field = "events" if "$.events" in str(fault) else ""
-        return Problem(
-            "invalid_body",
-            f"An envelope is an object with `events`, an array, and `context`, an object: {fault}.",
-            field,
-        )
-    return _with_context(envelope.events, bytes(envelope.context), body)
+        text = "An envelope is an object with `events`, an array, and `context`, an object"
+        raise ProblemError(Problem("invalid_body", f"{text}: {fault}.", field)) from None
+    return SplitEvents(envelope.events, shared_of(bytes(envelope.context), body))
 
 
-def _with_context(events: list[Raw], context: bytes, body: bytes) -> Sent | Problem:
-    shared = shared_of(context, body)
-    return shared if isinstance(shared, Problem) else sent_of(events, shared)
-
-
-def shared_of(context: bytes, body: bytes) -> Shared | Problem:
-    """What the events of a body share, if its `context` may stand under theirs."""
+def shared_of(context: bytes, body: bytes) -> Shared:
+    """What the events of a body share. `ProblemError` if its `context` may not stand under theirs."""
     if context in (b"", b"null", b"{}"):
         return Shared(b"", body)
     if not context.startswith(b"{"):
-        return Problem("invalid_context", "`context` must be an object.", "context")
+        raise ProblemError(Problem("invalid_context", "`context` must be an object.", "context"))
     # one level is the event's own, as for a context that an event brings itself
     if is_deeper(context, MAX_DEPTH - 1):
-        return Problem("invalid_context", f"nested deeper than {MAX_DEPTH} levels", "context")
+        text = f"nested deeper than {MAX_DEPTH} levels"
+        raise ProblemError(Problem("invalid_context", text, "context"))
     shared = Shared(context, body)
     if shared.may_overflow and overflows(context):
-        return Problem("invalid_context", f"`context` {TOO_LARGE_A_NUMBER}.", "context")
+        text = f"`context` {TOO_LARGE_A_NUMBER}."
+        raise ProblemError(Problem("invalid_context", text, "context"))
     return shared
 
 
-def expanding(shared: Shared, count: int, caps: BodyLimits) -> Problem | None:
-    """Why a shared context may not stand under so many events, if so."""
-    if len(shared.raw) * count <= EXPANDED * caps.body_bytes:
-        return None
-    text = f"{len(shared.raw):,} bytes of context for {count:,} events."
-    return Problem("context_too_large", text)
+def require_room(shared: Shared, count: int, limits: BodyLimits) -> None:
+    """`ProblemError` if a shared context may not stand under so many events."""
+    if len(shared.raw) * count > EXPANDED * limits.body_bytes:
+        text = f"{len(shared.raw):,} bytes of context for {count:,} events."
+        raise ProblemError(Problem("context_too_large", text))
 
 
 def _is_json(line: bytes) -> bool:

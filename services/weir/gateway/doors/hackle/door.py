@@ -7,17 +7,8 @@ import msgspec
 from msgspec import Raw
 from multidict import istr
 
-from weir.gateway.doors.door import (
-    BodyLimits,
-    Credentials,
-    Door,
-    Outcome,
-    ParsedEvent,
-    ParsedEvents,
-    Refused,
-    RequestMeta,
-)
-from weir.gateway.doors.events.door import message
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events.door import message, require_few
 from weir.gateway.doors.hackle.parser import (
     Common,
     Configured,
@@ -33,10 +24,19 @@ from weir.gateway.doors.hackle.parser import (
 )
 from weir.gateway.doors.hackle.schema import FIELDS, OPERATION, explain
 from weir.gateway.http import request_headers
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.lenient_json import not_json
-from weir.gateway.ingest.validation import SentEvent, Shared
+from weir.gateway.ingest.parsed_events import (
+    BodyLimits,
+    Credentials,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    Refused,
+)
+from weir.gateway.ingest.validation import MAX_CHARACTERS, Policy, SentEvent, Shared
 
 SDK_KEY = istr("X-HACKLE-SDK-KEY")
 SDK_NAME = istr("X-HACKLE-SDK-NAME")
@@ -48,6 +48,7 @@ REMOTE_CONFIG = "$remote_config"
 OWN_NAMES = frozenset(
     {EXPOSURE, REMOTE_CONFIG, "$properties", "$session_start", "$session_end", "$push_token"}
 )
+POLICY = Policy(OWN_NAMES, spaced_names=True, clamps_future=True, field_names=FIELDS)
 SYSTEM = "$"  # begins the names of the SDKs' own properties, whose values are their affair
 ABSENT = (b"", b"null", b"{}")
 
@@ -56,24 +57,13 @@ NOBODY = Refusal("missing", "identifiers", "must name the user, by `$id` for ins
 _encode = msgspec.json.Encoder().encode
 
 
-class Sent(ParsedEvents):
-    """The events of a body, list after list."""
-
-    lists: Sequence[tuple[str, int]] = ()  # the name of each, and how many are in it
-
-    def client_id(self, index: int) -> str:
-        try:
-            return (decode_common(self.drafts[index].raw).insert_id or "")[:255]
-        except (msgspec.DecodeError, RecursionError):
-            return ""
-
-    def place(self, index: int) -> tuple[str, int]:
-        """The list that an event is in, and its place there."""
-        for name, count in self.lists:
-            if index < count:
-                return name, index
-            index -= count
-        raise IndexError(index)
+def place_of(lists: Sequence[tuple[str, int]], index: int) -> tuple[str, int]:
+    """The list that an event is in, and its place there; `lists`: each one's name, and how many are in it."""
+    for name, count in lists:
+        if index < count:
+            return name, index
+        index -= count
+    raise IndexError(index)
 
 
 class HackleDoor(Door):
@@ -82,42 +72,40 @@ class HackleDoor(Door):
     name = "hackle"
     operation = OPERATION
 
-    def claim(self, asked: RequestMeta) -> Credentials:
-        key = request_headers.clean(asked.headers.get(SDK_KEY, "").strip())
-        return Credentials(key=key or request_headers.key_of(asked.headers, asked.query))
+    def credentials(self, request: RequestMeta) -> Credentials:
+        key = request_headers.clean(request.headers.get(SDK_KEY, "").strip())
+        return Credentials(key=key or request_headers.key_of(request.headers, request.query))
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        lists = read_body(body)
-        if isinstance(lists, Problem):
-            return lists
-        tracked, exposed, configured = lists
-        if len(tracked) + len(exposed) + len(configured) > caps.events:
-            return Problem("too_many_events", f"A request takes at most {caps.events:,} events.")
-        library = library_of(asked.headers)
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        tracked, exposed, configured = read_body(body)
+        require_few(len(tracked) + len(exposed) + len(configured), limits.events)
+        library = library_of(request.headers)
         shared = Shared(b"", body)
         shared.may_reserve = False  # the names of properties are the sender's affair here
-        return Sent(
-            drafts=[
-                *_drafts(tracked, library, _track),
-                *_drafts(exposed, library, _exposure),
-                *_drafts(configured, library, _remote_config),
+        return ParsedEvents(
+            [
+                *_parsed(tracked, library, _track),
+                *_parsed(exposed, library, _exposure),
+                *_parsed(configured, library, _remote_config),
             ],
-            shared=shared,
-            own_names=OWN_NAMES,
-            spaced_names=True,
-            words=FIELDS,
-            clamps_future=True,
-            lists=(
+            shared,
+            POLICY,
+            note=(
                 ("trackEvents", len(tracked)),
                 ("exposureEvents", len(exposed)),
                 ("remoteConfigEvents", len(configured)),
             ),
         )
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def client_id(self, parsed: ParsedEvent) -> str:
+        try:
+            return (decode_common(parsed.raw).insert_id or "")[:MAX_CHARACTERS]
+        except (msgspec.DecodeError, RecursionError):
+            return ""
+
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         """The SDKs look at the status alone: 2xx when anything was taken."""
-        assert isinstance(parcel, Sent)
-        refused = [_told(one, *parcel.place(one.index)) for one in outcome.refused]
+        refused = [_told(one, *place_of(events.note, one.index)) for one in outcome.refused]
         if not outcome.event_ids:
             first = Problem("no_valid_event", message(outcome.refused[0].refusal))
             return problem(first, rejected=refused)
@@ -154,7 +142,7 @@ def library_of(headers: request_headers.Headers) -> bytes:
 Read = Callable[[bytes, bytes], SentEvent | Refusal]
 
 
-def _drafts(sent: list[bytes], library: bytes, read: Read) -> Iterator[ParsedEvent]:
+def _parsed(sent: list[bytes], library: bytes, read: Read) -> Iterator[ParsedEvent]:
     for raw in sent:
         event: SentEvent | Refusal
         try:

@@ -5,7 +5,7 @@ from msgspec import Raw, Struct
 
 from weir.gateway.doors.hackle.schema import body_trouble
 from weir.gateway.ingest import lenient_json
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.error_codes import Problem, ProblemError
 from weir.gateway.ingest.split_body import parse_body
 
 Lists = tuple[list[bytes], list[bytes], list[bytes]]
@@ -94,18 +94,19 @@ decode_remote_config = msgspec.json.Decoder(RemoteConfig).decode
 decode_common = msgspec.json.Decoder(Common).decode
 
 
-def read_body(body: bytes) -> Lists | Problem:
+def read_body(body: bytes) -> Lists:
     """Tracked events, exposures, remote configurations: each its own bytes, none of them checked."""
     return parse_body(body, _tell_apart, body_trouble)
 
 
-def _tell_apart(body: bytes) -> Lists | Problem:
+def _tell_apart(body: bytes) -> Lists:
     if not body.strip(b" \t\r\n"):
-        return Problem("empty_body", "Send an object with `trackEvents`, an array.")
+        raise ProblemError(Problem("empty_body", "Send an object with `trackEvents`, an array."))
     told = lenient_json.decoded(body, _decode_body)
     sent = told.found
     if not (sent.track_events or sent.exposure_events or sent.remote_config_events):
-        return Problem("no_events", "The body is well-formed, but there is no event in it.")
+        text = "The body is well-formed, but there is no event in it."
+        raise ProblemError(Problem("no_events", text))
     return (
         told.own(sent.track_events or ()),
         told.own(sent.exposure_events or ()),

@@ -5,13 +5,14 @@ from typing import Any
 
 from aiohttp import hdrs
 
-from weir.gateway.doors.door import Credentials, RequestMeta
 from weir.gateway.doors.hackle.door import DOOR
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unauthorized, unavailable
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.handler import AppContext
+from weir.gateway.ingest.parsed_events import Credentials
 
 # A workspace without experiments: decisions are not Weir's, so that the SDKs answer with their
 # defaults. It never changes, so any time in the past and any tag will do.
@@ -79,8 +80,7 @@ class MonitoringPage:
     }
 
     async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        claim = DOOR.claim(asked)
-        return refuse_key(claim.key, world) or Answer(202, b"{}")
+        return refuse_key(DOOR.credentials(asked).key, world) or Answer(202, b"{}")
 
 
 WORKSPACE_PAGE = WorkspacePage()

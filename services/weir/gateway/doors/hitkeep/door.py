@@ -4,39 +4,41 @@ docs/doors-reference.md says what becomes of each key, and what differs from Hit
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 from multidict import istr
 
-from weir.gateway.doors.door import (
-    BodyLimits,
-    Credentials,
-    Door,
-    Outcome,
-    ParsedEvent,
-    ParsedEvents,
-    RequestMeta,
-)
-from weir.gateway.doors.events import door as events
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events import door as events_door
 from weir.gateway.doors.webhook import door as webhook
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_headers import site_of
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import TEXT, Answer
-from weir.gateway.ingest.error_codes import Problem, Refusal
-from weir.gateway.ingest.validation import SentEvent, Shared
+from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
+from weir.gateway.ingest.parsed_events import (
+    BodyLimits,
+    BodyProblemError,
+    Credentials,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+)
+from weir.gateway.ingest.validation import Policy, SentEvent, Shared
 
 API_KEY = istr("X-Api-Key")
 DNT = istr("DNT")
 GPC = istr("Sec-GPC")
 Json = Raw | UnsetType
 NO_ID = "00000000-0000-0000-0000-000000000000"  # how a client writes that it has none
-NAMED_IN_FULL = {"event": "name", "properties": "props"}
-NAMED_IN_SHORT = {"event": "n", "properties": "p", "session_id": "sid"}
+POLICY = Policy(own_names=None, spaced_names=True)
+NAMED_IN_FULL = replace(POLICY, field_names={"event": "name", "properties": "props"})
+NAMED_IN_SHORT = replace(POLICY, field_names={"event": "n", "properties": "p", "session_id": "sid"})
 
 
 class SentByEither(Struct, gc=False):
@@ -59,7 +61,7 @@ class SentByEither(Struct, gc=False):
     dnt: bool | None = None
 
 
-class Page(Struct, omit_defaults=True):
+class PageContext(Struct, omit_defaults=True):
     """Where a custom event happened."""
 
     host: str | None = None
@@ -78,7 +80,7 @@ class Tracker(Struct, omit_defaults=True):
 class Context(Struct, omit_defaults=True):
     """What is known of an event besides its properties."""
 
-    page: Page | None = None
+    page: PageContext | None = None
     tracker: Tracker | None = None
 
 
@@ -117,63 +119,66 @@ class HitKeepDoor(Door):
     name = "hitkeep"
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
-    def claim(self, asked: RequestMeta) -> Credentials | None:
-        key = key_of(asked)
+    def credentials(self, request: RequestMeta) -> Credentials | None:
+        key = key_of(request)
         return Credentials(key) if key else None  # else the body, or the page, says which source
 
-    def declines(self, asked: RequestMeta) -> bool:
-        headers = asked.headers
+    def declines(self, request: RequestMeta) -> bool:
+        headers = request.headers
         return headers.get(DNT, "").strip() == "1" or headers.get(GPC, "").strip() == "1"
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
         body = body.strip(b" \t\r\n")
-        sent = read_body(self.decoder, body)
-        claim = self.whose(asked, sent)
-        if isinstance(claim, Problem):
-            return claim
-        if isinstance(sent, Problem):
-            return ParsedEvents(claim=claim, problem=sent)
-        if sent.dnt or self.declines(asked):
-            return ParsedEvents(claim=claim, declined=1)
+        try:
+            sent = read_body(self.decoder, body)
+        except ProblemError as error:
+            credentials = self.whose(request, None)
+            if credentials is None:
+                raise
+            raise BodyProblemError(error.problem, credentials) from None
+        credentials = self.whose(request, sent)
+        if credentials is None:
+            text = "Say whose it is: by `site_id`, or by the Origin header of a page of the site."
+            raise ProblemError(Problem("unknown_site", text, "site_id"))
+        if sent.dnt or self.declines(request):
+            return ParsedEvents(credentials=credentials, declined=1)
         if isinstance(sent, Wrong):
-            return ParsedEvents([ParsedEvent(body, sent.refusal)], claim=claim)
-        parcel = self.parcel(asked, body, sent)
-        parcel.claim = claim
-        return parcel
+            return ParsedEvents([ParsedEvent(body, sent.refusal)], credentials=credentials)
+        events = self.parsed(request, body, sent)
+        events.credentials = credentials
+        return events
 
-    def whose(self, asked: RequestMeta, sent: Any) -> Credentials | Problem:
-        """By a key, by the id of a source, or else by the page that it comes from."""
-        key = key_of(asked)
-        site_id = "" if isinstance(sent, Problem) else sent.site_id or ""
+    def whose(self, request: RequestMeta, sent: Any) -> Credentials | None:
+        """By a key, by the id of a source, or else by the page that it comes from.
+
+        `sent`: what the body says; None: it cannot be read.
+        """
+        key, site_id = key_of(request), "" if sent is None else sent.site_id or ""
         if key or site_id:
             return Credentials(key, site_id)
-        if site := site_of(asked.headers.get(hdrs.ORIGIN, "")):
-            return Credentials(site=site)
-        if isinstance(sent, Problem):
-            return sent
-        text = "Say whose it is: by `site_id`, or by the Origin header of a page of the site."
-        return Problem("unknown_site", text, "site_id")
+        site = site_of(request.headers.get(hdrs.ORIGIN, ""))
+        return Credentials(site=site) if site else None
 
-    def parcel(self, asked: RequestMeta, body: bytes, sent: Any) -> ParsedEvents:
+    def parsed(self, request: RequestMeta, body: bytes, sent: Any) -> ParsedEvents:
         """The one event of a body of the door's shape."""
         raise NotImplementedError
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.refused or outcome.warnings:
-            return events.DOOR.reply(asked, parcel, outcome)
+            return events_door.DOOR.reply(request, events, outcome)
         return Answer(202, b"", TEXT)
 
 
-class EventDoor(HitKeepDoor):
+class HitKeepEventDoor(HitKeepDoor):
     """Custom events, of hk.js and of servers."""
 
     operation = operation_of("An event of HitKeep's script, or of a server.", SentByEither)
     decoder = msgspec.json.Decoder(SentByEither)
 
-    def parcel(self, asked: RequestMeta, body: bytes, sent: SentByEither) -> ParsedEvents:
+    def parsed(self, request: RequestMeta, body: bytes, sent: SentByEither) -> ParsedEvents:
         url = sent.url or ""
-        page = Page(
-            site_of(asked.headers.get(hdrs.ORIGIN, "")) or site_of(url) or None,
+        page = PageContext(
+            site_of(request.headers.get(hdrs.ORIGIN, "")) or site_of(url) or None,
             sent.path or path_of(url) or None,
             url or None,
             sent.referrer or sent.r or None,
@@ -181,38 +186,36 @@ class EventDoor(HitKeepDoor):
         context = context_of(page, sent.tsrc, sent.tv)
         session = sent.session_id or sent.sid
         if sent.name is None and sent.n is not None:
-            event, words = event_of(sent.n, sent.p, session, context), NAMED_IN_SHORT
+            event, policy = event_of(sent.n, sent.p, session, context), NAMED_IN_SHORT
         else:
-            event, words = event_of(sent.name, sent.props, session, context), NAMED_IN_FULL
-        return one_event(asked, body, event, words, user_agent=sent.ua)
+            event, policy = event_of(sent.name, sent.props, session, context), NAMED_IN_FULL
+        return one_event(request, body, event, policy, user_agent=sent.ua)
 
 
-DOOR = EventDoor()
+DOOR = HitKeepEventDoor()
 
 
 def one_event(
-    asked: RequestMeta,
+    request: RequestMeta,
     body: bytes,
     event: SentEvent | Refusal,
-    words: Mapping[str, str],
+    policy: Policy,
     *,
     ip: str = "",
     user_agent: str | None = None,
 ) -> ParsedEvents:
-    """A parcel of it. Nobody is made up: without a session it has neither profile nor session."""
+    """The one event of a request. Nobody is made up: without a session it has neither profile nor session."""
     has_session = isinstance(event, SentEvent) and event.session_id is not None
     if isinstance(event, SentEvent):
-        key = asked.headers.get(request_headers.IDEMPOTENCY_KEY, "")
+        key = request.headers.get(request_headers.IDEMPOTENCY_KEY, "")
         event.idempotency_key = request_headers.clean(key) or None
     return ParsedEvents(
         [ParsedEvent(body, event)],
         Shared(b"", body),
+        policy,
         wants_profile=has_session,
-        own_names=None,
-        spaced_names=True,
         ip=ip,
         user_agent=(user_agent or "")[: request_headers.MAX_USER_AGENT],
-        words=words,
     )
 
 
@@ -226,20 +229,20 @@ def event_of(
     return SentEvent(name.strip(), session_id=known, properties=own, context=context)
 
 
-def context_of(page: Page, source: str | None, version: str | None) -> Raw:
+def context_of(page: PageContext, source: str | None, version: str | None) -> Raw:
     """As JSON; what is empty is left out."""
     tracker = Tracker(source or None, version or None)
     context = Context(
-        page if page != Page() else None,
+        page if page != PageContext() else None,
         tracker if tracker != Tracker() else None,
     )
     return Raw(_encode(context))
 
 
-def key_of(asked: RequestMeta) -> str:
+def key_of(request: RequestMeta) -> str:
     """As at every door, or as `X-Api-Key`."""
-    key = request_headers.key_of(asked.headers, asked.query)
-    return key or request_headers.clean(asked.headers.get(API_KEY, "").strip())
+    key = request_headers.key_of(request.headers, request.query)
+    return key or request_headers.clean(request.headers.get(API_KEY, "").strip())
 
 
 def path_of(url: str) -> str:
@@ -250,7 +253,7 @@ def path_of(url: str) -> str:
 
 
 def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """What the decoder makes of it; `Wrong` if that is not its shape, a `Problem` if it is not JSON."""
+    """What the decoder makes of it; `Wrong` if that is not its shape. `ProblemError` if it is not JSON."""
     try:
         if not body.isascii():
             body.decode()
@@ -259,14 +262,14 @@ def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         except msgspec.ValidationError as fault:  # the rest of the body is not read yet
             return _wrong(body, str(fault))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as fault:
-        found = webhook.read_webhook(body)
-        return found if isinstance(found, Problem) else Problem("invalid_json", f"{fault}.")
+        webhook.json_in(body)
+        raise ProblemError(Problem("invalid_json", f"{fault}.")) from None
 
 
-def _wrong(body: bytes, fault: str) -> Wrong | Problem:
+def _wrong(body: bytes, fault: str) -> Wrong:
     loose = _decode_loose(body) if body.startswith(b"{") else _decode_raw(body)
     if not isinstance(loose, _Loose):
-        return Problem("invalid_body", "The body must be a JSON object.")
+        raise ProblemError(Problem("invalid_body", "The body must be a JSON object."))
     site_id, dnt = bytes(loose.site_id), bytes(loose.dnt)
     return Wrong(
         explain(fault),

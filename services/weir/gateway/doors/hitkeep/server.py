@@ -1,18 +1,19 @@
 """HitKeep's doors `/api/ingest/server/…`: what a server sends of its visitors. Pure."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, Struct
+from msgspec.structs import replace
 
 from weir.core.registry import Source
-from weir.gateway.doors.door import Credentials, ParsedEvents, RequestMeta
 from weir.gateway.doors.hitkeep.door import (
+    POLICY,
     HitKeepDoor,
     Json,
-    Page,
+    PageContext,
     context_of,
     event_of,
     key_of,
@@ -23,10 +24,13 @@ from weir.gateway.doors.hitkeep.door import (
 from weir.gateway.doors.hitkeep.views import PAGE_VIEW, UNCASED, Number, PageView
 from weir.gateway.http.rate_limits import plain_address
 from weir.gateway.http.request_headers import site_of
-from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
-from weir.gateway.ingest.validation import SentEvent
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal, quoted
+from weir.gateway.ingest.parsed_events import Credentials, ParsedEvents
+from weir.gateway.ingest.validation import Policy, SentEvent
 
-CALLED = {"event": "name", "occurred_at": "timestamp"}
+EVENT_POLICY = replace(POLICY, field_names={"event": "name", "occurred_at": "timestamp"})
+VIEW_POLICY = replace(EVENT_POLICY, uncased_names=UNCASED)
 
 
 class SentByServer(Struct, gc=False):
@@ -60,24 +64,25 @@ class ServerDoor(HitKeepDoor):
     """Always with a key, of a source that has the URL's host among its sites."""
 
     decoder = msgspec.json.Decoder(SentByServer)
+    policy: ClassVar[Policy] = EVENT_POLICY
 
-    def claim(self, asked: RequestMeta) -> Credentials | None:
-        return Credentials(key_of(asked))
+    def credentials(self, request: RequestMeta) -> Credentials | None:
+        return Credentials(key_of(request))
 
-    def whose(self, asked: RequestMeta, sent: Any) -> Credentials | Problem:
-        return Credentials(key_of(asked))
+    def whose(self, request: RequestMeta, sent: Any) -> Credentials:
+        return Credentials(key_of(request))
 
-    def verify(self, asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
+    def verify(self, request: RequestMeta, body: bytes, source: Source) -> bytes | None:
         try:
             site = site_of(_decode_site(body).url)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            site = ""  # as `read` says, in words of its own
+            site = ""  # as `parse` says, in words of its own
         if not site or site in source.sites:
-            return super().verify(asked, body, source)
+            return super().verify(request, body, source)
         text = f"{quoted(site)} is not among the sites of the source {quoted(source.id)}."
-        return Problem("unknown_site", text, "url")
+        raise ProblemError(Problem("unknown_site", text, "url"))
 
-    def parcel(self, asked: RequestMeta, body: bytes, sent: SentByServer) -> ParsedEvents:
+    def parsed(self, request: RequestMeta, body: bytes, sent: SentByServer) -> ParsedEvents:
         address, agent = plain_address(sent.visitor_ip.strip()), sent.user_agent.strip()
         event: SentEvent | Refusal
         if not site_of(sent.url):
@@ -90,7 +95,7 @@ class ServerDoor(HitKeepDoor):
             event = self.event(sent)
         if isinstance(event, SentEvent):
             event.occurred_at = sent.timestamp
-        return one_event(asked, body, event, CALLED, ip=address, user_agent=agent)
+        return one_event(request, body, event, self.policy, ip=address, user_agent=agent)
 
     def event(self, sent: SentByServer) -> SentEvent | Refusal:
         raise NotImplementedError
@@ -102,7 +107,9 @@ class ServerEventDoor(ServerDoor):
     operation = operation_of("An event that a server sends of its visitor.", SentByServer)
 
     def event(self, sent: SentByServer) -> SentEvent | Refusal:
-        page = Page(site_of(sent.url), path_of(sent.url) or "/", sent.url, sent.referrer or None)
+        page = PageContext(
+            site_of(sent.url), path_of(sent.url) or "/", sent.url, sent.referrer or None
+        )
         context = context_of(page, None, None)
         return event_of(sent.name, sent.properties, sent.session_id, context)
 
@@ -111,11 +118,7 @@ class ServerViewDoor(ServerDoor):
     """Page views; what brought the visitor stands in the query of the URL."""
 
     operation = operation_of("A page view that a server sends of its visitor.", SentByServer)
-
-    def parcel(self, asked: RequestMeta, body: bytes, sent: SentByServer) -> ParsedEvents:
-        parcel = super().parcel(asked, body, sent)
-        parcel.uncased_names = UNCASED
-        return parcel
+    policy = VIEW_POLICY
 
     def event(self, sent: SentByServer) -> SentEvent | Refusal:
         query = {name: found[0] for name, found in parse_qs(urlsplit(sent.url).query).items()}
@@ -137,7 +140,7 @@ class ServerViewDoor(ServerDoor):
             qr=query.get("hk_qr"),
             page_id=sent.page_id,
         )
-        context = context_of(Page(), None, None)
+        context = context_of(PageContext(), None, None)
         return event_of(PAGE_VIEW, view.as_json(), sent.session_id, context)
 
 

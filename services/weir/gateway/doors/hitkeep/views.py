@@ -3,21 +3,25 @@
 import msgspec
 from aiohttp import hdrs
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
-from weir.gateway.doors.door import ParsedEvents, RequestMeta
 from weir.gateway.doors.hitkeep.door import (
+    POLICY,
     HitKeepDoor,
-    Page,
+    PageContext,
     context_of,
     event_of,
     one_event,
     operation_of,
 )
 from weir.gateway.http.request_headers import site_of
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.ingest.parsed_events import ParsedEvents
 
 PAGE_VIEW = "page_view"
 UNCASED = frozenset({PAGE_VIEW})  # a name of Weir's, which nobody at the source chose
+VIEWS = replace(POLICY, uncased_names=UNCASED)
 Number = int | float | None
 
 _encode = msgspec.json.Encoder().encode
@@ -80,11 +84,11 @@ class PageViewDoor(HitKeepDoor):
     operation = operation_of("A page view, as HitKeep's script sends it.", SentView)
     decoder = msgspec.json.Decoder(SentView)
 
-    def parcel(self, asked: RequestMeta, body: bytes, sent: SentView) -> ParsedEvents:
+    def parsed(self, request: RequestMeta, body: bytes, sent: SentView) -> ParsedEvents:
         if not sent.path:
-            return one_event(asked, body, Refusal("empty", "path", "must not be empty"), {})
+            return one_event(request, body, Refusal("empty", "path", "must not be empty"), VIEWS)
         view = PageView(
-            host=site_of(asked.headers.get(hdrs.ORIGIN, "")) or None,
+            host=site_of(request.headers.get(hdrs.ORIGIN, "")) or None,
             path=sent.path,
             referrer=sent.referrer or None,
             viewport_width=sent.vp_w,
@@ -101,11 +105,9 @@ class PageViewDoor(HitKeepDoor):
             unique=sent.unique,
             page_id=sent.page_id,
         )
-        context = context_of(Page(), sent.tsrc, sent.tv)
+        context = context_of(PageContext(), sent.tsrc, sent.tv)
         event = event_of(PAGE_VIEW, view.as_json(), sent.session_id, context)
-        parcel = one_event(asked, body, event, {}, user_agent=sent.ua)
-        parcel.uncased_names = UNCASED
-        return parcel
+        return one_event(request, body, event, VIEWS, user_agent=sent.ua)
 
 
 DOOR = PageViewDoor()

@@ -1,30 +1,32 @@
 """The doors `/v1/track`, `/v1/batch` and their kin: the calls that Segment's clients make. Pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from weir.gateway.doors.door import (
-    BodyLimits,
-    Credentials,
-    Door,
-    Outcome,
-    ParsedEvents,
-    Refused,
-    RequestMeta,
-)
-from weir.gateway.doors.events.door import expanding, message, shared_of
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events.door import message, require_few, require_room, shared_of
 from weir.gateway.doors.segment.parser import CALLS, message_id, read_call
 from weir.gateway.doors.segment.times import time_of
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import JSON, Answer, problem
 from weir.gateway.ingest import lenient_json
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
+from weir.gateway.ingest.error_codes import PROBLEMS, Problem, ProblemError
+from weir.gateway.ingest.parsed_events import (
+    BodyLimits,
+    BodyProblemError,
+    Credentials,
+    Outcome,
+    ParsedEvent,
+    ParsedEvents,
+    Refused,
+)
 from weir.gateway.ingest.split_body import parse_body
-from weir.gateway.ingest.validation import Event, SentEvent, Shared, check_sent
+from weir.gateway.ingest.validation import Policy, Shared
 
 # What Weir's checks speak of, as the clients write it.
 WORDS = {
@@ -52,37 +54,17 @@ class _Keyed(Struct, rename="camel"):
     write_key: Raw = Raw()
 
 
+POLICY = Policy(
+    own_names=None,
+    uncased_names=OWN_NAMES,
+    spaced_names=True,
+    clamps_future=True,
+    field_names=WORDS,
+)
+
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_keyed = msgspec.json.Decoder(_Keyed).decode
 _decode_key = msgspec.json.Decoder(str).decode
-
-
-class Calls(ParsedEvents):
-    """The calls of a body, each by its own bytes; decoded when checked."""
-
-    calls: Sequence[bytes | Raw] = ()
-    call_type: str = ""  # empty: each says its own
-    sent_at: int | None = None  # of the whole batch, by the client's clock
-
-    def __len__(self) -> int:
-        return len(self.calls)
-
-    def checked(self, now_ms: int) -> Iterator[tuple[bytes, Event | Refusal]]:
-        shared, call_type, sent_at = self.shared, self.call_type, self.sent_at
-        for call in self.calls:
-            raw, read = read_call(bytes(call), call_type, now_ms, sent_at)
-            event: Event | Refusal | SentEvent = read
-            if isinstance(event, SentEvent):
-                event = check_sent(event, raw, shared, now_ms, None, True, self.clamps_future)
-            if isinstance(event, Refusal):
-                event = event._replace(field=WORDS.get(event.field, event.field))
-            yield raw, event
-
-    def whole(self, raw: bytes) -> bytes:
-        return self._enveloped(b"batch", raw)
-
-    def client_id(self, index: int) -> str:
-        return message_id(bytes(self.calls[index]))
 
 
 def _operation(summary: str, required: list[str]) -> dict[str, Any]:
@@ -98,58 +80,59 @@ def _operation(summary: str, required: list[str]) -> dict[str, Any]:
     )  # fmt: skip
 
 
-class BatchDoor(Door):
+class SegmentBatchDoor(Door):
     """Takes calls of every type, each for itself."""
 
     name = "segment"
     operation = _operation("Segment's calls, each with its `type`.", ["batch"])
 
-    def claim(self, asked: RequestMeta) -> Credentials | None:
-        key = request_headers.key_of(asked.headers, asked.query)
+    def credentials(self, request: RequestMeta) -> Credentials | None:
+        key = request_headers.key_of(request.headers, request.query)
         return Credentials(key) if key else None
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        parcel = parse_body(body, lambda body: self.tell_apart(body, caps), _misshapen)
-        if isinstance(parcel, Problem):
-            if parcel.code == "invalid_utf8":
-                return parcel  # nor can it be read who sends
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        try:
+            events = parse_body(
+                body, lambda body: self.calls(body, limits, request.now_ms), _misshapen
+            )
+        except ProblemError as error:
+            problem = error.problem
+            if problem.code == "invalid_utf8":
+                raise  # nor can it be read who sends
             if not body.strip():
-                parcel = parcel._replace(code="empty_body")
-            parcel = ParsedEvents(problem=parcel)
-        parcel.claim = self.claim(asked) or _claim_of(body)
-        return parcel
+                problem = problem._replace(code="empty_body")
+            raise BodyProblemError(problem, self._whose(request, body)) from None
+        events.credentials = self._whose(request, body)
+        return events
 
-    def mask(self, payload: bytes) -> bytes:
+    def _whose(self, request: RequestMeta, body: bytes) -> Credentials:
+        return self.credentials(request) or _credentials_in(body)
+
+    def client_id(self, parsed: ParsedEvent) -> str:
+        return message_id(parsed.raw)
+
+    def redact(self, payload: bytes) -> bytes:
         """Clients write their key into bodies even where a header has it."""
         return _mask_keys(rb"\1***", payload)
 
-    def tell_apart(self, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
+    def calls(self, body: bytes, limits: BodyLimits, now_ms: int) -> ParsedEvents:
+        """The calls in a body, each by its own bytes. `ProblemError`, or as msgspec raises."""
         told = lenient_json.decoded(body, _decode_batch)
         found = told.found
         if not found.batch:
-            return Problem("no_events", "`batch` is empty.", "batch")
-        if len(found.batch) > caps.events:
-            text = f"A request takes at most {caps.events:,} calls: send several."
-            return Problem("too_many_events", text)
+            raise ProblemError(Problem("no_events", "`batch` is empty.", "batch"))
+        require_few(len(found.batch), limits.events)
         shared = shared_of(bytes(found.context), body)
-        if isinstance(shared, Problem):
-            return shared
         if told.fault and shared.raw and shared.raw not in body:
             text = "`context` has half a surrogate pair, NaN or an infinity."
-            return Problem("invalid_context", text, "context")
+            raise ProblemError(Problem("invalid_context", text, "context"))
         if told.fault and bytes(found.sent_at) not in body:
-            return Problem("invalid_json", "`sentAt` is not JSON.", "sentAt")
+            raise ProblemError(Problem("invalid_json", "`sentAt` is not JSON.", "sentAt"))
         calls = told.own(found.batch)
-        parcel = Calls(
-            shared=shared,
-            uncased_names=OWN_NAMES,
-            clamps_future=True,
-            calls=calls,
-            sent_at=time_of(bytes(found.sent_at)),
-        )
-        return expanding(shared, len(calls), caps) or parcel
+        require_room(shared, len(calls), limits)
+        return parsed(calls, shared, "", now_ms, time_of(bytes(found.sent_at)))
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         rejected = [_told(one) for one in outcome.refused]
         if not outcome.event_ids:
             return _failure(400, rejected[0]["code"], rejected[0]["message"], rejected=rejected)
@@ -160,7 +143,7 @@ class BatchDoor(Door):
             told["warnings"] = outcome.warnings
         return Answer(200, _encode(told))
 
-    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
+    def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
             text = (
                 "Send it as the user name of `Authorization: Basic`, or as the body's `writeKey`."
@@ -171,7 +154,7 @@ class BatchDoor(Door):
         return answer._replace(body=_failure(0, trouble.code, text).body, kind=JSON)
 
 
-class CallDoor(BatchDoor):
+class SegmentCallDoor(SegmentBatchDoor):
     """Takes one call, of the type that its path says."""
 
     operation = _operation("Segment's call of one type.", [])
@@ -179,27 +162,30 @@ class CallDoor(BatchDoor):
     def __init__(self, call_type: str) -> None:
         self.call_type = call_type
 
-    def tell_apart(self, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
+    def calls(self, body: bytes, limits: BodyLimits, now_ms: int) -> ParsedEvents:
         call = body.strip()
         if not call:
-            return Problem("empty_body", f"Send a {self.call_type} call, a JSON object.")
-        return Calls(
-            shared=Shared(b"", body),
-            uncased_names=OWN_NAMES,
-            clamps_future=True,
-            calls=[call],
-            call_type=self.call_type,
-        )
+            text = f"Send a {self.call_type} call, a JSON object."
+            raise ProblemError(Problem("empty_body", text))
+        return parsed([call], Shared(b"", body), self.call_type, now_ms)
 
 
-BATCH = BatchDoor()
+def parsed(
+    calls: Sequence[bytes], shared: Shared, call_type: str, now_ms: int, sent_at: int | None = None
+) -> ParsedEvents:
+    """`call_type`: empty where each says its own; `sent_at`: of the whole batch, by the client's clock."""
+    events = [ParsedEvent(*read_call(call, call_type, now_ms, sent_at)) for call in calls]
+    return ParsedEvents(events, shared, POLICY, envelope=b"batch")
+
+
+BATCH = SegmentBatchDoor()
 # By what follows `/v1/`: Segment's documented paths, and the letters that its browser client says.
 DOORS: dict[str, Door] = {"batch": BATCH, "import": BATCH, "b": BATCH}
 for _type in CALLS:
-    DOORS[_type] = DOORS[SHORT[_type]] = CallDoor(_type)
+    DOORS[_type] = DOORS[SHORT[_type]] = SegmentCallDoor(_type)
 
 
-def _claim_of(body: bytes) -> Credentials:
+def _credentials_in(body: bytes) -> Credentials:
     """Nobody's, if the body does not say or cannot be read."""
     try:
         told = bytes(_decode_keyed(lenient_json.masked(body)).write_key)

@@ -32,7 +32,7 @@ WHAT_FIELDS_ARE = {
 _NOTHING = (b"", NULL, EMPTY_OBJECT)
 
 
-class Message(Struct, rename="camel", gc=False):
+class SegmentCall(Struct, rename="camel", gc=False):
     """A call of any type, as far as it means something here; the rest is passed over."""
 
     type: str | None = None
@@ -62,7 +62,7 @@ class _Named(Struct, rename="camel"):
 
 
 Read = tuple[bytes, SentEvent | Refusal]
-_decode_message = msgspec.json.Decoder(Message).decode
+_decode_message = msgspec.json.Decoder(SegmentCall).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_traits = msgspec.json.Decoder(_Traits).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
@@ -115,7 +115,7 @@ def is_blank(given: Id) -> bool:
     return given is None or (isinstance(given, str) and not given.strip())
 
 
-def _event(name: str, message: Message, properties: Raw) -> SentEvent | Refusal:
+def _event(name: str, message: SegmentCall, properties: Raw) -> SentEvent | Refusal:
     user, anonymous, key = message.user_id, message.anonymous_id, message.message_id
     if is_blank(user) and is_blank(anonymous):
         return Refusal("missing", "userId", "or anonymousId must say whose call it is")
@@ -129,7 +129,7 @@ def _event(name: str, message: Message, properties: Raw) -> SentEvent | Refusal:
     )
 
 
-def _track(message: Message) -> SentEvent | Refusal:
+def _track(message: SegmentCall) -> SentEvent | Refusal:
     called = message.event or ""
     name = name_of(called[:MEANT_CHARACTERS])
     if not name:
@@ -155,7 +155,7 @@ def name_of(event: str) -> str:
     return name[:MAX_CHARACTERS].rstrip()
 
 
-def _identify(message: Message) -> SentEvent | Refusal:
+def _identify(message: SegmentCall) -> SentEvent | Refusal:
     """The call's traits lie over those of its context, where clients on phones put them."""
     traits, context = message.traits, bytes(message.context)
     if b'"traits"' in context and context.startswith(b"{"):
@@ -168,21 +168,21 @@ def _identify(message: Message) -> SentEvent | Refusal:
     return _event("$identify", message, traits)
 
 
-def _page(message: Message) -> SentEvent | Refusal:
+def _page(message: SegmentCall) -> SentEvent | Refusal:
     return _event("page_view", message, _seen(message))
 
 
-def _screen(message: Message) -> SentEvent | Refusal:
+def _screen(message: SegmentCall) -> SentEvent | Refusal:
     return _event("screen_view", message, _seen(message))
 
 
-def _seen(message: Message) -> Raw:
+def _seen(message: SegmentCall) -> Raw:
     """The properties, with the name and the category of what was seen."""
     told = {"name": message.name, "category": message.category}
     return _with(message.properties, {name: value for name, value in told.items() if value})
 
 
-def _group(message: Message) -> SentEvent | Refusal:
+def _group(message: SegmentCall) -> SentEvent | Refusal:
     if is_blank(message.group_id):
         return Refusal("missing", "groupId", "is missing; a group call names the group")
     group: dict[str, object] = {"groupId": str(message.group_id)}
@@ -191,7 +191,7 @@ def _group(message: Message) -> SentEvent | Refusal:
     return _event("group", message, Raw(_encode(group)))
 
 
-def _alias(message: Message) -> SentEvent | Refusal:
+def _alias(message: SegmentCall) -> SentEvent | Refusal:
     """One event of both, which is what links them."""
     previous, anonymous = message.previous_id, message.anonymous_id
     if is_blank(previous):
@@ -205,7 +205,7 @@ def _alias(message: Message) -> SentEvent | Refusal:
     return _event("alias", message, Raw(_encode(told)))
 
 
-CALLS: Mapping[str, Callable[[Message], SentEvent | Refusal]] = {
+CALLS: Mapping[str, Callable[[SegmentCall], SentEvent | Refusal]] = {
     "track": _track,
     "identify": _identify,
     "page": _page,

@@ -1,29 +1,26 @@
 """The doors `POST /v2/event/` and `POST /v2/bulk/event/`: what SuprSend's SDKs send, signed. Pure."""
 
-from collections.abc import Iterable
-from typing import Any
-
 import msgspec
 from aiohttp import hdrs
 
 from weir.core.registry import DAY_SECONDS, Source
-from weir.gateway.doors.door import (
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events.door import split_events
+from weir.gateway.doors.suprsend import signing
+from weir.gateway.doors.suprsend.parser import NO_ATTACHMENT, OWN_NAMES, payload_of, read_event
+from weir.gateway.doors.webhook.door import json_in
+from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.http.responses import JSON, Answer, problem
+from weir.gateway.ingest.error_codes import PROBLEMS, Problem, ProblemError, Refusal
+from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,
-    Door,
     Outcome,
     ParsedEvent,
     ParsedEvents,
-    RequestMeta,
 )
-from weir.gateway.doors.events.door import Sent, read_events
-from weir.gateway.doors.suprsend import signing
-from weir.gateway.doors.suprsend.parser import NO_ATTACHMENT, OWN_NAMES, payload_of, read_event
-from weir.gateway.doors.webhook.door import read_webhook
-from weir.gateway.http import openapi, request_headers
-from weir.gateway.http.responses import JSON, Answer, problem
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
-from weir.gateway.ingest.validation import Shared
+from weir.gateway.ingest.validation import Policy, Shared
 
 BEARER = "bearer "
 STATUSES = {NO_ATTACHMENT: 404, "too_large": 413}  # of a refused event; others: 400
@@ -34,6 +31,7 @@ FIELDS = {
     "idempotency_key": "$idempotency_key",
     "occurred_at": "$time",
 }
+POLICY = Policy(OWN_NAMES, spaced_names=True, clamps_future=True, field_names=FIELDS)
 EVENT_SCHEMA = {
     "type": "object",
     "required": ["event", "distinct_id"],
@@ -50,7 +48,7 @@ EVENT_SCHEMA = {
 _encode = msgspec.json.Encoder().encode
 
 
-class EventDoor(Door):
+class SuprSendDoor(Door):
     """Takes one event, in the hand of the workspace whose secret signs it."""
 
     name = "suprsend"
@@ -64,50 +62,43 @@ class EventDoor(Door):
         },
     )
 
-    def claim(self, asked: RequestMeta) -> Credentials:
-        given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
+    def credentials(self, request: RequestMeta) -> Credentials:
+        given = request.headers.get(hdrs.AUTHORIZATION, "").strip()
         if given[: len(BEARER)].lower() == BEARER:
             return Credentials(key=request_headers.clean(given[len(BEARER) :].strip()))
         return Credentials(key=request_headers.clean(given.rpartition(":")[0]))
 
-    def verify(self, asked: RequestMeta, body: bytes, source: Source) -> bytes | Problem | None:
-        given = asked.headers.get(hdrs.AUTHORIZATION, "").strip()
+    def verify(self, request: RequestMeta, body: bytes, source: Source) -> bytes | None:
+        given = request.headers.get(hdrs.AUTHORIZATION, "").strip()
         if given[: len(BEARER)].lower() != BEARER:
-            return signing.check(asked, body, given.rpartition(":")[2], source)
+            return signing.check(request, body, given.rpartition(":")[2], source)
         # its key alone, as with the SDK's `with_workspace_api_key`
-        return super().verify(asked, body, source)
+        return super().verify(request, body, source)
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        events = self.tell_apart(body, caps)
-        if isinstance(events, Problem):
-            return events
-        key = self.claim(asked).key
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        key = self.credentials(request).key
         return ParsedEvents(
-            [ParsedEvent(raw, read_event(raw, key)) for raw in map(bytes, events)],
+            [ParsedEvent(raw, read_event(raw, key)) for raw in self.split(body, limits)],
             Shared(b"", body),
+            POLICY,
             window_seconds=DAY_SECONDS,
-            own_names=OWN_NAMES,
-            words=FIELDS,
-            spaced_names=True,
             payload_of=payload_of,
-            clamps_future=True,
         )
 
-    def tell_apart(self, body: bytes, caps: BodyLimits) -> Iterable[Any] | Problem:
+    def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
         """Each event's own bytes."""
         if not body.strip():
-            return Problem("empty_body", "Send an event.")
-        found = read_webhook(body)
-        return found if isinstance(found, Problem) else [found]
+            raise ProblemError(Problem("empty_body", "Send an event."))
+        return [json_in(body)]
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.event_ids:
             told = b'"message_id":"%b"%b' % (outcome.event_ids[0].encode(), warned(outcome))
             return Answer(202, b"{%b}" % told)
         refusal = outcome.refused[0].refusal
         return Answer(status_of(refusal), self.error(message_of(refusal)))
 
-    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
+    def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
             text = "Send `Authorization: <workspace key>:<signature>`; the key is a write key of a"
             trouble = trouble._replace(detail=f"{text} source.")
@@ -118,7 +109,7 @@ class EventDoor(Door):
         return _encode({"error": {"message": message}})
 
 
-class BulkDoor(EventDoor):
+class SuprSendBulkDoor(SuprSendDoor):
     """Takes a list of events, and answers for each."""
 
     operation = openapi.post(
@@ -130,19 +121,18 @@ class BulkDoor(EventDoor):
         },
     )
 
-    def tell_apart(self, body: bytes, caps: BodyLimits) -> Iterable[Any] | Problem:
+    def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
         if body.strip()[:1] not in (b"[", b""):
-            return Problem("invalid_body", "The body must be an array of events.")
-        found = read_events(body, False, caps.events)
-        return found.events if isinstance(found, Sent) else found
+            raise ProblemError(Problem("invalid_body", "The body must be an array of events."))
+        return [bytes(one) for one in split_events(body, False, limits.events).events]
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         """202 even if none is taken: of other answers the SDK reads no records."""
         accepted = iter(outcome.event_ids)
         refused = {one.index: one.refusal for one in outcome.refused}
         records = (
             _error_record(refused[index]) if index in refused else _success_record(next(accepted))
-            for index in range(len(parcel))
+            for index in range(len(events))
         )
         return Answer(202, b'{"records":[%b]%b}' % (b",".join(records), warned(outcome)))
 
@@ -151,8 +141,8 @@ class BulkDoor(EventDoor):
         return _encode({"error": {"message": message}, "records": []})
 
 
-DOOR = EventDoor()
-BULK = BulkDoor()
+DOOR = SuprSendDoor()
+BULK = SuprSendBulkDoor()
 
 
 def warned(outcome: Outcome) -> bytes:

@@ -11,9 +11,9 @@ from aiohttp import hdrs
 
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source
-from weir.gateway.doors.door import RequestMeta
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest import signing
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.ingest.error_codes import Problem, ProblemError
 
 FAR_MS = 15 * 60_000  # how far a sender's clock may be off
 HOW = (
@@ -34,24 +34,24 @@ def sign(text: bytes, secret: str) -> bytes:
     return base64.b64encode(hmac.digest(secret.encode(), text, "sha256"))
 
 
-def check(asked: RequestMeta, body: bytes, given: str, source: Source) -> bytes | Problem:
-    """A digest of what was signed, or why `given` is not a signature of the source's, made about now."""
+def check(asked: RequestMeta, body: bytes, given: str, source: Source) -> bytes:
+    """A digest of what was signed. `ProblemError` if `given` is not a signature of the source's, made about now."""
     if not source.signing_secrets:
         how = (
             f"Source {source.id!r} has no signing secret: put the workspace secret into its"
             " `signing_secrets`, and `weir apply`."
         )
-        return Problem("wrong_signature", how)
+        raise ProblemError(Problem("wrong_signature", how))
     sent_ms = _epoch_ms(asked.headers.get(hdrs.DATE, ""))
     if sent_ms is None:
-        return Problem("wrong_date", "Send `Date` as HTTP has it, and sign it.")
+        raise ProblemError(Problem("wrong_date", "Send `Date` as HTTP has it, and sign it."))
     if abs(sent_ms - asked.now_ms) > FAR_MS:
-        return Problem("wrong_date", "It is more than 15 minutes off: set the sender's clock.")
-    text = string_to_sign(asked, body)
+        text = "It is more than 15 minutes off: set the sender's clock."
+        raise ProblemError(Problem("wrong_date", text))
+    signed = string_to_sign(asked, body)
     signature = given.encode("utf-8", "surrogateescape")
-    return signing.check(source, [signature], lambda one: sign(text, one), HOW) or content_digest(
-        text
-    )
+    signing.check(source, [signature], lambda one: sign(signed, one), HOW)
+    return content_digest(signed)
 
 
 @lru_cache(maxsize=64)

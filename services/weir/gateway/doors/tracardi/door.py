@@ -9,25 +9,26 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from weir.core.blocked_ids import DEFAULT
-from weir.gateway.doors.door import (
-    RECEIPT_SECONDS,
+from weir.gateway.doors.door import RECEIPT_SECONDS, Door
+from weir.gateway.doors.events.door import require_few, require_room, shared_of, without_valid_event
+from weir.gateway.doors.tracardi import response as tracardi_reply
+from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.http.responses import Answer
+from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
+from weir.gateway.ingest.lenient_json import decoded, is_outside, not_json
+from weir.gateway.ingest.parsed_events import (
     BodyLimits,
+    BodyProblemError,
     Credentials,
-    Door,
     Outcome,
     ParsedEvent,
     ParsedEvents,
-    RequestMeta,
 )
-from weir.gateway.doors.events.door import expanding, shared_of, too_many, without_valid_event
-from weir.gateway.doors.tracardi import response as tracardi_reply
-from weir.gateway.http import openapi, request_headers
-from weir.gateway.http.responses import Answer
-from weir.gateway.ingest.error_codes import Problem, Refusal
-from weir.gateway.ingest.lenient_json import decoded, is_outside, not_json
 from weir.gateway.ingest.split_body import parse_body
-from weir.gateway.ingest.validation import EMPTY_OBJECT, NULL, SentEvent, Shared
+from weir.gateway.ingest.validation import EMPTY_OBJECT, NULL, Policy, SentEvent, Shared
 
+POLICY = Policy(own_names=None)
 YES = frozenset({"true", "1", "yes", "on"})
 NO = frozenset({"false", "0", "no", "off", ""})
 _NOTHING = (b"", NULL, EMPTY_OBJECT)
@@ -108,26 +109,31 @@ class TracardiDoor(Door):
     name = "tracardi"
     operation = OPERATION
 
-    def claim(self, asked: RequestMeta) -> Credentials | None:
-        key = request_headers.key_of(asked.headers, asked.query)
+    def credentials(self, request: RequestMeta) -> Credentials | None:
+        key = request_headers.key_of(request.headers, request.query)
         return Credentials(key) if key else None  # else the body says which source
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        found = parse_body(body, _decode, lambda fault: _misshapen(asked, body, fault))
-        if isinstance(found, Problem):
-            return found if body.strip() else found._replace(code="empty_body")
-        if isinstance(found, ParsedEvents):
-            return found
-        payload, raws = found
-        parcel = _parcel(asked, payload, raws, body, caps)
-        if isinstance(parcel, Problem):
-            return ParsedEvents(claim=_claim(asked, payload.source), problem=parcel)
-        return parcel
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        try:
+            payload, raws = parse_body(body, _decode, _misshapen)
+        except ProblemError as error:
+            problem = error.problem if body.strip() else error.problem._replace(code="empty_body")
+            credentials = None if problem.code != "invalid_body" else _credentials_in(request, body)
+            if credentials is None:
+                raise ProblemError(problem) from None
+            raise BodyProblemError(problem, credentials) from None
+        credentials = _credentials(request, payload.source)
+        try:
+            events = _parsed(request, payload, raws, body, limits)
+        except ProblemError as error:
+            raise BodyProblemError(error.problem, credentials) from None
+        events.credentials = credentials
+        return events
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         if not outcome.event_ids:
             return without_valid_event(outcome)
-        return Answer(200, tracardi_reply.reply(parcel, outcome))
+        return Answer(200, tracardi_reply.reply(events, outcome))
 
 
 DOOR = TracardiDoor()
@@ -142,76 +148,75 @@ def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
     return told.found, raws
 
 
-def _claim(asked: RequestMeta, source: _Source) -> Credentials:
-    return Credentials(request_headers.key_of(asked.headers, asked.query), str(source.id))
+def _credentials(request: RequestMeta, source: _Source) -> Credentials:
+    return Credentials(request_headers.key_of(request.headers, request.query), str(source.id))
 
 
-def _misshapen(asked: RequestMeta, body: bytes, fault: str) -> ParsedEvents | Problem:
-    """Why a body is no tracker payload; it is its source's to mend if it says whose it is."""
+def _misshapen(fault: str) -> Problem:
+    """Why a body is no tracker payload."""
     place = _place(fault)
     parts = [place[1]] if place else []
     if missing := _missing(fault):
         parts.append(missing[1])
     text = f"A tracker payload has source.id, session.id and events: {fault}."
-    problem = Problem("invalid_body", text, ".".join(parts))
+    return Problem("invalid_body", text, ".".join(parts))
+
+
+def _credentials_in(request: RequestMeta, body: bytes) -> Credentials | None:
+    """Whose a body is that is no tracker payload; None: it does not say."""
     try:
-        return ParsedEvents(claim=_claim(asked, _decode_sender(body).source), problem=problem)
+        return _credentials(request, _decode_sender(body).source)
     except (msgspec.DecodeError, RecursionError):
-        return problem
+        return None
 
 
-def _parcel(
-    asked: RequestMeta, payload: _Payload, raws: list[bytes], body: bytes, caps: BodyLimits
-) -> ParsedEvents | Problem:
-    profile_less = _is_profile_less(asked.query)
-    if isinstance(profile_less, Problem):
-        return profile_less
-    count = len(raws)
-    if count == 0:
-        return Problem("no_events", "`events` is empty.", "events")
-    if count > caps.events:
-        return too_many(caps.events)
-    shared = _shared(payload, body, count, caps)
-    if isinstance(shared, Problem):
-        return shared
+def _parsed(
+    request: RequestMeta, payload: _Payload, raws: list[bytes], body: bytes, limits: BodyLimits
+) -> ParsedEvents:
+    profile_less = _is_profile_less(request.query)
+    if not raws:
+        raise ProblemError(Problem("no_events", "`events` is empty.", "events"))
+    require_few(len(raws), limits.events)
+    shared = _shared(payload, body)
+    require_room(shared, len(raws), limits)
     options = payload.options or _Options()
     wants_session = options.save_session is not False
     who = _who(payload, profile_less, wants_session)
-    note = tracardi_reply.Note(who.profile_id, options.debugger is True, options.profile is True)
+    note = tracardi_reply.ReplyOptions(
+        who.profile_id, options.debugger is True, options.profile is True
+    )
     return ParsedEvents(
-        drafts=[_draft(raw, who) for raw in raws],
-        shared=shared,
-        claim=_claim(asked, payload.source),
+        [_parsed_event(raw, who) for raw in raws],
+        shared,
+        POLICY,
         wants_profile=not profile_less,
         wants_session=wants_session,
         saved=options.save_events is not False,
         wants_receipts=note.debugger or note.profile,
-        own_names=None,
         note=note,
     )
 
 
-def _is_profile_less(query: str) -> bool | Problem:
+def _is_profile_less(query: str) -> bool:
     said = parse_qs(query).get("profile_less", [""])[-1].lower() if query else ""
     if said in YES or said in NO:
         return said in YES
-    return Problem("invalid_query", "profile_less is true or false.", "profile_less")
+    text = "profile_less is true or false."
+    raise ProblemError(Problem("invalid_query", text, "profile_less"))
 
 
-def _shared(payload: _Payload, body: bytes, count: int, caps: BodyLimits) -> Shared | Problem:
+def _shared(payload: _Payload, body: bytes) -> Shared:
     """The request's context; its properties are a member of it, unless it has such a one itself."""
     context, properties = bytes(payload.context), bytes(payload.properties)
     if properties not in _NOTHING:
         if not properties.startswith(b"{"):
-            return Problem("invalid_body", "`properties` must be an object.", "properties")
+            text = "`properties` must be an object."
+            raise ProblemError(Problem("invalid_body", text, "properties"))
         if context in _NOTHING:
             context = EMPTY_OBJECT
         if context.startswith(b"{"):
             context = _encode({"properties": payload.properties, **_decode_members(context)})
-    shared = shared_of(context, body)
-    if isinstance(shared, Problem):
-        return shared
-    return expanding(shared, count, caps) or shared
+    return shared_of(context, body)
 
 
 class _Who(NamedTuple):
@@ -233,7 +238,7 @@ def _who(payload: _Payload, profile_less: bool, wants_session: bool) -> _Who:
     return _Who(profile_id or str(uuid.uuid4()), session_id)
 
 
-def _draft(raw: bytes, who: _Who) -> ParsedEvent:
+def _parsed_event(raw: bytes, who: _Who) -> ParsedEvent:
     try:
         event = _decode_event(raw)
     except msgspec.ValidationError as fault:

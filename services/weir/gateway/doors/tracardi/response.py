@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
-from weir.gateway.doors.door import RECEIPT_SECONDS, Outcome, ParsedEvents
+from weir.gateway.doors.door import RECEIPT_SECONDS
 from weir.gateway.doors.events.door import message, rejected_list
+from weir.gateway.ingest.parsed_events import Outcome, ParsedEvents
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITED = f"within {RECEIPT_SECONDS:g} s"
@@ -17,7 +18,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_profile = msgspec.json.Decoder(ToldProfile).decode
 
 
-class Note(NamedTuple):
+class ReplyOptions(NamedTuple):
     """What the request's reply is to hold."""
 
     profile_id: str  # empty: profile-less
@@ -25,7 +26,7 @@ class Note(NamedTuple):
     profile: bool
 
 
-class Told(NamedTuple):
+class EventReply(NamedTuple):
     """What one accepted event came to; no receipt: nothing was heard of it in time."""
 
     event_id: str
@@ -33,16 +34,16 @@ class Told(NamedTuple):
     receipt: Receipt | None
 
 
-def reply(parcel: ParsedEvents, outcome: Outcome) -> bytes:
+def reply(events: ParsedEvents, outcome: Outcome) -> bytes:
     """The profile's id; further members only where they say something."""
-    note: Note = parcel.note
+    note: ReplyOptions = events.note
     document: dict[str, Any] = {
         "profile": {"id": note.profile_id or None},
         "source": {"consent": False},
     }
     warnings = list(outcome.warnings)
-    if parcel.wants_receipts:
-        told = told_of(parcel, outcome)
+    if events.wants_receipts:
+        told = told_of(events, outcome)
         if note.profile:
             if profile := profile_of(outcome.receipts):
                 document["profile"] = profile
@@ -51,7 +52,7 @@ def reply(parcel: ParsedEvents, outcome: Outcome) -> bytes:
                     "The profile is not here in full: " + (_open(told) or _untold(told))
                 )
         if note.debugger:
-            document["debugging"] = debugging(told, outcome, parcel)
+            document["debugging"] = debugging(told, outcome, events)
     if outcome.refused:
         document["rejected"] = rejected_list(outcome.refused)
     if warnings:
@@ -59,11 +60,11 @@ def reply(parcel: ParsedEvents, outcome: Outcome) -> bytes:
     return _encode(document)
 
 
-def told_of(parcel: ParsedEvents, outcome: Outcome) -> list[Told]:
+def told_of(events: ParsedEvents, outcome: Outcome) -> list[EventReply]:
     refused = {one.index for one in outcome.refused}
-    taken = [draft.event for index, draft in enumerate(parcel.drafts) if index not in refused]
+    taken = [one.event for index, one in enumerate(events.events) if index not in refused]
     return [
-        Told(event_id, getattr(event, "event", ""), outcome.receipts.get(event_id))
+        EventReply(event_id, getattr(event, "event", ""), outcome.receipts.get(event_id))
         for event_id, event in zip(outcome.event_ids, taken, strict=True)
     ]
 
@@ -86,7 +87,7 @@ def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
     }
 
 
-def debugging(told: Sequence[Told], outcome: Outcome, parcel: ParsedEvents) -> dict[str, Any]:
+def debugging(told: Sequence[EventReply], outcome: Outcome, events: ParsedEvents) -> dict[str, Any]:
     """Tracardi's object of that name. `saved` and `ids`: what is stored, or is just about to be."""
     heard = [one.receipt for one in told if one.receipt is not None]
     stored = [one for one in told if one.receipt and one.receipt.outcome == "resolved"]
@@ -102,16 +103,16 @@ def debugging(told: Sequence[Told], outcome: Outcome, parcel: ParsedEvents) -> d
     ]
     refused = [f"Event at {one.index}: {message(one.refusal)}." for one in outcome.refused]
     return {
-        "session": _section(errors if parcel.wants_session else [], sessions),
+        "session": _section(errors if events.wants_session else [], sessions),
         "events": _section(
             [*refused, *dead, *errors],
             [one.event_id for one in stored],
             [one.name for one in stored],
         ),
-        "profile": _section(errors if parcel.wants_profile else [], profiles),
+        "profile": _section(errors if events.wants_profile else [], profiles),
         "execution": {},
         "segmentation": {"errors": [], "ids": []},
-        "logs": [*_logs(told, parcel), *_begun(decided)],
+        "logs": [*_logs(told, events), *_begun(decided)],
     }
 
 
@@ -119,7 +120,7 @@ def _section(errors: list[str], ids: list[str], types: Sequence[str] = ()) -> di
     return {"saved": len(ids), "errors": errors, "ids": ids, "types": types}
 
 
-def _open(told: Sequence[Told]) -> str:
+def _open(told: Sequence[EventReply]) -> str:
     """What was not heard of in time; empty: nothing."""
     count = sum(1 for one in told if one.receipt is None)
     if not count:
@@ -130,12 +131,12 @@ def _open(told: Sequence[Told]) -> str:
     )
 
 
-def _untold(told: Sequence[Told]) -> str:
+def _untold(told: Sequence[EventReply]) -> str:
     outcomes = sorted({one.receipt.outcome for one in told if one.receipt is not None})
     return f"nothing was decided about it, since its events are {' or '.join(outcomes)}."
 
 
-def _logs(told: Sequence[Told], parcel: ParsedEvents) -> list[str]:
+def _logs(told: Sequence[EventReply], events: ParsedEvents) -> list[str]:
     logs = [f"Event {one.event_id} is still open." for one in told if one.receipt is None]
     logs += [
         f"Event {event_id} {_repeated(receipt)}; it was not stored again."
@@ -144,9 +145,9 @@ def _logs(told: Sequence[Told], parcel: ParsedEvents) -> list[str]:
     ]
     if unsaved := sum(1 for one in told if one.receipt and one.receipt.outcome == "unsaved"):
         logs.append(f"{unsaved} of {len(told)} events processed and not stored, as asked.")
-    if not parcel.wants_session:
+    if not events.wants_session:
         logs.append("No session was made, as asked.")
-    if not parcel.wants_profile and not any(one.receipt and one.receipt.profile_id for one in told):
+    if not events.wants_profile and not any(one.receipt and one.receipt.profile_id for one in told):
         logs.append("No profile was made, as asked.")
     return logs
 

@@ -7,32 +7,28 @@ import msgspec
 from msgspec import Raw
 
 from weir.core.identifiers import content_digest
-from weir.gateway.doors.door import (
-    BodyLimits,
-    Door,
-    Outcome,
-    ParsedEvent,
-    ParsedEvents,
-    RequestMeta,
-)
-from weir.gateway.doors.events import door as events
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events import door as events_door
+from weir.gateway.doors.events.door import require_few
 from weir.gateway.doors.userflux.parser import (
     BATCH_SCHEMA,
     EVENT_SCHEMA,
     PROFILE_SCHEMA,
-    Batch,
+    BatchSent,
     EventSent,
-    Profile,
+    ProfileSent,
     Sent,
     explain,
 )
-from weir.gateway.doors.webhook.door import read_webhook
+from weir.gateway.doors.webhook.door import json_in
 from weir.gateway.http import openapi
+from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import lenient_json
-from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
+from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvent, ParsedEvents
 from weir.gateway.ingest.split_body import parse_body
-from weir.gateway.ingest.validation import Event, SentEvent, Shared
+from weir.gateway.ingest.validation import Event, Policy, SentEvent, Shared
 
 # A repeat of an event, byte for byte, is that event. The SDK tries again after a second, and after
 # three failures after a minute; ten minutes are several of these rounds.
@@ -52,19 +48,13 @@ FIELDS = {
     "occurred_at": "timestamp",
     "context": "deviceData",
 }
+POLICY = Policy(own_names=None, uncased_names=AUTO_CAPTURED, clamps_future=True, field_names=FIELDS)
 QUERY = {"name": "locationEnrichment", "in": "query", "schema": {"type": "boolean"}}
 
-_decode_batch = msgspec.json.Decoder(Batch).decode
+_decode_batch = msgspec.json.Decoder(BatchSent).decode
 _decode_event = msgspec.json.Decoder(EventSent).decode
 _encode = msgspec.json.Encoder().encode
-_decode_profile = msgspec.json.Decoder(Profile).decode
-
-
-class Ingested(ParsedEvents):
-    """Events that have no id of their sender's."""
-
-    def client_id(self, index: int) -> str:
-        return ""  # their keys are the door's own making
+_decode_profile = msgspec.json.Decoder(ProfileSent).decode
 
 
 class UserFluxDoor(Door):
@@ -72,35 +62,31 @@ class UserFluxDoor(Door):
 
     name = "userflux"
 
-    def tell_apart(self, body: bytes, caps: BodyLimits) -> list[bytes] | Problem:
+    def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
         """The events of a body, each by its own bytes: one, unless the door takes more."""
-        found = read_webhook(body)
-        return found if isinstance(found, Problem) else [found]
+        return [json_in(body)]
 
-    def draft(self, raw: bytes, about: bytes) -> SentEvent | Refusal:
+    def event(self, raw: bytes, about: bytes) -> SentEvent | Refusal:
         """What an event says in Weir's terms; `about` is what its context holds besides."""
         return read_event(raw, about)
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        sent = self.tell_apart(body, caps)
-        if isinstance(sent, Problem):
-            return sent
-        about = enrichment_of(asked.query)
-        return Ingested(
-            [ParsedEvent(raw, self.draft(raw, about)) for raw in sent],
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        about = enrichment_of(request.query)
+        return ParsedEvents(
+            [ParsedEvent(raw, self.event(raw, about)) for raw in self.split(body, limits)],
             Shared(b"", body),
+            POLICY,
             payload_of=payload_of,
             window_seconds=WINDOW_SECONDS,
-            own_names=None,
-            uncased_names=AUTO_CAPTURED,
-            words=FIELDS,
-            clamps_future=True,
         )
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
-        return events.DOOR.reply(asked, parcel, outcome)
+    def client_id(self, parsed: ParsedEvent) -> str:
+        return ""  # their keys are the door's own making
 
-    def refuse(self, asked: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
+        return events_door.DOOR.reply(request, events, outcome)
+
+    def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         """Without the page's leave to read it where waiting helps.
 
         The SDK takes every answer that it may read for a success, and forgets the events. One that it
@@ -109,7 +95,7 @@ class UserFluxDoor(Door):
         return problem(trouble, b"" if 0 < trouble.retry_after <= SOON else headers)
 
 
-class BatchDoor(UserFluxDoor):
+class UserFluxBatchDoor(UserFluxDoor):
     """What the browser's SDK captures, and its `track`: up to ten events a request, or more."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
@@ -118,11 +104,11 @@ class BatchDoor(UserFluxDoor):
         parameters=[QUERY],
     )
 
-    def tell_apart(self, body: bytes, caps: BodyLimits) -> list[bytes] | Problem:
-        return read_batch(body, caps.events)
+    def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
+        return split_batch(body, limits.events)
 
 
-class EventDoor(UserFluxDoor):
+class UserFluxEventDoor(UserFluxDoor):
     """The backend SDK's `track`: one event."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
@@ -132,7 +118,7 @@ class EventDoor(UserFluxDoor):
     )
 
 
-class ProfileDoor(UserFluxDoor):
+class UserFluxProfileDoor(UserFluxDoor):
     """The SDKs' `identify`."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
@@ -141,28 +127,29 @@ class ProfileDoor(UserFluxDoor):
         parameters=[QUERY],
     )
 
-    def draft(self, raw: bytes, about: bytes) -> SentEvent | Refusal:
+    def event(self, raw: bytes, about: bytes) -> SentEvent | Refusal:
         return read_profile(raw, about)
 
 
-BATCH = BatchDoor()
-EVENT = EventDoor()
-PROFILE = ProfileDoor()
+BATCH = UserFluxBatchDoor()
+EVENT = UserFluxEventDoor()
+PROFILE = UserFluxProfileDoor()
 
 
-def read_batch(body: bytes, max_events: int) -> list[bytes] | Problem:
-    """Tell a batch's events apart; none of them is checked yet."""
-    sent = parse_body(body, _tell_apart, _misshapen)
-    if not isinstance(sent, Problem) and len(sent) > max_events:
-        return events.too_many(max_events)
+def split_batch(body: bytes, max_events: int) -> list[bytes]:
+    """Split a batch into its events. `ProblemError` when that cannot be done."""
+    sent = parse_body(body, _split, _misshapen)
+    require_few(len(sent), max_events)
     return sent
 
 
-def _tell_apart(body: bytes) -> list[bytes] | Problem:
+def _split(body: bytes) -> list[bytes]:
     if not body.strip(b" \t\r\n"):
-        return Problem("empty_body", "Send an object with `events`, an array.")
+        raise ProblemError(Problem("empty_body", "Send an object with `events`, an array."))
     told = lenient_json.decoded(body, _decode_batch)
-    return told.own(told.found.events) or Problem("no_events", "`events` is empty.", "events")
+    if not told.found.events:
+        raise ProblemError(Problem("no_events", "`events` is empty.", "events"))
+    return told.own(told.found.events)
 
 
 def _misshapen(fault: str) -> Problem:

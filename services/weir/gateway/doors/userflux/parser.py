@@ -22,7 +22,7 @@ WHAT_FIELDS_ARE = {
 }
 
 
-class Batch(Struct):
+class BatchSent(Struct):
     """A body of `/event/ingest/batch`."""
 
     events: list[Raw]
@@ -46,7 +46,7 @@ class EventSent(Sent, gc=False, kw_only=True):
     timestamp: Annotated[datetime, Meta(tz=True)] | int | float | None = None
 
 
-class Profile(Sent, gc=False, kw_only=True):
+class ProfileSent(Sent, gc=False, kw_only=True):
     """A body of `/profile`."""
 
 

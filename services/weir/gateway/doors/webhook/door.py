@@ -8,24 +8,25 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Raw
 
-from weir.gateway.doors.door import (
+from weir.gateway.doors.door import Door
+from weir.gateway.doors.events import door as events_door
+from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.http.responses import Answer
+from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
+from weir.gateway.ingest.json_number_range import may_overflow, overflows
+from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,
-    Door,
     Outcome,
     ParsedEvent,
     ParsedEvents,
-    RequestMeta,
 )
-from weir.gateway.doors.events import door as events
-from weir.gateway.http import openapi, request_headers
-from weir.gateway.http.responses import Answer
-from weir.gateway.ingest.error_codes import Problem, Refusal
-from weir.gateway.ingest.json_number_range import may_overflow, overflows
 from weir.gateway.ingest.split_body import malformed, parse_body
-from weir.gateway.ingest.validation import TOO_LARGE_A_NUMBER, SentEvent, Shared
+from weir.gateway.ingest.validation import TOO_LARGE_A_NUMBER, Policy, SentEvent, Shared
 
 MAX_CHARACTERS = 255
+POLICY = Policy(own_names=None)
 
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -47,17 +48,16 @@ class WebhookDoor(Door):
         parameters=[IDEMPOTENCY_KEY],
     )
 
-    def claim(self, asked: RequestMeta) -> Credentials:
+    def credentials(self, request: RequestMeta) -> Credentials:
         return Credentials(
-            request_headers.key_of(asked.headers, asked.query), asked.parts["source_id"]
+            request_headers.key_of(request.headers, request.query), request.parts["source_id"]
         )
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        found = read_webhook(body)
-        return found if isinstance(found, Problem) else parcel_of(asked, found)
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        return parsed(request, json_in(body))
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
-        return events.DOOR.reply(asked, parcel, outcome)
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
+        return events_door.DOOR.reply(request, events, outcome)
 
 
 class QueryDoor(WebhookDoor):
@@ -73,11 +73,11 @@ class QueryDoor(WebhookDoor):
     def takes(self, media: request_headers.Media) -> bool:
         return True  # there is nothing in the body
 
-    def read(self, asked: RequestMeta, body: bytes, caps: BodyLimits) -> ParsedEvents | Problem:
-        return parcel_of(asked, _encode(properties_of(asked.query)))
+    def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
+        return parsed(request, _encode(properties_of(request.query)))
 
-    def reply(self, asked: RequestMeta, parcel: ParsedEvents, outcome: Outcome) -> Answer:
-        answer = super().reply(asked, parcel, outcome)
+    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
+        answer = super().reply(request, events, outcome)
         return answer._replace(headers=answer.headers + b"Cache-Control: no-store\r\n")
 
 
@@ -85,15 +85,16 @@ DOOR = WebhookDoor()
 BY_QUERY = QueryDoor()
 
 
-def parcel_of(asked: RequestMeta, properties: bytes) -> ParsedEvents | Problem:
-    key = request_headers.clean(asked.headers.get(request_headers.IDEMPOTENCY_KEY, "").strip())
+def parsed(request: RequestMeta, properties: bytes) -> ParsedEvents:
+    key = request_headers.clean(request.headers.get(request_headers.IDEMPOTENCY_KEY, "").strip())
     if len(key) > MAX_CHARACTERS:
-        return Problem("invalid_idempotency_key", "It has at most 255 characters.")
+        text = f"It has at most {MAX_CHARACTERS} characters."
+        raise ProblemError(Problem("invalid_idempotency_key", text))
     return ParsedEvents(
-        drafts=[ParsedEvent(properties, draft(asked.parts["event_type"], properties, key))],
-        shared=Shared(b"", properties),
+        [ParsedEvent(properties, event_of(request.parts["event_type"], properties, key))],
+        Shared(b"", properties),
+        POLICY,
         wants_profile=False,
-        own_names=None,
     )
 
 
@@ -113,19 +114,20 @@ def properties_of(query: str) -> dict[str, str | list[str]]:
     return found
 
 
-def read_webhook(body: bytes) -> bytes | Problem:
-    """The JSON that a body holds, as it was written."""
+def json_in(body: bytes) -> bytes:
+    """The JSON that a body holds, as it was written. `ProblemError` if it holds none."""
     return parse_body(body, _json_in, malformed)
 
 
-def _json_in(body: bytes) -> bytes | Problem:
+def _json_in(body: bytes) -> bytes:
     if not (body := body.strip(b" \t\r\n")):
-        return Problem("empty_body", "Send a JSON object: it becomes the event's properties.")
+        text = "Send a JSON object: it becomes the event's properties."
+        raise ProblemError(Problem("empty_body", text))
     _decode_raw(body)
     return body
 
 
-def draft(event_type: str, body: bytes, idempotency_key: str) -> SentEvent | Refusal:
+def event_of(event_type: str, body: bytes, idempotency_key: str) -> SentEvent | Refusal:
     """An event whose properties are the body; its names are the sender's own affair."""
     if not body.startswith(b"{"):
         text = "a webhook's body is an object; it becomes the properties"
