@@ -4,8 +4,10 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests import profiles
 from tests.running import RunningKafka, start_kafka
@@ -18,11 +20,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="Repeat what a random test did: it prints its seed.")
 
 
-# The files that take longest, in this order: files run side by side, and what begins last must be short.
-LONGEST = (
+# Files begin in this order. A worker is given its next file while it runs the last test of one, so behind
+# each file with a single long test stands a short one.
+FIRST = (
     "system/test_full_disk.py",
     "system/test_cluster.py",
     "system/test_drill.py",
+    "system/test_shop.py",
+    "contract/test_turn.py",
+    "contract/test_passing.py",
+    "contract/test_scratch.py",
     "fuzz/test_fuzz.py",
     "system/test_erasure.py",
     "system/test_letters.py",
@@ -31,13 +38,34 @@ LONGEST = (
     "contract/test_sink.py",
     "contract/test_worker.py",
     "contract/test_warehouse.py",
+    "system/test_faults.py",
+)
+# Files that share one running Weir: they run in one worker, so that only one is started.
+SHARING_A_WEIR = frozenset(
+    f"tests/system/test_{name}.py"
+    for name in (
+        *("clients", "hitkeep", "mappings", "quotas", "shop", "terminal", "tracardi", "userflux"),
+        *("webhooks", "where"),
+    )
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; the order within a file stays."""
-    places = {str(FOLDER / name): place for place, name in enumerate(LONGEST)}
+    """Put the files that take longest first; the order within a file stays."""
+    places = {str(FOLDER / name): place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: places.get(str(item.path), len(places)))
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Run a file, or files that share what they start, in one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "a running Weir" if file in SHARING_A_WEIR else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
