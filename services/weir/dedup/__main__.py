@@ -1,4 +1,4 @@
-"""`python -m weir.dedup`: first occurrences on, repeats aside."""
+"""`python -m weir.dedup`: run the dedup worker, which forwards first occurrences and sets duplicates aside."""
 
 import os
 
@@ -11,8 +11,8 @@ from weir.service_main import main as run_main
 from weir.settings.dedup import DedupSettings
 from weir.settings.environment import load
 
-# A window counts by the time of receipt, and records of one partition are not in that order: gateways'
-# clocks differ, and some wait longer than others. So entries stay for a day longer.
+# The dedup window is measured in time of receipt, but the records of one partition are not in that order:
+# gateways' clocks differ, and some records wait longer than others. So entries are kept for one more day.
 KEPT_SECONDS = MAX_DEDUP_WINDOW_SECONDS + DAY_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Dedup between bytes and decisions: reads the leading fields, forwards the bytes untouched."""
+"""The dedup stage: decode the leading fields of each event, decide, and forward the bytes unchanged."""
 
 from weir.adapters import avro
 from weir.adapters.receipt_records import encode_receipt
@@ -11,11 +11,11 @@ from weir.core.stages import DEDUP
 from weir.dedup.reader import RoutingFieldsReader
 from weir.dedup.step import ID_BYTES, UNIQUE, Repeat, RoutingFields, decide
 
-Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
+Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events counted together
 
 
 class DedupStage:
-    """`weir.core.batch.Step`: first occurrences to `events.unique`, repeats to `events.duplicate`."""
+    """A `weir.core.batch.Step`: writes first occurrences to `events.unique`, duplicates to `events.duplicate`."""
 
     name = DEDUP.name
     writes = DEDUP.outputs
@@ -29,7 +29,7 @@ class DedupStage:
         decided = BatchResult()
         arrivals, values = self._read(batch, decided)
         outcomes, decided.changes = decide(arrivals, load)
-        new = tuple.__new__  # makes a named tuple in half the time that its own __new__ takes
+        new = tuple.__new__  # creates a named tuple in half the time of its own __new__
         unique: list[Output] = []
         duplicates: list[Output] = []
         receipts: list[Output] = []
@@ -43,7 +43,7 @@ class DedupStage:
                 duplicates.append(self._duplicate_of(value, arrival, outcome, receipts))
                 told = "duplicate"
             else:
-                told = "reread"  # the books have it already; its offset must be accounted for
+                told = "reread"  # already in the books, but its offset still needs an outcome
             place = (source, received_at // 1000, told)
             cell = cells.get(place)
             if cell is None:
@@ -72,7 +72,7 @@ class DedupStage:
         pass
 
     def _read(self, batch: Batch, decided: BatchResult) -> tuple[list[RoutingFields], list[bytes]]:
-        """What could be read, and its bytes. The batch's own column of values, if that is all of it."""
+        """Return (fields, values) of the readable records; refuse the others. Values are copied only in that case."""
         arrivals, faults = self._reader.read(batch.keys, batch.values)
         if not faults:
             return arrivals, batch.values
@@ -86,7 +86,7 @@ class DedupStage:
         value = batch.values[index]
         origin = self._origins.read(value)
         if origin is None:
-            # the key and the record's timestamp still say whose event it was and of which minute
+            # the record's key still gives the source, and its timestamp the minute
             source = batch.keys[index].partition(b"\0")[0].decode("utf-8", "replace")
             origin = EventOrigin(source[:MAX_SOURCE], batch.timestamps[index], None)
         source, received_at, event_id = origin

@@ -1,4 +1,4 @@
-"""Dedup's decision: is this the first occurrence of its idempotency key? Pure."""
+"""Decide whether an event is the first occurrence of its idempotency key. Pure functions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,19 +8,19 @@ from weir.core.batch import Load, State
 ID_BYTES = 16
 IDS_BYTES = 2 * ID_BYTES
 TIME_BYTES = 8
-# Starts the state keys of repeats; an event's own key starts with its source, which is printable.
+# Prefix of the state keys of repeats. A dedup key starts with the source, which is printable, so they never clash.
 REPEAT = b"\1"
 
 
 class RoutingFields(NamedTuple):
-    """What dedup reads of an accepted event."""
+    """The fields of an accepted event that dedup reads."""
 
     key: bytes  # source and hash of the idempotency key
-    ids: bytes  # event id and payload hash, as they stand in the record
+    ids: bytes  # event id and payload hash, as encoded in the record
     received_at: int  # epoch milliseconds
     source: str
     window_seconds: int
-    next_key: bytes = b""  # of `events.unique`; empty: the event names nobody
+    next_key: bytes = b""  # key in `events.unique`; empty if the event has no identifier
 
     @property
     def event_id(self) -> bytes:
@@ -32,7 +32,7 @@ class RoutingFields(NamedTuple):
 
 
 class First(NamedTuple):
-    """What is remembered of a key's first occurrence."""
+    """The state of a key: its first occurrence."""
 
     event_id: bytes
     payload_hash: bytes
@@ -40,11 +40,11 @@ class First(NamedTuple):
 
 
 class Unique(NamedTuple):
-    """Emit: the first occurrence, or the first after the window."""
+    """Emit: the first occurrence of the key, or the first one after the window."""
 
 
 class Repeat(NamedTuple):
-    """Drop: the key was seen within the window."""
+    """Drop: the key was already seen within the window."""
 
     first: First
 
@@ -53,9 +53,9 @@ class Repeat(NamedTuple):
 
 
 class Redelivered(NamedTuple):
-    """Drop: this very event was settled before.
+    """Drop: this same event was already processed.
 
-    Its producer wrote the record twice (a retry while a broker died), or the group's offsets were set back.
+    Its producer wrote the record twice (a retry while a broker failed), or the group's offsets were reset.
     """
 
 
@@ -72,18 +72,18 @@ def unpack_first(packed: bytes) -> First:
 
 
 def repeat_key(event_id: bytes) -> bytes:
-    """Return the state key that says: this event was settled, and is not the first of its key."""
+    """Return the state key that marks an event as processed but not the current first occurrence of its key."""
     return REPEAT + event_id
 
 
 def decide(arrivals: Sequence[RoutingFields], load: Load) -> tuple[list[Outcome], State]:
-    """Return one outcome an arrival, in order, and the state entries to write.
+    """Return one outcome per arrival, in order, and the state entries to write.
 
-    A key is a repeat from its first occurrence's `received_at` until `window_seconds` later, both
-    inclusive; then it counts as new. Clocks of gateways differ, so an earlier `received_at` than the
-    first one's is a repeat too. Every settled event has one entry: the first occurrence under its
-    key, every other one under its event id. So a second copy of a record is found, whatever it is.
-    An entry ends with the time at which its event was received: the store forgets by it.
+    An event is a repeat if it arrives at most `window_seconds` (inclusive) after the `received_at` of its
+    key's first occurrence; later it counts as new. Gateways' clocks differ, so an event with an earlier
+    `received_at` than the first occurrence is a repeat too. Every processed event has one state entry: the
+    first occurrence under its key, every other event under its event id. So a second copy of any record is
+    detected. An entry ends with the time at which its event was received; the store expires entries by it.
     """
     seen = load([arrival[0] for arrival in arrivals])
     fresh: State = {}
@@ -115,7 +115,7 @@ def _find_second_copies(
     fresh: State,
     load: Load,
 ) -> None:
-    """Turn repeats that were settled before into `REREAD`, and remember the others."""
+    """Change repeats that were already processed to `REREAD`, and add the others to the state."""
     keys = [repeat_key(arrivals[at].event_id) for at in repeats]
     known = load(keys)
     for at, key in zip(repeats, keys, strict=True):

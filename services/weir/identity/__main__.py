@@ -1,4 +1,4 @@
-"""`python -m weir.identity`: every event gets its profile and session."""
+"""`python -m weir.identity`: run the identity worker, which gives every event its profile and session."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""Who may claim an identifier, and which of several claims counts. Pure.
+"""Decide who may claim an identifier, and which of several claims wins. Pure functions.
 
-An event that was sent with a public key, or with none, speaks for its own device. What it says about
-people who are known already is refused and recorded. See docs/decisions/0020-whose-word.md.
+An event that was sent with a public key, or without a key, may only make claims about its own device. Its claims
+about people who are already known are refused and recorded. See docs/decisions/0020-whose-word.md.
 """
 
 from weir.core.identifiers import ProfileIds
@@ -10,10 +10,10 @@ from weir.identity.person import EVER, PUBLIC, TRUSTED, UNKNOWN, DeviceClaim, Pe
 
 
 def since(item: IdentityEvent | Link) -> int:
-    """The time that an event's claims count from.
+    """Return the time from which an event's claims count.
 
-    The own time of an event that a secret key vouches for; of others that of receipt, since whoever has
-    a public key may write any time into an event, and would be the first everywhere.
+    With a secret key: the event's own time, but at most its time of receipt. Otherwise: the time of receipt,
+    because a client with a public key can write any time into an event, and would be the first everywhere.
     """
     if item.public:
         return item.received_at
@@ -25,7 +25,10 @@ def claim_of(link: Link) -> DeviceClaim:
 
 
 def present_claim(person: Person, ids: ProfileIds) -> DeviceClaim | None:
-    """The claim in force at an anonymous identifier. One of before claims had times is older than any."""
+    """Return the claim in force at an anonymous identifier; None if it has none.
+
+    A claim from a version whose claims had no times counts as the oldest.
+    """
     if person.memory.claim is not None:
         return person.memory.claim
     if person.owner or not person.at_own_profile(ids):
@@ -34,10 +37,11 @@ def present_claim(person: Person, ids: ProfileIds) -> DeviceClaim | None:
 
 
 def is_foreign(event: IdentityEvent, person: Person, ids: ProfileIds) -> bool:
-    """Whether an event with a public key names a profile that it may not even be of.
+    """Check whether an event with a public key names a profile that it may not belong to.
 
-    A profile id of ours was given to nobody to send back, and one that a secret key brought first is the
-    operator's own name of somebody. What an earlier version has seen there already goes on.
+    It may not name a profile id that Weir minted, because no client was given one to send back; nor one that a
+    secret key brought first, because that is the operator's own name for a person. Public events at
+    other profile ids that an earlier version has already seen are still accepted.
     """
     if not event.public:
         return False
@@ -47,9 +51,10 @@ def is_foreign(event: IdentityEvent, person: Person, ids: ProfileIds) -> bool:
 
 
 def may_claim(item: IdentityEvent | Link, person: Person, user: str, ids: ProfileIds) -> bool:
-    """Whether a profile id that nobody owns may be given to a user.
+    """Check whether a profile id without an owner may be given to a user.
 
-    Not one that was minted for another identifier, whoever says so: that one decides whose it is.
+    A profile id that was minted for another identifier is never given, whatever key the event has: that
+    identifier decides who owns it.
     """
     if item.public and person.version > 0 and person.memory.seen_first != PUBLIC:
         return False
@@ -59,7 +64,7 @@ def may_claim(item: IdentityEvent | Link, person: Person, user: str, ids: Profil
 
 
 def is_own(event: IdentityEvent, user: str, ids: ProfileIds) -> bool:
-    """Whether a minted profile id is the one of an identifier that the event has besides."""
+    """Check whether the event's profile id is the one minted for its user or its anonymous identifier."""
     further = [user] if user else []
     if event.anonymous_id:
         further.append("a:" + event.anonymous_id)
@@ -67,7 +72,7 @@ def is_own(event: IdentityEvent, user: str, ids: ProfileIds) -> bool:
 
 
 def next_identifier(event: IdentityEvent, user: str) -> str:
-    """Where an event is decided that may not be of the profile it names; empty: it names nobody else."""
+    """Return the identifier that decides an event which may not have the profile it names; empty: it has no other."""
     if user:
         return user
     if event.anonymous_id:
@@ -76,6 +81,6 @@ def next_identifier(event: IdentityEvent, user: str) -> str:
 
 
 def see(item: IdentityEvent | Link, person: Person) -> None:
-    """Remember who was the first at a client's profile id."""
+    """Remember whether a public or a trusted event was the first at a client's profile id."""
     if person.version == 0 and person.memory.seen_first == UNKNOWN:
         person.memory.seen_first = PUBLIC if item.public else TRUSTED

@@ -1,4 +1,4 @@
-"""What identity decides about a batch. Plain values."""
+"""Outcomes and other results of identity's decisions about a batch. Plain values."""
 
 from dataclasses import dataclass, field
 
@@ -18,28 +18,28 @@ class Resolved(msgspec.Struct):
 
 
 class Unsaved(msgspec.Struct):
-    """Drop: processed as its sender asked, and not to be stored."""
+    """Drop: the event is processed but not stored, as its sender asked."""
 
     profile_id: str
     session_id: str
 
 
 class Reroute(msgspec.Struct):
-    """The event is another identifier's to decide."""
+    """Forward: the identifier `at` decides the event."""
 
     at: str
 
 
 class Applied(msgspec.Struct):
-    """A link or an erasure, dealt with."""
+    """Done: the item was a link or an erasure."""
 
 
 class Erased(msgspec.Struct):
-    """Drop: the event is of a person who was erased after it had been received."""
+    """Drop: the event belongs to a person who was erased after the event had been received."""
 
 
 class Merge(msgspec.Struct):
-    """`from_profile` is part of `into_profile` from now on; `refused`: it was not, for `detail`."""
+    """From now on `from_profile` is part of `into_profile`; if `refused`, it is not, and `detail` says why."""
 
     workspace: str
     from_profile: str
@@ -55,13 +55,13 @@ Outcome = Resolved | Unsaved | Reroute | Applied | Erased
 
 @dataclass(slots=True)
 class Decisions:
-    """One outcome an item, in order, and what else they showed."""
+    """One outcome per item, in order, and the links, merges and receipts that follow from the items."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
-    ids: ProfileIds = LEGACY_IDS  # by which they are made
+    ids: ProfileIds = LEGACY_IDS  # mints the profile ids of these decisions
 
 
 def merge_of(shown_by: Link, from_profile: str, into_profile: str) -> Merge:

@@ -1,7 +1,8 @@
-"""Which identifiers of a partition had their person erased, for as long as events of before may come.
+"""Markers of erased identifiers, kept as long as events from before the erasure may still arrive.
 
-They are one value of the partition's state, and none as a rule: then they cost a look-up a batch.
-An identifier stands there as its hash, which says nothing to those who do not know it already.
+All markers of a partition are one value of its state. Usually there are none; then they cost one look-up per
+batch. A marker stores the hash of the identifier, which reveals nothing to a reader who does not know the
+identifier already.
 """
 
 import struct
@@ -11,16 +12,16 @@ from weir.adapters import avro
 from weir.core.batch import Load
 from weir.core.identifiers import content_digest
 
-MARKERS_KEY = b"\0erased"  # no workspace's name begins so
+MARKERS_KEY = b"\0erased"  # no workspace name begins with NUL
 _ENTRY = struct.Struct(">16sqq")
 _schema = avro.schemas()["ErasedMarkers"]
 
 
 class Markers:
-    """Of one partition."""
+    """The erasure markers of one partition."""
 
     def __init__(self, value: bytes | None = None) -> None:
-        self._until: dict[bytes, tuple[int, int]] = {}  # until, kept until
+        self._until: dict[bytes, tuple[int, int]] = {}  # hash -> (until, kept until)
         if value is not None:
             packed = avro.decode_any(value)[1]["markers"]
             self._until = {digest: times for digest, *times in _ENTRY.iter_unpack(packed)}  # type: ignore[misc]
@@ -29,7 +30,7 @@ class Markers:
         return len(self._until)
 
     def of(self, keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Until when what was received at a key is an erased person's, for keys where it is so."""
+        """Return {key: until} for the marked keys: records received up to then belong to an erased person."""
         if not self._until:
             return {}
         found = {key: self._until.get(content_digest(key)) for key in keys}
@@ -40,7 +41,7 @@ class Markers:
         self._until[content_digest(key)] = (max(until, before), max(kept_until, kept_before))
 
     def drop_outdated(self, now: int) -> bool:
-        """Forget those that nothing can come for any more; whether there were any."""
+        """Remove markers that no event can match any more, and return whether there were any."""
         outdated = [digest for digest, (_, kept) in self._until.items() if kept < now]
         for digest in outdated:
             del self._until[digest]
@@ -52,12 +53,12 @@ class Markers:
 
 
 def joined(values: Iterable[bytes]) -> bytes:
-    """Those of several partitions as one value. A key is only ever in one of them."""
+    """Join the encoded markers of several partitions into one value. Each key is in at most one of them."""
     return _schema.encode({"markers": b"".join(avro.decode_any(v)[1]["markers"] for v in values)})
 
 
 class AllMarkers:
-    """Those of every partition, as the last batches left them; see `Recall` for why that is safe."""
+    """The markers of every partition as the last batches left them; `PersonCache` says why that is safe."""
 
     def __init__(self) -> None:
         self._by_partition: dict[int, Markers] = {}

@@ -1,4 +1,4 @@
-"""Whom a profile-less event names by its properties, as its source's mappings say. Pure.
+"""Find the identifiers of a profile-less event in its properties, by its source's mappings. Pure functions.
 
 See docs/decisions/0006-mappings.md.
 """
@@ -13,12 +13,12 @@ from weir.core.blocked_ids import DEFAULT, BlockedIds
 from weir.core.registry import EVERY_EVENT, IdMapping
 from weir.core.repeated_names import without_repeats
 
-MAX_CHARACTERS = 255  # of an identifier, as at the gateway's door
+MAX_CHARACTERS = 255  # of an identifier, as at the gateway
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 
 
 class Named(NamedTuple):
-    """Identifiers; empty: not found."""
+    """The identifiers found; empty: not found."""
 
     profile_id: str
     user_id: str
@@ -27,7 +27,7 @@ class Named(NamedTuple):
 
 
 def mapping_of(mappings: Sequence[IdMapping], event: str) -> IdMapping | None:
-    """The one in force for an event: its own, else that of every event of the source."""
+    """Return the mapping of an event: the event's own, else the source's mapping for every event; None: neither."""
     found = None
     for mapping in mappings:
         if mapping.event == event:
@@ -38,10 +38,10 @@ def mapping_of(mappings: Sequence[IdMapping], event: str) -> IdMapping | None:
 
 
 def named_by(mapping: IdMapping, properties: str, blocked: BlockedIds = DEFAULT) -> Named | None:
-    """What the paths lead to; None: nothing that could be an identifier."""
+    """Return the identifiers at the mapping's paths; None if no value there can be an identifier."""
     try:
         content = msgspec.json.decode(properties)
-    except msgspec.DecodeError:  # say, half a surrogate pair somewhere: it is stored as it is
+    except msgspec.DecodeError:  # for example half a surrogate pair: it is stored unchanged
         return None
     raw = properties.encode()
     if (single := without_repeats(raw)) is not raw:
@@ -56,7 +56,7 @@ def named_by(mapping: IdMapping, properties: str, blocked: BlockedIds = DEFAULT)
 
 
 def _identifier_at(content: Any, path: str, blocked: BlockedIds) -> str:
-    """The text or integer at a path, fit to be an identifier; else empty."""
+    """Return the text or integer at a path, if it can be an identifier; else an empty text."""
     if not path:
         return ""
     for segment in path.split("."):
@@ -70,7 +70,7 @@ def _identifier_at(content: Any, path: str, blocked: BlockedIds) -> str:
 
 
 def _member(content: Any, segment: str) -> Any:
-    """Of an object by name, of an array by number; None: there is none."""
+    """Return an object's member by name or an array's by index; None if there is none."""
     if isinstance(content, dict):
         return content.get(segment)
     if isinstance(content, list) and segment.isascii() and segment.isdigit():

@@ -1,4 +1,4 @@
-"""Attaches profile-less events to people: rewrites them as their sender would have sent them with the ids."""
+"""Attach profile-less events to people: write the mapped ids into the event, as if its sender had sent them."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,22 +9,23 @@ from weir.core.registry import IdMapping
 from weir.identity.id_mapping import mapping_of, named_by
 from weir.identity.messages import IdentityEvent
 
-BlockedOf = Callable[[str], BlockedIds]  # of a source, what of its ids are none
-MappingsOf = Callable[[str], Sequence[IdMapping]]  # of a source, as the registry has them now
+BlockedOf = Callable[[str], BlockedIds]  # values that are not ids, by source
+MappingsOf = Callable[[str], Sequence[IdMapping]]  # by source, as the registry has them now
 
 
 class IdMapper:
-    """Says by the mappings in force now where a profile-less event belongs."""
+    """Applies the mappings that are in force now to profile-less events."""
 
     def __init__(self, mappings_of: MappingsOf, blocked_of: BlockedOf) -> None:
         self._mappings_of = mappings_of
         self._blocked_of = blocked_of
 
     def attach(self, event: IdentityEvent, value: bytes) -> bytes:
-        """The record to go on with. If it names somebody, `event.mapped_to` says who decides about it.
+        """Return the record to continue with; rewritten if a mapping finds identifiers in the event.
 
-        A rewritten record asks for a profile, so no mapping is ever applied to it again.
-        `avro.UnreadableError`: it is damaged behind what identity reads of every event.
+        Then `event.mapped_to` is set to the identifier that decides it. A rewritten record asks for a profile, so
+        no mapping is ever applied to it again. `avro.UnreadableError` if the record is damaged after the fields that
+        identity reads of every event.
         """
         mapping = mapping_of(self._mappings_of(event.source), event.name)
         if mapping is None:
@@ -38,7 +39,7 @@ class IdMapper:
         record["user_id"] = named.user_id or record["user_id"]
         record["anonymous_id"] = named.anonymous_id or record["anonymous_id"]
         record["client_session_id"] = named.session_id or record["client_session_id"]
-        record["wants_profile"] = True  # and a visit, unless the sender asked for none
+        record["wants_profile"] = True  # and a session, unless the sender asked for none
         event.mapped_to = identity_key(
             record["client_profile_id"],
             record["user_id"],

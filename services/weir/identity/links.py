@@ -1,4 +1,4 @@
-"""What an identifier makes of a link: whose it is, and what merges into what. Pure.
+"""Decide what a link changes at an identifier: its owner, and which profiles merge. Pure functions.
 
 See docs/decisions/0002-identity-keys.md.
 """
@@ -12,7 +12,7 @@ from weir.identity.person import DeviceClaim, Person
 
 
 def settle(link: Link, person: Person, decisions: Decisions) -> None:
-    """Decide, at the identifier that a link informs, what it means there."""
+    """Decide what a link means at the identifier that it is addressed to, and update the person."""
     if link.at.startswith("u:"):
         _settle_user(link, person, decisions)
     elif link.at.startswith("p:"):
@@ -25,16 +25,16 @@ def _settle_user(link: Link, person: Person, decisions: Decisions) -> None:
     if person.profile_id == link.profile_id:
         return
     if person.version == 0 and not link.public:
-        person.profile_id = link.profile_id  # nothing stands under the minted one yet
+        person.profile_id = link.profile_id  # nothing has been stored under the minted id yet
     else:
         decisions.merges.append(merge_of(link, link.profile_id, person.profile_id))
     person.version += 1
 
 
 def _settle_profile(link: Link, person: Person, decisions: Decisions) -> None:
-    """A client's profile gets its owner. Whether it merges is decided at the owner, and only there:
+    """Set the owner of a client's profile. Only the owner's identifier decides whether the profile merges.
 
-    so a profile merges at most once, always into the profile its user keeps, and never in a circle.
+    So a profile merges at most once, always into the profile that its user keeps, and never in a circle.
     """
     if person.owner == link.owner:
         return
@@ -53,14 +53,14 @@ def _settle_profile(link: Link, person: Person, decisions: Decisions) -> None:
 
 
 def _settle_anonymous(link: Link, person: Person, decisions: Decisions) -> None:
-    """The earliest claim keeps the identifier and all its events, in whatever order claims come.
+    """Give the identifier and all its events to the earliest claim, in whatever order claims arrive.
 
-    Its events always have its own profile, so that a merge says whose they are; when an earlier claim
-    comes later, a further merge of the same profile takes the place of the first.
+    The identifier's events always keep its own profile, and a merge says who owns them. If an earlier claim
+    arrives after a later one, another merge of the same profile replaces the first merge.
     """
     claim, held = claims.claim_of(link), claims.present_claim(person, decisions.ids)
     if held is not None and not held.owner and claim.owner and held.profile_id != claim.profile_id:
-        # it follows a client's profile, which only that profile's own worker may give away
+        # the identifier belongs to a client's profile, and only that profile's worker may give it an owner
         decisions.links.append(msgspec.structs.replace(link, at="p:" + held.profile_id))
         if link.public:
             return
@@ -77,14 +77,14 @@ def _settle_anonymous(link: Link, person: Person, decisions: Decisions) -> None:
 
 
 def _is_same(claim: DeviceClaim, other: DeviceClaim) -> bool:
-    """Whether two claims are of one person, as far as it is known."""
+    """Check whether two claims belong to the same person, as far as is known."""
     return claim.owner == other.owner and (
         claim.owner != "" or claim.profile_id == other.profile_id
     )
 
 
 def _follow(link: Link, person: Person, claim: DeviceClaim, decisions: Decisions) -> None:
-    if not person.at_own_profile(decisions.ids):  # an earlier version gave its events another's
+    if not person.at_own_profile(decisions.ids):  # an earlier version used another one
         person.profile_id = decisions.ids.mint(person.workspace, person.identity_key)
     person.memory.claim, person.owner = claim, claim.owner
     if person.profile_id != claim.profile_id:
@@ -95,7 +95,7 @@ def _follow(link: Link, person: Person, claim: DeviceClaim, decisions: Decisions
 def _refuse_claim(
     link: Link, person: Person, refused: DeviceClaim, owner: str, decisions: Decisions
 ) -> None:
-    """Record the claim that lost. It takes the place of the merge of before, if that was its own."""
+    """Record the claim that lost. The record replaces the earlier merge of that claim, if there is one."""
     decisions.merges.append(
         Merge(
             person.workspace,

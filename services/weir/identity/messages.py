@@ -1,4 +1,4 @@
-"""What identity reads: events, the links that its workers send each other, and what to forget. Plain values."""
+"""The records that identity reads: events, links that its workers send each other, and erasures. Plain values."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ IDENTIFY = "$identify"
 
 
 class IdentityEvent(msgspec.Struct):
-    """What identity reads of an accepted event. `at` is the identifier that keys its record."""
+    """The fields of an accepted event that identity reads. `at` is the identifier in the record's key."""
 
     at: str
     event_id: bytes
@@ -24,12 +24,12 @@ class IdentityEvent(msgspec.Struct):
     saved: bool
     wants_receipt: bool = False
     traits: dict[str, msgspec.Raw] = {}  # properties of an `$identify`
-    mapped_to: str = ""  # a profile-less one's identifier by its source's mapping; empty: none
-    public: bool = False  # sent with a public key, or with none: its ids are only what it says
+    mapped_to: str = ""  # if profile-less: identifier by its source's mapping; empty: none
+    public: bool = False  # sent with a public key, or without a key: its ids are unverified claims
 
 
 class Link(msgspec.Struct):
-    """Says to the identifier `at`: an event showed that you belong to `profile_id`, owned by `owner`."""
+    """Tells the identifier `at`: an event showed that you belong to `profile_id`, which `owner` owns."""
 
     at: str
     workspace: str
@@ -39,17 +39,17 @@ class Link(msgspec.Struct):
     received_at: int
     event_id: bytes
     occurred_at: int = 0
-    public: bool = False  # shown by an event that was sent with a public key, or with none
+    public: bool = False  # shown by an event that was sent with a public key, or without a key
 
 
 class Erase(msgspec.Struct):
-    """Tells the identifier `at`: the person of all `names` is erased, with what was received `until` then."""
+    """Tells the identifier `at`: the person with all `names` is erased, with all records received up to `until`."""
 
     at: str
     workspace: str
-    names: list[str]  # identifiers; `at` is one of them, or remembers some
+    names: list[str]  # identifiers; `at` is one of them, or has links to some of them
     until: int
-    kept_until: int  # so long events of before may still come
+    kept_until: int  # until when events from before the erasure may still arrive
 
 
 Item = IdentityEvent | Link | Erase

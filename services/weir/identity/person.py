@@ -1,4 +1,4 @@
-"""What identity remembers at one identifier, and the sessions a late event may still join. Plain values."""
+"""The state of one identifier, including the sessions that a late event may still join. Plain values."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -7,72 +7,76 @@ import msgspec
 
 from weir.core.identifiers import LEGACY_IDS, ProfileIds
 
-# Enough for a person's open visits at a few sources and some hours of lateness; older ones are left
-# to the query-time merge (weir.sessions), which joins segments by the same gap rule.
+# Enough for a person's open sessions at a few sources and some hours of lateness. Older sessions are left to the
+# query-time merge (weir.sessions), which joins segments by the same gap rule.
 RECENT_SESSIONS = 12
 LINKS_REMEMBERED = 32
-EVER = -(2**63)  # before every time
+EVER = -(2**63)  # earlier than every time
 
-# Who was the first to be seen at a client's profile id. Of state that an earlier version left it is unknown.
+# Which kind of event brought a client's profile id first. In state that an earlier version wrote, it is unknown.
 UNKNOWN, PUBLIC, TRUSTED = range(3)
 
 
 class DeviceClaim(msgspec.Struct, array_like=True, frozen=True):
-    """To whom an anonymous identifier belongs, and the event that shows it."""
+    """The profile and owner of an anonymous identifier, and the event that shows them."""
 
     profile_id: str
-    owner: str  # user identifier; empty: nobody who is known
-    since: int  # epoch milliseconds that claims are compared by; see `claims.claim_of`
+    owner: str  # user identifier; empty: unknown
+    since: int  # epoch milliseconds by which claims are compared; see `claims.since`
     occurred_at: int
     event_id: bytes
 
     @property
     def rank(self) -> tuple[bool, int, int, bytes, str]:
-        """The lowest wins: owned before unowned, then the earliest. Total, so that no order of arrival counts."""
+        """The sort key of a claim; the lowest wins: owned before unowned, then the earliest.
+
+        The order is total, so the order of arrival does not matter.
+        """
         return not self.owner, self.since, self.occurred_at, self.event_id, self.profile_id
 
 
 class Stamp(NamedTuple):
-    """When a trait was set: by the event's own time, then by the order of receipt."""
+    """When a trait was set. Stamps compare by the event's own time, then by the order of receipt."""
 
     occurred_at: int
     event_id: bytes
 
 
 class RecentSession(msgspec.Struct, array_like=True):
-    """A visit as seen from one identifier. Times are epoch milliseconds of the events' own time."""
+    """A session as seen from one identifier. Times are the events' own times in epoch milliseconds."""
 
     source: str
     session_id: str
     started_at: int
     ended_at: int
-    given: bool  # the client's own id: the gap rule leaves it alone
+    given: bool  # the client gave the id, so the gap rule does not apply
 
 
 class Memory(msgspec.Struct, array_like=True):
-    """What only identity itself reads; analysts have `weir.sessions` and `weir.merges`."""
+    """State that only identity reads; analysts use `weir.sessions` and `weir.merges` instead."""
 
     linked: list[str] = []
     recent_sessions: list[RecentSession] = []
-    # Of a person at an identifier that was erased: above every version of the one before, so that
-    # whatever compares versions takes the new one for the latest.
+    # Of a new person at an erased identifier: above every version of the erased person, so that whatever
+    # compares versions takes the new person for the latest.
     versions_before: int = 0
-    linked_at: list[int] = []  # of each of `linked`: since when it says so; missing ones: for ever
+    # Since when each link in `linked` is true; missing ones, at the front: `EVER`.
+    linked_at: list[int] = []
     claim: DeviceClaim | None = None  # of an anonymous identifier
     seen_first: int = UNKNOWN  # of a client's profile id: PUBLIC or TRUSTED
-    stamps: list[Stamp] = []  # when traits were set, each once
+    stamps: list[Stamp] = []  # the distinct times at which traits were set
     trait_stamps: list[
         int
-    ] = []  # of each trait, in their order, its stamp; none: all at `traits_at`
+    ] = []  # per trait, in order, the index of its stamp; empty: all were set at `traits_at`
 
 
 class Person(msgspec.Struct):
-    """The state of one identifier; also the profile snapshot that analysts see of it."""
+    """The state of one identifier, which is also the profile snapshot that analysts see."""
 
     workspace: str
     identity_key: str
     profile_id: str
-    owner: str = ""  # user identifier that claimed it
+    owner: str = ""  # the user identifier that has claimed this identifier
     first_seen: int = 0
     last_seen: int = 0
     events: int = 0
@@ -90,17 +94,17 @@ class Person(msgspec.Struct):
     def new(
         cls, workspace: str, at: str, versions_before: int = 0, ids: ProfileIds = LEGACY_IDS
     ) -> "Person":
-        """Nobody has been seen at the identifier yet."""
+        """Return the state of an identifier at which nobody has been seen yet."""
         kind, _, identifier = at.partition(":")
         profile_id = identifier if kind == "p" else ids.mint(workspace, at)
         return cls(workspace, at, profile_id, memory=Memory(versions_before=versions_before))
 
     def at_own_profile(self, ids: ProfileIds) -> bool:
-        """True while the identifier has the profile that was minted for it."""
+        """Check whether the identifier still has the profile that was minted for it."""
         return self.profile_id in ids.all_of(self.workspace, self.identity_key)
 
     def saw(self, occurred_at: int) -> None:
-        """Count one event. Any order of events comes to the same."""
+        """Count one event. The order of events does not change the result."""
         if self.events == 0:
             self.first_seen = self.last_seen = occurred_at
         elif occurred_at < self.first_seen:
@@ -110,9 +114,9 @@ class Person(msgspec.Struct):
         self.events += 1
 
     def link(self, target: str, since: int = EVER) -> bool:
-        """Whether the link is worth sending: the first time, and when it is true since earlier.
+        """Remember a link, and return whether to send it: if it is new, or true since an earlier time than before.
 
-        The first time within the last `LINKS_REMEMBERED`; a link that is sent again changes nothing.
+        Only the last `LINKS_REMEMBERED` links are remembered. Sending a link again changes nothing.
         """
         linked, times = self.memory.linked, self.memory.linked_at
         if target in linked:
@@ -132,7 +136,7 @@ class Person(msgspec.Struct):
         return True
 
     def unlink(self, names: Collection[str]) -> None:
-        """Forget links that tell of any of these identifiers."""
+        """Forget the links that name any of these identifiers."""
         linked, times = self.memory.linked, self.memory.linked_at
         told = dict(zip(reversed(linked), reversed(times), strict=False))
         kept = [target for target in linked if not set(target.split("\0")) & set(names)]
@@ -142,7 +146,7 @@ class Person(msgspec.Struct):
             self.version += 1
 
     def keep(self, session: RecentSession) -> None:
-        """Remember a new session, forgetting the one that ended longest ago."""
+        """Remember a new session. Beyond `RECENT_SESSIONS`, forget the session that ended longest ago."""
         self.sessions += 1
         self.recent_sessions.append(session)
         if len(self.recent_sessions) > RECENT_SESSIONS:

@@ -1,4 +1,4 @@
-"""People as the last batches left them, so that those who come again are not read and decoded again."""
+"""Cache of people as the last batches left them, so that returning people are not read and decoded again."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -8,19 +8,19 @@ from weir.identity.person import Person
 from weir.identity.snapshot import decode_person
 
 PEOPLE_KEPT = 10_000
-# Larger ones (mostly traits) are read from the store each time, so that what is kept has a known bound.
+# Larger people (mostly traits) are read from the store each time, so that the cache has a known size limit.
 MAX_BYTES = 2_048
 
 
 class PersonCache:
-    """Says of a partition's keys what its store says once the batches before are committed.
+    """People by partition and key, as the partition's store holds them once earlier batches are committed.
 
-    The people it gives are changed in place by the decisions on a batch, before that batch is
-    committed. That is safe because the worker decides on no other batch of the partition until the
-    commit is through; when it fails, or partitions come or go, the worker calls `forget()` before it
-    decides on anything else (`Step.forget`). A batch that raises midway leaves none of its people
-    here: `load` takes them out, and they are kept again only when all is decided. Kept apart by
-    partition, as the stores are: a key is only ever its own store's.
+    The decisions on a batch change the cached people in place, before the batch is committed. That is safe
+    because the worker decides on no other batch of the partition until the commit has succeeded. If the commit
+    fails, or partitions are assigned or revoked, the worker calls `forget()` before it decides on anything else
+    (`Step.forget`). A batch that raises midway leaves none of its people in the cache: `load` removes them, and
+    `keep` puts them back only when the whole batch is decided. The cache is separated by partition, as the stores
+    are: a key belongs to one store only.
     """
 
     def __init__(self, kept: int = PEOPLE_KEPT) -> None:
@@ -28,7 +28,7 @@ class PersonCache:
         self._people: OrderedDict[tuple[int, bytes], Person] = OrderedDict()  # least recent first
 
     def load(self, partition: int, keys: Iterable[bytes], load: Load) -> dict[bytes, Person]:
-        """Those of the keys that are known, as the caller's to change; whoever is to be recalled must be kept."""
+        """Return the known people by key. The caller may change them, and must `keep` any that should stay."""
         people: dict[bytes, Person] = {}
         unknown: list[bytes] = []
         for key in keys:
@@ -42,7 +42,7 @@ class PersonCache:
         return people
 
     def keep(self, partition: int, key: bytes, person: Person, size: int) -> None:
-        """`size`: how many bytes the person is in the store."""
+        """Cache a person. `size`: the person's size in the store, in bytes."""
         if size > MAX_BYTES:
             return
         self._people[partition, key] = person

@@ -1,4 +1,4 @@
-"""What identity tells of an event whose sender waits to hear it. Pure."""
+"""Build the receipts for events whose senders wait for the result. Pure functions."""
 
 import msgspec
 
@@ -19,7 +19,7 @@ def tell(event: IdentityEvent, profile_id: str, session_id: str) -> Receipt:
 
 
 def tell_person(receipt: Receipt, source: str, person: Person, sessions_before: int) -> Receipt:
-    """With the profile as the event has just left it, and what it began."""
+    """Return the receipt with the profile as it is after the event, and whether the profile and session are new."""
     owner = person.owner or person.identity_key
     told = ToldProfile(
         id=person.profile_id,

@@ -1,4 +1,4 @@
-"""Which visit an event belongs to: the client's own session, else 30 minutes of inactivity. Pure."""
+"""Assign events to sessions: the client's own session id, else a gap of 30 minutes. Pure functions."""
 
 from weir.core.identifiers import minted_session_id
 from weir.identity.person import Person, RecentSession
@@ -7,12 +7,12 @@ GAP_MS = 30 * 60 * 1000
 
 
 def session_of(person: Person, profile_id: str, source: str, given: str, occurred_at: int) -> str:
-    """The session id of an event at `occurred_at`, which `person` remembers from now on.
+    """Return the session id of an event at `occurred_at`, and remember the session in `person`.
 
-    A given id is kept as it is. Else the event joins the visit at its source whose span it falls
-    into or misses by at most the gap (30 minutes inclusive), however late it arrives; of two such
-    visits the earlier. Else it opens a visit of its own. Visits that a late event turns out to
-    connect, and those of identifiers that are merged later, are joined at query time.
+    A given id is used unchanged. Otherwise the event joins the remembered session at its source whose span it falls
+    into or misses by at most the gap (30 minutes inclusive), however late it arrives; of two such sessions, the
+    earlier one. Otherwise it opens a new session. Sessions that a late event turns out to connect, and sessions of
+    identifiers that are merged later, are joined at query time.
     """
     if given:
         return _given(person, source, given, occurred_at)

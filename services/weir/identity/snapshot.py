@@ -1,4 +1,4 @@
-"""A person's state as the bytes of a `Profile`, both the changelog's and the analysts'."""
+"""Encode and decode a person's state as a `Profile` record, for the changelog and for analysts."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ _encode_memory = msgspec.msgpack.Encoder().encode
 
 
 def people_changelog() -> KeyedChangelog:
-    """How people travel to and from the topic `profiles`, where merges lie beside them."""
+    """Return the changelog of people in the topic `profiles`, which also holds merges."""
     return KeyedChangelog(IDENTITY.changelog, avro.is_one_of("Profile", "ErasedMarkers"))
 
 
@@ -24,7 +24,7 @@ def decode_person(value: bytes) -> Person:
 
 
 def encode_person(person: Person) -> bytes:
-    """What the schema's writer makes of it, at half the cost: one is written per person and batch."""
+    """Encode a person to the same bytes as the schema's writer, at half the cost: it runs per person and batch."""
     workspace = person.workspace.encode()
     identity_key = person.identity_key.encode()
     profile_id = person.profile_id.encode()

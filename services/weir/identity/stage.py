@@ -1,4 +1,4 @@
-"""Identity between bytes and decisions: reads the leading fields, appends profile and session to the bytes."""
+"""The identity stage: read the leading fields of records, decide, and append profile and session to the bytes."""
 
 from collections.abc import Iterable
 
@@ -23,11 +23,11 @@ from weir.identity.receipts import tell_dead
 from weir.identity.snapshot import encode_person
 from weir.identity.step import Erasures, People, Place, decide
 
-Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events
+Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events counted together
 
 
 class ResolvedHeaders(dict[bytes, bytes]):
-    """By the header of an accepted event, that of the event with profile and session behind it."""
+    """The header of the resolved event (with profile and session appended), by the header of the accepted event."""
 
     def __missing__(self, header: bytes) -> bytes:
         accepted = avro.schema_of(header)
@@ -36,7 +36,7 @@ class ResolvedHeaders(dict[bytes, bytes]):
 
 
 class IdentityStage:
-    """`weir.core.batch.Step`: events with profile and session to `events.resolved`."""
+    """A `weir.core.batch.Step`: writes events with their profile and session to `events.resolved`."""
 
     name = IDENTITY.name
     writes = IDENTITY.outputs
@@ -47,7 +47,7 @@ class IdentityStage:
         ids: ProfileIds = LEGACY_IDS,
         blocked_of: BlockedOf = lambda source: DEFAULT,
     ) -> None:
-        """`ids`: how this installation mints profile ids."""
+        """`ids`: mints the profile ids of this installation."""
         self._schemas = avro.schemas()
         self._resolved_headers = ResolvedHeaders()
         self._reader = ItemReader()
@@ -92,7 +92,10 @@ class IdentityStage:
     def _erasures(
         self, batch: Batch, keys: Iterable[bytes], people: People, load: Load
     ) -> Erasures:
-        """Those in force at the batch's keys. Who is new there counts versions from above."""
+        """Return the erasures in force at the batch's keys. Add the people who are new there to `people`.
+
+        Their versions start above those of the erased people.
+        """
         erasures = {}
         for key, until in self._markers.of(batch.partition, load).of(keys).items():
             place = _place(key)
@@ -109,7 +112,7 @@ class IdentityStage:
         decided: BatchResult,
         load: Load,
     ) -> None:
-        """The markers, and a deletion of each state that is gone; a new person's comes over it."""
+        """Write the markers and delete each erased state. The state of a new person there overrides the deletion."""
         markers = self._markers.of(batch.partition, load)
         changed = len(markers) > 0 and markers.drop_outdated(batch.timestamps[-1])
         for item in items:
@@ -123,7 +126,7 @@ class IdentityStage:
             decided.changes[MARKERS_KEY] = markers.encode()
 
     def _read(self, batch: Batch, decided: BatchResult) -> tuple[list[Item], list[bytes]]:
-        """What could be read, and the bytes to go on with. The rest is refused."""
+        """Return (items, values to continue with) of the readable records; refuse the others."""
         items: list[Item] = []
         values: list[bytes] = []
         read = self._reader.read
@@ -143,7 +146,7 @@ class IdentityStage:
         self, decided: BatchResult, batch: Batch, index: int, reason: str, detail: str
     ) -> None:
         key, value = batch.keys[index], batch.values[index]
-        # whose event it was could be read before, by dedup, who counted it so
+        # dedup could read the origin of the event, and has counted the event under it
         origin = self._origins.read(value) or EventOrigin("", batch.timestamps[index], None)
         source, received_at, event_id = origin
         received_at = max(0, received_at)
@@ -216,7 +219,7 @@ class IdentityStage:
 
 
 def _resolved(header: bytes, value: bytes, outcome: Resolved, event_id: bytes) -> Output:
-    """The accepted event's bytes under the longer schema's header, with the two fields it adds."""
+    """Append profile and session to the accepted event's bytes, and replace the header by the resolved schema's."""
     profile, session = outcome.profile_id.encode(), outcome.session_id.encode()
     longer = (
         header,

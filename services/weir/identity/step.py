@@ -1,9 +1,9 @@
-"""Identity's decisions: whose event is this, in which visit, and which identifiers belong together. Pure.
+"""Decide the profile and session of each event, and which identifiers belong together. Pure functions.
 
-Every identifier (`p:` profile, `u:` user, `a:` anonymous, `s:` session) is owned by one worker, which
-alone decides what becomes of it. An event is decided at the identifier that keys its record; what it
-shows about a weaker or a further identifier goes there as a *link* and is decided there, in order.
-See docs/decisions/0002-identity-keys.md; what a sender may claim is in `claims`.
+Every identifier (`p:` profile, `u:` user, `a:` anonymous, `s:` session) is owned by one worker, which alone
+decides about it. An event is decided at the identifier in its record's key. What the event shows about a weaker
+or another identifier is sent there as a *link*, and decided there in order. See
+docs/decisions/0002-identity-keys.md; `claims` decides what a sender may claim.
 """
 
 from collections.abc import MutableMapping
@@ -29,7 +29,7 @@ from weir.identity.traits import learn
 
 Place = tuple[str, str]  # workspace and identifier
 People = MutableMapping[Place, Person]
-Erasures = MutableMapping[Place, int]  # until when what was received there is an erased person's
+Erasures = MutableMapping[Place, int]  # an erased person's records were received until then
 
 
 def decide(
@@ -38,9 +38,9 @@ def decide(
     erasures: Erasures | None = None,
     ids: ProfileIds = LEGACY_IDS,
 ) -> Decisions:
-    """Decide in order. `people` holds what is known at the items' identifiers, and is brought up to date.
+    """Decide about the items in order, and update `people` and `erasures`.
 
-    So does `erasures`: of the identifiers whose person was erased.
+    `people` holds the state of the items' identifiers; `erasures` those identifiers whose person was erased.
     """
     decisions = Decisions(ids=ids)
     erasures = {} if erasures is None else erasures
@@ -49,7 +49,7 @@ def decide(
             _erase(item, people, erasures, ids)
             decisions.outcomes.append(Applied())
         elif erasures and item.received_at <= erasures.get((item.workspace, item.at), -1):
-            # a link of before would make the person known again
+            # a link from before the erasure would bring the erased person back
             decisions.outcomes.append(Erased() if isinstance(item, IdentityEvent) else Applied())
         elif isinstance(item, Link):
             settle(item, _person(people, item.workspace, item.at, ids), decisions)
@@ -111,7 +111,7 @@ def _outcome(event: IdentityEvent, profile_id: str, session_id: str) -> Outcome:
 
 
 def _is_turned_away(event: IdentityEvent, person: Person, user: str, ids: ProfileIds) -> bool:
-    """Whether the profile that an event names is not its own: another user's, or nobody's to name."""
+    """Check whether an event may not have the profile it names: another user owns it, or it may not claim it."""
     if claims.is_foreign(event, person, ids):
         return True
     if not user or person.owner == user:
@@ -120,11 +120,11 @@ def _is_turned_away(event: IdentityEvent, person: Person, user: str, ids: Profil
 
 
 def _turn_away(event: IdentityEvent, person: Person, user: str, decisions: Decisions) -> Outcome:
-    """The profile stays whose it is; the event is decided at the next of its identifiers, if there is one."""
+    """Leave the profile to its owner, and reroute the event to its next identifier, if it has one."""
     target = claims.next_identifier(event, user)
     known = person.version > 0
     if not claims.is_own(event, user, decisions.ids) and (not known or person.link(target)):
-        person.version += known  # of a profile that nobody has been seen at, nothing is remembered
+        person.version += known  # nothing is stored for a profile that was never seen
         other = decisions.ids.mint(event.workspace, target) if target else ""
         decisions.merges.append(refusal_of(event, person, other, target))
     if target:
@@ -135,10 +135,10 @@ def _turn_away(event: IdentityEvent, person: Person, user: str, decisions: Decis
 
 
 def _link(event: IdentityEvent, person: Person, user: str, decisions: Decisions) -> None:
-    """Tell the event's other identifiers whose they are, the first time they are seen together.
+    """Send links to the event's other identifiers the first time that they are seen together.
 
-    And again when it is true since earlier, when a secret key says what a public one had said, and when
-    an owner is known.
+    Send a link again if it is true since an earlier time, if a secret key confirms what a public key had claimed,
+    and if the owner becomes known.
     """
     targets = []
     if user and event.at != user:
@@ -146,7 +146,7 @@ def _link(event: IdentityEvent, person: Person, user: str, decisions: Decisions)
     if (
         event.anonymous_id
         and event.at != "a:" + event.anonymous_id
-        # what was minted for a device merges where that is decided, and takes in no others
+        # a profile minted for a device merges where that device is decided, and takes in no other devices
         and not (event.at.startswith("p:") and decisions.ids.minted(person.profile_id) == "other")
     ):
         targets.append("a:" + event.anonymous_id)

@@ -1,4 +1,4 @@
-"""A person's traits: of each name the value that was set last, by the events' own time. Pure."""
+"""Keep a person's traits: per name the value that was set last, by the events' own times. Pure functions."""
 
 import msgspec
 
@@ -6,16 +6,16 @@ from weir.identity.messages import IdentityEvent
 from weir.identity.person import Person, Stamp
 
 MAX_TRAITS_BYTES = 102_400
-NOBODY = bytes(16)  # comes before every event id
+NOBODY = bytes(16)  # sorts before every event id
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def learn(person: Person, event: IdentityEvent) -> None:
-    """Set what an `$identify` says, save for what a later one has set.
+    """Set the traits of an `$identify` event, except those that a later one has already set.
 
-    Of two at the same time the one that was received last: ids of events are in the order of receipt.
-    What the earlier version knew counts as set at `traits_at`.
+    Of two events with the same time, the one received last wins: event ids are in the order of receipt. Traits
+    from a version without stamps count as set at `traits_at`.
     """
     stamp = Stamp(event.occurred_at, event.event_id)
     known = _decode(person.traits)
@@ -24,14 +24,14 @@ def learn(person: Person, event: IdentityEvent) -> None:
         if name not in stamps or stamps[name] <= stamp:
             known[name], stamps[name] = value, stamp
     text = msgspec.json.encode(known)
-    if len(text) <= MAX_TRAITS_BYTES:  # beyond it the event itself still holds what was said
+    if len(text) <= MAX_TRAITS_BYTES:  # else the event itself still has them
         person.traits = text.decode()
         keep_stamps(person, [stamps[name] for name in known])
     person.traits_at = max(person.traits_at, event.occurred_at)
 
 
 def stamps_of(person: Person, known: dict[str, msgspec.Raw]) -> dict[str, Stamp]:
-    """When each trait was set."""
+    """Return when each trait was set, by name."""
     memory = person.memory
     if len(memory.trait_stamps) != len(known):
         return dict.fromkeys(known, Stamp(person.traits_at, NOBODY))
@@ -39,7 +39,7 @@ def stamps_of(person: Person, known: dict[str, msgspec.Raw]) -> dict[str, Stamp]
 
 
 def keep_stamps(person: Person, stamps: list[Stamp]) -> None:
-    """Each stamp once: most traits were set together."""
+    """Store each distinct stamp once, since most traits are set together."""
     places = {stamp: at for at, stamp in enumerate(dict.fromkeys(stamps))}
     person.memory.stamps = list(places)
     person.memory.trait_stamps = [places[stamp] for stamp in stamps]

@@ -1,4 +1,4 @@
-"""`python -m weir.rates`: what every source sends, held against its quotas."""
+"""`python -m weir.rates`: run the rates worker, which adds up each source's usage and checks its quotas."""
 
 import os
 

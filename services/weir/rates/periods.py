@@ -9,7 +9,7 @@ LENGTH_MS: dict[Period, int] = {"minute": 60_000, "hour": 3_600_000, "day": 86_4
 
 
 def starts_at(period: Period, at: int) -> int:
-    """When the period that holds `at` began."""
+    """Return the start of the period that contains `at`."""
     if period != "month":
         return at - at % LENGTH_MS[period]
     first = datetime.fromtimestamp(at / 1000, UTC).replace(
@@ -19,7 +19,7 @@ def starts_at(period: Period, at: int) -> int:
 
 
 def ends_at(period: Period, at: int) -> int:
-    """When the period that holds `at` ends, exclusive."""
+    """Return the exclusive end of the period that contains `at`."""
     start = starts_at(period, at)
     if period != "month":
         return start + LENGTH_MS[period]

@@ -1,6 +1,6 @@
-"""Rates between records and decisions: usage deltas in, the sources' totals and quota states out.
+"""The rates stage: read usage deltas, and write each source's totals and quota states.
 
-The topic `quotas` is both the changelog of this worker's state and what the gateways tail.
+The topic `quotas` is both the changelog of this worker's state and the topic that the gateways tail.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from weir.core.registry import Quota
 from weir.core.stages import RATES
 from weir.rates.step import QuotaUse, SourceUsage, UsageDelta, UsagePeriod, count, hold
 
-# The quotas of a source as the registry has them now, and the sources changed since the last call.
+# Return a source's quotas as they are in the registry now; return the sources changed since the last call.
 QuotasOf = Callable[[str], tuple[Quota, ...]]
 Changed = Callable[[], set[str]]
 
 
 class RatesStage:
-    """`weir.core.batch.Step`: every source's usage is exact and held against its quotas."""
+    """A `weir.core.batch.Step`: keeps the exact usage of every source and checks it against the source's quotas."""
 
     name = RATES.name
     writes = RATES.outputs
@@ -62,7 +62,7 @@ class RatesStage:
         )
 
     def refresh(self, partition: int, load: Load) -> BatchResult | None:
-        """A changed quota is in force though its source sends nothing."""
+        """Apply changed quotas, even if their sources send nothing. Return None if no known source is affected."""
         self._note_changes(partition)
         sources = self._stale[partition]
         if not sources:

@@ -1,4 +1,4 @@
-"""Rates' decisions: adds up what the stages counted, and holds it against each source's quotas. Pure."""
+"""Add up the usage that the stages counted, and check it against each source's quotas. Pure functions."""
 
 from collections.abc import Sequence
 from typing import assert_never
@@ -8,13 +8,13 @@ import msgspec
 from weir.core.registry import Period, Quota, QuotaAction, Unit
 from weir.rates.periods import PERIODS, ends_at, starts_at
 
-COUNTED = "accepted"  # the outcome that quotas and rates are about
-WINDOWS_KEPT = 2  # of each period: the current one and, for late deltas, the one before
+COUNTED = "accepted"  # the outcome that counts for quotas and rates
+WINDOWS_KEPT = 2  # per period: the current window and, for late deltas, the previous one
 SECONDS_KEPT = 120
 
 
 class UsageDelta(msgspec.Struct):
-    """What one stage did for one source, minute and outcome. `seconds`: events by second of the minute."""
+    """One stage's counts for one source, minute and outcome. `seconds`: events by second of the minute."""
 
     source: str
     minute: int  # epoch milliseconds
@@ -44,10 +44,10 @@ class QuotaUse(msgspec.Struct):
 
 
 class SourceUsage(msgspec.Struct):
-    """All that is known of a source: rates' state, and what the gateways tail."""
+    """The usage and quota state of one source: the state of rates, and the record that gateways tail."""
 
     source: str
-    updated_at: int = 0  # latest minute counted
+    updated_at: int = 0  # latest minute counted, epoch milliseconds
     windows: list[UsagePeriod] = []
     quotas: list[QuotaUse] = []
     current_rate: float = 0.0
@@ -57,7 +57,7 @@ class SourceUsage(msgspec.Struct):
 
 
 def count(usage: SourceUsage, deltas: Sequence[UsageDelta]) -> None:
-    """Add deltas of any order and minute. Exact for every window that is still kept."""
+    """Add deltas, in any order and of any minute. Totals are exact for every window that is still kept."""
     for delta in deltas:
         usage.updated_at = max(usage.updated_at, delta.minute)
         for period in PERIODS:
@@ -68,7 +68,7 @@ def count(usage: SourceUsage, deltas: Sequence[UsageDelta]) -> None:
 
 
 def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
-    """Set the use of each quota in the latest period counted; exceeded from `limit` on."""
+    """Set the use of each quota in the latest period counted; it is exceeded if `used >= limit`."""
     usage.quotas = []
     for quota in quotas:
         start = starts_at(quota.period, usage.updated_at)
@@ -89,7 +89,7 @@ def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
 
 
 def _used(window: UsagePeriod, unit: Unit) -> int:
-    """How much of a unit a window counted. A unit that nothing counts is never taken for another one."""
+    """Return how much of a unit a window counted. An unknown unit fails; it never falls back to another unit."""
     match unit:
         case "events":
             return window.events
@@ -126,7 +126,7 @@ def _add_seconds(usage: SourceUsage, delta: UsageDelta) -> None:
 
 
 def _forget(usage: SourceUsage) -> None:
-    """Keep state small: the latest windows of each period, the latest seconds."""
+    """Drop all but the latest windows of each period and the latest seconds, and set the current rate."""
     kept = {
         period: sorted({w.starts_at for w in usage.windows if w.period == period})[-WINDOWS_KEPT:]
         for period in PERIODS
@@ -141,5 +141,5 @@ def _forget(usage: SourceUsage) -> None:
         if second > latest - SECONDS_KEPT
     }
     lately = [n for second, n in usage.recent_seconds.items() if second > latest - 10]
-    # over the last ten seconds in which events came: a whole minute would hide a burst
+    # average over the ten seconds up to the latest event: a whole minute would hide a burst
     usage.current_rate = sum(lately) / min(10, latest - min(usage.recent_seconds) + 1)

@@ -1,4 +1,4 @@
-"""`python -m weir.sink`: every record of every topic into ClickHouse, exactly once."""
+"""`python -m weir.sink`: run the sink, which inserts every record of every topic into ClickHouse exactly once."""
 
 import os
 

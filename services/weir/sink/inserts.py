@@ -1,4 +1,4 @@
-"""Inserts and dead letters under way, in threads: one a partition at most, several partitions at once."""
+"""Run inserts and dead-letter writes in threads, several partitions at once, at most one per partition."""
 
 import time
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class ThreadedInserts:
-    """At most `threads` requests to ClickHouse at once, and one that waits so that no thread does."""
+    """Runs at most `threads` ClickHouse requests at once; `free` allows one more in the queue, so no thread idles."""
 
     def __init__(self, warehouse: Warehouse, threads: int) -> None:
         self._warehouse = warehouse
@@ -43,7 +43,7 @@ class ThreadedInserts:
     def abandon(self, place: Place) -> None:
         for future, whose in self._places.items():
             if whose == place:
-                future.cancel()  # one that runs goes on, and ends within its time
+                future.cancel()  # an insert that is already running goes on, and ends within its timeout
 
     def start(self, place: Place, insert: Insert) -> None:
         future = self._pool.submit(_run, self._warehouse, place, insert)
@@ -65,12 +65,12 @@ class ThreadedInserts:
         return done
 
     def close(self) -> None:
-        """Those that wait are dropped; those under way are waited for."""
+        """Drop the queued requests and wait for the running ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ThreadedDeadLetters:
-    """One write at a time; the others wait in order."""
+    """An executor of dead-letter writes: one write at a time, the others queued in order."""
 
     def __init__(self, writer: LetterWriter) -> None:
         self._writer = writer
@@ -81,12 +81,12 @@ class ThreadedDeadLetters:
         self._open.append(self._pool.submit(_bury, self._writer, place, records))
 
     def finished(self) -> list[Buried]:
-        """See the port. What the thread did not expect is raised here, and ends the process."""
+        """See the port. Raises the thread's unexpected exceptions here, so that they end the process."""
         self._open, done = _ended(self._open)
         return done
 
     def close(self) -> None:
-        """Those that wait are dropped; the one under way is waited for."""
+        """Drop the queued writes and wait for the running one."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -104,7 +104,7 @@ def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
         warehouse.insert(insert)
     except (RowsRefusedError, WarehouseAwayError) as raised:
         fault = raised
-    except Exception as raised:  # noqa: BLE001 - what a client raises is no reason to end
+    except Exception as raised:  # noqa: BLE001 - an exception of the client must not end the process
         name = type(raised).__name__
         fault = WarehouseAwayError(f"the client failed: {name}: {raised}"[:1_000], name)
     metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
@@ -114,12 +114,12 @@ def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
 def _examine(warehouse: Warehouse, place: Place, insert: Insert) -> Examined:
     try:
         return Examined(place, insert, warehouse.examine(insert))
-    except Exception:  # noqa: BLE001 - as above; nothing is known then
+    except Exception:  # noqa: BLE001 - as above; then the finding is unknown
         return Examined(place, insert, Examination(ordinary_in=False, rows_in=True))
 
 
 def _ended(futures: list[Future[T]]) -> tuple[list[Future[T]], list[T]]:
-    """Those that go on, and the results of the others."""
+    """Return (unfinished futures, results of the finished ones), without the cancelled ones' results."""
     done = {future for future in futures if future.done()}
     going = [future for future in futures if future not in done]
     return going, [f.result() for f in futures if f in done and not f.cancelled()]

@@ -1,4 +1,4 @@
-"""Holds records back until it is known which schemas they are of, other versions' included."""
+"""Hold records back until their schemas are known, including schemas of other versions of Weir."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ HEADER_BYTES = 10
 PAUSE_SECONDS = 0.5
 NOTHING = Polled(set(), [], [])
 
-Know = Callable[[Iterable[bytes | None]], None]  # `StreamBrokenError`: it cannot be said now
+Know = Callable[[Iterable[bytes | None]], None]  # `StreamBrokenError` if unavailable now
 
 
 class KnownRecords:
-    """`weir.runtime.sink_ports.Records`: whatever it gives, `know` was asked about before."""
+    """A `weir.runtime.sink_ports.Records` that calls `know` with the headers of records before it returns them."""
 
     def __init__(self, records: Records, know: Know) -> None:
         self._records = records

@@ -1,14 +1,15 @@
-"""The sink's order of effects, written once: every record of every topic goes in exactly once.
+"""The sink's main loop: insert every record of every topic into ClickHouse exactly once.
 
-For each partition, over and over:
+For each partition, repeatedly:
 
 1. read; when a range is due, fix its end;
 2. commit its *start*, with the intent in the metadata;
-3. insert its rows, under tokens that name the range; write what is condemned as dead letters;
+3. insert its rows, with deduplication tokens that name the range; write its condemned rows as dead letters;
 4. commit its *end*.
 
-A crash before 2 leaves nothing. Between 2 and 4 whoever comes next reads the same range again and
-repeats 3, which ClickHouse drops where it has it. All commits of a turn go in one request.
+A crash before 2 leaves no trace. After a crash between 2 and 4, the next owner of the partition reads the same
+range again and repeats 3; ClickHouse drops the inserts that it already has. All commits of a turn go in one
+request.
 """
 
 import time
@@ -53,11 +54,12 @@ class Options:
     limits: Limits
     buffer_bytes: int
     retry_seconds: float
-    # how long records wait that nobody looks for within the second: each insert has a price of its own
+    # How long records other than events wait for their insert; None: as long as events. Nobody needs these
+    # records within a second, and each insert has a fixed cost.
     side_seconds: float | None = None
-    # how long an attempt may be under way of which nothing is heard any more
+    # how long an insert may still be running in ClickHouse after its answer was lost
     attempt_seconds: float = 120.0
-    attempts: int = 2  # at once
+    attempts: int = 2  # concurrent inserts
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Ports:
 
 
 class Sink:
-    """One member of the group: knows the order of effects, and no technology. One thread."""
+    """One member of the consumer group: keeps the order of effects, knows no technology, runs in one thread."""
 
     def __init__(
         self,
@@ -92,14 +94,14 @@ class Sink:
         self._scheduler = InsertScheduler(options.attempts)
         self._buffer = ReadBuffer(options.buffer_bytes)
         self._draining = False
-        self._commit_failed = ""  # why
+        self._commit_failed = ""  # why the latest commit failed; empty: it did not
         self._told_away = False
         self._lag = LagReport(SINK.name)
         self._progress = StallWatch(SINK.name, clock=clock)
         self.health = Health(self._progress)
 
     def turn(self) -> None:
-        """One turn: read, see what has gone in, begin what is due, commit, attempt what is committed."""
+        """Do one turn: read, collect finished inserts, begin due ranges, commit, start the committed inserts."""
         self._take(self._records.poll(*self._patience(self._clock())))
         self._collect()
         self._begin(self._clock())
@@ -109,7 +111,7 @@ class Sink:
         self._report()
 
     def drain(self, seconds: float) -> bool:
-        """Put in what has been read, and read nothing more. False: it took too long; nothing is lost."""
+        """Insert all records read so far and read no more. Return False if it took too long; then nothing is lost."""
         self._limits = self._side_limits = replace(self._limits, seconds=0.0)
         self._draining = True
         self._hold(self._clock())
@@ -125,7 +127,7 @@ class Sink:
         )
 
     def _patience(self, now: float) -> tuple[float, bool]:
-        """How long to wait for records, and whether to gather them meanwhile or return at the first."""
+        """Return (seconds to wait for records, whether to gather them that long or return at the first record)."""
         seconds, gather = IDLE_SECONDS, False
         for partition in self._all():
             if partition.under_way is not None:
@@ -134,7 +136,7 @@ class Sink:
                 seconds, gather = min(seconds, partition.retry_at - now), True
             elif partition:
                 due = partition.due_at(self._limits_of(partition.place))
-                # of one that is read again the end is not here yet: return at the first record
+                # due is None: a range is being read again and its end is not read yet; return at the first record
                 seconds = min(seconds, GATHER_SECONDS if due is None else due - now)
                 gather = gather or due is not None
         if self._commit_failed:
@@ -144,7 +146,7 @@ class Sink:
     def _take(self, polled: Polled) -> None:
         now = self._clock()
         for place in polled.lost:
-            # with all that was read: its next owner reads it again
+            # drop what was read: the next owner of the partition reads it again
             self._partitions.pop(place, None)
             self._inserts.abandon(place)
         for gain in polled.gained:
@@ -161,7 +163,7 @@ class Sink:
         for place, insert, fault in self._inserts.finished():
             partition = self._ended(place, insert)
             if partition is None or partition.range is None:
-                continue  # it was taken away meanwhile, and is its next owner's to see through
+                continue  # the partition was lost meanwhile; its next owner completes the range
             if fault is None:
                 metrics.ROWS.labels(insert.table).inc(len(insert.values))
                 self._settle(partition, partition.range)
@@ -183,7 +185,7 @@ class Sink:
             self._settle_letters(buried)
 
     def _ended(self, place: Place, attempt: Insert | Sequence[DeadRecord]) -> Partition | None:
-        """Whose attempt it was, if it still is theirs."""
+        """Mark an attempt as ended and return its partition; None if it is not the partition's current attempt."""
         partition = self._partitions.get(place)
         if partition is None or partition.under_way is not attempt:
             return None
@@ -209,7 +211,7 @@ class Sink:
         self._settle(partition, range_)
 
     def _follow(self, partition: Partition, insert: Insert, step: Next) -> None:
-        """Do what follows from a failed insert, or from its examination."""
+        """Carry out the decision that followed a failed insert or its examination."""
         suspicion, now = partition.suspicion, self._clock()
         if step is Next.EXAMINE:
             partition.examine_next, partition.retry_at = True, now
@@ -231,13 +233,13 @@ class Sink:
 
     def _begin(self, now: float) -> None:
         due = {place: p.due_at(self._limits_of(place)) for place, p in self._partitions.items()}
-        # Once one is due all of its kind go that have anything: commits of their own would cost more.
+        # Once one partition is due, all of its kind that have records begin too: separate commits would cost more.
         ready = {is_bookkeeping(place) for place, at in due.items() if at is not None and at <= now}
         for place, at in due.items():
             if at is not None and is_bookkeeping(place) in ready:
                 partition = self._partitions[place]
                 range_ = partition.begin(self._limits_of(place), self._routes, now)
-                if range_.done:  # nothing but tombstones
+                if range_.done:  # it holds only tombstones
                     self._progress.moved([_label(place)])
                     self._finish(partition, range_)
 
@@ -263,7 +265,7 @@ class Sink:
         return True
 
     def _attempt(self, now: float) -> None:
-        """Start what the committed intents say, and nothing else."""
+        """Start the inserts and dead letters that the committed intents name, and nothing else."""
         for partition, insert in self._scheduler.next_inserts(self._all(), self._inserts.free, now):
             if insert is None:
                 assert partition.range is not None
@@ -282,7 +284,7 @@ class Sink:
             partition.under_way = records
             self._dead_letters.start(partition.place, records)
             return
-        # a dead letter of a dead letter would go round for ever; its record stays in the topic
+        # a dead letter about a dead letter would loop for ever; the record stays in the topic
         metrics.LOST.inc(len(records))
         for record in records:
             self._log.error(
@@ -300,7 +302,7 @@ class Sink:
     def _settle(self, partition: Partition, range_: InsertAttempt) -> None:
         range_.settled()
         partition.suspicion.went_in()
-        # those whose turn is to come move as well: with many partitions it may take its time
+        # partitions that wait for their turn count as moving too: with many partitions a turn may take long
         waiting = (p for p in self._all() if p.range and not p.in_trouble and p.under_way is None)
         self._progress.moved(_label(p.place) for p in (partition, *waiting))
         partition.failures, partition.retry_at, partition.trouble = 0, self._clock(), ""
@@ -330,7 +332,7 @@ class Sink:
             self._told_away = False
             self._log.info("ClickHouse takes rows again")
         if troubles:
-            # that dead letters cannot be written comes after ClickHouse has refused their rows
+            # failing dead letters come first: they are the later problem, after ClickHouse has refused their rows
             self.health.unready(max(troubles, key=lambda why: why.startswith(LETTERS_FAIL)))
         elif self._commit_failed:
             self.health.unready(f"the broker does not take commits: {self._commit_failed}")
@@ -342,11 +344,11 @@ class Sink:
             waiting = self._waiting()
             labelled = {_label(place): records for place, records in waiting.items()}
             self._lag.export(labelled)
-            if not self._records.trouble:  # else what waits is not known
+            if not self._records.trouble:  # otherwise the number of waiting records is unknown
                 self._progress.waits(labelled)
 
     def _waiting(self) -> dict[Place, int]:
-        """Records that are not in yet, whether they have been read or not."""
+        """Return the number of records not yet inserted, read or not, by partition."""
         held = {place: p.waiting for place, p in self._partitions.items()}
         return {
             place: records + held.get(place, 0) for place, records in self._records.lag().items()

@@ -1,4 +1,4 @@
-"""The metrics of the sink: a closed set, named once. Records read, dead letters and lag are those of every worker."""
+"""The sink's own metrics. It shares those for records read, dead letters and lag with the other workers."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

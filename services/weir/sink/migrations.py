@@ -1,8 +1,8 @@
-"""The warehouse's schema: numbered SQL files, applied once each, in order, forward only.
+"""Schema migrations for ClickHouse: numbered SQL files, each applied once, in order, forward only.
 
-In a file, `{{database}}`, `{{cluster}}`, `{{engine MergeTree}}` and `{{deduplication}}` are filled in,
-so that the same files make plain tables on one server and replicated ones on a cluster. Statements
-end in `;` at a line's end and are idempotent: a file that was applied by half is applied again.
+The placeholders `{{database}}`, `{{cluster}}`, `{{engine MergeTree}}` and `{{deduplication}}` in a file are
+filled in, so that the same files create plain tables on one server and replicated tables on a cluster. Each
+statement ends with `;` at the end of a line and is idempotent: a partly applied file is applied again.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from weir.core.resource_paths import MIGRATIONS
 
 FILE_NAME = re.compile(r"(\d{3})_([a-z0-9_]+)\.sql")
-# As many inserts a table remembers: 20 minutes at 8 inserts a second.
+# How many inserts a table remembers: 20 minutes at 8 inserts per second.
 DEDUPLICATION_WINDOW = 10_000
 DEDUPLICATION_SECONDS = 7 * 86_400
 
@@ -34,12 +34,12 @@ CREATE_DATABASE = "CREATE DATABASE IF NOT EXISTS {{database}} {{cluster}}"
 
 
 class MigrationError(Exception):
-    """The files and the warehouse do not fit; the text says what to do, in one sentence."""
+    """The files are invalid or do not match the database; the message says what to do, in one sentence."""
 
 
 class Database(Protocol):
     def records(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a query, by column name."""
+        """Return the rows of a query as dicts by column name."""
 
     def execute(self, sql: str) -> None:
         """Run a statement that has no result."""
@@ -47,7 +47,7 @@ class Database(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """What the same files become on this warehouse."""
+    """How the placeholders are filled in for this ClickHouse installation."""
 
     database: str = "weir"
     engines: str = "plain"
@@ -90,7 +90,7 @@ class Migration:
 
 
 def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
-    """Every migration, in order; `MigrationError` for a name that is not NNN_name.sql or a number used twice."""
+    """Return every migration in order. `MigrationError` if a name is not NNN_name.sql or a number is used twice."""
     migrations: dict[int, Migration] = {}
     for path in sorted(folder.glob("*.sql")):
         named = FILE_NAME.fullmatch(path.name)
@@ -104,7 +104,7 @@ def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
 
 
 def pending(migrations: Iterable[Migration], applied: dict[int, str]) -> list[Migration]:
-    """Those not applied yet; `MigrationError` if one was changed after it was applied."""
+    """Return the migrations not applied yet. `MigrationError` if one was changed after it was applied."""
     due = []
     for migration in migrations:
         known = applied.get(migration.number)
@@ -119,7 +119,7 @@ def pending(migrations: Iterable[Migration], applied: dict[int, str]) -> list[Mi
 
 
 def applied_to(database: Database, dialect: Dialect) -> dict[int, str]:
-    """Number and SHA-256 of every migration applied; none where nothing has ever been."""
+    """Return {number: SHA-256} of every applied migration; empty if none was ever applied."""
     name = dialect.database.replace("'", "''")
     known = (
         f"SELECT 1 AS found FROM system.tables WHERE database = '{name}' AND name = 'migrations'"
@@ -133,7 +133,7 @@ def applied_to(database: Database, dialect: Dialect) -> dict[int, str]:
 def apply_migrations(
     database: Database, dialect: Dialect, migrations: Iterable[Migration] | None = None
 ) -> list[Migration]:
-    """Every migration is applied and recorded on return; gives those that were applied now."""
+    """Apply and record every pending migration, and return them. On return, all migrations are applied."""
     due = pending(
         read_migrations() if migrations is None else migrations, applied_to(database, dialect)
     )

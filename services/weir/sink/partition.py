@@ -1,4 +1,4 @@
-"""One partition as the sink holds it: what has been read, and the range that is on its way. Pure: time is told."""
+"""The sink's state of one partition: buffered records and the range being inserted. Pure: the time is an argument."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -9,54 +9,57 @@ from weir.sink.ranges import HEADER_BYTES, VERSION, InsertAttempt, Intent, read_
 from weir.sink.step import Routes
 from weir.sink.suspicion import Suspicion
 
-# What one object, and one value, takes in ClickHouse's memory at most, measured with names of their
-# own inside arrays: see docs/decisions/0018-any-json.md.
+# The most ClickHouse memory that one JSON object and one JSON value take, measured with distinct names inside
+# arrays: see docs/decisions/0018-any-json.md.
 OBJECT_BYTES = 400
 VALUE_BYTES = 110
-RECORD_BYTES = 150  # of a record in this process, besides its key and value
-MAX_HEADERS = 20  # in one range: each may have a part of the commit's metadata
+RECORD_BYTES = 150  # memory of a record in this process, in addition to its key and value
+MAX_HEADERS = 20  # schemas in one range: each may need space in the commit's metadata
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a partition's records become a range: the first of these, and never more than these."""
+    """The limits of a range. Records become a range as soon as they reach one limit.
+
+    No range exceeds a limit, unless a single record does.
+    """
 
     seconds: float
     rows: int
     bytes: int
-    expanded_bytes: int = 1 << 62  # what the rows take in ClickHouse's memory, by `expanded_size`
+    expanded_bytes: int = 1 << 62  # ClickHouse memory of the rows, by `expanded_size`
 
 
 def expanded_size(value: bytes) -> int:
-    """An upper estimate of what a row takes in ClickHouse's memory: its JSON is counted, not read."""
+    """Return an upper estimate of a row's memory in ClickHouse. It counts JSON characters and does not parse them."""
     return len(value) + OBJECT_BYTES * value.count(b"{") + VALUE_BYTES * value.count(b",")
 
 
 class Partition:
-    """Records in order, of which the first may be on their way as a `InsertAttempt`."""
+    """The records of one partition in order. The first of them may be in an `InsertAttempt`."""
 
     def __init__(self, gain: Gain, ended_by: float = 0.0) -> None:
-        """`ended_by`: when whatever its last owner had under way has ended."""
+        """`ended_by`: the time by which all inserts of the previous owner have ended."""
         self.place: Place = gain.place
         self.topic_id = gain.topic_id
-        self.start = gain.offset  # of the present range, or of the next; None: at the beginning
-        self.confirmed = (gain.offset, gain.metadata)  # what the group is known to have committed
+        self.start = gain.offset  # of the current or the next range; None: the topic's beginning
+        self.confirmed = (gain.offset, gain.metadata)  # the last commit known to have succeeded
         self.position = gain.offset
-        self.bytes = 0  # of the values of the records that no range has yet
-        self.held_bytes = 0  # memory of everything that has been read and is not in
+        self.bytes = 0  # of the values of records that are not in a range yet
+        self.held_bytes = 0  # memory of all records read and not yet inserted
         self._range_held_bytes = 0
         self.first_at = 0.0
         self.range: InsertAttempt | None = None
-        self.begun_at = 0.0  # the range
-        self.aside = False  # read no further until the range is in, see `ReadBuffer`
+        self.begun_at = 0.0  # when the range was made
+        self.aside = False  # read no more until the range is inserted, see `ReadBuffer`
         self.under_way: Insert | Sequence[DeadRecord] | None = None
         self.retry_at = 0.0
-        self.failures = 0  # of the present insert
-        self.trouble = ""  # why it waits
+        self.failures = 0  # consecutive pauses, of the current insert or dead letters
+        self.trouble = ""  # why the range waits for a retry; empty: it does not
         self.asked_at = 0.0  # when the latest examination began
-        self.examine_next = False  # rather than attempt the insert again
+        self.examine_next = False  # examine the insert next, instead of attempting it again
         self._repeat = read_intent(gain.metadata)
-        # its last owner may have put the intended range in without hearing of it
+        # the previous owner may have inserted the intended range without receiving the answer
         self.suspicion = Suspicion(ended_by, unanswered=self.repeating)
         self._records = Columns([], [], [], [])
 
@@ -65,23 +68,23 @@ class Partition:
 
     @property
     def waiting(self) -> int:
-        """Records that have been read and are not in."""
+        """The number of records read and not yet inserted."""
         return len(self) + (self.range.size if self.range is not None else 0)
 
     @property
     def in_trouble(self) -> bool:
-        """Its inserts fail, or it is looked for which of its rows makes them fail."""
+        """Whether its inserts fail, or the search for the failing row is under way."""
         return self.failures > 0 or self.suspicion.blamed
 
     @property
     def repeating(self) -> bool:
-        """A range that was intended before is being read again."""
+        """Whether a range whose intent was committed before is being read again."""
         return self._repeat is not None
 
     def add(self, slice_: Slice, now: float) -> None:
         more = slice_.records
         if more.offsets and self.position is not None and more.offsets[0] < self.position:
-            more = _after(more, self.position)  # read twice, as after a broken connection
+            more = _after(more, self.position)  # read twice, for example after a lost connection
         if more.offsets:
             if not self:
                 self.first_at = now
@@ -96,7 +99,7 @@ class Partition:
         self.position = max(slice_.position, self.position or 0)
 
     def due_at(self, limits: Limits) -> float | None:
-        """When a range is due; None: not before more has been read, or the present range is done."""
+        """Return when a range is due; None: not before more records are read or the current range is finished."""
         if self.range is not None:
             return None
         if self._repeat is not None:
@@ -108,13 +111,13 @@ class Partition:
         return self.first_at + limits.seconds
 
     def begin(self, limits: Limits, routes: Routes, now: float) -> InsertAttempt:
-        """Make the next range of what has been read: the one intended before, if there is one."""
+        """Make the next range from the records read: the range of the committed intent, if there is one."""
         intent = self._repeat
         if intent is None:
             rows = self._fitting(limits)
             end = self._records.offsets[rows - 1] + 1
             if rows == len(self) and self.position is not None:
-                end = self.position  # past a transaction's marker, which is no record
+                end = self.position  # past a transaction marker, which is not a record
             intent = Intent(VERSION, end)
         else:
             rows = sum(offset < intent.end for offset in self._records.offsets)
@@ -126,7 +129,7 @@ class Partition:
         return self.range
 
     def finish(self) -> None:
-        """The range is in: the next one begins where it ended."""
+        """Drop the completed range; the next range begins at its end."""
         assert self.range is not None
         self.start, self.range, self.aside = self.range.end, None, False
         self.held_bytes -= self._range_held_bytes
@@ -134,21 +137,21 @@ class Partition:
         self.suspicion.range_done()
 
     def owed(self) -> Commit | None:
-        """The commit that must come before anything else is attempted; None: it is confirmed."""
+        """Return the commit that must succeed before anything else is attempted; None if it already has."""
         if self._repeat is not None:
-            return None  # it stands as it was read
+            return None  # the committed intent is still in force
         if self.range is not None:
             metadata = self.range.intent()
         else:
             metadata = ""
             if not self:
-                self.start = self.position  # past a transaction's marker
+                self.start = self.position  # past a transaction marker
         if self.start is None or (self.start, metadata) == self.confirmed:
             return None
         return Commit(self.place, self.start, metadata)
 
     def _fitting(self, limits: Limits) -> int:
-        """How many of the records one range may have; at least one."""
+        """Return how many of the records fit into one range; at least one."""
         size = expanded = 0
         headers: set[bytes] = set()
         for rows, value in enumerate(self._records.values[: limits.rows]):
@@ -183,6 +186,6 @@ def _size(records: Columns) -> int:
 
 
 def _memory(records: Columns) -> int:
-    """About what the records take in this process."""
+    """Return the approximate memory of the records in this process, in bytes."""
     keys = sum([len(key) for key in records.keys])
     return _size(records) + keys + RECORD_BYTES * len(records.offsets)

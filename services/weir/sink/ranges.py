@@ -1,13 +1,15 @@
-"""How a range of one partition goes in exactly once, whatever is refused and wherever it is cut short. Pure.
+"""Insert a range of one partition exactly once, despite refused rows and crashes. Pure.
 
-A range's start is committed, with the *intent* in the commit's metadata, before anything is inserted.
-Whoever comes next reads exactly that range again and repeats what the intent says; ClickHouse drops
-the repeats by their tokens. So the rule: **what is not in the committed intent is not attempted.**
+The sink commits a range's start, with the *intent* in the commit's metadata, before it inserts anything.
+After a crash, the next owner of the partition reads exactly that range again and repeats what the intent says;
+ClickHouse drops the repeated inserts by their tokens. So the rule is: **never attempt what is not in the
+committed intent.**
 
-The records of one schema (a *group*) go in one insert. Where ClickHouse refuses it, none of it went in:
-the group is *narrowed* to a window of its first half, and so on down to the row; after a success the
-window doubles. A row that is refused alone is *condemned*: it is a dead letter from then on, even if
-ClickHouse would take it the next time. Each such decision is committed before it is acted upon.
+The records of one schema (a *group*) go in one insert. If ClickHouse refuses the insert, none of its rows are in
+the table. Then the group is *narrowed*: its next window is the first half of the refused rows, and so on down to
+one row; after a success the window doubles. A row that is refused alone is *condemned*: it is a dead letter from
+then on, even if ClickHouse would accept it the next time. Each such decision is committed before it is carried
+out.
 """
 
 from bisect import bisect_left
@@ -20,16 +22,16 @@ from weir.sink.step import PoisonReason, Routes
 
 VERSION = 1
 HEADER_BYTES = 10
-# Kafka takes 4,096 bytes of metadata.
+# Kafka accepts 4,096 bytes of commit metadata.
 MAX_DETAIL = 300
 
 
 class Bisection(msgspec.Struct, array_like=True):
-    """Records of a group before `at` are settled; those up to `to` are next."""
+    """The window of a group, as offsets: records before `at` are settled, those from `at` to before `to` are next."""
 
     at: int
     to: int
-    condemned: str = ""  # not empty: they are dead letters, for this reason
+    condemned: str = ""  # the reason why the next records are dead letters; empty: they are not
     detail: str = ""
 
     def condemn(self, verdict: PoisonReason) -> None:
@@ -40,7 +42,7 @@ class Bisection(msgspec.Struct, array_like=True):
 
 
 class Intent(msgspec.Struct):
-    """The metadata of a commit: the range reaches to `end`; groups by schema fingerprint (hex)."""
+    """The metadata of a commit: the exclusive end of the range, and narrowed groups by schema fingerprint (hex)."""
 
     v: int
     end: int
@@ -48,11 +50,11 @@ class Intent(msgspec.Struct):
 
 
 class ForeignIntentError(Exception):
-    """The committed metadata is not ours to read: most likely a newer version of Weir wrote it."""
+    """The committed metadata cannot be read: most likely a newer version of Weir wrote it."""
 
 
 def read_intent(metadata: str) -> Intent | None:
-    """The intent of a commit; None: nothing is intended."""
+    """Decode the intent of a commit; None if it has none. `ForeignIntentError` if it cannot be read."""
     if not metadata:
         return None
     try:
@@ -74,12 +76,12 @@ class _Group:
     rows: int = 0  # of the latest attempt
 
     def span(self) -> tuple[int, int]:
-        """Indexes of the window's records."""
+        """Return the window's records as (first index, exclusive last index)."""
         return bisect_left(self.offsets, self.window.at), bisect_left(self.offsets, self.window.to)
 
 
 class InsertAttempt:
-    """One contiguous range of a partition on its way into ClickHouse."""
+    """One contiguous range of a partition that is being inserted into ClickHouse."""
 
     def __init__(
         self,
@@ -102,17 +104,17 @@ class InsertAttempt:
 
     @property
     def done(self) -> bool:
-        """Every record is in, or a dead letter."""
+        """Whether every record is inserted, written as a dead letter, or a tombstone."""
         return self._next() is None
 
     def intent(self) -> str:
-        """What must be committed, at `start`, before `insert` or `condemned` is acted upon."""
+        """Return the metadata to commit at `start` before the result of `insert` or `condemned` is carried out."""
         self._next()
         groups = {_name(g.header): g.window for g in self._groups if g.narrowed}
         return msgspec.json.encode(Intent(VERSION, self.end, groups)).decode()
 
     def insert(self) -> Insert | None:
-        """What goes in next; None: nothing does, but `condemned` records may be left."""
+        """Return the next insert; None if there is none, but `condemned` records may be left."""
         group = self._next()
         if group is None or group.window.condemned:
             return None
@@ -127,7 +129,7 @@ class InsertAttempt:
         )
 
     def condemned(self) -> list[DeadRecord]:
-        """The records that are dead letters next."""
+        """Return the records to write next as dead letters; empty if an insert is next."""
         group = self._next()
         if group is None or not group.window.condemned:
             return []
@@ -143,7 +145,7 @@ class InsertAttempt:
         return dead
 
     def settled(self) -> None:
-        """What was next is in, or written as dead letters."""
+        """Move past the current window: its records are inserted or written as dead letters."""
         group = self._next()
         if group is None:
             return
@@ -154,7 +156,7 @@ class InsertAttempt:
             self._aim(group, first + rows)
 
     def refused(self, verdict: PoisonReason) -> None:
-        """ClickHouse refused what was next: none of it went in."""
+        """Halve the window, or condemn its only row: ClickHouse refused the insert, and none of its rows are in."""
         group = self._next()
         if group is None:
             return
@@ -166,12 +168,12 @@ class InsertAttempt:
             group.window.condemn(verdict)
 
     def _next(self) -> _Group | None:
-        """The first group that is not settled, its window on records that are there."""
+        """Return the first unsettled group, with its window moved to existing records; None if all are settled."""
         for group in self._groups:
             first, last = group.span()
             if first == len(group.offsets):
                 continue
-            if first == last:  # compaction has emptied this window since it was committed
+            if first == last:  # compaction has removed all records of the window since its commit
                 group.window = Bisection(group.window.to, self.end)
             if not group.window.condemned and self._routes.table(group.header) is None:
                 group.narrowed = True
@@ -180,7 +182,7 @@ class InsertAttempt:
         return None
 
     def _aim(self, group: _Group, last: int) -> None:
-        """End the group's window before its record of index `last`."""
+        """End the group's window before the record at index `last`."""
         to = group.offsets[last] if last < len(group.offsets) else self.end
         group.window = Bisection(group.window.at, to)
 
@@ -193,7 +195,7 @@ class InsertAttempt:
         by_header: dict[bytes, tuple[list[int], list[bytes]]] = {}
         for offset, value in zip(offsets, values, strict=True):
             if value is None:
-                continue  # a tombstone: the warehouse keeps history
+                continue  # a tombstone: ClickHouse keeps the history
             column = by_header.get(value[:HEADER_BYTES])
             if column is None:
                 column = by_header[value[:HEADER_BYTES]] = ([], [])

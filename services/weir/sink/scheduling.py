@@ -1,7 +1,8 @@
-"""Decide whose insert is next, and which partitions are read no further. Pure: time is told.
+"""Decide which partition inserts next, and which partitions to pause reading. Pure: the time is an argument.
 
-Events come first, because analysts wait for them. Partitions in trouble leave one of the inserts at
-once to the others, those of bookkeeping another; and whoever has waited longest is next.
+Events come first, because analysts wait for them. Partitions in trouble use at most all but one of the concurrent
+inserts, and so do bookkeeping partitions; each of the two kinds may use at least one. After that, the partition
+that has waited longest is next.
 """
 
 from collections import Counter
@@ -12,29 +13,30 @@ from weir.core import topics
 from weir.runtime.sink_ports import Insert, Place
 from weir.sink.partition import Partition
 
-# While the buffer is full, a partition whose range has been under way for so long is set aside: it is
-# read no further until that is in, and what it holds counts apart, up to so many times the buffer.
+# While the buffer is full, a partition whose range takes longer than SLOW_SECONDS is set aside: it is not read
+# until the range is inserted. Its memory does not count against the buffer, but against a separate limit of
+# BUFFERS_ASIDE times the buffer.
 SLOW_SECONDS = 5.0
 BUFFERS_ASIDE = 4
 
 
 def is_bookkeeping(place: Place) -> bool:
-    """Whether its records are not events themselves."""
+    """Check whether a partition holds records other than resolved events."""
     return place.topic != topics.RESOLVED
 
 
 class InsertScheduler:
-    """Share the inserts that run at once between partitions. `attempts`: how many do."""
+    """Shares the concurrent inserts between partitions. `attempts`: how many inserts run at once."""
 
     def __init__(self, attempts: int) -> None:
-        self._most = max(1, attempts - 1)  # of one priority other than events
+        self._most = max(1, attempts - 1)  # inserts at once of one priority other than events
 
     def next_inserts(
         self, partitions: Collection[Partition], free: int, now: float
     ) -> Iterator[tuple[Partition, Insert | None]]:
-        """Yield each partition that may begin now, with its insert; None: its next records are dead letters.
+        """Yield (partition, insert) for each partition that may begin now; insert None: dead letters are next.
 
-        `free`: so many inserts may begin, of which the last would wait for a thread.
+        `free`: how many inserts may begin; the last of them would wait for a thread.
         """
         running = Counter(_priority(p) for p in partitions if isinstance(p.under_way, Insert))
         for partition in sorted(filter(lambda p: _is_ready(p, now), partitions), key=_order):
@@ -56,7 +58,7 @@ class InsertScheduler:
 
 
 class InsertPriority(Enum):
-    """Events may take every insert. Each of the others leaves one, see `InsertScheduler`."""
+    """Who may use how many inserts: events all of them, each other priority all but one (but at least one)."""
 
     EVENTS = auto()
     BOOKKEEPING = auto()
@@ -70,7 +72,7 @@ def _priority(partition: Partition) -> InsertPriority:
 
 
 def _order(partition: Partition) -> tuple[bool, float]:
-    """Events first, then whoever has waited longest."""
+    """Return the sort key: events first, then the partition that has waited longest."""
     waits_since = max(partition.retry_at, partition.begun_at)
     return _priority(partition) is not InsertPriority.EVENTS, waits_since
 
@@ -82,7 +84,7 @@ def _is_ready(partition: Partition, now: float) -> bool:
 
 
 class ReadBuffer:
-    """Bound what is read and not in yet, so that a slow partition fills nobody else's room."""
+    """Bounds the records read and not yet inserted, so that a slow partition does not use up the others' space."""
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer = buffer_bytes
@@ -91,7 +93,7 @@ class ReadBuffer:
     def held(
         self, partitions: Collection[Partition], now: float, draining: bool
     ) -> Collection[Place]:
-        """Return the partitions of which nothing more is read for now."""
+        """Return the partitions that are not to be read for now."""
         aside, room = set(), BUFFERS_ASIDE * self._buffer
         size = 0
         for partition in partitions:
@@ -109,6 +111,6 @@ class ReadBuffer:
         if draining:
             return {partition.place for partition in partitions}
         if self.is_full:
-            # one that is read again has no range before its intended end has been read
+            # a partition that is being read again must be read to its intended end before it can have a range
             return {partition.place for partition in partitions if not partition.repeating}
         return aside

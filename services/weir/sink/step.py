@@ -1,4 +1,4 @@
-"""Which table takes which records. Pure."""
+"""Map records to ClickHouse landing tables by schema. Pure functions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,25 +21,25 @@ TABLES = {
 
 
 class PoisonReason(NamedTuple):
-    """Why a record cannot go in, for machines and for people."""
+    """Why a record cannot be inserted: `reason` is a code for programs, `detail` a text for people."""
 
     reason: str
     detail: str
 
 
 class Routes:
-    """Tables by the header that a record's value starts with."""
+    """The landing table for each header that a record's value can start with."""
 
     def __init__(self, name_of: Callable[[bytes], str | None]) -> None:
-        """`name_of`: the schema that a header names, of whichever version; nothing: it is nobody's."""
+        """`name_of`: return the name of a header's schema, of any version; empty or None if the schema is unknown."""
         self._name_of = name_of
 
     def table(self, header: bytes) -> str | None:
-        """The landing table of a schema; None: it has none."""
+        """Return the landing table of a schema; None if it has no table."""
         return TABLES.get(self._name_of(header) or "")
 
     def verdict(self, header: bytes) -> PoisonReason:
-        """Why records of a schema without a table cannot go in."""
+        """Return why records of a schema without a table cannot be inserted."""
         name = self._name_of(header)
         if not name:
             return PoisonReason(reasons.UNREADABLE, f"no schema of ours starts with {header.hex()}")

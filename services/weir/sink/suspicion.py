@@ -1,11 +1,11 @@
-"""Whose fault is an insert that fails: that of its rows, or ClickHouse's? Pure: time is told.
+"""Decide whether a failing insert is the fault of its rows or of ClickHouse. Pure: the time is an argument.
 
-A fault that repeats unchanged is taken for the rows' own if an ordinary row goes into the same table at
-that time. Then the insert is narrowed, and a row that still fails alone is given up. Otherwise it is
-ClickHouse's fault (read-only, too many parts, no room, no memory), and nobody's rows are given up.
+If the same error repeats and an ordinary row can be inserted into the same table at that time, the rows are at
+fault. Then the insert is narrowed, and a row that still fails alone is given up. Otherwise ClickHouse is at fault
+(read-only, too many parts, no disk space, no memory), and no rows are given up.
 
-Rows are never narrowed while an earlier attempt at them may still be under way, or where some of them
-are in: what goes in under another token goes in again.
+Rows are never narrowed while an earlier attempt at them may still be running, or if some of them are already in
+the table: a narrowed insert has another token, so ClickHouse would not drop the rows that it already has.
 """
 
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ from enum import Enum, auto
 
 from weir.runtime.sink_ports import Examination, RowsRefusedError, WarehouseAwayError
 
-REPEATS = 3  # of the same fault, until it is looked for whose it is
-# How often a row fails alone, each time while an ordinary one goes in. More than once: ClickHouse may
-# have been mended between the row's attempt and the ordinary one's.
+REPEATS = 3  # of the same error, before the insert is examined
+# How often a row must fail alone while an ordinary row can be inserted, before it is given up. More than once:
+# ClickHouse may have recovered between the row's attempt and the ordinary row's.
 CONFIRMATIONS = 3
-REFUSALS = 2  # the same for a row that ClickHouse refuses
+REFUSALS = 2  # the same, for a row that ClickHouse refuses
 
 
 class Next(Enum):
     RETRY = auto()  # the same insert, after a pause
-    EXAMINE = auto()  # ask the warehouse
+    EXAMINE = auto()  # examine the insert in ClickHouse
     CONFIRM = auto()  # the same insert, at once
-    WAIT = auto()  # until an earlier attempt has ended for certain, then examine
-    BLAME = auto()  # the rows: narrow the insert, or give up its only row
+    WAIT = auto()  # until all earlier attempts have certainly ended, then examine
+    BLAME = auto()  # blame the rows: narrow the insert, or give up its only row
 
 
 @dataclass
 class Suspicion:
-    """What the latest inserts of one partition came to."""
+    """The results of the latest inserts of one partition."""
 
-    ended_by: float  # earlier attempts have ended then, whoever made them
-    unanswered: bool = False  # an attempt at the present range may have gone in without an answer
+    ended_by: float  # when all earlier attempts, also of previous owners, have ended
+    unanswered: bool = False  # an attempt at the current range may have succeeded without an answer
     code: str = ""
     repeats: int = 0
     confirmations: int = 0
-    blamed: bool = False  # the range is being narrowed: its faults are no news
+    blamed: bool = False  # the range is being narrowed: examine each error at once
     _fault: RowsRefusedError | WarehouseAwayError | None = None
 
     @property
@@ -47,11 +47,11 @@ class Suspicion:
     def failed(
         self, fault: RowsRefusedError | WarehouseAwayError, rows: int, ended_by: float
     ) -> Next:
-        """`ended_by`: when an attempt that is under way now has ended."""
+        """Decide what follows a failed insert. `ended_by`: when an attempt that runs now will have ended."""
         self._fault = fault
         if isinstance(fault, RowsRefusedError):
-            # the rows were looked at before anything was written: so they are not in, unless an earlier
-            # attempt has gone in unanswered and ClickHouse has changed its mind since
+            # ClickHouse checks the rows before it writes any, so none are in the table; unless an earlier
+            # attempt succeeded without an answer, and ClickHouse refuses now what it accepted then
             return Next.BLAME if rows > 1 and not self.unanswered else Next.EXAMINE
         self.repeats = self.repeats + 1 if fault.code == self.code else 1
         self.code = fault.code
@@ -61,7 +61,7 @@ class Suspicion:
         return Next.EXAMINE if self.repeats >= REPEATS or self.blamed else Next.RETRY
 
     def examined(self, finding: Examination, rows: int, asked_at: float) -> Next:
-        """`asked_at`: when the examination began; what went in since it may not have seen."""
+        """Decide what follows an examination. `asked_at`: when it began; it may miss rows inserted since then."""
         fault = self._fault
         if isinstance(fault, RowsRefusedError) and self.unanswered and asked_at < self.ended_by:
             return Next.WAIT
@@ -74,7 +74,7 @@ class Suspicion:
             self.confirmations += 1
             return Next.BLAME if self.confirmations >= REFUSALS else Next.CONFIRM
         if asked_at < self.ended_by:
-            # an attempt that is answered ends at once; another one would only put it off
+            # an answered attempt has ended, so retry; another unanswered one would only move `ended_by` further
             return Next.RETRY if fault.answered else Next.WAIT
         if rows > 1:
             self.blamed = True
