@@ -1,4 +1,4 @@
-"""What the registry holds: sources as `weir apply` declares them, keys as `weir keys` makes them, goals of the API."""
+"""Contents of the registry: sources from `weir apply`, keys from `weir keys`, goals from the API."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,18 +11,19 @@ MAX_DEDUP_WINDOW_SECONDS = 7 * DAY_SECONDS
 
 SourceKind = Literal["browser", "server"]
 Period = Literal["minute", "hour", "day", "month"]
-Unit = Literal["events", "bytes"]
+# accepted events, repeats included; events without their repeats; bytes of accepted records
+Unit = Literal["events", "unique_events", "bytes"]
 Casing = Literal["TitleCase", "camelCase", "snake_case", "kebab-case"]
 QuotaAction = Literal["reject", "mark"]
 GoalType = Literal["event", "path"]
 Scope = Literal["write", "read", "admin"]
 
-# What an encrypted secret begins with, and none in plain may.
+# Prefix of an encrypted secret; a secret in plain text must not begin with it.
 SEALED = "sealed:"
 
 
 class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """At most `limit` accepted `unit`s a `period` (UTC); beyond it `reject` (429) or `mark`."""
+    """At most `limit` accepted `unit`s per `period` (UTC); further events are rejected (429) or marked."""
 
     name: str
     period: Period
@@ -35,9 +36,9 @@ EVERY_EVENT = "*"
 
 
 class IdMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a source's profile-less events of one name hold ids: paths into properties, `customer.id`."""
+    """Where a source's profile-less events of one name hold ids: paths into the properties, like `customer.id`."""
 
-    event: str  # its name, or EVERY_EVENT
+    event: str  # the event's name, or EVERY_EVENT
     user_id: str = ""
     anonymous_id: str = ""
     profile_id: str = ""
@@ -47,65 +48,64 @@ class IdMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class Source(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
 ):
-    """One sender of events. Keys are stored as SHA-256 hex digests only.
+    """One sender of events. Keys are stored only as SHA-256 hex digests.
 
-    Written without what is as by default, so that services of an earlier version read it too.
+    Fields with default values are not written, so that services of an earlier version can read it.
     """
 
     id: str
     workspace: str = "default"
     kind: SourceKind = "server"
     write_key_hashes: tuple[str, ...] = ()
-    read_key_hashes: tuple[
-        str, ...
-    ] = ()  # of keys that may read the site's goals and their figures
-    admin_key_hashes: tuple[
-        str, ...
-    ] = ()  # of keys that may also change the goals, and have people erased
+    # keys that may read the site's goals and their figures
+    read_key_hashes: tuple[str, ...] = ()
+    # keys that may also change the goals and request erasures
+    admin_key_hashes: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     dedup_window_seconds: int = DAY_SECONDS
-    events_per_second: float = 0.0  # 0: no limit of its own
+    events_per_second: float = 0.0  # 0: no limit for this source
     events_burst: int = 0  # 0: twice events_per_second
     quotas: tuple[Quota, ...] = ()
     mappings: tuple[IdMapping, ...] = ()
-    # the id alone lets in, at the doors that send no key (/collect, /track, /ingest): who knows it may send
+    # at doors whose clients send no key (/collect, /track, /ingest): any client that knows the id may send
     open_by_id: bool = False
-    sites: tuple[
-        str, ...
-    ] = ()  # host names whose pages send by no more than their Origin (/ingest)
-    # of senders that sign what they send: the registry has them encrypted, a gateway opens them
+    # host names whose pages may send with only their Origin as proof (/ingest)
+    sites: tuple[str, ...] = ()
+    # secrets of senders that sign their requests: encrypted in the registry, decrypted by gateways
     signing_secrets: tuple[str, ...] = ()
-    # at which doors (by the name in the column `door`; `*`: every one) it takes unsigned requests
-    # though it has signing secrets
+    # doors (by the name in the column `door`; `*`: all) that take unsigned requests of this source
+    # although it has signing secrets
     unsigned_doors: tuple[str, ...] = ()
-    blocked_ids: tuple[str, ...] = ()  # values that are no ids, besides those of `BlockedIds`
+    blocked_ids: tuple[str, ...] = ()  # values that are not ids, in addition to `BLOCKED`
     block_default_ids: bool = True
-    event_casing: Casing | None = None  # how event names are to be written
-    enforce_casing: bool = False  # refuse others; else they are taken, and the answer warns
+    event_casing: Casing | None = None  # the casing that event names should have
+    enforce_casing: bool = (
+        False  # reject other names; otherwise accept them, with a warning in the response
+    )
     enabled: bool = True
 
     @property
     def key_hashes(self) -> tuple[str, ...]:
-        """Of its keys of every kind."""
+        """The hashes of its keys of every scope."""
         return self.write_key_hashes + self.read_key_hashes + self.admin_key_hashes
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A key of a source's that `weir keys` made, beside those of its file. The key itself is nowhere."""
+    """A source's key made by `weir keys`, in addition to those of the sources file. Only its digest is stored."""
 
-    digest: str  # see `hash_key`; its id in the registry
+    digest: str  # see `hash_key`; also its id in the registry
     source: str
     scope: Scope
-    name: str = ""  # for people
+    name: str = ""  # for operators only
     created_at: int  # epoch milliseconds
-    ends_at: int = 0  # epoch milliseconds, from which on it is refused; 0: never
+    ends_at: int = 0  # epoch milliseconds, from when on the key is invalid; 0: never
 
     def in_force(self, now_ms: int) -> bool:
         return not self.ends_at or now_ms < self.ends_at
 
 
 class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a site counts as a conversion: an event of this name, or a page view of this path, exactly."""
+    """What a site counts as a conversion: an event with exactly this name, or a page view of exactly this path."""
 
     id: str  # UUID
     site_id: str  # a source's id
@@ -116,22 +116,22 @@ class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     @property
     def entry_id(self) -> str:
-        """Its id among all goals of the registry, sites first: a site's id has no slash."""
+        """The goal's id in the registry: site id, slash, goal id. A site id contains no slash."""
         return f"{self.site_id}/{self.id}"
 
 
 def hash_key(key: str) -> str:
-    """The form in which a key is stored and looked up. Keys are random, so no salt is needed."""
+    """Return the digest by which a key is stored and looked up. Keys are random, so no salt is needed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def is_sealed(secret: str) -> bool:
-    """Whether a signing secret is encrypted, and so says nothing of itself."""
+    """Check whether a signing secret is encrypted."""
     return secret.startswith(SEALED)
 
 
 def with_keys(source: Source, keys: Iterable[ApiKey]) -> Source:
-    """The source, let in by these keys too."""
+    """Return the source with these keys added."""
     added: dict[Scope, tuple[str, ...]] = {"write": (), "read": (), "admin": ()}
     for key in keys:
         added[key.scope] += (key.digest,)

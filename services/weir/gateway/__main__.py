@@ -1,4 +1,4 @@
-"""`python -m weir.gateway`: the door of the house."""
+"""`python -m weir.gateway`: run the HTTP gateway."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ from weir.settings.shared import (
     SecretsSettings,
 )
 
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client adds processes up
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client adds up the processes
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GatewayEnvironment:
 
 
 def read_environment() -> GatewayEnvironment:
-    """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
+    """Read all settings. `SettingsError` if there are unknown variables, or faults in a class of settings."""
     if faults := unknown_variables(os.environ, ALL_SETTINGS):
         raise SettingsError(faults)
     gateway = load(GatewaySettings, os.environ)
@@ -58,8 +58,8 @@ def read_environment() -> GatewayEnvironment:
 
 
 def serve(environment: GatewayEnvironment) -> None:
-    """One process, until SIGTERM."""
-    # Not before METRICS_FOLDER is set, and not in the parent of several: see run_all.
+    """Run one process until SIGTERM."""
+    # Import these only after METRICS_FOLDER is set, and not in the parent of several processes: see run_all.
     import uvloop
 
     from weir.adapters.kafka.access import KafkaDeniedError, require_access
@@ -92,13 +92,13 @@ def serve(environment: GatewayEnvironment) -> None:
             f"The gateway cannot listen on {place}: {fault.strerror}; set WEIR_GATEWAY_PORT to a"
             " free port, or end what uses this one."
         )
-    except Exception:  # noqa: BLE001  # the one place: log it whole and end
+    except Exception:  # noqa: BLE001  # the only such place: log the fault with its traceback and end
         logs.get("gateway").exception("ended by a fault")
         sys.exit(1)
 
 
 def run_all(environment: GatewayEnvironment) -> None:
-    """As many processes as asked for; one needs no parent."""
+    """Run the configured number of processes; a single process needs no parent."""
     processes = environment.gateway.gateway_processes
     if processes == 1:
         serve(environment)
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def take_flags(arguments: Sequence[str]) -> None:
-    """What a flag says is in the environment then, and wins over what was there."""
+    """Write the values of the flags to the environment, where they replace existing values."""
     parser = argparse.ArgumentParser("weir.gateway", description=__doc__)
     for field, meaning in flags_of(GatewaySettings).items():
         parser.add_argument(flag(field), help=meaning, metavar="N")

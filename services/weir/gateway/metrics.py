@@ -1,4 +1,4 @@
-"""The gateway's metrics: a closed set. Counted in plain integers, handed to Prometheus once a second."""
+"""The gateway's Prometheus metrics: a closed set, counted as plain numbers and handed over once a second."""
 
 import os
 from collections import Counter as Tally
@@ -60,12 +60,12 @@ RETENTION_REFUSED = Gauge(
     ["source"],
     multiprocess_mode="livemax",
 )
-NAMED_SOURCES = 20  # have a label of their own; the rest is OTHERS
+NAMED_SOURCES = 20  # sources with a label of their own; all others are OTHERS
 OTHERS = "(others)"
 
 
 class RefusedSources:
-    """Who is refused, in the metrics: the first so many of a process's life by name."""
+    """The rejected sources in the metrics: the first NAMED_SOURCES of a process's life have a label each."""
 
     def __init__(self) -> None:
         self._named = {ALL}
@@ -80,7 +80,7 @@ class RefusedSources:
 
 
 class Counts:
-    """What happened since the last `hand_over`."""
+    """The counts since the last `hand_over`."""
 
     def __init__(self) -> None:
         self.requests: Tally[tuple[str, int]] = Tally()
@@ -113,11 +113,11 @@ class Counts:
         NOT_STORED.inc(self.not_stored)
         BODY_BYTES.inc(self.body_bytes)
         ACK_SECONDS.inc(self.ack_seconds)
-        self.__init__()  # type: ignore[misc]  # as new
+        self.__init__()  # type: ignore[misc]  # back to zero
 
 
 def exposition() -> bytes:
-    """The text that Prometheus reads: of all processes that share the port."""
+    """Return the text that Prometheus scrapes, for all processes that share the port."""
     if MULTIPROCESS_FOLDER not in os.environ:
         return bytes(generate_latest(PROCESS_REGISTRY))
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Several gateway processes on one port: started together, stopped together, none left behind."""
+"""Run several gateway processes on one port: they start and stop together, and none is left behind."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ PASSED_ON = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def run_together(count: int, serve: Callable[[], None]) -> int:
-    """Run `serve` in `count` child processes until all have ended; the exit code of the worst.
+    """Run `serve` in `count` child processes until all have ended; return 1 if any failed, else 0.
 
-    SIGTERM, SIGINT and SIGHUP are passed on. When one ends, the others are asked to: whoever started this
-    starts all anew, rather than going on with fewer. Call it before there are threads.
+    SIGHUP is passed on to the children, SIGINT and SIGTERM as SIGTERM. When one child ends, the others get
+    SIGTERM: so the supervisor restarts all, instead of going on with fewer. Call it before there are threads.
     """
     children: set[int] = set()
 
@@ -21,7 +21,7 @@ def run_together(count: int, serve: Callable[[], None]) -> int:
         for child in children:
             os.kill(child, signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
 
-    # Held back until the handlers know all children.
+    # Block the signals until the handlers know all children.
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     for _ in range(count):
         child = os.fork()

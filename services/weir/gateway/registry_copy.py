@@ -1,4 +1,4 @@
-"""The gateway's copy of the registry and of the quotas' use: who may send, what, and how much."""
+"""The gateway's copy of the registry and of quota usage: which sources may send, what, and how much."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ ANY_ORIGIN = "*"
 
 @dataclass(frozen=True)
 class QuotaConsumed:
-    """How much of a quota was used in the period that ends at `resets_at` (epoch milliseconds)."""
+    """The usage of a quota in the period that ends at `resets_at` (epoch milliseconds)."""
 
     period: str
     unit: str
@@ -36,15 +36,15 @@ class QuotaConsumed:
 
 @dataclass
 class SourceView:
-    """A source with its keys in force and its secrets open, and what the door needs of it made ready."""
+    """A source with its keys in force and decrypted secrets, and what doors need of it, precomputed."""
 
     source: Source
     fields: SourceFields
     bucket: Bucket | None
-    exceeded: list[tuple[Quota, int]] = field(default_factory=list)  # with the end of each
+    exceeded: list[tuple[Quota, int]] = field(default_factory=list)  # with the end of its period
 
     def exceeded_at(self, now_ms: int) -> tuple[Quota | None, int, bool]:
-        """A quota that refuses events now, if any, and its end; and whether one marks them."""
+        """Return (the quota that rejects events now or None, the end of its period, whether a quota marks events)."""
         marked = False
         for quota, resets_at in self.exceeded:
             if now_ms >= resets_at:
@@ -59,7 +59,7 @@ class SourceView:
         return None, 0, marked
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of it may send: pages of the source's sites may."""
+        """Check whether pages of an origin may send; pages of the source's sites always may."""
         origins = self.source.allowed_origins
         if ANY_ORIGIN in origins or origin in origins:
             return True
@@ -71,7 +71,7 @@ def now_ms() -> int:
 
 
 class Registry:
-    """Every source by key and by id, with its quotas' use. Lives in the event loop's thread."""
+    """All sources by key and by id, with their quota usage. Use it only in the event loop's thread."""
 
     def __init__(
         self,
@@ -87,15 +87,15 @@ class Registry:
         self._log = logs.get("gateway")
         self._sources = Sources()
         self._keys = Keys()
-        self._next_end = 0  # of a key in force, epoch milliseconds; 0: none ends
+        self._next_end = 0  # when the next key in force ends, epoch milliseconds; 0: none ends
         self._uses: dict[str, dict[str, QuotaConsumed]] = {}
         self._by_hash: dict[str, SourceView] = {}
-        self._by_key: dict[str, SourceView] = {}  # keys seen and found valid; bounded
+        self._by_key: dict[str, SourceView] = {}  # valid keys seen so far; bounded
         self._by_site: dict[str, SourceView] = {}
         self._origins: set[str] = set()
 
     def find(self, key: str) -> SourceView | None:
-        """The enabled source that a write key belongs to."""
+        """Return the enabled source that a write key belongs to."""
         view = self._by_key.get(key)
         if view is None:
             view = self._by_hash.get(hash_key(key))
@@ -104,7 +104,7 @@ class Registry:
         return view
 
     def claimed(self, credentials: Credentials) -> SourceView | None:
-        """The enabled source that a request may send to."""
+        """Return the enabled source that a request may send to."""
         if credentials.key:
             view = self.find(credentials.key)
             is_its = view is None or not credentials.source or view.source.id == credentials.source
@@ -116,7 +116,7 @@ class Registry:
         return self._by_site.get(credentials.site) if credentials.site else None
 
     def knows_origin(self, origin: str) -> bool:
-        """Whether any source takes events from pages of it: all that a preflight can be asked."""
+        """Check whether any source takes events from pages of an origin: a preflight has no key to name one."""
         if ANY_ORIGIN in self._origins or origin in self._origins:
             return True
         return bool(self._by_site) and site_of(origin) in self._by_site
@@ -131,13 +131,13 @@ class Registry:
         self._keys.apply(key, value)
 
     def end_keys(self) -> None:
-        """Refuse from now on the keys whose end has come. To be called every second."""
+        """Stop accepting the keys whose end has come. Call it every second."""
         if not self._next_end or self._clock() < self._next_end:
             return
         self._renew({key.source for key in self._keys.by_digest.values() if key.ends_at})
 
     def explained(self, key: str, trouble: Problem) -> Problem:
-        """The same, unless the key was one until its end: then the client is told so."""
+        """Return `trouble`; but if it is `unauthorized` and the key has ended, a problem that says so."""
         ended = self._keys.by_digest.get(hash_key(key)) if key else None
         if trouble.code != "unauthorized" or ended is None or ended.in_force(self._clock()):
             return trouble
@@ -157,7 +157,7 @@ class Registry:
         self._origins = {o for view in enabled for o in view.source.allowed_origins}
 
     def apply_usage(self, entries: Iterable[Entry]) -> None:
-        """Usage of sources that are not here, or quotas that are gone, refuses nobody."""
+        """Apply quota usage. Usage of unknown sources or removed quotas rejects no events."""
         apply_entries(topics.QUOTAS, entries, self._apply_usage)
 
     def _apply_usage(self, key: bytes, value: bytes | None) -> None:
@@ -200,7 +200,7 @@ class Registry:
         return Bucket(rate / self._processes, max(1.0, burst / self._processes))
 
     def _weigh(self, view: SourceView) -> None:
-        """Held against the limits in force: a raised or removed one counts before rates has said so."""
+        """Compare usage with the limits in force: a raised or removed limit counts before `rates` reports again."""
         uses = self._uses.get(view.source.id, {})
         view.exceeded = [
             (quota, use.resets_at)

@@ -1,4 +1,4 @@
-"""Where each door is. A new one is a file in `doors/` and a line here; see docs/doors.md."""
+"""The routes of the gateway. A new door is a file in `doors/` and a line here; see docs/doors.md."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -23,20 +23,20 @@ from weir.gateway.http.responses import Answer
 
 
 class ApiPage(Protocol):
-    """What answers at a route that takes no events: reads, and what is written to the registry."""
+    """The handler of a route that takes no events: reads, and changes such as goals and erasures."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def operation(self) -> dict[str, Any]: ...  # of OpenAPI
+    def operation(self) -> dict[str, Any]: ...  # for OpenAPI
 
     def answer(self, asked: RequestMeta, read: ReadBody, world: Any) -> Awaitable[Answer]:
         """Answer a request. A page that wants the body reads it, after it has checked the key."""
 
 
 class Route(NamedTuple):
-    """`{name}` in a path stands for anything but a slash; a slash at the end makes no difference."""
+    """A method and path. `{name}` matches anything but a slash; a slash at the end makes no difference."""
 
     method: str
     path: str
@@ -64,7 +64,7 @@ ROUTES = (
     *(Route("POST", f"/v1/{path}", door) for path, door in segment.DOORS.items()),
     Route("POST", "/v1/cloudevents", cloudevents.DOOR),
     Route("GET", "/api/v2/workspaces/{sdk_key}/config", hackle_pages.WORKSPACE_PAGE),
-    Route("POST", "/metrics", hackle_pages.MONITORING_PAGE),  # GET: Prometheus's
+    Route("POST", "/metrics", hackle_pages.MONITORING_PAGE),  # GET is for Prometheus
     Route("GET", "/api/sites/{site_id}/goals", goals_routes.LIST),
     Route("POST", "/api/sites/{site_id}/goals", goals_routes.CREATE),
     Route("DELETE", "/api/sites/{site_id}/goals", goals_routes.DELETE),  # ?goal_id=
@@ -75,15 +75,15 @@ ROUTES = (
 
 
 class RouteMatch(NamedTuple):
-    """What is at a path: a door or a page for each method, and what stands where the route has {name}."""
+    """The doors or pages at a path by method, and the path's parts by the {name} in the route."""
 
-    path: str  # as in the table
+    path: str  # as in ROUTES
     methods: Mapping[str, Door | ApiPage]
     parts: Mapping[str, str]
 
 
 class Router:
-    """Finds routes by path: those without {name} at once, the others in the table's order."""
+    """The lookup of routes by path: first those without {name}, then the others in the table's order."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.paths: dict[str, dict[str, Door | ApiPage]] = {}

@@ -1,4 +1,4 @@
-"""One gateway process: listens, serves, and on SIGTERM answers what is under way before it ends."""
+"""One gateway process: it listens, serves, and on SIGTERM finishes requests under way before it ends."""
 
 import asyncio
 import ipaddress
@@ -42,15 +42,15 @@ from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 BACKLOG = 1_024
-READ_AHEAD_BYTES = 256 * 1024  # of a body, before its connection is paused
-READ_AHEAD_PART = 4  # unread bytes of all connections: the memory for bodies divided by this
-OTHER_FILES = 128  # open at most besides connections: brokers, ClickHouse, logs
-HANDSHAKE_SECONDS = 10.0  # a client may take for that of TLS
-LINGER_SECONDS = 2.0  # how long the rest of a refused body is read and thrown away
+READ_AHEAD_BYTES = 256 * 1024  # of a body that are buffered before its connection is paused
+READ_AHEAD_PART = 4  # unread bytes in all, at most: the memory for bodies divided by this
+OTHER_FILES = 128  # open files at most besides connections: brokers, ClickHouse, logs
+HANDSHAKE_SECONDS = 10.0  # time limit of a TLS handshake
+LINGER_SECONDS = 2.0  # how long the rest of a rejected body is read and discarded
 
 
 def listen(host: str, port: int, shared: bool) -> socket.socket:
-    """A bound socket; `shared`: others may bind the same port, the kernel spreads connections."""
+    """Return a bound socket; `shared`: other processes may bind the port too, the kernel spreads connections."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,14 +84,14 @@ def connection_limits(
 
 
 class Listening(NamedTuple):
-    """Where a process listens, and how clients are spoken to."""
+    """The socket on which a process listens, and its TLS settings."""
 
     bound: socket.socket
     tls: Tls | None  # None: plain HTTP
 
 
 class Process:
-    """Everything that one process of the gateway is made of."""
+    """All parts of one gateway process."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Process:
         self._bound, self._tls = listening
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; every request under way then is answered on return."""
+        """Serve until SIGTERM, SIGINT or a fatal producer error; then drain for up to `gateway_drain_seconds`."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -198,7 +198,7 @@ class Process:
             )
 
     def _reload(self) -> None:
-        """SIGHUP: a renewed certificate is served from the next connection on."""
+        """Serve a renewed certificate from the next connection on. Called on SIGHUP."""
         if self._tls is None:
             return
         try:
@@ -224,14 +224,14 @@ class Process:
 
     def _in_loop(self, apply: Apply) -> Apply:
         def hand_over(entries: list[Entry]) -> None:
-            # here, in a thread that may wait: what this version writes can be read, and what others wrote
+            # in this thread, which may block: announce our schemas, and read those of the entries
             self._schemas.know(value for _, value in entries)
             self._loop.call_soon_threadsafe(apply, entries)
 
         return hand_over
 
     def _renew_producer(self, limits: RecordLimits) -> None:
-        """Gather no more for one request than the smallest topic allows: it refuses the whole batch."""
+        """Limit produce batches to what the smallest topic allows: brokers refuse a larger batch as a whole."""
         self._loop.call_soon_threadsafe(self._output.limit_batches, limits.batch)
 
     def _every_second(self) -> None:
@@ -241,7 +241,7 @@ class Process:
         self._loop.call_later(1.0, self._every_second)
 
     def _end_by_fault(self, fault: str) -> None:
-        """A fatal error of the producer: nothing can be written any more, so end and be restarted."""
+        """Stop after a fatal error of the producer: it can write no more, so the process must be restarted."""
         self.fault = fault
         self._log.error("the producer failed for good", fault=fault)
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -8,7 +8,8 @@ import msgspec
 from weir.core.registry import Period, Quota, QuotaAction, Unit
 from weir.rates.periods import PERIODS, ends_at, starts_at
 
-COUNTED = "accepted"  # the outcome that counts for quotas and rates
+COUNTED = "accepted"  # the outcome that counts for rates, and for quotas of events and bytes
+UNIQUE = "unique"  # the outcome that counts for quotas of unique events: repeats are free
 WINDOWS_KEPT = 2  # per period: the current window and, for late deltas, the previous one
 SECONDS_KEPT = 120
 
@@ -71,9 +72,7 @@ def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
     """Set the use of each quota in the latest period counted; it is exceeded if `used >= limit`."""
     usage.quotas = []
     for quota in quotas:
-        start = starts_at(quota.period, usage.updated_at)
-        window = _window(usage, quota.period, start, COUNTED)
-        used = 0 if window is None else _used(window, quota.unit)
+        used = _used(usage, quota, starts_at(quota.period, usage.updated_at))
         usage.quotas.append(
             QuotaUse(
                 quota.name,
@@ -88,14 +87,18 @@ def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
         )
 
 
-def _used(window: UsagePeriod, unit: Unit) -> int:
-    """Return how much of a unit a window counted. An unknown unit fails; it never falls back to another unit."""
-    match unit:
-        case "events":
+def _used(usage: SourceUsage, quota: Quota, start: int) -> int:
+    """Return how much of a quota's unit the period from `start` has counted. An unknown unit fails."""
+    outcome = UNIQUE if quota.unit == "unique_events" else COUNTED
+    window = _window(usage, quota.period, start, outcome)
+    if window is None:
+        return 0
+    match quota.unit:
+        case "events" | "unique_events":
             return window.events
         case "bytes":
             return window.bytes
-    assert_never(unit)
+    assert_never(quota.unit)
 
 
 def _add(usage: SourceUsage, period: Period, delta: UsageDelta) -> None:

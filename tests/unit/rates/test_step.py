@@ -97,9 +97,9 @@ def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
 @pytest.mark.parametrize("unit", get_args(Unit))
 def test_every_unit_is_counted_as_itself(unit: Unit) -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(9)])
+    count(usage, [delta(9), delta(7, outcome="unique"), delta(2, outcome="duplicate")])
     hold(usage, [Quota(name="daily", period="day", unit=unit, limit=10)])
-    assert usage.quotas[0].used == {"events": 9, "bytes": 900}[unit]
+    assert usage.quotas[0].used == {"events": 9, "unique_events": 7, "bytes": 900}[unit]
 
 
 def test_a_unit_that_nothing_counts_is_never_taken_for_another_one() -> None:

@@ -1,4 +1,4 @@
-"""Who may use the API of a site: its keys that read, and its keys that administer."""
+"""Authorize requests to the API of a site by its read keys and admin keys."""
 
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
@@ -14,9 +14,9 @@ COOKIE = "hk_token"
 
 
 def api_key_of(headers: request_headers.Headers, query: str) -> str:
-    """The key: `Authorization: Bearer`, `X-Weir-Key`, `X-Api-Key`, `?key=` or the cookie, the first there.
+    """Return the first key of `Authorization: Bearer`, `X-Weir-Key`, `X-Api-Key`, `?key=` and the cookie, or "".
 
-    A browser sends a cookie along with whatever page asks, so a page of another host needs a key.
+    A browser sends the cookie whatever page makes the request, so it does not count for a page of another host.
     """
     authorization = headers.get(hdrs.AUTHORIZATION, "")
     if authorization[:7].lower() == "bearer ":
@@ -50,9 +50,9 @@ def _cookie(header: str) -> str:
 def refuse_access(
     key: str, site_id: str, administers: bool, sources: Collection[Source]
 ) -> Problem | None:
-    """Why a key may not read (or administer) a site; None: it may.
+    """Return why a key may not read (or administer) a site; None if it may.
 
-    A key that some source has, but not for this, is told so; any other is unknown.
+    A key of some source without this right is `forbidden`; any other key is `unauthorized`.
     """
     digest = hash_key(key) if key else ""
     site = next((source for source in sources if source.id == site_id), None)

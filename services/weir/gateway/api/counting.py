@@ -1,4 +1,4 @@
-"""Questions to ClickHouse that do not hold up the event loop: a few threads, few waiting, not for long."""
+"""Run goal queries in ClickHouse off the event loop: few threads, a short queue and a time limit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
 THREADS = 4
-WAITING = 16  # questions under way or waiting; further ones are refused at once
+WAITING = 16  # queries running or queued; more are rejected at once
 RETRY_SECONDS = 2
 
 T = TypeVar("T")
 
 
 class GoalCountQueries(Protocol):
-    """Blocking answers, from any thread: `services/weir/gateway/api/goal_counts.py`."""
+    """Blocking queries, callable from any thread: see `services/weir/gateway/api/goal_counts.py`."""
 
     def stats(self, site_id: str, goals: Sequence[Goal], span: TimeRange) -> list[GoalCount]: ...
 
@@ -29,7 +29,10 @@ class GoalCountQueries(Protocol):
 
 
 class GoalCounter:
-    """The same for the event loop. A `Problem` when ClickHouse is away, too slow or has too much to do."""
+    """The same queries for the event loop.
+
+    They return a `Problem` if ClickHouse is away, refuses or is too slow, or if too many queries wait.
+    """
 
     def __init__(self, counts: GoalCountQueries) -> None:
         self._counts = counts
@@ -48,7 +51,7 @@ class GoalCounter:
         return await self._ask(lambda: self._counts.timeseries(site_id, goals, span, step_ms))
 
     def close(self) -> None:
-        """What waits is given up; what is under way ends by itself within seconds."""
+        """Cancel queued queries; running ones end by themselves within seconds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _ask(self, question: Callable[[], T]) -> T | Problem:
@@ -56,7 +59,7 @@ class GoalCounter:
             return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
         self._asked += 1
         answer = asyncio.get_running_loop().run_in_executor(self._threads, question)
-        # it counts as long as it has a thread, also when nobody waits for it any more
+        # it counts until its thread is done, even if no request waits for it any more
         answer.add_done_callback(self._answered)
         try:
             return await asyncio.wait_for(asyncio.shield(answer), 2 * SECONDS)
@@ -68,4 +71,4 @@ class GoalCounter:
     def _answered(self, answer: "asyncio.Future[T]") -> None:
         self._asked -= 1
         if not answer.cancelled():
-            answer.exception()  # seen, also when nobody waits for it any more
+            answer.exception()  # mark as retrieved, even if no request waits for it any more

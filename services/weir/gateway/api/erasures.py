@@ -1,4 +1,4 @@
-"""`DELETE /v1/profiles/{id}` asks for a person to be forgotten; `GET /v1/erasures/{id}` tells how far that is."""
+"""`DELETE /v1/profiles/{id}` requests the erasure of a person; `GET /v1/erasures/{id}` returns its progress."""
 
 from collections.abc import Collection
 from typing import Any
@@ -19,11 +19,14 @@ from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.handler import AppContext
 
-MAX_ID = 255  # characters, as of a profile id
+MAX_ID = 255  # characters, as for a profile id
 
 
 def administered(key: str, wanted: str, sources: Collection[Source]) -> set[str] | Problem:
-    """The workspaces that a key may forget people of; never none. `wanted`: a source of one of them."""
+    """Return the workspaces, at least one, in which a key may erase people.
+
+    `wanted`: a source whose workspace is to be the only one; empty: all workspaces of the key.
+    """
     digest = hash_key(key) if key else ""
     enabled = [source for source in sources if source.enabled]
     found = {source.id: source.workspace for source in enabled if digest in source.admin_key_hashes}
@@ -39,7 +42,7 @@ def administered(key: str, wanted: str, sources: Collection[Source]) -> set[str]
 
 
 def told(erasure: Erasure) -> bytes:
-    """What may be known of it: never who."""
+    """Encode what a client may know of an erasure as JSON: never the person."""
     return msgspec.json.encode(
         {
             "erasure_id": erasure.erasure_id,
@@ -140,7 +143,10 @@ def _operation(summary: str, status: str, text: str, **problems: str) -> dict[st
 
 
 class ForgetPage:
-    """Durable when it is answered; the eraser does it. Asked for twice while it is under way, it is one."""
+    """The page that requests an erasure: durable when it is answered, carried out by the eraser.
+
+    A second request for a person whose erasure is pending returns that erasure.
+    """
 
     name = "forget"
     operation = _operation(
@@ -173,12 +179,12 @@ class ForgetPage:
             if not (await world.producer.write(written, asked.now_ms)).durable:
                 text = "The brokers do not acknowledge; send it again, it is done once."
                 return problem(Problem("unavailable", text, "", RETRY_SECONDS))
-            world.erasures.apply(entries)  # whoever asks this process next finds it
+            world.erasures.apply(entries)  # the next request to this process finds it
         return Answer(202, told(erasure))
 
 
 class ErasurePage:
-    """How far an erasure is; once it is finished, what was where and when topics have lost it too."""
+    """The page for an erasure's progress; once finished, what was where and when topics have lost it too."""
 
     name = "erasure"
     operation = _operation(

@@ -1,4 +1,4 @@
-"""`GET /v1/events/{id}`: where an event is, for whoever holds a key that reads its source."""
+"""`GET /v1/events/{id}`: where an event is, for clients with a read or admin key of its source."""
 
 from collections.abc import Collection
 from typing import Any
@@ -18,11 +18,11 @@ from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.handler import AppContext
 
-MAX_ID = 255  # characters, as of an idempotency key
+MAX_ID = 255  # characters, as for an idempotency key
 
 
 def readable(key: str, wanted: str, sources: Collection[Source]) -> tuple[str, ...] | Problem:
-    """The sources whose events a key may see, one of them if `wanted`; never none."""
+    """Return the sources whose events a key may see, at least one; only `wanted` if it is not empty."""
     digest = hash_key(key) if key else ""
     enabled = [source for source in sources if source.enabled]
     found = [s.id for s in enabled if digest in s.read_key_hashes + s.admin_key_hashes]
@@ -38,9 +38,9 @@ def readable(key: str, wanted: str, sources: Collection[Source]) -> tuple[str, .
 
 
 def answer_of(where: EventStatus) -> Answer:
-    """200 with the fate; 404 when there is no such event, 503 when that cannot be said for certain.
+    """Return 200 with the fate; 404 if there is no such event, 503 if that is not certain.
 
-    An event that was accepted and is in no place is told as it is: 200, unknown.
+    An event that was accepted but found nowhere is answered with 200 and the fate `unknown`.
     """
     if where.fate != "unknown" or where.event_id:
         return Answer(200, msgspec.json.encode(where))
@@ -92,7 +92,7 @@ def _problem(text: str) -> dict[str, Any]:
 
 
 class WherePage:
-    """Answers whatever is away: with ClickHouse gone from the topics, or that it cannot tell."""
+    """The page for an event's status. Without ClickHouse it answers from the topics, or that it cannot tell."""
 
     name = "where"
     operation: dict[str, Any] = {  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""Searches for an event that do not hold up the event loop: a few threads, few waiting, not for long."""
+"""Search for an event off the event loop: few threads, a short queue and a time limit."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -9,20 +9,20 @@ from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
 THREADS = 2
-WAITING = 8  # questions under way or waiting; further ones are refused at once
-SEARCH_SECONDS = 5.0  # in the topics
-PATIENCE_SECONDS = 30.0  # for all of it, waiting included
+WAITING = 8  # searches running or queued; more are rejected at once
+SEARCH_SECONDS = 5.0  # to read the topics
+PATIENCE_SECONDS = 30.0  # for the whole search, including its time in the queue
 RETRY_SECONDS = 2
 
 
 class EventSearch(Protocol):
-    """Blocking answers, from any thread: `services/weir/event_status/lookup.py`."""
+    """A blocking search, callable from any thread: see `services/weir/event_status/lookup.py`."""
 
     def find(self, sought: str, scope: tuple[str, ...] | None, seconds: float) -> EventStatus: ...
 
 
 class EventFinder:
-    """The same for the event loop: a few threads, few waiting. A `Problem` when there is too much to do."""
+    """The same search for the event loop; a `Problem` if too many searches wait or one takes too long."""
 
     def __init__(self, finds: EventSearch) -> None:
         self._finds = finds
@@ -45,10 +45,10 @@ class EventFinder:
             return Problem("cannot_tell", "The search took too long.", "", RETRY_SECONDS)
 
     def close(self) -> None:
-        """What waits is given up; what is under way ends by itself within seconds."""
+        """Cancel queued searches; running ones end by themselves within seconds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _answered(self, answer: "asyncio.Future[EventStatus]") -> None:
         self._asked -= 1
         if not answer.cancelled():
-            answer.exception()  # seen, also when nobody waits for it any more
+            answer.exception()  # mark as retrieved, even if no request waits for it any more

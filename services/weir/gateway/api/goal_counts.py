@@ -1,6 +1,6 @@
-"""How often the goals of a site were reached, asked of ClickHouse: one query a question, every value a parameter.
+"""Count in ClickHouse how often a site's goals were reached: one query a question, every value a parameter.
 
-What reaches a goal is said in one place, the view `goal_events`.
+What reaches a goal is defined in one place, the view `goal_events`.
 """
 
 import threading
@@ -11,7 +11,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.core.registry import Goal
 from weir.settings.shared import ClickHouseSettings
 
-SECONDS = 5  # a question may take
+SECONDS = 5  # time limit of a query
 
 _COMMON = """
 WITH
@@ -36,7 +36,7 @@ WITH
 """
 _LIMITS = f"SETTINGS max_execution_time = {SECONDS}"
 
-# Every event is in `seen` by its name, whatever else it is: so those are the visitors.
+# `seen` has a row of type `event` for every event, so the profiles in these rows are all visitors.
 STATS = f"""{_COMMON}
 SELECT
     goal_id,
@@ -55,7 +55,7 @@ LEFT JOIN
 {_LIMITS}
 """
 
-# A bucket that nothing fell into has no row.
+# A bucket without events has no row.
 TIMESERIES = f"""{_COMMON}
 SELECT
     goal_id,
@@ -77,7 +77,7 @@ class TimeRange(NamedTuple):
 
 
 class GoalCount(NamedTuple):
-    """Events that reached a goal, the people who did, and all people of the site in that time."""
+    """Events that reached a goal, the people who reached it, and all people of the site in that time."""
 
     goal_id: str
     conversions: int
@@ -86,7 +86,7 @@ class GoalCount(NamedTuple):
 
 
 class GoalBucket(NamedTuple):
-    """The same of one hour or day (UTC), by the epoch milliseconds of its beginning."""
+    """The counts of one hour or day (UTC), which starts at `starts_at` in epoch milliseconds."""
 
     goal_id: str
     starts_at: int
@@ -95,9 +95,9 @@ class GoalBucket(NamedTuple):
 
 
 class GoalCounts:
-    """Answers from any thread; connects at the first question, again after one that failed.
+    """Goal queries for any thread; it connects at the first query, and again after a failed attempt to connect.
 
-    `ClickHouseUnreachableError`, `ClickHouseRefusedError` (also after SECONDS).
+    `ClickHouseUnreachableError` or `ClickHouseRefusedError` (also after SECONDS) if a query fails.
     """
 
     def __init__(self, settings: ClickHouseSettings) -> None:
@@ -106,14 +106,14 @@ class GoalCounts:
         self._connected: ClickHouse | None = None
 
     def stats(self, site_id: str, goals: Sequence[Goal], span: TimeRange) -> list[GoalCount]:
-        """A row for every goal."""
+        """Return one row for every goal."""
         rows = self._ask(STATS, site_id, goals, span)
         return [GoalCount(row[0], int(row[1]), int(row[2]), int(row[3])) for row in rows]
 
     def timeseries(
         self, site_id: str, goals: Sequence[Goal], span: TimeRange, step_ms: int
     ) -> list[GoalBucket]:
-        """A row for every goal and bucket in which it was reached, in no order."""
+        """Return one row for every goal and bucket in which it was reached, in no order."""
         rows = self._ask(TIMESERIES, site_id, goals, span, step=step_ms)
         return [GoalBucket(row[0], int(row[1]), int(row[2]), int(row[3])) for row in rows]
 

@@ -1,4 +1,4 @@
-"""The goals of a site over HTTP: made, listed, deleted, and counted."""
+"""The goals of a site over HTTP: create, list, delete and count them."""
 
 import re
 import uuid
@@ -16,8 +16,8 @@ from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.event_times import EARLIEST_MS
 from weir.registry.goal_log import GoalDecision
 
-MAX_GOALS = 100  # of a site
-MAX_POINTS = 50_000  # of a timeseries
+MAX_GOALS = 100  # per site
+MAX_POINTS = 50_000  # per timeseries
 MAX_NAME = 255
 MAX_VALUE = 2_048
 DEFAULT_DAYS = 30
@@ -31,23 +31,23 @@ _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
-Query = Mapping[str, Sequence[str]]  # as `parse_qs` reads one
+Query = Mapping[str, Sequence[str]]  # as `parse_qs` returns it
 
 
 class GoalStore(Protocol):
-    """The goals that all gateways share: `shared_goals.SharedGoals`."""
+    """The goals that all gateways share: see `shared_goals.SharedGoals`."""
 
     def decide(
         self, site_id: str, decide: Callable[[list[Goal]], GoalDecision[T]]
     ) -> Awaitable[T | Problem]:
-        """Decide from the goals of a site as they are now, the oldest first. What was decided is durable.
+        """Call `decide` with the site's present goals, the oldest first; return its answer once it is durable.
 
-        `Problem`: that is not known.
+        `Problem`: it is not known to be durable.
         """
 
 
 class GoalCounting(Protocol):
-    """How often goals were reached: `counting.GoalCounting`."""
+    """How often goals were reached: see `counting.GoalCounter`."""
 
     def stats(
         self, site_id: str, goals: Sequence[Goal], span: TimeRange
@@ -59,7 +59,7 @@ class GoalCounting(Protocol):
 
 
 class SentGoal(msgspec.Struct):
-    """A goal as clients write it; whatever else they send with it is left alone."""
+    """A goal as clients send it; unknown members are ignored."""
 
     name: str
     type: GoalType
@@ -73,7 +73,7 @@ async def list_goals(site_id: str, store: GoalStore) -> Answer:
 
 
 async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) -> Answer:
-    """`POST .../goals`: 201 when it is durable; 200 with the same goal if it has been made before."""
+    """`POST .../goals`: 201 once the goal is durable; 200 with the existing goal if it was made before."""
     sent = read_goal(body)
     if isinstance(sent, Problem):
         return problem(sent)
@@ -99,7 +99,7 @@ def _create(goal: Goal, present: list[Goal]) -> GoalDecision[Answer]:
 
 
 async def delete_goal(site_id: str, goal_id: str, store: GoalStore) -> Answer:
-    """`DELETE .../goals/{goal_id}`: 204 when it is durably gone. What was counted can be counted again."""
+    """`DELETE .../goals/{goal_id}`: 204 once it is durably deleted. Its events stay and can be counted again."""
     return _told(await store.decide(site_id, lambda present: _delete(goal_id, present)))
 
 
@@ -132,7 +132,7 @@ async def goal_stats(
 async def goal_timeseries(
     site_id: str, query: Query, store: GoalStore, counting: GoalCounting, now_ms: int
 ) -> Answer:
-    """`GET .../goals/timeseries?from&to&interval&goal_id`: every hour or day (UTC), empty ones too."""
+    """`GET .../goals/timeseries?from&to&interval&goal_id`: a point for every hour or day (UTC), also empty ones."""
     span = read_span(query, now_ms)
     if isinstance(span, Problem):
         return problem(span)
@@ -166,7 +166,7 @@ async def goal_timeseries(
 
 
 def read_goal(body: bytes) -> SentGoal | Problem:
-    """The goal in a body. Its name is trimmed; its value is compared exactly, so it stays as it is."""
+    """Return the goal in a body. Its name is trimmed; its value is compared exactly, so it stays as it is."""
     try:
         sent = msgspec.json.decode(body, type=SentGoal)
     except msgspec.ValidationError as fault:
@@ -186,12 +186,12 @@ def read_goal(body: bytes) -> SentGoal | Problem:
 
 
 def goal_id(site_id: str, sent: SentGoal) -> str:
-    """The same for the same goal, so that making it twice makes one."""
+    """Return the same id for the same goal, so that making it twice makes one."""
     return str(uuid.uuid5(NAMESPACE, SEPARATOR.join((site_id, sent.type, sent.value, sent.name))))
 
 
 def read_span(query: Query, now_ms: int) -> TimeRange | Problem:
-    """`from` up to `to`; default: the last 30 days until now, or the 30 days before `to`."""
+    """Return `from` up to `to`; default: the last 30 days until now, or the 30 days before `to`."""
     until = _moment(query, "to", now_ms)
     if isinstance(until, Problem):
         return until
@@ -230,7 +230,7 @@ def _moment(query: Query, name: str, default: int) -> int | Problem:
 
 
 def _chosen(goals: list[Goal], ids: Sequence[str]) -> list[Goal] | Problem:
-    """The goals of those ids; all of them if none is given."""
+    """Return the goals with these ids; all goals if no id is given."""
     by_id = {goal.id: goal for goal in goals}
     for wanted in ids:
         if wanted.lower() not in by_id:

@@ -1,4 +1,4 @@
-"""What the pages of goals say of themselves in the OpenAPI document."""
+"""The OpenAPI operations of the pages for goals."""
 
 from typing import Any
 

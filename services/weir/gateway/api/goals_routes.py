@@ -1,4 +1,4 @@
-"""The pages of a site's API: who may, and what is asked of them, for `/api/sites/{site_id}/...`."""
+"""The pages of a site's API at `/api/sites/{site_id}/...`: they check the key and call the handlers of goals."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from weir.gateway.ingest.handler import AppContext
 
 @dataclass(frozen=True)
 class SiteRequest:
-    """A request that may, and what it meets."""
+    """An authorized request, and the services that answer it."""
 
     site_id: str
-    goal_id: str  # of the path or the query; empty: none
+    goal_id: str  # from the path or the query; empty: none
     query: dict[str, list[str]]
     read: ReadBody
     now_ms: int
@@ -30,7 +30,7 @@ class SiteRequest:
 
 @dataclass(frozen=True)
 class SitePage:
-    """A page for keys of the site: those that administer, or also those that read."""
+    """A page for admin keys of the site; also for its read keys unless `administers`."""
 
     name: str
     administers: bool

@@ -1,4 +1,4 @@
-"""The goals that all gateway processes share, for the event loop: one thread, few waiting, not for long."""
+"""The goals that all gateway processes share, for the event loop: one thread, a bounded queue, a time limit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from weir.gateway.ingest.error_codes import Problem
 from weir.registry.goal_log import GoalDecision, GoalQuestion
 from weir.runtime import logs
 
-WAITING = 256  # questions under way or waiting; further ones are refused at once
+WAITING = 256  # questions under way or waiting; more are rejected at once
 WAIT_SECONDS = 15.0
 RETRY_SECONDS = 2
 
@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 
 class Log(Protocol):
-    """Blocking answers, from one thread: `services/weir/registry/goal_log.py`."""
+    """Blocking answers, called from one thread: see `services/weir/registry/goal_log.py`."""
 
     def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]: ...
 
 
 class SharedGoals:
-    """`goals.GoalStore`. Whoever asks while the log is busy is answered together with all who wait."""
+    """A `goals.GoalStore`. Questions that arrive while the log is busy are answered together."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._thread = ThreadPoolExecutor(1, "goals")
         self._waiting: list[tuple[GoalQuestion, asyncio.Future[Any]]] = []
         self._asked = 0
-        self._work: asyncio.Task[None] | None = None  # none while nobody waits
+        self._work: asyncio.Task[None] | None = None  # None while no question waits
 
     async def decide(
         self, site_id: str, decide: Callable[[list[Goal]], GoalDecision[T]]
@@ -50,13 +50,13 @@ class SharedGoals:
             return _not_answered()
 
     def close(self) -> None:
-        """What waits is given up; what is under way ends by itself within seconds."""
+        """Give up questions that wait; a call to the log under way ends by itself within seconds."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _answer_all(self) -> None:
         while self._waiting:
             asked, self._waiting = self._waiting, []
-            # nobody waits any more for those that are done: they must not be carried out later
+            # a waiter that is done has given up: its question must not be carried out later
             wanted = [(question, waiter) for question, waiter in asked if not waiter.done()]
             await self._answer(wanted)
             self._asked -= len(asked)
@@ -78,7 +78,7 @@ class SharedGoals:
                 continue
             if fault is None or isinstance(fault, NotReachedError):
                 waiter.set_result(answers[place])
-            else:  # of the program: each request fails by it, and is logged
+            else:  # a fault of the program: each request fails with it, and is logged
                 waiter.set_exception(fault)
 
 

@@ -1,4 +1,4 @@
-"""The gateway's routes over aiohttp's low-level server: no middlewares, nothing between socket and door."""
+"""Dispatch requests to doors and pages on aiohttp's low-level server, without middlewares."""
 
 import time
 from collections import Counter
@@ -38,7 +38,7 @@ Get = Callable[[], Answer]
 
 
 class App:
-    """Answers every request with a `Reply`; never with a traceback."""
+    """The handler of all requests: it answers each with a `Reply`, never with a traceback."""
 
     def __init__(self, world: AppContext, connections: ConnectionLimits) -> None:
         self.draining = False
@@ -110,7 +110,10 @@ class App:
         return get(), path
 
     def _preflight(self, request: BaseRequest, found: RouteMatch) -> Answer:
-        """A preflight carries no key: pages of an origin that any source allows may ask."""
+        """Answer OPTIONS, and 405 to other methods that the path does not have.
+
+        A preflight carries no key, so it is granted to every origin that any source allows.
+        """
         allowed = ", ".join((*found.methods, "OPTIONS"))
         if request.method != "OPTIONS":
             return self._not_allowed(allowed)
@@ -134,7 +137,7 @@ class App:
         return Answer(200, b"ready\n", TEXT)
 
     def why_unready(self) -> str:
-        """Empty when ready; else why not, in one sentence."""
+        """Return why the process is not ready, in one sentence; empty if it is ready."""
         if self.draining:
             return "draining"
         if not self._world.registry.loaded:
@@ -172,7 +175,11 @@ class App:
 
 
 def _of_foreign_page(request: BaseRequest) -> str | None:
-    """Metrics name sources: on loopback no page may read them, by whatever name it got here."""
+    """Return why a request for the metrics must be rejected, or None if it may be answered.
+
+    The metrics name sources, so no page of another origin may read them. On loopback the request must also
+    name this machine, against DNS rebinding.
+    """
     transport = request.transport
     local = transport.get_extra_info("sockname") if transport is not None else None
     on_loopback = local is not None and is_loopback(local[0])

@@ -1,13 +1,13 @@
 """Share the memory for request bodies between senders, so that no sender can take it all. Pure.
 
-A sender that has shown a secret key has the account of its source. It may hold at most as much as is
+A sender that has shown a secret key uses the account of its source. It may hold at most as much as is
 still free (the dynamic threshold of Choudhury and Hahne, 1998), so one source alone gets half of the
 memory. When there is no room for a source that holds little, the source that holds most gives up the
 body that it has been sending longest.
 
-Everybody else is a stranger: there is no key yet, or a key that every page shows. Strangers share a
-quarter of the memory, with a limit for each address. When that is used up, the body that has been
-awaited longest gives way to the new one. So stalled bodies cost their senders, not others.
+Every other sender is a stranger: it has shown no key yet, or a public key that web pages contain.
+Strangers share a quarter of the memory, with a limit for each address. When a limit is reached, the body
+that has been awaited longest gives way to the new one. So stalled bodies cost their senders, not others.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class BodyBudget:
         """`largest`: bytes that one request may need; an address can always send one such request."""
         self.limit = limit
         self.taken = 0
-        self.gave_way = 0  # bodies that others took the place of, so far
+        self.gave_way = 0  # bodies that gave up their memory to others, so far
         self.strangers = BodyAccount()
         self.strangers_limit = min(limit, max(limit // STRANGERS_PART, largest))
         self.address_limit = min(
@@ -43,14 +43,14 @@ class BodyBudget:
         self._addresses: dict[str, BodyAccount] = {}
         self._awaited: dict[
             Reservation, None
-        ] = {}  # whose bodies are not whole, the longest awaited first
+        ] = {}  # requests with incomplete bodies, the longest awaited first
 
     def of_source(self, source_id: str) -> "Reservation":
         """Return the reservation of a request that has shown a secret key of the source."""
         return Reservation(self, self.source(source_id))
 
     def of_stranger(self, address: str) -> "Reservation":
-        """Return the reservation of a request that has not."""
+        """Return the reservation of a request without a secret key, on the account of its address."""
         account = self._addresses.get(address)
         if account is None:
             account = self._addresses[address] = BodyAccount()
@@ -64,7 +64,7 @@ class BodyBudget:
         return account
 
     def make_room(self, asker: "Reservation", size: int) -> bool:
-        """Whether a request may hold `size` bytes more; awaited bodies give way to it where they must."""
+        """Make awaited bodies give way until `size` more bytes fit; return False if they cannot fit now."""
         while (crowd := self._too_much(asker, size)) is not None:
             oldest = next((one for one in self._awaited if crowd(one)), None)
             if oldest is None or oldest is asker:
@@ -74,7 +74,7 @@ class BodyBudget:
         return True
 
     def _too_much(self, asker: "Reservation", size: int) -> "Callable[[Reservation], bool] | None":
-        """None if there is room; else who may have to give way."""
+        """Return None if there is room; else a predicate for the reservations that may have to give way."""
         account = asker.account
         wanted = account.taken + size
         free = self.limit - self.taken
@@ -97,7 +97,7 @@ class BodyBudget:
             self._awaited.pop(one, None)
 
     def leave(self, address: str, account: BodyAccount) -> None:
-        """A request of a stranger has ended, or is one of a source from now on."""
+        """Remove a stranger's request that has ended, or that belongs to a source from now on."""
         account.requests -= 1
         if not account.requests:
             del self._addresses[address]
@@ -111,7 +111,7 @@ class Reservation:
     def __init__(
         self, budget: BodyBudget, account: BodyAccount, address: str | None = None
     ) -> None:
-        """`address`: of a stranger; None: the account is that of a source."""
+        """`address`: of a stranger; None: the account belongs to a source."""
         self.account = account
         self.taken = 0
         self._budget = budget
@@ -124,7 +124,7 @@ class Reservation:
         return self._address is not None
 
     def take(self, size: int) -> bool:
-        """Reserve `size` more bytes; false if the sender may not have them now."""
+        """Reserve `size` more bytes; return False if the sender may not have them now."""
         if self._ended:
             return False
         budget, account = self._budget, self.account
@@ -135,12 +135,12 @@ class Reservation:
         return True
 
     def give_back(self, size: int) -> None:
-        """Release a part, before the end."""
+        """Release `size` bytes before the request ends."""
         if not self._ended:
             self._add(-size)
 
     def release(self) -> None:
-        """End the reservation. Nothing is held on return, also if it is called twice."""
+        """End the reservation. Nothing is held on return; a second call does nothing."""
         if self._ended:
             return
         self._add(-self.taken)
@@ -150,7 +150,7 @@ class Reservation:
         self._ended = True
 
     def identify(self, source_id: str) -> None:
-        """Move what is held to the account of the source: the body is whole by now."""
+        """Move the held bytes to the account of the source, after the body has been read."""
         if self._address is None or self._ended:
             return
         held = self.taken
@@ -161,18 +161,18 @@ class Reservation:
         self._add(held)
 
     def await_rest(self, give_way: Callable[[], None]) -> None:
-        """The rest of the body is awaited; `give_way` is called when others take its place."""
+        """Mark the body as incomplete and awaited; `give_way` is called if others need its memory."""
         self._give_way = give_way
         if not self._ended:
             self._budget.set_awaited(self, True)
 
     def stop_waiting(self) -> None:
-        """The body is whole, or nobody waits for it any more."""
+        """Mark the body as no longer awaited: it is complete or abandoned."""
         self._give_way = None
         self._budget.set_awaited(self, False)
 
     def give_way(self) -> None:
-        """End it for somebody else, and tell whoever waits."""
+        """End the reservation in favor of another request, and notify the reader of the body."""
         self.release()
         if self._give_way is not None:
             self._give_way()

@@ -1,4 +1,4 @@
-"""Read request bodies within bounds of size, time and memory; no slow client costs others anything."""
+"""Read request bodies within limits of size, time and memory, so that a slow client costs others nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,9 +15,9 @@ from weir.gateway.http.decompression import NotReservedError, decompress, too_la
 from weir.gateway.http.problems import gave_way, overloaded
 from weir.gateway.ingest.error_codes import Problem
 
-# The decompressed body; or as much as is known of it, with why it is not taken.
+# Returns (decompressed body, None), or (body as far as it is known, why it is rejected).
 ReadBody = Callable[[], Awaitable[tuple[bytes, Problem | None]]]
-HEAVY_BYTES = 64 * 1024  # from here on a body waits for its turn
+HEAVY_BYTES = 64 * 1024  # larger bodies wait for their turn
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -26,7 +26,7 @@ class _GaveWayError(Exception):
 
 
 class Reading:
-    """One request's body: `read` it. Whoever made the reservation releases it after the answer."""
+    """The reader of one request's body. The creator of the reservation releases it after the answer."""
 
     __slots__ = ("_cap", "_connection", "_parts", "_request", "_reservation")
 
@@ -39,7 +39,10 @@ class Reading:
         self._parts = bytearray()
 
     async def read(self, seconds: float) -> tuple[bytes, Problem | None]:
-        """The decompressed body; or as much as is known of it, with why it is not taken."""
+        """Return (decompressed body, None), or (body, why it is rejected).
+
+        A rejected body is as it was sent if decompression fails, else empty.
+        """
         headers = self._request.headers
         encoding = headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
         if not self._reservation.is_stranger:
@@ -52,7 +55,7 @@ class Reading:
             turns = self._connection.turns
             is_stranger = self._reservation.is_stranger
             async with turns.of_strangers if is_stranger else turns.of_sources:
-                await asyncio.sleep(0)  # the loop goes round, so that others queue up behind this
+                await asyncio.sleep(0)  # let the loop run once, so that others queue up behind this
                 if self._connection.transport is None:
                     return b"", Problem("client_gone", "The connection ended before its turn came.")
                 sent, trouble = self._expand(sent, encoding) if is_encoded else (sent, None)
@@ -73,11 +76,11 @@ class Reading:
         request = self._request
         headers = request.headers
         declared = headers.get(hdrs.CONTENT_LENGTH)
-        # digits, as the parser saw to; of leading zeros Python would take 4,300 at most
+        # the parser has checked for digits; leading zeros go, as int() takes at most 4,300 digits
         if declared is not None and int(declared.lstrip("0") or 0) > self._cap:
             return b"", too_large(self._cap)
         content = request.content
-        if content.is_eof():  # it came together with its headers, as most do
+        if content.is_eof():  # it came together with its headers, as most bodies do
             body = content.read_nowait()
             self._connection.body_taken()
             return (body, None) if self._reservation.take(len(body)) else (b"", overloaded())
@@ -98,13 +101,13 @@ class Reading:
             return b"", Problem("invalid_length", f"The body cannot be read: {fault}.")
         finally:
             self._reservation.stop_waiting()
-            # what a traceback holds stays until the garbage collector comes, which is late
+            # a traceback keeps its objects alive until the garbage collector runs, which is late
             self._parts.clear()
             if (raised := content.exception()) is not None:
                 raised.__traceback__ = None
 
     async def _gather(self) -> tuple[bytes, Problem | None]:
-        """One buffer, not a list: many small parts would take many times their length."""
+        """Collect the body in one buffer, not a list: many small parts would take many times their length."""
         parts = self._parts
         while part := await self._request.content.readany():
             self._connection.body_taken()

@@ -1,7 +1,7 @@
-"""How many connections a process holds, and how much they may have received that nobody has read. Pure.
+"""Limit the connections of a process, and the bytes that they have received and no request has read. Pure.
 
-Connections are never refused because others are idle or slow: at a limit the one that has shown least
-for its place is closed.
+Connections are never refused because others are idle or slow: at a limit the connection with the lowest
+priority is closed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,45 +10,45 @@ from heapq import nsmallest
 from typing import Protocol
 
 SMALL_BYTES = 16 * 1024
-CLOSED_AT_ONCE = 64  # at the limit in all, one in so many is closed, so that the search is rare
+CLOSED_AT_ONCE = 64  # at the total limit, one in this many is closed, so that the search is rare
 
 
 class ConnectionPriority(IntEnum):
-    """What a connection has shown for its place. The lowest is closed first."""
+    """How much a connection deserves its place. The lowest priority is closed first."""
 
-    IDLE = 0  # it has no request whose head is whole
-    STRANGER = 1  # it sends a body, and nobody knows whose it is
-    SENDER = 2  # it sends a body of a source, or reads its answer
-    WAITING = 3  # its request is whole and waits for the answer: it is not closed
+    IDLE = 0  # it has no request with a complete head
+    STRANGER = 1  # it sends a body, and its source is not known
+    SENDER = 2  # it sends a body of a known source, or reads its answer
+    WAITING = 3  # its request is complete and waits: `ConnectionSlots` does not close it
 
 
 class Peer(Protocol):
-    """A connection, as far as limits concern it."""
+    """The part of a connection that the limits use."""
 
     standing: ConnectionPriority
     unread: int  # bytes received that no request has taken
 
     @property
     def quiet_since(self) -> float:
-        """When it began or was answered last."""
+        """When it was opened or last answered, plus a constant: only the order matters."""
 
     def give_up(self) -> None:
-        """Close it at once, whatever it has to say."""
+        """Close the connection at once, and discard what is unsent."""
 
     def hold(self) -> None:
-        """Receive nothing for now."""
+        """Stop receiving for now."""
 
     def go_on(self) -> None:
         """Receive again."""
 
 
 class ConnectionSlots:
-    """The places for connections: a limit in all, and one for each address."""
+    """The places for connections, limited in total and for each address."""
 
     def __init__(self, limit: int, address_limit: int) -> None:
         self.limit = limit
         self.address_limit = address_limit
-        self.closed = 0  # connections that had to make room, so far
+        self.closed = 0  # connections that were closed to make room, so far
         self.refused = 0  # connections that found no room, so far
         self._all: dict[Peer, str] = {}
         self._by_address: dict[str, dict[Peer, None]] = {}
@@ -60,7 +60,10 @@ class ConnectionSlots:
         return iter(self._all)
 
     def enter(self, peer: Peer, address: str) -> bool:
-        """Give a connection its place; false if there is none. `address`: empty has no limit of its own."""
+        """Give a connection a place, closing others if needed; return False if there is none.
+
+        An empty `address` has no limit of its own.
+        """
         if len(self._all) >= self.limit:
             self._close(self._all, max(1, self.limit // CLOSED_AT_ONCE))
         same = self._by_address.get(address, {})
@@ -74,7 +77,7 @@ class ConnectionSlots:
         return True
 
     def leave(self, peer: Peer) -> None:
-        """Free its place, if it has one."""
+        """Free the connection's place, if it has one."""
         address = self._all.pop(peer, None)
         if address is None:
             return
@@ -98,13 +101,13 @@ class ConnectionSlots:
 class ReadAhead:
     """Bytes that all connections have received and that no request has taken yet.
 
-    An event loop hands over what every socket has before any request runs. At the limit it reads from
-    no socket until requests have taken what is there; what stands in the way even then belongs to
-    connections that do not get on (heads that never end, requests behind requests), which are closed.
+    An event loop delivers the data of all sockets before any request runs. At the limit no socket is read
+    until requests have taken what is there. Bytes that are left even then belong to connections that make
+    no progress (heads that never end, requests queued behind requests): those are closed.
     """
 
     def __init__(self, limit: int, later: Callable[[Callable[[], object]], object]) -> None:
-        """`later`: call a function once everything that is due now has run."""
+        """`later` calls a function after everything that is due now has run."""
         self.limit = limit
         self.taken = 0
         self.is_holding = False
@@ -113,9 +116,9 @@ class ReadAhead:
         self._later = later
 
     def takes(self, size: int) -> bool:
-        """Count what a connection has received; false: it came all the same at twice the limit.
+        """Count `size` received bytes; return False if the total then exceeds twice the limit.
 
-        That is a new connection, which was not held yet. A small part is always taken.
+        Only a new connection can cause that, as it was not held yet. A small part is always taken.
         """
         self.change(size)
         return size <= SMALL_BYTES or self.taken <= 2 * self.limit
@@ -126,7 +129,7 @@ class ReadAhead:
             self.is_holding = True
             for peer in self.connections:
                 peer.hold()
-            # those that were woken run first, and what they wake runs second
+            # two loop iterations: requests that are due run in the first, what they wake in the second
             self._later(lambda: self._later(self._go_on))
 
     def _go_on(self) -> None:
@@ -137,7 +140,7 @@ class ReadAhead:
             peer.go_on()
 
     def _close(self) -> None:
-        """Those that hold most go first, those that wait for an answer last."""
+        """Close connections down to half the limit: most unread bytes first, those that wait for an answer last."""
         most = sorted(
             self.connections,
             key=lambda peer: (peer.standing == ConnectionPriority.WAITING, -peer.unread),

@@ -1,6 +1,6 @@
-"""aiohttp's low-level server with our own loop over requests, answers to broken HTTP, and a drain.
+"""HTTP connections on aiohttp's low-level server: own request loop, answers to broken HTTP, and drain.
 
-The loop uses what is private to aiohttp; its version is pinned, and the contract tests talk HTTP.
+The loop uses private parts of aiohttp. So its version is pinned, and the contract tests speak HTTP.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
 WRITE_SECONDS = 10.0
-# The parser gets what was received in pieces of this size, and none while it is of no use. So of a
-# connection no more than a piece is where it cannot be counted.
+# The parser gets received bytes in pieces of this size, and none before a request can use them. So the
+# parser holds at most one piece of a connection, which cannot be counted there.
 PIECE_BYTES = 16 * 1024
-# In one piece. Each takes microseconds, so that a body of them would take seconds.
+# At most so many unread HTTP chunks of a body. Each takes microseconds, so tiny ones would take seconds.
 MAX_CHUNKS = 1_000
-HEADS = 4  # the whole head of a request may be so many times as long as a line of it
-MAX_HEADERS = 128  # aiohttp's own
-REQUEST_LINE_REST = 16  # of the line of a request is not its URL, at most: method and version
+HEADS = 4  # the whole head of a request may have this many times the bytes of one line
+MAX_HEADERS = 128  # aiohttp's own limit
+REQUEST_LINE_REST = 16  # bytes of a request line besides its URL, at most: method and version
 
 
 class BodyTurns:
-    """Heavy bodies are worked on one at a time, and the event loop goes round in between.
+    """Locks that let heavy bodies be processed one at a time, with an event loop iteration in between.
 
-    Otherwise many of them, all ready at once, would keep everybody else waiting for seconds. Those of
+    Otherwise many heavy bodies, all ready at once, would delay all other requests for seconds. Bodies of
     strangers have a queue of their own.
     """
 
@@ -55,12 +55,12 @@ class BodyTurns:
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What connections may hold, alone and together."""
+    """The limits of connections, alone and together."""
 
     places: ConnectionSlots
     read_ahead: ReadAhead
     line_bytes: int  # of a head
-    proxies: Proxies  # their connections are those of many clients
+    proxies: Proxies  # a proxy's connections carry many clients, so its address is not limited
     turns: BodyTurns
 
 
@@ -69,7 +69,7 @@ class HeadTooLargeError(BadHttpMessage):
 
 
 class Connection(RequestHandler):
-    """One client's connection. Faults of HTTP itself are answered as problems too, and close it."""
+    """One client's connection. Faults in HTTP itself are also answered with a problem, and close it."""
 
     __slots__ = (
         "_body_left",
@@ -90,16 +90,16 @@ class Connection(RequestHandler):
         self.unread = 0
         self._unparsed: deque[bytes] = deque()
         self._unparsed_bytes = 0
-        self._newest = EMPTY_PAYLOAD  # the body of the request that came last
-        self._body_left = 0  # bytes of it that have not come, if that is known
-        self._head_bytes = 0  # of a head that is not whole
+        self._newest = EMPTY_PAYLOAD  # the body of the latest request
+        self._body_left = 0  # its bytes that have not arrived; 0: none, or unknown
+        self._head_bytes = 0  # received of an incomplete head
         self._ended = False  # the client sends nothing more
 
     @property
     def turns(self) -> BodyTurns:
         return self._limits.turns
 
-    # --- its place among others
+    # --- its place among other connections
 
     @property
     def quiet_since(self) -> float:
@@ -124,13 +124,13 @@ class Connection(RequestHandler):
         self._unparsed.clear()
         self._unparsed_bytes = 0
         self.body_taken()
-        self._newest = EMPTY_PAYLOAD  # which refers to this connection
+        self._newest = EMPTY_PAYLOAD  # the old body refers to this connection
         super().connection_lost(exc)
 
     def give_up(self) -> None:
         transport = self.transport
         self.force_close()
-        self._messages.clear()  # their bodies refer to this connection: they would stay for long
+        self._messages.clear()  # their bodies refer to this connection, which would stay in memory for long
         if transport is not None:
             transport.abort()  # unsent bytes would keep it open
 
@@ -146,14 +146,14 @@ class Connection(RequestHandler):
             super()._resume_transport_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called after every read of a body; most of them had not paused anything."""
+        """Resume if reading is paused. aiohttp calls this after every read of a body, mostly without a pause."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
-    # --- what it receives
+    # --- receiving
 
     def body_taken(self) -> None:
-        """Whoever reads has taken all that was parsed; what is left is what was not."""
+        """Count all parsed bytes as read: only unparsed bytes are still unread."""
         if self.unread != self._unparsed_bytes:
             change = self._unparsed_bytes - self.unread
             self.unread = self._unparsed_bytes
@@ -161,7 +161,7 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         size = len(data)
-        if not size:  # aiohttp's way to say that the parser may go on
+        if not size:  # so aiohttp signals that the parser may go on
             super().data_received(data)
             if self._unparsed:
                 self._parse()
@@ -181,14 +181,14 @@ class Connection(RequestHandler):
 
     @property
     def _is_full(self) -> bool:
-        """Whether what comes now has to wait: for a reader, or for the answer to the request before it."""
+        """Whether new bytes must wait: for the reader of a body, or for the answer to an earlier request."""
         unanswered = len(self._messages) + self._request_in_progress
         return self._reading_paused or unanswered > 1 or (unanswered == 1 and self._newest.is_eof())
 
     def _parse(self) -> None:
         while self._unparsed and not self._is_full:
             piece = self._unparsed.popleft()
-            # a body of known length goes in whole: there is nothing behind it to be parsed too early
+            # feed a body of known length whole: it contains no later request to be parsed too early
             size = max(PIECE_BYTES, self._body_left)
             if len(piece) > size:
                 self._unparsed.appendleft(piece[size:])
@@ -232,7 +232,7 @@ class Connection(RequestHandler):
             self._waiter.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio knows it, aiohttp does not
-        """The client sends nothing more. What it has sent whole is answered all the same."""
+        """Note that the client sends nothing more. Without TLS its complete requests are still answered."""
         self._ended = True
         if self.ssl_context is not None:  # TLS ends in both directions at once
             return False
@@ -241,7 +241,7 @@ class Connection(RequestHandler):
             return True
         return bool(self._messages or self._unparsed) or self._request_in_progress
 
-    # --- what it answers
+    # --- answering
 
     def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -270,8 +270,8 @@ class Connection(RequestHandler):
     async def start(self) -> None:
         """Answer this connection's requests, one after the other, until it ends.
 
-        As aiohttp's own, less what is never used here: a task for every request (a seventh of the
-        CPU time that a small one takes), upgrades and an access log.
+        Like aiohttp's own `start`, without what is never used here: a task for every request (a seventh of
+        the CPU time of a small request), upgrades and an access log.
         """
         loop = self._loop
         while not self._force_close:
@@ -282,7 +282,7 @@ class Connection(RequestHandler):
                 if not self._messages:
                     break
             message, payload = self._messages.popleft()
-            if self._parser is not None:  # gone with the connection; its last request is answered
+            if self._parser is not None:  # None once the connection is lost
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
@@ -315,8 +315,8 @@ class Connection(RequestHandler):
             self._waiter = None
 
     async def _answer(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
-        """False: the client is gone, or nothing more can be said to it."""
-        # a request without a body is whole, whoever sends it
+        """Answer one request; return False if the client is gone or nothing more can be sent to it."""
+        # a request without a body is complete, so its sender does not matter
         whole = payload is EMPTY_PAYLOAD
         self.standing = ConnectionPriority.WAITING if whole else ConnectionPriority.STRANGER
         handler = self._request_handler
@@ -329,7 +329,7 @@ class Connection(RequestHandler):
             reply, gone = await self._handle_request(request, None, handler)
         except ConnectionError:
             return False
-        except Exception:  # noqa: BLE001  # of the answering itself: one connection's end, no more
+        except Exception:  # noqa: BLE001  # a fault in answering ends only this connection
             logs.get("gateway").exception("answering failed")
             self.force_close()
             return False
@@ -340,8 +340,8 @@ class Connection(RequestHandler):
         return not gone
 
     async def _linger(self, payload: StreamReader) -> None:
-        """Read the rest of a refused body away for a while: the client reads its answer after that."""
-        with suppress(Exception):  # slow, broken or gone: it is closed in any case
+        """Read and discard the rest of a rejected body for a while: clients read the answer only after sending."""
+        with suppress(Exception):  # a slow, broken or lost connection is closed in any case
             async with asyncio.timeout(self._lingering_time):
                 while not payload.is_eof():
                     await payload.readany()
@@ -356,7 +356,7 @@ class Connection(RequestHandler):
 
 
 class Server(web.Server):
-    """Makes such connections, and drains them."""
+    """The server that makes the connections, and drains them."""
 
     def __init__(self, handler: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(
@@ -372,9 +372,9 @@ class Server(web.Server):
         return Connection(self, self._limits, loop=self._loop, **self._kwargs)
 
     async def drain(self, seconds: float) -> bool:
-        """Close what is idle, let requests under way finish; whether all did within `seconds`.
+        """Close idle connections and let requests under way finish; return whether all did within `seconds`.
 
-        (`pre_shutdown` would stop reading the bodies of those under way.) The app has to answer
+        aiohttp's `pre_shutdown` would stop reading the bodies of requests under way. The app must answer
         with `Connection: close` from now on.
         """
         deadline = self._loop.time() + seconds
@@ -397,7 +397,7 @@ class Server(web.Server):
 
 
 def _left(message: RawRequestMessage | _ErrInfo, body: StreamReader) -> int:
-    """How much of a body has not come yet; 0: all of it has, or that is not known."""
+    """Return how many bytes of a body have not arrived yet; 0 if all have, or if that is not known."""
     if body.is_eof() or isinstance(message, _ErrInfo):
         return 0
     length = message.headers.get(hdrs.CONTENT_LENGTH, "0").lstrip("0")
@@ -405,7 +405,7 @@ def _left(message: RawRequestMessage | _ErrInfo, body: StreamReader) -> int:
 
 
 def _what_is_wrong(fault: BaseException | None, text: str, line_bytes: int) -> Problem:
-    """What the parser found wrong, without the bytes that it quotes: they may hold a key."""
+    """Return what the parser found wrong, without the bytes that it quotes: they may contain a key."""
     if isinstance(fault, InvalidURLError):
         return Problem("invalid_http", "The request line holds no valid URL.")
     if isinstance(fault, LineTooLong):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import decompression
 
-# What is offered to clients, in the order in which it is named to them.
+# The encodings offered to clients, in the order in which messages name them.
 ENCODINGS = ("gzip", "deflate", "br", "zstd")
 _UNDERSTOOD = {*ENCODINGS, "x-gzip"}
 
@@ -19,9 +19,9 @@ class NotReservedError(Exception):
 def decompress(
     body: bytes, encoding: str, cap: int, reserve: Reserve = lambda size: True
 ) -> bytes | Problem:
-    """The body without its `Content-Encoding`; a `Problem` if it is damaged, or exceeds `cap` bytes.
+    """Return the decompressed body; a `Problem` if it is damaged, exceeds `cap` bytes or has an unknown encoding.
 
-    `reserve` is asked for every piece that has come out; `NotReservedError` when it refuses one.
+    `reserve` is called with the size of every decompressed piece; `NotReservedError` if it returns False.
     """
     if encoding not in _UNDERSTOOD:
         known = ", ".join(ENCODINGS)

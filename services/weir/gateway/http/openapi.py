@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the gateway: made of the routes, each of which brings its operation."""
+"""Build the gateway's OpenAPI 3.1 document from the routes, each of which brings its own operation."""
 
 import re
 from collections.abc import Iterable
@@ -122,7 +122,7 @@ def _problem(text: str) -> Schema:
 
 
 def _problems(codes: Iterable[str] = PROBLEMS) -> Schema:
-    """A response a status, with the codes that it may carry."""
+    """Return one response for each HTTP status, with the problem codes that it may carry."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
@@ -133,7 +133,7 @@ def _problems(codes: Iterable[str] = PROBLEMS) -> Schema:
     return found
 
 
-# Of every door.
+# A parameter of every door.
 SIGNATURE = {
     "name": "X-Weir-Signature",
     "in": "header",
@@ -159,7 +159,7 @@ def post(summary: str, body: Schema, **more: Any) -> Schema:
 
 
 def _plain(summary: str, kind: str = "text/plain", **failures: str) -> Schema:
-    """Describe an answer that is no JSON of ours; `failures`: why, by `status_NNN`."""
+    """Describe an operation whose answers have no schema of ours; `failures`: reasons by `status_NNN`."""
     content: Schema = {kind: {"schema": {}}}
     failed = {
         name.removeprefix("status_"): {"description": why, "content": content}
@@ -171,7 +171,7 @@ def _plain(summary: str, kind: str = "text/plain", **failures: str) -> Schema:
     }
 
 
-# What becomes of a body that cannot be read, whatever stands at the route.
+# The problems of a body that cannot be read, at any route.
 _OF_BODIES = (
     "client_gone",
     "invalid_length",
@@ -184,7 +184,7 @@ _OF_BODIES = (
 
 
 class Described(Protocol):
-    """What stands at a route, as far as it describes itself."""
+    """The part of a door or page that describes its operation."""
 
     @property
     def operation(self) -> Schema: ...
@@ -195,7 +195,7 @@ def _path_parameter(name: str) -> Schema:
 
 
 def _with_troubles(operation: Schema) -> Schema:
-    """An operation with what it does not say itself of bodies that cannot be read."""
+    """Add the responses to unreadable bodies that an operation lacks, unless it has a default response."""
     if "default" in operation["responses"]:
         return operation
     return operation | {"responses": _problems(_OF_BODIES) | operation["responses"]}
@@ -239,7 +239,7 @@ _OWN: Schema = {
 
 
 def document(routes: Iterable[tuple[str, str, Described]]) -> Schema:
-    """The document of a table of routes: method, path, and what stands there."""
+    """Return the OpenAPI document of a table of (method, path, door or page) routes."""
     paths: Schema = {}
     for method, path, at in routes:
         there = paths.setdefault(path, {"options": _PREFLIGHT})

@@ -1,4 +1,4 @@
-"""The answers of the gateway that are no door's own, and CORS headers. Pure."""
+"""Problems that are the same at all doors, and CORS headers. Pure."""
 
 import math
 
@@ -11,7 +11,7 @@ RETRY_SECONDS = 2
 
 
 def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
-    """Why the source may not send now, if so; and whether its events are to be marked."""
+    """Return (why the source may not send now, or None; whether its events must be marked)."""
     quota, resets_at, marked = view.exceeded_at(now_ms)
     if quota is None:
         return None, marked
@@ -46,7 +46,7 @@ def unavailable(why: str) -> Problem:
 
 
 def unacknowledged() -> Problem:
-    """Of events that were handed to the brokers: some may be stored, perhaps all."""
+    """Return the problem of events that were handed to the brokers: some or all of them may be stored."""
     text = (
         "The brokers did not acknowledge in time: the events are not known to be stored. Send them"
         " again with the same ids; what is stored already does not count twice."
@@ -67,7 +67,7 @@ def gave_way() -> Problem:
 
 
 def cors(page: str) -> bytes:
-    """Lets a page's script read the answer. Credentials: beacons always come with them."""
+    """Return headers that let a page's script read the answer; credentials, as beacons always send them."""
     origin = page.encode("utf-8", "surrogateescape")
     return (
         b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\n"

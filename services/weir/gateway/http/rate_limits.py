@@ -1,4 +1,4 @@
-"""Rate limits at the door: token buckets as one time each. Pure; the caller owns the clock."""
+"""Rate limits as token buckets, each stored as one timestamp. Pure: the caller passes the time."""
 
 import ipaddress
 from functools import lru_cache
@@ -7,9 +7,9 @@ MAX_CLIENTS = 50_000
 
 
 class Bucket:
-    """At most `burst` (1 or more) at once and `rate` a second; a larger take is paid back first.
+    """A token bucket: at most `burst` (1 or more) at once and `rate` a second; a larger take is paid back first.
 
-    Kept as the moment at which it is full again (the generic cell rate algorithm, ITU-T I.371).
+    It is stored as the time at which it is full again (the generic cell rate algorithm, ITU-T I.371).
     """
 
     __slots__ = ("_burst_seconds", "_full_at", "_seconds_each")
@@ -20,7 +20,7 @@ class Bucket:
         self._full_at = 0.0
 
     def take(self, amount: int, now: float) -> float:
-        """0 when it was taken; else the seconds until something can be taken again."""
+        """Take `amount` and return 0, or return the seconds until something can be taken again."""
         missing = self._full_at - now - self._burst_seconds + self._seconds_each
         if missing > 1e-9:
             return missing
@@ -29,7 +29,7 @@ class Bucket:
 
 
 class ClientBuckets:
-    """A bucket a client address; memory is bounded: the addresses seen longest ago are forgotten."""
+    """One bucket for each client address. Memory is bounded: the addresses seen longest ago are forgotten."""
 
     def __init__(self, rate: float, burst: int, max_clients: int = MAX_CLIENTS) -> None:
         self._rate = rate
@@ -38,12 +38,12 @@ class ClientBuckets:
         self._buckets: dict[str, Bucket] = {}
 
     def take(self, address: str, now: float) -> float:
-        """0 when a request may pass; else the seconds until one may again."""
+        """Return 0 if a request may pass; else the seconds until one may pass again."""
         if not self._rate:
             return 0.0
         network = network_of(address)
         bucket = self._buckets.pop(network, None) or Bucket(self._rate, self._burst)
-        self._buckets[network] = bucket  # last: dicts keep the order
+        self._buckets[network] = bucket  # now the last one: dicts keep the order
         if len(self._buckets) > self._max_clients:
             del self._buckets[next(iter(self._buckets))]
         return bucket.take(1, now)
@@ -54,7 +54,7 @@ class ClientBuckets:
 
 @lru_cache(maxsize=4_096)
 def network_of(address: str) -> str:
-    """An IPv6 client owns a /64 at least, so that is what is limited."""
+    """Return what to limit for an address: IPv4 itself, the /64 of IPv6, as an IPv6 client owns at least that."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -67,14 +67,14 @@ def network_of(address: str) -> str:
 
 
 class Proxies:
-    """Whose `X-Forwarded-For` is believed."""
+    """The proxies whose `X-Forwarded-For` is trusted."""
 
     def __init__(self, trusted: tuple[str, ...]) -> None:
         self._networks = [ipaddress.ip_network(text, strict=False) for text in trusted]
         self.is_trusted = lru_cache(maxsize=4_096)(self._find)
 
     def client_of(self, peer: str, forwarded: str) -> str:
-        """The nearest address that no trusted proxy has; the peer's own if it is not trusted."""
+        """Return the nearest address that is no trusted proxy; the peer's own address if the peer is not trusted."""
         if not self._networks or not forwarded or not self.is_trusted(peer):
             return peer
         nearest = peer
@@ -98,7 +98,7 @@ class Proxies:
 
 
 def _bare(text: str) -> str:
-    """An address without port and brackets; empty when it is none."""
+    """Return an address without port and brackets; empty if it is no address."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -108,7 +108,7 @@ def _bare(text: str) -> str:
 
 
 def plain_address(text: str) -> str:
-    """An address as it is written commonly, that of an IPv4 client without `::ffff:`; empty: it is none."""
+    """Return an address in its usual notation, IPv4 without `::ffff:`; empty if it is no address."""
     try:
         parsed = ipaddress.ip_address(text)
     except ValueError:

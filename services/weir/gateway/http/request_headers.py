@@ -1,4 +1,4 @@
-"""Who asks: the write key, the client's address, the page's origin, the body's type, out of the headers."""
+"""Read the write key, the client's address, the page's site and the body's type from request headers."""
 
 from base64 import b64decode
 from typing import NamedTuple
@@ -27,8 +27,8 @@ NDJSON_TYPES = frozenset(
         "text/x-ndjson",
     }
 )
-# What senders of JSON say without meaning it: text/plain comes from browsers' beacons, so that no
-# preflight is needed, a form from curl's -d, a stream of bytes from clients that know no better.
+# Types that clients also send with JSON: browsers' beacons send text/plain, which needs no preflight,
+# curl's -d sends a form, and careless clients send a stream of bytes.
 JSON_TYPES = frozenset(
     {
         "",
@@ -44,7 +44,7 @@ CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 class Media(NamedTuple):
-    """What a Content-Type says of the body."""
+    """What a Content-Type says about the body."""
 
     taken: bool
     is_ndjson: bool
@@ -68,8 +68,8 @@ def media_of(content_type: str) -> Media:
 
 
 def key_of(headers: Headers, query: str) -> str:
-    """The write key: `Authorization: Bearer`, `X-Weir-Key`, `?key=` or the user name of
-    `Authorization: Basic`, the first that is there."""
+    """Return the write key: the first of `Authorization: Bearer`, `X-Weir-Key`, `?key=` and the user name of
+    `Authorization: Basic` that is there; empty if none is."""
     authorization = headers.get(hdrs.AUTHORIZATION)
     if authorization is not None and authorization[:7].lower() == "bearer ":
         return clean(authorization[7:].strip())
@@ -84,7 +84,7 @@ def key_of(headers: Headers, query: str) -> str:
 
 
 def _user_name(credentials: str) -> str:
-    """Of RFC 7617's credentials; a lone name without its colon will do."""
+    """Return the user name of RFC 7617 credentials, also without a colon; empty if they are damaged."""
     try:
         return b64decode(credentials.strip()).decode().partition(":")[0]
     except ValueError:
@@ -92,10 +92,10 @@ def _user_name(credentials: str) -> str:
 
 
 def client_address(request: BaseRequest, proxies: Proxies) -> str:
-    """The address of whoever sent the request; empty when it came by no address (a Unix socket)."""
+    """Return the address of the client; empty if its connection has none (a Unix socket)."""
     peer = request.protocol.peername
     address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-    if address.startswith("::ffff:"):  # where the socket takes IPv6 and IPv4
+    if address.startswith("::ffff:"):  # the socket accepts IPv6 and IPv4
         address = plain_address(address)
     if not proxies:
         return address
@@ -104,7 +104,7 @@ def client_address(request: BaseRequest, proxies: Proxies) -> str:
 
 
 def site_of(url: str) -> str:
-    """The host of an http(s) URL or origin, in lower case and without `www.`; empty: it has none."""
+    """Return the host of an http(s) URL or origin, in lower case without `www.`; empty if it has none."""
     try:
         parts = urlsplit(url.strip())
         host = parts.hostname or ""
@@ -118,12 +118,12 @@ def user_agent_of(headers: Headers) -> str:
 
 
 def path_part(text: str) -> str:
-    """A part of the path as text, percent-encoding undone."""
+    """Return a part of the path as text, percent-decoded."""
     return clean(unquote(text, errors="replace"))
 
 
 def clean(text: str) -> str:
-    """Text that can be written as UTF-8, whatever bytes the header held."""
+    """Return text that can be encoded as UTF-8, whatever bytes the header contained."""
     if text.isascii():
         return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""A request as doors see it. Plain values."""
+"""The request that doors see, as plain values."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from weir.gateway.http import request_headers
 
 
 class RequestMeta(Struct, frozen=True):
-    """A request less its body."""
+    """A request without its body."""
 
     method: str
     path: str
-    query: str  # as it stands in the request; empty: none
-    parts: Mapping[str, str]  # what stands in the path where the route has {name}; decoded
+    query: str  # as in the request; empty: none
+    parts: Mapping[str, str]  # the path's parts by the {name} in the route; decoded
     headers: request_headers.Headers
-    address: str  # of the client; empty: unknown
+    address: str  # the client's; empty: unknown
     now_ms: int
-    target: str = ""  # path and query as they were sent, for senders that sign them
+    target: str = ""  # path and query as sent, for senders that sign them

@@ -1,4 +1,4 @@
-"""Replies over aiohttp's low-level server: head and body in one write, nothing computed twice."""
+"""HTTP responses for aiohttp's low-level server: head and body in one write, nothing computed twice."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ TEXT = b"text/plain; charset=utf-8"
 PROBLEM_TYPE = "urn:weir:problem:"
 
 _encode = msgspec.json.Encoder().encode
-# What is answered is never taken for a script or a page, whatever a page asks for it as.
+# A browser must never interpret an answer as a script or a page, however a page requests it.
 _NO_SNIFFING = "X-Content-Type-Options: nosniff\r\n"
 _status_lines = {
     s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n{_NO_SNIFFING}".encode()
@@ -27,7 +27,7 @@ _status_lines = {
 
 
 class _Clock:
-    """The Date header, made once a second."""
+    """The Date header, rebuilt once a second."""
 
     second = -1
     line = b""
@@ -44,7 +44,7 @@ _clock = _Clock()
 
 
 class Answer(NamedTuple):
-    """What a request is answered: `headers` are whole lines, each with its CRLF."""
+    """The answer to a request. `headers` are whole lines, each with its CRLF."""
 
     status: int
     body: bytes
@@ -53,7 +53,7 @@ class Answer(NamedTuple):
 
 
 def problem(what: Problem, headers: bytes = b"", **members: object) -> Answer:
-    """An RFC 9457 problem document; `members` are its extensions."""
+    """Return an RFC 9457 problem document; `members` are its extensions."""
     kind = PROBLEMS[what.code]
     document: dict[str, object] = {
         "type": PROBLEM_TYPE + what.code,
@@ -70,7 +70,7 @@ def problem(what: Problem, headers: bytes = b"", **members: object) -> Answer:
 
 
 def closing_answer(answer: Answer) -> bytes:
-    """An answer that ends the connection, of which no request was read."""
+    """Return the bytes of an answer that closes a connection before any request was read."""
     status, body, kind, headers = answer
     return b"%b%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
         _status_lines[status],
@@ -82,7 +82,7 @@ def closing_answer(answer: Answer) -> bytes:
 
 
 class Reply:
-    """What the low-level server writes. Shaped like the part of `StreamResponse` that it uses."""
+    """The response that the low-level server writes, with the part of `StreamResponse` that it uses."""
 
     __slots__ = ("_answer", "_seconds", "keep_alive", "status")
 
@@ -95,7 +95,7 @@ class Reply:
         self._seconds = seconds
 
     async def prepare(self, request: BaseRequest) -> None:
-        """Written on return, unless the client is gone or reads too slowly."""
+        """Write the answer. `ConnectionResetError` if the client is gone or reads too slowly."""
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
@@ -123,4 +123,4 @@ class Reply:
             raise ConnectionResetError from None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """All was written before."""
+        """Do nothing: `prepare` has written everything."""

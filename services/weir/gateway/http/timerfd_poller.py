@@ -1,9 +1,9 @@
-"""Wakes the event loop many times a millisecond, while it is asked to, and costs nothing else.
+"""A timer for the event loop, finer than a millisecond, that costs nothing while it is stopped.
 
-Delivery reports have to be polled for. uvloop's own timers tick at 1 ms, which halves what 32 clients
-get through; polling on every turn of the loop burns a core while one lone request waits; a thread
-blocked in poll() fights for the interpreter. Linux's timerfd is the fourth way: a file descriptor
-that becomes readable after any number of nanoseconds.
+Kafka's delivery reports have to be polled. uvloop's own timers tick at 1 ms, which halves the throughput of
+32 clients. Polling in every iteration of the loop uses a whole core while a single request waits. A thread
+blocked in poll() competes for the interpreter lock. Linux's timerfd has none of these costs: it is a file
+descriptor that becomes readable after any number of nanoseconds.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class _Interval(ctypes.Structure):
 
 
 class Pulse(Protocol):
-    """Calls a function again and again between `start` and `stop`."""
+    """A timer that calls a function repeatedly between `start` and `stop`."""
 
     def start(self) -> None: ...
 
@@ -40,7 +40,7 @@ class Pulse(Protocol):
 
 
 class TimerPulse:
-    """A pulse by Linux's timerfd: as fine as asked for."""
+    """A pulse from Linux's timerfd, as fine as requested."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, beat: Callable[[], object]):
         libc = ctypes.CDLL(None, use_errno=True)
@@ -74,7 +74,7 @@ class TimerPulse:
 
 
 class LoopPulse:
-    """A pulse by the loop's own timers, where there is no timerfd: once a millisecond."""
+    """A pulse from the loop's own timers, where there is no timerfd: at most once a millisecond."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, beat: Callable[[], object]):
         self._loop = loop
@@ -101,6 +101,6 @@ class LoopPulse:
 def make_pulse(
     loop: asyncio.AbstractEventLoop, seconds: float, beat: Callable[[], object]
 ) -> Pulse:
-    """The finest pulse that this machine has."""
+    """Return the finest pulse that this machine supports."""
     kind = TimerPulse if sys.platform == "linux" else LoopPulse
     return kind(loop, seconds, beat)

@@ -1,4 +1,4 @@
-"""How the gateway serves TLS: 1.2 or newer, and a certificate that can be changed while it runs."""
+"""TLS for the gateway: version 1.2 or newer, with a certificate that can be replaced while it runs."""
 
 import ssl
 
@@ -7,15 +7,16 @@ from weir.settings.gateway import GatewaySettings
 
 
 class Tls:
-    """The gateway's certificate. `SettingsError` from the constructor if it is of no use."""
+    """The gateway's certificate. The constructor raises `SettingsError` if it cannot be used."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self.context = _context(settings)
 
     def reload(self) -> None:
-        """Connections from now on see what the files hold; `SettingsError`: they see what they saw."""
-        _context(self._settings)  # tried apart: a context that fails on the way is of neither
+        """Serve the certificate in the files from now on; if `SettingsError`, new connections get the old one."""
+        # try another context first: a load that fails half-way leaves a context with neither certificate
+        _context(self._settings)
         self.context.load_cert_chain(*_files(self._settings))
 
 
@@ -33,7 +34,7 @@ def _context(settings: GatewaySettings) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     cert, key = _files(settings)
     try:
-        # without a password a key that has one would have the terminal asked for it
+        # without a password here, OpenSSL would ask the terminal for that of an encrypted key
         context.load_cert_chain(cert, key, password="")
     except ssl.SSLError as fault:
         if fault.reason == "KEY_VALUES_MISMATCH":
