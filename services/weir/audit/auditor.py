@@ -1,4 +1,4 @@
-"""One reading of the books: three witnesses, asked in the order that makes their words fit together."""
+"""Run one audit: compare Kafka, the stages' accounts and ClickHouse, read in an order that keeps them consistent."""
 
 import dataclasses
 import time
@@ -24,23 +24,23 @@ from weir.audit.unread_counts import AUDITED, UnreadCounter, UnreadCounts
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 LOOK_SECONDS = 0.5
-SURE_LOOKS = 3  # what is found is looked at again: an erasure or a replay may be at work just now
+SURE_LOOKS = 3  # reads before a finding counts: an erasure or a replay may be running just now
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Balanced: no findings. `unread`: of a group's records, how many are whose (where few enough)."""
+    """The result of one audit. `unread`: unread records by group and source (where few enough to be read)."""
 
     in_flight: dict[str, int]  # records that each group has yet to read
-    held: dict[str, int]  # of these, records behind an open transaction, which nobody can read yet
+    held: dict[str, int]  # of these, those behind an open transaction: no reader gets them yet
     unread: dict[str, dict[str, int]]
     pages: list[AuditPage]
     counts: list[AuditCounts]
     findings: list[str]
-    differences: dict[str, int]  # by source, events that the findings are about
-    blind: str  # why nothing could be judged; empty: it could
-    remarks: list[str]  # what is odd, and neither lost nor doubled
-    partly: list[str]  # what was looked at in part alone, a sentence each
+    differences: dict[str, int]  # by source, the number of events in findings
+    blind: str  # why nothing could be judged; empty: everything could
+    remarks: list[str]  # oddities in which no event is lost or doubled
+    partly: list[str]  # what was only checked in part, one sentence each
 
     @property
     def balanced(self) -> bool:
@@ -52,7 +52,7 @@ class Audit:
 
 
 class Auditor:
-    """Reads the books of one part; close it. Edge errors pass through."""
+    """A reader of the books; close it. Adapter errors pass through."""
 
     def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
         self._kafka = UnreadCounter(kafka)
@@ -61,10 +61,10 @@ class Auditor:
         self._offsets = Offsets(self._kafka, self._clickhouse, self._database)
 
     def read(self, part: AuditRange, minutes: bool = False, ids: bool = False) -> Audit:
-        """Groups' positions, then rows and accounts, then what lies behind those positions by now.
+        """Read the groups' positions, then rows and accounts, then the records after those positions.
 
-        So whatever was on its way while rows and accounts were read is among the unread. `ids`: hold
-        the rows against their distinct event ids too, which reads them all.
+        So every record that moved while rows and accounts were read is among the unread. `minutes`:
+        pages per minute. `ids`: also compare rows with distinct event ids, which reads all rows.
         """
         positions = self._kafka.positions()
         pages = read_pages(self._clickhouse, self._database, part, minutes)
@@ -102,9 +102,9 @@ class Auditor:
         wait_seconds: float = 0.0,
         tell: Callable[[str], None] = lambda doing: None,
     ) -> Audit:
-        """Reads again while events are on their way, at most for `wait_seconds`; findings, anyhow,
+        """Repeat `read` while events are in flight, for at most `wait_seconds`.
 
-        until they have stood several looks.
+        Findings are read again in any case until SURE_LOOKS reads in a row have found some.
         """
         deadline = time.monotonic() + wait_seconds
         sure = 0

@@ -1,4 +1,4 @@
-"""The books as ClickHouse has them: pages, what each witness says, and the minutes that do not balance."""
+"""Read the books from ClickHouse: pages, the stages' accounts, and the minutes that do not balance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,32 +22,32 @@ COLUMNS = (
     "in_flight",
     "difference",
 )
-# Columns of checks that identity's account takes part in.
+# Columns of the checks that use identity's account.
 OF_IDENTITY = frozenset({"short_of_resolved", "short_of_rows"})
 PASSED_BY = (
     "if(has_fingerprints AND short_of_resolved > 0 AND short_of_resolved + short_of_rows = 0"
     " AND resolved_others + stored_others = 0, short_of_resolved, 0) AS passed_by"
 )
-ENTRIES_AT_MOST = 20_000  # of minutes that do not balance by themselves
+ENTRIES_AT_MOST = 20_000  # unbalanced minutes to read
 
 
 @dataclass(frozen=True)
 class AuditRange:
-    """Which part of the books: minutes from `start` up to `end`, one source or all."""
+    """The part of the books to read: minutes from `start` to before `end`, one source or all."""
 
     start: datetime | None = None
     end: datetime | None = None
     source: str = ""
 
     def where(self, column: str) -> str:
-        """The condition on a time column and on `source`, with parameters for its values."""
+        """Return the condition on a time column and on `source`; the values are query parameters."""
         conditions = [self.when(column)]
         if self.source:
             conditions.append("source = {source:String}")
         return " AND ".join(conditions)
 
     def when(self, column: str) -> str:
-        """The condition on a time column alone."""
+        """Return the condition on a time column alone."""
         conditions = ["1"]
         if self.start is not None:
             conditions.append(f"{column} >= toDateTime({{start:Int64}}, 'UTC')")
@@ -67,7 +67,7 @@ class AuditRange:
 
 
 class AuditPage(msgspec.Struct, frozen=True):
-    """The books of a source, or of a source and minute (`minute` empty: all of the range)."""
+    """The books of a source, or of a source's minute (`minute` empty: the whole range)."""
 
     source: str
     minute: str = ""
@@ -83,7 +83,7 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 class AuditCounts(msgspec.Struct, frozen=True):
-    """What the witnesses say of a source: the stages' accounts, and the rows that there are."""
+    """A source's counts: the stages' accounts and the rows in ClickHouse."""
 
     source: str
     accepted: int = 0
@@ -105,14 +105,14 @@ class AuditCounts(msgspec.Struct, frozen=True):
 
 
 class Check(NamedTuple):
-    """Two neighbouring witnesses of one thing, in the order in which an event passes them."""
+    """A comparison of two neighbouring counts of the same events, in the order in which an event passes them."""
 
-    column: str  # of weir.ledger: by how much the second falls short of the first
+    column: str  # of weir.ledger: by how much the second count falls short of the first
     place: str
     first: str
     second: str
-    on_its_way: tuple[str, ...]  # topics in which what is missing may wait
-    others: str = ""  # of weir.ledger: by how much the fingerprints differ
+    on_its_way: tuple[str, ...]  # topics in which missing events may still be unread
+    others: str = ""  # of weir.ledger: the difference of the fingerprints
 
 
 CHECKS = (
@@ -152,14 +152,13 @@ CHECKS = (
 
 
 class UnbalancedEntry(NamedTuple):
-    """A source's minute that does not balance by itself."""
+    """A source's minute that does not balance in ClickHouse's counts alone."""
 
     cell: Cell
-    short: Mapping[str, int]  # by a check's column
-    others: frozenset[str]  # checks whose counts fit and fingerprints do not
-    passed_by: int = (
-        0  # events that identity has no account of and whose rows, and no others, are there
-    )
+    short: Mapping[str, int]  # by the check's column
+    others: frozenset[str]  # checks whose counts match but whose fingerprints do not
+    # events without an account of identity whose rows, and no others, are in ClickHouse
+    passed_by: int = 0
 
 
 def read_pages(
@@ -193,7 +192,7 @@ def read_counts(clickhouse: ClickHouse, database: str, part: AuditRange) -> list
 
 
 def looked_at_in_part(place: str, looked_at: int, there_are: int, what: str) -> str:
-    """The sentence that says so; empty: all of it was looked at."""
+    """Return a sentence that says that only a part was checked; empty: everything was."""
     if looked_at >= there_are:
         return ""
     return (
@@ -205,9 +204,9 @@ def looked_at_in_part(place: str, looked_at: int, there_are: int, what: str) -> 
 def read_entries(
     clickhouse: ClickHouse, database: str, part: AuditRange
 ) -> tuple[list[UnbalancedEntry], int]:
-    """The minutes that do not balance by themselves, the earliest first: ENTRIES_AT_MOST of them, and
+    """Return (entries, number): the unbalanced minutes, the earliest first, and how many there are.
 
-    how many there are.
+    At most ENTRIES_AT_MOST entries are returned.
     """
     shorts = [check.column for check in CHECKS]
     others = {

@@ -1,8 +1,8 @@
-"""Kafka's offsets against dedup's accounts: every record of events.accepted that was passed is counted.
+"""Check Kafka's offsets against dedup's accounts: dedup must have counted every record it has passed.
 
-The gateway writes without transactions, so an offset is a record, and each transaction of dedup tells
-which offsets it covers and how many events it took them for. Where that does not fit, the topic itself
-is asked: letters that were sent in again came in transactions, whose markers use offsets up too.
+The gateway writes events.accepted without transactions, so each offset is a record. Each transaction of
+dedup says which offsets it covers and how many events it counted. Where the two differ, the topic itself is
+read: redelivered letters are written in transactions, whose markers use up offsets too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from weir.audit.reconcile import AuditFinding
 from weir.audit.unread_counts import Place, Span, UnreadCounter, UnreadCounts
 from weir.core import topics
 
-SUSPECTS_AT_MOST = 500  # each costs a question, and a look into the topic
+SUSPECTS_AT_MOST = 500  # each costs one query and one read of the topic
 OF_DEDUP = (
     "stage = 'dedup' AND outcome IN ('accepted', 'reread')"
     f" AND origin_topic = '{topics.ACCEPTED}' AND topic_id = {{topic_id:String}}"
@@ -22,7 +22,7 @@ OF_DEDUP = (
 
 
 class Suspect(NamedTuple):
-    """Offsets of a partition that dedup has passed and may not have counted."""
+    """Offsets of a partition that dedup has passed but may not have counted."""
 
     partition: int
     first: int
@@ -33,7 +33,7 @@ class Suspect(NamedTuple):
 
 
 class Offsets:
-    """Holds them against each other, in one part of the books. Edge errors pass through."""
+    """The comparison of Kafka's offsets with dedup's accounts. Adapter errors pass through."""
 
     def __init__(self, kafka: UnreadCounter, clickhouse: ClickHouse, database: str) -> None:
         self._kafka = kafka
@@ -43,14 +43,14 @@ class Offsets:
     def findings(
         self, part: AuditRange, positions: Mapping[Place, int], unread: Mapping[str, UnreadCounts]
     ) -> tuple[list[AuditFinding], str]:
-        """What was passed and not counted, or counted twice; none where no account says enough.
+        """Return the findings (records passed but not counted, or counted twice) and what was not checked.
 
-        Accounts of earlier versions, and of a topic that was made anew since, say nothing. With it,
-        what was not looked at, in a sentence; empty: all was.
+        There are no findings where accounts say too little: those of earlier versions, and those of a
+        topic that was recreated since. What was not checked is a sentence; empty: everything was.
         """
         usage = unread.get(topics.USAGE)
         if usage is None or usage.cells is None or (topics.ACCEPTED, 0) not in positions:
-            return [], ""  # the accounts are not all there, or there is no such topic yet
+            return [], ""  # some accounts are still unread, or events.accepted does not exist yet
         topic_id = self._kafka.topic_id(topics.ACCEPTED)
         asked = (self._clickhouse, self._database)
         within, there_are = read_within(*asked, part, topic_id)
@@ -65,13 +65,13 @@ class Offsets:
         partition, first, end = suspect
         there = self._kafka.records((topics.ACCEPTED, partition), (first, end))
         if there is None:
-            return []  # deleted already: what was not in a row or an account by then is found there
+            return []  # deleted already, or not read in time: left to the checks of rows against accounts
         sql = (
             "SELECT sum(once) AS counted FROM ("
             f"SELECT any(events) AS once FROM {self._database}.usage_deltas WHERE {OF_DEDUP}"
             " AND origin_partition = {partition:Int32}"
             " AND position > {first:Int64} AND position <= {end:Int64}"
-            " GROUP BY source, minute, outcome, position)"  # one that stands twice counts once
+            " GROUP BY source, minute, outcome, position)"  # a repeated delta counts once
         )
         values = {"topic_id": topic_id, "partition": partition, "first": first, "end": end}
         (row,) = self._clickhouse.records(sql, values)
@@ -88,9 +88,10 @@ class Offsets:
 def read_within(
     clickhouse: ClickHouse, database: str, part: AuditRange, topic_id: str
 ) -> tuple[list[Suspect], int]:
-    """Between two transactions, or within one that is not cut by the part's own bounds.
+    """Return (suspects, number): at most SUSPECTS_AT_MOST of them, and how many there are.
 
-    SUSPECTS_AT_MOST of them, and how many there are.
+    A suspect is a gap between two transactions, or a transaction whose count does not match its offsets. A
+    transaction that the bounds of the range may cut is no suspect for its count.
     """
     cuts = ["0"]
     if part.start is not None:
@@ -117,7 +118,7 @@ def read_within(
 def read_behind(
     clickhouse: ClickHouse, database: str, positions: Mapping[Place, int], topic_id: str
 ) -> list[Suspect]:
-    """Between the last transaction that was counted and where the group says it has come."""
+    """Return, per partition, the offsets from the last counted transaction to the group's position."""
     sql = (
         f"SELECT origin_partition AS partition, max(position) AS counted FROM {database}.usage_deltas"
         f" WHERE stage = 'dedup' AND origin_topic = '{topics.ACCEPTED}'"

@@ -1,4 +1,4 @@
-"""The books judged: what is wrong, and not merely on its way. Pure."""
+"""Judge the books: find what is unbalanced and not explained by unread records. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,12 +12,12 @@ from weir.audit.clickhouse_counts import CHECKS, OF_IDENTITY, AuditPage, Unbalan
 from weir.audit.unread_counts import Cell, UnreadCounts
 from weir.core import topics
 
-NAME_CHARACTERS = 48  # of a source, in a finding
-OF_PAGES = {check.column for check in CHECKS[:3]}  # the rest is about side tables
+NAME_CHARACTERS = 48  # of a source's name in a finding
+OF_PAGES = {check.column for check in CHECKS[:3]}  # the other checks are about side tables
 
 
 class AuditFinding(NamedTuple):
-    """What does not balance. `stage` orders findings as events pass."""
+    """Something that does not balance. `stage` sorts findings in the order in which events pass the stages."""
 
     stage: int
     source: str
@@ -27,20 +27,21 @@ class AuditFinding(NamedTuple):
 
 @dataclass
 class Reconciliation:
-    """`missing`: of each source's minute, the events (signed) that nothing explains."""
+    """The judgement. `missing`: by source and minute, the unexplained events (signed)."""
 
     findings: list[AuditFinding] = field(default_factory=list)
     missing: dict[Cell, int] = field(default_factory=lambda: defaultdict(int))
-    blind: str = ""  # why nothing could be judged; empty: it could
-    remarks: list[str] = field(default_factory=list)  # what is odd, and neither lost nor doubled
+    blind: str = ""  # why nothing could be judged; empty: everything could
+    # oddities in which no event is lost or doubled
+    remarks: list[str] = field(default_factory=list)
 
 
 def judge(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]) -> Reconciliation:
-    """What of the entries is wrong, and not merely on its way.
+    """Find the entries that are unbalanced and not explained by unread records.
 
-    A minute of a source that no unread record speaks of is closed: everything that was ever said of
-    it is in ClickHouse, so it must balance to the event. Where a topic has too many unread records to
-    be looked at, all that is missing behind it together must not be more than they are.
+    A source's minute with no unread record is closed: ClickHouse has every account and row of it, so it must
+    balance to the event. Where a topic has too many unread records to be read, the total that is missing
+    behind it must not exceed their number.
     """
     told = Reconciliation()
     unknown = {name: of.records for name, of in unread.items() if of.cells is None}
@@ -50,7 +51,7 @@ def judge(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]
     moving = {
         cell
         for name, of in unread.items()
-        if name != topics.ACCEPTED  # nobody has said anything of these yet
+        if name != topics.ACCEPTED  # no stage has counted these yet
         for cell in of.cells or ()
     }
     faults: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
@@ -64,7 +65,7 @@ def judge(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]
             passed_by[source].append((minute, entry.passed_by))
         for stage, check in enumerate(CHECKS):
             if entry.passed_by and check.column in OF_IDENTITY:
-                continue  # dedup's account and the rows agree without the one between them
+                continue  # dedup's account and the rows agree; only identity's account is missing
             short = entry.short[check.column]
             if short > 0 and any(name in unknown for name in check.on_its_way):
                 behind[stage] += short
@@ -86,7 +87,7 @@ def judge(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]
 
 
 def explained(pages: Iterable[AuditPage], judgement: Reconciliation) -> list[AuditPage]:
-    """Pages with the difference that was found; what else is missing is in flight."""
+    """Return the pages with the judged difference; whatever else is missing counts as in flight."""
     found = []
     for page in pages:
         cells = (

@@ -1,8 +1,8 @@
-"""Rows that stand twice in ClickHouse until it merges them. They replace themselves, so they count once.
+"""Subtract copies of rows that ClickHouse has not merged yet. Copies replace each other, so they count once.
 
-A record that stands twice in its topic, or an insert that is repeated after ClickHouse has forgotten
-its token, leaves them. The views of the books add rows up as they are; so whatever they find wrong is
-looked at here first.
+Copies come from a record that is in its topic twice, or from an insert that is repeated after ClickHouse
+has forgotten its token. The views of the books count every row as it is, so the entries that they report
+are corrected here before they are judged again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.audit.clickhouse_counts import UnbalancedEntry
 from weir.audit.unread_counts import Cell
 
-# By how much one event too many in an account, or in the rows, changes what each check lacks.
+# By account or rows: how much one surplus event changes the shortfall of each check.
 EFFECTS: Mapping[str, Mapping[str, int]] = {
     "dedup_accepted": {"short_of_unique": 1},
     "dedup_unique": {"short_of_unique": -1, "short_of_resolved": 1},
@@ -24,11 +24,11 @@ EFFECTS: Mapping[str, Mapping[str, int]] = {
     "duplicate_rows": {"short_of_duplicate_rows": -1},
 }
 
-Copies = Mapping[Cell, Mapping[str, int]]  # events too many, by account
+Copies = Mapping[Cell, Mapping[str, int]]  # surplus events, by account
 
 
 def without_copies(entries: Iterable[UnbalancedEntry], copies: Copies) -> list[UnbalancedEntry]:
-    """The entries as they are once ClickHouse has merged the copies; what balances then is left out."""
+    """Return the entries as they are once ClickHouse has merged the copies, without those that balance then."""
     found = []
     for entry in entries:
         short = dict(entry.short)
@@ -44,7 +44,7 @@ def without_copies(entries: Iterable[UnbalancedEntry], copies: Copies) -> list[U
 def read_copies(
     clickhouse: ClickHouse, database: str, entries: Iterable[UnbalancedEntry]
 ) -> Copies:
-    """The copies in the minutes of these entries. Edge errors pass through."""
+    """Return the copies from the earliest to the latest minute of the entries. Adapter errors pass through."""
     minutes = [minute for _, minute in (entry.cell for entry in entries)]
     if not minutes:
         return {}

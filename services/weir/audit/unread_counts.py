@@ -1,4 +1,4 @@
-"""Kafka's own word for the books: where the groups have come, and what of which source and minute is unread."""
+"""Read the groups' positions from Kafka, and count unread records by source and minute."""
 
 import time
 from collections import Counter
@@ -17,10 +17,10 @@ from weir.adapters.kafka.search import clear_errors
 from weir.core.stages import DEDUP, RATES, STAGES
 from weir.settings.shared import KafkaSettings
 
-# rates counts what the others report, and nothing waits for it
+# without rates: it only counts what the other stages report, and no stage waits for it
 AUDITED = {stage.group: stage.reads for stage in STAGES if stage is not RATES}
-READ_AT_MOST = 10_000  # unread records of a topic; of more only the number is told
-READ_SECONDS = 30.0  # a busy broker may be slow; what is not read by then is not judged
+READ_AT_MOST = 10_000  # unread records of a topic; of more only the number is known
+READ_SECONDS = 30.0  # enough for a busy broker; what is not read by then is not judged
 REQUEST_SECONDS = 10.0
 FETCH_RECORDS = 5_000
 REST_MS = 20
@@ -28,26 +28,25 @@ MINUTE_MS = 60_000
 
 Place = tuple[str, int]
 Cell = tuple[str, int]  # source, minute of receipt (epoch seconds)
-Span = tuple[int, int]  # offsets of events.accepted, from and up to
+Span = tuple[int, int]  # offsets of events.accepted: first, and one past the last
 
 
 @dataclass
 class UnreadCounts:
-    """What a group has yet to read of one topic, since its positions were asked for.
+    """The records of one topic that its group had not read when its positions were asked for.
 
-    `cells` None: too many to be read; then `records` counts offsets, of which some hold no record.
+    `cells` None: too many, or too slow, to read; then `records` counts offsets, and some hold no record.
     """
 
     records: int = 0
     cells: Counter[Cell] | None = field(default_factory=Counter)
-    spans: dict[int, list[Span]] = field(
-        default_factory=dict
-    )  # of usage: what dedup's deltas cover
-    held: int = 0  # of the records, those behind an open transaction: it may yet be aborted
+    # for `usage`: the offsets that dedup's deltas cover, by partition
+    spans: dict[int, list[Span]] = field(default_factory=dict)
+    held: int = 0  # of these records, those behind an open transaction, which may yet be aborted
 
 
 class UnreadCounter:
-    """One connection; close it. `NotReachedError`, `RefusedError`: it could not be told."""
+    """A connection to Kafka; close it. `NotReachedError`, `RefusedError` if Kafka does not answer or refuses."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._admin = KafkaAdmin(settings)
@@ -64,10 +63,10 @@ class UnreadCounter:
         self._admin.close()
 
     def positions(self) -> dict[Place, int]:
-        """The next offset of each group that an event passes, by what it reads; -1: none yet.
+        """Return, by partition read, the next offset of each audited group; -1: none yet.
 
-        What lies before it was settled before this call: it is in the next stage's topics, and what
-        the sink has read is in ClickHouse.
+        Every record before that offset was settled before this call: its output is in the next stage's
+        topics, or in ClickHouse if the sink has read it.
         """
         counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
         found: dict[Place, int] = {}
@@ -82,7 +81,7 @@ class UnreadCounter:
             return self._partitions.topic_ids([name])[name]
 
     def unread(self, positions: Mapping[Place, int]) -> dict[str, UnreadCounts]:
-        """By topic, what lies behind these positions now: also what an open transaction holds back."""
+        """Return, by topic, the records from these positions on, including those behind open transactions."""
         spans = self._behind(positions)
         held = {
             place: (max(start, spans[place][0]), min(end, spans[place][1]))
@@ -110,9 +109,9 @@ class UnreadCounter:
         return read
 
     def records(self, place: Place, span: Span) -> int | None:
-        """How many committed records a partition has between two offsets; None: that cannot be told
+        """Return the number of committed records of a partition between two offsets.
 
-        any more, since some were deleted, or not in time.
+        None: unknown, since some records were deleted or could not be read in time.
         """
         if self._admin.offsets({place: OffsetSpec.earliest()}).get(place, 0) > span[0]:
             return None
@@ -123,13 +122,13 @@ class UnreadCounter:
         return None if left else len(found)
 
     def _behind(self, positions: Mapping[Place, int]) -> dict[Place, Span]:
-        """Offsets from each position to the partition's end, where there are any."""
+        """Return, by partition, the offsets from its position to its end, if there are any."""
         firsts = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.earliest()))
         ends = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.latest()))
         spans = {}
         for place, position in positions.items():
             first, end = firsts.get(place, 0), ends.get(place, 0)
-            # a position beyond the end is of a topic that was made anew: none of it is read
+            # a position past the end belongs to a topic that was recreated: nothing of it is read yet
             start = max(first, position) if position <= end else first
             if start < end:
                 spans[place] = (start, end)
@@ -138,9 +137,9 @@ class UnreadCounter:
     def _read(
         self, reader: Consumer, spans: Mapping[Place, Span], apply: Callable[[Message], None]
     ) -> set[Place]:
-        """Apply every record of these offsets that the reader is given.
+        """Call `apply` with every record that the reader receives of these offsets.
 
-        Return the places that could not be read to their end in time.
+        Return the partitions that could not be read to their end in time.
         """
         left = {at: span for at, span in spans.items() if span[0] < span[1]}
         deadline = time.monotonic() + READ_SECONDS
@@ -185,7 +184,7 @@ def _enter(unread: UnreadCounts, message: Message) -> None:
 
 
 def _told(message: Message) -> avro.Record:
-    """What a record says; of one that cannot be read, what a worker would take it for."""
+    """Return the record's fields; for an unreadable record, the source and time that a worker would assume."""
     value = message.value() or b""
     try:
         name = avro.schema_of(value).name
@@ -195,7 +194,7 @@ def _told(message: Message) -> avro.Record:
         return {"source": source, "received_at": message.timestamp()[1]}
 
 
-LEADING = ("Accepted", "Resolved")  # whose payload need not be read
+LEADING = ("Accepted", "Resolved")  # their payloads need not be read
 
 
 @cache

@@ -1,1 +1,1 @@
-"""The rebuilding of ClickHouse from the topics: `weir replay`."""
+"""Put rows that ClickHouse has lost back from the topics (`weir replay`)."""

@@ -1,7 +1,7 @@
-"""Which accepted events ClickHouse lacks though nothing says why, and what they would be in `events.resolved`.
+"""Find accepted events that ClickHouse lacks for no known reason, and resolve them as identity would.
 
-Dedup's decisions are made once more over all that `events.accepted` has, since a repeat has no row
-either; identity's over those alone that turn out to be missing. Live traffic and the workers' state
+Dedup's decisions are repeated for everything in `events.accepted`, because a duplicate has no row either.
+Identity's decisions are repeated only for the events that are missing. Live traffic and the workers' state
 are not touched.
 """
 
@@ -21,17 +21,17 @@ from weir.runtime.sink_ports import Columns, Place
 
 
 class KnownOutcomes(Protocol):
-    """What ClickHouse says became of accepted events."""
+    """Outcomes of accepted events that ClickHouse knows."""
 
     def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
-        """Which of these dedup has dropped."""
+        """Return the ids of the events that dedup has dropped as duplicates."""
 
     def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
-        """Which of these, by offset, died somewhere and were not sent in again."""
+        """Return the offsets of the events that died at any step and were not sent again."""
 
 
 class AcceptedEvents:
-    """Of one partition; its chunks must come in order."""
+    """The accepted events of one partition. Its chunks must be passed in order."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class AcceptedEvents:
         first_occurrences: DedupReplay,
         resolving: IdentityReplay,
     ) -> None:
-        """`present`: which of these have a row."""
+        """`present`: returns the ids of the given events that have a row."""
         self._place = place
         self._fates = fates
         self._present = present
@@ -50,13 +50,13 @@ class AcceptedEvents:
         self._saved = avro.PrefixReader("Accepted", "saved")
 
     def missing(self, chunk: Chunk, part: EventRange, account: RebuildCounts) -> Chunk:
-        """The chunk's events that are to be put back, resolved, in their places."""
+        """Return the chunk's events to put back, as resolved records at their offsets in `events.accepted`."""
         arrivals = self._first_occurrences.read(chunk.records)
         known = {
             at: EventKey(uuid.UUID(bytes=a.event_id), a.received_at) for at, a in arrivals.items()
         }
-        # a repeat of an event that the topic has no more would be taken for the first, and what comes
-        # after that one's window for a repeat
+        # Leave out known duplicates. If the topic no longer has the first event of a key, its duplicate
+        # would count as the first, and an event after the first one's window would count as a duplicate.
         repeats = self._fates.repeats(known.values())
         firsts = self._first_occurrences.of(
             {at: a for at, a in arrivals.items() if known[at].event_id not in repeats}
@@ -102,7 +102,7 @@ class AcceptedEvents:
         return Chunk(chunk.start, chunk.end, columns)
 
     def _is_saved(self, value: bytes) -> bool:
-        """False: its sender asked for it not to be stored. One that is damaged identity refuses."""
+        """Check whether the event may be stored; its sender may have asked not to. Identity rejects a damaged one."""
         try:
             return bool(self._saved.read(value)["saved"])
         except avro.UnreadableError:

@@ -1,4 +1,4 @@
-"""One rebuild of ClickHouse at a time, wherever they are started."""
+"""Ensure that only one rebuild of ClickHouse runs at a time, on whichever machine it was started."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from weir.settings.shared import KafkaSettings
 
 TRANSACTIONAL_ID = "weir-rebuild"
 SECONDS = 10
-PROOF = Output(b"", b"-")  # nobody reads it: what counts is that the brokers took it
+PROOF = Output(b"", b"-")  # no reader: it only matters that the brokers accept it
 REPLACED = (
     "Another replay has begun and taken this one's place. What this one has put back stays; run it"
     " again when the other has ended, if anything is missing then."
@@ -21,9 +21,9 @@ _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
 class ExclusiveLease:
-    """Held from the construction until somebody else makes one. `NotReachedError`: Kafka does not say.
+    """A lease held from construction until a later one is constructed. `NotReachedError` if Kafka does not answer.
 
-    Brokers know the latest producer of a transactional id and refuse every earlier one.
+    Brokers accept only the latest producer of a transactional id and refuse every earlier one.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -32,7 +32,7 @@ class ExclusiveLease:
             self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, [topics.PROBE])
 
     def require(self) -> None:
-        """Nobody else had begun at the time of the call, or `ReplacedError`."""
+        """Check that no later lease exists at the time of the call; otherwise raise `ReplacedError`."""
         with _clear_errors():
             self._transactions.begin()
             self._transactions.write(topics.PROBE, None, [PROOF])

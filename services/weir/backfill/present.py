@@ -1,4 +1,4 @@
-"""What ClickHouse has, and what it may not get back."""
+"""Find out which rows ClickHouse has, and which records must not be put back."""
 
 import uuid
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
@@ -18,7 +18,7 @@ SEGMENTS_LEFT = (
 )
 
 
-# What names a delta for good.
+# The fields that identify a delta.
 DELTA = (
     *("source", "minute", "stage", "outcome"),
     *("origin_topic", "origin_partition", "position", "topic_id"),
@@ -26,7 +26,7 @@ DELTA = (
 
 
 class EventKey(NamedTuple):
-    """What is to be known of an event to find its row."""
+    """The fields of an event that are needed to find its row."""
 
     event_id: uuid.UUID
     received_at: int
@@ -42,9 +42,10 @@ class StoredEventsQueries:
         erased: Callable[[], Callable[[bytes], bool]],
         recovered: Container[bytes] = (),
     ) -> None:
-        """`erased`: as of now, whether a record is of somebody who was erased since.
+        """`erased`: returns a check, current at the call, whether a record is an erased person's.
 
-        `recovered`: letters that were sent in again, by `ledger_key`; of later ones the sink brings the row.
+        `recovered`: the ledger keys of letters that were sent again. For letters sent later, the sink inserts
+        the row.
         """
         self._clickhouse = clickhouse
         self._database = database
@@ -52,7 +53,7 @@ class StoredEventsQueries:
         self._recovered = recovered
 
     def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
-        """Which of these have a row."""
+        """Return the ids of the events that have a row."""
         return self._with_row("events", events)
 
     def _with_row(self, table: str, events: Collection[EventKey]) -> set[uuid.UUID]:
@@ -69,18 +70,18 @@ class StoredEventsQueries:
         return {uuid.UUID(row["id"]) for row in rows}
 
     def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
-        """Which of these dedup has dropped."""
+        """Return the ids of the events that dedup has dropped as duplicates."""
         return self._with_row("duplicates", events)
 
     def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
-        """Which of these accepted events, by offset, died somewhere and were not sent in again."""
+        """Return the offsets of the accepted events that died at any step and were not sent again."""
         if not events:
             return set()
         ids = ", ".join(f"'{event.event_id}'" for event in events.values())
         rows = self._clickhouse.records(
             "SELECT origin_topic, origin_partition, origin_offset AS at, step,"
             f" toString(event_id) AS id FROM {self._database}.dead FINAL WHERE event_id IN ({ids})"
-            # what dedup could not read has no id there
+            # a record that dedup could not read has no event id in this table
             " OR (origin_topic = {topic:String} AND origin_partition = {partition:Int32}"
             " AND origin_offset BETWEEN {first:Int64} AND {last:Int64})",
             {**place._asdict(), "first": min(events), "last": max(events)},
@@ -97,7 +98,7 @@ class StoredEventsQueries:
         return {at for at, e in events.items() if at in offsets_dead or e.event_id in ids_dead}
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
-        """The offsets of records that may not come back: dead events, and erased people's."""
+        """Return the offsets of records that must not be put back: dead events, and records of erased people."""
         erased = self._erased()
         records = zip(chunk.records.offsets, chunk.records.values, strict=True)
         barred = {at for at, value in records if value is not None and erased(value)}
@@ -105,7 +106,7 @@ class StoredEventsQueries:
 
     def _dead(self, place: Place, chunk: Chunk) -> set[int]:
         if place.topic != topics.RESOLVED:
-            return set()  # what could not be read before can be tried again
+            return set()  # records of other topics that died in the sink may be tried again
         rows = self._clickhouse.records(
             f"SELECT origin_offset AS at FROM {self._database}.dead WHERE step = 'sink'"
             " AND origin_topic = {topic:String} AND origin_partition = {partition:Int32}"
@@ -120,7 +121,7 @@ class StoredEventsQueries:
         return {int(row["at"]) for row in rows}
 
     def standing(self, place: Place, chunk: Chunk) -> set[int]:
-        """The offsets of records whose row is there, of the tables whose rows the books count as they are."""
+        """Return the offsets of records that have a row, for tables of which the books count every row."""
         if place.topic == topics.DUPLICATE:
             return self._standing_duplicates(chunk)
         if place.topic == topics.USAGE:
@@ -162,9 +163,9 @@ class StoredEventsQueries:
         return {at for at, name in names.items() if name in there}
 
     def events_without_rows(self) -> int:
-        """Events that visits count and `events` does not have. Live traffic never makes any.
+        """Return how many more events sessions count than `events` has. Live traffic never causes any.
 
-        Visits are asked first, since they are fed from rows.
+        Sessions are counted first: they are fed from the rows of `events`.
         """
         visits = self._number(f"SELECT sum(events) AS n FROM {self._database}.session_segments")
         rows = self._number(
@@ -177,7 +178,7 @@ class StoredEventsQueries:
 
 
 def _decoded(chunk: Chunk, name: str) -> Iterator[tuple[int, avro.Record]]:
-    """Records of this schema, by offset; what cannot be read had no row."""
+    """Yield (offset, record) of the records with this schema. A record that cannot be read never had a row."""
     for at, value in zip(chunk.records.offsets, chunk.records.values, strict=True):
         if value is None:
             continue
@@ -187,7 +188,7 @@ def _decoded(chunk: Chunk, name: str) -> Iterator[tuple[int, avro.Record]]:
                 yield at, record
 
 
-# The other tables' topics, each in the order in which it must be there for the next.
+# The topics of the other tables, in the order in which they must be restored.
 SIDE_TOPICS = (
     topics.DEAD,
     topics.RECOVERIES,

@@ -1,4 +1,4 @@
-"""Puts back into ClickHouse what it has lost, from the topics, and nothing that it has."""
+"""Put lost rows back into ClickHouse from the topics, without repeating rows that it has."""
 
 import hashlib
 import time
@@ -21,11 +21,11 @@ PAUSE_SECONDS = 2.0
 
 
 class NotStoredError(Exception):
-    """ClickHouse took the rows, and does not have them."""
+    """ClickHouse accepted the rows but does not have them."""
 
 
 class RowInserter(Protocol):
-    """See `weir.runtime.sink_ports.StoredEvents`."""
+    """See `weir.runtime.sink_ports.Warehouse`."""
 
     def insert(self, insert: Insert) -> None: ...
 
@@ -34,18 +34,18 @@ class StoredEvents(Protocol):
     """Questions to ClickHouse."""
 
     def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
-        """Which of these have a row."""
+        """Return the ids of the events that have a row."""
 
     def barred(self, place: Place, chunk: Chunk) -> set[int]:
-        """The offsets of records that may not come back, whatever is missing."""
+        """Return the offsets of records that must not be put back, even if their row is missing."""
 
     def standing(self, place: Place, chunk: Chunk) -> set[int]:
-        """The offsets of records that may not go in again: their row is there, and counts."""
+        """Return the offsets of records that must not be inserted again: their row exists, and a copy would count."""
 
 
 @dataclass(frozen=True)
 class EventRange:
-    """Which events are meant: received from `start` on and before `end` (epoch milliseconds)."""
+    """The events to rebuild: received from `start` on and before `end` (epoch milliseconds), of one source or all."""
 
     start: int
     end: int | None = None
@@ -58,14 +58,14 @@ class EventRange:
 
 @dataclass
 class RebuildCounts:
-    """What a rebuild came to."""
+    """The results of a rebuild."""
 
     read: int = 0
-    there: int = 0  # that were not missing
+    there: int = 0  # their row was not missing
     put_back: int = 0
     barred: int = 0
     refused: int = 0  # by ClickHouse, or by identity
-    unsaved: int = 0  # by their senders' wish
+    unsaved: int = 0  # their senders asked not to store them
 
 
 class Rebuilder:
@@ -81,15 +81,18 @@ class Rebuilder:
         self._dry_run = dry_run
         self._events = avro.PrefixReader("Resolved", "source")
         self._run = uuid.uuid4().hex
-        self._promised: set[uuid.UUID] = set()  # of a dry run
+        self._promised: set[uuid.UUID] = set()  # events that a dry run would have put back
 
     def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
-        """Which of these have a row, or in a dry run would have one by now."""
+        """Return the ids of the events that have a row, or in a dry run would have one by now."""
         promised = {event.event_id for event in events} & self._promised
         return self._warehouse.present(events) | promised
 
     def put_records(self, span: OffsetRange, chunk: Chunk, account: RebuildCounts) -> None:
-        """The records of a chunk: a row replaces itself, or is there and counts, and then stays alone."""
+        """Put a chunk's records back. A copy of an existing row replaces that row.
+
+        Tables of which the books count every row are the exception: an existing row is not inserted again.
+        """
         account.read += len(chunk.records.offsets)
         there = self._warehouse.standing(span.place, chunk)
         account.there += len(there)
@@ -103,7 +106,7 @@ class Rebuilder:
     def put_events(
         self, span: OffsetRange, chunk: Chunk, part: EventRange, account: RebuildCounts
     ) -> None:
-        """The events of a chunk that have no row. `NotStoredError`: they still have none."""
+        """Put back the chunk's events that have no row. `NotStoredError` if some still have none afterwards."""
         account.read += len(chunk.records.offsets)
         meant = self._meant(chunk.records, part)
         missing = self._missing(meant)
@@ -115,8 +118,9 @@ class Rebuilder:
         if self._dry_run:
             self._promised |= {known.event_id for known in missing.values()}
             return
-        # The same rows have the same token at every run, so what an earlier one left under way goes
-        # in once. Where that token was used for rows that are gone again, the second one is new.
+        # The first token is the same for the same rows in every run, so an insert that an earlier run left
+        # unfinished goes in once. If it was used before for rows that have been lost again, ClickHouse drops
+        # the insert; the second token is new.
         digest = hashlib.blake2b(b"".join(k.event_id.bytes for k in missing.values()))
         for token in (digest.hexdigest()[:32], self._run):
             if not missing:
@@ -125,7 +129,7 @@ class Rebuilder:
             account.refused += len(refused)
             account.put_back -= len(refused)
             missing = self._missing({at: missing[at] for at in missing.keys() - refused})
-            # one that is erased meanwhile is missing as well
+            # an event that was erased meanwhile is missing, too
             allowed = self._allowed(span, chunk, missing.keys())
             account.put_back -= len(missing) - len(allowed)
             missing = {at: known for at, known in missing.items() if at in allowed}
@@ -140,11 +144,14 @@ class Rebuilder:
         return {at: known for at, known in events.items() if known.event_id not in present}
 
     def _allowed(self, span: OffsetRange, chunk: Chunk, missing: Collection[int]) -> set[int]:
-        """Of what is known to be missing. In this order: see `Warehouse.barred`."""
+        """Return the missing offsets that may be put back.
+
+        Call it only after the rows were found missing; `ErasedPeople` says why.
+        """
         return set(missing) - self._warehouse.barred(span.place, chunk) if missing else set()
 
     def _meant(self, records: Columns, part: EventRange) -> dict[int, EventKey]:
-        """By offset, an event once. What cannot be read had no row."""
+        """Return the events in the range by offset, each event once. An unreadable record never had a row."""
         meant: dict[int, EventKey] = {}
         seen = set()
         for offset, value in zip(records.offsets, records.values, strict=True):
@@ -159,7 +166,7 @@ class Rebuilder:
         return meant
 
     def _put(self, span: OffsetRange, chunk: Chunk, records: Columns, token: str) -> set[int]:
-        """As the sink puts a range in, but under tokens of its own; the offsets that ClickHouse refuses."""
+        """Insert records as the sink does, but with other tokens. Return the offsets that ClickHouse refuses."""
         refused: set[int] = set()
         if not records.offsets:
             return refused
@@ -182,7 +189,7 @@ class Rebuilder:
         return refused
 
     def _insert(self, insert: Insert) -> None:
-        """Again with the same token while ClickHouse is away; `WarehouseAwayError` if it stays so."""
+        """Insert; retry with the same token while ClickHouse is unavailable. `WarehouseAwayError` after TRIES."""
         for left in reversed(range(TRIES)):
             try:
                 self._rows.insert(insert)

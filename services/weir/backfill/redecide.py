@@ -1,4 +1,4 @@
-"""What dedup and identity decide about accepted events, decided once more apart from them. Nothing of it leaves."""
+"""Repeat dedup's and identity's decisions about accepted events in scratch stores, without side effects."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,19 +12,20 @@ from weir.dedup.step import UNIQUE, RoutingFields, decide
 from weir.runtime.ports import Store, StorePositions
 from weir.runtime.sink_ports import Columns
 
-NOWHERE = StorePositions(0, 0)  # a scratch store is never taken up again
-ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)  # of an accepted or a resolved event's record
+NOWHERE = StorePositions(0, 0)  # a scratch store is never reopened, so its positions do not matter
+# The event id in a record of an accepted or a resolved event.
+ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)
 
 
 class DedupReplay:
-    """Dedup's decisions on one partition of `events.accepted`, which must come in order."""
+    """Dedup's decisions on one partition of `events.accepted`. Records must be passed in order."""
 
     def __init__(self, seen: Store) -> None:
         self._reader = RoutingFieldsReader()
         self._seen = seen
 
     def read(self, records: Columns) -> dict[int, RoutingFields]:
-        """By offset; what cannot be read died in dedup."""
+        """Return the routing fields by offset. Records that cannot be read are left out: they died in dedup."""
         there = [at for at, value in enumerate(records.values) if value is not None]
         values = [value for value in records.values if value is not None]
         arrivals, faults = self._reader.read([records.keys[at] for at in there], values)
@@ -32,7 +33,7 @@ class DedupReplay:
         return dict(zip(offsets, arrivals, strict=True))
 
     def of(self, arrivals: Mapping[int, RoutingFields]) -> dict[int, RoutingFields]:
-        """Those that are the first of their key, or the first after its window."""
+        """Return the events that are the first of their key, or the first after its window."""
         outcomes, changes = decide(list(arrivals.values()), self._seen.load)
         self._seen.apply(changes, NOWHERE)
         told = zip(arrivals.items(), outcomes, strict=True)
@@ -40,27 +41,27 @@ class DedupReplay:
 
 
 class ResolvedEvents(NamedTuple):
-    """What identity makes of events: records of `events.resolved` by event id, and how many came to nothing."""
+    """Identity's results: records of `events.resolved` by event id, and the number of events by outcome."""
 
     resolved: dict[bytes, bytes]
-    outcomes: Counter[str]  # of those that come to no row: unsaved, erased, dead
+    outcomes: Counter[str]  # events by outcome; without a row: unsaved, erased, dead
 
 
 class IdentityReplay:
-    """Identity's decisions over a copy of the people as they are now.
+    """Identity's decisions on a copy of the people as they are now.
 
-    Who a person is stays as it is: what events show about other identifiers goes nowhere, and of the
-    visits and counts that events change here only later events here know.
+    No person changes: links that events show to other identifiers are dropped. Changes of visits and counts
+    stay in the copy, where only later events of the same replay see them.
     """
 
     def __init__(self, step: Step, people: Callable[[], Store]) -> None:
-        """`people`: the copy, made when it is first asked for."""
+        """`people`: returns the copy; it is only made when first needed."""
         self._step = step
         self._people = people
         self._events = avro.headers_of("Accepted")
 
     def resolve(self, batch: Batch) -> ResolvedEvents:
-        """`batch`: as dedup would write it to `events.unique`."""
+        """Resolve a batch. `batch`: records as dedup would write them to `events.unique`."""
         people = self._people()
         found = ResolvedEvents({}, Counter())
         while len(batch):
@@ -71,7 +72,7 @@ class IdentityReplay:
                 found.resolved[value[ID]] = value
             for (_, _, outcome), count in decided.usage.counts.items():
                 found.outcomes[outcome] += count.events
-            # an event that another identifier decides about; the others are links
+            # keep events that another identifier has to resolve; the other records are links
             again = [o for o in decided.outputs[topics.UNIQUE] if o.value[:10] in self._events]
             batch = Batch(
                 topics.UNIQUE,

@@ -1,4 +1,4 @@
-"""One run of `weir replay`: which topics, in which order, and what it came to."""
+"""Run `weir replay`: plan the topics and their order, put rows back, and return the counts."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -38,13 +38,13 @@ from weir.settings.shared import ClickHouseSettings, KafkaSettings
 from weir.settings.sink import SinkSettings
 from weir.sink.step import Routes
 
-CLOCKS_MS = 600_000  # by which the clocks of gateways and brokers may differ
+CLOCKS_MS = 600_000  # most difference between the clocks of gateways and brokers
 WINDOW_MS = MAX_DEDUP_WINDOW_SECONDS * 1_000
 
 
 @dataclass(frozen=True)
 class BackfillOptions:
-    """What is to be put back, and how."""
+    """The options of a run: what to put back, and how."""
 
     part: EventRange
     from_accepted: bool
@@ -55,15 +55,15 @@ class BackfillOptions:
 
 @dataclass
 class BackfillResult:
-    """What became of each topic's records, in the order in which they were read."""
+    """The results by topic, in the order in which the topics were read."""
 
     accounts: dict[str, RebuildCounts] = field(default_factory=dict)
-    more: int = 0  # events that visits count and that have no row
+    more: int = 0  # events that sessions count but that have no row
 
 
 @dataclass(frozen=True)
 class BackfillTarget:
-    """What a run reads and writes."""
+    """The systems and folders that a run reads and writes."""
 
     kafka: KafkaSettings
     clickhouse: ClickHouseSettings
@@ -72,7 +72,7 @@ class BackfillTarget:
 
 
 class ProgressReport(Protocol):
-    """Who is told how far the run is."""
+    """A receiver of the run's progress."""
 
     def tell(self, doing: str) -> None: ...
 
@@ -82,7 +82,7 @@ class ProgressReport(Protocol):
 
 
 class GuardedRows:
-    """`RowInserter`, as long as no later replay has begun."""
+    """A `RowInserter` that inserts only while no later replay has begun; then `ReplacedError`."""
 
     def __init__(self, rows: RowInserter, turn: ExclusiveLease) -> None:
         self._rows = rows
@@ -94,7 +94,7 @@ class GuardedRows:
 
 
 def run(asked: BackfillOptions, where: BackfillTarget, report: ProgressReport) -> BackfillResult:
-    """Put back what is missing. `RefusedError` says why a run cannot be; adapters' errors pass through."""
+    """Put back the missing rows. `RefusedError` says why a run is not possible; adapter errors pass through."""
     kafka, clickhouse, sink = where.kafka, where.clickhouse, where.sink
     with (
         _scratch(asked, where.data_dir) as made,
@@ -103,7 +103,7 @@ def run(asked: BackfillOptions, where: BackfillTarget, report: ProgressReport) -
             ClickHouseRows(clickhouse, sink.sink_insert_timeout, 1, sink.sink_compress)
         ) as rows,
     ):
-        # in this order: a letter that is sent in again after the ledger was read is left to the sink
+        # read the ledger first: the sink inserts the row of a letter that is sent again after that
         recovered = read_ledger(kafka) if asked.from_accepted else set()
         ends = _settled(kafka, report) if asked.from_accepted else {}
         warehouse = StoredEventsQueries(
@@ -132,19 +132,23 @@ def run(asked: BackfillOptions, where: BackfillTarget, report: ProgressReport) -
 def _plan(
     asked: BackfillOptions, history: SettledReader, ends: Ends
 ) -> dict[str, list[OffsetRange]]:
-    """What died comes first, so that it is known; what was only accepted last, so that nothing else is left."""
+    """Return the ranges to read by topic, in reading order.
+
+    Dead letters come first, so that dead events are known. `events.accepted` comes last, so that only
+    events that no other topic restores are left.
+    """
     since = asked.part.start - CLOCKS_MS
     side = () if asked.events_only else SIDE_TOPICS
     plan = {name: history.spans(name, None if name in COMPACTED else since) for name in side}
     plan[topics.RESOLVED] = history.spans(topics.RESOLVED, since)
     if asked.from_accepted:
-        # a repeat is told from a first occurrence by what came within the longest window before
+        # dedup's decisions need the events of the longest window before the range
         plan[topics.ACCEPTED] = history.spans(topics.ACCEPTED, since - WINDOW_MS, ends)
     return plan
 
 
 class Backfill:
-    """Takes a plan's topics one after the other."""
+    """A run over the topics of a plan, one after the other."""
 
     def __init__(
         self,
@@ -165,7 +169,10 @@ class Backfill:
     def carry_out(
         self, plan: Mapping[str, list[OffsetRange]], made: Scratch | None
     ) -> dict[str, RebuildCounts]:
-        """`made`: where the plan has `events.accepted`, to decide about it."""
+        """Put the plan's records back; return the counts by topic.
+
+        `made`: the scratch stores, needed if the plan has `events.accepted`.
+        """
         self._report.begin(sum(len(span) for spans in plan.values() for span in spans))
         accounts: dict[str, RebuildCounts] = {}
         for name, spans in plan.items():
@@ -200,7 +207,7 @@ class Backfill:
                         self._rebuilding.put_events(span, missing, self._part, account)
 
     def _resolving(self, made: Scratch) -> IdentityReplay:
-        """Neither people nor sources are read before they are asked for: most often nothing is missing."""
+        """Return identity's decisions. People and sources are read on first use: usually nothing is missing."""
         sources = cache(lambda: read_sources_and_keys(self._kafka)[0])
         people = cache(lambda: made.people(self._history.table(topics.PROFILES)))
         ids = read_profile_ids(self._kafka) or LEGACY_IDS
@@ -212,7 +219,7 @@ class Backfill:
         return IdentityReplay(stage, people)
 
     def _chunks(self, span: OffsetRange) -> Iterator[Chunk]:
-        """The report is on what the caller has dealt with."""
+        """Yield the chunks; report each chunk after the caller has processed it."""
         self._report.tell(span.place.topic)
         at = span.start
         for chunk in self._history.chunks(span):
@@ -225,7 +232,10 @@ class Backfill:
 
 @contextmanager
 def _scratch(asked: BackfillOptions, data_dir: Path) -> Iterator[Scratch | None]:
-    """None: there is nothing to decide. First of all, so that whom it refuses ends nobody else's run."""
+    """Yield the scratch stores, or None if nothing has to be decided again. `RefusedError` if they are in use.
+
+    Enter it before anything else: then a run that is refused here has not ended another run.
+    """
     if not asked.from_accepted:
         yield None
         return

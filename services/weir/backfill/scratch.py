@@ -1,4 +1,4 @@
-"""Where a rebuild decides anew: stores of its own on disk, gone when it is done."""
+"""Temporary stores on disk for the decisions that a rebuild repeats; deleted when it ends."""
 
 import shutil
 import signal
@@ -22,7 +22,7 @@ Entry = tuple[int, bytes, bytes | None]  # partition, key, value
 
 
 class Scratch:
-    """Stores that are closed and deleted with it."""
+    """Temporary stores; `scratch` closes and deletes them."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._seen = RocksStores(folder / SEEN)
@@ -31,7 +31,7 @@ class Scratch:
 
     @contextmanager
     def seen(self) -> Iterator[Store]:
-        """An empty one, for what dedup remembers of a partition."""
+        """Yield an empty store for dedup's state of one partition."""
         store = self._seen.discard(0)
         try:
             yield store
@@ -39,7 +39,7 @@ class Scratch:
             store.close()
 
     def people(self, profiles: Iterable[Entry]) -> Store:
-        """The people that the topic `profiles` tells of, and who was erased."""
+        """Return a store with the people and the erasure markers of the topic `profiles`."""
         store = self._people.discard(0)
         self._stack.callback(store.close)
         fill(store, profiles)
@@ -47,7 +47,7 @@ class Scratch:
 
 
 def fill(store: Store, profiles: Iterable[Entry]) -> None:
-    """One store of all partitions, of which each has its markers under the same key."""
+    """Fill one store from all partitions. Each has its erasure markers under the same key, so they are joined."""
     changelog = people_changelog()
     changes: dict[bytes, bytes | None] = {}
     markers: dict[int, bytes] = {}
@@ -66,9 +66,10 @@ def fill(store: Store, profiles: Iterable[Entry]) -> None:
 
 @contextmanager
 def scratch(data_dir: Path) -> Iterator[Scratch]:
-    """Beside the workers' state, where `weir scan` sees what a killed one leaves until the next comes.
+    """Yield temporary stores beside the workers' state; delete them at the end, also on SIGTERM.
 
-    Nobody else may read it, since it holds people. `FolderInUseError`: another replay has it.
+    `weir scan` searches that folder, so it finds what a killed replay leaves there until the next one starts. Only
+    the owner may read the stores, because they hold people. `FolderInUseError` if another replay uses them.
     """
     folder = data_dir / "state"
     lock = FolderLock(folder, "replay.lock")

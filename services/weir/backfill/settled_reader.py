@@ -1,4 +1,4 @@
-"""What a group has settled of its topics, read once more from the topics: in order, and no further."""
+"""Re-read a topic in order up to the group's committed position."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ from weir.settings.shared import KafkaSettings
 CHUNK_OFFSETS = 2_000
 REST_MS = 100
 SECONDS = 10.0
-PATIENCE_SECONDS = 60.0  # without a word from the brokers
+PATIENCE_SECONDS = 60.0  # limit without any message from the brokers
 
 
 class OffsetRange(NamedTuple):
-    """Offsets of one partition, from `start` to before `end`."""
+    """The offsets of one partition from `start` to before `end`."""
 
     place: Place
     topic_id: str
@@ -33,7 +33,7 @@ class OffsetRange(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Committed records of a stretch of offsets; the stretches are the same at every reading."""
+    """The committed records of a range of offsets. The ranges are the same in every run."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class Chunk(NamedTuple):
 
 
 class SettledReader:
-    """Reads apart from any group. `NotReachedError` when brokers do not answer. Close it."""
+    """A reader outside of any consumer group; close it. `NotReachedError` if the brokers do not answer."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
         self._settings = settings
@@ -61,9 +61,10 @@ class SettledReader:
     def spans(
         self, topic: str, since: int | None, ends: Mapping[tuple[str, int], int] | None = None
     ) -> list[OffsetRange]:
-        """What there is of a topic from a time on (epoch milliseconds; None: all), and is settled.
+        """Return the settled offsets of a topic from the time `since` on (epoch milliseconds; None: all).
 
-        That is what the group has passed, or, where it is another's topic, what lies before `ends`.
+        Settled are the offsets that the group has passed, or, if another group reads the topic, those before
+        `ends`. `RefusedError` if the topic does not exist.
         """
         with _clear_errors():
             admin = KafkaAdmin(self._settings)
@@ -88,7 +89,7 @@ class SettledReader:
             ]
 
     def chunks(self, span: OffsetRange) -> Iterator[Chunk]:
-        """The span's records, `CHUNK_OFFSETS` offsets at a time."""
+        """Yield the records of the range, `CHUNK_OFFSETS` offsets at a time; chunks without records are left out."""
         self._consumer.assign([TopicPartition(*span.place, span.start)])
         start, records = _floor(span.start), Columns([], [], [], [])
         for offset, value, key, timestamp in self._read(span.end):
@@ -104,7 +105,7 @@ class SettledReader:
             yield Chunk(start, start + CHUNK_OFFSETS, records)
 
     def table(self, topic: str) -> Iterator[tuple[int, bytes, bytes | None]]:
-        """Partition, key and value of every record of a compacted topic, up to its present end."""
+        """Yield (partition, key, value) of every record of a compacted topic, up to its present end."""
         with _clear_errors():
             numbers = sorted(partitions_of(self._consumer, topic, SECONDS))
             reader = PartitionReader({**client_options(self._settings), "log_level": 0}, SECONDS)
@@ -114,7 +115,7 @@ class SettledReader:
     def _starts(
         self, places: Iterable[tuple[str, int]], since: int | None
     ) -> dict[tuple[str, int], int]:
-        """Where to begin; partitions without records so late are left out."""
+        """Return the first offset by partition. Partitions without a record since then are left out."""
         if since is None:
             lows = (
                 self._consumer.get_watermark_offsets(TopicPartition(*p), SECONDS) for p in places

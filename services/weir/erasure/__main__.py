@@ -1,4 +1,4 @@
-"""`python -m weir.erasure`: carries out erasures, one after the other, the oldest first."""
+"""The eraser service (`python -m weir.erasure`): carries out erasures one at a time, the oldest first."""
 
 import os
 import threading
@@ -29,14 +29,14 @@ from weir.settings.erasure import EraserSettings
 from weir.settings.shared import ClickHouseSettings, MigrationSettings
 
 NAME = "eraser"
-PENDING = "erasures"  # they wait in one queue
+PENDING = "erasures"  # their only queue, as the stall watch names it
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 2.0
-TIMEOUT_SECONDS = 3_600  # for a statement that writes large parts anew
+TIMEOUT_SECONDS = 3_600  # for a statement that rewrites large parts
 
 
 class Service:
-    """Works off what is pending until it is told to stop; while something is away it tries again."""
+    """A loop that carries out pending erasures until stopped. It retries while Kafka or ClickHouse is unavailable."""
 
     def __init__(self, environment: service_main.Environment, stop: threading.Event) -> None:
         self._kafka = environment.kafka
@@ -49,7 +49,7 @@ class Service:
         self.health = health.Health(self._progress)
 
     def run(self) -> None:
-        """`FencedError`: another eraser has taken over."""
+        """Run until stopped. `FencedError` if another eraser has taken over."""
         while not self._stop.is_set():
             try:
                 self._follow()
@@ -78,7 +78,7 @@ class Service:
             follower.close()
 
     def _try(self, erasure: Erasure, writer: ErasureWriter) -> None:
-        """One that cannot be carried out does not keep the next ones waiting; it is tried again."""
+        """Carry out one erasure. A failure does not block the next erasures; the failed one is tried again later."""
         try:
             self._carry_out(erasure, writer)
         except (NotSettledError, RefusedError, RowsLeftError) as fault:
@@ -86,8 +86,8 @@ class Service:
             self._log.error("not carried out", erasure=erasure.erasure_id, fault=str(fault))
             self._stop.wait(RETRY_SECONDS)
         except (FencedError, NotReachedError, StoppedError):
-            raise  # the next ones would fare no better
-        except Exception as fault:  # noqa: BLE001 - foreseen by nobody, so most likely this one's own
+            raise  # the next erasures would fail as well
+        except Exception as fault:  # noqa: BLE001 - unforeseen, most likely caused by this erasure
             self.health.unready(f"erasure {erasure.erasure_id}: {type(fault).__name__}: {fault}")
             self._log.exception("not carried out", erasure=erasure.erasure_id)
             self._stop.wait(RETRY_SECONDS)
@@ -95,7 +95,7 @@ class Service:
             self.health.ready()
 
     def _carry_out(self, erasure: Erasure, writer: ErasureWriter) -> None:
-        """What it needs besides is asked for anew each time: erasures are rare."""
+        """Carry out one erasure. Read sources and topic configurations anew each time: erasures are rare."""
         self._log.info("begins", erasure=erasure.erasure_id, state=erasure.state)
         sources, _ = read_sources_and_keys(self._kafka)
         clickhouse = ClickHouse(self._clickhouse, TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Deletes what ClickHouse's tables hold of a person: found, counted, and then in no file any more."""
+"""Find, count and delete a person's rows in ClickHouse, so that no file holds them any more."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,22 +8,24 @@ from weir.erasure.conditions import SESSION, chosen_of, conditions, visited
 from weir.erasure.model import ErasedPerson, ErasedRows
 from weir.erasure.person_rows import UNLOGGED, PersonRows
 
-# In the order in which they are deleted from: duplicates and segments are found by their events.
+# In the order of deletion: `events` is last because duplicates and segments are found by their events.
 TABLES = (
     *("duplicates", "session_segments", "profile_parts", "merges", "conflicts"),
     *("rejected", "dead", "events"),
 )
-COUNTED = ("events", "duplicates", "rejected", "dead")  # what the books count
-# The statement returns when every replica has written the parts anew. A lightweight `DELETE` would
-# leave the rows in their files, behind a mask.
+# The tables whose erased rows are recorded for the books.
+COUNTED = ("events", "duplicates", "rejected", "dead")
+# The statement returns when every replica has rewritten the parts. A lightweight `DELETE` would only
+# mask the rows and leave them in the files.
 SYNCHRONOUS = f"{UNLOGGED}, mutations_sync = 2, allow_nondeterministic_mutations = 1"
 VALUES_AN_INSERT = 1_000
-# As `testimonies` tells letters apart: the sink's that are no events are in no stage's accounts.
+# Named as in the view `testimonies`: the sink's dead letters from topics other than events.resolved are in no
+# stage's account of events.
 GIVEN_UP_BY = "if(step = 'sink' AND origin_topic != 'events.resolved', concat('sink_of_', origin_topic), step)"
 
 
 class PersonDeletes:
-    """One person at a time: `begin`, then any of the others, then `end`. Safe to begin again.
+    """The deletion of one person at a time: call `begin`, then any other method, then `end`. Safe to begin again.
 
     `ClickHouseUnreachableError`, `ClickHouseRefusedError`.
     """
@@ -35,9 +37,10 @@ class PersonDeletes:
         self._cluster = cluster
 
     def begin(self, person: ErasedPerson, until: int, workspaces: Mapping[str, str]) -> list[str]:
-        """Of what was received `until` then (epoch milliseconds). `workspaces`: of the declared sources.
+        """Choose the person's rows that were received by `until` (epoch milliseconds).
 
-        The ids of the rows that name the person in no field: refusals, dead letters, duplicates.
+        Return the ids of the rows that name the person in no field: rejected events, dead letters,
+        duplicates. `workspaces`: the workspace of each declared source.
         """
         self._conditions = conditions(person.workspace, until, self._database, self._chosen)
         self._shared = (
@@ -55,23 +58,26 @@ class PersonDeletes:
         return found["refusal"] + found["letter"] + [row["id"] for row in duplicates]
 
     def end(self) -> None:
-        """Nobody is named any more."""
+        """Empty the table `erasing`, which names the person."""
         self._execute(f"TRUNCATE TABLE {on(self._database, 'erasing', self._cluster)} {UNLOGGED}")
 
     def count(self) -> tuple[dict[str, int], list[ErasedRows]]:
-        """Rows by table, and those that the books count by what they count by."""
+        """Return the number of rows by table, and the rows of COUNTED by the keys that the books count by."""
         counts = [rows for table in COUNTED for rows in self._counts(table)]
         return {table: self._number(table, self._conditions[table]) for table in TABLES}, counts
 
     def recorded(self, erasure_id: str) -> int:
-        """How many of its counts the books have."""
+        """Return how many counts of an erasure the books have."""
         sql = f"SELECT count() AS number FROM {self._database}.erased_rows FINAL"
         return int(
             self._rows.records(f"{sql} WHERE erasure_id = toUUID({text(erasure_id)})")[0]["number"]
         )
 
     def delete(self) -> Iterator[str]:
-        """Gone when it is through, table by table; names each before it begins."""
+        """Delete the rows, table by table. Yield the name of each step before it begins.
+
+        The rows are gone once the iterator is exhausted.
+        """
         for table in TABLES:
             yield table
             if self._number(table, self._conditions[table]):
@@ -79,7 +85,7 @@ class PersonDeletes:
             if table == "session_segments":
                 yield "visits that go on"
                 self._keep_later_visits()
-        # Rows of others that were sent from a device of the person's stay theirs, without its id.
+        # Other people's rows that were sent from a device of the person stay, without the device's id.
         yield "what others share"
         segments = visited(self._shared, self._database)
         if self._number("session_segments", segments):
@@ -89,15 +95,16 @@ class PersonDeletes:
             self._alter("events", f"UPDATE anonymous_id = '' WHERE {self._shared}")
 
     def remaining(self) -> dict[str, int]:
-        """Tables that still have rows to delete."""
+        """Return the number of rows left to delete, of the tables that still have any."""
         left = {table: self._number(table, self._conditions[table]) for table in TABLES}
         return {table: rows for table, rows in left.items() if rows}
 
     def _keep_later_visits(self) -> None:
-        """A session of which later events stay, has these: a client may go on with an id of its own.
+        """Rewrite the segments of sessions that keep later events.
 
-        Written anew is what those events come to, but for the number of those that have come in since
-        the deletion: these are there already. The least, the greatest and the sets do not mind.
+        A client that chooses its own session id may continue the session. The new segment aggregates
+        the remaining events, less the number that arrived since the deletion, which segments already
+        count. Minima, maxima and sets can take an event twice.
         """
         events = f"{self._database}.events"
         theirs = self._conditions["events"]
@@ -129,14 +136,15 @@ class PersonDeletes:
         for start in range(0, len(values), VALUES_AN_INSERT):
             some = values[start : start + VALUES_AN_INSERT]
             rows = ", ".join(f"('{kind}', {text(value)})" for value in some)
-            # every replica has them before a mutation asks, also what an earlier attempt had put in
+            # every replica must have the rows before a mutation reads them, even rows that an earlier
+            # attempt inserted
             self._execute(
                 f"INSERT INTO {self._database}.erasing (kind, value)"
                 f" {UNLOGGED}, insert_quorum = 'auto', insert_deduplicate = 0 VALUES {rows}"
             )
 
     def _counts(self, table: str) -> list[ErasedRows]:
-        # of tables whose rows may repeat each other the books count one, of events each
+        # every row of `events`, as the books count them; repeated rows of the other tables count once
         final = "" if table == "events" else " FINAL"
         step = GIVEN_UP_BY if table == "dead" else "''"
         rows = self._rows.records(

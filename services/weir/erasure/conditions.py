@@ -1,4 +1,4 @@
-"""Which rows of which table are a person's, as SQL and, of payloads, by reading them."""
+"""WHERE clauses that select a person's rows; payload columns are matched by scanning the bytes."""
 
 import uuid
 from base64 import b64decode
@@ -14,7 +14,7 @@ from weir.erasure.person_rows import PersonRows
 LETTER = (
     "concat(origin_topic, '/', toString(origin_partition), '/', toString(origin_offset), '/', step)"
 )
-# Of an Avro record: whose it is, and what its sender said.
+# Fields of Avro records: those that say whose the record is, and those with content from its sender.
 WHO = {
     *("identity_key", "owner", "names", "user_id", "anonymous_id", "client_profile_id"),
     *("client_session_id", "profile_id", "session_id", "from_profile", "into_profile", "detail"),
@@ -22,14 +22,14 @@ WHO = {
 }
 SAID = {"properties", "context", "traits", "payload"}
 SESSION = "workspace, source, profile_id, session_id"
-NEEDLES = 255  # as many as multiSearchAny takes
+NEEDLES = 255  # the most that multiSearchAny takes
 
-# Of a kind (name, profile, user, anonymous, refusal, letter), what stands behind IN.
+# For a kind (name, profile, user, anonymous, refusal, letter): the SQL that follows IN.
 Chosen = Callable[[str], str]
 
 
 def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dict[str, str]:
-    """By table; of what was received `until` then (epoch milliseconds)."""
+    """Return, by table, the condition for the person's rows received by `until` (epoch milliseconds)."""
     within, before = f"workspace = {text(workspace)}", moment(until)
     events = (
         f"{within} AND received_at <= {before} AND (profile_id IN {chosen('profile')}"
@@ -43,8 +43,8 @@ def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dic
     return {
         "duplicates": f"first_event_id IN {of_events} OR event_id IN {of_events}",
         "session_segments": visited(events, database),
-        # a new person's versions are above: see `Memory.versions_before` of identity; an owner may
-        # stand in an outdated row of an identifier that is another's by now
+        # versions of a new person at the identifier are greater (`Memory.versions_before` of identity);
+        # an outdated row may name the person as owner of an identifier that is another person's by now
         "profile_parts": (
             f"{within} AND (identity_key IN {chosen('name')} OR owner IN {chosen('name')})"
             f" AND version <= {until}"
@@ -58,7 +58,7 @@ def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dic
 
 
 def visited(events: str, database: str) -> str:
-    """A condition for the sessions of events, of which `events` is one."""
+    """Return a condition for the sessions of the events that the condition `events` selects."""
     of_events = f"(SELECT {SESSION} FROM {database}.events WHERE {events})"
     return f"session_id != '' AND ({SESSION}) IN {of_events}"
 
@@ -66,9 +66,10 @@ def visited(events: str, database: str) -> str:
 def chosen_of(
     person: ErasedPerson, rows: PersonRows, database: str, until: int, workspaces: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """All that is chosen by, each kind sorted. `workspaces`: of the declared sources.
+    """Return the values to select by, for each kind of `Chosen`, sorted.
 
-    A refusal names its source and no workspace: it is looked for wherever it may be of the person's.
+    A rejected event names its source and no workspace, so all sources are searched that may be of the
+    person's workspace. `workspaces`: the workspace of each declared source.
     """
     traces = IdentifierScan(person.identifiers())
     refusals, letters = set(), set()
@@ -91,7 +92,7 @@ def chosen_of(
             key, value = b64decode(r["key_64"]), b64decode(r["value_64"])
             if is_of(person.workspace, elsewhere, traces, key, value):
                 letters.add(r["id"])
-                refusals |= _refused(value)  # which must not come back by itself either
+                refusals |= _refused(value)  # a rejected event that died must not come back either
     return {
         "name": sorted(person.names),
         "profile": sorted(person.profiles),
@@ -103,7 +104,7 @@ def chosen_of(
 
 
 def mentions(expression: str, forms: Sequence[str]) -> str:
-    """A condition for what may have a trace: quick, and never less than what has."""
+    """Return a fast condition that holds for every row with a trace, and perhaps for some others."""
     some = (forms[start : start + NEEDLES] for start in range(0, len(forms), NEEDLES))
     found = [f"multiSearchAny({expression}, [{', '.join(map(text, few))}])" for few in some]
     return f"({' OR '.join(found) or '0'})"
@@ -112,9 +113,9 @@ def mentions(expression: str, forms: Sequence[str]) -> str:
 def is_of(
     workspace: str, elsewhere: Collection[str], traces: IdentifierScan, key: bytes, value: bytes
 ) -> bool:
-    """Whether a dead record is of the person: by its fields if it is whole, else by all that is there.
+    """Check whether a dead letter is the person's: by its fields if it can be decoded, else by all its bytes.
 
-    `elsewhere`: sources that are of other workspaces only.
+    `elsewhere`: sources that belong to other workspaces only.
     """
     try:
         name, record = avro.decode_any(value)
@@ -130,7 +131,7 @@ def is_of(
 
 
 def _refused(value: bytes) -> set[str]:
-    """The id of the refusal that a dead record is, if it is one."""
+    """Return the event id of a dead letter that is a `Rejected` record, as a set; empty for others."""
     try:
         name, record = avro.decode_any(value)
     except (avro.UnknownSchemaError, *avro.GARBAGE_ERRORS):

@@ -1,4 +1,4 @@
-"""Which records of the topics are of people who were erased since: who reads topics again passes over them."""
+"""A filter for code that re-reads topics: it finds records of people who have been erased since."""
 
 import uuid
 
@@ -9,10 +9,10 @@ from weir.settings.shared import KafkaSettings
 
 
 class ErasedPeople:
-    """As the topic `erasures` has them at the time of the construction. `NotReachedError`.
+    """The erased people in the topic `erasures` at the time of construction. `NotReachedError`.
 
-    Whoever writes rows makes one once it is known that they are missing: an erasure says whom it
-    bars before it deletes anything.
+    Code that puts rows back must construct it after it has found the rows missing: an erasure
+    publishes the person's digests before it deletes any row.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -21,7 +21,10 @@ class ErasedPeople:
         self._barred = EraseFilter(follower.erasures.by_id.values())
 
     def has(self, value: bytes) -> bool:
-        """Whether a record is of theirs: an event, its repeat, a profile, merge, refusal or dead letter."""
+        """Check whether a record is an erased person's.
+
+        It may be an event, a duplicate, a profile, a merge, a rejected event or a dead letter.
+        """
         if not self._barred:
             return False
         try:
@@ -32,14 +35,14 @@ class ErasedPeople:
 
 
 def is_barred(barred: EraseFilter, name: str, record: avro.Record) -> bool:
-    """See `ErasedPeople.has`; `name`: of the record's schema."""
+    """Do the check of `ErasedPeople.has` on a decoded record. `name`: the name of its schema."""
     if name == "Resolved":
         names = [f"u:{record['user_id']}"] if record["user_id"] else []
         if not record["profile_id"] and record["anonymous_id"]:
             names.append(f"a:{record['anonymous_id']}")
         profiles = [record["profile_id"]] if record["profile_id"] else []
         return barred.has_person(record["workspace"], names, profiles, record["received_at"])
-    if name == "Profile":  # of somebody new, versions are above the erasure's moment
+    if name == "Profile":  # a new person's versions are greater than the erasure's `until`
         return barred.has_person(
             record["workspace"], [record["identity_key"]], [], record["version"]
         )

@@ -1,4 +1,4 @@
-"""Everything that ClickHouse holds about a person, row by row."""
+"""Export everything that ClickHouse holds about a person, row by row."""
 
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +15,8 @@ from weir.erasure.person_rows import PersonRows
 
 Row = dict[str, Any]
 
-# What is written, and the table whose condition says which rows; of dead letters and refusals bytes
-# may be no text.
+# By kind of row: the table or view it is read from, and the table of `conditions` that selects the rows (None:
+# selected by profile).
 WRITTEN = {
     "profile": ("profiles", None),
     "identifier": ("profile_parts FINAL", "profile_parts"),
@@ -28,7 +28,8 @@ WRITTEN = {
     "rejected": ("rejected FINAL", "rejected"),
     "dead": ("dead FINAL", "dead"),
 }
-SENT = ("properties", "context")  # an event's JSON texts, as they were sent
+SENT = ("properties", "context")  # an event's JSON, as it was sent
+# Base64, since the bytes of dead letters and rejected events may not be text.
 COLUMNS = {
     "event": f"* EXCEPT ({', '.join((*SENT, *(f'{name}_text' for name in SENT)))}), "
     + ", ".join(f"if({n}_text = '', toString({n}), {n}_text) AS {n}" for n in SENT),
@@ -38,7 +39,7 @@ COLUMNS = {
 
 
 class PersonExport:
-    """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+    """An export of one person at a time. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(self, clickhouse: ClickHouse, database: str) -> None:
         self._rows = PersonRows(clickhouse, database)
@@ -47,7 +48,11 @@ class PersonExport:
     def rows(
         self, person: ErasedPerson, workspaces: Mapping[str, str]
     ) -> Iterator[tuple[str, Row]]:
-        """Each row once, with what it is. `person`: whole. `workspaces`: of the declared sources."""
+        """Yield (kind, row), each row once.
+
+        `person`: with all identifiers (`PersonRows.whole`). `workspaces`: the workspace of each
+        declared source.
+        """
         found = chosen_of(person, self._rows, self._database, NEVER, workspaces)
         asked = list(portions(found))
         for kind, (source, table) in WRITTEN.items():
@@ -57,7 +62,7 @@ class PersonExport:
                 columns = COLUMNS.get(kind, "*")
                 sql = f"SELECT {columns} FROM {self._database}.{source} WHERE {condition}"
                 for row in self._rows.stream(sql):
-                    # one portion may have an event's profile, and another one its user
+                    # an event may match one portion by its profile and another by its user
                     if len(asked) == 1 or _is_new(row, told):
                         yield kind, {name: _plain(kind, name, value) for name, value in row.items()}
 
@@ -77,7 +82,7 @@ def _is_new(row: Row, told: set[bytes]) -> bool:
 
 def _plain(kind: str, name: str, value: Any) -> Any:
     if kind == "event" and name in SENT:
-        # every row is one line; outside of its strings, JSON may have line breaks
+        # every row is one line of output, but JSON may have line breaks outside its strings
         return msgspec.Raw(value.replace("\n", " ").replace("\r", " ").encode())
     return b64decode(value) if name.endswith("_64") else value
 

@@ -1,7 +1,7 @@
-"""Where an identifier stands in bytes: as a word of its own, never as a part of another. Pure.
+"""Search bytes for identifiers that stand as whole words, never as part of another word. Pure.
 
-As quick for thousands of identifiers as for one: what stands at a place is looked up, once for each
-length that an identifier has.
+Thousands of identifiers cost as little as one: the scan looks up the bytes at a position in a set, once
+for each distinct length of the identifiers.
 """
 
 import json
@@ -15,7 +15,7 @@ NEVER = re.compile(rb"(?!)")
 
 
 class IdentifierScan:
-    """Finds any of some identifiers in text, JSON and Avro records."""
+    """A search for any of some identifiers in text, JSON and Avro records."""
 
     def __init__(self, identifiers: Iterable[str]) -> None:
         self.identifiers = sorted({i for i in identifiers if i})
@@ -24,18 +24,18 @@ class IdentifierScan:
         self._lengths = sorted({len(form) for form in self._written})
         first = b"".join(sorted({re.escape(form[:1]) for form in self._written}))
         self._starts = re.compile(rb"(?<!%s)[%s]" % (WORD, first)) if first else NEVER
-        # in an Avro record a text follows its length, which may look like a letter
+        # in an Avro record the length precedes a string, and may look like a letter before the word
         self._bare = {i.encode() for i in self.identifiers}
         self._prefixes = [(_avro_length(n), n) for n in sorted({len(bare) for bare in self._bare})]
 
     def anywhere(self, content: bytes) -> bool:
-        """Whether it has one of them at all, be it said of somebody else."""
+        """Check whether the content has any of the identifiers, even where it is about another person."""
         return any(
             self._stands_at(content, start.start()) for start in self._starts.finditer(content)
         ) or any(self._is_in_avro(content, *prefix) for prefix in self._prefixes)
 
     def named(self, content: bytes) -> bool:
-        """Whether it is about one of them: what stands there is the value of something called `...id`."""
+        """Check whether the content is about one of the identifiers: as the value of a name that ends in `id`."""
         return any(
             self._stands_at(content, name.end()) or self._stands_at(content, name.start(1))
             for name in NAMED.finditer(content)
@@ -64,7 +64,7 @@ _IS_WORD = {b"": False} | {
 
 
 def forms(identifier: str) -> set[str]:
-    """As it is, and as JSON may have it."""
+    """Return the identifier as it is and in each form that JSON may give it."""
     return {
         identifier,
         json.dumps(identifier)[1:-1],
@@ -74,7 +74,7 @@ def forms(identifier: str) -> set[str]:
 
 
 def _avro_length(length: int) -> bytes:
-    """What stands before a string of so many bytes in Avro: their number as a zigzag varint."""
+    """Return what precedes a string of `length` bytes in Avro: its length as a zigzag varint."""
     length, prefix = length << 1, bytearray()
     while length >= 0x80:
         prefix.append(length & 0x7F | 0x80)

@@ -1,4 +1,4 @@
-"""What an erasure is, who is meant by it, and how long what it cannot reach stays. Pure."""
+"""Erasure values: one erasure, the person it erases, and how long topics keep traces of that person. Pure."""
 
 import hashlib
 import hmac
@@ -22,14 +22,14 @@ Phase = Literal["queued", "waiting", "deleting", "finished"]
 Kind = Literal["profile", "user"]
 
 MINUTE_MS = 60_000
-# Kafka looks for what is too old every 5 minutes, and deletes a file a minute after it was let go
-# (log.retention.check.interval.ms, log.segment.delete.delay.ms).
+# Kafka checks for expired segments every 5 minutes and deletes a segment's file one minute after it
+# expires (log.retention.check.interval.ms, log.segment.delete.delay.ms).
 KAFKA_DELETES_MS = 6 * MINUTE_MS
-# ClickHouse deletes a part that was replaced by another after `old_parts_lifetime`.
+# ClickHouse deletes a replaced part after `old_parts_lifetime`.
 OLD_PARTS_MS = 8 * MINUTE_MS
-NEVER = 10_413_791_999_000  # ClickHouse's times end with the year 2299
+NEVER = 10_413_791_999_000  # the end of the year 2299, ClickHouse's latest time
 
-# Topics that a person's events, or what was made of them, pass or stay in.
+# Topics that hold a person's events, or records derived from them, for a while or for good.
 LEFT_IN = (
     topics.ACCEPTED,
     topics.UNIQUE,
@@ -43,13 +43,13 @@ LEFT_IN = (
     topics.ERASURES,
 )
 
-# So much of a list goes into one record: with identifiers of 255 letters of 4 bytes each it has 600 KB,
-# where brokers take 1 MB (message.max.bytes).
+# The most entries of each list in one record (`barred`: bytes). With identifiers of 255 letters of 4 bytes
+# each a record has 600 KB; brokers accept 1 MB (message.max.bytes).
 IN_A_RECORD = {"names": 200, "profiles": 200, "counts": 1_000, "barred": 5_000 * 16}
 
 
 class ErasedPlace(msgspec.Struct):
-    """How many rows were removed there, and by when (epoch milliseconds) no disk has anything of them."""
+    """How many rows were removed from a place, and when (epoch milliseconds) no disk holds any of them."""
 
     place: str
     rows: int
@@ -57,7 +57,7 @@ class ErasedPlace(msgspec.Struct):
 
 
 class ErasedRows(msgspec.Struct):
-    """How many rows of a table were removed, by what the books count by."""
+    """How many rows of a table were removed, by the keys that the books count by (step, source, minute)."""
 
     place: str
     step: str
@@ -67,15 +67,15 @@ class ErasedRows(msgspec.Struct):
 
 
 class ErasureProgress(msgspec.Struct, frozen=True):
-    """What is being done just now. `of`: the service that is waited for, or the table that rows go from."""
+    """What the eraser is doing now. `of`: the service it waits for, or the table it deletes rows from."""
 
     phase: Phase = "queued"
     of: str = ""
-    left: int = 0  # records that the service has to go
+    left: int = 0  # records that the service has yet to process
 
     @property
     def text(self) -> str:
-        """Return it for people."""
+        """Return the progress as text for people."""
         match self.phase:
             case "queued":
                 return "waits for the eraser"
@@ -90,14 +90,14 @@ class ErasureProgress(msgspec.Struct, frozen=True):
 
 
 class Erasure(msgspec.Struct):
-    """One person's erasure. Times are epoch milliseconds, 0: not yet."""
+    """One person's erasure. Times are epoch milliseconds; 0: not yet."""
 
     erasure_id: str
     workspace: str
     subject: str  # `profile:<id>` or `user:<id>`; empty once finished
     requested_at: int
     state: State = "requested"
-    step: str = ErasureProgress().text  # of `progress`, for people
+    step: str = ErasureProgress().text  # the text of `progress`
     subject_hash: str = ""
     until: int = 0
     finished_at: int = 0
@@ -107,7 +107,7 @@ class Erasure(msgspec.Struct):
     counts: list[ErasedRows] = []
     barred: bytes = b""  # see `EraseFilter`
     barred_until: int = 0
-    portions: int = 1  # records that it takes; only ever more, so that each is written over
+    portions: int = 1  # records it takes; never shrinks, so that a rewrite overwrites each of them
     progress: ErasureProgress = ErasureProgress()
 
     def doing(self, progress: ErasureProgress) -> "Erasure":
@@ -115,7 +115,10 @@ class Erasure(msgspec.Struct):
         return msgspec.structs.replace(self, progress=progress, step=progress.text)
 
     def in_portions(self) -> list["Erasure"]:
-        """As what one record has room for: the first has all but what the others have of the lists."""
+        """Split the erasure into portions of one record each.
+
+        The first has `step`, `places` and the head of each list; the others have the rest of the lists.
+        """
         number = self._takes()
         first = msgspec.structs.replace(self, portions=number)
         rest = msgspec.structs.replace(first, step="", places=[])
@@ -131,7 +134,7 @@ class Erasure(msgspec.Struct):
         ]
 
     def joined(self, others: Iterable["Erasure"]) -> "Erasure":
-        """The whole of what `in_portions` gave, of its first."""
+        """Return the whole erasure. `self` is the first portion of `in_portions`, `others` are the rest."""
         portions = (self, *others)
         barred = b"".join(portion.barred for portion in portions)
         names, profiles, counts = (
@@ -143,7 +146,7 @@ class Erasure(msgspec.Struct):
         )
 
     def finished(self, now: int, hashed: str) -> "Erasure":
-        """The fact alone: it names nobody any more."""
+        """Return the finished erasure, which no longer names the person. `hashed`: see `subject_hash`."""
         return msgspec.structs.replace(
             self.doing(ErasureProgress("finished")),
             state="finished",
@@ -162,10 +165,10 @@ class Erasure(msgspec.Struct):
 
 @dataclass(frozen=True)
 class ErasedPerson:
-    """Everything a person is known by in a workspace. Only ever grows by what `with_ties` adds."""
+    """Every identifier and profile of a person in a workspace. `with_ties` only ever adds to them."""
 
     workspace: str
-    names: frozenset[str]  # identifiers with their kind: p:, u:, a:, s:
+    names: frozenset[str]  # identifiers, prefixed with their kind: p:, u:, a:, s:
     profiles: frozenset[str]
     ids: ProfileIds = LEGACY_IDS  # how the installation mints profile ids
 
@@ -192,10 +195,10 @@ class ErasedPerson:
     def with_ties(
         self, parts: Iterable[tuple[str, str, str]], merges: Iterable[tuple[str, str]]
     ) -> "ErasedPerson":
-        """And all that these say is the same person.
+        """Return the person with the identifiers and profiles of `parts` and `merges` added.
 
-        `parts`: identifier, its profile, its owner; each has something of the person. `merges`: from
-        one profile into another. Every identifier has, besides, the profile that is minted for it.
+        `parts`: (identifier, its profile, its owner), each with an identifier or profile of the person.
+        `merges`: (from profile, into profile). The profiles minted for each identifier are added, too.
         """
         names, profiles = set(self.names), set(self.profiles)
         for identity_key, profile_id, owner in parts:
@@ -212,14 +215,14 @@ class ErasedPerson:
         return ErasedPerson(self.workspace, frozenset(names), frozenset(profiles - {""}), self.ids)
 
     def identifiers(self) -> list[str]:
-        """What would be a trace of them: bare identifiers and profile ids."""
+        """Return what counts as a trace of the person: bare identifiers and profile ids, sorted."""
         return sorted({name.partition(":")[2] for name in self.names} | self.profiles)
 
 
 class EraseFilter:
-    """What may not be put back from topics that still have it: of people who were erased.
+    """The records and rows of erased people, which must not be put back from topics that still hold them.
 
-    Known by digests alone: they say something only to who has the identifier already.
+    It keeps digests only: a digest tells nothing to somebody who does not already have the identifier.
     """
 
     DIGEST_BYTES = 16
@@ -236,7 +239,7 @@ class EraseFilter:
 
     @staticmethod
     def digests(person: ErasedPerson, rows: Iterable[str]) -> bytes:
-        """`rows`: ids of rows that name the person in no field."""
+        """Return the concatenated digests of a person. `rows`: ids of rows that name the person in no field."""
         contents = [workspace_key(person.workspace, name) for name in sorted(person.names)]
         contents += [_profile(person.workspace, profile) for profile in sorted(person.profiles)]
         return b"".join(map(content_digest, [*contents, *(_row(row) for row in rows)]))
@@ -244,7 +247,7 @@ class EraseFilter:
     def has_person(
         self, workspace: str, names: Iterable[str], profiles: Iterable[str], at: int
     ) -> bool:
-        """Whether one of these is an erased person's, as of what was received `at`."""
+        """Check whether a record that was received `at` has an identifier or a profile of an erased person."""
         contents = [workspace_key(workspace, name) for name in names]
         contents += [_profile(workspace, profile) for profile in profiles]
         return any(at <= self._until.get(content_digest(content), -1) for content in contents)
@@ -254,7 +257,10 @@ class EraseFilter:
 
 
 def names_told(at: str, names: list[str]) -> list[list[str]]:
-    """What an identifier is told, by record: one of theirs forgets all there is, whoever the others are."""
+    """Return, for each erase record to the identifier `at`, the names that it has to forget.
+
+    An identifier of the person forgets everything it knows, so one record with its own name is enough.
+    """
     if at in names:
         return [[at]]
     most = IN_A_RECORD["names"]
@@ -274,18 +280,18 @@ def subject_of(kind: Kind, identifier: str) -> str:
 
 
 def subject_hash(secret: str, erasure_id: str, workspace: str, subject: str) -> str:
-    """HMAC-SHA256, hex. Without a secret the erasure's id is the key, which anybody may guess against."""
+    """Return an HMAC-SHA256 in hex. Without a secret the key is the erasure's id: anybody can test guesses."""
     content = f"{workspace}{SEPARATOR}{subject}".encode()
     return hmac.new((secret or erasure_id).encode(), content, hashlib.sha256).hexdigest()
 
 
 def topic_gone_by(config: Mapping[str, str], until: int, now: int) -> int:
-    """When the last byte of records written by `until` is gone from a topic of this configuration.
+    """Return when a topic with this configuration has lost the last byte of records written by `until`.
 
-    With retention: a file goes as a whole, once its latest record is too old, and it takes records for
-    `segment.ms`. Compacted: what was deleted `now` waits for its file to be closed, then for the
-    cleaner; the deletion's own key stays for `delete.retention.ms`, then waits for the cleaner again.
-    Both count on records that come after, since only a write closes a file.
+    With retention: Kafka deletes a segment as a whole once its latest record is too old, and a segment
+    takes records for `segment.ms`. Compacted: a key deleted `now` stays until its segment is closed and
+    cleaned; the tombstone stays for `delete.retention.ms` and then until it is cleaned in turn.
+    Both assume that later records arrive, because only a write closes a segment.
     """
     segment = int(config.get("segment.ms", 0))
     if "compact" in config.get("cleanup.policy", ""):
@@ -296,5 +302,5 @@ def topic_gone_by(config: Mapping[str, str], until: int, now: int) -> int:
 
 
 def kept_until(configs: Iterable[Mapping[str, str]], until: int) -> int:
-    """So long a record of before `until` may be read again, by whatever replays a topic."""
+    """Return until when a replay of one of these topics may still read a record written before `until`."""
     return max((topic_gone_by(config, until, until) for config in configs), default=NEVER)

@@ -1,4 +1,4 @@
-"""Who a person is by what ClickHouse's tables say, and what they hold of them."""
+"""Queries that find a person's identifiers, profiles and merges in ClickHouse."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,21 +9,22 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.clickhouse.sql_literals import is_in, portions, text
 from weir.erasure.model import ErasedPerson
 
-# A server's log of queries must not become the place where an erased person can still be found.
+# Otherwise the server's query log would still name an erased person.
 UNLOGGED = "SETTINGS log_queries = 0"
-# Of their rows the latest counts, and an earlier one may say that somebody else's were the person's.
+# Tables read with FINAL: only the latest row of a key counts; an outdated row may attribute another person's
+# identifier to this person.
 REPLACED = ("profile_parts", "merges")
 
 
 class PersonRows:
-    """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+    """Questions to ClickHouse. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(self, clickhouse: ClickHouse, database: str) -> None:
         self._clickhouse = clickhouse
         self._database = database
 
     def workspaces_of(self, subject: str) -> list[str]:
-        """The workspaces in which somebody is known by this name."""
+        """Return the workspaces in which the subject is known."""
         person = ErasedPerson.of("", subject)
         names, users = is_in("identity_key", person.names), is_in("user_id", person.users)
         profiles = is_in("profile_id", person.profiles)
@@ -35,14 +36,14 @@ class PersonRows:
         return sorted(row["workspace"] for row in rows)
 
     def workspaces_of_source(self, source: str) -> list[str]:
-        """Those that its events are of."""
+        """Return the workspaces of the source's events."""
         rows = self.records(
             f"SELECT DISTINCT workspace FROM {self._database}.events WHERE source = {text(source)}"
         )
         return sorted(row["workspace"] for row in rows)
 
     def whole(self, person: ErasedPerson) -> ErasedPerson:
-        """The person with every identifier and profile that leads to another of theirs."""
+        """Return the person with every identifier and profile that is linked to theirs, however indirectly."""
         asked = ErasedPerson(person.workspace, frozenset(), frozenset(), person.ids)
         while person != asked:
             names, profiles = person.names - asked.names, person.profiles - asked.profiles
@@ -53,7 +54,10 @@ class PersonRows:
         return person
 
     def holders(self, person: ErasedPerson) -> list[str]:
-        """Identifiers of others that remember one of the person's: they met on a device or a profile."""
+        """Return other people's identifiers whose state remembers one of the person's.
+
+        They share a device, or a merge of their profiles was refused.
+        """
         conflicts = self._merged("conflicts", person.workspace, person.profiles, ", detail")
         told = {row["detail"].partition(" belongs to ")[0] for row in conflicts}
         for portion in portions({"device": person.anonymous_ids}):
@@ -70,7 +74,7 @@ class PersonRows:
         return sorted(told - person.names)
 
     def merges(self, person: ErasedPerson) -> list[tuple[str, str]]:
-        """Of the person's profiles with any other, refused ones included."""
+        """Return (from profile, into profile) of the merges of the person's profiles, refused merges included."""
         return [
             _sides(row)
             for table in ("merges", "conflicts")
@@ -78,9 +82,10 @@ class PersonRows:
         ]
 
     def others_sources(self, workspace: str, workspaces: Mapping[str, str]) -> list[str]:
-        """Sources that are of other workspaces only, by the registry (`workspaces`, by source) and all events.
+        """Return the sources that belong to other workspaces only.
 
-        So not one that was removed from the registry, or moved, and may have been of this one.
+        The registry (`workspaces`, by source) and all events tell. A source that was removed or moved
+        and may have belonged to this workspace is left out.
         """
         known = set(workspaces.items())
         for row in self.records(f"SELECT DISTINCT source, workspace FROM {self._database}.events"):
@@ -93,7 +98,7 @@ class PersonRows:
         return self._clickhouse.records(f"{sql} {UNLOGGED}")
 
     def stream(self, sql: str) -> Iterator[dict[str, Any]]:
-        """Rows as they come: there may be more than fit into memory."""
+        """Yield rows as they arrive: there may be more than fit into memory."""
         rest = b""
         for piece in self._clickhouse.stream(f"{sql} {UNLOGGED}", "JSONEachRow"):
             *lines, rest = (rest + piece).split(b"\n")
@@ -118,9 +123,9 @@ class PersonRows:
     def _merged(
         self, table: str, workspace: str, profiles: Iterable[str], more: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """Merges of these profiles, whichever side they are on; one of two of them may come twice.
+        """Yield the merges of these profiles, whichever side they are on. A merge may come twice.
 
-        As they are now: a device that an earlier owner has taken over is not the later one's any more.
+        Only current rows count: a device that an earlier owner took back no longer belongs to the later owner.
         """
         for some in portions({"profile": profiles}):
             theirs = " OR ".join(

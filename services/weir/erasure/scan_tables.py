@@ -1,4 +1,4 @@
-"""Looks for identifiers in every text of every table of the database, and in the mutations it remembers."""
+"""Search all text columns of all tables of the database, and the kept mutations, for identifiers."""
 
 import re
 from base64 import b64decode
@@ -15,12 +15,12 @@ AGGREGATE = re.compile(r"^AggregateFunction\(")
 
 
 class TableScan:
-    """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+    """One search for identifiers. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(self, clickhouse: ClickHouse, database: str, traces: IdentifierScan) -> None:
         self._rows = PersonRows(clickhouse, database)
         self._database = database
-        # what to look for at a time, and what had been looked for before
+        # (identifiers of one portion, identifiers of all earlier portions)
         self._portions: list[tuple[IdentifierScan, IdentifierScan]] = []
         before: list[str] = []
         for some in portions({"identifier": traces.identifiers}, forms):
@@ -28,7 +28,7 @@ class TableScan:
             before += some["identifier"]
 
     def tables(self) -> dict[str, str]:
-        """Every table that keeps rows, with all its texts as one."""
+        """Return, by table that keeps rows, an SQL expression that concatenates all its texts."""
         columns = self._rows.records(
             "SELECT table, c.name AS name, c.type AS type FROM system.columns AS c"
             " INNER JOIN system.tables AS t ON t.database = c.database AND t.name = c.table"
@@ -46,7 +46,7 @@ class TableScan:
         return tables | {"system.mutations": "command"}
 
     def count(self, table: str, expression: str) -> int:
-        """Rows that have a trace."""
+        """Return the number of the table's rows that have a trace."""
         return sum(
             traces.anywhere(found) and not earlier.anywhere(found)
             for traces, earlier in self._portions

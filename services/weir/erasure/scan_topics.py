@@ -1,4 +1,4 @@
-"""Looks for identifiers in topics: in the latest record of each key, or in all records that are there."""
+"""Search topics for identifiers: the latest record of each key, or all records."""
 
 from confluent_kafka import KafkaException
 
@@ -13,7 +13,11 @@ REST_MS = 100
 def count_traces(
     settings: KafkaSettings, topic: str, traces: IdentifierScan, seconds: float, *, compacted: bool
 ) -> int:
-    """Keys whose latest record has a trace, in key or value; of a topic that is not compacted, records."""
+    """Return how many records of a topic have a trace of an identifier in key or value.
+
+    Of a compacted topic, only the latest record of each key counts. `NotReachedError` if Kafka does not
+    answer, or does not deliver all records within `seconds`.
+    """
     found: set[bytes] = set()
     number = 0
 

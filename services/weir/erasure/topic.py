@@ -1,4 +1,4 @@
-"""Erasures in their topic: asked for, followed, and told to the identity workers."""
+"""The topic `erasures`: request an erasure, follow it, and tell the identity workers to forget the person."""
 
 from collections.abc import Callable, Iterable
 from itertools import starmap
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 def erasure_entries(erasure: Erasure) -> list[tuple[bytes, bytes]]:
-    """Key and value of the topic's records, in the order to write them in: the first portion last.
+    """Return the erasure's (key, value) records in the order in which to write them, the first portion last.
 
-    So whoever has read that one has read the others.
+    So a reader that has the first portion has read all the others.
     """
     portions = enumerate(erasure.in_portions())
     return [(_key(erasure.erasure_id, n), _value(portion)) for n, portion in portions][::-1]
@@ -47,7 +47,7 @@ def read_erasure(value: bytes) -> Erasure:
 
 
 def request_erasure(settings: KafkaSettings, erasure: Erasure) -> None:
-    """Durable on return, or `NotReachedError`."""
+    """Write the erasure to its topic. It is durable on return; `NotReachedError` otherwise."""
     try:
         write_entries(settings, topics.ERASURES, erasure_entries(erasure))
     except KafkaException as fault:
@@ -55,12 +55,12 @@ def request_erasure(settings: KafkaSettings, erasure: Erasure) -> None:
 
 
 class Erasures:
-    """Every erasure by id. Bring it up to date with `apply`, entry by entry as the topic has them."""
+    """Every erasure by id. Update it with `apply`, entry by entry in the order of the topic."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Erasure] = {}
         self.loaded = False
-        self._further: dict[bytes, Erasure] = {}  # portions but the first ones, by key
+        self._further: dict[bytes, Erasure] = {}  # all portions but the first ones, by key
 
     def apply(self, entries: Iterable[Entry]) -> None:
         apply_entries(topics.ERASURES, entries, self._apply)
@@ -75,21 +75,21 @@ class Erasures:
         else:
             first = read_erasure(value)
             keys = (_key(erasure_id, n) for n in range(1, first.portions))
-            # one may be missing before a version that has been compacted by half
+            # where compaction has removed part of an older version, a portion of it may be missing
             others = [self._further[key] for key in keys if key in self._further]
             self.by_id[erasure_id] = first.joined(others)
 
     def pending(self) -> list[Erasure]:
-        """Those to be carried out, the oldest first."""
+        """Return the erasures still to carry out, the oldest request first."""
         waiting = [e for e in self.by_id.values() if e.state != "finished"]
         return sorted(waiting, key=lambda erasure: erasure.requested_at)
 
     def outdated(self, now: int) -> list[Erasure]:
-        """Those whose digests are of no more use: no topic can have anything of them."""
+        """Return the erasures whose digests are no longer needed: no topic can hold records of the person."""
         return [e for e in self.by_id.values() if e.barred and e.barred_until < now]
 
     def pending_of(self, workspace: str, subject: str) -> Erasure | None:
-        """The one under way for somebody: asked for twice, it is one."""
+        """Return the pending erasure of a subject, if any, so that a second request joins the first."""
         for erasure in self.pending():
             if (erasure.workspace, erasure.subject) == (workspace, subject):
                 return erasure
@@ -97,7 +97,10 @@ class Erasures:
 
 
 class ErasureFollower:
-    """`Erasures` that are read whole, and then as far as they are polled; close it. `NotReachedError`."""
+    """`Erasures`, read to the end of the topic on construction and updated by `poll`. Close it.
+
+    `NotReachedError` if the brokers do not answer.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.erasures = Erasures()
@@ -119,10 +122,10 @@ class ErasureFollower:
 
 
 class ErasureWriter:
-    """What the one eraser writes: each call is one transaction, durable on return.
+    """The writer of the only eraser. Each call is one transaction, durable on return.
 
-    Whoever constructs one ends the writer before it: then that raises `FencedError`. `NotReachedError`
-    when brokers do not answer: nothing of the call counts, and the writer is of no more use.
+    A new writer fences the one before it, which then raises `FencedError`. `NotReachedError` if the
+    brokers do not answer: nothing of the call counts, and the writer must not be used any more.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -138,11 +141,11 @@ class ErasureWriter:
         self._transact(topics.ERASURES, list(starmap(Output, erasure_entries(erasure))))
 
     def tell(self, erasure: Erasure) -> None:
-        """How far it is; the rest as it was written last."""
+        """Write the progress alone, in the first portion; the other portions stay as last written."""
         self._transact(topics.ERASURES, [Output(*erasure_entries(erasure)[-1])])
 
     def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
-        """Each identifier's worker forgets the person of `erasure.names`."""
+        """Tell the worker of each identifier in `told` to forget the person of `erasure.names`."""
         schema = avro.schemas()["Erase"]
         records = []
         for at in told:
@@ -159,7 +162,10 @@ class ErasureWriter:
         self._transact(topics.UNIQUE, records)
 
     def delete_merges(self, keys: Iterable[bytes]) -> None:
-        """From `profiles`, whichever partitions they are in: those of the worker that decided them."""
+        """Delete the merges from every partition of `profiles`.
+
+        A merge is in the partition of the worker that decided it, which its key does not tell.
+        """
         gone = [Output(key, b"") for key in keys]
         partitions = self._within(lambda: self._transactions.partitions(topics.PROFILES))
         self._transact(topics.PROFILES, gone, partitions)
@@ -167,7 +173,7 @@ class ErasureWriter:
     def _transact(
         self, topic: str, outputs: list[Output], partitions: Iterable[int | None] = (None,)
     ) -> None:
-        """To each of the partitions; `None`: to the one of each record's key."""
+        """Write to each of the partitions; `None`: the partition of each record's key."""
 
         def write() -> None:
             self._transactions.begin()

@@ -1,16 +1,16 @@
-"""The order of an erasure's effects, written once.
+"""The steps of an erasure, in their order.
 
-1. wait until all that has been accepted lies in ClickHouse: then everything that ties the person's
-   identifiers together is known;
-2. settle `until`, the present moment; tell identity to forget every identifier, and to drop what
-   comes of them from before `until`; delete the person's merges from `profiles`;
-3. wait as in 1, for what was before that on its way; if it has shown further identifiers, again from 2;
-4. count, and write down who and how many: from then on an interrupted erasure only deletes;
-5. wait until the books have the counts, so that they know what is being erased; delete from
-   ClickHouse; see that nothing is left;
-6. write down that it is done, in place of who it was.
+1. Wait until ClickHouse has everything that was accepted: then every link between the person's
+   identifiers is known.
+2. Set `until` to now. Tell identity to forget every identifier, and to drop records of them that it
+   reads later but that were received by `until`. Delete the person's merges from `profiles`.
+3. Wait as in 1 for what was still on its way. If that shows further identifiers, repeat from 2.
+4. Count the rows; record who is erased and how many rows. From here an interrupted erasure only deletes.
+5. Wait until the books have the counts, so that they know what is being erased. Delete from
+   ClickHouse. Check that nothing is left.
+6. Record that the erasure is finished, in place of the person's identifiers.
 
-Whatever ends it, it is taken up again at 1 or at 5.
+An interrupted erasure resumes at 1 or, once counted, at 5.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -38,16 +38,16 @@ from weir.erasure.model import (
 from weir.runtime.wait_settled import Groups, ServiceBacklog, settle
 
 LOOK_SECONDS = 0.25
-# From where an event may come to identity, or to ClickHouse, again.
+# Topics from which a replay may bring an event back to identity or to ClickHouse.
 REPLAYED = (topics.ACCEPTED, topics.UNIQUE, topics.RESOLVED, topics.REJECTED, topics.DEAD)
 
 
 class StoppedError(Exception):
-    """The process is to end; what is under way is taken up at the next start."""
+    """The process is stopping; the next start resumes the erasure."""
 
 
 class RowsLeftError(Exception):
-    """What was deleted is still there."""
+    """Rows that were deleted are still there."""
 
 
 class PersonLookup(Protocol):
@@ -59,7 +59,7 @@ class PersonLookup(Protocol):
 
 
 class PersonRowDeletes(Protocol):
-    """`weir.erasure.clickhouse_deletes.PersonErasing`."""
+    """`weir.erasure.clickhouse_deletes.PersonDeletes`."""
 
     def begin(
         self, person: ErasedPerson, until: int, workspaces: Mapping[str, str]
@@ -82,19 +82,19 @@ class ErasureMessages(Protocol):
 
 @dataclass(frozen=True)
 class ErasureContext:
-    """What an erasure meets."""
+    """The dependencies of an `Eraser`."""
 
     known: PersonLookup
     rows: PersonRowDeletes
     writer: ErasureMessages
     groups: Groups
-    configs: Mapping[str, Mapping[str, str]]  # of topics, as the brokers have them
+    configs: Mapping[str, Mapping[str, str]]  # by topic, as the brokers have them
     workspaces: Mapping[str, str]  # by declared source
     ids: ProfileIds  # how the installation mints profile ids
     secret: str
     now: Callable[[], int]  # epoch milliseconds
-    wait: Callable[[float], bool]  # so many seconds; true: the process is to end
-    moved: Callable[[], None] = lambda: None  # called when a step begins or comes further
+    wait: Callable[[float], bool]  # up to so many seconds; true: stop the process
+    moved: Callable[[], None] = lambda: None  # called when a step begins or advances
 
 
 class Eraser:
@@ -104,9 +104,10 @@ class Eraser:
         self._world = world
 
     def carry_out(self, erasure: Erasure) -> Erasure:
-        """The person is gone on return, and the fact is written.
+        """Erase the person. On return the person is gone, and the finished erasure is in the topic.
 
-        `StoppedError`; `NotSettledError`: a service does not get on; edge errors pass through.
+        `StoppedError` if the process is stopping; `NotSettledError` if a service makes no progress;
+        `RowsLeftError` if rows remain; adapter errors pass through.
         """
         if erasure.state == "requested":
             erasure = self._settle(erasure)
@@ -117,7 +118,7 @@ class Eraser:
         if erasure.state == "requested":
             barred = EraseFilter.digests(person, by_id)
             erasure = self._count(msgspec.structs.replace(erasure, barred=barred))
-        else:  # a sink of before may have passed it over, and the books do not have the counts
+        else:  # an earlier version of the sink may have skipped it: then the books lack the counts
             self._world.writer.write(erasure)
         return self._delete(erasure)
 
@@ -174,16 +175,15 @@ class Eraser:
         )
         now = self._world.now()
         for place in erasure.places:
-            if place.place.startswith(
-                "table "
-            ):  # only now they are not in the present parts any more
+            # the rows have left the active parts only now
+            if place.place.startswith("table "):
                 place.gone_by = now + OLD_PARTS_MS
         finished = erasure.finished(now, hashed)
         self._world.writer.write(finished)
         return finished
 
     def _pass_all(self, erasure: Erasure) -> Erasure:
-        """All that was accepted before the call is in ClickHouse, or dropped, on return."""
+        """Wait until everything accepted before the call is in ClickHouse or dropped."""
 
         def tell(waiting: ServiceBacklog) -> None:
             nonlocal erasure
@@ -197,7 +197,7 @@ class Eraser:
             raise StoppedError
 
     def _tell(self, erasure: Erasure, progress: ErasureProgress) -> Erasure:
-        """For whoever follows; the state stays as it was written last."""
+        """Write the progress for those who follow the erasure. Its state stays as last written."""
         if progress == erasure.progress:
             return erasure
         told = erasure.doing(progress)
@@ -215,5 +215,5 @@ class Eraser:
 
 
 def _merge_key(workspace: str, from_profile: str, into_profile: str) -> bytes:
-    """As identity writes it."""
+    """Return the key that identity gives the merge's record."""
     return SEPARATOR.join((workspace, "merge", from_profile, into_profile)).encode()

@@ -1,4 +1,4 @@
-"""What ClickHouse has of one event: a query a table, every value a parameter."""
+"""Read one event's rows from ClickHouse: one query per table, every value a query parameter."""
 
 import threading
 import uuid
@@ -10,10 +10,10 @@ from weir.core.identifiers import content_digest
 from weir.event_status.model import EventRows, Row
 from weir.settings.shared import ClickHouseSettings
 
-SECONDS = 5  # a query may take
-ROWS = 10  # of a table at most
-LEADING_BYTES = 4_096  # of a dead record: more than the fields up to its idempotency key have
-SPREAD_MS = 600_000  # between the minting of an event id and its `received_at`, at most
+SECONDS = 5  # limit for one query
+ROWS = 10  # at most, per table
+LEADING_BYTES = 4_096  # of a dead record: enough for the fields up to its idempotency key
+SPREAD_MS = 600_000  # most time between the minting of an event id and its `received_at`
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 Scope = tuple[str, ...] | None  # sources; None: all
@@ -32,20 +32,20 @@ TIMES = {
     "rejected": ("received_at", "inserted_at"),
     "dead": ("received_at", "died_at", "inserted_at"),
 }
-# Ids are minted as events come in, so the time in one says which parts of a table can have it.
+# An id is minted when its event arrives, so the time in the id limits which parts of a table can have it.
 _NEAR = (
     " AND t.received_at BETWEEN fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
     " AND fromUnixTimestamp64Milli({until:Int64}, 'UTC')"
 )
 _OF_EVENT = "t.event_id = {event_id:UUID}"
-# a record that could not be read still has its id behind the header
+# a record that could not be read still has its event id after the header
 _DEAD_EVENT = f"({_OF_EVENT} OR position(value, unhex({{hex:String}})) = {avro.HEADER_BYTES + 1})"
 _OF_KEY = "idempotency_key = {key:String}"
 _DEAD_KEY = "(endsWith(key, unhex({hex:String})) OR position(value, {key:String}) > 0)"
 
 
 class EventRowQueries:
-    """Answers from any thread; `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+    """Queries for one event's rows. Thread-safe. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class EventRowQueries:
         self._keys = [avro.PrefixReader(n, "idempotency_key") for n in ("Accepted", "Resolved")]
 
     def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> EventRows:
-        """What is known of an event id that was minted at `minted` (epoch milliseconds)."""
+        """Return the rows of an event id that was minted at `minted` (epoch milliseconds)."""
         values = {
             "event_id": str(event_id),
             "hex": event_id.hex,
@@ -71,7 +71,7 @@ class EventRowQueries:
         )
 
     def of_key(self, key: str, scope: Scope) -> EventRows:
-        """What is known of the events that a client sent with this id."""
+        """Return the rows of the events that a client sent with this id of its own."""
         values = {"key": key, "hex": "00" + content_digest(key.encode()).hex()}
         return EventRows(
             self._ask("events", _OF_KEY, values, scope),
@@ -82,7 +82,10 @@ class EventRowQueries:
         )  # fmt: skip
 
     def _key_of(self, row: Row) -> str | None:
-        """The idempotency key in a dead record; None: it cannot be read, so its Kafka key decided."""
+        """Return the idempotency key in a dead record.
+
+        None: it cannot be read, and the query matched the Kafka key or the bytes. Empty: not an event.
+        """
         value = bytes.fromhex(row["leading"])
         for reader in self._keys:
             if reader.reads(value):
@@ -93,7 +96,7 @@ class EventRowQueries:
         return ""
 
     def _named(self, row: Row) -> Row:
-        """The letter of an event with the event's id, which is there even where nothing could be read."""
+        """Return the dead letter's row with its event id, which can be read even if the rest of the record cannot."""
         found = bytes.fromhex(row["leading"])[avro.HEADER_BYTES : avro.HEADER_BYTES + 16]
         return {**row, "event_id": str(uuid.UUID(bytes=found)) if len(found) == 16 else ""}
 

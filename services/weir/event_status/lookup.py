@@ -1,4 +1,4 @@
-"""Where an event is: ClickHouse and the topics are asked, and the answer holds for what both say."""
+"""Look up the status of an event: ask ClickHouse and the topics, and combine their answers."""
 
 import time
 import uuid
@@ -13,29 +13,28 @@ from weir.event_status.topic_records import TopicSearch
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 
 AWAY_SECONDS = 5.0
-AGAIN_SECONDS = 1.0  # an event that is between two places is in one of them by then
+AGAIN_SECONDS = 1.0  # by then an event on its way between two places is in one of them
 
 
 class EventStatusLookup:
-    """Answers from any thread, whatever is away: an answer says what could not be asked."""
+    """A lookup of event statuses. Thread-safe. If a system is down, the answer says what could not be asked."""
 
     def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
         self._kafka = kafka
         self._rows = EventRowQueries(clickhouse)
-        self._away = (
-            "",
-            0.0,
-        )  # why ClickHouse did not answer, and until when it is not asked again
+        # why ClickHouse did not answer, and until when (monotonic seconds) it is not asked again
+        self._away = ("", 0.0)
 
     def find(self, sought: str, scope: Scope, seconds: float) -> EventStatus:
-        """Of an event id or a client's own id. `scope`: the sources that may be seen; None: all.
+        """Return the status of an event id or of a client's own id.
 
-        `seconds`: how long the topics may be read.
+        `scope`: the sources that the caller may see; None: all. `seconds`: how long to read topics.
         """
         began = time.monotonic()
         where = self._look(sought, scope, seconds)
         in_time = time.monotonic() - began < seconds
-        if where.fate == "unknown" and where.event_id and in_time:  # accepted, and in no place
+        # accepted, but found in no later place
+        if where.fate == "unknown" and where.event_id and in_time:
             time.sleep(AGAIN_SECONDS)
             where = self._look(sought, scope, seconds)
         return where
@@ -51,7 +50,7 @@ class EventStatusLookup:
         if where.fate != "unknown" or where.event_id:
             return where
         by_key = self._look_by_key(sought, scope, seconds)
-        # a client's own id may be a UUIDv7, too
+        # a client's own id may be a UUIDv7 as well
         return where if by_key.fate == "unknown" and by_key.certain else by_key
 
     def _look_by_key(self, key: str, scope: Scope, seconds: float) -> EventStatus:
@@ -60,7 +59,10 @@ class EventStatusLookup:
         return decide(key, rows, trail)
 
     def _ask_rows(self, question: Callable[[], EventRows]) -> EventRows | str:
-        """Rows, or why there are none; a server that hangs is waited for once, then left alone for a while."""
+        """Return the rows, or why there are none.
+
+        After ClickHouse did not answer it is not asked again for AWAY_SECONDS.
+        """
         fault, until = self._away
         if time.monotonic() < until:
             return fault
@@ -83,7 +85,7 @@ class EventStatusLookup:
 
 
 def minted_id(text: str) -> uuid.UUID | None:
-    """The event id that a text is, if it is one: UUIDv7, with the time of its minting in it."""
+    """Return the text as an event id if it is one: a UUIDv7, which contains its time of minting."""
     try:
         found = uuid.UUID(text)
     except ValueError:
@@ -92,5 +94,5 @@ def minted_id(text: str) -> uuid.UUID | None:
 
 
 def minted_at(event_id: uuid.UUID) -> int:
-    """Epoch milliseconds (RFC 9562, 5.7)."""
+    """Return when a UUIDv7 was minted, in epoch milliseconds (RFC 9562, 5.7)."""
     return int.from_bytes(event_id.bytes[:6])

@@ -1,4 +1,4 @@
-"""What became of an event: what ClickHouse's rows and the topics' records say, brought to one answer. Pure."""
+"""Derive one event's status from its rows in ClickHouse and its records in the topics. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from weir.core.stages import EVENT_STAGES
 Fate = Literal["queued", "stored", "duplicate", "rejected", "dead", "unsaved", "unknown"]
 Row = Mapping[str, Any]  # by column or field name; times in epoch milliseconds
 
-# The name of the time at which an event came into a topic.
+# By topic, the name of the time at which an event was written to it.
 TIMES = {
     topics.ACCEPTED: "accepted_at",
     topics.UNIQUE: "deduplicated_at",
     topics.RESOLVED: "resolved_at",
 }
-# Of several accounts of one id the first of these is the answer: a row is beyond doubt, and what is
-# on its way may follow what was refused or died before.
+# If the evidence for one id differs, the first of these fates is the answer: a row is beyond doubt, and
+# an event that was rejected or died may have been sent again and be queued now.
 ORDER: tuple[Fate, ...] = ("stored", "queued", "unsaved", "duplicate", "dead", "rejected")
 FACTS = (
     "event",
@@ -36,7 +36,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True)
 class EventRows:
-    """What ClickHouse has of an id, the latest first in each table."""
+    """The rows of an id in ClickHouse, the latest first in each table."""
 
     stored: Sequence[Row] = ()
     duplicates: Sequence[Row] = ()
@@ -47,8 +47,8 @@ class EventRows:
 class TopicRecord(msgspec.Struct, frozen=True):
     """A record of the event in a topic.
 
-    `waiting`: its next reader has not committed it. `held`: it cannot, since the record is behind an
-    open transaction.
+    `waiting`: the next stage has not committed it yet. `held`: the next stage cannot read it yet, because
+    it is behind an open transaction.
     """
 
     topic: str
@@ -59,7 +59,7 @@ class TopicRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class TopicEvidence:
-    """What the topics have of an event, in the order of the stages."""
+    """The records of an event in the topics, in the order of the stages."""
 
     event_id: str = ""
     event: Row = field(default_factory=dict)  # its fields, as far as they could be read
@@ -67,18 +67,18 @@ class TopicEvidence:
     duplicate: Row | None = None
     rejected: Row | None = None
     dead: Row | None = None
-    bounds: tuple[str, ...] = ()  # what was not looked at; empty: all was
+    bounds: tuple[str, ...] = ()  # what was not searched; empty: everything was
 
 
 class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer. `certain` false: some place could not be asked, or not looked through."""
+    """The answer. `certain` false: some place could not be asked or not be searched to its end."""
 
-    id: str  # as it was asked for
+    id: str  # as the caller asked for it
     fate: Fate
     event_id: str | None = None
     source: str | None = None
-    stage: str | None = None  # of a queued event: who reads it next
-    since: str | None = None  # RFC 3339: when it came to where it is
+    stage: str | None = None  # the stage that reads a queued event next
+    since: str | None = None  # RFC 3339: when it reached its present place
     times: dict[str, str] = {}
     facts: dict[str, Any] = {}
     advice: str = ""
@@ -87,7 +87,7 @@ class EventStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What one place says of one event."""
+    """What one table or topic says about one event."""
 
     fate: Fate
     event_id: str
@@ -100,7 +100,10 @@ class StatusEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(sought: str, rows: EventRows | str, trail: TopicEvidence | str) -> EventStatus:
-    """One answer to `sought`. A text in the place of what a place says is why it could not be asked."""
+    """Combine the evidence into one answer about the id `sought`.
+
+    A text in place of `rows` or `trail` says why ClickHouse or the topics could not be asked.
+    """
     notes = []
     if isinstance(rows, str):
         notes.append(f"ClickHouse cannot be asked, so this is from the topics: {rows}")
@@ -135,13 +138,13 @@ def decide(sought: str, rows: EventRows | str, trail: TopicEvidence | str) -> Ev
 
 
 def moment(ms: int) -> str:
-    """RFC 3339, to the millisecond."""
+    """Format epoch milliseconds as RFC 3339, to the millisecond."""
     text = (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
 def _unknown(sought: str, trail: TopicEvidence | str, notes: tuple[str, ...]) -> EventStatus:
-    """Nobody has it: for certain, or as far as could be asked."""
+    """Return the answer for an event that is in no place, or in none of those that could be searched."""
     found = isinstance(trail, TopicEvidence) and trail.seen
     if isinstance(trail, TopicEvidence) and trail.seen:
         advice = (
@@ -185,7 +188,10 @@ def _of_rows(rows: EventRows) -> Iterator[StatusEvidence]:
 
 
 def _of_trail(trail: TopicEvidence, alone: bool) -> Iterator[StatusEvidence]:
-    """What the topics say. `alone`: ClickHouse says nothing, so the sink's word that it put it in counts."""
+    """Yield what the topics say.
+
+    `alone`: ClickHouse cannot be asked, so the sink's committed position counts as proof of the insert.
+    """
     last = trail.seen[-1] if trail.seen else None
     if last is not None and last.waiting:
         yield _queued(trail, last)
@@ -207,7 +213,7 @@ def _of_trail(trail: TopicEvidence, alone: bool) -> Iterator[StatusEvidence]:
 
 
 def _whose(trail: TopicEvidence) -> dict[str, Any]:
-    """What accounts of the topics have in common."""
+    """Return the fields that all evidence from the topics shares."""
     event = trail.event
     return {
         "event_id": trail.event_id,

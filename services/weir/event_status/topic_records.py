@@ -1,8 +1,8 @@
-"""What the topics have of one event: found by the bytes of its id, and held against where its readers have come.
+"""Find one event's records in the topics by the bytes of its id, and compare them with the groups' positions.
 
-An event id says when it was minted, so that only what was written about then has to be read; from the
-record found there the trail is followed, stage by stage. A client's own id says no time: of that the
-latest records of `events.accepted` are looked through.
+An event id contains its time of minting, so only records written around that time have to be read. From
+the first record the search follows the event stage by stage. A client's own id contains no time, so the
+search reads the latest records of `events.accepted`.
 """
 
 import time
@@ -23,21 +23,21 @@ from weir.event_status.clickhouse_rows import Scope
 from weir.event_status.model import Row, TopicEvidence, TopicRecord
 from weir.settings.shared import KafkaSettings
 
-SKEW_MS = 5_000  # between the clocks of two machines
-WRITTEN_MS = 60_000  # between an id's minting and its record's timestamp, at most
-LOOK_BACK = 100_000  # records of a partition, for a client's id
+SKEW_MS = 5_000  # most difference between the clocks of two machines
+WRITTEN_MS = 60_000  # most time between an id's minting and its record's timestamp
+LOOK_BACK = 100_000  # records per partition to read for a client's own id
 ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)
 
 
 class TopicSearch:
-    """One search; close it. `NotReachedError` when no broker answers, `RefusedError` when one refuses."""
+    """One search; close it. `NotReachedError` if no broker answers, `RefusedError` if one refuses."""
 
     def __init__(self, settings: KafkaSettings, seconds: float) -> None:
-        """`seconds`: how long reading may take, all of it; what was not read then is in `bounds`."""
+        """`seconds`: limit for all reading together; what was not read by then is named in `bounds`."""
         self._admin = KafkaAdmin(settings, REQUEST_SECONDS)
         counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
         self._search = KafkaSearch(settings, counts, self._admin.held, seconds)
-        # the gateway's producer leaves the choice of a partition to librdkafka: CRC-32 of the key
+        # the gateway's producer uses librdkafka's default partitioner: CRC-32 of the key
         self._placed_by_crc = "partitioner" not in (settings.kafka_options or {})
         self._accepted = avro.PrefixReader("Accepted", "door")
         self._resolved = avro.PrefixReader("Resolved", "session_id")
@@ -48,7 +48,7 @@ class TopicSearch:
         self._admin.close()
 
     def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> TopicEvidence:
-        """The trail of the event that the gateway gave this id at `minted` (epoch milliseconds)."""
+        """Return the trail of the event to which the gateway gave this id at `minted` (epoch milliseconds)."""
         at_the_door = (topics.ACCEPTED, topics.REJECTED)
         sought = event_id.bytes
         with_id = self._search.since(at_the_door, minted - SKEW_MS)
@@ -67,13 +67,16 @@ class TopicSearch:
         return self._trail(b"")
 
     def of_key(self, key: str, scope: Scope) -> TopicEvidence:
-        """The trail of the first event, of the latest records, that was sent with this id."""
+        """Return the trail of the first event, among the latest records, that a client sent with this id."""
         digest, text = content_digest(key.encode()), key.encode()
         seen: set[bytes] = set()
 
         def matches(message: Message) -> bool:
-            """What matches is held in memory: of what was accepted the first of each source, and of
-            what was refused what has the id as its own, not somewhere in a payload of megabytes."""
+            """Match the first accepted event of each source, and rejected events with this client id.
+
+            Matches are held in memory, so a rejected payload (megabytes) that only contains the id
+            somewhere must not match.
+            """
             if message.topic() == topics.ACCEPTED:
                 dedup = message.key() or b""
                 if not dedup.endswith(SEPARATOR.encode() + digest) or dedup in seen:
@@ -83,7 +86,7 @@ class TopicSearch:
             return text in _value(message) and self._client_id(message) == key
 
         places = self._search.places(topics.ACCEPTED)
-        ends = self._admin.positions(DEDUP.group, places)  # what waits is read anyway
+        ends = self._admin.positions(DEDUP.group, places)  # unread records are all searched
         starts = self._search.before(self._places_of(key, scope), ends, LOOK_BACK)
         found = self._search.scan(starts, matches, _now(), ())
         found = found or self._search.scan_held((topics.ACCEPTED, topics.REJECTED), matches, ())
@@ -102,7 +105,10 @@ class TopicSearch:
         return self._trail(b"")
 
     def _follow(self, accepted: Message) -> TopicEvidence:
-        """What became of an accepted event. Positions are read before what the stage may have written."""
+        """Return the trail of an accepted event.
+
+        Each stage's position is read before its output, so that a settled record's output is found.
+        """
         event_id = _value(accepted)[ID]
         event = self._fields(self._accepted, accepted)
         at_dedup = self._sight(accepted)
@@ -122,7 +128,7 @@ class TopicSearch:
             at_sink = self._sight(found[topics.RESOLVED])
             dead = None if at_sink.waiting else self._dead(event_id, at_sink.at - SKEW_MS)
             return self._trail(event_id, event, [at_dedup, at_identity, at_sink], dead=dead)
-        if topics.UNIQUE in found:  # handed on to another identifier, it is there a second time
+        if topics.UNIQUE in found:  # identity has written it again, for another identifier
             at_identity = self._sight(found[topics.UNIQUE])
         dead = _letter(found.get(topics.DEAD), event_id)
         return self._trail(event_id, event, [at_dedup, at_identity], dead=dead)
@@ -130,7 +136,10 @@ class TopicSearch:
     def _after(
         self, event_id: bytes, seen: TopicRecord, *ending: str, also: str = ""
     ) -> dict[str, Message]:
-        """The event's records in these topics since it was last seen; the search ends at the first."""
+        """Return, by topic, the event's records since it was last seen.
+
+        The search ends at the first record in one of the topics `ending`; `also`: a topic that does not end it.
+        """
         names = (*ending, also) if also else ending
         starts = self._search.since(names, seen.at - SKEW_MS)
         found = self._search.scan(starts, _has_id(event_id), _now(), ending)
@@ -176,7 +185,7 @@ class TopicSearch:
             return ""
 
     def _places_of(self, key: str, scope: Scope) -> set[Place]:
-        """Where events with a client's id were written, accepted or rejected."""
+        """Return the partitions that may hold events with a client's id, accepted or rejected."""
         accepted = self._search.places(topics.ACCEPTED)
         if scope is not None and self._placed_by_crc and accepted:
             numbers = {zlib.crc32(dedup_key(source, key)) % len(accepted) for source in scope}
@@ -185,7 +194,7 @@ class TopicSearch:
 
 
 def _has_id(event_id: bytes) -> Matches:
-    """Whether a record is of an event: by its id behind the header, or anywhere in a dead letter."""
+    """Match records of an event: by its id after the header, or anywhere in a dead letter."""
 
     def matches(message: Message) -> bool:
         value = _value(message)
@@ -212,7 +221,7 @@ def _letter(message: Message | None, event_id: bytes) -> Row | None:
 
 
 def _record(message: Message | None) -> Row | None:
-    """The whole record; None: there is none, or it is none of ours, or damaged."""
+    """Return the decoded record. None: there is no message, or its schema is unknown, or it is damaged."""
     if message is None:
         return None
     try:
@@ -222,7 +231,7 @@ def _record(message: Message | None) -> Row | None:
 
 
 def _texts(record: avro.Record) -> Row:
-    """A record with its ids as text."""
+    """Return the record with its event ids as text."""
     return {
         name: str(uuid.UUID(bytes=value)) if name.endswith("event_id") and value else value
         for name, value in record.items()

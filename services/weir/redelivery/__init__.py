@@ -1,1 +1,1 @@
-"""Letters: what died or was refused, found, shown, edited and sent in again."""
+"""Find, show, edit and resend letters: dead letters and rejected events."""

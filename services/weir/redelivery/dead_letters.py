@@ -1,4 +1,4 @@
-"""How a dead letter is sent in again: its bytes, or the edited event, to the topic it was read from. Pure."""
+"""Plan how to resend a dead letter to the topic it was read from, unchanged or edited. Pure."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ from weir.redelivery.plans import (
 DOCUMENTS = ("properties", "context")
 DESCRIBING = {"event", "occurred_at", "value", "ip", "user_agent", *DOCUMENTS}
 NAMING = {"user_id", "anonymous_id", "client_profile_id", "client_session_id"}
-# What may be edited, by the topic that a letter goes back to: what an earlier stage has decided by
-# stays. The fields are those of the record, as `weir dead show` names them.
+# The fields that may be edited, by the topic that a letter goes back to: fields that an earlier stage based a
+# decision on must stay. They are fields of the record, as `weir dead show` names them.
 EDITABLE = {
     topics.ACCEPTED: DESCRIBING | NAMING | {"idempotency_key"},
     topics.UNIQUE: DESCRIBING | NAMING,
     topics.RESOLVED: DESCRIBING,
 }
-# Topics whose records may be written again: who reads them has not settled this one, or knows it again.
+# Topics whose records may be written again: their reader has not processed this record, or recognizes it.
 AGAIN = {*EDITABLE, topics.DUPLICATE, topics.REJECTED, topics.DEAD}
 STATE = {
     topics.USAGE: "rates and the sink both read it, and the other one has counted it",
@@ -42,7 +42,7 @@ STATE = {
     topics.QUOTAS: "it is rates' state, which has moved on",
     topics.RECOVERIES: "it is the ledger's",
 }
-IDENTIFY = "$identify"  # a name that is always taken
+IDENTIFY = "$identify"  # an event name that is always accepted
 ANY_NAME = Policy(own_names=None, spaced_names=True)
 NOT_A_RECORD = (
     "its bytes cannot be read, so nothing in it can be edited; without edits it is sent as it is"
@@ -70,13 +70,16 @@ class DeadLetter:
 
 
 class NotEditableError(ValueError):
-    """The text says why, and what can be."""
+    """The letter cannot be edited so; the text says why, and which fields can be edited."""
 
 
 def plan(
     letter: DeadLetter, edits: Sequence[Edit], partitions: Mapping[str, int]
 ) -> Plan | NotSendable:
-    """`partitions`: how many each topic has."""
+    """Return the records to write, or why the letter cannot be sent.
+
+    `partitions`: the number of partitions by topic.
+    """
     if letter.topic not in AGAIN:
         why = STATE.get(letter.topic, "nobody reads its topic")
         return NotSendable(
@@ -96,7 +99,7 @@ def plan(
 
 
 def identity_in(value: bytes) -> Identity | None:
-    """What an event's record says that it is known by; None of other records, or damaged ones."""
+    """Return the identity of an event from its record; None for other records and for damaged ones."""
     for name in ("Accepted", "Resolved"):
         reader = avro.PrefixReader(name, "idempotency_key")
         if reader.reads(value):
@@ -165,7 +168,7 @@ def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:
 
 
 def _whole(field: str, edit: Edit) -> Any:
-    """The new value of a field, as its type."""
+    """Return the new value of a field in the field's type. `NotEditableError` if it does not fit."""
     if edit.value is None:
         if field in ("event", "occurred_at", "idempotency_key"):
             raise NotEditableError(f"{field} cannot be taken away: every event has one")
@@ -184,7 +187,7 @@ def _whole(field: str, edit: Edit) -> Any:
 
 
 def _check(record: avro.Record, name_before: str) -> Refusal | None:
-    """Why the gateway would not take an event like this, if so. A name that its door took is good."""
+    """Return why the gateway would reject the edited event, or None. An unedited name is not checked again."""
     sent = SentEvent(
         record["event"] if record["event"] != name_before else IDENTIFY,
         user_id=record["user_id"],

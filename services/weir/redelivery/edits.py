@@ -1,7 +1,7 @@
-"""Assignments by a JSON path: `properties.price=12.5`. Pure.
+"""Edit JSON by assignments to paths, such as `properties.price=12.5`. Pure.
 
-A path is names and indexes: `a.b`, `a["odd name"]`, `a[0].b`, with or without `$.` before it. Only the
-members on the path are decoded; all others keep their bytes, so no number changes its digits.
+A path consists of names and indexes: `a.b`, `a["odd name"]`, `a[0].b`, optionally after `$.`. Only the members
+on the path are decoded; all others keep their bytes, so no number changes its digits.
 """
 
 import re
@@ -22,21 +22,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class PathError(ValueError):
-    """A path or an assignment that nobody can follow; the text says what to mend."""
+    """A path or an assignment has invalid syntax; the text says what to correct."""
 
 
 class NoSuchPathError(ValueError):
-    """There is no such place in this document; the text names the part that is missing."""
+    """The document does not have the path; the text names the part that is missing."""
 
 
 class Edit(NamedTuple):
-    """Set what is at `path` to `value` (text as it was given); None: take it away."""
+    """One edit: set the member at `path` to `value` (the text as given); None: remove the member."""
 
     path: Path
     value: str | None
 
     def json(self) -> bytes:
-        """The value: JSON if it is that, else the text itself."""
+        """Return the value as JSON: unchanged if it is valid JSON, else as a JSON string."""
         text = self.value or ""
         try:
             msgspec.json.decode(text)
@@ -45,7 +45,7 @@ class Edit(NamedTuple):
         return text.strip().encode()
 
     def text(self) -> str:
-        """The value for a field that holds text: a JSON string's content, else as it was given."""
+        """Return the value for a text field: the content of a JSON string, else the text as given."""
         text = self.value or ""
         try:
             return msgspec.json.decode(text, type=str)
@@ -53,15 +53,16 @@ class Edit(NamedTuple):
             return text
 
     def apply(self, document: bytes, depth: int = 0) -> bytes:
-        """The document with this edit. The last name may be new in its object; all before must be there.
+        """Return the edited document. Only the last name of the path may be new.
 
-        `depth`: so many steps of the path lead to the document itself.
+        `depth`: how many steps of the path lead to the document itself. `NoSuchPathError` if any other
+        part of the path does not exist.
         """
         return _edited(document, self.path, depth, self)
 
 
 def assignment(text: str) -> Edit:
-    """`PATH=VALUE`."""
+    """Parse `PATH=VALUE`. `PathError` if the syntax is invalid."""
     path, rest = _read(text)
     if not rest.startswith("="):
         raise PathError(f"{text} is no assignment: write PATH=VALUE, such as properties.price=12.5")
@@ -69,7 +70,7 @@ def assignment(text: str) -> Edit:
 
 
 def removal(text: str) -> Edit:
-    """`PATH`."""
+    """Parse `PATH` as the removal of a member. `PathError` if the syntax is invalid."""
     path, rest = _read(text)
     if rest:
         raise PathError(f"{text} is no path: {rest} is where it ends to be one")
@@ -77,7 +78,7 @@ def removal(text: str) -> Edit:
 
 
 def shown(path: Sequence[Step]) -> str:
-    """As people write it."""
+    """Return the path as people write it."""
     parts = []
     for step in path:
         if isinstance(step, int):
@@ -136,7 +137,7 @@ def _edited(document: bytes, path: Path, depth: int, edit: Edit) -> bytes:
 def _decoded(decode: Callable[[bytes], T], document: bytes, missing: NoSuchPathError) -> T:
     try:
         return decode(document)
-    except msgspec.ValidationError:  # another kind of value: it has no such place
+    except msgspec.ValidationError:  # another kind of value: it does not have the path
         raise missing from None
     except (msgspec.DecodeError, RecursionError) as fault:
         raise NoSuchPathError(f"it is not JSON ({fault}), so nothing in it can be edited") from None

@@ -1,4 +1,4 @@
-"""Which letters are meant, as conditions of a query."""
+"""Build the WHERE clause of a query that selects letters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ class LetterFilter:
         return " AND ".join(self.conditions)
 
     def equal(self, values: Mapping[str, str | None]) -> None:
-        """Columns by name; those without a value do not count."""
+        """Require columns, by name, to equal a value; skip those whose value is None."""
         for name, value in values.items():
             if value is not None:
                 self.conditions.append(f"{name} = {{{name}:String}}")
                 self.parameters[name] = value
 
     def between(self, column: str, since: datetime | None, until: datetime | None) -> None:
-        """From a time on, and before one."""
+        """Require a time from `since` on and before `until`; None: no bound."""
         for name, sign, time in (("since", ">=", since), ("until", "<", until)):
             if time is not None:
                 bound = f"fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')"
@@ -32,12 +32,12 @@ class LetterFilter:
                 self.parameters[name] = int(time.timestamp() * 1_000)
 
     def before_now(self, column: str) -> None:
-        """Nothing that comes meanwhile: what a replay sends may die again, as a letter of its own."""
+        """Exclude letters that arrive from now on: a record that a replay sends may die again, as a new letter."""
         self.conditions.append(f"{column} < fromUnixTimestamp64Milli({{begun:Int64}}, 'UTC')")
         self.parameters["begun"] = int(datetime.now(UTC).timestamp() * 1_000)
 
     def any_of(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """One of these conditions; none given: any."""
+        """Require one of these conditions; without conditions, no restriction."""
         if choices:
             self.conditions.append(f"({' OR '.join(condition for condition, _ in choices)})")
             for _, parameters in choices:

@@ -1,4 +1,4 @@
-"""Letters: what could not be processed or was refused, and that it was sent in again. Plain values."""
+"""Values of redelivery: the recovery of a letter, a record to write, an event's identity."""
 
 import uuid
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ Kind = Literal["dead", "rejected"]
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger's entry of a letter that was sent in again; the fields are those of recovery.avsc."""
+    """The ledger's entry for a letter that was sent again; the fields are those of recovery.avsc."""
 
     letter: str
     kind: Kind
@@ -26,12 +26,12 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ledger_key(kind: Kind, letter: str, step: str) -> bytes:
-    """Names a letter for good: a record may die at two steps that both read its topic."""
+    """Return the permanent key of a letter. It has the step: a record may die at two steps that read its topic."""
     return f"{kind}/{letter}/{step}".encode()
 
 
 class Write(NamedTuple):
-    """A record to write; `partition` None: the one of its key, as the workers choose it."""
+    """A record to write. `partition` None: the partition of its key, as the workers choose it."""
 
     topic: str
     partition: int | None
@@ -40,7 +40,7 @@ class Write(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What an event is known by: its id, and its source's idempotency key (empty: not known)."""
+    """The identity of an event: its id, and its source and idempotency key (empty: unknown)."""
 
     event_id: uuid.UUID
     source: str

@@ -1,4 +1,4 @@
-"""What is to be written for a letter, or why nothing can be. Plain values."""
+"""Plan values: the records to write for a letter, or why it cannot be sent."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -8,14 +8,14 @@ from weir.redelivery.model import Identity, Kind, Write
 
 
 class Letter(Protocol):
-    """What dead letters and refusals have in common."""
+    """The common fields of dead letters and rejected events."""
 
     @property
     def kind(self) -> Kind: ...
 
     @property
     def name(self) -> str:
-        """Names it for good, beside its kind and step."""
+        """The permanent name of the letter among those of its kind and step."""
 
     @property
     def step(self) -> str: ...
@@ -31,14 +31,14 @@ class Letter(Protocol):
 
 
 class PlannedWrite(NamedTuple):
-    """One record of a letter, and what its event is known by; None: no event, or not to be read."""
+    """One record of a letter, and its event's identity; None: not an event, or not readable."""
 
     write: Write
     identity: Identity | None
 
 
 class Plan(NamedTuple):
-    """What sends a letter in again."""
+    """The records that send a letter again."""
 
     parts: list[PlannedWrite]
     edited: bool
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
 
 class RejectedAgain(NamedTuple):
-    """An event that the gateway's checks refuse again."""
+    """Why the gateway's checks reject an event again."""
 
     code: str
     field: str
@@ -57,7 +57,7 @@ class RejectedAgain(NamedTuple):
 
 
 class NotSendable(NamedTuple):
-    """It stays where it is: `reason` is a sentence; `refused` says more where checks said no."""
+    """Why a letter is not sent. `reason` is a sentence; `refused` has the details if the gateway's checks failed."""
 
     reason: str
     refused: tuple[RejectedAgain, ...] = ()
@@ -67,5 +67,5 @@ REFUSED_AGAIN = "refused again"
 
 
 def gateway_partition(key: bytes, topic: str, partitions: Mapping[str, int]) -> int:
-    """Where the gateway's producer puts a key: librdkafka's `consistent` partitioner."""
+    """Return the partition that the gateway's producer chooses for a key: librdkafka's `consistent` partitioner."""
     return crc32(key) % partitions[topic]

@@ -1,4 +1,4 @@
-"""Letters out of ClickHouse, page by page, and which of their events are stored already."""
+"""Read letters from ClickHouse page by page, and find which of their events are stored already."""
 
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -25,7 +25,7 @@ REFUSED_COLUMNS = (
 
 
 class LetterTables:
-    """`ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
+    """Queries for letters. `ClickHouseUnreachableError`, `ClickHouseRefusedError`."""
 
     def __init__(self, clickhouse: ClickHouse, database: str) -> None:
         self._clickhouse = clickhouse
@@ -36,7 +36,7 @@ class LetterTables:
         return int(self._clickhouse.records(sql, chosen.parameters)[0]["n"])
 
     def dead(self, chosen: LetterFilter) -> Iterator[list[DeadLetter]]:
-        """In the order of their origin, so that what was in order is written in order."""
+        """Yield pages of dead letters in the order of their origin, so that a replay keeps that order."""
         order = "origin_topic, origin_partition, origin_offset, step"
         after = "({topic:String}, {partition:Int32}, {offset:Int64}, {by:String})"
         last: dict[str, Any] = {"topic": "", "partition": -1, "offset": -1, "by": ""}
@@ -51,7 +51,7 @@ class LetterTables:
             }
 
     def refused(self, chosen: LetterFilter) -> Iterator[list[RejectedLetter]]:
-        """In the order of receipt."""
+        """Yield pages of rejected events in the order of receipt."""
         order = "toUnixTimestamp64Milli(received_at), event_id"
         after = "({at:Int64}, {last:UUID})"
         last: dict[str, Any] = {"at": -(1 << 62), "last": str(NO_ID)}
@@ -60,7 +60,10 @@ class LetterTables:
             last = {"at": int(rows[-1]["at"]), "last": rows[-1]["id"]}
 
     def stored(self, identities: Collection[Identity]) -> dict[Identity, str]:
-        """Of these events those that are in `weir.events` already, or an event of the same key; as which."""
+        """Return, by identity, the event id under which `weir.events` already has the event.
+
+        That is the event itself, or an event with the same source and idempotency key.
+        """
         if not identities:
             return {}
         events = f"SELECT toString(event_id) AS id, source, hex(idempotency_key) AS key FROM {self._database}.events"
@@ -102,7 +105,7 @@ class LetterTables:
 
 
 def _quoted(text: str) -> str:
-    """A text as SQL, whatever is in it."""
+    """Return the text as an SQL expression that is safe for any content."""
     return f"unhex('{text.encode().hex()}')"
 
 

@@ -1,4 +1,4 @@
-"""How a refusal is sent in again: through the gateway's own checks, under the event id that it was given. Pure."""
+"""Plan how to resend a rejected event: through the gateway's own checks, under its original event id. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,9 +52,10 @@ def plan(
     sources: Mapping[str, Source],
     partitions: Mapping[str, int],
 ) -> Plan | NotSendable:
-    """`door`: in whose words the payload is to be read; None: those it was sent in.
+    """Return the records to write, or why the payload cannot be sent.
 
-    A body of several events is good or refused as a whole; the first has the refusal's event id.
+    `door`: the door whose format the payload is parsed as; None: the door it was sent to. A body of several
+    events is accepted or rejected as a whole; its first event has the event id of the rejected payload.
     """
     source = sources.get(letter.source)
     if source is None:
@@ -101,9 +102,9 @@ def plan(
 
 
 def _ids(first: bytes) -> Iterator[uuid_utils.UUID]:
-    """The refusal's own id, and others of the same moment: the same at every reading of it."""
+    """Yield the rejected event's own id, then further ids with the same time. They are the same in every run."""
     yield uuid_utils.UUID(bytes=first)
     for number in count(1):
         digest = content_digest(first + number.to_bytes(8))
-        # up to the twelve bits that follow the version, and the variant (RFC 9562, 5.7)
+        # keep time, version and the twelve bits after it; set the variant (RFC 9562, 5.7)
         yield uuid_utils.UUID(bytes=first[:8] + bytes([digest[8] & 0x3F | 0x80]) + digest[9:])

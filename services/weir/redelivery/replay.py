@@ -1,4 +1,4 @@
-"""The replay of letters, of either kind: what is open, fits and is not stored is sent in again, once."""
+"""Replay letters: send each letter again, once, unless it was recovered, cannot be sent or is stored already."""
 
 import time
 from collections import Counter
@@ -13,21 +13,21 @@ from weir.redelivery.writer import Recoveries
 
 ERASED = "whose it is was erased since the letter was listed"
 SENT_NOW = "sent just now"
-TOGETHER = 200  # letters in a transaction, at most
+TOGETHER = 200  # most letters in one transaction
 SHOWN = 5  # examples of each reason
 
 L = TypeVar("L", bound=Letter)
 
 
 class Pace:
-    """Keeps to at most `rate` a second on average; 0: no bound."""
+    """A limit of `rate` items a second on average; 0: no limit."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self._next = time.monotonic()
 
     def keep(self, count: int) -> None:
-        """Call before doing `count` of it; returns when it is time."""
+        """Wait until `count` more items may be processed. Call it before processing them."""
         if not self.rate:
             return
         now = time.monotonic()
@@ -37,15 +37,14 @@ class Pace:
 
 @dataclass
 class RedeliveryCounts:
-    """What a replay came to."""
+    """The results of a replay."""
 
     replayed: int = 0
     edited: int = 0
-    recovered: int = 0  # before, by an earlier replay
-    stored: dict[str, list[str]] = field(default_factory=dict)  # letter -> event ids that are there
-    in_part: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # the same, of letters whose rest went
+    recovered: int = 0  # skipped: an earlier replay sent them
+    stored: dict[str, list[str]] = field(default_factory=dict)  # letter -> ids of stored events
+    # the same for letters of which some events were stored and the others were sent
+    in_part: dict[str, list[str]] = field(default_factory=dict)
     refused: dict[str, tuple[RejectedAgain, ...]] = field(default_factory=dict)
     unfit: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -57,7 +56,7 @@ class RedeliveryCounts:
 
     @property
     def is_done(self) -> bool:
-        """Nothing is left that could not be sent in again."""
+        """Whether no letter is left that could not be sent."""
         return not self.refused and not self.unfit
 
     def keep(self, letter: str, unfit: NotSendable) -> None:
@@ -73,7 +72,7 @@ class RedeliveryCounts:
 class Redelivery(Generic[L]):
     """One replay. `recoveries` None: a dry run, which writes nothing.
 
-    `erased`: as of now, whether a record is of somebody who was erased.
+    `erased`: returns a check, current at the call, whether a record is an erased person's.
     """
 
     def __init__(
@@ -94,10 +93,11 @@ class Redelivery(Generic[L]):
         self._plan = plan
         self._pace = pace
         self._limit = limit
-        self._sent: set[tuple[str, str]] = set()  # sources and keys, of this replay
+        # (source, idempotency key) of the events that this replay has sent
+        self._sent: set[tuple[str, str]] = set()
 
     def run(self, pages: Iterable[list[L]], progress: Callable[[RedeliveryCounts], None]) -> None:
-        """Until there are no more, or `limit` of them were sent. Edge errors pass through."""
+        """Send the letters until none is left, or `limit` were sent. Adapter errors pass through."""
         together = min(TOGETHER, max(1, int(self._pace.rate))) if self._pace.rate else TOGETHER
         for page in pages:
             for start in range(0, len(page), together):
@@ -138,7 +138,7 @@ class Redelivery(Generic[L]):
         self.tally.edited += sum(plan.edited for _, plan in sent)
 
     def _there(self, plan: Plan, stored: Mapping[Identity, str]) -> dict[Identity, str]:
-        """Its events that are stored already, or were sent by this replay."""
+        """Return the plan's events that are stored (with the stored id) or were sent by this replay (SENT_NOW)."""
         sent = {i: SENT_NOW for i in plan.identities if i[1:] in self._sent}
         return sent | {i: stored[i] for i in plan.identities if i in stored}
 

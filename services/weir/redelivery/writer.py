@@ -1,4 +1,4 @@
-"""Sends letters in again, each once: with its entry in the ledger, in one transaction."""
+"""Write letters again exactly once: each with its ledger entry, in one transaction."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from weir.settings.shared import KafkaSettings
 
 TRANSACTIONAL_ID = "weir-replay"
 SECONDS = 10
-# Every topic that a letter may have come from, or a refusal goes to.
+# Every topic that a dead letter may come from, or that a rejected event goes to.
 WRITES = (
     topics.ACCEPTED,
     topics.UNIQUE,
@@ -40,7 +40,7 @@ _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
 def read_ledger(settings: KafkaSettings) -> set[bytes]:
-    """The keys of every letter that was sent in again. `RefusedError`: there is no ledger yet."""
+    """Return the ledger keys of all letters that were sent again. `RefusedError` if there is no ledger yet."""
     admin = KafkaAdmin(settings)
     try:
         ledger = admin.topics(with_config=False).get(topics.RECOVERIES)
@@ -55,22 +55,25 @@ def read_ledger(settings: KafkaSettings) -> set[bytes]:
 
 
 class Recoveries:
-    """The one writer of recoveries. A second one ends the first, whose open transaction is undone.
+    """The only writer of recoveries. A second writer fences the first, whose open transaction is aborted.
 
-    Read the ledger after this was made: nobody else can write to it then.
+    Read the ledger after construction: from then on no earlier writer can write to it.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         options = {
             **client_options(settings),
-            "log_level": 0,  # what it would print is raised, too
+            "log_level": 0,  # its messages are raised as errors as well
         }
         self._schema = avro.schemas()["Recovery"]
         with _clear_errors():
             self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, WRITES)
 
     def write(self, writes: Sequence[Write], entries: Sequence[Recovery]) -> None:
-        """All of it is there on return. `ReplacedError`: none is; `NotReachedError`: the ledger knows."""
+        """Write records and ledger entries in one transaction; all are durable on return.
+
+        `ReplacedError`: none was written. `NotReachedError`: unknown; the ledger tells.
+        """
         with _clear_errors():
             self._transactions.begin()
             for write in writes:
