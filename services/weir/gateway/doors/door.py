@@ -1,8 +1,8 @@
-"""What a door is: how one product's clients say who they are and what happened, and how they are answered.
+"""The base class of doors: a door reads one product's requests as events, and answers in its format.
 
-A door is pure: functions from a request to events, and from what became of them to that product's
-reply. Everything behind it (rates, quotas, validation, Kafka, the books) is the same for all of them.
-docs/doors.md says how to add one.
+A door is pure: it maps a request to events, and their outcome to the product's reply. Everything behind the
+doors (rates, quotas, validation, Kafka, the books) is the same for all of them. docs/doors.md explains how to
+add a door.
 """
 
 from typing import Any, ClassVar
@@ -22,61 +22,61 @@ from weir.gateway.ingest.parsed_events import (
 )
 from weir.gateway.ingest.validation import MAX_CHARACTERS
 
-RECEIPT_SECONDS = 5.0  # how long a reply waits for what the workers decide
+RECEIPT_SECONDS = 5.0  # longest time that a reply waits for the workers' receipts
 
 
 class Door:
-    """A door with what most have in common; a product's own overrides what differs."""
+    """A door with the behaviour that most doors share; a product's door overrides what differs."""
 
     name: ClassVar[str]  # as in the column `door` and in metrics
     operation: ClassVar[dict[str, Any]]  # of OpenAPI
 
     def credentials(self, request: RequestMeta) -> Credentials | None:
-        """Who sends. None: only the body says; then `parse` puts it into what it returns.
+        """Return the credentials. None: only the body has them; then `parse` returns them with the events.
 
-        Where a key says it already, the body is read on that source's account; what the body
-        claims besides must be the same source.
+        If a key names the source already, the body is read on that source's account; a source that the
+        body names must be the same.
         """
         return Credentials(key=request_headers.key_of(request.headers, request.query))
 
     def takes(self, media: request_headers.Media) -> bool:
-        """Whether it takes a body of that type."""
+        """Check whether the door accepts a body of this media type."""
         return media.taken and not media.is_ndjson
 
     def declines(self, request: RequestMeta) -> bool:
-        """Whether the person asked not to be followed: then nothing of the request is kept."""
+        """Check whether the person asked not to be tracked: then nothing of the request is stored."""
         return False
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
-        """The events in a body, none of them validated yet.
+        """Return the events in a body, none of them validated yet.
 
-        `ProblemError` when they cannot be told apart; `BodyProblemError` if it is known whose they are
-        all the same.
+        `ProblemError` if the body cannot be split into events; `BodyProblemError` if it still names its
+        source.
         """
         raise NotImplementedError
 
     def verify(self, request: RequestMeta, body: bytes, source: Source) -> bytes | None:
-        """A digest of what a right signature is of; None: the request is not signed.
+        """Return a digest of the signed bytes; None: no signature was checked.
 
         `ProblemError` if the signature is not the source's.
         """
         return signing.verify(request, body, source)
 
     def redact(self, payload: bytes) -> bytes:
-        """What is kept of a refused payload: all but the write keys in it. The claimed one goes anyway."""
+        """Return a rejected payload without write keys, for storage. The request's own key is masked anyway."""
         return payload
 
     def client_id(self, parsed: ParsedEvent) -> str:
-        """The client's own name for an event, if one can be read; for its eyes only."""
+        """Return the client's own id of an event, for the client's information; empty: none can be read."""
         sent = parsed.event
         if isinstance(sent, Refusal):
             return ""
         return (sent.idempotency_key or sent.id or "")[:MAX_CHARACTERS]
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        """What the client is told of its events."""
+        """Return the answer to a request whose events were processed."""
         raise NotImplementedError
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
-        """What the client is told when none of its events was looked at."""
+        """Return the answer to a request that was rejected as a whole."""
         return problem(trouble, headers)

@@ -1,7 +1,7 @@
-"""Writes `Accepted` and `Rejected` records; `Accepted` faster than a general Avro writer can.
+"""Encode `Accepted` records in Avro, faster than a general Avro writer can.
 
 An Avro datum is its fields in order (https://avro.apache.org/docs/1.12.0/specification/#binary_encode_record),
-so what a request's events share is encoded once. A property test holds the bytes against fastavro's.
+so the fields that all events of a request share are encoded once. A property test compares the bytes with fastavro's.
 """
 
 import struct
@@ -15,7 +15,7 @@ from weir.core.identifiers import PUBLIC_MARK, dedup_prefix, identity_key
 from weir.core.registry import Source
 from weir.gateway.ingest.validation import Event
 
-ABSENT = b"\x00"  # an empty string, null and false alike
+ABSENT = b"\x00"  # encodes an empty string, null and false
 TRUE = b"\x01"
 DOUBLE = b"\x02"  # the second branch of ["null", "double"]
 _double = struct.Struct("<d").pack
@@ -23,7 +23,7 @@ _header = avro.schemas()["Accepted"].header
 
 
 def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; all but the last byte are marked "goes on"."""
+    """Encode seven bits per byte, lowest bits first; every byte but the last has the continuation bit."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -33,12 +33,12 @@ def varint(number: int) -> bytes:
 
 
 def long(number: int) -> bytes:
-    """Avro's int and long: zigzag, so that small negative numbers are short too."""
+    """Encode Avro's int or long: zigzag, so that small negative numbers are short too."""
     return varint((number << 1) ^ (number >> 63))
 
 
 LENGTHS = [long(n) for n in range(4_096)]
-# The lowest 14 bits of a number that has more: two bytes, both marked "goes on".
+# The lowest 14 bits of a longer number, as two bytes that both have the continuation bit.
 LOW_BITS = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 
 
@@ -46,7 +46,7 @@ _high_bits = lru_cache(maxsize=4_096)(varint)
 
 
 def moment(epoch_ms: int) -> bytes:
-    """As `long`, quickly: times of one request share all but their lowest bits."""
+    """Encode a time as `long` does, but faster: the times of one request differ only in their lowest bits."""
     zigzag = (epoch_ms << 1) ^ (epoch_ms >> 63)
     if zigzag < 1 << 14:
         return varint(zigzag)
@@ -68,12 +68,12 @@ def optional(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class SourceFields:
-    """What all events of a source share, encoded once a change of the registry."""
+    """The fields that all events of a source share, encoded once per registry change."""
 
     source: str
-    key_prefix: bytes  # of its dedup keys
+    key_prefix: bytes  # of the source's dedup keys
     encoded: bytes
-    window: bytes  # how long its keys are remembered
+    window: bytes  # how long its idempotency keys are remembered
 
     @classmethod
     def of(cls, source: Source) -> "SourceFields":
@@ -83,22 +83,22 @@ class SourceFields:
 
 
 class Client(Struct, frozen=True):
-    """Who sent a request, and by which door."""
+    """The client that sent a request, the door it used, and how its events are processed."""
 
     door: str
     ip: str
     user_agent: str
     has_profile: bool = True
     over_quota: bool = False
-    has_session: bool | None = None  # None: where there is a profile
+    has_session: bool | None = None  # None: as `has_profile`
     saved: bool = True
     wants_receipt: bool = False
-    public: bool = False  # with a public key, or with none: identity believes it less
+    public: bool = False  # sent with a public key or without a key: identity trusts it less
 
 
 @lru_cache(maxsize=4_096)
 def _client_fields(client: Client) -> bytes:
-    """What the events of one client have in common: most clients come again."""
+    """Encode the fields that all events of a client share; cached, because most clients send again."""
     has_session = client.has_profile if client.has_session is None else client.has_session
     flags = (
         client.has_profile,
@@ -118,7 +118,7 @@ def _client_fields(client: Client) -> bytes:
 
 
 class AcceptedWriter:
-    """Encodes the accepted events of one request; what they share is encoded once."""
+    """An encoder for the accepted events of one request; it encodes the shared fields once."""
 
     __slots__ = ("_after", "_before", "_mark", "_now")
 
@@ -129,7 +129,7 @@ class AcceptedWriter:
         client: Client,
         window_seconds: int | None = None,
     ) -> None:
-        """`window_seconds`: how long keys are remembered; None: as the source has it."""
+        """`window_seconds`: how long idempotency keys are remembered; None: the source's setting."""
         self._now = moment(received_at)
         window = source.window if window_seconds is None else long(window_seconds)
         self._before = self._now + source.encoded + window
@@ -137,7 +137,7 @@ class AcceptedWriter:
         self._mark = PUBLIC_MARK if client.public else ""
 
     def encode(self, event_id: bytes, digest: bytes, key: bytes, event: Event) -> bytes:
-        """The record of a valid event; `key` is its idempotency key, at most 1,023 bytes."""
+        """Return the `Accepted` record of a valid event; `key` is its idempotency key, at most 1,023 bytes."""
         name = event.name.encode()
         user, anonymous = event.user_id, event.anonymous_id
         profile, session = event.profile_id, event.session_id

@@ -1,4 +1,4 @@
-"""Refuses new events before the broker deletes old ones that nobody has read yet."""
+"""Reject new events before the broker deletes old records that consumers have not read yet."""
 
 import math
 import threading
@@ -11,10 +11,10 @@ from weir.gateway import metrics
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
-RETRY_SECONDS = 60  # at most
-REFUSING_SECONDS = 5.0  # between two looks then, at most: events are taken again soon
-FIRST_SECONDS = 10.0  # that a first look is waited for, at most
-AGAIN_SECONDS = 1.0  # between two tries of it
+RETRY_SECONDS = 60  # longest `retry_after` of a rejected request
+REFUSING_SECONDS = 5.0  # longest time between checks while rejecting, to accept events again soon
+FIRST_SECONDS = 10.0  # longest wait for the first successful check
+AGAIN_SECONDS = 1.0  # between two attempts at the first check
 STOP_SECONDS = 1.0
 NOT_KNOWN = Problem(
     "unavailable",
@@ -26,10 +26,10 @@ Look = Callable[[], list[RetentionUse]]
 
 
 class RetentionGuard:
-    """Looks now and then, in a thread of its own. A look that fails changes nothing.
+    """A thread that checks regularly how old unread records are. A failed check changes nothing.
 
-    Before the first that does not fail everything is refused; but for FIRST_SECONDS at most, so that
-    a gateway that is not let look takes events all the same.
+    Until the first successful check, reject everything, for at most FIRST_SECONDS; then accept, so that
+    missing Kafka permissions do not stop ingestion.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RetentionGuard:
         self._seconds = seconds
         self._policy = policy
         self._clock = clock
-        # by source, or ALL; replaced as a whole, since requests read it in another thread
+        # by source, or ALL; replaced as a whole, because requests read it in another thread
         self._problems: Mapping[str, Problem] = {ALL: NOT_KNOWN} if policy.refuse else {}
         self._asked_at: float | None = None
         self._told: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
@@ -58,15 +58,15 @@ class RetentionGuard:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ended on return, or with the present look."""
+        """Stop the thread, waiting at most STOP_SECONDS; a check in progress may end later."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
     def problem(self, source: str) -> Problem | None:
-        """What a source's requests are refused with; None: they are taken.
+        """Return the problem that a source's requests are rejected with; None: they are accepted.
 
-        To be asked once the brokers acknowledge: the time for a first look runs from then on.
+        Call it only once the brokers acknowledge: the wait for the first check starts with the first call.
         """
         problems = self._problems
         if not problems:
@@ -79,11 +79,11 @@ class RetentionGuard:
         return None if self._has_waited() else found
 
     def is_waiting(self) -> bool:
-        """Whether nobody's events are taken since there was no look yet. To be asked as `problem` is."""
+        """Check whether all events are rejected because no check has succeeded yet. Call it as `problem`."""
         return self.problem(ALL) is NOT_KNOWN
 
     def look(self) -> None:
-        """One look, and what follows from it."""
+        """Check once, and update the rejected sources, the metrics and the log."""
         try:
             found = self._look()
         except (NotReachedError, RefusedError) as fault:
@@ -105,7 +105,7 @@ class RetentionGuard:
             self._stop.wait(self._pause())
 
     def _pause(self) -> float:
-        """Until the next look."""
+        """Return the seconds until the next check."""
         if self._problems.get(ALL) is NOT_KNOWN:
             return self._seconds if self._has_waited() else min(self._seconds, AGAIN_SECONDS)
         return min(self._seconds, REFUSING_SECONDS) if self._problems else self._seconds
@@ -114,7 +114,7 @@ class RetentionGuard:
         return self._asked_at is not None and self._clock() - self._asked_at >= FIRST_SECONDS
 
     def _tell(self, unread: RetentionUse) -> None:
-        """In the log, when it changes."""
+        """Log the state of a group and topic when it changes."""
         refused = self._policy.refused(unread)
         level = "refuse" if refused else "warn" if unread.near(self._policy.warn) else ""
         place = unread.group, unread.topic
@@ -131,7 +131,7 @@ class RetentionGuard:
             self._log.info("unread records are far from their deletion again", **told)
 
     def _refusals(self, found: Iterable[RetentionUse]) -> dict[str, Problem]:
-        """By source; where there are several reasons, the record that is nearest is told of."""
+        """Return the problems by source; of several, the one whose unread record is nearest to deletion."""
         nearest = sorted(found, key=lambda unread: unread.share)
         return {
             source: self._problem(unread, source)

@@ -1,4 +1,4 @@
-"""Validate the events of one request and make the records that they become. Pure but for the ids it mints."""
+"""Validate the events of a request and build their records. Pure, except for new ids and one log message."""
 
 from collections.abc import Callable, Collection
 
@@ -26,7 +26,7 @@ from weir.runtime import logs
 _encode_rejected = avro.schemas()["Rejected"].encode
 WEIRS_OWN = RecordLimits()
 DIGEST_BYTES = 16  # of the idempotency key, in the record's key
-MAX_TEXT = 4_096  # characters of a refusal's field and text: a client's own name may stand in them
+MAX_TEXT = 4_096  # characters of a refusal's field and text, which may quote the client
 _log = logs.get("gateway")
 
 
@@ -35,26 +35,27 @@ def no_client_id(_: ParsedEvent) -> str:
 
 
 class RecordContext(Struct, frozen=True):
-    """Which source a request is of, when it came, and from whom."""
+    """The source, time and client of a request, with the door's functions and the size limits for its records."""
 
     source: SourceFields
     received_at: int
     client: Client
-    key: str = ""  # that the request claimed; empty: none
-    signed: bytes = b""  # a digest of what was signed; empty: it was not
-    redact: Callable[[bytes], bytes] = bytes  # the door's, for other keys; `bytes`: there are none
+    key: str = ""  # the write key in the request; empty: none
+    signed: bytes = b""  # a digest of the signed bytes; empty: not signed
+    # The door's function that masks further write keys in a payload; `bytes`: it masks none
+    redact: Callable[[bytes], bytes] = bytes
     client_id: Callable[[ParsedEvent], str] = no_client_id  # the door's
     limits: RecordLimits = WEIRS_OWN
 
 
 class RequestRecords(Struct):
-    """What a request came to: the records to write, the ids to answer, what was refused."""
+    """The result of a request: the records to write, the ids for the answer, the rejected events."""
 
     records: list[Record] = []
     event_ids: list[str] = []
     refused: list[Refused] = []
     warnings: list[str] = []
-    ignored_ids: list[str] = []  # fields, once for each id that is none
+    ignored_ids: list[str] = []  # field names, one entry for each ignored id
 
     def outcome(self) -> Outcome:
         return Outcome(self.event_ids, self.refused, self.warnings)
@@ -66,7 +67,7 @@ def build_records(
     context: RecordContext,
     mint: Callable[[], uuid_utils.UUID] = uuid_utils.uuid7,
 ) -> RequestRecords:
-    """Every event is either accepted, under an id from `mint`, or refused; one never affects another."""
+    """Accept each event, with an id from `mint`, or reject it; no event affects another."""
     made = RequestRecords(warnings=[*events.warnings])
     window = events.window_seconds
     if context.signed:
@@ -126,9 +127,9 @@ def build_records(
 def refuse_unwritable(
     made: RequestRecords, places: Collection[int], events: ParsedEvents, context: RecordContext
 ) -> RequestRecords:
-    """What a request comes to if the brokers refuse the records at these places; the others are stored.
+    """Return the result of a request after the brokers refused the records at `places`; the others are stored.
 
-    Its records are those that remain to be written: the refusals.
+    Its `records` are only those that remain to be written: the `events.rejected` records of these events.
     """
     topic_of = [topic for topic, _, _ in made.records]
     accepted = [place for place, topic in enumerate(topic_of) if topic == topics.ACCEPTED]
@@ -151,10 +152,10 @@ def refuse_unwritable(
 
 
 def rejected(refused: Refused, payload: bytes, context: RecordContext) -> Record:
-    """The record of `events.rejected` for a refused event: its payload, but for write keys.
+    """Return the `events.rejected` record of an event, as (topic, key, value), with write keys masked.
 
-    A payload that no record can hold is cut. That takes a body limit above what the topic allows, or
-    a door that makes more of a body than its client sent.
+    A payload too large for a record is truncated. That happens only if the body limit is above the topic's
+    limit, or if a door builds a payload larger than the body that the client sent.
     """
     event_id = uuid_utils.uuid7().bytes
     refusal = refused.refusal
@@ -185,6 +186,6 @@ def rejected(refused: Refused, payload: bytes, context: RecordContext) -> Record
 
 
 def rejected_body(problem: Problem, body: bytes, context: RecordContext) -> Record:
-    """The record for a request none of whose events could be told apart."""
+    """Return the `events.rejected` record of a body that was rejected as a whole."""
     refusal = Refusal(problem.code, problem.field, problem.detail)
     return rejected(Refused(0, "", refusal), body, context)

@@ -1,4 +1,4 @@
-"""Why the gateway says no: the closed set of codes, each with its HTTP status and title."""
+"""The closed set of error codes of the gateway, each with its HTTP status and title."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ MAX_QUOTED = 100
 
 
 class Refusal(NamedTuple):
-    """One event is not accepted: code, the field at fault (empty: the whole), what to mend."""
+    """The rejection of one event: code, the invalid field (empty: the whole event), what to fix."""
 
     code: str
     field: str
@@ -14,7 +14,7 @@ class Refusal(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A whole request is not accepted; `retry_after` in seconds, 0 when waiting would not help."""
+    """The rejection of a whole request; `retry_after` in seconds, 0 if waiting does not help."""
 
     code: str
     detail: str
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
 
 class ProblemError(Exception):
-    """A whole request is not accepted: raised wherever that is found, answered in one place."""
+    """The rejection of a whole request, raised where the fault is found; the handler turns it into the answer."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -31,7 +31,7 @@ class ProblemError(Exception):
 
 
 class Kind(NamedTuple):
-    """What a problem's code means over HTTP."""
+    """The HTTP status and title of a problem's code."""
 
     status: int
     title: str
@@ -83,7 +83,8 @@ PROBLEMS: dict[str, Kind] = {
     "unacknowledged": Kind(503, "The events are not known to be stored"),
 }
 
-# Problems whose body is kept in `events.rejected`: the client's to mend, and read whole.
+# Problems whose body is stored in `events.rejected`, because the client can fix them. A body that was not
+# received completely is stored as an empty payload.
 KEPT = frozenset(code for code, kind in PROBLEMS.items() if kind.status in (400, 413, 415)) - {
     "invalid_http",
     "client_gone",
@@ -91,6 +92,6 @@ KEPT = frozenset(code for code, kind in PROBLEMS.items() if kind.status in (400,
 
 
 def quoted(text: str) -> str:
-    """A client's text as it may appear in a sentence: printable and short."""
+    """Return a client's text in a form that is safe in a sentence: printable and short."""
     shown = ascii(text)
     return shown if len(shown) <= MAX_QUOTED else shown[: MAX_QUOTED - 1] + "…"

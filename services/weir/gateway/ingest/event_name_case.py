@@ -1,4 +1,4 @@
-"""How event names may be written, for sources that hold their senders to one way. Pure."""
+"""Check the casing of event names, for sources that require one casing. Pure."""
 
 import unicodedata
 from functools import lru_cache
@@ -7,15 +7,15 @@ from weir.core.registry import Casing
 from weir.gateway.ingest.validation import RESERVED
 
 SEPARATORS: dict[Casing, str] = {"snake_case": "_", "kebab-case": "-"}
-_WORD = frozenset("LMN")  # letters, the marks upon them, and numbers, of any script
+_WORD = frozenset("LMN")  # letters, combining marks and numbers of any script
 
 
 @lru_cache(maxsize=4_096)
 def is_cased(name: str, casing: Casing) -> bool:
-    """Whether a name is written so. Names of Weir's own, which nobody chose, always are.
+    """Check whether a name has a casing. Weir's reserved names always pass, because no sender chose them.
 
-    Capitals in a row are an abbreviation, one word or more: `parseHTML` and `userID` are camelCase,
-    `HTTPRequest`, and so `FAQ`, TitleCase. What has no case (digits, 注文) goes with either.
+    Consecutive capitals are an abbreviation of one or more words: `parseHTML` and `userID` are camelCase,
+    `HTTPRequest` and `FAQ` are TitleCase. Characters without case (digits, 注文) fit either.
     """
     if name.startswith(RESERVED):
         return True

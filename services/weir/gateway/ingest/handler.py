@@ -1,4 +1,4 @@
-"""What happens to a POST, in order: who may, how much, the body, the events, Kafka, and only then the answer."""
+"""Handle an ingest request: authorize, limit, read the body, build records, write to Kafka, then answer."""
 
 import time
 import uuid
@@ -57,12 +57,12 @@ from weir.gateway.registry_copy import Registry, SourceView
 from weir.runtime import logs
 from weir.settings.gateway import GatewaySettings
 
-RECORD_OVERHEAD_BYTES = 320  # of an event's record, at most, beside what the client sent of it
+RECORD_OVERHEAD_BYTES = 320  # upper bound of what an event's record adds to the client's bytes
 
 
 @dataclass
 class AppContext:
-    """What a request meets: made once a process."""
+    """The services that requests use; one instance per process."""
 
     settings: GatewaySettings
     registry: Registry
@@ -81,22 +81,22 @@ class AppContext:
 
 
 class AuthorizedRequest(Struct, frozen=True):
-    """A request that may post: its source, and where it came from."""
+    """A request that may send events: its source, and where it came from."""
 
     view: SourceView
     address: str
-    marked: bool  # over a quota that only marks
-    headers: bytes  # CORS, for browsers
-    key: str  # that it claimed; empty: none
+    marked: bool  # over a quota that only marks events
+    headers: bytes  # CORS headers, for browsers
+    key: str  # the write key in the request; empty: none
 
     @property
     def is_known(self) -> bool:
-        """Whether it has shown a secret: the keys of browser sources are on every page."""
+        """Whether the client has shown a secret key: the keys of browser sources are on every page."""
         return bool(self.key) and self.view.source.kind != "browser"
 
 
 class UnauthorizedError(ProblemError):
-    """Whoever sends may not, or not now. `headers`: of the answer, for browsers."""
+    """The rejection of a client that may not send, or not now. `headers`: for the answer."""
 
     def __init__(self, problem: Problem, headers: bytes = b"") -> None:
         super().__init__(problem)
@@ -104,7 +104,7 @@ class UnauthorizedError(ProblemError):
 
 
 class RequestBody(Struct, frozen=True):
-    """A body as it was read and parsed. With a `trouble` none of its events is taken."""
+    """A body as it was read and parsed. With a `trouble`, none of its events is accepted."""
 
     raw: bytes
     events: ParsedEvents
@@ -113,9 +113,9 @@ class RequestBody(Struct, frozen=True):
 
 
 class IngestHandler:
-    """Answers at any door. A good answer comes only after every record is on all in-sync replicas.
+    """The ingest of all doors. It answers with success only after every accepted event is on all in-sync replicas.
 
-    One way down: whatever is found wrong is raised as a `ProblemError`, and answered in `post`.
+    Every fault is raised as a `ProblemError`; `post` or `_post` turns it into the answer.
     """
 
     def __init__(self, app: AppContext) -> None:
@@ -125,7 +125,7 @@ class IngestHandler:
         self._limits = BodyLimits(settings.gateway_max_events, settings.gateway_max_body_bytes)
 
     async def post(self, request: BaseRequest, door: Door, meta: RequestMeta) -> Answer:
-        """The answer of `door` to a request."""
+        """Return the answer of `door` to a request."""
         try:
             return await self._post(request, door, meta)
         except UnauthorizedError as error:
@@ -138,14 +138,14 @@ class IngestHandler:
             raise ProblemError(unavailable("The registry is not read yet."))
         credentials = door.credentials(meta)
         authorized: AuthorizedRequest | None = None
-        if credentials is not None:  # whoever may not send is told before the body is read
+        if credentials is not None:  # reject a client that may not send before the body is read
             authorized = self._authorize(credentials, meta)
         reservation = self._reservation(authorized, meta)
         try:
             body = await self._read(
                 Reading(request, reservation, self._limits.body_bytes), door, meta
             )
-            if authorized is None:  # only the body says who sends
+            if authorized is None:  # only the body names the source
                 authorized = self._authorize_by_body(body, meta)
             reservation.identify(authorized.view.source.id)
             try:
@@ -162,7 +162,7 @@ class IngestHandler:
         return budget.of_stranger(network_of(meta.address))
 
     async def _read(self, reading: Reading, door: Door, meta: RequestMeta) -> RequestBody:
-        """Read and parse the body: the one place where a `ProblemError` waits until it is known whose it is."""
+        """Read and parse the body. A `ProblemError` becomes its `trouble`, to be raised once the source is known."""
         raw, broken = await reading.read(self._app.settings.gateway_body_seconds)
         self._app.counts.body_bytes += len(raw)
         if broken is not None:
@@ -182,11 +182,14 @@ class IngestHandler:
     def _authorize_by_body(self, body: RequestBody, meta: RequestMeta) -> AuthorizedRequest:
         credentials = body.events.credentials
         if credentials is None and body.trouble is not None:
-            raise ProblemError(body.trouble)  # nobody's: there is no account to keep it in
+            raise ProblemError(body.trouble)  # no source: the body cannot be stored for one
         return self._authorize(credentials or Credentials(), meta)
 
     def _authorize(self, credentials: Credentials, meta: RequestMeta) -> AuthorizedRequest:
-        """Key, origin, brokers, backlog, rate and quota: all that needs no event. `UnauthorizedError`."""
+        """Check everything that needs no event: key, origin, brokers, backlog, client rate, quota.
+
+        `UnauthorizedError` if a check fails.
+        """
         app = self._app
         page = meta.headers.get(hdrs.ORIGIN)
         view = app.registry.claimed(credentials)
@@ -224,11 +227,11 @@ class IngestHandler:
         authorized: AuthorizedRequest,
         reservation: Reservation,
     ) -> Answer:
-        """From a body whose sender is known to the answer."""
+        """Process a body whose source is known, and return the answer."""
         source, events = authorized.view.source, body.events
         named = events.credentials
         if named is not None and named.source not in ("", source.id):
-            raise ProblemError(unauthorized(named))  # its headers have the key of another one
+            raise ProblemError(unauthorized(named))  # the key in the headers is another source's
         trouble, signed = body.trouble, None
         try:
             signed = door.verify(meta, body.raw, source) if body.is_whole else None
@@ -236,7 +239,8 @@ class IngestHandler:
             trouble = error.problem
         else:
             if signed is None and signing.must_sign(source, door.name):
-                # without its signature it is nobody's: whoever knows the key alone would fill the account
+                # Reject an unsigned request before it counts for the source or is stored for it: otherwise
+                # a client that knows only the key could use up the source's limits.
                 raise ProblemError(
                     signing.UNSIGNED if trouble is None or body.is_whole else trouble
                 )
@@ -244,7 +248,7 @@ class IngestHandler:
         if trouble is not None:
             await self._keep(door, meta, trouble, body.raw, authorized)
             raise ProblemError(trouble)
-        # what the records take beside the body: each has the shared context whole
+        # memory of the records, beside the body: each record contains the whole shared context
         expanded = len(events) * (RECORD_OVERHEAD_BYTES + len(events.shared.raw))
         if not reservation.take(expanded):
             raise ProblemError(overloaded())
@@ -270,7 +274,10 @@ class IngestHandler:
     async def _settle(
         self, records: RequestRecords, events: ParsedEvents, context: RecordContext
     ) -> tuple[RequestRecords, Outcome]:
-        """Durable on return, with the receipts that came in time if there are to be any."""
+        """Make the records durable; return (records, outcome).
+
+        If the request wants receipts, the outcome has those that came within RECEIPT_SECONDS.
+        """
         if not events.wants_receipts:
             stored = await self._store(records, events, context)
             return stored, stored.outcome()
@@ -285,7 +292,7 @@ class IngestHandler:
     async def _store(
         self, records: RequestRecords, events: ParsedEvents, context: RecordContext
     ) -> RequestRecords:
-        """Write the records; refuse the events whose records the brokers will never take."""
+        """Write the records; reject the events whose records the brokers will never accept."""
         written = await self._written(records.records, context.received_at)
         if not written.begun and not written.known:
             raise ProblemError(unavailable("Too much waits for the brokers."))
@@ -327,7 +334,7 @@ class IngestHandler:
         body: bytes,
         authorized: AuthorizedRequest,
     ) -> None:
-        """Keep a refused body whole if it is the client's to mend: the answer follows that acknowledgement."""
+        """Store a rejected body if the client can fix it (`KEPT`); the answer waits for the acknowledgement."""
         if trouble.code not in KEPT or door.declines(meta):
             return
         context = self._record_context(door, meta, authorized, ParsedEvents(), b"")

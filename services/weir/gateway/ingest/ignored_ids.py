@@ -1,4 +1,4 @@
-"""Takes ids that are none out of an event, says so, and keeps what was sent in its context. Pure."""
+"""Remove placeholder ids (`undefined`, `null`) from an event, with a warning; its context keeps them. Pure."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from weir.core.blocked_ids import BlockedIds
 from weir.gateway.ingest.error_codes import quoted
 from weir.gateway.ingest.validation import Event, Policy
 
-MEMBER = "ignored_ids"  # of the context
+MEMBER = "ignored_ids"  # the member of the context that keeps them
 FIELDS = ("user_id", "anonymous_id", "profile_id", "session_id")
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def has_ignored(event: Event, blocked: BlockedIds) -> bool:
-    """Whether an id of the event is none."""
+    """Check whether an id of the event is a blocked value."""
     user, anonymous = event.user_id, event.anonymous_id
     profile, session = event.profile_id, event.session_id
     has = blocked.has
@@ -30,19 +30,19 @@ def has_ignored(event: Event, blocked: BlockedIds) -> bool:
 
 
 def ignored_in(event: Event, blocked: BlockedIds) -> dict[str, str]:
-    """Those of the event's ids that are none, by field."""
+    """Return the event's ids that are blocked values, by field."""
     found = {field: getattr(event, field) for field in FIELDS}
     return {field: text for field, text in found.items() if text and blocked.has(text)}
 
 
 def without(event: Event, ignored: Mapping[str, str]) -> Event:
-    """The event as if these ids were absent; its context says what was sent."""
+    """Return the event without these ids; its context keeps what was sent."""
     context = _encode({**_decode(event.context), MEMBER: dict(ignored)})
     return msgspec.structs.replace(event, context=context, **dict.fromkeys(ignored, ""))
 
 
 def explain(ignored: Mapping[str, str], policy: Policy) -> list[str]:
-    """A warning for each, in the words of the client."""
+    """Return a warning for each ignored id, with the client's name of the field."""
     return [
         f"{policy.field(field)} {quoted(text)} is no id; the event is taken as if it had none"
         for field, text in ignored.items()

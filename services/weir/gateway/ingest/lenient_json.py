@@ -1,7 +1,7 @@
-"""Telling events apart though one of them holds what is no JSON: that is its fault alone. Pure.
+"""Split a body into events even if one event is invalid JSON, so that only that event is rejected. Pure.
 
-Half a surrogate pair, as a cut emoji leaves it, and NaN and the infinities, as Python's `json` writes
-them. Only for bodies that do not decode: others need none of it.
+This covers half a surrogate pair, as truncating an emoji leaves it, and NaN and the infinities, as Python's
+`json` writes them. It is only for bodies that do not decode.
 """
 
 import json
@@ -16,40 +16,40 @@ from weir.gateway.ingest.error_codes import Refusal
 T = TypeVar("T")
 
 NOT_NUMBERS = "holds NaN or an infinity, which is not JSON"
-# Numbers as nobody writes them, so that no event looks like another that has them.
+# Replaced by numbers that nobody writes in this form, so that no masked event equals another event.
 _NAN = (b"NaN", b"0E7")
 _INFINITY = (b"Infinity", b"0E-00007")
 
-MAX_SEARCHED_BYTES = 100 * 1024  # an event's limit: a place in more than that is not looked for
+MAX_SEARCHED_BYTES = 100 * 1024  # an event's size limit: longer inputs are not searched
 MAX_PATH = 255
 
-_half = re.compile("[\ud800-\udfff]").search  # Python's `json` joins whole pairs
-# Escaped backslashes and whole pairs first, so that what is found as a group stands alone.
+_half = re.compile("[\ud800-\udfff]").search  # Python's `json` joins complete pairs
+# Matches escaped backslashes and complete pairs first, so that the group matches only lone halves.
 _escapes = re.compile(
     rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 ).finditer
 _escaped = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}").sub
-# Strings, and what is between them that cannot be meant; to the body's end where a closing quote is
-# missing, so that each byte is looked at once.
+# Matches strings, and text between them without `N` or `I`. A string without a closing quote extends to the
+# end of the body, so that each byte is examined once.
 _strings = re.compile(rb'((?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"NI]*+)++)', re.DOTALL).split
 
 
 class Decoded(NamedTuple, Generic[T]):
-    """What a decoder found in a body, though perhaps in its masked form alone."""
+    """The result of decoding a body, or its masked form if the body itself does not decode."""
 
     found: T
     body: bytes
-    told: bytes  # what it was found in: the body, or its masked form
-    fault: str  # why not in the body itself, as msgspec says it; empty: it was
+    told: bytes  # the bytes that were decoded: the body, or its masked form
+    fault: str  # msgspec's error for the body itself; empty: it decoded
 
     def own(self, events: Iterable[bytes | msgspec.Raw]) -> list[bytes]:
-        """The found events, in the body's order, as they stand in the body itself."""
+        """Return the original bytes of decoded events, which must come in the body's order."""
         raws = [bytes(event) for event in events]
         return unmasked(raws, self.told, self.body) if self.fault else raws
 
 
 def decoded(body: bytes, decode: Callable[[bytes], T]) -> Decoded[T]:
-    """What is in a body, be one of its events no JSON. Raises as `decode` does where that is not all."""
+    """Decode a body even if events have half a surrogate pair, NaN or an infinity. Else raise as `decode` does."""
     try:
         return Decoded(decode(body), body, body, "")
     except msgspec.ValidationError:
@@ -62,18 +62,21 @@ def decoded(body: bytes, decode: Callable[[bytes], T]) -> Decoded[T]:
 
 
 def masked(body: bytes) -> bytes:
-    """The body with JSON of the same length in place of every such thing; for telling events apart."""
+    """Return the body with surrogate escapes, NaN and infinities replaced by JSON of the same length.
+
+    The result is only for splitting a body into its events.
+    """
     told = _escaped(rb"\\ufffd", body)
     if not _may_have_not_numbers(told):
         return told
     parts = _strings(told)
-    between = b'"'.join(parts[::2])  # quotes are in strings alone
+    between = b'"'.join(parts[::2])  # the text between strings has no quotes
     parts[::2] = between.replace(*_NAN).replace(*_INFINITY).split(b'"')
     return b"".join(parts)
 
 
 def unmasked(events: Iterable[bytes], told: bytes, body: bytes) -> list[bytes]:
-    """The events of a masked body, in its order, as they stand in the body itself."""
+    """Return the original bytes of the events of a masked body, which must come in its order."""
     found = []
     at = 0
     for event in events:
@@ -84,12 +87,12 @@ def unmasked(events: Iterable[bytes], told: bytes, body: bytes) -> list[bytes]:
 
 
 def is_outside(events: Iterable[bytes], body: bytes) -> bool:
-    """Whether something besides the body's events, as they stand in it, was masked."""
+    """Check whether masking changes the body outside of its events; `events` are their original bytes."""
     return _masked_bits(body) != sum(map(_masked_bits, events))
 
 
 def has_not_numbers(raw: bytes) -> bool:
-    """Whether NaN or an infinity is in it, outside of strings."""
+    """Check whether `raw` contains NaN or an infinity outside of strings."""
     if not _may_have_not_numbers(raw):
         return False
     between = b'"'.join(_strings(raw)[::2])
@@ -97,7 +100,7 @@ def has_not_numbers(raw: bytes) -> bool:
 
 
 def not_json(raw: bytes, fault: Exception) -> Refusal:
-    """Why an event is refused that does not decode."""
+    """Return the refusal of an event that does not decode."""
     if has_not_numbers(raw):
         return Refusal("invalid_json", "", NOT_NUMBERS)
     if half := half_pair_in(raw):
@@ -106,9 +109,9 @@ def not_json(raw: bytes, fault: Exception) -> Refusal:
 
 
 def half_pair_in(raw: bytes) -> str:
-    """Name the first half of a surrogate pair that stands alone, and its place; empty: there is none.
+    """Describe the first lone half of a surrogate pair, with its position; empty: none was found.
 
-    Nor is one looked for in more bytes than an event may have.
+    Inputs longer than an event may be are not searched.
     """
     if len(raw) > MAX_SEARCHED_BYTES:
         return ""
@@ -119,7 +122,7 @@ def half_pair_in(raw: bytes) -> str:
 
 
 def path_of_half_pair(raw: bytes) -> str:
-    """Return where the first half of a pair is, as `properties.names[2]`; empty if that cannot be told."""
+    """Return the path of the first lone half, such as `properties.names[2]`; empty: unknown."""
     try:
         return (_path_in(json.loads(raw), "") or "").removeprefix(".")[:MAX_PATH]
     except (ValueError, RecursionError):
@@ -127,7 +130,7 @@ def path_of_half_pair(raw: bytes) -> str:
 
 
 def _path_in(value: object, path: str) -> str | None:
-    """None: neither the value nor anything in it holds half a pair."""
+    """Return the path of the first lone half in a value; None: there is none."""
     if isinstance(value, str):
         return path if _half(value) else None
     inside: Iterable[tuple[str, object]] = ()

@@ -1,4 +1,4 @@
-"""What a door has read out of a request, and what became of it: plain values."""
+"""The events that a door parsed from a request, and their outcome. Plain values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,22 +11,22 @@ from weir.gateway.ingest.validation import Event, Policy, SentEvent, Shared
 
 
 class Credentials(NamedTuple):
-    """Who a request says it is of. The key counts if it is there; a source with it must be the key's."""
+    """What a request says about its source. A key takes precedence; a source id beside it must be the key's."""
 
     key: str = ""
-    source: str = ""  # its id: enough if the source is `open_by_id`
+    source: str = ""  # a source id: enough if the source is `open_by_id`
     site: str = ""  # a host name: enough if the source has it among its `sites`
 
 
 class BodyLimits(NamedTuple):
-    """What a request may hold."""
+    """How many events and bytes a request may have."""
 
     events: int
     body_bytes: int
 
 
 class BodyProblemError(ProblemError):
-    """Nothing of a body is taken, but it says whose it is: the source's, to mend."""
+    """The rejection of a body that names its source, so that it is stored for that source to fix."""
 
     def __init__(self, problem: Problem, credentials: Credentials) -> None:
         super().__init__(problem)
@@ -34,53 +34,53 @@ class BodyProblemError(ProblemError):
 
 
 class ParsedEvent(NamedTuple):
-    """One event as a door has read it: the client's own bytes of it, and what they say in Weir's terms."""
+    """One event as a door has parsed it: the client's bytes, and the event in Weir's terms or its refusal."""
 
     raw: bytes
     event: SentEvent | Refusal
 
 
 class ParsedEvents(Struct):
-    """The events of one request, and what its sender wants for all of them. None is validated yet."""
+    """The events of one request, and the options that apply to all of them. No event is validated yet."""
 
     events: Sequence[ParsedEvent] = ()
     shared: Shared = field(default_factory=Shared.nothing)
     policy: Policy = Policy()  # how they are validated
-    credentials: Credentials | None = None  # of a door whose body says who sends
+    credentials: Credentials | None = None  # from a door whose body names the source
     wants_profile: bool = True
     wants_session: bool = True
-    saved: bool = True  # false: processed and accounted for, not stored
-    wants_receipts: bool = False  # the reply says what the workers decided
-    window_seconds: int | None = None  # how long their keys are remembered; None: as the source's
-    # What of a valid event a repeat has too, for the digest of its payload; None: its bytes
+    saved: bool = True  # false: processed and counted in the books, but not stored
+    wants_receipts: bool = False  # the reply reports what the workers decided
+    window_seconds: int | None = None  # how long keys are remembered; None: the source's setting
+    # The part of a valid event that a repeat also has, for the digest of its payload; None: its bytes
     payload_of: Callable[[Event], bytes] | None = None
-    envelope: bytes = b"events"  # the member of a body that holds events beside what they share
-    # Whose the events are, where a server sends for others; empty: the sender's own
+    envelope: bytes = b"events"  # the member that holds the events, in a body with a shared context
+    # The visitor's, if a server sends events of its visitors; empty: the client's own
     ip: str = ""
     user_agent: str = ""
-    declined: int = 0  # events whose people asked not to be followed: counted, not kept
-    warnings: Sequence[str] = ()  # of the whole request, for the answer
-    note: Any = None  # what the door's `reply` wants to know again
+    declined: int = 0  # events of people who asked not to be tracked: counted, not stored
+    warnings: Sequence[str] = ()  # about the whole request, for the answer
+    note: Any = None  # passed on to the door's `reply`
 
     def __len__(self) -> int:
         return len(self.events)
 
     def whole(self, raw: bytes) -> bytes:
-        """An event's bytes together with what it shares with others, as a body of its own."""
+        """Return an event's bytes together with the shared context, as a body of its own."""
         context = self.shared.raw
         return b'{"%b":[%b],"context":%b}' % (self.envelope, raw, context) if context else raw
 
 
 class Refused(Struct, frozen=True):
-    """One event of the request that was refused, by its place."""
+    """One rejected event of the request, by its position."""
 
     index: int
-    client_id: str  # the client's own key or id; empty: none could be read
+    client_id: str  # the client's own key or id of the event; empty: none could be read
     refusal: Refusal
 
 
 class Outcome(Struct):
-    """What became of a request's events: the accepted are on all in-sync replicas."""
+    """The outcome of a request's events. Accepted events are on all in-sync replicas."""
 
     event_ids: Sequence[str]
     refused: Sequence[Refused]

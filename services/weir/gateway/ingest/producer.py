@@ -1,4 +1,4 @@
-"""Writes a request's records and says when all of them are durable; knows whether the brokers answer."""
+"""Write a request's records and report when all are durable; track whether the brokers acknowledge."""
 
 import asyncio
 import time
@@ -12,15 +12,15 @@ from weir.gateway.http.timerfd_poller import Pulse, make_pulse
 
 PULSE_SECONDS = 0.000_5
 PROBE_SECONDS = 1.0
-READY_SECONDS = 5.0  # ready: something was acknowledged this lately
+READY_SECONDS = 5.0  # ready: a record was acknowledged within this time
 
 
-# topic, key, value (None: a deletion): plain, since there is one an event
+# topic, key, value (None: a deletion); a plain tuple, because there is one for each event
 Record = tuple[str, bytes, bytes | None]
 
 
 class RecordProducer(Protocol):
-    """What this needs of a Kafka producer: see `services/weir/adapters/kafka/producer.py`."""
+    """The Kafka producer that this module needs: see `services/weir/adapters/kafka/producer.py`."""
 
     write: Callable[..., None]
     poll: Callable[[float], int]
@@ -31,27 +31,27 @@ class RecordProducer(Protocol):
 
 
 class DeliveredMessage(Protocol):
-    """A record as the client gives it back."""
+    """A record as the Kafka client returns it with its delivery report."""
 
     def topic(self) -> str | None: ...
     def value(self) -> bytes | None: ...
 
 
 class Written(NamedTuple):
-    """What became of some records."""
+    """The outcome of writing records."""
 
-    known: bool  # every record is on all in-sync replicas, or refused
-    refused: Sequence[int] = ()  # places of the records that the brokers will never take
-    begun: bool = True  # at least one record was handed over, so it may be stored
+    known: bool  # every record is either on all in-sync replicas or refused
+    refused: Sequence[int] = ()  # positions of the records that the brokers will never accept
+    begun: bool = True  # at least one record was handed to the Kafka client, so it may be stored
 
     @property
     def durable(self) -> bool:
-        """Every record is on all in-sync replicas."""
+        """Whether every record is on all in-sync replicas."""
         return self.known and not self.refused
 
 
 class Delivery:
-    """The records of one request: counts acknowledgements, wakes the request after the last one."""
+    """The delivery reports of one request's records; the last one wakes the request."""
 
     __slots__ = ("error", "left", "producer", "refused", "waiter")
 
@@ -74,14 +74,14 @@ class Delivery:
 
 
 class GatewayProducer:
-    """One producer for all requests of a process. Bounded: what does not fit is refused at once."""
+    """The producer of all requests of a process. Its queue is bounded: records that do not fit fail at once."""
 
     def __init__(
         self, output: RecordProducer, loop: asyncio.AbstractEventLoop, limits: LimitsFollower
     ) -> None:
         self.loop = loop
         self._limits = limits
-        self.outstanding = 0  # requests that wait
+        self.outstanding = 0  # deliveries in progress
         self.acknowledged_at = float("-inf")
         self._output = output
         self._pulse: Pulse = make_pulse(loop, PULSE_SECONDS, lambda: output.poll(0))
@@ -89,23 +89,23 @@ class GatewayProducer:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Probe the brokers from now on, once a second unless requests do."""
+        """Start probing the brokers: once a second, unless a record was acknowledged just before."""
         if self._probe is None and time.monotonic() - self.acknowledged_at > PROBE_SECONDS / 2:
             self._send_probe()
-        self._output.poll(0)  # errors and statistics come this way, even when nobody waits
+        self._output.poll(0)  # delivers errors and statistics, even if no request waits
         self._timer = self.loop.call_later(PROBE_SECONDS, self.start)
 
     @property
     def ready(self) -> bool:
-        """Whether a real record was acknowledged lately."""
+        """Whether a record, of a request or a probe, was acknowledged within READY_SECONDS."""
         return time.monotonic() - self.acknowledged_at < READY_SECONDS
 
     async def write(self, records: Sequence[Record], timestamp: int) -> Written:
-        """Each record is on all in-sync replicas, or refused, or not known to be either, on return."""
+        """Write records; on return each is on all in-sync replicas, or refused, or its outcome is unknown."""
         written = await self._attempt(records, timestamp)
         if not written.refused or not written.known:
             return written
-        # Brokers refuse a whole batch for one record, or for its own size: the fault is found one by one.
+        # Brokers refuse a whole batch because of one record, or because of the batch's size: retry one by one.
         await self.loop.run_in_executor(None, self._limits.refresh)
         refused = []
         for place in written.refused:
@@ -155,7 +155,7 @@ class GatewayProducer:
         return Written(delivery.error is None, sorted(refused), written > not_taken)
 
     def settle(self, delivery: Delivery) -> None:
-        """Called by a delivery whose last acknowledgement came."""
+        """Finish a delivery after its last delivery report, and wake its request."""
         if delivery.error is None and not delivery.refused:
             self.acknowledged_at = time.monotonic()
         self.outstanding -= 1
@@ -167,7 +167,7 @@ class GatewayProducer:
             delivery.waiter.set_result(None)
 
     def close(self, seconds: float) -> int:
-        """Stop probing and wait for what was written; how many acknowledgements did not come."""
+        """Stop probing and wait for acknowledgements; return how many did not come within `seconds`."""
         if self._timer is not None:
             self._timer.cancel()
         left = self._output.flush(seconds)

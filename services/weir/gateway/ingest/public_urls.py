@@ -1,6 +1,6 @@
-"""Whether a URL leads to the open Internet, by its spelling alone: nothing is looked up or fetched. Pure.
+"""Check by its spelling whether a URL points to the public Internet; nothing is resolved or fetched. Pure.
 
-A name that resolves to a private address passes: whoever fetches must look again at what it resolves to.
+A name that resolves to a private address passes: a client that fetches the URL must check the resolved address.
 """
 
 import re
@@ -17,13 +17,13 @@ _IPV4_NOT_PUBLIC = [
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
     )
 ]  # fmt: skip
-# Of IPv6 only global unicast is public; in it, what IANA's special registry holds is not, nor are
-# the ranges that carry an IPv4 address inside (Teredo, 6to4).
+# Of IPv6 only global unicast is public, without the entries of IANA's special registry and without the
+# ranges that embed an IPv4 address (Teredo, 6to4).
 _IPV6_PUBLIC = IPv6Network("2000::/3")
 _IPV6_NOT_PUBLIC = [
     IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 ]
-# RFC 6761, 6762, 7686 and 8375, ICANN's `internal`, and what private networks use by custom.
+# RFC 6761, 6762, 7686 and 8375, ICANN's `internal`, and names that private networks commonly use.
 _PRIVATE_ENDINGS = tuple(
     f".{ending}"
     for ending in (
@@ -40,7 +40,7 @@ _number = re.compile(r"[0-9]+|0x[0-9a-f]*").fullmatch
 
 
 def why_not_public(url: str) -> str:
-    """What keeps a URL from being a public http(s) one; empty: nothing does."""
+    """Return why a URL is not a public http(s) URL; empty: it is one."""
     if len(url) > MAX_URL_CHARACTERS:
         return f"has {len(url):,} characters; at most {MAX_URL_CHARACTERS:,} are allowed"
     authority = _authority(url)
@@ -72,7 +72,7 @@ def _why_not_ipv6(text: str) -> str:
 
 
 def _why_not_name(host: str) -> str:
-    """As resolvers read it: full-width digits, other dots and invisible characters become plain first."""
+    """Check a name as resolvers read it: first normalize full-width digits, other dots, invisible characters."""
     try:
         name = host.encode("idna").decode().lower().removesuffix(".") if len(host) < 255 else ""
     except UnicodeError:
@@ -88,7 +88,7 @@ def _why_not_name(host: str) -> str:
 
 
 def _why_not_ipv4(name: str) -> str:
-    """Octal, hexadecimal and shortened spellings are refused whatever they stand for."""
+    """Check an IPv4 address. Octal, hexadecimal and shortened spellings are refused, whatever they stand for."""
     try:
         address = IPv4Address(name)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Hears from the workers what they decided about events, for requests that wait for it.
+"""Deliver the workers' receipts (what they decided about events) to the requests that wait for them.
 
-Every process of the gateway reads all receipts and keeps those that its own requests expect: memory
-is bound by the requests under way.
+Every gateway process reads all receipts and keeps only those that its own requests expect, so its memory
+is bounded by the requests in progress.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from weir.core.receipts import Receipt
 
 
 class Waiting:
-    """The receipts of one request's events, as they come."""
+    """The receipts of one request's events, as they arrive."""
 
     def __init__(self, event_ids: Collection[bytes]) -> None:
-        self.open = set(event_ids)  # those not heard of yet
+        self.open = set(event_ids)  # events without a receipt so far
         self._come: dict[bytes, Receipt] = {}
         self._complete = asyncio.Event()
 
     async def wait(self, seconds: float) -> dict[bytes, Receipt]:
-        """By event id: all as soon as they are there, after `seconds` what there is."""
+        """Return the receipts by event id: as soon as all have arrived, or those that have after `seconds`."""
         if self.open:
             try:
                 async with asyncio.timeout(seconds):
                     await self._complete.wait()
             except TimeoutError:
-                pass  # whoever asked says what is still open
+                pass  # the caller reports the events without a receipt
         return dict(self._come)
 
     def take(self, receipt: Receipt) -> None:
@@ -40,20 +40,20 @@ class Waiting:
 
 
 class Receipts:
-    """Whatever is said of an event while it is expected reaches whoever expects it. In the event loop only."""
+    """The receipts that requests expect. One that arrives while expected reaches its request. Event loop only."""
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, Waiting] = {}
 
     def __len__(self) -> int:
-        """How many receipts are outstanding."""
+        """Return how many receipts are outstanding."""
         return len(self._waiting)
 
     @contextmanager
     def expect(self, event_ids: Collection[bytes]) -> Iterator[Waiting]:
-        """To be entered before the events are written; left, however that is, nothing is kept.
+        """Expect receipts of these events. Enter it before they are written; on any exit nothing is kept.
 
-        An event is expected by one request only: event ids are minted for it.
+        Only one request expects an event, because event ids are created for each request.
         """
         waiting = Waiting(event_ids)
         self._waiting.update(dict.fromkeys(event_ids, waiting))
@@ -64,7 +64,7 @@ class Receipts:
                 del self._waiting[event_id]
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Records of the topic `receipts`; only those that are expected are read."""
+        """Process records of the topic `receipts`; decode only those that a request expects."""
         for event_id, value in entries:
             waiting = self._waiting.get(event_id)
             if waiting is None or value is None:
@@ -72,6 +72,6 @@ class Receipts:
             try:
                 receipt = decode_receipt(value)
             except DAMAGED:
-                continue  # a newer worker's, or damaged: not for this gateway to understand
+                continue  # damaged, or from a newer worker: this gateway cannot decode it
             del self._waiting[event_id]
             waiting.take(receipt)

@@ -1,4 +1,4 @@
-"""Keeps write keys out of what is kept of what was refused. Pure."""
+"""Mask write keys in the payloads that are stored for rejected events. Pure."""
 
 import json
 import re
@@ -8,7 +8,7 @@ MASK = b"***"
 
 
 def masked(payload: bytes, key: str) -> bytes:
-    """The payload without the key, however JSON spells it."""
+    """Return the payload with the key masked, in every JSON spelling of it."""
     if not key:
         return payload
     if b"\\" not in payload:
@@ -22,7 +22,7 @@ def _spelled(key: str) -> re.Pattern[bytes]:
 
 
 def _spellings(character: str) -> bytes:
-    """A character escaped by name, by number (some encoders do so with `=` or `/`), and as it is."""
+    """Match a character escaped by name, by number (as some encoders do with `=` or `/`), or unescaped."""
     named = json.dumps(character, ensure_ascii=False)[1:-1]
     numbered = character.encode("utf-16-be").hex()
     units = [numbered[at : at + 4] for at in range(0, len(numbered), 4)]

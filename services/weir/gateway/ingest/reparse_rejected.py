@@ -1,7 +1,7 @@
-"""Parse a refused payload once more, apart from any request: what `events.rejected` keeps of it is all there is.
+"""Parse a rejected payload again, without its request: from what `events.rejected` stores alone.
 
-Most doors read an event out of what was sent around it (headers, the path, the body's other members),
-which is not kept. Their payloads can be read in the words of another door, once they are edited so.
+Most doors also need what was sent around an event (headers, the path, the body's other members), which is not
+stored. Their payloads can be parsed in another door's format, once somebody has edited them to fit it.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from weir.gateway.doors.segment import door as segment
 from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
 from weir.gateway.ingest.split_body import malformed, parse_body
 
-# by hand, once: more than a request may hold
+# for one manual run: more than a request may have
 LIMITS = BodyLimits(events=100_000, body_bytes=1 << 22)
 
 NOT_KEPT = {
@@ -32,27 +32,27 @@ _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def parse_again(door: str, payload: bytes, now_ms: int) -> ParsedEvents | None:
-    """The events of a payload in a door's words; None: they cannot be read out of it alone.
+    """Return the events of a payload in a door's format; None: the payload alone is not enough.
 
-    `now_ms`: when it was received. `ProblemError` as its door raises it.
+    `now_ms`: when the payload was received. `ProblemError` as the door raises it.
     """
     parser = PARSERS.get(door)
     return None if parser is None else parser(payload, now_ms)
 
 
 def _events(payload: bytes, _: int) -> ParsedEvents:
-    """An event of Weir's own format, or a body of them."""
+    """Parse an event in Weir's own format, or a body of such events."""
     return events.parsed(events.split_events(payload, False, LIMITS.events))
 
 
 def _calls(payload: bytes, now_ms: int) -> ParsedEvents:
-    """A call of Segment's with its `type`, or a batch of them."""
+    """Parse a Segment call that has its `type`, or a batch of calls."""
     body = payload if _has(payload, "batch") else b'{"batch":[%b]}' % payload
     return parse_body(body, lambda whole: segment.BATCH.calls(whole, LIMITS, now_ms), malformed)
 
 
 def _cloudevent(payload: bytes, _: int) -> ParsedEvents | None:
-    """A structured CloudEvent."""
+    """Parse a structured CloudEvent."""
     return cloudevents.structured([payload], payload) if _has(payload, "specversion") else None
 
 

@@ -1,10 +1,10 @@
-"""The signature that any door understands, and what a signed request has to be. Pure.
+"""Create and verify Weir's request signature, which every door understands. Pure.
 
     X-Weir-Signature: t=<epoch seconds>,v1=<hex of HMAC-SHA256>
 
-over `t`, method, path with query, and the `Idempotency-Key` header (empty if there is none), each with a
-newline behind it, and the body before compression. So a request that somebody has recorded cannot be sent
-again as another one.
+The sender signs `t`, method, path with query, and the `Idempotency-Key` header (empty if there is none), each
+followed by a newline, and then the body before compression. So a recorded request cannot be sent again as
+another one.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from weir.gateway.ingest.error_codes import Problem, ProblemError
 
 SIGNATURE = istr("X-Weir-Signature")
 FAR_SECONDS = 300  # how far a sender's clock may be off
-LOCKED_SECONDS = 60  # until a sender tries again
-MOST_SIGNATURES = 4  # in one header: two while a secret changes
-# Keys of signed requests are remembered at least so long: longer than any of them is taken.
+LOCKED_SECONDS = 60  # `retry_after` while a secret cannot be decrypted
+MOST_SIGNATURES = 4  # checked in one header; senders send two while a secret changes
+# Idempotency keys of signed requests are remembered at least this long: longer than a signature is valid.
 REMEMBERED_SECONDS = 3_600
 EVERY_DOOR = "*"
 HOW = (
@@ -42,14 +42,14 @@ _header = re.compile(r"t=(\d{1,12})((?:,v1=[0-9a-fA-F]{64})+)").fullmatch
 
 
 def must_sign(source: Source, door: str) -> bool:
-    """Whether a source takes signed requests alone at a door."""
+    """Check whether a source accepts only signed requests at a door."""
     if not source.signing_secrets:
         return False
     return door not in source.unsigned_doors and EVERY_DOOR not in source.unsigned_doors
 
 
 def signed_text(asked: RequestMeta, body: bytes, at: str) -> bytes:
-    """What is signed."""
+    """Return the bytes that are signed."""
     key = asked.headers.get(request_headers.IDEMPOTENCY_KEY, "")
     lines = f"{at}\n{asked.method}\n{asked.target}\n{key}\n"
     return lines.encode("utf-8", "surrogateescape") + body
@@ -60,9 +60,9 @@ def sign(text: bytes, secret: str) -> bytes:
 
 
 def verify(asked: RequestMeta, body: bytes, source: Source) -> bytes | None:
-    """A digest of what a right signature is of; None: there is none, or no secret to check it with.
+    """Return a digest of the signed bytes; None: there is no signature, or no secret to check it with.
 
-    `ProblemError` if the signature is not the source's, or not of now.
+    `ProblemError` if the signature is not the source's, or its time is too far off.
     """
     given = asked.headers.get(SIGNATURE)
     if given is None or not source.signing_secrets:
@@ -80,9 +80,9 @@ def verify(asked: RequestMeta, body: bytes, source: Source) -> bytes | None:
 
 
 def check(source: Source, given: Collection[bytes], make: Callable[[str], bytes], how: str) -> None:
-    """`ProblemError` if none of the signatures is made with a secret of the source.
+    """Check that a signature was made with a secret of the source, else raise `ProblemError`.
 
-    Every secret is tried, always: the time that it takes says nothing.
+    Every secret is always tried, so that the time it takes reveals nothing.
     """
     readable = [secret for secret in source.signing_secrets if not is_sealed(secret)]
     made = [make(secret) for secret in readable]
@@ -96,5 +96,5 @@ def check(source: Source, given: Collection[bytes], make: Callable[[str], bytes]
 
 
 def key_of(signed: bytes, index: int) -> str:
-    """The idempotency key of an event that has none, by what was signed: sent again, it is the same."""
+    """Return an idempotency key for an event without one, made from the signed bytes: a resend has the same key."""
     return f"signed-{signed.hex()}-{index}"

@@ -1,4 +1,4 @@
-"""Decode a body into its events, or raise the `ProblemError` that says why not, in words for every door. Pure."""
+"""Decode a body, or raise a `ProblemError` that says why not, in words that fit every door. Pure."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,10 +15,9 @@ TOO_DEEP = Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.
 
 
 def parse_body(body: bytes, decode: Callable[[bytes], T], misshapen: Callable[[str], Problem]) -> T:
-    """What `decode` finds in a body of UTF-8; nothing that msgspec raises leaves.
+    """Return what `decode` finds in a UTF-8 body. Every error becomes a `ProblemError`.
 
-    `misshapen` says what is wrong with JSON of another shape than the decoder's, given what msgspec
-    says of it.
+    `misshapen` returns the problem of JSON that does not have the decoder's shape, given msgspec's message.
     """
     try:
         if not body.isascii():
@@ -39,11 +38,11 @@ def not_utf8(fault: UnicodeDecodeError) -> Problem:
 
 
 def why_malformed(body: bytes, fault: Exception) -> Problem:
-    """Of a body that is no JSON: half a surrogate pair is named, with its place."""
+    """Return the problem of a body that is not JSON; it names half a surrogate pair and its position."""
     half = half_pair_in(body)
     return malformed(f"The body has {half}, which is not JSON" if half else str(fault))
 
 
 def malformed(fault: str) -> Problem:
-    """Of a body that is no JSON, given what msgspec says of it."""
+    """Return the problem of a body that is not JSON, given msgspec's message."""
     return Problem("invalid_json", f"{fault}.")

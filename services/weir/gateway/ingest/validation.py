@@ -1,4 +1,4 @@
-"""What makes an event valid: one event's bytes in, an `Event` or a `Refusal` out. Pure."""
+"""Validate one event: its bytes in, an `Event` or a `Refusal` out. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from weir.gateway.ingest.lenient_json import not_json
 MAX_EVENT_BYTES = 100 * 1024
 MAX_DEPTH = 32
 MAX_CHARACTERS = 255
-# The names starting with `$` or `ss_` that clients may use. `$identify`: its properties are traits.
+# The names starting with `$` or `ss_` that clients may use. The properties of `$identify` are traits.
 IDENTIFY = "$identify"
 SYSTEM_EVENTS = frozenset({IDENTIFY})
 RESERVED = ("$", "ss_")
@@ -31,16 +31,16 @@ KNOWN_NAMES = 4_096
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _plain = re.compile(r"[!-~]{1,255}").fullmatch
 _blank = re.compile(r"\s").search
-# What never ends is taken to its end: looking for it anew at every quote would take quadratic time.
+# A string that never ends matches up to the end: a new search at every quote would take quadratic time.
 _in_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL).sub
 _OPEN_CLOSE = bytes.maketrans(b"[]", b"{}")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _valid_names: set[str] = set(SYSTEM_EVENTS)  # names seen and found valid; bounded
-_valid_spaced: set[str] = set()  # the same, of names that have spaces: valid at some doors alone
+_valid_spaced: set[str] = set()  # the same for names with spaces, which only some doors allow
 
 
 class SentEvent(Struct, forbid_unknown_fields=True, gc=False):
-    """An event as clients write it. Null is as good as absent, save for `event`."""
+    """An event as clients send it. Null counts as absent, except for `event`."""
 
     event: str
     user_id: str | int | None = None
@@ -56,7 +56,7 @@ class SentEvent(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class Event(Struct, gc=False, frozen=True):
-    """A valid event: absent texts are empty, times are epoch milliseconds (None: when received)."""
+    """A valid event: absent texts are empty, times are epoch milliseconds (None: the time of receipt)."""
 
     name: str
     user_id: str
@@ -90,13 +90,15 @@ _encode_members = msgspec.json.Encoder().encode
 
 
 def may_reserve(raw: bytes) -> bool:
-    """Whether a name in it might be one of Weir's own, however spelled; false is certain."""
+    """Check whether a name in `raw` might be reserved, in any spelling; false is certain."""
     return b"$" in raw or b"\\" in raw or b'"ss_' in raw
 
 
 class Shared:
-    """What a request's events share: a context, an object's bytes, empty when there is none; and
-    whether anything in `body` `may_reserve` or `may_overflow`, looked up once for all."""
+    """The context that a request's events share, as an object's bytes; empty if there is none.
+
+    Also whether anything in `body` `may_reserve` or `may_overflow`, checked once for all events.
+    """
 
     __slots__ = ("may_overflow", "may_reserve", "members", "raw")
 
@@ -111,23 +113,23 @@ class Shared:
         return cls(b"", b"")
 
     def under(self, own: bytes) -> bytes:
-        """The shared context with an event's own on top: whole top-level members, own ones win."""
+        """Return the shared context merged with an event's own: by top-level members, the event's own win."""
         if own == EMPTY_OBJECT:
             return self.raw
         return _encode_members({**self.members, **_decode_members(own)})
 
 
 class Policy(Struct, frozen=True):
-    """How the events of a door are validated. Plain values, made once."""
+    """How the events of a door are validated. Plain values, created once."""
 
-    # Names of the product's own that start with `$` or `ss_`; None: names are the sender's affair
+    # Names of the product that start with `$` or `ss_`; None: names of properties are not checked
     own_names: frozenset[str] | None = NO_NAMES
-    uncased_names: frozenset[str] = NO_NAMES  # that its clients give by themselves: any casing
-    spaced_names: bool = False  # whether event names may have spaces inside, as the product's may
-    # Whether a time too far ahead becomes that of receipt: of clients that take it from their own
-    # clock, and do not send again what was refused. What that clock said is not kept
+    uncased_names: frozenset[str] = NO_NAMES  # names that its clients set by themselves: any casing
+    spaced_names: bool = False  # whether event names may have spaces inside, as in the product
+    # Whether a time too far in the future becomes the time of receipt: for clients that use their own
+    # clock and do not resend rejected events. The time that they sent is not stored
     clamps_future: bool = False
-    # what refusals call Weir's fields, as the client writes them
+    # the client's names of Weir's fields, for refusals
     field_names: Mapping[str, str] = {}
 
     def field(self, name: str) -> str:
@@ -135,7 +137,7 @@ class Policy(Struct, frozen=True):
 
 
 def parse_event(raw: bytes) -> SentEvent | Refusal:
-    """What `raw` (UTF-8) says, if it has the shape of Weir's own event, else why not; its size is not checked."""
+    """Decode `raw` (UTF-8) if it has the shape of Weir's own event, else return why not; do not check its size."""
     try:
         return _decode_event(raw)
     except msgspec.ValidationError as fault:
@@ -149,7 +151,7 @@ def parse_event(raw: bytes) -> SentEvent | Refusal:
 def validate(
     sent: SentEvent | Refusal, raw: bytes, shared: Shared, now_ms: int, policy: Policy
 ) -> Event | Refusal:
-    """The event that a door has read out of `raw`, if it is valid, else why not."""
+    """Return the event that a door has parsed from `raw` if it is valid, else why not."""
     found = check_size(raw) or (
         _check_fields(sent, raw, shared, now_ms, policy) if isinstance(sent, SentEvent) else sent
     )
@@ -159,7 +161,7 @@ def validate(
 
 
 def check_size(raw: bytes) -> Refusal | None:
-    """How large an event may be, and how deeply nested."""
+    """Check the size and nesting of an event; None: both are within the limits."""
     if len(raw) > MAX_EVENT_BYTES:
         return Refusal(
             "too_large", "", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
@@ -172,7 +174,7 @@ def check_size(raw: bytes) -> Refusal | None:
 def _check_fields(
     sent: SentEvent, raw: bytes, shared: Shared, now_ms: int, policy: Policy
 ) -> Event | Refusal:
-    """Every field of an event in turn; what most events hold is decided without a call."""
+    """Check the fields of an event in turn; the common cases need no function call."""
     name, own_names = sent.event, policy.own_names
     if name not in _valid_names and not (policy.spaced_names and name in _valid_spaced):
         refusal = check_name(name, own_names or NO_NAMES, policy.spaced_names)
@@ -226,14 +228,14 @@ def _check_fields(
 
 
 class _RefusedError(Exception):
-    """Leaves the checks of one event early; never leaves this module."""
+    """A refusal that ends the checks of one event early; it never leaves this module."""
 
     def __init__(self, code: str, field: str, text: str) -> None:
         self.refusal = Refusal(code, field, text)
 
 
 def _identifier(field: str, text: str) -> str:
-    """Trimmed. Blank is as good as absent; NUL and its kin would break keys, so they are refused."""
+    """Return an identifier, trimmed; blank counts as absent. Control characters would break keys: refuse them."""
     if _plain(text):
         return text
     text = text.strip()
@@ -284,13 +286,13 @@ def _check_names(properties: bytes, own_names: frozenset[str]) -> None:
 
 
 def reserved_in(properties: bytes, own_names: frozenset[str] = NO_NAMES) -> str:
-    """The first top-level name that is Weir's own; empty: none."""
+    """Return the first top-level name that is reserved for Weir; empty: none."""
     names = _decode_members(properties)
     return next((n for n in names if n.startswith(RESERVED) and n not in own_names), "")
 
 
 def is_deeper(raw: bytes, levels: int) -> bool:
-    """Whether well-formed JSON is nested deeper: innermost pairs are taken off, level by level."""
+    """Check whether well-formed JSON is nested deeper than `levels`, by removing innermost brackets per level."""
     left = _in_strings(b"", raw).translate(_OPEN_CLOSE, _NOT_BRACKETS)
     for _ in range(levels):
         if not left:
@@ -304,7 +306,7 @@ _unknown = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL).fullm
 
 
 def explain(fault: str) -> Refusal:
-    """A refusal in the field's own words, from what msgspec says."""
+    """Turn msgspec's message into a refusal that says what the field must be."""
     if unknown := _unknown(fault):
         name = quoted(unknown[1])
         return Refusal(
@@ -322,7 +324,7 @@ def explain(fault: str) -> Refusal:
 
 
 def code_of(fault: str) -> str:
-    """The code of what msgspec says of a field that is not what it should be."""
+    """Return the refusal code for msgspec's message about an invalid field."""
     if "out of range" in fault:
         return "out_of_range"
     if "RFC3339" in fault or "timezone" in fault:
@@ -333,7 +335,7 @@ def code_of(fault: str) -> str:
 def check_name(
     name: str, own_names: frozenset[str] = NO_NAMES, spaced: bool = False
 ) -> Refusal | None:
-    """Names are 1 to 255 characters, none of them blank or a control character, and not reserved.
+    """Check an event name: 1 to 255 characters, no white space or control characters, not reserved; None: valid.
 
     `spaced`: spaces inside are allowed.
     """

@@ -19,7 +19,7 @@ from weir.gateway.ingest.validation import Event, Policy, Shared
 FORMATS = "application/cloudevents"
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
-# What Weir's checks speak of, as CloudEvents name it.
+# The CloudEvents names of Weir's fields, for refusals.
 FIELD_NAMES = {
     "event": "type",
     "occurred_at": "time",
@@ -35,7 +35,7 @@ _EVENT = {"type": "object", "required": ["specversion", "id", "source", "type"]}
 
 
 class CloudEventsDoor(Door):
-    """Takes CloudEvents; `source` and `id` together are the idempotency key."""
+    """The door for CloudEvents; `source` and `id` together are the idempotency key."""
 
     name = "cloudevents"
     operation = openapi.post(
@@ -49,7 +49,7 @@ class CloudEventsDoor(Door):
     )
 
     def takes(self, media: request_headers.Media) -> bool:
-        return True  # in binary mode the type is that of the data
+        return True  # in binary mode it is the media type of the data
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
         content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
@@ -70,13 +70,13 @@ DOOR = CloudEventsDoor()
 
 
 def payload_of(event: Event) -> bytes:
-    """In binary mode most of an event is in its headers."""
+    """Return name, ids, context and properties: in binary mode most of an event is in its headers."""
     who = (event.name, event.user_id, event.anonymous_id, event.profile_id, event.session_id)
     return b"\0".join((*(text.encode() for text in who), event.context, event.properties))
 
 
 def structured(events: Sequence[bytes], body: bytes) -> ParsedEvents:
-    """Events in the JSON event format, each by its own bytes."""
+    """Parse events in the JSON event format, each from its own bytes."""
     parsed = [ParsedEvent(raw, read_structured(raw)) for raw in events]
     return ParsedEvents(parsed, Shared(b"", body), POLICY)
 

@@ -1,4 +1,4 @@
-"""What a CloudEvent 1.0 says, in each of its forms, and what it means here. Pure.
+"""Parse CloudEvents 1.0, structured or binary, into Weir's terms. Pure.
 
 https://github.com/cloudevents/spec: `spec.md`, `formats/json-format.md`, `bindings/http-protocol-binding.md`.
 """
@@ -33,9 +33,9 @@ PREFIX = "ce-"
 VERSION = "1.0"
 REQUIRED = ("specversion", "id", "source", "type")
 STRINGS = (*REQUIRED, "subject", "time", "dataschema", "datacontenttype")
-# Extension attributes that say whose the event is.
+# Extension attributes that identify the person of the event.
 IDENTIFIERS = ("userid", "anonymousid", "profileid", "sessionid")
-# What has a place of its own in an event; every other attribute is kept in the context.
+# Attributes that have a field of their own in an event; every other attribute is kept in the context.
 PLACED = frozenset({"specversion", "type", "time", *IDENTIFIERS})
 
 Attributes = Mapping[str, Any]
@@ -43,7 +43,7 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_bytes = msgspec.json.Decoder(bytes).decode
 _encode = msgspec.json.Encoder().encode
-# One that never ends is no quoted string, and what follows it is not looked at again.
+# A quoted string that never ends matches up to the end, so that the rest is not searched again.
 _quoted = re.compile(r'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)', re.DOTALL).sub
 _backslashed = re.compile(r"\\(.)", re.DOTALL).sub
 _plain = re.compile(r"[!-~]+").fullmatch
@@ -51,7 +51,7 @@ _Time = Annotated[datetime, Meta(tz=True)]
 
 
 def read_structured(raw: bytes) -> SentEvent | Refusal:
-    """An event in the JSON event format."""
+    """Parse an event in the JSON event format."""
     try:
         members = _decode_members(raw)
         data, encoded = (bytes(members.pop(name, Raw(NULL))) for name in ("data", "data_base64"))
@@ -78,7 +78,7 @@ def read_structured(raw: bytes) -> SentEvent | Refusal:
 
 
 def read_binary(headers: request_headers.Headers, body: bytes) -> SentEvent | Refusal:
-    """An event whose attributes are headers, and whose data is the body."""
+    """Parse an event whose attributes are headers and whose data is the body."""
     attributes: dict[str, Any] = {}
     for header, told in headers.items():
         name = header.lower()
@@ -98,7 +98,7 @@ def read_binary(headers: request_headers.Headers, body: bytes) -> SentEvent | Re
 
 
 def attribute_of(header: str) -> str | None:
-    """A header's value: quoted strings, then percent-encoding undone once; None: it is not UTF-8."""
+    """Decode a header's value: unquote strings, then undo percent-encoding once; None: it is not UTF-8."""
     text = _quoted(lambda found: _backslashed(r"\1", found[1]), header.strip())
     try:
         return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode()
@@ -107,7 +107,7 @@ def attribute_of(header: str) -> str | None:
 
 
 def check(attributes: Attributes, prefix: str = "") -> Refusal | None:
-    """Why the attributes are none of a CloudEvent 1.0, if so."""
+    """Check the attributes of a CloudEvent 1.0; None: they are valid."""
     for name in REQUIRED:
         if attributes.get(name, "") == "":
             return Refusal("missing", prefix + name, "is missing; every CloudEvent has it")
@@ -126,7 +126,7 @@ def check(attributes: Attributes, prefix: str = "") -> Refusal | None:
 
 
 def event_of(attributes: Attributes, properties: Raw | Refusal) -> SentEvent | Refusal:
-    """The event of attributes that were checked."""
+    """Return the event of attributes that `check` found valid."""
     if isinstance(properties, Refusal):
         return properties
     occurred_at = None
@@ -151,9 +151,9 @@ def event_of(attributes: Attributes, properties: Raw | Refusal) -> SentEvent | R
 
 
 def key_of(source: str, event_id: str) -> str:
-    """The same for the same source and id alone: both, with a space between, wherever that is certain.
+    """Return a key that is equal only for equal source and id: both, with a space between them.
 
-    Else, where it would be too long or ambiguous, a digest of both.
+    If that would be too long or ambiguous, return a digest of both.
     """
     key = f"{source} {event_id}"
     is_certain = _plain(source) and event_id.isprintable() and event_id == event_id.strip()
@@ -175,14 +175,14 @@ def is_text(content_type: str) -> bool:
 
 
 def _media(content_type: str) -> tuple[str, str, str]:
-    """The media type in lower case, the part before its slash, and its charset, UTF-8 by default."""
+    """Return the media type in lower case, the part before its slash, and its charset, by default UTF-8."""
     name, *parameters = (part.strip() for part in content_type.lower().split(";"))
     charset = [p.partition("=")[2].strip('" ') for p in parameters if p.startswith("charset")]
     return name, name.partition("/")[0], charset[0] if charset else "utf-8"
 
 
 def properties_of_member(data: bytes, content_type: str) -> Raw | Refusal:
-    """Of the member `data`: JSON, unless the type says that it is a text with something else in it."""
+    """Return the properties for the member `data`: JSON, or a string if its type is not JSON."""
     if not content_type or is_json(content_type):
         return _properties(data, content_type)
     if data == NULL or data.startswith(b'"'):
@@ -191,7 +191,7 @@ def properties_of_member(data: bytes, content_type: str) -> Raw | Refusal:
 
 
 def properties_of(data: bytes, content_type: str) -> Raw | Refusal:
-    """Of bytes: what is JSON as JSON, text as text, all else in Base64."""
+    """Return the properties for data in bytes: JSON as JSON, text as text, everything else in Base64."""
     if not data:
         return Raw()
     if is_json(content_type):
@@ -214,7 +214,7 @@ def properties_of(data: bytes, content_type: str) -> Raw | Refusal:
 
 
 def _properties(data: bytes, content_type: str, name: str = "data") -> Raw:
-    """An object is the properties; all else is a member of them, beside its type."""
+    """Return an object as the properties; any other value becomes a member of them, beside its type."""
     if data.startswith(b"{"):
         return Raw(data)
     if data == NULL:

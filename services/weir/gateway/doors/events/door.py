@@ -29,7 +29,7 @@ from weir.gateway.ingest.validation import (
     parse_event,
 )
 
-EXPANDED = 8  # a shared context may make a request this many times its cap, no more
+EXPANDED = 8  # the copies of a shared context take at most this many times the body limit
 BOM = b"\xef\xbb\xbf"
 
 
@@ -68,14 +68,14 @@ DOOR = EventsDoor()
 
 
 class SplitEvents(NamedTuple):
-    """The events of a body as the client wrote them, each by its own bytes; none is decoded yet."""
+    """The events of a body, each with the client's own bytes; none is decoded yet."""
 
     events: Sequence[bytes | Raw]
     shared: Shared
 
 
 def parsed(sent: SplitEvents) -> ParsedEvents:
-    """The events in Weir's own format."""
+    """Parse events in Weir's own format."""
     raws = map(bytes, sent.events)
     return ParsedEvents([ParsedEvent(raw, parse_event(raw)) for raw in raws], sent.shared)
 
@@ -98,7 +98,7 @@ _quote = msgspec.json.Encoder().encode
 
 
 def split_events(body: bytes, is_ndjson: bool, max_events: int) -> SplitEvents:
-    """Split a body into its events, none of them decoded. `ProblemError` when that cannot be done."""
+    """Split a body into its events, none of them decoded. `ProblemError` if that cannot be done."""
     if not body.isascii():
         try:
             body.decode()
@@ -126,7 +126,7 @@ def split_events(body: bytes, is_ndjson: bool, max_events: int) -> SplitEvents:
 
 
 def require_few(count: int, max_events: int) -> None:
-    """`ProblemError` for more events than a request may hold."""
+    """Raise `ProblemError` if a request has more events than it may have."""
     if count > max_events:
         raise ProblemError(too_many(max_events))
 
@@ -153,7 +153,7 @@ def _split_json(body: bytes, max_events: int) -> SplitEvents:
 
 
 def _split_masked(body: bytes, max_events: int) -> SplitEvents | None:
-    """Split a body though one event is no JSON; validation refuses that one. None: it is not that."""
+    """Split a body even if an event is not JSON; validation rejects that event. None: masking does not help."""
     told = lenient_json.masked(body)
     if told == body:
         return None
@@ -165,7 +165,7 @@ def _split_masked(body: bytes, max_events: int) -> SplitEvents | None:
         raise ProblemError(split_body.TOO_DEEP) from None
     events = lenient_json.unmasked(map(bytes, sent.events), told, body)
     if events == [body] and lenient_json.has_not_numbers(body):
-        return None  # nothing to tell apart
+        return None  # a single event: nothing to split
     if lenient_json.is_outside(events, body):
         text = "`context` has half a surrogate pair, NaN or an infinity."
         raise ProblemError(Problem("invalid_context", text, "context"))
@@ -173,8 +173,8 @@ def _split_masked(body: bytes, max_events: int) -> SplitEvents | None:
 
 
 def _split_lines(body: bytes, max_events: int) -> SplitEvents:
-    """NDJSON. A line that is not JSON is that event's fault alone."""
-    # blank lines may be among them, within reason
+    """Split NDJSON. A line that is not JSON is rejected alone, later."""
+    # blank lines are allowed, but not any number of them
     if body.count(b"\n") >= 2 * max_events:
         raise ProblemError(too_many(max_events))
     lines = [line for line in (line.strip() for line in body.split(b"\n")) if line]
@@ -187,7 +187,7 @@ def _split_envelope(body: bytes) -> SplitEvents:
     except msgspec.ValidationError as fault:
         found = _decode_any(body)
         if found.events is UNSET or found.event is not UNSET:
-            # an event that has "events" somewhere inside
+            # a single event that contains "events" somewhere
             return SplitEvents([body], Shared(b"", body))
         field = "events" if "$.events" in str(fault) else ""
         text = "An envelope is an object with `events`, an array, and `context`, an object"
@@ -196,12 +196,12 @@ def _split_envelope(body: bytes) -> SplitEvents:
 
 
 def shared_of(context: bytes, body: bytes) -> Shared:
-    """What the events of a body share. `ProblemError` if its `context` may not stand under theirs."""
+    """Return what the events of a body share. `ProblemError` if its `context` is not valid as part of an event."""
     if context in (b"", b"null", b"{}"):
         return Shared(b"", body)
     if not context.startswith(b"{"):
         raise ProblemError(Problem("invalid_context", "`context` must be an object.", "context"))
-    # one level is the event's own, as for a context that an event brings itself
+    # the event object takes one level, as it does above an event's own context
     if is_deeper(context, MAX_DEPTH - 1):
         text = f"nested deeper than {MAX_DEPTH} levels"
         raise ProblemError(Problem("invalid_context", text, "context"))
@@ -213,7 +213,7 @@ def shared_of(context: bytes, body: bytes) -> Shared:
 
 
 def require_room(shared: Shared, count: int, limits: BodyLimits) -> None:
-    """`ProblemError` if a shared context may not stand under so many events."""
+    """Raise `ProblemError` if a shared context is too large for the number of events."""
     if len(shared.raw) * count > EXPANDED * limits.body_bytes:
         text = f"{len(shared.raw):,} bytes of context for {count:,} events."
         raise ProblemError(Problem("context_too_large", text))
@@ -228,7 +228,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def reply(outcome: Outcome) -> bytes:
-    """The 202's body: what was accepted, in order, and what was not, by its place."""
+    """Return the body of a 202: the ids of the accepted events, in order, and the rejected events by index."""
     ids = '","'.join(outcome.event_ids)
     ids = f'"{ids}"' if ids else ""
     refused = b",".join(map(_rejected, outcome.refused)).decode() if outcome.refused else ""
@@ -238,7 +238,7 @@ def reply(outcome: Outcome) -> bytes:
 
 
 def without_valid_event(outcome: Outcome) -> Answer:
-    """The answer to a request all of whose events were refused."""
+    """Return the answer to a request whose events were all rejected."""
     return problem(
         Problem("no_valid_event", message(outcome.refused[0].refusal)),
         accepted=0,
@@ -265,7 +265,7 @@ def _rejected(one: Refused) -> bytes:
 
 
 def message(refusal: Refusal) -> str:
-    """A refusal as one sentence."""
+    """Return a refusal as one sentence."""
     field = refusal.field if refusal.field.isidentifier() else quoted(refusal.field)
     return f"{field} {refusal.text}" if refusal.field else refusal.text
 
@@ -280,7 +280,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def client_id(raw: bytes) -> str:
-    """The client's own name for a refused event, if one can be read; for its eyes only."""
+    """Return the client's own id of an event, at most 255 characters; empty: none can be read."""
     try:
         named = _decode_named(raw)
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The door `POST /api/v2/events`: what Hackle's SDKs send, tracked events and exposures to experiments. Pure."""
+"""The door `POST /api/v2/events` of Hackle's SDKs: tracked events, exposures, remote configurations. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -44,12 +44,12 @@ SDK_VERSION = istr("X-HACKLE-SDK-VERSION")
 MAX_LIBRARY = 64  # characters of an SDK's name, and of its version
 EXPOSURE = "$exposure"
 REMOTE_CONFIG = "$remote_config"
-# `$properties` is the SDKs' update of a user's properties; the others are what those on phones send.
+# `$properties` is the SDKs' update of a user's properties; mobile SDKs send the three names after it.
 OWN_NAMES = frozenset(
     {EXPOSURE, REMOTE_CONFIG, "$properties", "$session_start", "$session_end", "$push_token"}
 )
 POLICY = Policy(OWN_NAMES, spaced_names=True, clamps_future=True, field_names=FIELDS)
-SYSTEM = "$"  # begins the names of the SDKs' own properties, whose values are their affair
+SYSTEM = "$"  # prefix of the SDKs' own properties, whose values are not checked
 ABSENT = (b"", b"null", b"{}")
 
 NOBODY = Refusal("missing", "identifiers", "must name the user, by `$id` for instance")
@@ -58,7 +58,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def place_of(lists: Sequence[tuple[str, int]], index: int) -> tuple[str, int]:
-    """The list that an event is in, and its place there; `lists`: each one's name, and how many are in it."""
+    """Return the name of the list that an event is in, and its index there; `lists`: (name, count) of each list."""
     for name, count in lists:
         if index < count:
             return name, index
@@ -67,7 +67,7 @@ def place_of(lists: Sequence[tuple[str, int]], index: int) -> tuple[str, int]:
 
 
 class HackleDoor(Door):
-    """Takes the body of Hackle's SDKs, each event for itself."""
+    """The door for the bodies of Hackle's SDKs; each event is accepted or rejected by itself."""
 
     name = "hackle"
     operation = OPERATION
@@ -81,7 +81,7 @@ class HackleDoor(Door):
         require_few(len(tracked) + len(exposed) + len(configured), limits.events)
         library = library_of(request.headers)
         shared = Shared(b"", body)
-        shared.may_reserve = False  # the names of properties are the sender's affair here
+        shared.may_reserve = False  # names of properties are not checked at this door
         return ParsedEvents(
             [
                 *_parsed(tracked, library, _track),
@@ -104,7 +104,7 @@ class HackleDoor(Door):
             return ""
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        """The SDKs look at the status alone: 2xx when anything was taken."""
+        """Return 202 if any event was accepted: the SDKs look only at the status."""
         refused = [_told(one, *place_of(events.note, one.index)) for one in outcome.refused]
         if not outcome.event_ids:
             first = Problem("no_valid_event", message(outcome.refused[0].refusal))
@@ -130,7 +130,7 @@ def _told(one: Refused, name: str, index: int) -> dict[str, Any]:
 
 
 def library_of(headers: request_headers.Headers) -> bytes:
-    """The SDK as a member of a context; empty: it does not say."""
+    """Return the SDK's name and version as a member of a context; empty: the headers have neither."""
     told = {
         name: request_headers.clean(headers[header])[:MAX_LIBRARY]
         for name, header in (("name", SDK_NAME), ("version", SDK_VERSION))
@@ -196,7 +196,7 @@ def _own(sent: Common) -> Raw | None:
 
 
 def check_values(properties: bytes) -> Refusal | None:
-    """A property is a boolean, a string or a number; null is as good as absent, as the SDKs leave it out."""
+    """Check that properties are booleans, strings or numbers; null counts as absent, as the SDKs omit it."""
     if properties.count(b"{") <= 1 and b"[" not in properties:  # nothing is nested
         return None
     if not properties.startswith(b"{"):
@@ -211,11 +211,11 @@ def check_values(properties: bytes) -> Refusal | None:
 def _event(
     name: str, sent: Common, properties: Raw, further: Sequence[bytes], value: float | None = None
 ) -> SentEvent | Refusal:
-    """An event of the person that the identifiers name.
+    """Return an event of the person that the identifiers name.
 
-    `$id` is whatever the sender calls a user. The SDKs on phones put the device's id there when
-    nobody has logged in; that is nobody's name, and must not make a user of each device. A blank
-    identifier is as good as absent, and an event has to have one that Weir knows people by.
+    `$id` is the sender's own id of a user. Mobile SDKs put the device's id there if nobody has logged in; that
+    names nobody, and must not turn each device into a user. A blank identifier counts as absent. An event needs
+    a user, a device or a session: Weir identifies people by these.
     """
     members = [part for part in further if part]
     for start, raw in (
@@ -252,5 +252,5 @@ def _event(
 
 
 def _known(given: str | int | None) -> str | None:
-    """An identifier as text; None: it is blank, or not there."""
+    """Return an identifier as text; None: it is blank or absent."""
     return None if given is None else str(given).strip() or None

@@ -1,4 +1,4 @@
-"""Hackle's wire: what its SDKs write, list by list, and what exposures become. Pure."""
+"""The wire format of Hackle's SDKs, and the properties of exposures and remote configurations. Pure."""
 
 import msgspec
 from msgspec import Raw, Struct
@@ -26,11 +26,11 @@ class Identifiers(Struct, gc=False):
 
 
 class Common(Struct, rename="camel", kw_only=True, gc=False):
-    """What the SDKs' events of every kind have."""
+    """The members that the SDKs' events of every kind have."""
 
     insert_id: str | None = None
     timestamp: int | float | None = None
-    user_id: str | int | None = None  # `$id` once more
+    user_id: str | int | None = None  # the same as `$id`
     identifiers: Raw = Raw()
     user_properties: Raw = Raw()
     hackle_properties: Raw = Raw()
@@ -95,7 +95,7 @@ decode_common = msgspec.json.Decoder(Common).decode
 
 
 def read_body(body: bytes) -> Lists:
-    """Tracked events, exposures, remote configurations: each its own bytes, none of them checked."""
+    """Return (tracked events, exposures, remote configurations), each event with its own bytes and unchecked."""
     return parse_body(body, _tell_apart, body_trouble)
 
 

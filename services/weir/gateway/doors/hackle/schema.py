@@ -1,4 +1,4 @@
-"""Hackle's wire in words: its operation in the OpenAPI document, and what is wrong with a field. Pure."""
+"""The OpenAPI operation of Hackle's door, and the refusals of invalid fields. Pure."""
 
 import re
 from typing import Any
@@ -28,7 +28,7 @@ WHAT_FIELDS_ARE = {
     "parameterId": _ID,
     "valueId": _ID,
 }
-# What Weir's checks speak of, as the SDKs write it. Several identifiers can be the user or the device.
+# The SDKs' names of Weir's fields, for refusals. Several identifiers can be the user or the device.
 FIELDS = {
     "event": "eventTypeKey",
     "user_id": "identifiers",
@@ -114,7 +114,7 @@ _identifier = re.compile(r".* - at `\$\.(\$\w+)`$", re.DOTALL).fullmatch
 
 
 def explain(fault: str) -> Refusal:
-    """A refusal in the fields' own words, from what msgspec says."""
+    """Turn msgspec's message into a refusal that says what the field must be."""
     if missing := _missing(fault):
         return Refusal("missing", missing[1], "is missing")
     if identifier := _identifier(fault):
@@ -127,7 +127,7 @@ def explain(fault: str) -> Refusal:
 
 
 def body_trouble(fault: str) -> Problem:
-    """Why the events of a body cannot be told apart, though it is JSON."""
+    """Return the problem of a body that is JSON but cannot be split into events."""
     place = _place(fault)
     text = "The body is an object with `trackEvents`, `exposureEvents` and `remoteConfigEvents`,"
     return Problem("invalid_body", f"{text} arrays: {fault}.", place[1] if place else "")

@@ -1,4 +1,4 @@
-"""What Hackle's SDKs ask for beside their door: a workspace to start with, and a place for their own metrics."""
+"""Two more endpoints that Hackle's SDKs need: the workspace they start with, and one for their own metrics."""
 
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any
@@ -14,8 +14,8 @@ from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.handler import AppContext
 from weir.gateway.ingest.parsed_events import Credentials
 
-# A workspace without experiments: decisions are not Weir's, so that the SDKs answer with their
-# defaults. It never changes, so any time in the past and any tag will do.
+# A workspace without experiments: Weir makes no decisions, so the SDKs use their defaults. It never changes,
+# so any time in the past and any ETag will do.
 WORKSPACE = b"{}"
 ETAG = '"1"'
 LAST_MODIFIED = "Sat, 01 Jan 2000 00:00:00 GMT"
@@ -24,7 +24,7 @@ _LINES = f"ETag: {ETAG}\r\nLast-Modified: {LAST_MODIFIED}\r\n".encode()
 
 
 def refuse_key(key: str, world: AppContext) -> Answer | None:
-    """Why the holder of a key is not answered; None: it is a source's."""
+    """Return the error answer for a key that no source has; None: a source has it."""
     if not world.registry.loaded:
         return problem(unavailable("The registry is not read yet."))
     if world.registry.find(key) is None:
@@ -44,7 +44,7 @@ _UNKNOWN = {
 
 
 class WorkspacePage:
-    """An empty workspace for every known key: enough for the SDKs to start and to track."""
+    """An empty workspace for every known key: the SDKs need no more to start and to track."""
 
     name = "hackle_workspace"
     operation: dict[str, Any] = {  # noqa: RUF012
@@ -68,7 +68,7 @@ class WorkspacePage:
 
 
 class MonitoringPage:
-    """Takes what the SDKs measure of themselves; that they did is counted as a request, no more."""
+    """The endpoint for the SDKs' own metrics. It drops them; only the request itself is counted."""
 
     name = "hackle_monitoring"
     operation: dict[str, Any] = {  # noqa: RUF012
@@ -88,7 +88,7 @@ MONITORING_PAGE = MonitoringPage()
 
 
 def is_current(headers: request_headers.Headers) -> bool:
-    """Whether the asker has the workspace as it is (RFC 9110, 13.1: a tag counts before a time)."""
+    """Check whether the client has the current workspace (RFC 9110, 13.1: an ETag takes precedence over a time)."""
     tags = headers.get(hdrs.IF_NONE_MATCH)
     if tags is not None:
         known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
@@ -98,5 +98,5 @@ def is_current(headers: request_headers.Headers) -> bool:
         return False
     try:
         return mktime_tz(since) >= LAST_MODIFIED_SECONDS
-    except (ValueError, OverflowError):  # a date that no calendar has
+    except (ValueError, OverflowError):  # a date that does not exist
         return False

@@ -1,6 +1,6 @@
-"""HitKeep's door `/ingest/event`, and what all of its doors have in common. Pure.
+"""HitKeep's door `/ingest/event`, and the base class of all HitKeep doors. Pure.
 
-docs/doors-reference.md says what becomes of each key, and what differs from HitKeep.
+docs/doors-reference.md describes how each key is used, and what differs from HitKeep.
 """
 
 import re
@@ -35,14 +35,14 @@ API_KEY = istr("X-Api-Key")
 DNT = istr("DNT")
 GPC = istr("Sec-GPC")
 Json = Raw | UnsetType
-NO_ID = "00000000-0000-0000-0000-000000000000"  # how a client writes that it has none
+NO_ID = "00000000-0000-0000-0000-000000000000"  # sent by clients that have no id
 POLICY = Policy(own_names=None, spaced_names=True)
 NAMED_IN_FULL = replace(POLICY, field_names={"event": "name", "properties": "props"})
 NAMED_IN_SHORT = replace(POLICY, field_names={"event": "n", "properties": "p", "session_id": "sid"})
 
 
 class SentByEither(Struct, gc=False):
-    """The body of `/ingest/event`: a server writes whole words, hk.js its own short ones."""
+    """The body of `/ingest/event`: servers use full names, hk.js uses short names."""
 
     site_id: str | None = None
     name: str | None = None
@@ -56,13 +56,13 @@ class SentByEither(Struct, gc=False):
     sid: str | None = None  # session
     path: str | None = None
     ua: str | None = None
-    tsrc: str | None = None  # which tracker it is
-    tv: str | None = None  # and its version
+    tsrc: str | None = None  # name of the tracker
+    tv: str | None = None  # version of the tracker
     dnt: bool | None = None
 
 
 class PageContext(Struct, omit_defaults=True):
-    """Where a custom event happened."""
+    """The page on which a custom event happened."""
 
     host: str | None = None
     path: str | None = None
@@ -71,21 +71,21 @@ class PageContext(Struct, omit_defaults=True):
 
 
 class Tracker(Struct, omit_defaults=True):
-    """What sent it from there."""
+    """The tracker that sent an event."""
 
     source: str | None = None
     version: str | None = None
 
 
 class Context(Struct, omit_defaults=True):
-    """What is known of an event besides its properties."""
+    """The context of an event: what is known besides its properties."""
 
     page: PageContext | None = None
     tracker: Tracker | None = None
 
 
 class Wrong(Struct):
-    """A body that is not of its shape, and what counts of it all the same."""
+    """A JSON object that does not have the body's shape: its refusal, and the members that are used anyway."""
 
     refusal: Refusal
     site_id: str | None
@@ -114,14 +114,14 @@ def operation_of(summary: str, shape: type) -> dict[str, Any]:
 
 
 class HitKeepDoor(Door):
-    """One event a request, an empty 202, and nothing is kept of who does not want it."""
+    """The base of HitKeep's doors: one event per request, an empty 202; nothing is stored of people who opt out."""
 
     name = "hitkeep"
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
     def credentials(self, request: RequestMeta) -> Credentials | None:
         key = key_of(request)
-        return Credentials(key) if key else None  # else the body, or the page, says which source
+        return Credentials(key) if key else None  # else the body or the page names the source
 
     def declines(self, request: RequestMeta) -> bool:
         headers = request.headers
@@ -149,9 +149,9 @@ class HitKeepDoor(Door):
         return events
 
     def whose(self, request: RequestMeta, sent: Any) -> Credentials | None:
-        """By a key, by the id of a source, or else by the page that it comes from.
+        """Return the credentials: a key, a source id, or else the page's site; None: the request has none of them.
 
-        `sent`: what the body says; None: it cannot be read.
+        `sent`: the decoded body; None: it cannot be decoded.
         """
         key, site_id = key_of(request), "" if sent is None else sent.site_id or ""
         if key or site_id:
@@ -160,7 +160,7 @@ class HitKeepDoor(Door):
         return Credentials(site=site) if site else None
 
     def parsed(self, request: RequestMeta, body: bytes, sent: Any) -> ParsedEvents:
-        """The one event of a body of the door's shape."""
+        """Return the one event of a body that has the door's shape."""
         raise NotImplementedError
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
@@ -170,7 +170,7 @@ class HitKeepDoor(Door):
 
 
 class HitKeepEventDoor(HitKeepDoor):
-    """Custom events, of hk.js and of servers."""
+    """The door for custom events from hk.js and from servers."""
 
     operation = operation_of("An event of HitKeep's script, or of a server.", SentByEither)
     decoder = msgspec.json.Decoder(SentByEither)
@@ -204,7 +204,7 @@ def one_event(
     ip: str = "",
     user_agent: str | None = None,
 ) -> ParsedEvents:
-    """The one event of a request. Nobody is made up: without a session it has neither profile nor session."""
+    """Return the one event of a request. Without a session id it has no profile or session: nobody is made up."""
     has_session = isinstance(event, SentEvent) and event.session_id is not None
     if isinstance(event, SentEvent):
         key = request.headers.get(request_headers.IDEMPOTENCY_KEY, "")
@@ -230,7 +230,7 @@ def event_of(
 
 
 def context_of(page: PageContext, source: str | None, version: str | None) -> Raw:
-    """As JSON; what is empty is left out."""
+    """Return the context as JSON, without empty members."""
     tracker = Tracker(source or None, version or None)
     context = Context(
         page if page != PageContext() else None,
@@ -240,7 +240,7 @@ def context_of(page: PageContext, source: str | None, version: str | None) -> Ra
 
 
 def key_of(request: RequestMeta) -> str:
-    """As at every door, or as `X-Api-Key`."""
+    """Return the write key, sent as at every door or as `X-Api-Key`; empty: none."""
     key = request_headers.key_of(request.headers, request.query)
     return key or request_headers.clean(request.headers.get(API_KEY, "").strip())
 
@@ -253,13 +253,13 @@ def path_of(url: str) -> str:
 
 
 def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """What the decoder makes of it; `Wrong` if that is not its shape. `ProblemError` if it is not JSON."""
+    """Decode a body; `Wrong` if it has another shape. `ProblemError` if it is not a JSON object."""
     try:
         if not body.isascii():
             body.decode()
         try:
             return decoder.decode(body)
-        except msgspec.ValidationError as fault:  # the rest of the body is not read yet
+        except msgspec.ValidationError as fault:  # msgspec has not read the rest of the body
             return _wrong(body, str(fault))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as fault:
         webhook.json_in(body)
@@ -274,12 +274,12 @@ def _wrong(body: bytes, fault: str) -> Wrong:
     return Wrong(
         explain(fault),
         _decode_text(site_id) if site_id.startswith(b'"') else None,
-        dnt not in (b"", b"null", b"false"),  # whatever else it says is as good as true
+        dnt not in (b"", b"null", b"false"),  # every other value counts as true
     )
 
 
 def explain(fault: str) -> Refusal:
-    """What msgspec says, as a refusal of the field."""
+    """Turn msgspec's message into a refusal of the field."""
     if missing := _missing(fault):
         return Refusal("missing", missing[1], "is missing")
     place = _place(fault)

@@ -1,4 +1,4 @@
-"""HitKeep's doors `/api/ingest/server/…`: what a server sends of its visitors. Pure."""
+"""HitKeep's doors `/api/ingest/server/…`: events that servers send about their visitors. Pure."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
@@ -34,7 +34,7 @@ VIEW_POLICY = replace(EVENT_POLICY, uncased_names=UNCASED)
 
 
 class SentByServer(Struct, gc=False):
-    """The body: of somebody whom the server names by address and user agent."""
+    """The body: an event of a visitor, whom the server identifies by address and user agent."""
 
     url: str
     timestamp: Annotated[datetime, Meta(tz=True)]
@@ -61,7 +61,7 @@ _decode_site = msgspec.json.Decoder(_OfSite).decode
 
 
 class ServerDoor(HitKeepDoor):
-    """Always with a key, of a source that has the URL's host among its sites."""
+    """The base of the server doors: they require the key of a source that has the URL's host among its sites."""
 
     decoder = msgspec.json.Decoder(SentByServer)
     policy: ClassVar[Policy] = EVENT_POLICY
@@ -76,7 +76,7 @@ class ServerDoor(HitKeepDoor):
         try:
             site = site_of(_decode_site(body).url)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            site = ""  # as `parse` says, in words of its own
+            site = ""  # `parse` rejects this body, in its own words
         if not site or site in source.sites:
             return super().verify(request, body, source)
         text = f"{quoted(site)} is not among the sites of the source {quoted(source.id)}."
@@ -102,7 +102,7 @@ class ServerDoor(HitKeepDoor):
 
 
 class ServerEventDoor(ServerDoor):
-    """Custom events."""
+    """The door for custom events from servers."""
 
     operation = operation_of("An event that a server sends of its visitor.", SentByServer)
 
@@ -115,7 +115,7 @@ class ServerEventDoor(ServerDoor):
 
 
 class ServerViewDoor(ServerDoor):
-    """Page views; what brought the visitor stands in the query of the URL."""
+    """The door for page views from servers; campaign parameters come from the query of the URL."""
 
     operation = operation_of("A page view that a server sends of its visitor.", SentByServer)
     policy = VIEW_POLICY

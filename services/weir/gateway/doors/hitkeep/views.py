@@ -20,7 +20,7 @@ from weir.gateway.ingest.error_codes import Refusal
 from weir.gateway.ingest.parsed_events import ParsedEvents
 
 PAGE_VIEW = "page_view"
-UNCASED = frozenset({PAGE_VIEW})  # a name of Weir's, which nobody at the source chose
+UNCASED = frozenset({PAGE_VIEW})  # Weir's name, not chosen by the source
 VIEWS = replace(POLICY, uncased_names=UNCASED)
 Number = int | float | None
 
@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SentView(Struct, gc=False):
-    """The body: hk.js's own short words."""
+    """The body, with the short names of hk.js."""
 
     path: str
     site_id: str | None = None
@@ -54,7 +54,7 @@ class SentView(Struct, gc=False):
 
 
 class PageView(Struct, omit_defaults=True):
-    """The properties of a page view; what is not known is left out."""
+    """The properties of a page view; unknown properties are left out."""
 
     host: str | None = None
     path: str | None = None
@@ -79,7 +79,7 @@ class PageView(Struct, omit_defaults=True):
 
 
 class PageViewDoor(HitKeepDoor):
-    """Page views."""
+    """The door for page views from hk.js."""
 
     operation = operation_of("A page view, as HitKeep's script sends it.", SentView)
     decoder = msgspec.json.Decoder(SentView)

@@ -1,4 +1,4 @@
-"""The doors `/v1/track`, `/v1/batch` and their kin: the calls that Segment's clients make. Pure."""
+"""The doors `/v1/track`, `/v1/batch` and so on, for the calls of Segment's clients. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -28,18 +28,18 @@ from weir.gateway.ingest.parsed_events import (
 from weir.gateway.ingest.split_body import parse_body
 from weir.gateway.ingest.validation import Policy, Shared
 
-# What Weir's checks speak of, as the clients write it.
+# The clients' names of Weir's fields, for refusals.
 WORDS = {
     "user_id": "userId",
     "anonymous_id": "anonymousId",
     "id": "messageId",
     "occurred_at": "timestamp",
 }
-OWN_NAMES = frozenset({"page_view", "screen_view", "group", "alias"})  # that nobody chose
+OWN_NAMES = frozenset({"page_view", "screen_view", "group", "alias"})  # not chosen by the source
 SHORT = {"track": "t", "identify": "i", "page": "p", "screen": "s", "group": "g", "alias": "a"}
 
 _encode = msgspec.json.Encoder().encode
-# To the value's end, or to the body's where it is cut off.
+# Matches up to the end of the value, or of the payload if the value is cut off.
 _mask_keys = re.compile(rb'("writeKey"\s*+:\s*+")[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).sub
 
 
@@ -81,7 +81,7 @@ def _operation(summary: str, required: list[str]) -> dict[str, Any]:
 
 
 class SegmentBatchDoor(Door):
-    """Takes calls of every type, each for itself."""
+    """The door for batches of calls of every type; each call is accepted or rejected by itself."""
 
     name = "segment"
     operation = _operation("Segment's calls, each with its `type`.", ["batch"])
@@ -98,7 +98,7 @@ class SegmentBatchDoor(Door):
         except ProblemError as error:
             problem = error.problem
             if problem.code == "invalid_utf8":
-                raise  # nor can it be read who sends
+                raise  # the key in the body cannot be read either
             if not body.strip():
                 problem = problem._replace(code="empty_body")
             raise BodyProblemError(problem, self._whose(request, body)) from None
@@ -112,11 +112,11 @@ class SegmentBatchDoor(Door):
         return message_id(parsed.raw)
 
     def redact(self, payload: bytes) -> bytes:
-        """Clients write their key into bodies even where a header has it."""
+        """Mask `writeKey`: clients write their key into the body even if a header has it."""
         return _mask_keys(rb"\1***", payload)
 
     def calls(self, body: bytes, limits: BodyLimits, now_ms: int) -> ParsedEvents:
-        """The calls in a body, each by its own bytes. `ProblemError`, or as msgspec raises."""
+        """Return the calls in a body, each with its own bytes. Raise `ProblemError`, or as msgspec does."""
         told = lenient_json.decoded(body, _decode_batch)
         found = told.found
         if not found.batch:
@@ -155,7 +155,7 @@ class SegmentBatchDoor(Door):
 
 
 class SegmentCallDoor(SegmentBatchDoor):
-    """Takes one call, of the type that its path says."""
+    """The door for one call; the path says its type."""
 
     operation = _operation("Segment's call of one type.", [])
 
@@ -173,20 +173,20 @@ class SegmentCallDoor(SegmentBatchDoor):
 def parsed(
     calls: Sequence[bytes], shared: Shared, call_type: str, now_ms: int, sent_at: int | None = None
 ) -> ParsedEvents:
-    """`call_type`: empty where each says its own; `sent_at`: of the whole batch, by the client's clock."""
+    """Parse calls. `call_type`: empty if each has its `type`; `sent_at`: of the batch, by the client's clock (ms)."""
     events = [ParsedEvent(*read_call(call, call_type, now_ms, sent_at)) for call in calls]
     return ParsedEvents(events, shared, POLICY, envelope=b"batch")
 
 
 BATCH = SegmentBatchDoor()
-# By what follows `/v1/`: Segment's documented paths, and the letters that its browser client says.
+# By the path after `/v1/`: Segment's documented paths, and the one-letter paths of its browser client.
 DOORS: dict[str, Door] = {"batch": BATCH, "import": BATCH, "b": BATCH}
 for _type in CALLS:
     DOORS[_type] = DOORS[SHORT[_type]] = SegmentCallDoor(_type)
 
 
 def _credentials_in(body: bytes) -> Credentials:
-    """Nobody's, if the body does not say or cannot be read."""
+    """Return the credentials in a body; empty ones if it has no key or cannot be read."""
     try:
         told = bytes(_decode_keyed(lenient_json.masked(body)).write_key)
         return Credentials(_decode_key(told).strip())
@@ -211,6 +211,6 @@ def _told(one: Refused) -> dict[str, Any]:
 
 
 def _failure(status: int, code: str, text: str, **members: object) -> Answer:
-    """`code` and `message` are also where Segment's own clients look for them."""
+    """Return an error; `code` and `message` are also at the top level, where Segment's clients look for them."""
     error = {"code": code, "message": text}
     return Answer(status, _encode({"success": False, **error, "error": error, **members}))

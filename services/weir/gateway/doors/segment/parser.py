@@ -1,4 +1,4 @@
-"""What Segment's clients write of a call, and what it means here. Pure."""
+"""Parse the calls of Segment's clients into Weir's terms. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from weir.gateway.ingest.validation import (
 )
 
 Id = str | int | None
-# What a client writes anew when it sends a call again, and what nobody else should read.
+# Members that are removed from a call: the first changes when a client resends it, the second is a key.
 APART = ("sentAt", "writeKey")
 WHAT_FIELDS_ARE = {
     "messageId": "a string of 1 to 255 characters",
@@ -33,7 +33,7 @@ _NOTHING = (b"", NULL, EMPTY_OBJECT)
 
 
 class SegmentCall(Struct, rename="camel", gc=False):
-    """A call of any type, as far as it means something here; the rest is passed over."""
+    """A call of any type, with the members that Weir uses; other members are ignored."""
 
     type: str | None = None
     event: str | None = None
@@ -72,9 +72,9 @@ _unprintable = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f]").sub
 
 
 def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int | None) -> Read:
-    """The call's bytes less what is `APART`, and the event that it is.
+    """Return a call's bytes (without the members `APART`, if it decodes), and its event or refusal.
 
-    `call_type`: empty where the call itself has to say it.
+    `call_type`: empty if the call itself must have its `type`.
     """
     try:
         try:
@@ -103,7 +103,7 @@ def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int |
 
 
 def message_id(raw: bytes) -> str:
-    """The client's own id of a call, if one can be read; for its eyes only."""
+    """Return the client's own id of a call, for the client's information; empty: none can be read."""
     try:
         found = _decode_named(raw).message_id
     except (msgspec.DecodeError, RecursionError):
@@ -139,15 +139,15 @@ def _track(message: SegmentCall) -> SentEvent | Refusal:
     return _event(name, message, message.properties)
 
 
-MEANT_CHARACTERS = 4 * MAX_CHARACTERS  # of a name are looked at: what is remembered is bounded
+MEANT_CHARACTERS = 4 * MAX_CHARACTERS  # of a name are read: this bounds the cache of `name_of`
 
 
 @lru_cache(maxsize=4_096)
 def name_of(event: str) -> str:
-    """A track call's event as the name of an event: as it stands, spaces and all, where that can be.
+    """Return the event name for a track call's event: unchanged, with its spaces, if that is valid.
 
-    Else spaces stand for what is not printable, an underscore comes before what would be a name of
-    Weir's own, and the first 255 characters are kept.
+    Otherwise replace control characters and other white space by spaces, put an underscore before a name that
+    would be reserved for Weir, and keep the first 255 characters.
     """
     name = _unprintable(" ", event).strip()
     if name.startswith(RESERVED):
@@ -156,7 +156,7 @@ def name_of(event: str) -> str:
 
 
 def _identify(message: SegmentCall) -> SentEvent | Refusal:
-    """The call's traits lie over those of its context, where clients on phones put them."""
+    """Merge the call's traits over those in its context, where mobile clients put them."""
     traits, context = message.traits, bytes(message.context)
     if b'"traits"' in context and context.startswith(b"{"):
         under = _decode_traits(context).traits
@@ -177,7 +177,7 @@ def _screen(message: SegmentCall) -> SentEvent | Refusal:
 
 
 def _seen(message: SegmentCall) -> Raw:
-    """The properties, with the name and the category of what was seen."""
+    """Return the properties, with the name and the category of the page or screen."""
     told = {"name": message.name, "category": message.category}
     return _with(message.properties, {name: value for name, value in told.items() if value})
 
@@ -192,7 +192,7 @@ def _group(message: SegmentCall) -> SentEvent | Refusal:
 
 
 def _alias(message: SegmentCall) -> SentEvent | Refusal:
-    """One event of both, which is what links them."""
+    """Return one event with both ids: such an event links them."""
     previous, anonymous = message.previous_id, message.anonymous_id
     if is_blank(previous):
         return Refusal("missing", "previousId", "is missing; an alias call links it with userId")
@@ -223,7 +223,7 @@ def _unknown_type(told: str | None) -> Refusal:
 
 
 def _with(own: Raw, further: Mapping[str, object]) -> Raw:
-    """An object with further members, which win. What is none is left for its refusal."""
+    """Return an object with further members, which win. A value that is no object stays, to be rejected later."""
     if not further:
         return own
     told = bytes(own)
@@ -240,7 +240,7 @@ def _without_apart(raw: bytes) -> bytes:
 
 
 def explain(fault: str) -> Refusal:
-    """A refusal in the product's own words, from what msgspec says."""
+    """Turn msgspec's message into a refusal in Segment's terms."""
     place = _place(fault)
     if place is None:
         return Refusal("not_an_object", "", f"a call is an object: {fault}")

@@ -1,4 +1,4 @@
-"""Times as Segment's clients write them: ISO 8601, of which RFC 3339 is the usual part. Pure."""
+"""Parse the times that Segment's clients send: ISO 8601, usually its subset RFC 3339. Pure."""
 
 import re
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from weir.gateway.ingest.event_times import AHEAD_MS, EARLIEST_MS, EPOCH, MILLIS
 
 Time = datetime | int | float | None
 TIMES = ("timestamp", "originalTimestamp", "sentAt")
-FIRST_CLOCK_MS = 946_684_800_000  # 2000: an earlier clock has never been set
+FIRST_CLOCK_MS = 946_684_800_000  # the year 2000: a clock before it was never set
 
 _decode_text = msgspec.json.Decoder(str | int | float | None).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -24,7 +24,7 @@ _iso_8601 = re.compile(
 
 
 def epoch_ms(at: datetime | int | float) -> int:
-    """A time without an offset is in UTC."""
+    """Return epoch milliseconds; a time without an offset is in UTC."""
     if isinstance(at, datetime):
         return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH) // MILLISECOND
     return event_times.epoch_ms(at)
@@ -33,10 +33,10 @@ def epoch_ms(at: datetime | int | float) -> int:
 def occurred_at(
     timestamp: Time, original: Time, sent_at: int | None, received_at: int
 ) -> int | None:
-    """`receivedAt - (sentAt - timestamp)`: a client's clock may be wrong, its intervals are not.
+    """Return `receivedAt - (sentAt - timestamp)`: a client's clock may be wrong, but its intervals are right.
 
-    A call with an `originalTimestamp` as well has been corrected already. A `sentAt` that cannot be,
-    of before 2000 or of a call that would be yet to come, corrects nothing.
+    A call that also has an `originalTimestamp` is corrected already. An impossible `sentAt` corrects nothing: one
+    before 2000, or one that moves the call before 1900 or more than an hour into the future.
     """
     given = original if timestamp is None else timestamp
     if given is None:
@@ -51,9 +51,9 @@ def occurred_at(
 
 
 def plain(raw: bytes) -> bytes:
-    """A call with its times in epoch milliseconds (early ones in RFC 3339), where ISO 8601 allows more than RFC 3339.
+    """Return a call with its ISO 8601 times as epoch milliseconds (early ones as RFC 3339), so that it decodes.
 
-    What is no time stays for its refusal; a `sentAt` that is none corrects nothing, and goes.
+    An invalid time stays, to be rejected later; an invalid `sentAt` is removed, because it corrects nothing.
     """
     members: dict[str, object] = {**_decode_members(raw)}
     for name in TIMES:
@@ -69,7 +69,7 @@ def plain(raw: bytes) -> bytes:
 
 
 def time_of(told: bytes) -> int | None:
-    """Epoch milliseconds of an ISO 8601 time; None: it is no time."""
+    """Return epoch milliseconds of a JSON value: an ISO 8601 time or a number; None: it is no time."""
     try:
         text = _decode_text(told) if told else None
     except msgspec.DecodeError:
@@ -80,7 +80,7 @@ def time_of(told: bytes) -> int | None:
     if found is None:
         return None
     year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
-    try:  # a leap second counts as the one before
+    try:  # a leap second counts as the second before it
         at = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The doors `POST /v2/event/` and `POST /v2/bulk/event/`: what SuprSend's SDKs send, signed. Pure."""
+"""The doors `POST /v2/event/` and `POST /v2/bulk/event/`: signed events of SuprSend's SDKs. Pure."""
 
 import msgspec
 from aiohttp import hdrs
@@ -24,7 +24,7 @@ from weir.gateway.ingest.validation import Policy, Shared
 
 BEARER = "bearer "
 STATUSES = {NO_ATTACHMENT: 404, "too_large": 413}  # of a refused event; others: 400
-# What Weir's checks speak of, as the SDK writes it.
+# The SDK's names of Weir's fields, for refusals.
 FIELDS = {
     "user_id": "distinct_id",
     "id": "$insert_id",
@@ -49,7 +49,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SuprSendDoor(Door):
-    """Takes one event, in the hand of the workspace whose secret signs it."""
+    """The door for one event, signed with the secret of its workspace."""
 
     name = "suprsend"
     operation = openapi.post(
@@ -72,7 +72,7 @@ class SuprSendDoor(Door):
         given = request.headers.get(hdrs.AUTHORIZATION, "").strip()
         if given[: len(BEARER)].lower() != BEARER:
             return signing.check(request, body, given.rpartition(":")[2], source)
-        # its key alone, as with the SDK's `with_workspace_api_key`
+        # a key without SuprSend's signature, as the SDK's `with_workspace_api_key` sends it
         return super().verify(request, body, source)
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
@@ -86,7 +86,7 @@ class SuprSendDoor(Door):
         )
 
     def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
-        """Each event's own bytes."""
+        """Return each event's own bytes."""
         if not body.strip():
             raise ProblemError(Problem("empty_body", "Send an event."))
         return [json_in(body)]
@@ -110,7 +110,7 @@ class SuprSendDoor(Door):
 
 
 class SuprSendBulkDoor(SuprSendDoor):
-    """Takes a list of events, and answers for each."""
+    """The door for a list of events; its answer has a record for each event."""
 
     operation = openapi.post(
         "A list of SuprSend's events, signed as its SDKs do.",
@@ -127,7 +127,7 @@ class SuprSendBulkDoor(SuprSendDoor):
         return [bytes(one) for one in split_events(body, False, limits.events).events]
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        """202 even if none is taken: of other answers the SDK reads no records."""
+        """Return 202 even if no event is accepted: the SDK does not read the records of other answers."""
         accepted = iter(outcome.event_ids)
         refused = {one.index: one.refusal for one in outcome.refused}
         records = (
@@ -137,7 +137,7 @@ class SuprSendBulkDoor(SuprSendDoor):
         return Answer(202, b'{"records":[%b]%b}' % (b",".join(records), warned(outcome)))
 
     def error(self, message: str) -> bytes:
-        """With records, since the SDK looks for them before it looks at the status."""
+        """Return an error with `records`, because the SDK reads them before it checks the status."""
         return _encode({"error": {"message": message}, "records": []})
 
 
@@ -146,7 +146,7 @@ BULK = SuprSendBulkDoor()
 
 
 def warned(outcome: Outcome) -> bytes:
-    """A member for the answer, if something is to be said of events that were taken."""
+    """Return the member `warnings` for the answer; empty: there are no warnings."""
     return b',"warnings":%b' % _encode(outcome.warnings) if outcome.warnings else b""
 
 
@@ -170,7 +170,7 @@ def status_of(refusal: Refusal) -> int:
 
 
 def message_of(refusal: Refusal) -> str:
-    """A refusal as one sentence."""
+    """Return a refusal as one sentence."""
     if refusal.code == NO_ATTACHMENT:
         return f"{refusal.text} ({refusal.field})"
     return f"{refusal.field} {refusal.text}" if refusal.field else refusal.text

@@ -1,4 +1,4 @@
-"""What SuprSend's SDKs write of an event, and what it means here. Pure."""
+"""Parse the events of SuprSend's SDKs into Weir's terms. Pure."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.public_urls import why_not_public
 from weir.gateway.ingest.validation import RESERVED, TOO_DEEP, Event, SentEvent
 
-# The SDK's own events (`RESERVED_EVENT_NAMES`) and properties, which it sends past its own rule.
+# The SDK's own events (`RESERVED_EVENT_NAMES`) and properties, which its rule against such names exempts.
 OWN_NAMES = frozenset(
     {
         "$identify",
@@ -32,7 +32,7 @@ NOTHING: dict[str, object] = {}
 
 
 class Wire(Struct, gc=False):
-    """An event as the SDKs write it: `distinct_id` and `event` are mandatory."""
+    """An event as the SDKs send it: `distinct_id` and `event` are required."""
 
     event: str
     distinct_id: str | int
@@ -46,7 +46,7 @@ class Wire(Struct, gc=False):
 
 
 class _KnownWire(Wire, forbid_unknown_fields=True, gc=False):
-    """So that what else there is shows at once: it is rare, and goes into the context."""
+    """A strict `Wire` that detects further members at once: they are rare, and go into the context."""
 
 
 class _Carrying(Struct):
@@ -78,12 +78,13 @@ _decode_attachments = msgspec.json.Decoder(list[_Attachment] | None).decode
 _encode = msgspec.json.Encoder().encode
 _missing = re.compile(r"Object missing required field `(.+)`").match
 _place = re.compile(r" - at `\$\.([$a-z_]+)").search
-# Names that Weir's own check, which is to the letter, lets pass: rare, so what might be one is read.
+# Reserved names that Weir's own check does not find, because it compares exactly. They are rare, so properties
+# are decoded only if they might contain one.
 _disguised = re.compile(rb'"(?:S[Ss]_|sS_|[^!-~]+(?:\$|[sS]{2}_))|\\').search
 
 
 def read_event(raw: bytes, workspace_key: str) -> SentEvent | Refusal:
-    """The event in `raw`, in Weir's terms; the key that it came with is not kept with it."""
+    """Return the event in `raw`, in Weir's terms; its context does not keep the workspace key."""
     try:
         return _read(raw, workspace_key)
     except msgspec.ValidationError as fault:
@@ -123,13 +124,13 @@ def _read(raw: bytes, workspace_key: str) -> SentEvent | Refusal:
 
 
 def payload_of(event: Event) -> bytes:
-    """What a repeat says again: the SDK gives every try an `$insert_id` and a `$time` of its own."""
+    """Return the bytes that a repeat also has: the SDK gives every attempt a new `$insert_id` and `$time`."""
     who_and_what = f"{event.name}\0{event.user_id}\0".encode()
     return b"\0".join((who_and_what, event.properties, event.context))
 
 
 def check_names(properties: bytes) -> Refusal | None:
-    """Compared as names of events are: without blanks around them, in any case."""
+    """Check the names of properties as names of events are checked: trimmed, and ignoring case."""
     if not properties.startswith(b"{") or not _disguised(properties):
         return None
     for name in _decode_members(properties):
@@ -139,13 +140,13 @@ def check_names(properties: bytes) -> Refusal | None:
 
 
 def check_attachments(properties: bytes) -> Refusal | None:
-    """Each is a public URL. Nothing is fetched; the words are those of the product's document."""
+    """Check that each attachment has a public URL; fetch nothing. The texts are those of SuprSend's documentation."""
     if b'"$attachments"' not in properties and b"\\u" not in properties:
         return None
     if not properties.startswith(b"{"):
-        return None  # refused for that
+        return None  # validation rejects it for that
     if _has_name_twice(properties):
-        # each reader may take another one: what was checked here need not be what is fetched there
+        # JSON readers differ in which value they take: the checked URL might not be the fetched one
         text = "must not hold a name twice where there are attachments"
         return Refusal("invalid_json", "properties", text)
     try:
@@ -194,7 +195,7 @@ def _context(wire: Wire, others: dict[str, object], workspace_key: str) -> Raw:
 
 
 def explain(fault: str) -> Refusal:
-    """A refusal in the product's own words, from what msgspec says."""
+    """Turn msgspec's message into a refusal in SuprSend's terms."""
     if missing := _missing(fault):
         return Refusal("missing", missing[1], "is missing; every event needs it")
     place = _place(fault)

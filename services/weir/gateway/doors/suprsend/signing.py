@@ -1,4 +1,4 @@
-"""How SuprSend's SDKs sign a request, and whether one is signed with a source's secret. Pure."""
+"""Create and verify the request signature of SuprSend's SDKs. Pure."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ HOW = (
 
 
 def string_to_sign(asked: RequestMeta, body: bytes) -> bytes:
-    """Verb, digest of the body, content type, date, and path with query: each as it was sent."""
+    """Return the signed bytes: verb, digest of the body, content type, date, path with query, each as it was sent."""
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest() if body else ""
     kind, date = asked.headers.get(hdrs.CONTENT_TYPE, ""), asked.headers.get(hdrs.DATE, "")
     lines = (asked.method, digest, kind, date, asked.target)
@@ -35,7 +35,10 @@ def sign(text: bytes, secret: str) -> bytes:
 
 
 def check(asked: RequestMeta, body: bytes, given: str, source: Source) -> bytes:
-    """A digest of what was signed. `ProblemError` if `given` is not a signature of the source's, made about now."""
+    """Return a digest of the signed bytes.
+
+    `ProblemError` if `given` is not a signature of the source, or its `Date` is too far off.
+    """
     if not source.signing_secrets:
         how = (
             f"Source {source.id!r} has no signing secret: put the workspace secret into its"

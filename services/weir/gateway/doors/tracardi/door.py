@@ -1,4 +1,4 @@
-"""The door `/track`: a tracker payload as Tracardi's clients send it. Pure but for the ids of new profiles."""
+"""The door `/track` for the tracker payloads of Tracardi's clients. Pure, except for the ids of new profiles."""
 
 import re
 import uuid
@@ -56,7 +56,7 @@ class _Options(Struct, rename="camel"):
 
 
 class _Payload(Struct):
-    """What of a tracker payload means something here; whatever else is in it is passed over."""
+    """The members of a tracker payload that Weir uses; other members are ignored."""
 
     source: _Source
     session: _Session
@@ -104,14 +104,14 @@ del OPERATION["responses"]["202"]
 
 
 class TracardiDoor(Door):
-    """Tracardi's own endpoint for events."""
+    """The door for Tracardi's tracker payloads."""
 
     name = "tracardi"
     operation = OPERATION
 
     def credentials(self, request: RequestMeta) -> Credentials | None:
         key = request_headers.key_of(request.headers, request.query)
-        return Credentials(key) if key else None  # else the body says which source
+        return Credentials(key) if key else None  # else the body names the source
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
         try:
@@ -140,11 +140,11 @@ DOOR = TracardiDoor()
 
 
 def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
-    """A payload, and its events' own bytes; what is no JSON is the fault of the event that has it."""
+    """Return a payload and its events' own bytes; an event that is not JSON is rejected alone, later."""
     told = decoded(body, _decode_payload)
     raws = told.own(told.found.events)
     if told.fault and is_outside(raws, body):
-        raise msgspec.DecodeError(told.fault)  # something outside of the events has one
+        raise msgspec.DecodeError(told.fault)  # the invalid JSON is outside of the events
     return told.found, raws
 
 
@@ -153,7 +153,7 @@ def _credentials(request: RequestMeta, source: _Source) -> Credentials:
 
 
 def _misshapen(fault: str) -> Problem:
-    """Why a body is no tracker payload."""
+    """Return the problem of a body that is not a tracker payload."""
     place = _place(fault)
     parts = [place[1]] if place else []
     if missing := _missing(fault):
@@ -163,7 +163,7 @@ def _misshapen(fault: str) -> Problem:
 
 
 def _credentials_in(request: RequestMeta, body: bytes) -> Credentials | None:
-    """Whose a body is that is no tracker payload; None: it does not say."""
+    """Return the credentials of a body that is not a tracker payload; None: it names no source."""
     try:
         return _credentials(request, _decode_sender(body).source)
     except (msgspec.DecodeError, RecursionError):
@@ -206,7 +206,7 @@ def _is_profile_less(query: str) -> bool:
 
 
 def _shared(payload: _Payload, body: bytes) -> Shared:
-    """The request's context; its properties are a member of it, unless it has such a one itself."""
+    """Return the request's context, with the request's properties as `properties` unless it has that member."""
     context, properties = bytes(payload.context), bytes(payload.properties)
     if properties not in _NOTHING:
         if not properties.startswith(b"{"):
@@ -220,21 +220,21 @@ def _shared(payload: _Payload, body: bytes) -> Shared:
 
 
 class _Who(NamedTuple):
-    """What all events of a payload have in common; empty: none."""
+    """The ids that all events of a payload share; empty: none."""
 
     profile_id: str
     session_id: str
 
 
 def _who(payload: _Payload, profile_less: bool, wants_session: bool) -> _Who:
-    """A profile that is not known yet gets its id here, so that it can be answered at once."""
+    """Return the ids of a payload. A new profile gets its id here, so that the answer can have it at once."""
     session_id = str(payload.session.id).strip() if wants_session else ""
     if profile_less:
         return _Who("", session_id)
     given = payload.profile.id if payload.profile is not None else None
     profile_id = "" if given is None else str(given).strip()
     if profile_id and DEFAULT.has(profile_id):
-        profile_id = ""  # `undefined` and the like name nobody: the answer has an id that does
+        profile_id = ""  # placeholders such as `undefined` name nobody: create a real id
     return _Who(profile_id or str(uuid.uuid4()), session_id)
 
 

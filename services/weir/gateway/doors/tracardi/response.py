@@ -1,4 +1,4 @@
-"""What Tracardi's clients are told: the profile's id, and what the workers did where they asked. Pure."""
+"""Build the reply to Tracardi's clients: the profile's id and, on request, what the workers did. Pure."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _decode_profile = msgspec.json.Decoder(ToldProfile).decode
 
 
 class ReplyOptions(NamedTuple):
-    """What the request's reply is to hold."""
+    """What the reply to the request must contain."""
 
     profile_id: str  # empty: profile-less
     debugger: bool
@@ -27,7 +27,7 @@ class ReplyOptions(NamedTuple):
 
 
 class EventReply(NamedTuple):
-    """What one accepted event came to; no receipt: nothing was heard of it in time."""
+    """One accepted event and its receipt; None: no receipt came in time."""
 
     event_id: str
     name: str
@@ -35,7 +35,7 @@ class EventReply(NamedTuple):
 
 
 def reply(events: ParsedEvents, outcome: Outcome) -> bytes:
-    """The profile's id; further members only where they say something."""
+    """Return the reply as JSON: profile and source; further members only if they are not empty."""
     note: ReplyOptions = events.note
     document: dict[str, Any] = {
         "profile": {"id": note.profile_id or None},
@@ -70,7 +70,7 @@ def told_of(events: ParsedEvents, outcome: Outcome) -> list[EventReply]:
 
 
 def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
-    """The profile as the last of the events left it; None: no receipt has one."""
+    """Return the profile after the last of the events; None: no receipt has a profile."""
     found = [_decode_profile(receipt.profile) for receipt in receipts.values() if receipt.profile]
     if not found:
         return None
@@ -88,7 +88,7 @@ def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
 
 
 def debugging(told: Sequence[EventReply], outcome: Outcome, events: ParsedEvents) -> dict[str, Any]:
-    """Tracardi's object of that name. `saved` and `ids`: what is stored, or is just about to be."""
+    """Return Tracardi's object `debugging`. `saved` and `ids`: what is stored, or about to be stored."""
     heard = [one.receipt for one in told if one.receipt is not None]
     stored = [one for one in told if one.receipt and one.receipt.outcome == "resolved"]
     decided = [receipt for receipt in heard if receipt.outcome in ("resolved", "unsaved")]
@@ -121,7 +121,7 @@ def _section(errors: list[str], ids: list[str], types: Sequence[str] = ()) -> di
 
 
 def _open(told: Sequence[EventReply]) -> str:
-    """What was not heard of in time; empty: nothing."""
+    """Describe the events whose receipts did not come in time; empty: there are none."""
     count = sum(1 for one in told if one.receipt is None)
     if not count:
         return ""

@@ -1,4 +1,4 @@
-"""UserFlux's doors `/event/ingest/batch`, `/event/ingest` and `/profile`: what its SDKs send. Pure."""
+"""UserFlux's doors `/event/ingest/batch`, `/event/ingest` and `/profile`, for its SDKs. Pure."""
 
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
@@ -30,16 +30,16 @@ from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvent, 
 from weir.gateway.ingest.split_body import parse_body
 from weir.gateway.ingest.validation import Event, Policy, SentEvent, Shared
 
-# A repeat of an event, byte for byte, is that event. The SDK tries again after a second, and after
-# three failures after a minute; ten minutes are several of these rounds.
+# A byte-for-byte repeat of an event within this time is a duplicate. The SDK retries after a second, and after
+# three failures after a minute; ten minutes cover several of these rounds.
 WINDOW_SECONDS = 600
-SOON = 60  # seconds; within them the SDK is to keep its events and try again
+SOON = 60  # seconds; up to this `retry_after` the SDK should keep its events and retry
 KEY_PREFIX = "userflux-"
 AUTO_CAPTURED = frozenset({"page_view", "page_leave", "click"})
-# How browsers' storage gives back an id that is not there; the SDKs take them for blank, too.
+# What browser storage returns for a missing id; the SDKs treat these values as blank, too.
 NOBODY = frozenset({"null", "undefined"})
 ABSENT = (b"", b"null")
-# What Weir's checks speak of, as the SDK writes it.
+# The SDK's names of Weir's fields, for refusals.
 FIELDS = {
     "event": "name",
     "user_id": "userId",
@@ -58,16 +58,16 @@ _decode_profile = msgspec.json.Decoder(ProfileSent).decode
 
 
 class UserFluxDoor(Door):
-    """What UserFlux's doors have in common."""
+    """The base class of UserFlux's doors."""
 
     name = "userflux"
 
     def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
-        """The events of a body, each by its own bytes: one, unless the door takes more."""
+        """Return the events of a body, each with its own bytes: one event, unless the door takes batches."""
         return [json_in(body)]
 
     def event(self, raw: bytes, about: bytes) -> SentEvent | Refusal:
-        """What an event says in Weir's terms; `about` is what its context holds besides."""
+        """Parse an event into Weir's terms; `about` is a further member of its context."""
         return read_event(raw, about)
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
@@ -81,22 +81,22 @@ class UserFluxDoor(Door):
         )
 
     def client_id(self, parsed: ParsedEvent) -> str:
-        return ""  # their keys are the door's own making
+        return ""  # the door creates the keys itself
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         return events_door.DOOR.reply(request, events, outcome)
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
-        """Without the page's leave to read it where waiting helps.
+        """Return the answer, without CORS headers if a retry within `SOON` helps.
 
-        The SDK takes every answer that it may read for a success, and forgets the events. One that it
-        may not read has failed: it keeps them, and sends them again.
+        The SDK treats every answer that it can read as a success, and drops the events. An answer that it
+        cannot read is a failure: the SDK keeps the events and sends them again.
         """
         return problem(trouble, b"" if 0 < trouble.retry_after <= SOON else headers)
 
 
 class UserFluxBatchDoor(UserFluxDoor):
-    """What the browser's SDK captures, and its `track`: up to ten events a request, or more."""
+    """The door for the browser SDK's captured events and its `track`: up to ten events per request, or more."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
         "Events of UserFlux's browser SDK. The same bytes within ten minutes are the same event.",
@@ -109,7 +109,7 @@ class UserFluxBatchDoor(UserFluxDoor):
 
 
 class UserFluxEventDoor(UserFluxDoor):
-    """The backend SDK's `track`: one event."""
+    """The door for the backend SDK's `track`: one event."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
         "An event of UserFlux's backend SDK. The same bytes within ten minutes are the same event.",
@@ -119,7 +119,7 @@ class UserFluxEventDoor(UserFluxDoor):
 
 
 class UserFluxProfileDoor(UserFluxDoor):
-    """The SDKs' `identify`."""
+    """The door for the SDKs' `identify`."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
         "UserFlux's profile: its properties become the person's traits.",
@@ -137,7 +137,7 @@ PROFILE = UserFluxProfileDoor()
 
 
 def split_batch(body: bytes, max_events: int) -> list[bytes]:
-    """Split a batch into its events. `ProblemError` when that cannot be done."""
+    """Split a batch into its events. `ProblemError` if that cannot be done."""
     sent = parse_body(body, _split, _misshapen)
     require_few(len(sent), max_events)
     return sent
@@ -158,9 +158,9 @@ def _misshapen(fault: str) -> Problem:
 
 
 def read_event(raw: bytes, about: bytes) -> SentEvent | Refusal:
-    """An event, known again by its bytes: the SDK sends the same ones whenever it tries again.
+    """Parse an event; its key is a digest of its bytes, because the SDK resends the same bytes in a retry.
 
-    One without a time cannot be told from a second that happens to be alike; so each counts.
+    An event without a time gets no key: a second, equal event would look like its repeat, so each counts.
     """
     try:
         sent = _decode_event(raw)
@@ -171,7 +171,7 @@ def read_event(raw: bytes, about: bytes) -> SentEvent | Refusal:
 
 
 def read_profile(raw: bytes, about: bytes) -> SentEvent | Refusal:
-    """An `$identify`, each of which counts: traits may be set back to what they were just before."""
+    """Parse an `$identify`. Each counts, because traits may be set back to earlier values."""
     try:
         sent = _decode_profile(raw)
     except msgspec.DecodeError as fault:
@@ -180,7 +180,7 @@ def read_profile(raw: bytes, about: bytes) -> SentEvent | Refusal:
 
 
 def payload_of(event: Event) -> bytes:
-    """What a repeat has too: its key, a digest of all its bytes. Without a key nothing is a repeat."""
+    """Return what a repeat also has: the key, a digest of all its bytes. An event without a key is never a repeat."""
     return event.idempotency_key.encode() or event.properties
 
 
@@ -216,6 +216,6 @@ def _known(given: str | int | None) -> str | None:
 
 
 def enrichment_of(query: str) -> bytes:
-    """Whether the sender wants places looked up, as a member of a context; empty: it does not say."""
+    """Return whether the sender wants location lookups, as a member of a context; empty: it does not say."""
     said = parse_qs(query).get("locationEnrichment", [""])[-1] if query else ""
     return b'"location_enrichment":' + said.encode() if said in ("true", "false") else b""

@@ -1,4 +1,4 @@
-"""UserFlux's wire: its events and profiles as its SDKs write them, and what is wrong with a field. Pure."""
+"""The wire format of UserFlux's SDKs (events and profiles), and the refusals of invalid fields. Pure."""
 
 import re
 from datetime import datetime
@@ -29,7 +29,7 @@ class BatchSent(Struct):
 
 
 class Sent(Struct, rename="camel", gc=False, kw_only=True):
-    """What events and profiles have in common. Null is as good as absent; what else is there is not read."""
+    """The common members of events and profiles. Null counts as absent; other members are ignored."""
 
     user_id: str | int | None = None
     anonymous_id: str | int | None = None
@@ -40,7 +40,7 @@ class Sent(Struct, rename="camel", gc=False, kw_only=True):
 
 
 class EventSent(Sent, gc=False, kw_only=True):
-    """An event as it stands in a batch, or alone."""
+    """An event, in a batch or alone."""
 
     name: str
     timestamp: Annotated[datetime, Meta(tz=True)] | int | float | None = None
@@ -90,7 +90,7 @@ _place = re.compile(r".* - at `\$\.(\w+)`$", re.DOTALL).fullmatch
 
 
 def explain(raw: bytes, trouble: msgspec.DecodeError) -> Refusal:
-    """A refusal in the fields' own words, from what msgspec says."""
+    """Turn msgspec's error into a refusal that says what the field must be."""
     fault = str(trouble)
     if not isinstance(trouble, msgspec.ValidationError):
         return not_json(raw, trouble)

@@ -1,6 +1,6 @@
 """The door `/collect/{event_type}/{source_id}`: any JSON object becomes an event's properties. Pure.
 
-By GET, for services and pixels that can do no more, the parameters of the query do.
+By GET, for services and pixels that cannot POST, the parameters of the query become the properties.
 """
 
 from urllib.parse import parse_qsl
@@ -39,7 +39,7 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 class WebhookDoor(Door):
-    """Takes what other services post of their own accord: no profile, no session."""
+    """The door for webhooks of other services: their events have no profile and no session."""
 
     name = "collect"
     operation = openapi.post(
@@ -61,7 +61,7 @@ class WebhookDoor(Door):
 
 
 class QueryDoor(WebhookDoor):
-    """The same by GET: nothing of the answer may be kept on the way, or the next one would not arrive."""
+    """The same door by GET. Its answers must not be cached, or the next request would not arrive."""
 
     operation = openapi.post(
         "The query's parameters, `key` aside, become the properties of such an event.",
@@ -71,7 +71,7 @@ class QueryDoor(WebhookDoor):
     del operation["requestBody"]
 
     def takes(self, media: request_headers.Media) -> bool:
-        return True  # there is nothing in the body
+        return True  # the body is not used
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
         return parsed(request, _encode(properties_of(request.query)))
@@ -99,7 +99,7 @@ def parsed(request: RequestMeta, properties: bytes) -> ParsedEvents:
 
 
 def properties_of(query: str) -> dict[str, str | list[str]]:
-    """The parameters but for the key; one that is there several times is an array, in order."""
+    """Return the parameters without `key`; a parameter that occurs several times is an array, in order."""
     found: dict[str, str | list[str]] = {}
     for name, value in parse_qsl(request_headers.clean(query), keep_blank_values=True):
         if name == "key":
@@ -115,7 +115,7 @@ def properties_of(query: str) -> dict[str, str | list[str]]:
 
 
 def json_in(body: bytes) -> bytes:
-    """The JSON that a body holds, as it was written. `ProblemError` if it holds none."""
+    """Return the JSON of a body, as it was written. `ProblemError` if the body is not JSON."""
     return parse_body(body, _json_in, malformed)
 
 
@@ -128,7 +128,7 @@ def _json_in(body: bytes) -> bytes:
 
 
 def event_of(event_type: str, body: bytes, idempotency_key: str) -> SentEvent | Refusal:
-    """An event whose properties are the body; its names are the sender's own affair."""
+    """Return an event whose properties are the body; the names of the properties are not checked."""
     if not body.startswith(b"{"):
         text = "a webhook's body is an object; it becomes the properties"
         return Refusal("not_an_object", "", text)
