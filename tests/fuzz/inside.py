@@ -22,12 +22,12 @@ from weir.gateway.api.counting import GoalCounter
 from weir.gateway.api.finding import EventFinder
 from weir.gateway.api.goal_counts import GoalBucket, GoalCount, TimeRange
 from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.app_context import AppContext
 from weir.gateway.http.app import App
 from weir.gateway.http.body_budget import BodyBudget
 from weir.gateway.http.connections import Server
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies
 from weir.gateway.ingest.backlog_guard import RetentionGuard
-from weir.gateway.ingest.handler import AppContext
 from weir.gateway.ingest.producer import GatewayProducer, Record
 from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts

@@ -1,4 +1,4 @@
-"""`weir rejected`: what the gateway refused, and sending it in again."""
+"""`weir rejected`: list, show and replay what the gateway rejected."""
 
 import json
 import uuid
@@ -12,7 +12,7 @@ from weir.cli import letter_filters
 from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
 from weir.cli.letter_replay import manner, replay, replay_options, warehouse
 from weir.cli.letter_view import hex_lines, show_list
-from weir.gateway.ingest.reparse_rejected import PARSERS
+from weir.gateway.routes import PARSING_AGAIN
 from weir.redelivery import rejected_events
 from weir.redelivery.letter_filter import LetterFilter
 from weir.registry.contents import read_registry
@@ -27,7 +27,7 @@ COLUMNS = ("received_at", "id", "source", "door", "code", "field", "recovered", 
 
 @click.group("rejected")
 def command() -> None:
-    """List, show and replay refusals: events and bodies that the gateway did not take.
+    """List, show and replay the events and bodies that the gateway rejected.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_command(limit: int, as_json: bool, **given: Any) -> None:
-    """List refusals, the latest first; `recovered`: when it was sent in again.
+    """List rejected events, the latest first; `recovered` is the time when an event was replayed.
 
     \b
     Example:
@@ -74,7 +74,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
 @command.command("show")
 @click.argument("event_id", metavar="ID")
 def show_command(event_id: str) -> None:
-    """Show the refusal ID with its payload.
+    """Show the rejected event ID with its payload.
 
     \b
     Example:
@@ -97,7 +97,7 @@ def show_command(event_id: str) -> None:
 @letter_filters.options(*REASONS)
 @click.option(
     "--door",
-    type=click.Choice(sorted(PARSERS)),
+    type=click.Choice(PARSING_AGAIN),
     help="Read the payload in this door's words.  [default: those it was sent in]",
 )
 @replay_options
@@ -111,11 +111,11 @@ def replay_command(
     door: str | None,
     **options: Any,
 ) -> None:
-    """Send refusals in again, through the gateway's own checks, under their event ids, once each.
+    """Send rejected events again, through the gateway's own checks, under their event ids, once each.
 
-    One that was replayed before is skipped, and one whose source and idempotency key are stored by
-    now. The payload can be edited first, by paths into its JSON. VALUE is JSON, or else text. What
-    is refused again is told, and exit code 1.
+    An event is skipped if it was replayed before, or if its source and idempotency key are stored
+    by now. The payload can be edited first, by paths into its JSON. VALUE is JSON, or else text.
+    Events that are rejected again are shown, and the exit code is 1.
 
     \b
     Example:

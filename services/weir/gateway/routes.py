@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from weir.gateway.api import erasures, event_status, goals_routes
+from weir.gateway.app_context import AppContext
 from weir.gateway.doors.cloudevents import door as cloudevents
 from weir.gateway.doors.door import Door
 from weir.gateway.doors.events import door as events
@@ -31,7 +32,7 @@ class ApiPage(Protocol):
     @property
     def operation(self) -> dict[str, Any]: ...  # for OpenAPI
 
-    def answer(self, asked: RequestMeta, read: ReadBody, world: Any) -> Awaitable[Answer]:
+    def answer(self, asked: RequestMeta, read: ReadBody, app: AppContext) -> Awaitable[Answer]:
         """Answer a request. A page that wants the body reads it, after it has checked the key."""
 
 
@@ -71,6 +72,16 @@ ROUTES = (
     Route("GET", "/api/sites/{site_id}/goals/stats", goals_routes.STATS),
     Route("GET", "/api/sites/{site_id}/goals/timeseries", goals_routes.TIMESERIES),
     Route("DELETE", "/api/sites/{site_id}/goals/{goal_id}", goals_routes.DELETE),
+)
+
+# By the name in the column `door`. Of the doors of one product the first one parses rejected payloads again.
+DOORS: dict[str, Door] = {}
+for _route in ROUTES:
+    if isinstance(_route.at, Door):
+        DOORS.setdefault(_route.at.name, _route.at)
+# the doors that can parse a rejected payload without its request
+PARSING_AGAIN = sorted(
+    name for name, door in DOORS.items() if type(door).parse_again is not Door.parse_again
 )
 
 

@@ -21,6 +21,7 @@ from weir.gateway.api.counting import GoalCounter
 from weir.gateway.api.finding import EventFinder
 from weir.gateway.api.goal_counts import GoalCounts
 from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.app_context import AppContext
 from weir.gateway.http.app import App
 from weir.gateway.http.body_budget import BodyBudget
 from weir.gateway.http.connection_limits import ConnectionSlots, ReadAhead
@@ -28,7 +29,6 @@ from weir.gateway.http.connections import BodyTurns, ConnectionLimits, Server
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies
 from weir.gateway.http.tls import Tls
 from weir.gateway.ingest.backlog_guard import RetentionGuard
-from weir.gateway.ingest.handler import AppContext
 from weir.gateway.ingest.producer import GatewayProducer
 from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts
@@ -126,7 +126,7 @@ class Process:
         self._limits = LimitsFollower(kafka, "gateway", self._renew_producer)
         self._output = DurableProducer(kafka, options)
         self._producer = GatewayProducer(self._output, self._loop, self._limits)
-        self._world = AppContext(
+        self._context = AppContext(
             settings,
             registry,
             self._producer,
@@ -144,8 +144,8 @@ class Process:
             self._limits,
             self._goals,
         )
-        self._connections = connection_limits(settings, self._world.proxies, self._loop)
-        self._app = App(self._world, self._connections)
+        self._connections = connection_limits(settings, self._context.proxies, self._loop)
+        self._app = App(self._context, self._connections)
         self._schemas = SchemasTopic(kafka)
         self._followers: list[TopicFollower] = [
             TableFollower(kafka, topics.REGISTRY, self._in_loop(registry.apply_sources)),

@@ -12,7 +12,7 @@ from weir.core.registry import Source
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.error_codes import ProblemError
-from weir.gateway.ingest.reparse_rejected import NOT_KEPT, parse_again
+from weir.gateway.routes import DOORS
 from weir.redelivery.dead_letters import identity_in
 from weir.redelivery.edits import Edit, NoSuchPathError
 from weir.redelivery.model import Kind, Write
@@ -67,13 +67,14 @@ def plan(
     except NoSuchPathError as fault:
         return NotSendable(str(fault))
     try:
-        events = parse_again(door or letter.door, payload, letter.received_at)
+        parser = DOORS.get(door or letter.door)
+        events = None if parser is None else parser.parse_again(payload, letter.received_at)
     except ProblemError as error:
         problem = error.problem
         again = RejectedAgain(problem.code, problem.field, problem.detail)
         return NotSendable(REFUSED_AGAIN, (again,))
     if events is None:
-        what = NOT_KEPT.get(letter.door, "what was sent around it")
+        what = "what was sent around it" if parser is None else parser.not_kept
         return NotSendable(
             f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
             " Edit it into an event of Weir's own and say `--door events`"

@@ -1,19 +1,17 @@
-"""Run goal queries in ClickHouse off the event loop: few threads, a short queue and a time limit."""
+"""Run goal queries in ClickHouse off the event loop."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.core.registry import Goal
+from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
 from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, TimeRange
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
 THREADS = 4
 WAITING = 16  # queries running or queued; more are rejected at once
-RETRY_SECONDS = 2
 
 T = TypeVar("T")
 
@@ -36,8 +34,7 @@ class GoalCounter:
 
     def __init__(self, counts: GoalCountQueries) -> None:
         self._counts = counts
-        self._threads = ThreadPoolExecutor(THREADS, "counting")
-        self._asked = 0
+        self._executor = BoundedExecutor("counting", THREADS, WAITING)
         self._log = logs.get("gateway")
 
     async def stats(
@@ -52,23 +49,14 @@ class GoalCounter:
 
     def close(self) -> None:
         """Cancel queued queries; running ones end by themselves within seconds."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._executor.close()
 
     async def _ask(self, question: Callable[[], T]) -> T | Problem:
-        if self._asked >= WAITING:
-            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
-        self._asked += 1
-        answer = asyncio.get_running_loop().run_in_executor(self._threads, question)
-        # it counts until its thread is done, even if no request waits for it any more
-        answer.add_done_callback(self._answered)
         try:
-            return await asyncio.wait_for(asyncio.shield(answer), 2 * SECONDS)
+            return await self._executor.run(question, 2 * SECONDS)
+        except BusyError:
+            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
         except (NotReachedError, RefusedError, TimeoutError) as fault:
             self._log.warning("goals not counted", fault=str(fault) or "too slow")
             text = "ClickHouse does not answer this now; events are taken all the same."
             return Problem("not_counted", text, "", RETRY_SECONDS)
-
-    def _answered(self, answer: "asyncio.Future[T]") -> None:
-        self._asked -= 1
-        if not answer.cancelled():
-            answer.exception()  # mark as retrieved, even if no request waits for it any more

@@ -1,7 +1,7 @@
 """`DELETE /v1/profiles/{id}` requests the erasure of a person; `GET /v1/erasures/{id}` returns its progress."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -10,14 +10,15 @@ import uuid_utils
 from weir.core import topics
 from weir.core.registry import Source, hash_key
 from weir.erasure.model import Erasure, subject_of
-from weir.erasure.topic import erasure_entries
+from weir.erasure.topic import Erasures, erasure_entries
 from weir.gateway.api.api_keys import api_key_of
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import RETRY_SECONDS, unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
-from weir.gateway.ingest.handler import AppContext
+from weir.gateway.ingest.producer import GatewayProducer
+from weir.gateway.registry_copy import Registry
 
 MAX_ID = 255  # characters, as for a profile id
 
@@ -59,14 +60,27 @@ def told(erasure: Erasure) -> bytes:
     )
 
 
-def _scope(asked: RequestMeta, world: AppContext) -> set[str] | Problem:
-    if not (world.registry.loaded and world.erasures.loaded):
+class ErasurePagesContext(Protocol):
+    """What these pages need of the gateway."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def erasures(self) -> Erasures: ...
+
+    @property
+    def producer(self) -> GatewayProducer: ...
+
+
+def _scope(asked: RequestMeta, app: ErasurePagesContext) -> set[str] | Problem:
+    if not (app.registry.loaded and app.erasures.loaded):
         return unavailable("The registry and the erasures are not read yet.")
     wanted = parse_qs(asked.query).get("source", [""])[-1]
-    sources = [view.source for view in world.registry.by_id.values()]
+    sources = [view.source for view in app.registry.by_id.values()]
     key = api_key_of(asked.headers, asked.query)
     scope = administered(key, wanted, sources)
-    return world.registry.explained(key, scope) if isinstance(scope, Problem) else scope
+    return app.registry.explained(key, scope) if isinstance(scope, Problem) else scope
 
 
 def _refused(why: Problem) -> Answer:
@@ -159,8 +173,8 @@ class ForgetPage:
         status_503="Not durable; send it again.",
     )
 
-    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        scope = _scope(asked, world)
+    async def answer(self, asked: RequestMeta, read: ReadBody, app: ErasurePagesContext) -> Answer:
+        scope = _scope(asked, app)
         if isinstance(scope, Problem):
             return _refused(scope)
         profile_id = asked.parts["id"].strip()
@@ -171,15 +185,15 @@ class ForgetPage:
             return problem(Problem("invalid_query", text, "source"))
         workspace = scope.pop()
         subject = subject_of("profile", profile_id)
-        erasure = world.erasures.pending_of(workspace, subject)
+        erasure = app.erasures.pending_of(workspace, subject)
         if erasure is None:
             erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, asked.now_ms)
             entries = erasure_entries(erasure)
             written = [(topics.ERASURES, key, value) for key, value in entries]
-            if not (await world.producer.write(written, asked.now_ms)).durable:
+            if not (await app.producer.write(written, asked.now_ms)).durable:
                 text = "The brokers do not acknowledge; send it again, it is done once."
                 return problem(Problem("unavailable", text, "", RETRY_SECONDS))
-            world.erasures.apply(entries)  # the next request to this process finds it
+            app.erasures.apply(entries)  # the next request to this process finds it
         return Answer(202, told(erasure))
 
 
@@ -197,11 +211,11 @@ class ErasurePage:
         status_503="It cannot be told just now; try again.",
     )
 
-    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        scope = _scope(asked, world)
+    async def answer(self, asked: RequestMeta, read: ReadBody, app: ErasurePagesContext) -> Answer:
+        scope = _scope(asked, app)
         if isinstance(scope, Problem):
             return _refused(scope)
-        erasure = world.erasures.by_id.get(asked.parts["id"].strip().lower())
+        erasure = app.erasures.by_id.get(asked.parts["id"].strip().lower())
         if erasure is None or erasure.workspace not in scope:
             text = f"There is no erasure {quoted(asked.parts['id'])}."
             return problem(Problem("not_found", text, "id"))

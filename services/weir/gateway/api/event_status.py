@@ -1,7 +1,7 @@
 """`GET /v1/events/{id}`: where an event is, for clients with a read or admin key of its source."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -10,13 +10,14 @@ from weir.core.registry import Source, hash_key
 from weir.core.stages import EVENT_STAGES
 from weir.event_status.model import EventStatus
 from weir.gateway.api.api_keys import api_key_of
-from weir.gateway.api.finding import RETRY_SECONDS
+from weir.gateway.api.bounded_executor import RETRY_SECONDS
+from weir.gateway.api.finding import EventFinder
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.error_codes import Problem, quoted
-from weir.gateway.ingest.handler import AppContext
+from weir.gateway.registry_copy import Registry
 
 MAX_ID = 255  # characters, as for an idempotency key
 
@@ -91,6 +92,16 @@ def _problem(text: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
+class EventStatusContext(Protocol):
+    """What this page needs of the gateway."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def finding(self) -> EventFinder: ...
+
+
 class WherePage:
     """The page for an event's status. Without ClickHouse it answers from the topics, or that it cannot tell."""
 
@@ -119,20 +130,20 @@ class WherePage:
         },
     }
 
-    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        if not world.registry.loaded:
+    async def answer(self, asked: RequestMeta, read: ReadBody, app: EventStatusContext) -> Answer:
+        if not app.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
         key = api_key_of(asked.headers, asked.query)
         wanted = parse_qs(asked.query).get("source", [""])[-1]
-        sources = [view.source for view in world.registry.by_id.values()]
+        sources = [view.source for view in app.registry.by_id.values()]
         scope = readable(key, wanted, sources)
         if isinstance(scope, Problem):
             ask = b"WWW-Authenticate: Bearer\r\n" if scope.code == "unauthorized" else b""
-            return problem(world.registry.explained(key, scope), ask)
+            return problem(app.registry.explained(key, scope), ask)
         sought = asked.parts["id"].strip()
         if not 1 <= len(sought) <= MAX_ID:
             return problem(Problem("invalid_query", f"An id has 1 to {MAX_ID} characters.", "id"))
-        where = await world.finding.find(sought, scope)
+        where = await app.finding.find(sought, scope)
         return problem(where) if isinstance(where, Problem) else answer_of(where)
 
 

@@ -1,10 +1,9 @@
-"""Search for an event off the event loop: few threads, a short queue and a time limit."""
+"""Search for an event off the event loop."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from weir.event_status.model import EventStatus
+from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
 from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
@@ -12,7 +11,6 @@ THREADS = 2
 WAITING = 8  # searches running or queued; more are rejected at once
 SEARCH_SECONDS = 5.0  # to read the topics
 PATIENCE_SECONDS = 30.0  # for the whole search, including its time in the queue
-RETRY_SECONDS = 2
 
 
 class EventSearch(Protocol):
@@ -24,31 +22,22 @@ class EventSearch(Protocol):
 class EventFinder:
     """The same search for the event loop; a `Problem` if too many searches wait or one takes too long."""
 
-    def __init__(self, finds: EventSearch) -> None:
-        self._finds = finds
-        self._threads = ThreadPoolExecutor(THREADS, "finding")
-        self._asked = 0
+    def __init__(self, search: EventSearch) -> None:
+        self._search = search
+        self._executor = BoundedExecutor("finding", THREADS, WAITING)
         self._log = logs.get("gateway")
 
     async def find(self, sought: str, scope: tuple[str, ...]) -> EventStatus | Problem:
-        if self._asked >= WAITING:
-            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
-        self._asked += 1
-        answer = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._finds.find, sought, scope, SEARCH_SECONDS
-        )
-        answer.add_done_callback(self._answered)
         try:
-            return await asyncio.wait_for(asyncio.shield(answer), PATIENCE_SECONDS)
+            return await self._executor.run(
+                lambda: self._search.find(sought, scope, SEARCH_SECONDS), PATIENCE_SECONDS
+            )
+        except BusyError:
+            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
         except TimeoutError:
             self._log.warning("an event was not found in time")
             return Problem("cannot_tell", "The search took too long.", "", RETRY_SECONDS)
 
     def close(self) -> None:
         """Cancel queued searches; running ones end by themselves within seconds."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _answered(self, answer: "asyncio.Future[EventStatus]") -> None:
-        self._asked -= 1
-        if not answer.cancelled():
-            answer.exception()  # mark as retrieved, even if no request waits for it any more
+        self._executor.close()

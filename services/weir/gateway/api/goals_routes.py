@@ -2,17 +2,18 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from weir.gateway.api import goals
 from weir.gateway.api.api_keys import api_key_of, refuse_access
+from weir.gateway.api.goals import GoalCounting, GoalStore
 from weir.gateway.api.goals_openapi import deletion, making, reading
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.handler import AppContext
+from weir.gateway.registry_copy import Registry
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,21 @@ class SiteRequest:
     query: dict[str, list[str]]
     read: ReadBody
     now_ms: int
-    store: goals.GoalStore
-    counting: goals.GoalCounting
+    store: GoalStore
+    counting: GoalCounting
+
+
+class SitePagesContext(Protocol):
+    """What these pages need of the gateway."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def goals(self) -> GoalStore: ...
+
+    @property
+    def counting(self) -> GoalCounting: ...
 
 
 @dataclass(frozen=True)
@@ -37,20 +51,18 @@ class SitePage:
     operation: dict[str, Any]
     call: Callable[[SiteRequest], Awaitable[Answer]]
 
-    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        if not world.registry.loaded:
+    async def answer(self, asked: RequestMeta, read: ReadBody, app: SitePagesContext) -> Answer:
+        if not app.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
         site_id = asked.parts["site_id"]
         key = api_key_of(asked.headers, asked.query)
-        sources = [view.source for view in world.registry.by_id.values()]
+        sources = [view.source for view in app.registry.by_id.values()]
         if refused := refuse_access(key, site_id, self.administers, sources):
             ask = b"WWW-Authenticate: Bearer\r\n" if refused.code == "unauthorized" else b""
-            return problem(world.registry.explained(key, refused), ask)
+            return problem(app.registry.explained(key, refused), ask)
         query = parse_qs(asked.query)
         goal_id = asked.parts.get("goal_id") or query.get("goal_id", [""])[-1]
-        visit = SiteRequest(
-            site_id, goal_id, query, read, asked.now_ms, world.goals, world.counting
-        )
+        visit = SiteRequest(site_id, goal_id, query, read, asked.now_ms, app.goals, app.counting)
         return await self.call(visit)
 
 

@@ -22,6 +22,8 @@ from weir.gateway.ingest.parsed_events import (
 )
 from weir.gateway.ingest.validation import MAX_CHARACTERS
 
+# for a rejected payload that is parsed again by hand: more than a request may have
+LIMITS_AGAIN = BodyLimits(events=100_000, body_bytes=1 << 22)
 RECEIPT_SECONDS = 5.0  # longest time that a reply waits for the workers' receipts
 
 
@@ -30,6 +32,8 @@ class Door:
 
     name: ClassVar[str]  # as in the column `door` and in metrics
     operation: ClassVar[dict[str, Any]]  # of OpenAPI
+    # What `parse` needs besides a payload and `events.rejected` does not store; for people
+    not_kept: ClassVar[str] = "the request around it"
 
     def credentials(self, request: RequestMeta) -> Credentials | None:
         """Return the credentials. None: only the body has them; then `parse` returns them with the events.
@@ -72,6 +76,13 @@ class Door:
         if isinstance(sent, Refusal):
             return ""
         return (sent.idempotency_key or sent.id or "")[:MAX_CHARACTERS]
+
+    def parse_again(self, payload: bytes, now_ms: int) -> ParsedEvents | None:
+        """Return the events of a rejected payload without its request; None if that is not possible.
+
+        `now_ms`: when the payload was received. `ProblemError` as `parse` raises it.
+        """
+        return None
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         """Return the answer to a request whose events were processed."""

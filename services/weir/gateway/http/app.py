@@ -10,6 +10,7 @@ from aiohttp.web_request import BaseRequest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from weir.gateway import metrics
+from weir.gateway.app_context import AppContext
 from weir.gateway.doors.door import Door
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import Reading
@@ -20,7 +21,7 @@ from weir.gateway.http.rate_limits import network_of
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import TEXT, Answer, Reply, problem
 from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.ingest.handler import AppContext, IngestHandler
+from weir.gateway.ingest.handler import IngestHandler
 from weir.gateway.routes import ROUTES, RouteMatch, Router
 from weir.runtime.browser_requests import is_loopback, refuse_foreign_page
 
@@ -40,15 +41,15 @@ Get = Callable[[], Answer]
 class App:
     """The handler of all requests: it answers each with a `Reply`, never with a traceback."""
 
-    def __init__(self, world: AppContext, connections: ConnectionLimits) -> None:
+    def __init__(self, context: AppContext, connections: ConnectionLimits) -> None:
         self.draining = False
         self._connections = connections
         self._told: Counter[str] = Counter()
-        self._world = world
-        self._counts = world.counts
-        self._posting = IngestHandler(world)
+        self._context = context
+        self._counts = context.counts
+        self._ingest = IngestHandler(context)
         self._router = Router(ROUTES)
-        self._seconds = world.settings.gateway_body_seconds
+        self._seconds = context.settings.gateway_body_seconds
         self._gets: dict[str, Get] = {
             "/livez": lambda: Answer(200, b"live\n", TEXT),
             "/readyz": self._readiness,
@@ -74,25 +75,25 @@ class App:
         at = found.methods.get(method)
         if at is None:
             return self._preflight(request, found), found.path
-        world = self._world
+        context = self._context
         asked = RequestMeta(
             method,
             found.path,
             query,
             found.parts,
             request.headers,
-            request_headers.client_address(request, world.proxies),
+            request_headers.client_address(request, context.proxies),
             time.time_ns() // 1_000_000,
             request.raw_path,
         )
         if isinstance(at, Door):
-            return await self._posting.post(request, at, asked), at.name
-        reservation = world.budget.of_stranger(network_of(asked.address))
-        reading = Reading(request, reservation, world.settings.gateway_max_body_bytes)
+            return await self._ingest.post(request, at, asked), at.name
+        reservation = context.budget.of_stranger(network_of(asked.address))
+        reading = Reading(request, reservation, context.settings.gateway_max_body_bytes)
         try:
-            answer = await at.answer(asked, lambda: reading.read(self._seconds), world)
+            answer = await at.answer(asked, lambda: reading.read(self._seconds), context)
             page = request.headers.get(hdrs.ORIGIN)
-            if page is not None and world.registry.knows_origin(page):
+            if page is not None and context.registry.knows_origin(page):
                 answer = answer._replace(headers=answer.headers + cors(page))
             return answer, at.name
         finally:
@@ -120,9 +121,9 @@ class App:
         page = request.headers.get(hdrs.ORIGIN)
         if page is None:
             return Answer(204, b"", headers=b"Allow: %b\r\n" % allowed.encode())
-        if not self._world.registry.loaded:
+        if not self._context.registry.loaded:
             return problem(unavailable("The registry is not read yet."))
-        if not self._world.registry.knows_origin(page):
+        if not self._context.registry.knows_origin(page):
             return problem(Problem("origin_not_allowed", "No source takes events from its pages."))
         methods = ", ".join(found.methods).encode()
         return Answer(204, b"", headers=cors(page) + PREFLIGHT % methods)
@@ -140,11 +141,11 @@ class App:
         """Return why the process is not ready, in one sentence; empty if it is ready."""
         if self.draining:
             return "draining"
-        if not self._world.registry.loaded:
+        if not self._context.registry.loaded:
             return "the registry is not read yet"
-        if not self._world.producer.ready:
+        if not self._context.producer.ready:
             return "no produce was acknowledged in the last seconds"
-        if self._world.guard.is_waiting():
+        if self._context.guard.is_waiting():
             return "how old unread records are is not known yet"
         return ""
 
@@ -154,8 +155,8 @@ class App:
 
     def hand_over_counts(self) -> None:
         self._counts.hand_over()
-        metrics.IN_FLIGHT.set(self._world.budget.taken)
-        metrics.WAITING.set(self._world.producer.outstanding)
+        metrics.IN_FLIGHT.set(self._context.budget.taken)
+        metrics.WAITING.set(self._context.producer.outstanding)
         metrics.READY.set(not self.why_unready())
         self._tell_what_gave_way()
 
@@ -167,7 +168,7 @@ class App:
             connection=places.closed,
             refused=places.refused,
             unread=read_ahead.closed,
-            body=self._world.budget.gave_way,
+            body=self._context.budget.gave_way,
         )
         for what, count in (present - self._told).items():
             metrics.GAVE_WAY.labels(what).inc(count)

@@ -2,22 +2,17 @@
 
 import time
 import uuid
-from dataclasses import dataclass
 
 import msgspec
 from aiohttp import hdrs
 from aiohttp.web_request import BaseRequest
 from msgspec import Struct
 
-from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.core import topics
-from weir.erasure.topic import Erasures
-from weir.gateway.api.counting import GoalCounter
-from weir.gateway.api.finding import EventFinder
-from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.app_context import AppContext
 from weir.gateway.doors.door import RECEIPT_SECONDS, Door
 from weir.gateway.http import request_headers
-from weir.gateway.http.body_budget import BodyBudget, Reservation
+from weir.gateway.http.body_budget import Reservation
 from weir.gateway.http.body_reader import Reading
 from weir.gateway.http.problems import (
     cors,
@@ -29,12 +24,11 @@ from weir.gateway.http.problems import (
     unavailable,
     unsupported,
 )
-from weir.gateway.http.rate_limits import ClientBuckets, Proxies, network_of
+from weir.gateway.http.rate_limits import network_of
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client
-from weir.gateway.ingest.backlog_guard import RetentionGuard
 from weir.gateway.ingest.build_records import (
     RecordContext,
     RequestRecords,
@@ -50,34 +44,11 @@ from weir.gateway.ingest.parsed_events import (
     Outcome,
     ParsedEvents,
 )
-from weir.gateway.ingest.producer import GatewayProducer, Record, Written
-from weir.gateway.ingest.receipts import Receipts
-from weir.gateway.metrics import Counts
-from weir.gateway.registry_copy import Registry, SourceView
+from weir.gateway.ingest.producer import Record, Written
+from weir.gateway.registry_copy import SourceView
 from weir.runtime import logs
-from weir.settings.gateway import GatewaySettings
 
 RECORD_OVERHEAD_BYTES = 320  # upper bound of what an event's record adds to the client's bytes
-
-
-@dataclass
-class AppContext:
-    """The services that requests use; one instance per process."""
-
-    settings: GatewaySettings
-    registry: Registry
-    producer: GatewayProducer
-    clients: ClientBuckets
-    proxies: Proxies
-    budget: BodyBudget
-    counts: Counts
-    receipts: Receipts
-    counting: GoalCounter
-    finding: EventFinder
-    guard: RetentionGuard
-    erasures: Erasures
-    limits: LimitsFollower
-    goals: SharedGoals
 
 
 class AuthorizedRequest(Struct, frozen=True):

@@ -12,6 +12,7 @@ from weir.gateway.ingest.validation import MAX_DEPTH
 T = TypeVar("T")
 
 TOO_DEEP = Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def parse_body(body: bytes, decode: Callable[[bytes], T], misshapen: Callable[[str], Problem]) -> T:
@@ -46,3 +47,11 @@ def why_malformed(body: bytes, fault: Exception) -> Problem:
 def malformed(fault: str) -> Problem:
     """Return the problem of a body that is not JSON, given msgspec's message."""
     return Problem("invalid_json", f"{fault}.")
+
+
+def has_member(payload: bytes, name: str) -> bool:
+    """Check whether a payload is a JSON object with this member."""
+    try:
+        return name in _decode_members(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return False

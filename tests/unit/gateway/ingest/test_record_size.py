@@ -24,8 +24,7 @@ from weir.gateway.ingest.build_records import (
     refuse_unwritable,
 )
 from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
-from weir.gateway.ingest.reparse_rejected import parse_again
-from weir.gateway.routes import ROUTES, Router
+from weir.gateway.routes import DOORS, ROUTES, Router
 
 SOURCE = Source(id="shop")
 LIMITS = BodyLimits(events=2_000, body_bytes=2 * 1024 * 1024)
@@ -87,7 +86,7 @@ def test_an_event_too_large_with_its_context_is_refused_and_stored_with_it(door:
     _, record = avro.decode_any(value or b"")
     assert HUGE.encode() in record["payload"]
     if door != "tracardi":  # whose payloads cannot be read by themselves
-        again = parse_again(door, record["payload"], 0)
+        again = DOORS[door].parse_again(record["payload"], 0)
         assert isinstance(again, ParsedEvents)
         assert taken(again).refused[0].refusal == refused.refusal
 

@@ -14,6 +14,7 @@ from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.error_codes import Problem, ProblemError, quoted
 from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvent, ParsedEvents
+from weir.gateway.ingest.split_body import has_member
 from weir.gateway.ingest.validation import Event, Policy, Shared
 
 FORMATS = "application/cloudevents"
@@ -38,6 +39,7 @@ class CloudEventsDoor(Door):
     """The door for CloudEvents; `source` and `id` together are the idempotency key."""
 
     name = "cloudevents"
+    not_kept = "a binary CloudEvent's attributes, which stood in headers,"
     operation = openapi.post(
         "CloudEvents 1.0: one in the body, an array of them, or one whose attributes are `ce-…`"
         " headers and whose data is the body, of any type.",
@@ -61,6 +63,10 @@ class CloudEventsDoor(Door):
             text = f"{quoted(content_type)} is not taken: send {STRUCTURED} or {BATCHED}, in UTF-8."
             raise ProblemError(Problem("unsupported_media_type", text))
         return structured(_batch(body, limits) if name == BATCHED else [_one(body)], body)
+
+    def parse_again(self, payload: bytes, now_ms: int) -> ParsedEvents | None:
+        """Parse a structured CloudEvent."""
+        return structured([payload], payload) if has_member(payload, "specversion") else None
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         return events_door.DOOR.reply(request, events, outcome)

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import hdrs
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from weir.gateway.doors.door import Door
+from weir.gateway.doors.door import LIMITS_AGAIN, Door
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
@@ -54,6 +54,10 @@ class EventsDoor(Door):
         sent = split_events(body, is_ndjson, limits.events)
         require_room(sent.shared, len(sent.events), limits)
         return parsed(sent)
+
+    def parse_again(self, payload: bytes, now_ms: int) -> ParsedEvents:
+        """Parse one event, or a body of events."""
+        return parsed(split_events(payload, False, LIMITS_AGAIN.events))
 
     def client_id(self, parsed: ParsedEvent) -> str:
         return client_id(parsed.raw)

@@ -70,6 +70,7 @@ class HackleDoor(Door):
     """The door for the bodies of Hackle's SDKs; each event is accepted or rejected by itself."""
 
     name = "hackle"
+    not_kept = "the list of the body that it stood in, with the SDK's headers,"
     operation = OPERATION
 
     def credentials(self, request: RequestMeta) -> Credentials:

@@ -1,7 +1,7 @@
 """Two more endpoints that Hackle's SDKs need: the workspace they start with, and one for their own metrics."""
 
 from email.utils import mktime_tz, parsedate_tz
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import hdrs
 
@@ -11,8 +11,8 @@ from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.problems import unauthorized, unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.handler import AppContext
 from weir.gateway.ingest.parsed_events import Credentials
+from weir.gateway.registry_copy import Registry
 
 # A workspace without experiments: Weir makes no decisions, so the SDKs use their defaults. It never changes,
 # so any time in the past and any ETag will do.
@@ -23,11 +23,18 @@ LAST_MODIFIED_SECONDS = 946_684_800
 _LINES = f"ETag: {ETAG}\r\nLast-Modified: {LAST_MODIFIED}\r\n".encode()
 
 
-def refuse_key(key: str, world: AppContext) -> Answer | None:
+class WorkspaceContext(Protocol):
+    """What these pages need of the gateway."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+
+def refuse_key(key: str, app: WorkspaceContext) -> Answer | None:
     """Return the error answer for a key that no source has; None: a source has it."""
-    if not world.registry.loaded:
+    if not app.registry.loaded:
         return problem(unavailable("The registry is not read yet."))
-    if world.registry.find(key) is None:
+    if app.registry.find(key) is None:
         return problem(unauthorized(Credentials()))
     return None
 
@@ -59,8 +66,8 @@ class WorkspacePage:
         },
     }
 
-    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        if refused := refuse_key(asked.parts["sdk_key"], world):
+    async def answer(self, asked: RequestMeta, read: ReadBody, app: WorkspaceContext) -> Answer:
+        if refused := refuse_key(asked.parts["sdk_key"], app):
             return refused
         if is_current(asked.headers):
             return Answer(304, b"", headers=_LINES)
@@ -79,8 +86,8 @@ class MonitoringPage:
         },
     }
 
-    async def answer(self, asked: RequestMeta, read: ReadBody, world: AppContext) -> Answer:
-        return refuse_key(DOOR.credentials(asked).key, world) or Answer(202, b"{}")
+    async def answer(self, asked: RequestMeta, read: ReadBody, app: WorkspaceContext) -> Answer:
+        return refuse_key(DOOR.credentials(asked).key, app) or Answer(202, b"{}")
 
 
 WORKSPACE_PAGE = WorkspacePage()

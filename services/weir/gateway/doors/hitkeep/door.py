@@ -117,6 +117,7 @@ class HitKeepDoor(Door):
     """The base of HitKeep's doors: one event per request, an empty 202; nothing is stored of people who opt out."""
 
     name = "hitkeep"
+    not_kept = "which of HitKeep's routes it came by, with the page's origin,"
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
     def credentials(self, request: RequestMeta) -> Credentials | None:

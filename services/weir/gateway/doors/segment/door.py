@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from weir.gateway.doors.door import Door
+from weir.gateway.doors.door import LIMITS_AGAIN, Door
 from weir.gateway.doors.events.door import message, require_few, require_room, shared_of
 from weir.gateway.doors.segment.parser import CALLS, message_id, read_call
 from weir.gateway.doors.segment.times import time_of
@@ -25,7 +25,7 @@ from weir.gateway.ingest.parsed_events import (
     ParsedEvents,
     Refused,
 )
-from weir.gateway.ingest.split_body import parse_body
+from weir.gateway.ingest.split_body import has_member, malformed, parse_body
 from weir.gateway.ingest.validation import Policy, Shared
 
 # The clients' names of Weir's fields, for refusals.
@@ -107,6 +107,11 @@ class SegmentBatchDoor(Door):
 
     def _whose(self, request: RequestMeta, body: bytes) -> Credentials:
         return self.credentials(request) or _credentials_in(body)
+
+    def parse_again(self, payload: bytes, now_ms: int) -> ParsedEvents:
+        """Parse a call that has its `type`, or a batch of calls."""
+        body = payload if has_member(payload, "batch") else b'{"batch":[%b]}' % payload
+        return parse_body(body, lambda whole: BATCH.calls(whole, LIMITS_AGAIN, now_ms), malformed)
 
     def client_id(self, parsed: ParsedEvent) -> str:
         return message_id(parsed.raw)

@@ -52,6 +52,7 @@ class SuprSendDoor(Door):
     """The door for one event, signed with the secret of its workspace."""
 
     name = "suprsend"
+    not_kept = "the signed request around it"
     operation = openapi.post(
         "SuprSend's event, signed as its SDKs do: the workspace key is a write key of the source,"
         " the workspace secret one of its `signing_secrets`.",

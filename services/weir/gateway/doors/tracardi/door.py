@@ -107,6 +107,7 @@ class TracardiDoor(Door):
     """The door for Tracardi's tracker payloads."""
 
     name = "tracardi"
+    not_kept = "the session and the profile of its payload"
     operation = OPERATION
 
     def credentials(self, request: RequestMeta) -> Credentials | None:

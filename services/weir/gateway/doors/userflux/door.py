@@ -61,6 +61,7 @@ class UserFluxDoor(Door):
     """The base class of UserFlux's doors."""
 
     name = "userflux"
+    not_kept = "which of UserFlux's routes it came by"
 
     def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
         """Return the events of a body, each with its own bytes: one event, unless the door takes batches."""

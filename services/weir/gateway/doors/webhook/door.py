@@ -42,6 +42,7 @@ class WebhookDoor(Door):
     """The door for webhooks of other services: their events have no profile and no session."""
 
     name = "collect"
+    not_kept = "the name of a webhook's event, which stood in its address,"
     operation = openapi.post(
         "Any JSON object becomes the properties of one event without profile or session.",
         {"application/json": {"schema": {"type": "object"}}},
