@@ -18,7 +18,7 @@ from weir.audit.clickhouse_counts import (
     read_pages,
 )
 from weir.audit.offsets import Offsets
-from weir.audit.reconcile import explained, judge
+from weir.audit.reconcile import explained, reconcile
 from weir.audit.unmerged_rows import read_copies, without_copies
 from weir.audit.unread_counts import AUDITED, UnreadCounter, UnreadCounts
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
@@ -72,10 +72,10 @@ class Auditor:
         entries, there_are = read_entries(self._clickhouse, self._database, part)
         doubles = self._doubles(part) if ids else []
         unread = self._kafka.unread(positions)
-        judgement = judge(entries, unread)
+        judgement = reconcile(entries, unread)
         if judgement.findings:
             copies = read_copies(self._clickhouse, self._database, entries)
-            judgement = judge(without_copies(entries, copies), unread)
+            judgement = reconcile(without_copies(entries, copies), unread)
         of_offsets, not_looked_at = self._offsets.findings(part, positions, unread)
         found = [*of_offsets, *judgement.findings]
         what = "minutes that do not balance by themselves"

@@ -36,7 +36,7 @@ class Reconciliation:
     remarks: list[str] = field(default_factory=list)
 
 
-def judge(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]) -> Reconciliation:
+def reconcile(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]) -> Reconciliation:
     """Find the entries that are unbalanced and not explained by unread records.
 
     A source's minute with no unread record is closed: ClickHouse has every account and row of it, so it must

@@ -13,7 +13,14 @@ from weir.core import reasons
 from weir.core.batch import Batch, BatchResult, Load, RefusedRecord
 from weir.core.registry import Quota
 from weir.core.stages import RATES
-from weir.rates.step import QuotaUse, SourceUsage, UsageDelta, UsagePeriod, count, hold
+from weir.rates.step import (
+    QuotaUse,
+    SourceUsage,
+    UsageDelta,
+    UsagePeriod,
+    add_usage,
+    evaluate_quotas,
+)
 
 # Return a source's quotas as they are in the registry now; return the sources changed since the last call.
 QuotasOf = Callable[[str], tuple[Quota, ...]]
@@ -50,8 +57,8 @@ class RatesStage:
         known = load(source.encode() for source in by_source)
         for source, deltas in by_source.items():
             usage = self._usage(source, known)
-            count(usage, deltas)
-            hold(usage, self._quotas_of(source))
+            add_usage(usage, deltas)
+            evaluate_quotas(usage, self._quotas_of(source))
             decided.changes[source.encode()] = self._encode(usage)
         return decided
 
@@ -71,7 +78,7 @@ class RatesStage:
         decided = BatchResult()
         for key in known:
             usage = self._usage(key.decode(), known)
-            hold(usage, self._quotas_of(usage.source))
+            evaluate_quotas(usage, self._quotas_of(usage.source))
             decided.changes[key] = self._encode(usage)
         self._stale[partition] = set()
         return decided if decided.changes else None

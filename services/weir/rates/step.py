@@ -57,7 +57,7 @@ class SourceUsage(msgspec.Struct):
     recent_seconds: dict[int, int] = {}  # epoch second -> accepted events
 
 
-def count(usage: SourceUsage, deltas: Sequence[UsageDelta]) -> None:
+def add_usage(usage: SourceUsage, deltas: Sequence[UsageDelta]) -> None:
     """Add deltas, in any order and of any minute. Totals are exact for every window that is still kept."""
     for delta in deltas:
         usage.updated_at = max(usage.updated_at, delta.minute)
@@ -68,7 +68,7 @@ def count(usage: SourceUsage, deltas: Sequence[UsageDelta]) -> None:
     _forget(usage)
 
 
-def hold(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
+def evaluate_quotas(usage: SourceUsage, quotas: Sequence[Quota]) -> None:
     """Set the use of each quota in the latest period counted; it is exceeded if `used >= limit`."""
     usage.quotas = []
     for quota in quotas:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from weir.audit.clickhouse_counts import CHECKS, AuditPage, AuditRange, UnbalancedEntry
-from weir.audit.reconcile import explained, judge
+from weir.audit.reconcile import explained, reconcile
 from weir.audit.unread_counts import Cell, UnreadCounts
 from weir.core import topics
 
@@ -29,7 +29,7 @@ def too_many(topic: str, records: int) -> dict[str, UnreadCounts]:
 
 
 def told(*entries: UnbalancedEntry, behind: dict[str, UnreadCounts] | None = None) -> list[str]:
-    return [finding.text for finding in judge(entries, behind or {}).findings]
+    return [finding.text for finding in reconcile(entries, behind or {}).findings]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_long_source_is_cut_in_a_finding() -> None:
 
 def test_minutes_of_a_source_are_one_finding_and_do_not_cancel_out() -> None:
     later = ("demo", NOON + 120)
-    judged = judge([entry(short_of_rows=2), entry(later, short_of_rows=-2)], {})
+    judged = reconcile([entry(short_of_rows=2), entry(later, short_of_rows=-2)], {})
     (finding,) = judged.findings
     assert finding.text.startswith("demo from 2026-01-01 12:00 to 2026-01-01 12:02: ")
     assert "2 more resolved" in finding.text
@@ -110,13 +110,13 @@ def test_a_backlog_of_one_topic_explains_nothing_elsewhere_and_nothing_too_many(
 
 
 def test_nothing_is_judged_before_the_accounts_are_there() -> None:
-    judged = judge([entry(short_of_rows=1)], too_many(topics.USAGE, 12_345))
+    judged = reconcile([entry(short_of_rows=1)], too_many(topics.USAGE, 12_345))
     assert (judged.findings, judged.blind) == ([], "12,345 records of usage are unread")
 
 
 def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight() -> None:
     lost, waiting = entry(short_of_rows=2), entry(("demo", NOON + 60), short_of_resolved=3)
-    judged = judge([lost, waiting], unread(topics.UNIQUE, waiting.cell))
+    judged = reconcile([lost, waiting], unread(topics.UNIQUE, waiting.cell))
     whole = AuditPage("demo", accepted=10, stored=5, in_flight=5)
     first, second = (AuditPage("demo", f"2026-01-01 12:0{n}:00", in_flight=5 - n) for n in (0, 1))
     shown = [(p.in_flight, p.difference) for p in explained([whole, first, second], judged)]
@@ -125,7 +125,7 @@ def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight()
 
 def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
     known = entry(short_of_resolved=4, short_of_rows=-4, short_of_dead_rows=1)
-    judged = judge([known._replace(passed_by=4)], too_many(topics.UNIQUE, 2))
+    judged = reconcile([known._replace(passed_by=4)], too_many(topics.UNIQUE, 2))
     (finding,) = judged.findings
     assert "between the workers and ClickHouse" in finding.text
     (remark,) = judged.remarks
@@ -134,12 +134,12 @@ def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
         [AuditPage("demo", accepted=4, stored=4, in_flight=4, difference=-4)], judged
     )
     assert (page.in_flight, page.difference) == (0, 0)
-    judged = judge([known._replace(passed_by=4)], unread(topics.RESOLVED, DEMO))
+    judged = reconcile([known._replace(passed_by=4)], unread(topics.RESOLVED, DEMO))
     assert judged.remarks == []
 
 
 def test_a_row_too_many_is_a_negative_difference() -> None:
-    judged = judge([entry(short_of_rows=-1)], {})
+    judged = reconcile([entry(short_of_rows=-1)], {})
     (page,) = explained([AuditPage("demo", accepted=1, stored=2, difference=-1)], judged)
     assert (page.in_flight, page.difference) == (0, -1)
 

@@ -6,7 +6,7 @@ import pytest
 
 from weir.core.registry import Quota, Unit
 from weir.rates.periods import ends_at, starts_at
-from weir.rates.step import WINDOWS_KEPT, SourceUsage, UsageDelta, count, hold
+from weir.rates.step import WINDOWS_KEPT, SourceUsage, UsageDelta, add_usage, evaluate_quotas
 
 MINUTE = 60_000
 NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
@@ -42,7 +42,7 @@ def test_periods_are_calendar_periods_in_utc() -> None:
 
 def test_deltas_add_up_in_every_period_by_outcome() -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(3), delta(4), delta(2, NOON + MINUTE), delta(5, outcome="duplicate")])
+    add_usage(usage, [delta(3), delta(4), delta(2, NOON + MINUTE), delta(5, outcome="duplicate")])
     assert windows(usage) == {
         ("minute", NOON): (7, 700),
         ("minute", NOON + MINUTE): (2, 200),
@@ -57,15 +57,15 @@ def test_the_order_of_deltas_does_not_matter() -> None:
     deltas = [delta(1), delta(2, NOON + MINUTE), delta(4, NOON - MINUTE)]
     one, other = SourceUsage("shop"), SourceUsage("shop")
     for each in deltas:
-        count(one, [each])
-    count(other, deltas)
+        add_usage(one, [each])
+    add_usage(other, deltas)
     assert windows(one)[("day", MIDNIGHT)] == windows(other)[("day", MIDNIGHT)] == (7, 700)
 
 
 def test_state_keeps_the_latest_windows_only() -> None:
     usage = SourceUsage("shop")
     for minute in range(10):
-        count(usage, [delta(1, NOON + minute * MINUTE)])
+        add_usage(usage, [delta(1, NOON + minute * MINUTE)])
     kept = sorted(start for period, start in windows(usage) if period == "minute")
     assert kept == [NOON + 8 * MINUTE, NOON + 9 * MINUTE]
     assert len(kept) == WINDOWS_KEPT
@@ -78,14 +78,14 @@ def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
         Quota(name="daily", period="day", limit=10),
         Quota(name="bytes", period="hour", unit="bytes", limit=10_000, action="mark"),
     ]
-    count(usage, [delta(9)])
-    hold(usage, quotas)
+    add_usage(usage, [delta(9)])
+    evaluate_quotas(usage, quotas)
     assert [(q.name, q.used, q.exceeded) for q in usage.quotas] == [
         ("daily", 9, False),
         ("bytes", 900, False),
     ]
-    count(usage, [delta(1)])
-    hold(usage, quotas)
+    add_usage(usage, [delta(1)])
+    evaluate_quotas(usage, quotas)
     daily = usage.quotas[0]
     assert (daily.exceeded, daily.resets_at, daily.action) == (
         True,
@@ -97,36 +97,36 @@ def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
 @pytest.mark.parametrize("unit", get_args(Unit))
 def test_every_unit_is_counted_as_itself(unit: Unit) -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(9), delta(7, outcome="unique"), delta(2, outcome="duplicate")])
-    hold(usage, [Quota(name="daily", period="day", unit=unit, limit=10)])
+    add_usage(usage, [delta(9), delta(7, outcome="unique"), delta(2, outcome="duplicate")])
+    evaluate_quotas(usage, [Quota(name="daily", period="day", unit=unit, limit=10)])
     assert usage.quotas[0].used == {"events": 9, "unique_events": 7, "bytes": 900}[unit]
 
 
 def test_a_unit_that_nothing_counts_is_never_taken_for_another_one() -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(9)])
+    add_usage(usage, [delta(9)])
     people: Any = "people"
     with pytest.raises(AssertionError, match="people"):
-        hold(usage, [Quota(name="daily", period="day", unit=people, limit=10)])
+        evaluate_quotas(usage, [Quota(name="daily", period="day", unit=people, limit=10)])
 
 
 def test_a_new_period_starts_from_nothing() -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(10), delta(1, NOON + 86_400_000)])
-    hold(usage, [Quota(name="daily", period="day", limit=10)])
+    add_usage(usage, [delta(10), delta(1, NOON + 86_400_000)])
+    evaluate_quotas(usage, [Quota(name="daily", period="day", limit=10)])
     assert (usage.quotas[0].used, usage.quotas[0].exceeded) == (1, False)
 
 
 def test_only_accepted_events_use_a_quota() -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(100, outcome="unique")])
-    hold(usage, [Quota(name="daily", period="day", limit=10)])
+    add_usage(usage, [delta(100, outcome="unique")])
+    evaluate_quotas(usage, [Quota(name="daily", period="day", limit=10)])
     assert usage.quotas[0].used == 0
 
 
 def test_the_peak_is_the_busiest_second_over_all_deltas() -> None:
     usage = SourceUsage("shop")
-    count(usage, [delta(30, seconds={0: 10, 1: 20}), delta(15, seconds={1: 15})])
-    count(usage, [delta(5, NOON + 10 * MINUTE, seconds={0: 5})])
+    add_usage(usage, [delta(30, seconds={0: 10, 1: 20}), delta(15, seconds={1: 15})])
+    add_usage(usage, [delta(5, NOON + 10 * MINUTE, seconds={0: 5})])
     assert (usage.peak_rate, usage.peak_at) == (35.0, NOON + 1000)
     assert usage.current_rate == 5.0
