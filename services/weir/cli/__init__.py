@@ -1,1 +1,1 @@
-"""The commands of `weir`, one a file, each a click command or group named `command`."""
+"""The commands of `weir`: one module per command, each with a click command or group named `command`."""

@@ -1,4 +1,4 @@
-"""`weir apply`: the registry's sources as a YAML file declares them."""
+"""`weir apply`: make the registry's sources match a YAML file."""
 
 import os
 from pathlib import Path
@@ -19,11 +19,11 @@ MARKS = {"add": "[green]+[/]", "change": "[yellow]~[/]", "remove": "[red]-[/]"}
 @click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
 @click.option("--prune", is_flag=True, help="Remove the sources that FILE does not name.")
 def command(file: Path, dry_run: bool, prune: bool) -> None:
-    """Make the registry's sources as FILE (YAML) declares them; shows the difference first.
+    """Make the registry's sources match FILE (YAML); show the differences first.
 
     deploy/sources.yaml is an example with every option. Keys are hashed and signing secrets
-    encrypted (WEIR_SECRETS_KEY) before anything is written or shown. Keys that `weir keys` made
-    stay. Gateways follow within two seconds.
+    encrypted (WEIR_SECRETS_KEY) before anything is written or shown. Keys that `weir keys` created
+    are kept, unless --prune removes their source. Gateways follow within two seconds.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`weir audit`: proves that every accepted event is stored, a duplicate, a dead letter, unsaved or erased."""
+"""`weir audit`: check that every accepted event is stored, a duplicate, a dead letter, unsaved or erased."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -70,10 +70,10 @@ def command(
 ) -> None:
     """Show the books: accepted = stored + duplicate + dead + unsaved + erased + in flight.
 
-    Three witnesses are held against each other, minute by minute: Kafka's offsets, the stages' own
-    accounts, ClickHouse's rows. What neither a row nor an account nor an unread record explains is a
-    difference, and the first place where they part comes first. Without --from or --all: the last
-    three hours. Exit code 0: they balance; 1: they do not.
+    Three counts are compared, minute by minute: Kafka's offsets, the stages' own accounts, and
+    ClickHouse's rows. An event that no row, account or unread record explains is a difference; the
+    first place where the counts differ is listed first. Without --from or --all: the last three
+    hours. Exit code 0: the books balance; 1: they do not.
 
     \b
     Example:
@@ -121,7 +121,7 @@ def command(
 
 
 def hours_before(end: datetime | None) -> datetime:
-    """The beginning of the part that is looked at unless somebody says otherwise: a full minute."""
+    """Return the default start of the audited range: HOURS before `end` or now, at a full minute."""
     now = datetime.now(UTC)
     first = (min(end, now) if end else now) - timedelta(hours=HOURS)
     return first.replace(second=0, microsecond=0)

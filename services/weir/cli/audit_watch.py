@@ -1,4 +1,4 @@
-"""`weir audit --watch`: the books looked at again and again, for whoever scrapes and whoever reads along."""
+"""`weir audit --watch`: audit periodically, publish metrics, and print a line when the result changes."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ FAILURES = Counter("weir_books_audit_failures", "Audits that could not be made")
 
 
 class AuditWatch:
-    """Audits until it is told to stop. A Kafka or ClickHouse that is away is told, and asked again."""
+    """Audits until it is told to stop. If Kafka or ClickHouse is away, it logs that and tries again."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class AuditWatch:
             return
         self._judged_at = time.monotonic()
         in_flight = {page.source: page.in_flight for page in audit.pages}
-        for source in self._sources - audit.differences.keys():  # nothing of it is looked at now
+        for source in self._sources - audit.differences.keys():  # the audit no longer covers it
             DIFFERENCE.remove(source)
             IN_FLIGHT.remove(source)
         for source, events in audit.differences.items():
@@ -90,7 +90,7 @@ class AuditWatch:
         self._sources = set(audit.differences)
 
     def _tell(self, audit: Audit) -> None:
-        """One line, and only when it is another than before."""
+        """Print one line, but only if the result has changed."""
         if self._in_json:
             said = text = as_json(audit)
         else:

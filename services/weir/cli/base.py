@@ -1,7 +1,7 @@
-"""What every command shares: settings, clear one-sentence errors, exit codes, consoles.
+"""Shared by all commands: reading settings, one-sentence errors, exit codes, and consoles.
 
-Exit codes: 0 yes; 1 no (refused, not balanced, not delivered); 2 wrong usage; 3 something Weir
-needs does not answer.
+Exit codes: 0 yes; 1 no (refused, not balanced, not delivered); 2 wrong usage; 3 a service that
+Weir needs does not answer.
 """
 
 import os
@@ -28,19 +28,19 @@ T = TypeVar("T")
 
 
 class UnreachableError(click.ClickException):
-    """Something that the command needs does not answer; the sentence says what to start."""
+    """A service that the command needs does not answer; the message says what to start."""
 
     exit_code = EXIT_UNREACHABLE
 
 
 class WrongInputError(click.ClickException):
-    """What the user gave cannot be used; the sentence says what to mend."""
+    """The user's input cannot be used; the message says what to correct."""
 
     exit_code = EXIT_USAGE
 
 
 class Moment(click.ParamType[datetime]):
-    """A time as people write it; UTC unless it says otherwise."""
+    """A click parameter type: an ISO 8601 time, in UTC unless it has an offset."""
 
     name = "time"
 
@@ -55,7 +55,7 @@ class Moment(click.ParamType[datetime]):
 
 
 def settings_of(cls: type[T]) -> T:
-    """The settings of `cls` from the environment; every fault at once otherwise."""
+    """Return the settings of `cls` from the environment. `WrongInputError` lists every fault at once."""
     try:
         return load(cls, os.environ)
     except SettingsError as error:
@@ -64,7 +64,7 @@ def settings_of(cls: type[T]) -> T:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What an edge could not do ends the command with its one sentence."""
+    """Turn an adapter's error into a click error with the same sentence, which ends the command."""
     try:
         yield
     except NotReachedError as error:
@@ -74,19 +74,19 @@ def clear_errors() -> Iterator[None]:
 
 
 def screen() -> Console:
-    """Where results go. Made at each call, so that it writes to the present standard output.
+    """Return a console for results, made at each call so that it writes to the current standard output.
 
-    Into a pipe nothing is cut or wrapped.
+    Output into a pipe is neither cut nor wrapped.
     """
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def cell(text: str, style: str = "") -> Text:
-    """Return a table's cell for what somebody else chose: cut, so that one name widens no table."""
+    """Return a table cell for text that a client chose, cut so that a long name does not widen the table."""
     long = len(text) > CELL_CHARACTERS
     return Text(text[: CELL_CHARACTERS - 1] + "…" if long else text, style)
 
 
 def notes() -> Console:
-    """Where progress and remarks go: standard error, so that results can be piped."""
+    """Return a console for progress and remarks: standard error, so that results can be piped."""
     return Console(stderr=True, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`weir dead`: the dead letters, what is in them, and sending them in again."""
+"""`weir dead`: list, show and replay dead letters."""
 
 import uuid
 from typing import Any
@@ -39,7 +39,7 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_command(limit: int, as_json: bool, **given: Any) -> None:
-    """List dead letters, the latest first; `recovered`: when it was sent in again.
+    """List dead letters, the latest first; `recovered` is the time when a letter was replayed.
 
     \b
     Example:
@@ -73,7 +73,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
 @command.command("show")
 @click.argument("letter_id", metavar="ID")
 def show_command(letter_id: str) -> None:
-    """Show the dead letter ID (topic/partition/offset, or an event id) with what it holds.
+    """Show the dead letter ID (topic/partition/offset, or an event id) with its content.
 
     \b
     Example:
@@ -106,12 +106,12 @@ def replay_command(
     ids: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Send dead letters in again: their bytes, to the topic they were read from, once each.
+    """Send dead letters again: their bytes, to the topic they were read from, once each.
 
-    One that was replayed before is skipped, and one whose event is stored by now, or another event
-    of its source and idempotency key. One that dies again is a new letter. An event can be edited
-    first; the fields are those that `weir dead show` tells. VALUE is JSON, or else text. Exit code 1
-    if some could not be sent.
+    A letter is skipped if it was replayed before, or if its event, or another event with the same
+    source and idempotency key, is stored by now. A letter that dies again is a new letter. An event
+    can be edited first; its fields are those that `weir dead show` prints. VALUE is JSON, or else
+    text. Exit code 1 if some letters could not be sent.
 
     \b
     Example:
@@ -146,7 +146,7 @@ def _chosen(
 
 
 def _identified(letter_id: str, number: str = "") -> tuple[str, dict[str, Any]]:
-    """A condition, its parameters' names made different by `number`."""
+    """Return (SQL condition, parameters) that select a letter; `number` makes the parameter names unique."""
     topic, _, place = letter_id.partition("/")
     partition, _, offset = place.partition("/")
     if topic and partition.isdecimal() and offset.isdecimal():

@@ -1,4 +1,4 @@
-"""Delivering batches to a gateway: several at a time, tried again with the same ids until they are in."""
+"""Delivers batches to a gateway: several at a time, retried with the same ids until they are accepted."""
 
 import asyncio
 import random
@@ -16,12 +16,12 @@ LONGEST_WAIT_SECONDS = 15.0
 
 
 class DeliveryStoppedError(Exception):
-    """Going on is pointless; the text is one sentence that says why."""
+    """The delivery cannot continue; the text is one sentence that says why."""
 
 
 @dataclass(frozen=True)
 class RejectedLine:
-    """One line that is not in and will not be: the gateway's words, or ours if it is not JSON."""
+    """One line that was rejected for good, with the gateway's reason, or ours if the line is not JSON."""
 
     line: int
     event: bytes
@@ -32,19 +32,19 @@ class RejectedLine:
 
 @dataclass
 class DeliveryCounts:
-    """What became of the events so far."""
+    """The outcomes of the events so far."""
 
     read: int = 0
     accepted: int = 0
     refused: int = 0
     undelivered: int = 0
     retries: int = 0
-    trouble: str = ""  # why it waits just now; empty: it does not
+    trouble: str = ""  # why the delivery waits now; empty: it does not wait
 
 
 @dataclass
 class EventSender:
-    """Sends batches with `concurrency` requests in flight; one batch is tried for `patience` seconds."""
+    """Sends batches with `concurrency` requests in flight; each batch is retried for `patience` seconds."""
 
     client: GatewayClient
     concurrency: int
@@ -55,7 +55,7 @@ class EventSender:
     _stopped: str = ""
 
     async def run(self, source: Iterator[LineBatch | None]) -> None:
-        """Every event is accounted for in `tally` on return. `DeliveryStoppedError` if it gave up."""
+        """Send all batches. On return `tally` accounts for every event read. `DeliveryStoppedError` if it gave up."""
         queue: asyncio.Queue[LineBatch] = asyncio.Queue(self.concurrency)
         workers = [asyncio.create_task(self._work(queue)) for _ in range(self.concurrency)]
         try:
@@ -75,7 +75,7 @@ class EventSender:
             raise DeliveryStoppedError(self._stopped)
 
     def stop(self) -> None:
-        """Read no more and try nothing again; what is in flight is still answered."""
+        """Stop reading and retrying; requests in flight are still awaited."""
         self.stopping = True
 
     def _take(self, batch: LineBatch) -> None:
@@ -112,7 +112,7 @@ class EventSender:
             self._stop_for(_sentence(answer))
 
     async def _answer(self, batch: LineBatch) -> Answer | None:
-        """The first answer that is final; None if there was none within the patience."""
+        """Return the first final answer; None if there was none within `patience` seconds or before `stop()`."""
         body = batch.body()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.patience
@@ -128,7 +128,7 @@ class EventSender:
                 asked = answer.retry_after
             except GatewayUnreachableError as error:
                 trouble = str(error)
-            pause = max(asked, random.uniform(wait / 2, wait))  # jitter: not all at once again
+            pause = max(asked, random.uniform(wait / 2, wait))  # jitter, so that retries spread
             if self.stopping:
                 return None
             if loop.time() + pause > give_up:
@@ -174,7 +174,7 @@ END = object()
 
 
 def _is_unexplained(answer: Answer) -> bool:
-    """One event's fault became the whole request's: halve it until that event stands alone."""
+    """Check whether the whole request was rejected without naming events; then it is halved to find the bad one."""
     return answer.status in SPLIT and not answer.rejected
 
 

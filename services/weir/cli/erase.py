@@ -1,4 +1,4 @@
-"""`weir erase`: has a person forgotten everywhere, and says what was where."""
+"""`weir erase`: have a person erased everywhere, and show what was removed where."""
 
 import sys
 import time
@@ -30,7 +30,7 @@ from weir.erasure.topic import ErasureFollower, request_erasure
 from weir.settings.shared import KafkaSettings
 
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 10.0  # with an eraser that has not begun
+PATIENCE_SECONDS = 10.0  # after this, say so if no eraser has begun
 PHASES: tuple[Phase, ...] = ("queued", "waiting", "deleting", "finished")
 
 
@@ -51,11 +51,11 @@ def command(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Forget a person: rows, profiles, state, refused and dead payloads, and what is on its way.
+    """Erase a person: rows, profiles, state, rejected and dead payloads, and events in flight.
 
-    The eraser does it; this command asks for it and follows. Interrupt it as you like and follow
-    again with --resume. What comes of the person afterwards is somebody new's. The table tells what
-    was removed, and when the topics have lost it too. It cannot be undone.
+    The eraser does the work; this command requests it and follows it. You can interrupt the command
+    and follow again with --resume. Later events of the person count as a new person's. The table
+    shows what was removed, and when the topics have lost it too. An erasure cannot be undone.
 
     \b
     Example:
@@ -84,7 +84,7 @@ def command(
 
 
 def _request(subject: str, source: str, yes: bool) -> str:
-    """Durable on return; the erasure's id. Asked for twice while it is under way, it is one."""
+    """Request an erasure, durable on return; return its id, or that of the person's pending erasure."""
     workspace = workspace_given(subject, source, surely(read_sources))
     settings = settings_of(KafkaSettings)
 
@@ -101,12 +101,12 @@ def _request(subject: str, source: str, yes: bool) -> str:
         kind, _, name = subject.partition(":")
         click.confirm(f"Forget the {kind} {name} of workspace {workspace} for good?", abort=True)
     erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, int(time.time() * 1_000))
-    surely(lambda: request_erasure(settings, erasure))  # under the same id
+    surely(lambda: request_erasure(settings, erasure))  # a retry uses the same id
     return erasure.erasure_id
 
 
 def _follow(erasure_id: str, until: float, report: CommandProgress) -> Erasure:
-    """The erasure, finished. `until`: as by `time.monotonic`."""
+    """Wait for the erasure and return it finished. `until`: the deadline, by `time.monotonic`."""
     began = time.monotonic()
     told = False
     with closing(ErasureFollower(settings_of(KafkaSettings))) as follower:
@@ -132,7 +132,7 @@ def _follow(erasure_id: str, until: float, report: CommandProgress) -> Erasure:
 
 
 def show(erasure: Erasure) -> None:
-    """What was where, and when the rest is gone."""
+    """Print what was removed from each place, and when the rest is gone."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("place")
     table.add_column("removed", justify="right")

@@ -1,4 +1,4 @@
-"""`weir experiment`: what each variation of an experiment did to a goal."""
+"""`weir experiment`: compare an experiment's variations by a goal."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ from weir.cli.base import (
 )
 from weir.settings.shared import ClickHouseSettings
 
-# What it means, with the formulas: schemas/clickhouse/005_goals_experiments.sql
+# The meaning of the columns and their formulas: schemas/clickhouse/005_goals_experiments.sql
 RESULTS = """
 SELECT *
 FROM `DATABASE`.experiment_results(
@@ -63,7 +63,7 @@ class Variation(msgspec.Struct, frozen=True):
 def read_experiment(
     clickhouse: ClickHouse, database: str, parameters: dict[str, str]
 ) -> list[Variation]:
-    """Every variation that somebody was exposed to, by name. Edge errors pass through."""
+    """Return every variation that somebody was exposed to, by name. Adapter errors pass through."""
     rows = clickhouse.records(RESULTS.replace("DATABASE", database), parameters)
     return [msgspec.convert(row, Variation, strict=False) for row in rows]
 
@@ -89,9 +89,9 @@ def command(
 ) -> None:
     """Compare the variations of experiment KEY by what people did after they first saw one.
 
-    Rates are of people who did GOAL at least once, means of the sum of its values over all people
-    exposed. Lifts are relative to the control, with 95 % intervals. People who saw several
-    variations are left out and counted as mixed.
+    A rate is the share of exposed people who did GOAL at least once; a mean is the sum of its
+    values divided by all exposed people. Lifts are relative to the control, with 95 % intervals.
+    People who saw several variations are left out and counted as mixed.
 
     \b
     Example:
@@ -124,7 +124,7 @@ def command(
 
 
 def _written(moment: datetime) -> str:
-    """As ClickHouse reads a DateTime64(3)."""
+    """Return a time as ClickHouse reads a DateTime64(3)."""
     text = moment.astimezone(UTC).isoformat(" ", timespec="milliseconds")
     return text.removesuffix("+00:00")
 
@@ -150,7 +150,7 @@ def _show(variations: list[Variation]) -> None:
 def _lift(
     lift: float | None, low: float | None, high: float | None, p_value: float | None
 ) -> tuple[Text, ...]:
-    """Lift, interval and p-value; bold where chance alone would seldom make it."""
+    """Return the cells (lift, interval, p-value), in bold if the p-value is below SIGNIFICANT."""
     style = "bold" if p_value is not None and p_value < SIGNIFICANT else ""
     interval = "" if low is None or high is None else f"{low:+.1%} … {high:+.1%}"
     cells = (

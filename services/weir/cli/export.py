@@ -1,4 +1,4 @@
-"""`weir export`: all that is held about a person, a JSON object a line."""
+"""`weir export`: write everything that ClickHouse holds about a person, one JSON object per line."""
 
 import sys
 from collections import Counter
@@ -34,11 +34,11 @@ SHOW_EVERY = 500  # rows
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file; default: stdout."
 )
 def command(profile: str, user: str, source: str, output: Path | None) -> None:
-    """Write all that ClickHouse holds about a person as NDJSON.
+    """Write everything that ClickHouse holds about a person as NDJSON.
 
-    First the identifiers that are theirs; then a line a row, with its kind: profile, identifier
-    (with its traits), merge, conflict, session, event, duplicate, rejected, dead. What was accepted
-    within the last second may not be there yet.
+    The first line has the person's identifiers. Then follows one line per row, with its kind:
+    profile, identifier (with its traits), merge, conflict, session, event, duplicate, rejected,
+    dead. Events that were accepted within the last second may be missing.
 
     \b
     Example:
@@ -86,7 +86,7 @@ def _line(kind: str, row: dict[str, Any]) -> bytes:
 
 
 def _readable(content: bytes) -> Any:
-    """A record of ours as its fields, text as text, anything else in hex."""
+    """Return one of Weir's records as its fields, text as text, and anything else in hex."""
     try:
         return readable(decode_any(content)[1])
     except (UnknownSchemaError, *GARBAGE_ERRORS):

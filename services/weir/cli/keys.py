@@ -1,4 +1,4 @@
-"""`weir keys`: keys beside those of the sources file, each with a scope. Shown once, kept as digests."""
+"""`weir keys`: scoped API keys in addition to those of the sources file; shown once, stored as digests."""
 
 import json
 import re
@@ -39,7 +39,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"
 
 
 class Duration(click.ParamType[timedelta]):
-    """A length of time as people write it: 90d."""
+    """A click parameter type: a duration such as 90d."""
 
     name = "time"
 
@@ -63,7 +63,7 @@ def _write(*keys: ApiKey) -> None:
 
 
 def _show(made: Made) -> None:
-    """The key on standard output, so that it can be piped; what there is to know of it beside."""
+    """Print the key on standard output, so that it can be piped, and its description on standard error."""
     click.echo(made.plain)
     key = made.key
     ends = f", until {moment(key.ends_at)}" if key.ends_at else ""
@@ -83,10 +83,10 @@ def _mending() -> Iterator[None]:
 
 @click.group("keys")
 def command() -> None:
-    """Make, list, end and replace keys; gateways follow within two seconds.
+    """Create, list, revoke and rotate keys; gateways follow within two seconds.
 
-    Keys of the sources file are the file's; these are beside them, and `weir apply` leaves them.
-    Only their digests are stored.
+    These keys are separate from those of the sources file. `weir apply` keeps them, unless it
+    removes their source. Only their digests are stored.
 
     \b
     Example:
@@ -105,10 +105,11 @@ def command() -> None:
     "--expires", type=Duration(), help="When it ends, from now, such as 90d. Default: never."
 )
 def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> None:
-    """Make a key and print it, once.
+    """Create a key and print it once.
 
-    write: send events. read: where events are, goals and their figures. admin: all of read,
-    change goals, and have people of the source's workspace erased.
+    A write key sends events. A read key looks up where events are, and reads goals and their
+    figures. An admin key does all that a read key does, changes goals, and has people of the
+    source's workspace erased.
 
     \b
     Example:
@@ -127,9 +128,9 @@ def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> N
 @click.option("--source", metavar="ID", help="Of one source.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with whole digests.")
 def list_keys(source: str | None, as_json: bool) -> None:
-    """Show every key: the beginning of its digest, never the key.
+    """List every key with the beginning of its digest, never the key itself.
 
-    When a key was last used is not recorded.
+    The time when a key was last used is not recorded.
 
     \b
     Example:
@@ -160,7 +161,7 @@ def _table(found: Iterable[Line]) -> Table:
 @command.command("revoke")
 @click.argument("digest")
 def revoke(digest: str) -> None:
-    """End a key at once. DIGEST: the beginning of its digest, as `weir keys list` shows it.
+    """Revoke a key at once. DIGEST: the beginning of its digest, as `weir keys list` shows it.
 
     \b
     Example:
@@ -184,7 +185,7 @@ def revoke(digest: str) -> None:
 )
 @click.option("--expires", type=Duration(), help="When the new key ends, from now. Default: never.")
 def rotate(digest: str, overlap: timedelta, expires: timedelta | None) -> None:
-    """Make a key's successor and print it, once; the old one ends after the overlap.
+    """Create a key's successor and print it once; the old key ends after the overlap.
 
     \b
     Example:
@@ -200,9 +201,9 @@ def rotate(digest: str, overlap: timedelta, expires: timedelta | None) -> None:
 
 @command.command("secret-key")
 def secret_key() -> None:
-    """Make a key for WEIR_SECRETS_KEY, which encrypts signing secrets in the registry.
+    """Create a key for WEIR_SECRETS_KEY, which encrypts signing secrets in the registry.
 
-    To change it: set NEW,OLD everywhere, `weir apply`, then set NEW alone.
+    To change it: set NEW,OLD everywhere, run `weir apply`, then set only NEW.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The options that list and replay of letters share, and the times that they take."""
+"""Filter options of `list` and `replay` for dead letters and rejected events, and the times they accept."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Decorator = Callable[[Any], Any]
 
 
 def options(*reasons: Decorator) -> Callable[[F], F]:
-    """The options that list and replay share, in the order of `--help`; `reasons`: those of the kind."""
+    """Return a decorator that adds the filter options, in `--help` order; `reasons`: those of one kind of letter."""
     shared: list[Decorator] = [
         *reasons,
         click.option("--source", help="Whose."),
@@ -35,7 +35,7 @@ def options(*reasons: Decorator) -> Callable[[F], F]:
 
 
 def times_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
-    """The times that `--since` and `--until` say, each an age or a time; None where not given."""
+    """Return the times of `--since` and `--until`, each given as an age or a time; None if not given."""
     now = datetime.now(UTC)
     return (
         None if since is None else moment_of(since, now, "--since"),
@@ -44,7 +44,7 @@ def times_of(since: str | None, until: str | None) -> tuple[datetime | None, dat
 
 
 def moment_of(text: str, now: datetime, option: str = "--since") -> datetime:
-    """`90m` before `now`, or the time that `text` is."""
+    """Return the time that `text` gives: an age before `now` (`90m`), or a time. `WrongInputError` if neither."""
     age = AGE.fullmatch(text.strip())
     if age:
         return now - timedelta(**{UNITS[age[2]]: int(age[1])})

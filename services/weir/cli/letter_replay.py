@@ -1,4 +1,4 @@
-"""`weir dead replay` and `weir rejected replay`: what both do around the letters themselves."""
+"""The shared part of `weir dead replay` and `weir rejected replay`: options, the run, and its summary."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """How to replay: the options that both commands have."""
+    """The options that both replay commands have."""
 
     edits: list[Edit]
     limit: int | None
@@ -66,7 +66,7 @@ class ReplayOptions:
 
 
 def warehouse() -> tuple[ClickHouse, str]:
-    """Where the letters are listed, and in which database."""
+    """Return (the ClickHouse client that lists the letters, its database)."""
     settings = settings_of(ClickHouseSettings)
     return ClickHouse(settings), settings.clickhouse_database
 
@@ -85,7 +85,7 @@ def manner(
     dry_run: bool,
     as_json: bool,
 ) -> ReplayOptions:
-    """`WrongInputError` for a path that is none."""
+    """Return the options as values. `WrongInputError` for an invalid path."""
     try:
         edits = [assignment(text) for text in sets] + [removal(text) for text in unsets]
     except PathError as fault:
@@ -100,7 +100,7 @@ def replay(
     pages: Callable[[LetterTables], Iterable[list[L]]],
     plan: Callable[[L, Mapping[str, int]], Plan | NotSendable],
 ) -> None:
-    """Replays, shows the account, and ends with exit code 1 if some letters could not be sent."""
+    """Replay letters and show the counts; exit with code 1 if some letters could not be sent."""
 
     def work(report: CommandProgress) -> RedeliveryCounts:
         return _replay(table, chosen, manner, pages, plan, report)
@@ -120,7 +120,7 @@ def _replay(
     plan: Callable[[L, Mapping[str, int]], Plan | NotSendable],
     report: CommandProgress,
 ) -> RedeliveryCounts:
-    """Safe to repeat: what an attempt before has sent in is in the ledger, and counts as recovered."""
+    """Make one attempt. Safe to repeat: letters that an earlier attempt sent are in the ledger, as recovered."""
     kafka = settings_of(KafkaSettings)
     tables = LetterTables(*warehouse())
     admin = KafkaAdmin(kafka)

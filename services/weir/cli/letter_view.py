@@ -1,4 +1,4 @@
-"""What a letter holds, for people."""
+"""Shows dead letters and rejected events in readable form."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ HEX_BYTES = 512
 
 
 def show_list(letters: Sequence[Mapping[str, Any]], names: Iterable[str], limit: int) -> None:
-    """A line each; `letters` has at most `limit`."""
+    """Print one line per letter; `letters` has at most `limit` of them."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = tuple(names)
     for name in columns:
@@ -33,7 +33,7 @@ def show_list(letters: Sequence[Mapping[str, Any]], names: Iterable[str], limit:
 
 
 def told(value: bytes) -> list[str]:
-    """What a record's value holds: its fields if it is one of ours and whole, else its bytes."""
+    """Return lines that show a record's value: its fields if it is an intact record of Weir, else its bytes."""
     try:
         name, record = decode_any(value)
         text = json.dumps(readable(record), indent=2, ensure_ascii=False)
@@ -48,7 +48,7 @@ def told(value: bytes) -> list[str]:
 
 
 def readable(record: Record) -> dict[str, Any]:
-    """A record for people: ids as text, JSON as JSON, other bytes in hex."""
+    """Return a record in readable form: event ids as text, JSON as JSON, other bytes in hex."""
     return {name: _readable(name, value) for name, value in record.items()}
 
 
@@ -66,7 +66,7 @@ def _readable(name: str, value: Any) -> Any:
 
 
 def hex_lines(value: bytes) -> list[str]:
-    """The first bytes as an editor shows them."""
+    """Return a hex dump of the first HEX_BYTES bytes, in lines."""
     lines = []
     for start in range(0, min(len(value), HEX_BYTES), 16):
         row = value[start : start + 16]

@@ -1,4 +1,4 @@
-"""`weir`: every command by name, loaded only when it is called, so that `weir --help` stays quick."""
+"""The `weir` command line. A command's module is imported only when it runs, so `weir --help` stays fast."""
 
 import importlib
 import importlib.util
@@ -20,7 +20,7 @@ from weir.settings.environment import (
     variable,
 )
 
-# name -> the module whose `command` is run, and the line that `weir --help` shows
+# command name -> (module whose `command` runs, summary line in `weir --help`)
 COMMANDS = {
     "topics": ("weir.cli.topics", "Create, mend and list the Kafka topics."),
     "migrate": ("weir.cli.migrate", "Create and mend ClickHouse's tables."),
@@ -41,7 +41,7 @@ COMMANDS = {
     "settings": ("weir.cli.settings", "List every setting: default, unit, meaning."),
 }
 
-# name -> the line of a service that `weir --help` shows, more of it, and an example
+# service name -> (summary line in `weir --help`, more help text, example)
 SERVICES = {
     "up": (
         "Start everything on this machine; Ctrl-C stops it.",
@@ -94,13 +94,13 @@ SERVICES = {
 }
 
 
-# commands that read records, which any version of Weir may have written
+# commands that read records; any version of Weir may have written these records
 READERS = frozenset({"dead", "erase", "export", "rejected", "replay", "scan", "status", "where"})
-GATEWAYS = {"up", "gateway"}  # the services that take the gateway's flags
+GATEWAYS = {"up", "gateway"}  # the services that accept the gateway's flags
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and imports one when it is called; a missing one is not listed."""
+    """A click group that imports a command only when it is called, and does not list missing modules."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         present = [name for name, (module, _) in COMMANDS.items() if is_present(module)]
@@ -116,7 +116,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists from the tables above, so that help imports no command."""
+        """Write the command list from the tables above, so that help imports no command."""
         names = self.list_commands(ctx)
         for title, table in (("Run", SERVICES), ("Look after", COMMANDS)):
             with formatter.section(title):
@@ -131,12 +131,12 @@ def is_present(module: str) -> bool:
 
 
 def service_command(name: str) -> click.Command:
-    """A command that becomes the service until it is told to stop."""
+    """Return the command that runs a service in this process until it is told to stop."""
     line, more, example = SERVICES[name]
 
     def run(**flags: str | None) -> None:
         given = {variable(field): text for field, text in flags.items() if text is not None}
-        if given:  # and what a flag says wins, for the processes it starts as well
+        if given:  # flags override the environment, also for processes that the service starts
             os.environ.update(given)
             check_settings(os.environ)
         module = importlib.import_module(f"{SERVICE_MODULES[name]}.__main__")
@@ -153,7 +153,7 @@ def service_command(name: str) -> click.Command:
 
 
 def _options() -> list[click.Parameter]:
-    """The gateway's settings that may be given as flags."""
+    """Return the gateway's settings that can be given as flags."""
     from weir.settings.gateway import GatewaySettings
 
     return [
@@ -177,15 +177,15 @@ def cli() -> None:
     """
     check_settings(os.environ)
     if click.get_current_context().invoked_subcommand in READERS:
-        from weir.cli.record_schemas import ask_for_schemas  # here, since it loads Kafka's client
+        from weir.cli.record_schemas import ask_for_schemas  # late import: loads Kafka's client
 
         ask_for_schemas()
 
 
 def check_settings(environ: Mapping[str, str]) -> None:
-    """`SettingsError` with every fault of the environment: unknown variables and unfit values."""
+    """Check the environment. `SettingsError` lists every fault: unknown variables and invalid values."""
     from weir.settings.catalogue import (
-        ALL_SETTINGS,  # not for --help: it loads every service's settings
+        ALL_SETTINGS,  # late import: it loads every service's settings, which --help does not need
     )
 
     faults = unknown_variables(environ, ALL_SETTINGS)
@@ -199,16 +199,16 @@ def check_settings(environ: Mapping[str, str]) -> None:
 
 
 def _begin_service(arguments: Sequence[str]) -> None:
-    """Before its settings are read, so that what is wrong with them is told in its form as well."""
+    """Set up a service's output before its settings are read, so that their faults are in its log format too."""
     name = next(iter(arguments), "")
     if name in SERVICES or (name == "audit" and "--watch" in arguments):
-        from weir.runtime import process  # not for --help
+        from weir.runtime import process  # late import: --help does not need it
 
         process.begin(name, outputs=(2,) if name == "audit" else (1, 2))
 
 
 def main() -> None:
-    """Exit code 2 and a line each for wrong settings; else the command's own."""
+    """Run the command line. Wrong settings: exit code 2 and one line each; else the command's exit code."""
     os.umask(UMASK)
     _begin_service(sys.argv[1:])
     try:

@@ -1,4 +1,4 @@
-"""`weir migrate`: the warehouse's tables as this version of Weir needs them."""
+"""`weir migrate`: create and update ClickHouse's tables for this version of Weir."""
 
 import click
 
@@ -24,7 +24,7 @@ def dialect_of(clickhouse: ClickHouseSettings, migrations: MigrationSettings) ->
 
 
 def migrate(clickhouse: ClickHouseSettings, migrations: MigrationSettings) -> list[Migration]:
-    """The warehouse is up to date on return; gives what was applied now.
+    """Bring ClickHouse's tables up to date; return the migrations that were applied now.
 
     Raises `MigrationError`, `ClickHouseUnreachableError`, `ClickHouseRefusedError`.
     """
@@ -34,7 +34,7 @@ def migrate(clickhouse: ClickHouseSettings, migrations: MigrationSettings) -> li
 @click.command("migrate")
 @click.option("--dry-run", is_flag=True, help="Print the statements and change nothing.")
 def command(dry_run: bool) -> None:
-    """Create and mend ClickHouse's tables. Safe to repeat; forward only.
+    """Create and update ClickHouse's tables. Safe to repeat; forward only.
 
     \b
     Example:

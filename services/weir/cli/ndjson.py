@@ -1,6 +1,7 @@
-"""Batches of events from NDJSON: a file, a .gz file or standard input. Bytes in, the same bytes out.
+"""Reads NDJSON in batches of events, from a file, a .gz file or standard input.
 
-A line is decoded just enough to see that it is a JSON object and whether it brings an id.
+A line is decoded only enough to see that it is a JSON object and whether it has an id or
+idempotency key. An event that has one keeps its bytes.
 """
 
 import gzip
@@ -16,8 +17,8 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 CHUNK_BYTES = 1 << 20
-MAX_BODY_BYTES = 1_500_000  # the gateway takes 2 MiB a request
-IDLE_SECONDS = 0.2  # standard input: a batch that is not full leaves after this
+MAX_BODY_BYTES = 1_500_000  # the gateway accepts 2 MiB per request
+IDLE_SECONDS = 0.2  # standard input: a batch that is not full is sent after this
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -34,7 +35,7 @@ _read_ids = msgspec.json.Decoder(_Ids).decode
 
 @dataclass
 class LineBatch:
-    """Events of one request, and the lines that are not events at all."""
+    """The events of one request, and the lines that are not JSON objects."""
 
     events: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)  # line numbers of `events`, from 1
@@ -53,12 +54,12 @@ class LineBatch:
 
 
 class Chunks(Protocol):
-    """Where bytes come from. `size` 0: unknown."""
+    """A source of bytes. `size` 0: unknown."""
 
     size: int
 
     def read(self) -> bytes | None:
-        """More bytes; b"": nothing yet; None: the end."""
+        """Return more bytes; b"": nothing yet; None: the end."""
 
     def position(self) -> int: ...
 
@@ -66,7 +67,7 @@ class Chunks(Protocol):
 
 
 class FileChunks:
-    """A file, decompressed if its first bytes say that it is gzip."""
+    """A file, decompressed if it begins with gzip's magic bytes."""
 
     def __init__(self, path: Path) -> None:
         self.size = path.stat().st_size
@@ -87,7 +88,7 @@ class FileChunks:
 
 
 class StandardInput:
-    """Standard input, without waiting long: so that a trickle is sent and Ctrl-C is heard."""
+    """Standard input, read with a short timeout, so that slow input is sent and Ctrl-C takes effect."""
 
     size = 0
 
@@ -106,19 +107,19 @@ class StandardInput:
 
 
 def open_chunks(name: str) -> Chunks:
-    """`-` is standard input. `OSError` when the file cannot be opened."""
+    """Open a file, or standard input for `-`. `OSError` if the file cannot be opened."""
     return StandardInput() if name == "-" else FileChunks(Path(name))
 
 
 def with_id(line: bytes) -> bytes:
-    """The event with an id, so that sending it again is safe; unchanged if it has one.
+    """Return the event with an id, so that sending it again is safe; unchanged if it has an id or key.
 
-    `msgspec.DecodeError` when the line is no JSON object.
+    `msgspec.DecodeError` if the line is not a JSON object.
     """
     ids = _read_ids(line)
     if bytes(ids.id) not in ABSENT or bytes(ids.idempotency_key) not in ABSENT:
         return line
-    if b'"id"' in line or b'"idempotency_key"' in line:  # null, or the name of something within
+    if b'"id"' in line or b'"idempotency_key"' in line:  # it is null, or is nested deeper
         event = msgspec.json.decode(line)
         event.pop("idempotency_key", None)
         return msgspec.json.encode({**event, "id": str(uuid.uuid4())})
@@ -128,7 +129,7 @@ def with_id(line: bytes) -> bytes:
 
 
 def batches(chunks: Chunks, limit: int) -> Iterator[LineBatch | None]:
-    """Batches of at most `limit` events; None when there is nothing yet, so that the caller may stop."""
+    """Yield batches of at most `limit` lines; None if there is nothing yet, so that the caller can stop."""
     batch = LineBatch()
     for number, line in _numbered(chunks):
         if line is None:
@@ -158,7 +159,7 @@ def _add(batch: LineBatch, number: int, line: bytes) -> None:
 
 
 def _numbered(chunks: Chunks) -> Iterator[tuple[int, bytes | None]]:
-    """Every line that is not blank with its number, from 1; None for "nothing yet"."""
+    """Yield (number from 1, line) for every line that is not blank; the line is None for "nothing yet"."""
     rest = b""
     number = 0
     while (chunk := chunks.read()) is not None:

@@ -1,4 +1,4 @@
-"""How far a command is, on standard error: a bar on a terminal, else a plain line now and then."""
+"""Progress of commands on standard error: a bar on a terminal, else a plain line every few seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from weir.cli.base import notes
 
-LINE_SECONDS = 5.0  # between two plain lines; what takes less says nothing
+LINE_SECONDS = 5.0  # between two plain lines; a shorter command prints none
 
 
 class CommandProgress:
-    """What is being done, and how much of it is done."""
+    """The progress of one command: what it is doing, and how much of it is done."""
 
     def __init__(
         self,
@@ -31,21 +31,21 @@ class CommandProgress:
         self._total: int | None = None
 
     def tell(self, doing: str) -> None:
-        """Say what is being done from now on."""
+        """Show what the command is doing from now on."""
         self._doing = doing
         self._show()
 
     def begin(self, total: int) -> None:
-        """So much is to be done; nothing of it is."""
+        """Start counting to `total`, with nothing done yet."""
         self._done, self._total = 0, total
         self._show()
 
     def advance(self, more: int = 1) -> None:
-        """So much more is done."""
+        """Count `more` as done."""
         self.reach(self._done + more)
 
     def reach(self, done: int) -> None:
-        """So much is done in all."""
+        """Set how much is done in total."""
         self._done = done
         self._show()
 
@@ -65,7 +65,7 @@ class CommandProgress:
 
 @contextmanager
 def reporting() -> Iterator[CommandProgress]:
-    """A report that goes from the terminal when it is done."""
+    """Yield a progress report, which disappears from the terminal when the block ends."""
     console = notes()
     columns = (
         BarColumn(bar_width=30),

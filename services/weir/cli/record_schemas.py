@@ -1,4 +1,4 @@
-"""Commands that read records: a record of another version is read by the schema that it announced."""
+"""Lets commands read records of other Weir versions, with the schemas that those versions announced."""
 
 import click
 
@@ -9,7 +9,7 @@ from weir.settings.shared import KafkaSettings
 
 
 def ask_for_schemas() -> None:
-    """Ask the cluster about unknown schemas until the present command ends."""
+    """Read unknown schemas from the cluster, until the current command ends."""
     before = avro.catalogue.ask
     avro.catalogue.ask = SchemasTopic(settings_of(KafkaSettings)).read
     click.get_current_context().call_on_close(lambda: setattr(avro.catalogue, "ask", before))

@@ -1,4 +1,4 @@
-"""`weir replay`: ClickHouse from the topics, after it has lost something."""
+"""`weir replay`: restore rows that ClickHouse has lost, from the topics."""
 
 from datetime import datetime
 
@@ -55,20 +55,21 @@ def command(
     events_only: bool,
     dry_run: bool,
 ) -> None:
-    """Put back what ClickHouse has lost, from the topics, each event once.
+    """Restore rows that ClickHouse has lost, from the topics, each event once.
 
-    Events are read from `events.resolved`, and those without a row go in by the sink's own way, so
-    that visits follow. Of the other tables every record goes in again and replaces itself. Live
-    traffic goes on meanwhile: the workers' and the sink's own work is not touched. What died stays
-    dead. Goes back as far as the topics do (a week; see deploy/topics.yaml).
+    Events are read from `events.resolved`. Those without a row are inserted in the same way as by
+    the sink, so that visits are updated. For the other tables every record is inserted again and
+    replaces itself. Live traffic continues, and the work of the workers and the sink is not
+    touched. Dead letters stay dead letters. The replay reaches back as far as the topics do (a
+    week; see deploy/topics.yaml).
 
-    With `--origin accepted` it waits until the workers have decided about all that has been
-    accepted, and then puts back what was accepted, is no repeat and has no row, also where
-    `events.unique` or `events.resolved` have lost it: as the person that identity knows now.
-    Counts of people (`weir.profiles`) stay what they are.
+    With `--origin accepted` the command waits until the workers have decided about every accepted
+    event. Then it restores each accepted event that is not a duplicate and has no row, even if
+    `events.unique` or `events.resolved` have lost it. The event gets the person that identity
+    knows now. Counts of people (`weir.profiles`) do not change.
 
-    One at a time: a second one ends the first, or is refused by it. Run it again if it was
-    interrupted. Exit code 1 if something could not be put back.
+    Only one replay can run: a second one ends the first, or is refused because of it. Run it again
+    if it was interrupted. Exit code 1 if something could not be restored.
 
     \b
     Example:

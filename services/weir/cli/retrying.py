@@ -1,4 +1,4 @@
-"""Commands try again while Kafka or ClickHouse is away for a moment: one way for all of them."""
+"""Retries while Kafka or ClickHouse is unavailable for a moment, the same for all commands."""
 
 import time
 from collections.abc import Callable
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 def surely(work: Callable[[], T]) -> T:
-    """Return what `work` returns. While a fault of it passes it is begun anew, so it must be repeatable.
+    """Return the result of `work`. Retry it on errors that may pass, so `work` must be safe to repeat.
 
-    That is so for `WEIR_COMMAND_PATIENCE` seconds from the first fault on: no attempt begins later, and
-    one that has begun is not interrupted. A fault that stays ends the command with its sentence:
-    `UnreachableError`; what cannot pass does at once.
+    Retries last `WEIR_COMMAND_PATIENCE` seconds from the first error: no attempt begins later, and a
+    running attempt is not interrupted. `UnreachableError`, with the error's sentence, if the error lasts
+    longer. An error that cannot pass ends the command at once.
     """
     patience = settings_of(CommandSettings).command_patience
     deadline: float | None = None

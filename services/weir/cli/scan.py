@@ -1,4 +1,4 @@
-"""`weir scan`: looks for identifiers in every place that keeps anything."""
+"""`weir scan`: search for identifiers everywhere that data is stored."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,10 +38,10 @@ T = TypeVar("T", str, Path)
 @click.option("--seconds", default=600.0, show_default=True, help="How long a topic may be read.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_json: bool) -> None:
-    """Look for each ID everywhere: tables, compacted topics, and the state under WEIR_DATA_DIR.
+    """Search for each ID everywhere: tables, compacted topics, and the state under WEIR_DATA_DIR.
 
-    An ID is found where it stands as a word of its own, whoever's the row is. It reads all there
-    is, so it takes its time. Exit code 0: no trace; 1: traces.
+    An ID is found where it is a whole word, in any person's row. The command reads all the data,
+    so it can take long. Exit code 0: no trace; 1: traces.
 
     \b
     Example:
@@ -113,7 +113,7 @@ def _topics(
 
 
 def show(found: list[Found]) -> None:
-    """A row a place, and what it comes to."""
+    """Print one row per place, and how many places have traces."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("place")
     table.add_column("traces", justify="right")

@@ -1,4 +1,4 @@
-"""`weir send`: events from a file or a pipe to a gateway, safely repeatable."""
+"""`weir send`: send events from a file or a pipe to a gateway, with safe retries."""
 
 import asyncio
 import signal
@@ -27,7 +27,7 @@ REFRESH_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Sending:
-    """How to send."""
+    """The options of one run."""
 
     url: str
     key: str
@@ -35,11 +35,11 @@ class Sending:
     concurrency: int
     compress: bool
     patience: float
-    ca_file: Path | None  # that vouches for the gateway; None: the system's authorities
+    ca_file: Path | None  # CAs that verify the gateway; None: the system's
 
 
 class Refusals:
-    """Keeps the first few refused events for the summary and writes all of them to a file, if any."""
+    """Keeps the first few rejected events for the summary; writes all of them to a file if one is given."""
 
     def __init__(self, path: Path | None) -> None:
         self.first: list[RejectedLine] = []
@@ -57,7 +57,7 @@ class Refusals:
 
 
 def refusal_line(refused: RejectedLine) -> bytes:
-    """One line of the rejects file: why, and the event as it was sent (as text if it is not JSON)."""
+    """Return one line of the rejects file: the reason, and the event as sent (as text if it is not JSON)."""
     broken = refused.code == "invalid_json"
     event = refused.event.decode(errors="replace") if broken else msgspec.Raw(refused.event)
     return (
@@ -103,11 +103,11 @@ def command(
     patience: float,
     rejects: Path | None,
 ) -> None:
-    """Send events, one JSON object a line, from FILE (.gz too) or - (standard input).
+    """Send events, one JSON object per line, from FILE (also .gz) or - (standard input).
 
-    What the gateway cannot take just now is tried again with the same ids, so nothing counts
-    twice; an event without id or idempotency_key is given an id first. Exit code 1 when an event
-    was refused or not delivered.
+    Events that the gateway cannot accept at the moment are retried with the same ids, so that
+    nothing counts twice. An event without id or idempotency_key gets an id first. Exit code 1 if
+    an event was rejected or not delivered.
 
     \b
     Example:
@@ -212,7 +212,7 @@ def _progress(chunks: Chunks) -> Iterator[tuple[Progress, TaskID]]:
 
 
 async def _watch(delivery: EventSender, chunks: Chunks, progress: Progress, task: TaskID) -> None:
-    """Redraws a few times a second, whatever the rate. The rate is that of the last second or so."""
+    """Redraw a few times a second at any event rate. The rate shown is that of the last second or so."""
     rate, before, moment = 0.0, 0, time.monotonic()
     while True:
         await asyncio.sleep(REFRESH_SECONDS)

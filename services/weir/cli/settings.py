@@ -1,4 +1,4 @@
-"""`weir settings`: every environment variable that Weir reads."""
+"""`weir settings`: list every environment variable that Weir reads."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from weir.settings.environment import flag, variable
 
 
 class SettingLine(NamedTuple):
-    """One setting in words."""
+    """One setting as text."""
 
     name: str
     default: str
@@ -24,7 +24,7 @@ class SettingLine(NamedTuple):
 
 
 def all_settings() -> Iterator[SettingLine]:
-    """Every setting once, in the order in which they are declared."""
+    """Yield every setting once, in declaration order."""
     seen: set[str] = set()
     for cls in ALL_SETTINGS:
         for field in dataclasses.fields(cls):
@@ -36,7 +36,7 @@ def all_settings() -> Iterator[SettingLine]:
 
 
 def explained(field: dataclasses.Field[Any]) -> str:
-    """What it means, and how else it can be said."""
+    """Return a setting's meaning, with its flag and its alias if it has them."""
     ways = [f"`{flag(field.name)}`"] if field.metadata["is_flag"] else []
     if alias := field.metadata["alias"]:
         ways.append(f"`{alias}`")
@@ -45,7 +45,7 @@ def explained(field: dataclasses.Field[Any]) -> str:
 
 
 def shown(default: Any) -> str:
-    """A default as one would write it into the environment."""
+    """Return a default as it is written in the environment."""
     if default is None:
         return ""
     if isinstance(default, bool):

@@ -1,4 +1,4 @@
-"""`weir sql`: a question to ClickHouse, its answer as a table."""
+"""`weir sql`: run a ClickHouse query and show the result as a table."""
 
 import re
 import sys
@@ -21,7 +21,7 @@ NUMBER_TYPE = re.compile(r"(?:Nullable\()?(?:U?Int|Float|Decimal)")
 @click.argument("query")
 @click.option("--format", "form", help="A ClickHouse format, passed through: CSV, JSONEachRow, ...")
 def command(query: str, form: str | None) -> None:
-    """Ask ClickHouse QUERY (- reads it from standard input) and show the answer as a table.
+    """Run QUERY in ClickHouse (- reads it from standard input) and show the result as a table.
 
     \b
     Example:
@@ -58,7 +58,7 @@ def _show(answer: QueryResult) -> None:
 
 
 def cell(value: Any) -> str:
-    """A JSON value as a person reads it in a table."""
+    """Return a JSON value as text for a table."""
     if value is None:
         return "NULL"
     if isinstance(value, str):

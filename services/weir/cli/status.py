@@ -1,4 +1,4 @@
-"""`weir status`: what runs, how far behind each group is, how fast each source sends."""
+"""`weir status`: show processes, the lag of each consumer group, and the event rate of each source."""
 
 import dataclasses
 import sys
@@ -24,7 +24,7 @@ from weir.core.retention import ALL
 from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
 
-MEASURED_SECONDS = 1.0  # between the two looks that `--once` takes, for its rates
+MEASURED_SECONDS = 1.0  # between the two snapshots from which `--once` computes rates
 
 
 @click.command("status")
@@ -36,9 +36,9 @@ MEASURED_SECONDS = 1.0  # between the two looks that `--once` takes, for its rat
     "--every", default=1.0, show_default=True, type=click.FloatRange(0.2), help="Seconds."
 )
 def command(once: bool, as_json: bool, every: float) -> None:
-    """Show processes, consumer groups, rates and quotas; refreshes until Ctrl-C.
+    """Show processes, consumer groups, rates and quotas; refresh until Ctrl-C.
 
-    Into a pipe it is shown once, as with --once.
+    If the output is a pipe, show them once, as with --once.
 
     \b
     Example:
@@ -65,7 +65,7 @@ def command(once: bool, as_json: bool, every: float) -> None:
 def _show_once(looker: StatusCollector, as_json: bool) -> None:
     looker.look()
     time.sleep(MEASURED_SECONDS)
-    look = looker.look()  # what was away for a moment is asked again, too
+    look = looker.look()  # this also retries a service that was away for a moment
     if as_json:
         screen().print(msgspec.json.encode(dataclasses.asdict(look)).decode(), markup=False)
     else:
@@ -82,7 +82,7 @@ def _show_live(looker: StatusCollector, every: float) -> None:
 
 
 def rendered(look: StatusSnapshot) -> RenderableType:
-    """The look as tables, what is wrong first."""
+    """Return the snapshot as tables, problems first."""
     parts: list[RenderableType] = []
     parts += [Text(why, style="red") for why in (look.kafka, look.clickhouse) if why]
     parts += [Text(_behind(behind), style="red") for behind in look.behind]
@@ -117,7 +117,7 @@ def _held(group: GroupStatus) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """A table whose columns that start with `>` are numbers."""
+    """Return a table; columns whose names start with `>` are numbers, aligned right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")

@@ -1,4 +1,4 @@
-"""What `weir status` sees: one look at processes, groups, sources, Kafka and ClickHouse, as plain values."""
+"""Snapshots for `weir status`: processes, groups, sources, Kafka and ClickHouse, as plain values."""
 
 import json
 import ssl
@@ -29,12 +29,12 @@ from weir.settings.shared import ClickHouseSettings, KafkaSettings
 UP_FILE = "up.json"
 PROBE_SECONDS = 1.0
 QUOTA_REST_MS = 200
-RETENTION_SECONDS = 10.0  # between two looks at how old unread records are
-QUIET_MS = 120_000  # nothing counted for so long: the source sends nothing
+RETENTION_SECONDS = 10.0  # between two checks of how old unread records are
+QUIET_MS = 120_000  # a source without a count for so long sends nothing
 
 
 class ProcessEntry(msgspec.Struct, frozen=True):
-    """One process as `weir up` wrote it down."""
+    """One process, as `weir up` records it in its file."""
 
     name: str
     pid: int
@@ -49,7 +49,7 @@ class ProcessStatus:
     instance: int
     pid: int
     health: str  # ready, or why not
-    cpu_percent: float  # of one core, since the look before
+    cpu_percent: float  # of one core, since the previous snapshot
     memory_mb: float
 
 
@@ -58,10 +58,10 @@ class GroupStatus:
     group: str
     instances: int
     lag: int  # records
-    rate: float  # records a second that it has committed since the look before
-    arriving: float  # records a second that its topics have got since the look before
-    held: int = 0  # of the lag, behind transactions that were open at the look before, too
-    held_in: tuple[str, ...] = ()  # the topics of these
+    rate: float  # records a second that it has committed since the previous snapshot
+    arriving: float  # records a second written to its topics since the previous snapshot
+    held: int = 0  # of the lag, behind transactions that were open in the previous snapshot, too
+    held_in: tuple[str, ...] = ()  # the topics of these records
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,17 @@ class SourceStatus:
 
 @dataclass(frozen=True)
 class RetentionStatus:
-    """Unread records on the way to their deletion, and the sources that gateways refuse for it."""
+    """Unread records that are close to deletion, and the sources whose events gateways reject because of it."""
 
     group: str
     topic: str
-    share: float  # of their retention, that the oldest has used
-    refused: tuple[str, ...] = ()  # `*`: all
+    share: float  # of the retention, used by the oldest unread record
+    refused: tuple[str, ...] = ()  # `*`: all sources
 
 
 @dataclass(frozen=True)
 class StatusSnapshot:
-    """One look. An empty `kafka` or `clickhouse` means that it answers; else it says why not."""
+    """One snapshot. An empty `kafka` or `clickhouse` means that it answers; else the text says why not."""
 
     at: float
     kafka: str
@@ -93,11 +93,11 @@ class StatusSnapshot:
     processes: list[ProcessStatus]
     groups: list[GroupStatus]
     sources: list[SourceStatus]
-    behind: list[RetentionStatus] = field(default_factory=list)  # the nearest to deletion first
+    behind: list[RetentionStatus] = field(default_factory=list)  # nearest to deletion first
 
 
 class StatusCollector:
-    """Looks again and again; rates are between two looks, so the first has none."""
+    """Takes snapshots. Rates are computed between two snapshots, so the first one has none."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class StatusCollector:
         folder: Path,
         policy: RetentionPolicy,
     ) -> None:
-        """`policy`: that of the gateways."""
+        """`policy`: the retention policy of the gateways."""
         self._kafka_settings = kafka
         self._clickhouse_settings = clickhouse
         self._retention = KafkaRetention(kafka, policy.named_from)
@@ -118,8 +118,8 @@ class StatusCollector:
         self._clickhouse: ClickHouse | None = None
         self._quotas: TableReader | None = None
         self._usage: dict[str, dict[str, Any]] = {}
-        self._seen: dict[str, tuple[float, int, int]] = {}  # group: moment, position, end
-        self._held: dict[str, set[tuple[str, int, int]]] = {}  # group: partitions, held from where
+        self._seen: dict[str, tuple[float, int, int]] = {}  # group: (time, position, end)
+        self._held: dict[str, set[tuple[str, int, int]]] = {}  # group: (topic, partition, offset)
         self._processes: dict[int, psutil.Process] = {}
 
     def look(self) -> StatusSnapshot:
@@ -163,7 +163,7 @@ class StatusCollector:
             rate = max(0, position - before[1]) / seconds
             arriving = max(0, end - before[2]) / seconds
         instances = len({lag.client for lag in lags if lag.client})
-        # workers' own transactions are open for a moment all the time
+        # workers always have short transactions open: count only those in two snapshots
         held = {(lag.topic, lag.partition, lag.held_from): lag.held for lag in lags if lag.held}
         still = held.keys() & self._held.get(name, set())
         self._held[name] = set(held)
@@ -207,7 +207,7 @@ class StatusCollector:
             self._usage.pop(key.decode(), None)
             return
         name, usage = decode_any(value)
-        if name == "SourceUsage":  # the topic may hold what rates needs for itself, too
+        if name == "SourceUsage":  # the topic also holds the internal state of rates
             self._usage[usage["source"]] = usage
 
     def _stored(self) -> tuple[str, int]:
@@ -241,7 +241,7 @@ class StatusCollector:
 
 
 def read_children(path: Path) -> list[ProcessEntry]:
-    """The processes of `weir up`; none if it does not run here."""
+    """Return the processes of `weir up`, or an empty list if it does not run on this data folder."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[ProcessEntry])
     except (OSError, msgspec.DecodeError):
@@ -249,17 +249,17 @@ def read_children(path: Path) -> list[ProcessEntry]:
 
 
 def probe(child: ProcessEntry) -> str:
-    """`ready`, or what `/readyz` says instead; `running` for a process that has no such address."""
+    """Return `ready`, or the reason that `/readyz` gives; `running` for a process without that endpoint."""
     if not child.metrics_port:
         return "running"
-    # by an address that a certificate need not name: it is this machine's own, and is told nothing
+    # unverified: the loopback address need not be in the certificate, and no secret is sent
     context = ssl._create_unverified_context() if child.scheme == "https" else None
     address = f"{child.scheme or 'http'}://127.0.0.1:{child.metrics_port}/readyz"
     try:
         with urllib.request.urlopen(address, timeout=PROBE_SECONDS, context=context):
             return "ready"
     except urllib.error.HTTPError as error:
-        if error.code == 404:  # ClickHouse has no such address, and answers
+        if error.code == 404:  # ClickHouse answers, but has no such endpoint
             return "running"
         return _reason(error.read()) or f"not ready ({error.code})"
     except OSError:
@@ -267,7 +267,7 @@ def probe(child: ProcessEntry) -> str:
 
 
 def _reason(body: bytes) -> str:
-    """A worker says it in plain text, the gateway in a problem document."""
+    """Return the reason in a body: a worker sends plain text, the gateway a problem document."""
     text = body.decode(errors="replace").strip()
     try:
         problem = json.loads(text)
@@ -279,7 +279,7 @@ def _reason(body: bytes) -> str:
 
 
 def source_look(name: str, usage: Mapping[str, Any], now: int) -> SourceStatus:
-    """A source as of `now` (epoch milliseconds): what was counted is of its own time, not for ever."""
+    """Return a source's status at `now` (epoch milliseconds). An old rate and an ended quota period count as 0."""
     quiet = usage["updated_at"] < now - QUIET_MS
     quotas = [
         quota if now < quota["resets_at"] else {**quota, "used": 0, "exceeded": False}

@@ -1,4 +1,4 @@
-"""Whom a command is about: `--profile` or `--user`, and in which workspace."""
+"""Command-line options that select a person, `--profile` or `--user`, and the person's workspace."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 
 
 def person_options(command: Command) -> Command:
-    """`--profile`, `--user`, `--source`."""
+    """Add the options `--profile`, `--user` and `--source` to a command."""
     for option in (
         click.option("--source", default="", help="A source of the person's workspace."),
         click.option("--user", default="", help="Whom: by user id."),
@@ -31,7 +31,7 @@ def person_options(command: Command) -> Command:
 
 
 def subject_given(profile: str, user: str) -> str:
-    """`profile:<id>` or `user:<id>`; exactly one must be given."""
+    """Return `profile:<id>` or `user:<id>`. `WrongInputError` unless exactly one id is given."""
     profile, user = profile.strip(), user.strip()
     if bool(profile) == bool(user):
         raise WrongInputError("Say whom by either --profile ID or --user ID.")
@@ -39,14 +39,14 @@ def subject_given(profile: str, user: str) -> str:
 
 
 def read_sources() -> dict[str, Source]:
-    """Every source by id, as the registry has them now. `NotReachedError`."""
+    """Return every source in the registry now, by id. `NotReachedError` if Kafka does not answer."""
     settings = settings_of(KafkaSettings)
-    KafkaAdmin(settings)  # says in a sentence where Kafka does not answer
+    KafkaAdmin(settings)  # fails with one sentence if Kafka does not answer
     return read_registry(settings).sources
 
 
 def profile_ids() -> ProfileIds:
-    """How this installation mints profile ids. `NotReachedError`."""
+    """Return how this installation makes profile ids. `NotReachedError` if Kafka does not answer."""
     return read_profile_ids(settings_of(KafkaSettings)) or LEGACY_IDS
 
 
@@ -56,14 +56,14 @@ def person_rows() -> PersonRows:
 
 
 def workspace_given(subject: str, source: str, sources: dict[str, Source]) -> str:
-    """Of the source that was named, else the only one in which somebody is known by that name.
+    """Return the workspace of the named source, else the only one, or the only one that knows the person.
 
-    ClickHouse is asked only where there are several workspaces and no source is named, or one that
-    is not declared any more.
+    ClickHouse is queried only if there are several workspaces and no source is named, or if the named
+    source is no longer declared.
     """
     if source in sources:
         return sources[source].workspace
-    if source:  # one that was removed, as its events tell
+    if source:  # a removed source: its events name the workspace
         past = person_rows().workspaces_of_source(source)
         if len(past) != 1:
             raise WrongInputError(

@@ -1,4 +1,4 @@
-"""`weir topics`: the cluster's topics as `deploy/topics.yaml` declares them."""
+"""`weir topics`: create, update and list the Kafka topics that `deploy/topics.yaml` declares."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 class TopicsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How large and how safe: what a topic has unless it says otherwise."""
+    """The size and replication of topics. A topic can have its own partition count."""
 
     partitions: int
     replicas: int
@@ -34,12 +34,12 @@ class TopicsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopicEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One topic of the file: either kept for `retention_hours`, or compacted by key."""
+    """One topic of the file: its records are kept for `retention_hours`, or compacted by key."""
 
     retention_hours: float = 168
     compacted: bool = False
     marker_seconds: float = (
-        86_400  # a compacted topic's deletions and transaction markers stay so long
+        86_400  # how long a compacted topic keeps tombstones and transaction markers
     )
     partitions: int | None = None
 
@@ -55,7 +55,7 @@ class TopicsError(Exception):
 
 @dataclass(frozen=True)
 class TopicChange:
-    """One thing done to the cluster: `action` is `create` or `mend`."""
+    """One change to the cluster; `action` is `create` or `mend`."""
 
     action: str
     topic: str
@@ -63,7 +63,7 @@ class TopicChange:
 
 
 def read_topics(path: Path, profile: str) -> list[Topic]:
-    """The topics of the file as they should be under a profile; `TopicsError` if it is not valid."""
+    """Return the file's topics with the sizes of a profile. `TopicsError` if the file is not valid."""
     try:
         document = msgspec.convert(yaml.safe_load(path.read_text()), TopicsFile)
     except OSError as error:
@@ -83,7 +83,7 @@ def read_topics(path: Path, profile: str) -> list[Topic]:
 
 
 def _config(name: str, entry: TopicEntry, size: TopicsProfile) -> dict[str, str]:
-    """Only closed segments are compacted or deleted, so even a trickle must close them in time."""
+    """Return a topic's configuration. Kafka compacts or deletes only closed segments, so they close by time too."""
     config = {
         "min.insync.replicas": str(size.min_insync_replicas),
         "segment.bytes": str(size.segment_bytes),
@@ -107,7 +107,7 @@ def _config(name: str, entry: TopicEntry, size: TopicsProfile) -> dict[str, str]
 
 
 def plan(wanted: list[Topic], present: dict[str, Topic]) -> list[TopicChange]:
-    """The changes that make `present` as `wanted`; `TopicsError` for what never changes in place."""
+    """Return the changes that turn `present` into `wanted`. `TopicsError` if a partition count would change."""
     refused = [
         f"{topic.name} has {present[topic.name].partitions} and the file says {topic.partitions}"
         for topic in wanted
@@ -130,7 +130,7 @@ def plan(wanted: list[Topic], present: dict[str, Topic]) -> list[TopicChange]:
 
 
 def differing(wanted: Topic, present: Topic) -> dict[str, tuple[str, str]]:
-    """Entries of the configuration that are not as wanted: (present, wanted)."""
+    """Return the configuration entries that differ, as name -> (present, wanted)."""
     return {
         key: (present.config.get(key, "(none)"), value)
         for key, value in wanted.config.items()
@@ -141,11 +141,11 @@ def differing(wanted: Topic, present: Topic) -> dict[str, tuple[str, str]]:
 def apply_topics(
     settings: KafkaSettings, profile: str = "local", path: Path = TOPICS_FILE
 ) -> list[TopicChange]:
-    """The cluster's topics are as the file says on return; gives what was changed.
+    """Make the cluster's topics match the file; return the changes.
 
-    What this version writes can be read by every other one then, and the registry has the salt of this
-    installation's profile ids. `TopicsError` is raised before anything is changed;
-    `KafkaUnreachableError`, `KafkaRefusedError`, `SchemasNotReadError`.
+    On return, every other version of Weir can read what this version writes, and the registry has the
+    salt of this installation's profile ids. `TopicsError` is raised before anything is changed. Also
+    raises `KafkaUnreachableError`, `KafkaRefusedError`, `SchemasNotReadError`.
     """
     wanted = read_topics(path, profile)
     admin = KafkaAdmin(settings)
@@ -169,7 +169,7 @@ def apply_topics(
 
 @click.group("topics")
 def command() -> None:
-    """Create, mend and list the Kafka topics that Weir needs.
+    """Create, update and list the Kafka topics that Weir needs.
 
     \b
     Example:
@@ -184,9 +184,9 @@ def command() -> None:
     "--profile", default="local", show_default=True, help="A size from the file: local, production."
 )
 def apply_command(file: Path, profile: str) -> None:
-    """Make the cluster's topics as FILE (deploy/topics.yaml) says. Safe to repeat.
+    """Make the cluster's topics match FILE (deploy/topics.yaml). Safe to repeat.
 
-    A changed partition count is refused, before anything is changed.
+    A changed partition count is refused before anything is changed.
 
     \b
     Example:
@@ -205,7 +205,7 @@ def apply_command(file: Path, profile: str) -> None:
 
 @command.command("list")
 def list_command() -> None:
-    """Show every topic: partitions, replicas, what keeps its records, how many there are.
+    """Show every topic: partitions, replicas, number of offsets, and retention.
 
     \b
     Example:
@@ -234,7 +234,7 @@ def _listed(admin: KafkaAdmin) -> tuple[list[Topic], dict[str, int]]:
 
 
 def kept(topic: Topic) -> str:
-    """What keeps a topic's records, in words."""
+    """Return a topic's retention in words."""
     if "compact" in topic.config.get("cleanup.policy", ""):
         return "latest of each key"
     milliseconds = int(topic.config.get("retention.ms", "-1"))

@@ -1,4 +1,4 @@
-"""`weir where`: what became of one event."""
+"""`weir where`: find out what became of one event."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +39,11 @@ COLORS = {"stored": "green", "queued": "yellow", "rejected": "red", "dead": "red
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(event: str, source: str, seconds: float, as_json: bool) -> None:
-    """Say where the event ID is: queued, stored, duplicate, rejected, dead, unsaved or unknown.
+    """Show where the event ID is: queued, stored, duplicate, rejected, dead, unsaved or unknown.
 
     ID is an event_id, or the client's own id or idempotency key. ClickHouse and the topics are
-    asked; with one of them away the other answers. Exit code 0: found; 1: unknown; 3: cannot tell.
+    searched; if one is unavailable, the other answers. Exit code 0: found; 1: unknown; 3: cannot
+    tell.
 
     \b
     Example:
@@ -64,14 +65,14 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
 
 
 class _UncertainError(NotReachedError):
-    """What could be asked does not have it."""
+    """The places that could be searched do not have the event."""
 
     def __init__(self, where: EventStatus) -> None:
         super().__init__(" ".join((*where.notes, where.advice)))
 
 
 def _found(find: Callable[[], EventStatus]) -> EventStatus:
-    """The answer; while it is uncertain it is asked for again, as long as commands are patient."""
+    """Return the event's status. While it is uncertain, ask again, for as long as commands retry."""
     where: EventStatus | None = None
 
     def work() -> None:
@@ -92,7 +93,7 @@ def _found(find: Callable[[], EventStatus]) -> EventStatus:
 
 
 def account(where: EventStatus) -> list[Text]:
-    """The answer in lines: the fate, what is known, when it was where, what to do."""
+    """Return the status as lines: the outcome, what is known, the times, notes and advice."""
     head = where.fate if where.stage is None else f"{where.fate} for {where.stage}"
     lines = [Text.assemble((head, f"bold {COLORS.get(where.fate, '')}"), f"  {where.id}")]
     known: dict[str, Any] = {"event_id": where.event_id, "source": where.source, **where.facts}

@@ -1,5 +1,5 @@
-"""What keeps one machine from running Weir."""
+"""Errors that keep this machine from running Weir."""
 
 
 class LocalFaultError(Exception):
-    """Something on this machine is in the way; the text is one sentence that says what to do."""
+    """Something on this machine prevents a start; the text is one sentence that says what to do."""

@@ -1,4 +1,4 @@
-"""Loopback ports: which are free, and which of them another `weir up` is about to use."""
+"""TCP ports of this machine: which are free, and which another `weir up` has claimed."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ HIGHEST_PORT = 65_535
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment; bind it soon."""
+    """Return a loopback port that is free now. It is not reserved, so bind it soon."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -21,7 +21,7 @@ def free_port() -> int:
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen on the port now; connections that linger do not count."""
+    """Check whether a server could listen on the port now; lingering connections do not count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -34,7 +34,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 def require_free(
     port: int, what: str, variable: str, host: str = LOOPBACK, holder: str = ""
 ) -> None:
-    """`LocalFaultError` if something listens on the port already, or `holder` is about to."""
+    """Raise `LocalFaultError` if something already listens on the port, or if `holder` has claimed it."""
     if holder or not is_free(port, host):
         by = f" by {holder}" if holder else ""
         raise LocalFaultError(
@@ -44,36 +44,36 @@ def require_free(
 
 
 class PortClaims:
-    """Ports that this process is going to use, and no other `weir up` of this user.
+    """Ports that this process has claimed, so that no other `weir up` of this user takes them.
 
-    A port that was free when it was looked at may be taken before the child that is meant to listen there
-    has started. So whoever looks takes a lock first, and keeps it as long as it lives.
+    A port that was free when checked may be taken before the child that should listen on it has started.
+    So a process also locks each port that it is going to use, until it ends or releases it.
     """
 
     def __init__(self, note: str = "", folder: Path | None = None) -> None:
-        """`note`: what others are told about this process, besides its number."""
+        """`note`: what other processes are shown about this process, besides its process id."""
         self._note = note
         self._folder = folder or Path(tempfile.gettempdir()) / f"weir-ports-{os.getuid()}"
         self._held: dict[int, FolderLock] = {}
 
     def holder(self, port: int) -> str:
-        """Claim the port; "" on success, else who has claimed it before."""
+        """Claim the port. Return "" on success, else a text that names the holder of the claim."""
         if port in self._held:
             return "another part of this Weir"
         try:
             self._held[port] = FolderLock(self._folder, f"{port}.lock", note=self._note)
         except FolderInUseError as fault:
             return f"another `weir up` (process {fault.holder})"
-        except OSError:  # no room, or not ours to write: then ports are looked at, and no more
+        except OSError:  # disk full or not writable: ports are then only checked, not claimed
             return ""
         return ""
 
     def require(self, port: int, what: str, variable: str, host: str = LOOPBACK) -> None:
-        """Claim the port, or raise `LocalFaultError` that names who has it where that is known."""
+        """Claim the port, or raise `LocalFaultError`, which names the holder if it is known."""
         require_free(port, what, variable, host, self.holder(port))
 
     def take(self, base: int, count: int, host: str = LOOPBACK) -> list[int]:
-        """Claim so many free ports: the first ones from `base`, or any if it is 0."""
+        """Claim `count` free ports: the first from `base` on, or any if it is 0. `LocalFaultError` if too few."""
         ports: list[int] = []
         candidates = range(base, HIGHEST_PORT + 1) if base else iter(free_port, 0)
         for port in candidates:
@@ -86,7 +86,7 @@ class PortClaims:
         )
 
     def release(self) -> None:
-        """Others may have them."""
+        """Give up all claims."""
         for lock in self._held.values():
             lock.release()
         self._held.clear()

@@ -1,4 +1,4 @@
-"""`python -m weir.embedded.clickhouse`: the embedded ClickHouse in the foreground."""
+"""`python -m weir.embedded.clickhouse`: run the embedded ClickHouse in the foreground."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ _OPEN_TO_ALL = (
 async def serve(
     common: CommonSettings, clickhouse: ClickHouseSettings, settings: WarehouseSettings
 ) -> int:
-    """Answer until SIGTERM or SIGINT; 0 when every running insert could finish."""
+    """Serve requests until SIGTERM or SIGINT; return 0 if every running insert could finish, else 1."""
     log = logs.get("warehouse")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -41,7 +41,7 @@ async def serve(
         clickhouse.clickhouse_reader_password,
     )
     warehouse = ClickHouseServer(engine, settings, access)
-    # Bodies are unpacked by the warehouse itself, which bounds what they unpack to.
+    # The server decompresses bodies itself, and limits their decompressed size.
     runner = web.AppRunner(
         warehouse.application(),
         access_log=None,
@@ -73,7 +73,7 @@ async def serve(
 
 
 def main() -> int:
-    """Run until stopped. 0 after a graceful stop; 1 with one sentence where that is the reason."""
+    """Run until stopped. Return 0 after a graceful stop, else 1; a known reason is printed as one sentence."""
     process.begin("warehouse")
     try:
         common = load(CommonSettings, os.environ)
@@ -91,7 +91,7 @@ def main() -> int:
     except (FolderInUseError, OSError) as fault:
         print(fault, file=sys.stderr)
         return 1
-    except Exception:  # noqa: BLE001  # said in the log, whatever it is; nothing goes on after it
+    except Exception:  # noqa: BLE001  # logged, whatever it is; then the process ends
         logs.get("warehouse").exception("ended by a fault")
         return 1
 

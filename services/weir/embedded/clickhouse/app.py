@@ -39,7 +39,7 @@ _WAIT_FACTOR = 8
 
 @dataclass
 class _Run:
-    """One statement on its way; the engine's thread notes its kind and its end."""
+    """One statement in progress; the engine thread records its kind, its start and its end."""
 
     session: EngineSession
     sql: str
@@ -50,7 +50,7 @@ class _Run:
 
 
 class ClickHouseServer:
-    """Answers requests: inserts in one lane, everything else in another, stops in a third."""
+    """Answers requests: inserts in one lane, all else in another; kills and dictionary reloads in a third."""
 
     def __init__(self, engine: Engine, settings: WarehouseSettings, access: Access) -> None:
         self._engine = engine
@@ -83,7 +83,7 @@ class ClickHouseServer:
         return app
 
     async def drain(self) -> bool:
-        """Refuse new work, finish running inserts, stop reads. False: an insert took too long."""
+        """Refuse new statements, finish running inserts, stop reads. Return False if an insert took too long."""
         self._draining = True
         seconds = self._settings.warehouse_drain
         for run in list(self._runs.values()):
@@ -99,7 +99,7 @@ class ClickHouseServer:
             lane.close()
 
     async def refresh_dictionaries(self) -> None:
-        """Runs until cancelled; costs nothing while nothing is written."""
+        """Reload changed dictionaries until cancelled; costs nothing while nothing is written."""
         refresher, seen = Refresher(self._engine), 0
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
@@ -136,7 +136,7 @@ class ClickHouseServer:
                 if not ask.query and not body.content:
                     return web.Response(text="Ok.\n")
                 statement = parse(ask.query, body.content)
-                if self._draining:  # asked last: from here on `drain` waits for the statement
+                if self._draining:  # checked last: from here on `drain` waits for the statement
                     raise refusal(ABORTED, "The server is stopping")
                 answer = EngineResponse(
                     request, ask, self._engine.timezone, self._settings.warehouse_send
@@ -179,7 +179,7 @@ class ClickHouseServer:
         return _Run(self._session(ask), statement.sql, statement.format or ask.default_format)
 
     async def _insert(self, answer: EngineResponse, insert: InsertStatement) -> web.Response:
-        """Answered when the rows are durable. A client that leaves does not interrupt an insert."""
+        """Answer when the rows are durable. A client that disconnects does not interrupt an insert."""
         session = self._session(answer.ask)
         if session.readonly:
             raise refusal(READONLY, _only_reads(session))
@@ -201,10 +201,10 @@ class ClickHouseServer:
                 response: web.StreamResponse = await answer.whole(first, run.form)
             else:
                 response = await answer.flow(first, pipe, run.form)
-            await future  # raises what only a fault of the program can be
+            await future  # raises only for a bug in this program
         finally:
             pipe.abandon()
-            future.cancel()  # if it still waits in line, it never starts
+            future.cancel()  # if it is still queued, it never starts
             self._stop(run)
             del self._runs[run.session.tag]
         if run.kind == WRITE:
@@ -212,8 +212,8 @@ class ClickHouseServer:
         return response
 
     def _feed(self, run: _Run, pipe: Pipe[QueryOutcome]) -> None:
-        """In a thread of the query lane: run the statement into the pipe."""
-        run.started = True  # before the pipe is asked: `_query` looks in the other order
+        """Run the statement and feed its result into the pipe, in a thread of the query lane."""
+        run.started = True  # set before the pipe is checked: `_query` uses the other order
         try:
             if not pipe.abandoned:
                 with closing(self._pieces(run)) as pieces:
@@ -248,7 +248,7 @@ class ClickHouseServer:
             yield engine.run(session, run.sql, run.form, limits)
 
     def _stop(self, run: _Run) -> None:
-        """Kill what only reads; a write that has begun is left to finish."""
+        """Kill a statement that only reads; let a write that has begun finish."""
         if not run.started or run.ended or run.kind == WRITE:
             return
         task = asyncio.create_task(self._kill(run))
@@ -256,7 +256,7 @@ class ClickHouseServer:
         task.add_done_callback(self._stops.discard)
 
     async def _kill(self, run: _Run) -> None:
-        # Asked again, since the statement may only just be about to reach the engine.
+        # Repeated, because the statement may not have reached the engine yet.
         while not run.ended and run.kind != WRITE:
             try:
                 await self._control.submit(self._engine.kill, run.session.tag)
@@ -272,7 +272,7 @@ def _only_reads(session: EngineSession) -> str:
 
 
 async def _gather(pipe: Pipe[QueryOutcome], held_back: int) -> tuple[QueryOutcome, bool]:
-    """The result's beginning as one piece, and whether that is all of it."""
+    """Return (the beginning of the result as one piece, whether that is all of it)."""
     pieces: list[QueryOutcome] = []
     size = 0
     while size <= held_back:

@@ -1,4 +1,4 @@
-"""Request bodies: read whole, unpacked, and bounded, each alone and all together."""
+"""Reads request bodies whole and decompresses them; limits the size of each and of all together."""
 
 import asyncio
 import zlib
@@ -21,7 +21,7 @@ from weir.embedded.clickhouse.errors import (
 )
 
 _FORM_BYTES = 2 << 20
-# Of boundaries, part headers, charsets, transfer and content encodings, in this order.
+# Raised for bad boundaries, part headers, charsets, transfer and content encodings, in this order.
 _MALFORMED = (
     *(ValueError, HttpProcessingError, LookupError, RuntimeError, AssertionError),
     *(ClientPayloadError, RequestPayloadError, zlib.error),
@@ -44,7 +44,7 @@ class Bodies:
 
     @asynccontextmanager
     async def hold(self, request: web.Request) -> AsyncIterator[InsertBody]:
-        """Read a body before any thread is taken, so that a slow client holds up nobody."""
+        """Read a body before any thread is used, so that a slow client does not block others."""
         taken = 0
         try:
             if request.content_type == "multipart/form-data":
@@ -86,7 +86,7 @@ class Bodies:
 
 
 async def _read_form(request: web.Request) -> MultiMapping[Any]:
-    """Fields are SQL and its parameters: small. Files are not taken."""
+    """Read the form fields: SQL and its parameters, which are small. `read_ask` refuses files."""
     try:
         with _told():
             return await request.clone(client_max_size=_FORM_BYTES).post()

@@ -1,7 +1,8 @@
-"""Keeps dictionaries fresh: the embedded engine itself never looks at their LIFETIME.
+"""Reloads dictionaries, because the embedded engine itself ignores their LIFETIME.
 
-Called about once a second while rows are written. A dictionary is loaded again when its LIFETIME
-has passed and one of its source tables has changed (any write, if its sources are not known).
+Called about once a second while rows are written. A dictionary is reloaded when its LIFETIME has
+passed and one of its source tables has changed (or anything was written, if its sources are not
+known).
 """
 
 import json
@@ -29,7 +30,7 @@ GROUP BY database, table
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What was loaded again, what could not be; `later`: something is still to be done."""
+    """The dictionaries that were reloaded, and those that failed; `later`: some must still be reloaded."""
 
     names: list[str]
     failed: list[str]
@@ -37,14 +38,14 @@ class Refreshed:
 
 
 class Refresher:
-    """Remembers what each dictionary was last loaded from."""
+    """Reloads dictionaries, and remembers the state of the sources that each was last loaded from."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._loaded_from: dict[tuple[str, str], Any] = {}
 
     def refresh(self, writes: int) -> Refreshed:
-        """Reload what has changed and is due. `writes` grows with every write."""
+        """Reload the dictionaries that have changed and are due. `writes` grows with every write."""
         reloaded: list[str] = []
         failed: list[str] = []
         later = False
@@ -53,7 +54,7 @@ class Refresher:
         for dictionary in dictionaries:
             name = (dictionary["database"], dictionary["name"])
             sources = [versions.get(tuple(source)) for source in dictionary["sources"]]
-            # A source without parts (a view, an empty table): only the count of writes can tell.
+            # A source without parts (a view, an empty table): only the count of writes can show a change.
             state: Any = sources if sources and None not in sources else writes
             if self._loaded_from.get(name) == state:
                 continue

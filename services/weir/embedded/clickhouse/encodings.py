@@ -1,4 +1,4 @@
-"""Content encodings of ClickHouse's HTTP interface, bounded in memory when unpacking."""
+"""Content encodings of ClickHouse's HTTP interface; decompression is bounded in memory."""
 
 import zlib
 from collections.abc import Callable
@@ -17,11 +17,11 @@ class Encoder(Protocol):
 
 
 class UnknownEncoding(ValueError):  # noqa: N818  # a fault of the request, not of the program
-    """The request names an encoding that is not spoken here."""
+    """The request names an encoding that this server does not support."""
 
 
 class TooLarge(ValueError):  # noqa: N818
-    """What a request unpacks to is larger than allowed."""
+    """The decompressed body of a request is larger than allowed."""
 
 
 class _Deflate:
@@ -85,7 +85,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 
 
 def choose(accept: str) -> str | None:
-    """The cheapest encoding that an `Accept-Encoding` header allows, or None for plain bytes."""
+    """Return the cheapest encoding that an `Accept-Encoding` header allows, or None for plain bytes."""
     allowed = set()
     for part in accept.lower().split(","):
         name, _, quality = part.partition(";")
@@ -95,7 +95,7 @@ def choose(accept: str) -> str | None:
 
 
 def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Unpack a request body. Raises `TooLarge`, `UnknownEncoding`, or ValueError if it is broken."""
+    """Decompress a request body. Raises `TooLarge`, `UnknownEncoding`, or ValueError if it is damaged."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return body

@@ -1,7 +1,7 @@
-"""ClickHouse's engine in this process: one folder, one owner, a fresh session for every request.
+"""ClickHouse's engine in this process: one folder, one owner, a new session for every request.
 
-A session is an engine connection of its own, opened (0.1 ms) and closed around each request, so no
-setting, current database or failed insert can reach the next request.
+A session is a separate engine connection, opened (0.1 ms) and closed for each request, so no
+setting, current database or failed insert can affect the next request.
 """
 
 import os
@@ -35,19 +35,19 @@ _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 @dataclass(frozen=True)
 class EngineSession:
-    """What one request brings along. `tag` is unique and finds its running statement again."""
+    """The session of one request. `tag` is unique and identifies its running statement."""
 
     tag: str
     database: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
-    readonly: bool = False  # this request
-    reader: bool = False  # who asks: reads Weir's database, within limits of ours
+    readonly: bool = False  # for this request
+    reader: bool = False  # the user is the reader: reads Weir's database, within our limits
 
 
 @dataclass(frozen=True)
 class QueryOutcome:
-    """A whole result, or of an insert the counts alone."""
+    """A whole result or one piece of it; for an insert only the counts."""
 
     content: bytes = b""
     read_rows: int = 0
@@ -67,12 +67,12 @@ def quote_name(name: str) -> str:
 
 
 class Engine:
-    """The only owner of its folder. Every method may be called from any thread, and blocks it."""
+    """The only owner of its folder. Every method can be called from any thread, and blocks that thread."""
 
     def __init__(self, folder: Path, settings: WarehouseSettings, database: str = "weir") -> None:
-        """Open the folder, or raise `FolderInUseError` at once while another process has it.
+        """Open the folder, or raise `FolderInUseError` at once if another process has it.
 
-        `database`: all that readers may read.
+        `database`: the one that readers may read.
         """
         self._path = str(folder.resolve())
         if "?" in self._path:
@@ -94,18 +94,18 @@ class Engine:
             raise
 
     def _make_default_ordinary(self, folder: Path) -> None:
-        """Make `default` a database as on a server.
+        """Make `default` an ordinary database, as on a server.
 
-        Embedded, the engine lays one over it in which an unknown table is the name of a file.
+        The embedded engine puts an overlay on it, in which an unknown table name is a file name.
         """
         if self._value("SELECT engine FROM system.databases WHERE name = 'default'") != "Overlay":
             return
         self._value("DETACH DATABASE default")
         metadata = folder / "metadata"
-        if (metadata / "default").exists():  # there from its first table on
+        if (metadata / "default").exists():  # exists once the database has had a table
             self._value("ATTACH DATABASE default")
             return
-        # Never held a table: the engine has forgotten its id, and would not attach it.
+        # It never had a table: the engine has forgotten its id and would not attach it.
         (metadata / "default.sql").unlink(missing_ok=True)
         self._value("CREATE DATABASE default ENGINE Atomic")
 
@@ -113,12 +113,12 @@ class Engine:
         return _run(self._anchor, sql, "TabSeparated", {}).content.decode().strip()
 
     def close(self) -> None:
-        """Stop the engine and give the folder back. Durable is what was acknowledged, closed or not."""
+        """Stop the engine and release the folder. Acknowledged writes are durable even without this call."""
         self._anchor.close()
         self._owner.release()
 
     def classify(self, sql: str) -> str:
-        """READ or WRITE; refuses several statements in one request, as ClickHouse does."""
+        """Return READ or WRITE. Raise code 62 for several statements in one request, as ClickHouse does."""
         with closing(Connection(self._path)) as connection:
             report = connection._conn.classify_query(sql, "")
         if int(report["statement_count"]) > 1:
@@ -126,26 +126,27 @@ class Engine:
         return READ if report["query_class"].name == "READ_ONLY" else WRITE
 
     def as_understood(self, sql: str) -> str:
-        """A statement as the engine itself writes it: no comments, no odd quotes, each name plain."""
+        """Return a statement as the engine itself formats it: no comments, no unusual quotes, plain names."""
         with closing(Connection(self._path)) as connection:
-            # a literal, since a parameter's text would be unescaped once more
+            # a literal, because a parameter's text would be unescaped once more
             written = f"SELECT formatQuerySingleLine({quote_text(sql)})"
             return _run(connection, written, "TSVRaw", {}).content.decode()
 
     def insert(self, session: EngineSession, insert: InsertStatement) -> QueryOutcome:
-        """Durable on return. All rows of `insert`, or an `EngineError`."""
+        """Insert all rows, durable on return, or raise `EngineError`."""
         with self._open(session) as connection, self._readable(insert.payload) as path:
-            if session.parameters:  # given along with a statement, they would bar it from files
+            # Passed along with the statement, parameters would keep it from reading files.
+            if session.parameters:
                 _set(connection, {f"param_{k}": v for k, v in session.parameters.items()})
             if insert.format == "Values" and _DEFAULT.search(insert.payload):
                 return self._insert_values(connection, insert)
-            # `send_insert` would take rows as they are, and swallow all that fails once they are
-            # parsed: constraints, views, too many parts. A file's rows come with every error.
+            # `send_insert` would take rows as they are, but hide every error after parsing:
+            # constraints, views, too many parts. An insert from a file reports all errors.
             rows = f"FROM INFILE {quote_text(path)} {insert.settings} FORMAT {insert.format}"
             return _run(connection, f"{insert.head} {rows}", "TabSeparated", {})
 
     def _insert_values(self, connection: Any, insert: InsertStatement) -> QueryOutcome:
-        """`DEFAULT` for a value is understood in SQL alone, not in a file."""
+        """Insert rows as SQL, because `DEFAULT` for a value is understood only there, not in a file."""
         head = f"{insert.head} {insert.settings} VALUES ".encode()
         sql = head + insert.payload
         if int(connection._conn.classify_query(sql, "")["statement_count"]) != 1:
@@ -154,7 +155,7 @@ class Engine:
 
     @contextmanager
     def _readable(self, payload: memoryview) -> Iterator[str]:
-        """The payload as a file without a name on disk: none is left behind, whatever happens."""
+        """Yield the path of an unnamed file with the payload, which is never left behind on disk."""
         try:
             with _nameless(self._path) as file:
                 file.write(payload)
@@ -166,14 +167,14 @@ class Engine:
     def run(
         self, session: EngineSession, sql: str, form: str, limits: Mapping[str, str] | None = None
     ) -> QueryOutcome:
-        """Run a statement to its end and hold its whole result."""
+        """Run a statement to its end and return its whole result, held in memory."""
         with self._open(session, limits) as connection:
             return _run(connection, sql, form, session.parameters)
 
     def stream(
         self, session: EngineSession, sql: str, form: str, limits: Mapping[str, str]
     ) -> Generator[QueryOutcome]:
-        """A read's result piece by piece, in constant memory; closing the iterator cancels it."""
+        """Yield a read's result piece by piece, in constant memory; closing the iterator cancels the read."""
         with self._open(session, limits) as connection:
             try:
                 result = connection.send_query(sql, form, params=dict(session.parameters))
@@ -205,7 +206,7 @@ class Engine:
             _run(connection, f"KILL QUERY WHERE {condition} ASYNC", "TabSeparated", {})
 
     def read_limits(self, session: EngineSession) -> dict[str, str]:
-        """What a read may take, where the request itself says nothing."""
+        """Return the limits of a read. A request may set its own, but a reader's request may not."""
         limits = {
             "max_execution_time": f"{self._settings.warehouse_max_execution:g}",
             "max_memory_usage": str(self._settings.warehouse_max_query_memory),
@@ -215,7 +216,7 @@ class Engine:
         return {name: value for name, value in limits.items() if name not in session.settings}
 
     def result_limits(self) -> dict[str, str]:
-        """For a result that must be held whole."""
+        """Return the limits of a result that must be held whole."""
         size = self._settings.warehouse_max_result
         return {"max_result_bytes": str(size), "result_overflow_mode": "throw"}
 
@@ -242,7 +243,7 @@ class Engine:
             connection.close()
 
     def _restrict(self, connection: Any, session: EngineSession, limits: Mapping[str, str]) -> None:
-        """A reader's session, as on a server: ours first, then read-only, in which theirs are refused."""
+        """Restrict a reader's session as a server does: our limits first, then read-only, which refuses theirs."""
         _set(connection, {**limits, "log_comment": session.tag})
         _run(connection, f"SET ROLE {READER_ROLE}", "TabSeparated", {})
         _set(connection, {"readonly": "1"})
@@ -251,7 +252,7 @@ class Engine:
 
 
 def _nameless(folder: str) -> IO[bytes]:
-    if hasattr(os, "memfd_create"):  # in memory: an insert waits for no disk but its table's
+    if hasattr(os, "memfd_create"):  # in memory: an insert waits only for its table's disk
         return open(os.memfd_create("rows"), "w+b")
     return tempfile.TemporaryFile(dir=folder)
 

@@ -1,4 +1,4 @@
-"""The engine's own configuration files: memory, background threads, and what SQL may reach."""
+"""Writes the engine's configuration files: memory, background threads, and what SQL may access."""
 
 import os
 from pathlib import Path
@@ -22,21 +22,21 @@ _SERVER = """<clickhouse>
     <users_config>{users}</users_config>
 </clickhouse>
 """
-# Merges are bounded by their number, one a thread (the engine's default is two), and by the parts of
-# each: docs/decisions/0018-any-json.md. Embedded, the engine counts no memory of merges as theirs, so
-# merges_mutations_memory_usage_soft_limit stops none.
+# Merges are limited by their number, one per thread (the engine's default is two), and by the parts of
+# each: docs/decisions/0018-any-json.md. The embedded engine does not count the memory of merges
+# separately, so merges_mutations_memory_usage_soft_limit stops none.
 #
-# On a disk that is nearly full inserts and merges are refused, before one of them meets the end of it half
-# way: seen was a part whose marks file was empty.
+# On a nearly full disk inserts and merges are refused before one of them runs out of space half way: that
+# has left a part with an empty marks file.
 _KEPT_FREE_BYTES = 32 << 20
 
-# In-process, the engine would let any query read and write the files of the machine and open
-# connections from it: no SOURCES. A dictionary over the engine's own tables needs none.
-# implicit_select (`1+1` is a query) is a habit of the embedded engine, not of a server;
-# async_insert would acknowledge a batch in another block than its own.
-# json_type_escape_dots_in_keys: the name "a.b" is shown as it was sent, and not as a%2Eb.
-# The engine knows one user; whoever only reads is that user in the role `reader` alone. Whom an
-# erasure is at, which `erasing` says, is not for readers.
+# In this process, the engine would let any query read and write the files of the machine and open
+# connections from it, so SOURCES is revoked. A dictionary over the engine's own tables needs no SOURCES.
+# implicit_select (`1+1` is a query) is a default of the embedded engine, not of a server.
+# async_insert would acknowledge a batch that is in another block than its own.
+# json_type_escape_dots_in_keys: the name "a.b" is shown as it was sent, not as a%2Eb.
+# The engine has one user; a reader is that user with only the role `reader`. Readers may not read
+# `erasing`, which names the people that are being erased.
 _USERS = """<clickhouse>
     <profiles><default>
         <implicit_select>0</implicit_select>
@@ -68,7 +68,7 @@ READER_ROLE = "reader"
 
 
 def write_config(folder: Path, settings: WarehouseSettings, database: str) -> Path:
-    """Write both files whole, readable by their owner only, and return the server's.
+    """Write both files atomically, readable by their owner only; return the path of the server's file.
 
     `database`: the one that a reader may read.
     """

@@ -1,4 +1,4 @@
-"""What goes wrong in the engine, as ClickHouse's HTTP interface says it: code, name, status."""
+"""Errors as ClickHouse's HTTP interface reports them: code, name and HTTP status."""
 
 import re
 
@@ -34,7 +34,7 @@ _NAMES = {
     AUTHENTICATION_FAILED: "AUTHENTICATION_FAILED",
 }
 
-# The same classes as a ClickHouse server: malformed -> 400, unknown names -> 404, and so on.
+# The same mapping as in a ClickHouse server: malformed -> 400, unknown names -> 404, and so on.
 _STATUS = {
     400: (
         *(6, 8, 10, 26, 27, 33, 36, 38, 41, 43, 47, 53, 62, 69, 70, 72, 117, 130, 131, 184, 190),
@@ -53,7 +53,7 @@ _CODE = re.compile(r"Code: (\d+)\. DB::")
 
 
 class EngineError(Exception):
-    """A failed statement: ClickHouse's own code and text."""
+    """A failed statement, with ClickHouse's code and text."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -66,12 +66,12 @@ class EngineError(Exception):
 
 
 def refusal(code: int, reason: str) -> EngineError:
-    """An error of the server itself, worded like the engine's."""
+    """Return an error of this server, worded like the engine's own errors."""
     return EngineError(code, f"Code: {code}. DB::Exception: {reason}. ({_NAMES[code]})")
 
 
 def from_engine(fault: Exception) -> EngineError:
-    """The engine's code and text, without what the Python binding wrote around it."""
+    """Return the engine's code and text, without the text that the Python binding puts around it."""
     text = str(fault)
     found = _CODE.search(text)
     if found is None:

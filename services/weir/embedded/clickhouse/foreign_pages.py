@@ -1,4 +1,4 @@
-"""Refuse requests of foreign web pages at every route, and let no page use a response."""
+"""Middleware that refuses requests of foreign web pages at every route, and lets no page use a response."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -9,7 +9,7 @@ from weir.runtime.browser_requests import RESPONSE_HEADERS, refuse_foreign_page
 
 
 def middleware(loopback_only: bool) -> Middleware:
-    """`loopback_only`: there is no password, so only requests to loopback names are answered."""
+    """Return the middleware. `loopback_only`: no password is set, so only loopback names are answered."""
 
     @web.middleware
     async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -22,5 +22,5 @@ def middleware(loopback_only: bool) -> Middleware:
 
 
 async def protect(_: web.Request, response: web.StreamResponse) -> None:
-    """A signal: called before any response, also an error's or a stream's, is sent."""
+    """Add protective headers. A signal handler, called before any response is sent, also errors and streams."""
     response.headers.update(RESPONSE_HEADERS)

@@ -1,4 +1,4 @@
-"""The warehouse's metrics, a closed set."""
+"""Prometheus metrics of the embedded ClickHouse, a closed set."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

@@ -1,7 +1,7 @@
-"""What the embedded engine would let a reader do, and must not: decided on the statement as the engine writes it.
+"""Access checks for readers where the engine has no grants, made on the statement as the engine formats it.
 
-The engine knows grants, but not for its own database `system`, where others' queries, their literals in
-error messages, and the machine's paths are. So a reader reads the tables listed here and no others.
+The engine has no grants for its own database `system`, which shows other users' queries, their literals
+in error messages, and the machine's paths. So readers may read only the `system` tables listed here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from weir.embedded.clickhouse.errors import ACCESS_DENIED, refusal
 from weir.embedded.clickhouse.statements import Token, tokenize
 
-# Of the engine itself, of the reader's own session, or limited by the engine to what a reader may see.
+# Tables about the engine or the reader's own session, or limited by the engine to what a reader may see.
 _READABLE = frozenset(
     {
         *("one", "numbers", "numbers_mt", "zeros", "zeros_mt", "primes"),
@@ -20,11 +20,11 @@ _READABLE = frozenset(
         *("keywords", "contributors", "licenses", "documentation"),
     }
 )
-# These say where on the machine's disk the data is.
+# These tables show where on the machine's disk the data is.
 _WITH_PATHS = {"tables", "databases"}
 _PATHS = {"data_paths", "data_path", "metadata_path"}
-# `file` reads any file of the machine, also by `APPLY file` or `arrayMap(file, ...)`; `python` looks
-# into this process; the others read what is behind a table without asking for a grant on it.
+# `file` reads any file of the machine, also by `APPLY file` or `arrayMap(file, ...)`; `python` reads
+# objects of this process; the others read a table's internal data without a grant on the table.
 _FUNCTIONS = frozenset(
     {
         *("file", "python", "mergetreeprojection", "mergetreetextindex"),
@@ -38,10 +38,10 @@ _NOT_FOR_READERS = (
 
 
 def refuse_beyond_readers(understood: str, database: str, parameters: Mapping[str, str]) -> None:
-    """Raise code 497 for what the engine itself would let a reader do.
+    """Raise code 497 for a statement that the engine would allow a reader, but that readers must not run.
 
-    `understood`: the statement as the engine writes it, so that nothing hides from this in quotes or
-    comments. `database`: the current one; empty: the usual. A name after a dot is a column's or a path's.
+    `understood`: the statement as the engine formats it, so that quotes and comments hide nothing.
+    `database`: the current one; empty: the default. A name after a dot is that of a column or a path.
     """
     if database == "system":
         raise refusal(ACCESS_DENIED, "`system` is not a database for readers: name its tables")
@@ -71,7 +71,7 @@ def _refuse_functions(found: Sequence[Token]) -> None:
 
 
 def _system_tables(found: Sequence[Token]) -> set[str]:
-    """Every name that stands after `system.`; `{` where a parameter gives it."""
+    """Return every name after `system.`; `{` if a parameter gives the name."""
     named = zip(found, found[1:], found[2:], strict=False)
     return {
         table.name for first, dot, table in named if first.name == "system" and dot.text == b"."
@@ -84,7 +84,7 @@ def _refuse_system_tables(names: set[str]) -> None:
 
 
 def _refuse_paths(found: Sequence[Token]) -> None:
-    """Wherever they are named, and with every `*` or COLUMNS(...) that might stand for them."""
+    """Raise code 497 for path columns, named or included by a `*` or COLUMNS(...)."""
     texts = [b"", b"", *(token.text.lower() for token in found)]
     for two_before, before, token in zip(texts, texts[1:], found, strict=False):
         star = token.text == b"*" and (two_before, before) != (b"count", b"(")

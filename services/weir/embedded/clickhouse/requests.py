@@ -1,4 +1,4 @@
-"""A request of ClickHouse's HTTP interface, told apart into SQL, rows, settings and parameters."""
+"""Parses requests of ClickHouse's HTTP interface: credentials, SQL, settings and parameters."""
 
 import base64
 import hmac
@@ -17,8 +17,8 @@ from weir.embedded.clickhouse.errors import (
     refusal,
 )
 
-# Parameters of the HTTP interface itself; every other one is a setting of the query. A session_id
-# is accepted and not kept: each request is a session of its own.
+# Parameters of the HTTP interface itself; every other parameter is a setting of the query. A
+# session_id is accepted but not used: each request has its own session.
 _OWN_NAMES = {
     *("query", "database", "default_format", "query_id", "user", "password", "quota_key", "role"),
     *("session_id", "session_timeout", "session_check", "compress", "decompress", "stacktrace"),
@@ -30,7 +30,7 @@ _MAX_HEADER_VALUE = 1_000
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """All that a request says beside its body."""
+    """Everything in a request except its body."""
 
     query: str
     query_id: str
@@ -46,10 +46,11 @@ class QueryRequest:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask. Without a password: who reaches the address (`foreign_pages` keeps web pages out).
+    """The users that may send requests: the operator and the reader.
 
-    The operator may do all that SQL may here, the reader reads. A reader without a password is there
-    only where the operator has none either.
+    The operator may run all SQL that this server allows; the reader may only read. If the operator has no
+    password, any client that reaches the address can be the operator (`foreign_pages` keeps web pages out).
+    A reader without a password is admitted only if the operator has none either.
     """
 
     user: str
@@ -59,11 +60,11 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether no password is asked for."""
+        """Check whether clients are admitted without a password."""
         return not self.password
 
     def admit(self, request: web.Request) -> bool:
-        """Whether it is the reader who asks; code 516 unless the request may be answered."""
+        """Authenticate a request. Return whether the user is the reader; raise code 516 for wrong credentials."""
         user, password = _credentials(request)
         is_reader = _same(user, self.reader)
         if self.password:
@@ -78,12 +79,12 @@ class Access:
 
 
 def _same(given: str, own: str) -> bool:
-    """In a time that says nothing of `own`."""
+    """Compare in a time that does not depend on the content of `own`."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), own.encode())
 
 
 def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool) -> QueryRequest:
-    """Read URL, headers and form fields. Raises code 344 for what is not spoken here."""
+    """Read URL, headers and form fields. Raise code 344 for unsupported features, 408 for unfit values."""
     given: dict[str, str] = dict(request.query)
     if form is not None:
         for name, value in form.items():
@@ -124,7 +125,7 @@ def read_ask(request: web.Request, form: MultiMapping[Any] | None, reader: bool)
 
 
 def _require_text(*values: str) -> None:
-    """Raise code 408 for what is not Unicode: header bytes that are not UTF-8, half a surrogate pair."""
+    """Raise code 408 for text that is not Unicode: header bytes that are not UTF-8, half a surrogate pair."""
     for value in values:
         try:
             value.encode()
@@ -147,7 +148,7 @@ def _credentials(request: web.Request) -> tuple[str, str]:
     if scheme.lower() == "basic":
         try:
             text = base64.b64decode(encoded, validate=True).decode()
-        except ValueError:  # not base64, not ASCII, or not UTF-8 in it
+        except ValueError:  # not base64, not ASCII, or not UTF-8 inside
             return "", ""
         user, _, password = text.partition(":")
         return user, password

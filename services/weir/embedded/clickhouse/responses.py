@@ -1,4 +1,4 @@
-"""Responses in the manner of ClickHouse: headers, encodings, and errors that come late."""
+"""Responses like those of a ClickHouse server: headers, encodings, and errors in the middle of a result."""
 
 import asyncio
 import secrets
@@ -14,7 +14,7 @@ from weir.embedded.clickhouse.errors import AUTHENTICATION_FAILED, EngineError
 from weir.embedded.clickhouse.requests import QueryRequest
 from weir.embedded.clickhouse.results import content_type
 
-# Below this a result is packed on the event loop: handing it to a thread costs more.
+# Up to this size content is compressed on the event loop: handing it to a thread costs more.
 _PACK_INLINE_BYTES = 1 << 16
 _DISPLAY_NAME = "weir"
 
@@ -23,8 +23,8 @@ class Pieces(Protocol):
     async def take(self) -> QueryOutcome | None: ...
 
 
-class CutOff(Exception):  # noqa: N818  # told to the client in the stream
-    """A response that had begun ended early; the connection is closed."""
+class CutOff(Exception):  # noqa: N818  # reported to the client
+    """A response ended early, after it had begun; the connection is closed."""
 
     def __init__(self, response: web.StreamResponse, query_id: str, reason: str) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class CutOff(Exception):  # noqa: N818  # told to the client in the stream
 
 @dataclass(frozen=True)
 class EngineResponse:
-    """How one request is to be answered."""
+    """How to answer one request."""
 
     request: web.Request
     ask: QueryRequest
@@ -43,7 +43,7 @@ class EngineResponse:
     send_seconds: float
 
     async def whole(self, outcome: QueryOutcome, form: str) -> web.Response:
-        """One response with a length."""
+        """Return the whole result as one response with a length."""
         headers = self._headers(form, outcome)
         content = outcome.content
         encoding = encodings.choose(self.ask.accept) if content else None
@@ -54,9 +54,11 @@ class EngineResponse:
         return web.Response(body=content, headers=headers)
 
     async def flow(self, first: QueryOutcome, rest: Pieces, form: str) -> web.StreamResponse:
-        """A response in pieces. An error on the way is told in the stream, then the connection
-        is cut: neither a reader of ClickHouse's error block nor a plain one can take the result
-        for a whole one.
+        """Send a result piece by piece. `CutOff` if it could not be sent to its end.
+
+        An error on the way is written into the stream, then the connection is cut. So a client
+        that reads ClickHouse's error block and a client that does not both see that the result is
+        incomplete.
         """
         tag = secrets.token_hex(8)
         headers = self._headers(form, first) | {"X-ClickHouse-Exception-Tag": tag}
@@ -122,7 +124,7 @@ class EngineResponse:
 
 
 def error_response(fault: EngineError, ask: QueryRequest | None) -> web.Response:
-    """The engine's code in a header, its text as the body, and the status that fits."""
+    """Return an error response: ClickHouse's code in a header, the text as the body, the matching status."""
     headers = {
         "X-ClickHouse-Exception-Code": str(fault.code),
         "X-ClickHouse-Server-Display-Name": _DISPLAY_NAME,

@@ -1,4 +1,4 @@
-"""Results on their way from an engine thread to a response: which can flow, and how they flow."""
+"""Streams results from an engine thread to a response; knows which formats can be streamed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import Generic, TypeVar
 from weir.embedded.clickhouse.engine import QueryOutcome
 from weir.embedded.clickhouse.errors import LOGICAL_ERROR, EngineError
 
-# The engine renders each piece of a stream as a document of its own. These formats are the ones
-# of which such pieces, one after the other, are the whole.
+# The engine renders each piece of a stream as a separate document. In these formats, such pieces
+# one after the other are the same as the whole result.
 _STREAMED = {
     *("native", "rowbinary", "csv", "tsv", "tabseparated", "tsvraw", "tabseparatedraw"),
     *("jsoneachrow", "jsonlines", "ndjson", "jsoncompacteachrow", "jsonstringseachrow", "raw"),
     *("jsoncompactstringseachrow", "lineasstring", "null", "customseparated"),
 }
-# The same after a line of names, which every piece repeats.
+# The same, except that every piece repeats the line of column names.
 _STREAMED_WITH_NAMES = {"csvwithnames", "tsvwithnames", "tabseparatedwithnames"}
 
 _CONTENT_TYPES = (
@@ -37,7 +37,7 @@ def content_type(form: str) -> str:
 
 
 def flows(form: str) -> bool:
-    """Can a result in this format be sent piece by piece?"""
+    """Check whether a result in this format can be sent piece by piece."""
     return form.lower() in _STREAMED or form.lower() in _STREAMED_WITH_NAMES
 
 
@@ -46,7 +46,7 @@ def repeats_names(form: str) -> bool:
 
 
 def without_repeated_names(pieces: Iterator[QueryOutcome], form: str) -> Iterator[QueryOutcome]:
-    """Drop the line of names from all pieces but the first."""
+    """Drop the line of column names from all pieces but the first."""
     names: bytes | None = None
     for piece in pieces:
         if names is None:
@@ -64,15 +64,15 @@ def _first_line(content: bytes, quoted: bool) -> bytes:
     return content[:end] if end else content
 
 
-class Abandoned(Exception):  # noqa: N818  # the client's doing
-    """Nobody reads the result any more."""
+class Abandoned(Exception):  # noqa: N818  # caused by the client
+    """The reader has abandoned the result."""
 
 
 T = TypeVar("T")
 
 
 class Pipe(Generic[T]):
-    """A bounded queue from one engine thread to the event loop; a full one holds the thread up."""
+    """A bounded queue from one engine thread to the event loop; the thread waits while it is full."""
 
     def __init__(self, depth: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ class Pipe(Generic[T]):
         self.abandoned = False
 
     def feed(self, pieces: Iterator[T]) -> None:
-        """Called in the thread: send all pieces, then the end or the error that ended them."""
+        """Send all pieces, then the end or the error that ended them. Called in the engine thread."""
         last: EngineError | None = EngineError(LOGICAL_ERROR, "Code: 49. DB::Exception: bug")
         try:
             for piece in pieces:
@@ -88,7 +88,7 @@ class Pipe(Generic[T]):
             last = None
         except EngineError as fault:
             last = fault
-        finally:  # also when a fault of ours passes through: the reader must not wait for ever
+        finally:  # also after an unexpected exception: the reader must not wait for ever
             if not self.abandoned:
                 self._put(last)
 
@@ -98,14 +98,14 @@ class Pipe(Generic[T]):
         asyncio.run_coroutine_threadsafe(self._queue.put(item), self._loop).result()
 
     async def take(self) -> T | None:
-        """The next piece, or None at the end. Raises what ended the statement."""
+        """Return the next piece, or None at the end. Raise the `EngineError` that ended the statement."""
         item = await self._queue.get()
         if isinstance(item, EngineError):
             raise item
         return item
 
     def abandon(self) -> None:
-        """Called in the loop: the thread stops at its next piece."""
+        """Make the thread stop at its next piece. Called in the event loop."""
         self.abandoned = True
         while not self._queue.empty():
             self._queue.get_nowait()

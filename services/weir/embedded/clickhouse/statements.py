@@ -1,7 +1,7 @@
-"""What a request asks for, read from its SQL without running it: rows to insert, or a statement.
+"""Tells INSERTs with rows from other statements, by the SQL of a request, without running it.
 
-Only the outside of the SQL is looked at: words outside quotes, comments and parentheses. The
-payload of an INSERT is never scanned nor copied.
+This looks only at words outside quotes, comments and parentheses. The payload of an INSERT is never
+scanned, and it is copied only if it must be joined from the URL and the body.
 """
 
 import re
@@ -30,16 +30,16 @@ _TOKEN = re.compile(
 )
 _COMMENT_MARK = re.compile(rb"/\*|\*/")
 _BEFORE_ROWS = re.compile(rb"[ \t\f]*\r?\n?")
-# SQL without rows may be this long; an INSERT's head is looked for in as many bytes.
+# Longest SQL without rows; the head of an INSERT must be within as many bytes.
 _HEAD_BYTES = 1 << 20
 
-# Where a definition's data may be: in this engine.
+# Engines and sources that a definition may name: their data is in this engine.
 _LOCAL_ENGINE = re.compile(
     r"\w*mergetree|memory|null|log|tinylog|stripelog|buffer|join|set|merge|dictionary|generaterandom"
     r"|timeseries|windowview|atomic|ordinary|overlay|lazy"
 )
 _LOCAL_SOURCES = {"clickhouse", "null"}
-# What follows a column called `engine`, as those of the system's tables are.
+# Words that can follow a column called `engine`, which system tables have.
 _AFTER_A_COLUMN = frozenset(
     {
         *("from", "as", "in", "not", "like", "ilike", "is", "and", "or", "asc", "desc", "group"),
@@ -62,7 +62,7 @@ _NO_FILES = "Files of the server are not within reach of a query"
 
 @dataclass(frozen=True)
 class InsertStatement:
-    """Rows for a table: `head` up to its own SETTINGS, those, then the rows as they came."""
+    """An INSERT with rows: `head` is the SQL up to its SETTINGS, `payload` the rows as they came."""
 
     head: str
     settings: str
@@ -72,7 +72,7 @@ class InsertStatement:
 
 @dataclass(frozen=True)
 class Statement:
-    """Anything else; `format` is the one that the SQL itself names."""
+    """Any other statement; `format` is the one that the SQL itself names, if any."""
 
     sql: str
     format: str | None
@@ -88,7 +88,7 @@ class Token:
 
     @property
     def name(self) -> str:
-        """As an identifier, in lower case."""
+        """Return the token as an identifier, in lower case."""
         return self.text.strip(b'`"').decode(errors="replace").lower()
 
     def is_word(self, *words: bytes) -> bool:
@@ -98,7 +98,8 @@ class Token:
 def parse(query: str, body: bytes) -> InsertStatement | Statement:
     """Split a request as ClickHouse does: the SQL is `query`, a line break and `body`.
 
-    Raises `EngineError` for what only a client program may do (`INTO OUTFILE`, `FROM INFILE`).
+    Raises `EngineError` for SQL that is too long, that uses files (`INTO OUTFILE`, `FROM INFILE`) or data
+    outside this engine, and for an INSERT whose rows the engine would lose or alter.
     """
     head = query.encode()
     insert = _find_insert(head)
@@ -127,7 +128,7 @@ def tokenize(text: bytes) -> Iterator[Token]:
         if kind == "comment":
             at = _comment_end(text, at)
             continue
-        if kind in ("skip", "beyond"):  # some spaces of Unicode are spaces to the engine as well
+        if kind in ("skip", "beyond"):  # the engine takes some Unicode spaces for spaces, too
             continue
         if kind == "tag":
             kind = "quoted"
@@ -140,7 +141,7 @@ def tokenize(text: bytes) -> Iterator[Token]:
 
 
 def _comment_end(text: bytes, at: int) -> int:
-    """Where the comment ends that `at` is in: comments nest."""
+    """Return where the comment around `at` ends. Comments nest."""
     level = 1
     for mark in _COMMENT_MARK.finditer(text, at):
         level += 1 if mark.group() == b"/*" else -1
@@ -150,7 +151,7 @@ def _comment_end(text: bytes, at: int) -> int:
 
 
 def _find_insert(text: bytes) -> InsertStatement | None:
-    """The INSERT with rows that `text` begins with; None for any other statement."""
+    """Return the INSERT with rows that `text` begins with; None for any other statement."""
     tokens = tokenize(text[:_HEAD_BYTES])
     first = next(tokens, None)
     if first is None or not first.is_word(b"INSERT"):
@@ -175,7 +176,7 @@ def _find_insert(text: bytes) -> InsertStatement | None:
 
 
 def _after_target(tokens: Iterator[Token]) -> Iterator[Token]:
-    """Skip `INTO [TABLE] [FUNCTION] name[.name]`: a table may be called `format`."""
+    """Yield the tokens after `INTO [TABLE] [FUNCTION] name[.name]`: a table may be called `format`."""
     token = next(tokens, None)
     while token is not None and token.is_word(b"INTO", b"TABLE", b"FUNCTION"):
         token = next(tokens, None)
@@ -214,7 +215,7 @@ def _named_format(text: bytes) -> str | None:
 
 
 def _refuse_files(text: bytes) -> None:
-    """Raise code 358 or 497 for what reaches the machine's files, programs or network."""
+    """Raise code 358 or 497 for SQL that reads or writes files of the machine."""
     previous = None
     for token in tokenize(text):
         if previous is not None and (
@@ -222,14 +223,14 @@ def _refuse_files(text: bytes) -> None:
             or (previous.is_word(b"FROM") and token.is_word(b"INFILE"))
         ):
             raise refusal(INTO_OUTFILE_NOT_ALLOWED, _NO_FILES)
-        # the function, which no grant keeps from anybody in this engine; the table function is
+        # the function `file`, which no grant guards in this engine; grants guard the table function
         if previous is not None and previous.name == "file" and token.text == b"(":
             raise refusal(ACCESS_DENIED, _NO_FILES)
         previous = token
 
 
 def _refuse_outward_definitions(text: bytes) -> None:
-    """Raise code 497 for tables, databases and dictionaries whose data is elsewhere: no grant guards them."""
+    """Raise code 497 for tables, databases and dictionaries with data elsewhere: no grant guards them."""
     tokens = [token for token in tokenize(text) if token.text != b"="]
     in_source = False
     for before, token, after in zip(tokens, tokens[1:], [*tokens[2:], None], strict=False):
@@ -250,7 +251,7 @@ def _refuse_outward_definitions(text: bytes) -> None:
 
 
 def _refuse_rows_unseen(text: bytes) -> None:
-    """Of an INSERT that is not told apart from its rows, the engine would lose or alter some."""
+    """Raise code 62 or 344 for an INSERT that cannot be split from rows that the engine would lose or alter."""
     tokens = tokenize(text)
     first = next(tokens, None)
     if first is None or not first.is_word(b"INSERT"):

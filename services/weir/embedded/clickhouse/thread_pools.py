@@ -1,4 +1,4 @@
-"""Lanes of threads: work of one kind waits for its own kind alone, in a bounded queue."""
+"""Thread pools, called lanes, with bounded queues: work of one kind waits only for work of its own kind."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """At most `threads` at once and `waiting` in line; further work is refused, never queued."""
+    """Runs at most `threads` calls at once and queues at most `waiting`; refuses further work with code 202."""
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class ThreadPool:
         return max(len(self._open) - self._threads, 0)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Start or queue `work`. Cancelling the result unqueues it; what runs is not interrupted."""
+        """Start or queue `work`. Cancelling the future removes queued work; running work is not interrupted."""
         if len(self._open) >= self._capacity:
             raise refusal(TOO_MANY_QUERIES, f"Too many simultaneous queries in lane {self.name!r}")
         loop = asyncio.get_running_loop()
@@ -45,11 +45,11 @@ class ThreadPool:
         return asyncio.wrap_future(future, loop=loop)
 
     async def settle(self, seconds: float) -> bool:
-        """Wait until nothing runs or waits; False when that took too long."""
+        """Wait until nothing runs or waits; return False if that took longer than `seconds`."""
         pending = list(self._open)
         _, late = await asyncio.to_thread(futures.wait, pending, seconds)
         return not late
 
     def close(self) -> None:
-        """End the threads once they are done; what waits is dropped."""
+        """Wait until running work is done and end the threads; queued work is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -18,7 +18,7 @@ from weir.settings.shared import CommonSettings, KafkaSettings
 
 
 def prepare() -> list[str]:
-    """A formatted folder, locked for this process and what it becomes; returns the broker's command."""
+    """Lock and format the data folder; return the broker's command. The broker inherits the lock."""
     common = load(CommonSettings, os.environ)
     process.settle(common, "kafka")
     port = load(KafkaSettings, os.environ).kafka_port
@@ -35,7 +35,7 @@ def prepare() -> list[str]:
 
 
 def main() -> int:
-    """Become the broker: the process id stays, SIGTERM shuts down cleanly (exit code 143)."""
+    """Become the broker: the process id stays, and SIGTERM shuts it down cleanly (exit code 143)."""
     process.begin("kafka")
     try:
         command = prepare()

@@ -14,15 +14,15 @@ NODE_ID = 1
 MIB = 1024 * 1024
 LOG4J = DEPLOY / "kafka" / "log4j2.xml"
 
-# What every embedded broker has. One node: one replica, and few partitions of the inner topics,
-# since each costs time at start.
+# Settings of every embedded broker. One node: one replica, and few partitions of the internal
+# topics, because each partition costs time at start.
 FIXED = {
     "process.roles": "broker,controller",
     "node.id": NODE_ID,
     "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "BROKER",
     "controller.listener.names": "CONTROLLER",
-    # topics are declared in deploy/topics.yaml; a typo must not make one
+    # topics are declared in deploy/topics.yaml; a typo must not create one
     "auto.create.topics.enable": "false",
     "default.replication.factor": 1,
     "min.insync.replicas": 1,
@@ -33,9 +33,9 @@ FIXED = {
     "transaction.state.log.replication.factor": 1,
     "transaction.state.log.min.isr": 1,
     "transaction.state.log.num.partitions": 8,
-    # a killed worker's open transaction keeps readers waiting until it is found timed out
+    # a killed worker's open transaction blocks readers until the broker notices that it has timed out
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 2_000,
-    # groups settle at once: there is no herd of members to wait for
+    # groups form at once: there are not many members to wait for
     "group.initial.rebalance.delay.ms": 0,
     "group.consumer.min.heartbeat.interval.ms": 500,
     "group.consumer.heartbeat.interval.ms": 1_000,
@@ -49,19 +49,19 @@ FIXED = {
     "num.io.threads": 2,
     "num.recovery.threads.per.data.dir": 2,
     "group.coordinator.threads": 1,
-    # an idle broker rests: no record in the metadata log twice a second
+    # fewer records in the metadata log while idle; otherwise it gets two a second
     "metadata.max.idle.interval.ms": 5_000,
 }
 
 
 def new_cluster_id() -> str:
-    # with a letter in front, since an id that begins with a dash would be taken for an option
+    # starts with a letter, because an id that begins with a dash would be read as an option
     return "w" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
 
 
 @dataclass(frozen=True)
 class Broker:
-    """One embedded broker: where it lives and listens."""
+    """One embedded broker: its Java, jars, folder, ports and heap size."""
 
     java: str
     jars: Path
@@ -75,12 +75,12 @@ class Broker:
         return self.folder / "server.properties"
 
     def write_properties(self) -> None:
-        """The properties file is on disk on return; written anew at each start."""
+        """Write the properties file; it is rewritten at each start."""
         addresses = {
             "listeners": f"BROKER://{LOOPBACK}:{self.port},"
             f"CONTROLLER://{LOOPBACK}:{self.controller_port}",
             "advertised.listeners": f"BROKER://{LOOPBACK}:{self.port}",
-            # static voters: their address is not kept in the log, so the port may move
+            # static voters: their address is not stored in the log, so the port may change
             "controller.quorum.voters": f"{NODE_ID}@{LOOPBACK}:{self.controller_port}",
             "log.dirs": self.folder / "log",
         }
@@ -89,7 +89,7 @@ class Broker:
         self.properties.write_text("\n".join(lines) + "\n")
 
     def format(self, cluster_id: str = "") -> None:
-        """The log folder carries the cluster id, or a new one; a formatted folder is left alone."""
+        """Format the log folder with `cluster_id`, or a new id; leave a formatted folder unchanged."""
         if (self.folder / "log" / "meta.properties").exists():
             return
         cluster_id = cluster_id or new_cluster_id()
@@ -101,14 +101,15 @@ class Broker:
             raise LocalFaultError(f"Kafka could not format {self.folder / 'log'}:\n{said}")
 
     def command(self) -> list[str]:
-        """What runs the broker in the foreground; SIGTERM shuts it down cleanly."""
+        """Return the command that runs the broker in the foreground; SIGTERM shuts it down cleanly."""
         return [*self._java("kafka.Kafka", *self._tuning()), str(self.properties)]
 
     def _tuning(self) -> tuple[str, ...]:
-        """For a broker that lives minutes on two cores.
+        """Return JVM options for a broker that runs for minutes on two cores.
 
-        Against C2 and G1: a lone produce costs 160 instead of 370 µs of CPU and is acknowledged
-        sooner, 300,000 records at once as many µs each, start 2 instead of 3.5 s of CPU, 140 MB less.
+        Compared with C2 and G1: a single produce costs 160 instead of 370 µs of CPU and is
+        acknowledged sooner; 300,000 records at once cost the same CPU per record; the start costs 2
+        instead of 3.5 s of CPU; memory is 140 MB less.
         """
         return (
             f"-Xmx{self.heap_megabytes}m",

@@ -1,6 +1,6 @@
-"""The embedded broker's jars: fetched by Maven once a machine, then shared; each is what its hash says.
+"""Downloads the embedded broker's jars with Maven, once per user; checks every jar against its hash.
 
-`python -m weir.embedded.kafka.kafka_download` writes the hashes anew after a change of `pom.xml`.
+`python -m weir.embedded.kafka.kafka_download` rewrites the hashes after a change of `pom.xml`.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ LAST_LINES = 5
 
 
 def cache_root() -> Path:
-    """Where downloads are kept for every copy on this machine (XDG base directories)."""
+    """Return the folder for downloads, shared by all copies of Weir of this user (XDG base directories)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "weir"
 
 
 def jars_folder(pom: Path = POM) -> Path:
-    """Where the jars of this very `pom.xml` belong, whether they are there or not."""
+    """Return the folder for the jars of exactly this `pom.xml`, whether they are there or not."""
     text = pom.read_bytes()
     version = ElementTree.fromstring(text).findtext(
         "maven:properties/maven:kafka.version", "unknown", NAMESPACE
@@ -43,10 +43,10 @@ def jars_folder(pom: Path = POM) -> Path:
 async def resolve_jars(
     progress: Callable[[str], None] = lambda line: None, pom: Path = POM, sums: Path = SUMS
 ) -> Path:
-    """Return the folder with all the jars, complete and checked; several processes may ask at once.
+    """Return the folder with all the jars, complete and checked; several processes may call this at once.
 
-    `progress` is told of each file that Maven fetches. Raises `LocalFaultError`, also where a jar is
-    not the one that `sums` names; it is not kept then. Nothing is left behind when cancelled.
+    `progress` gets each file that Maven fetches. `LocalFaultError` if Maven is missing or fails, or if
+    a jar does not match `sums`; such a download is not kept. Nothing is left behind when cancelled.
     """
     folder = jars_folder(pom)
     if folder.is_dir():
@@ -59,7 +59,7 @@ async def resolve_jars(
         await _copy_jars(maven, pom, fresh, progress)
         require_sums(fresh, sums)
         try:
-            fresh.rename(folder)  # whole or not at all, so a folder that exists is complete
+            fresh.rename(folder)  # atomic, so a folder that exists is complete
         except OSError:
             if not folder.is_dir():
                 raise
@@ -69,7 +69,7 @@ async def resolve_jars(
 
 
 def sums_of(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every jar, by its name."""
+    """Return the SHA-256 of every jar, by file name."""
     jars = sorted(folder.glob("*.jar"))
     return {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars}
 
@@ -120,7 +120,7 @@ async def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[st
 
 
 async def write_sums(pom: Path = POM, sums: Path = SUMS) -> None:
-    """Fetch the jars of a `pom.xml` and write their hashes, for somebody to review the change."""
+    """Fetch the jars of a `pom.xml` and write their hashes, so that somebody can review the change."""
     with tempfile.TemporaryDirectory() as folder:
         await _copy_jars(find_maven(), pom, Path(folder), print)
         found = sums_of(Path(folder))

@@ -1,4 +1,4 @@
-"""Print a line for each program that the embedded broker needs and does not find."""
+"""Print a line for each program that the embedded broker needs and that is missing."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from weir.embedded.kafka.toolchain import find_java, find_maven
 
 
 def missing() -> list[str]:
-    """What to install, a sentence each; Maven only where the jars are not there yet."""
+    """Return what to install, one sentence per program; Maven only if the jars are not there yet."""
     needed: list[Callable[[], str]] = [find_java]
     if not jars_folder().is_dir():
         needed.append(find_maven)

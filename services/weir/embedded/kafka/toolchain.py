@@ -1,4 +1,4 @@
-"""The two programs that the embedded broker needs and Weir cannot bring along: a JDK and Maven."""
+"""Finds the two programs that the embedded broker needs and that Weir cannot ship: a JDK and Maven."""
 
 import os
 import re
@@ -17,7 +17,7 @@ INSTALL_MAVEN = "install Apache Maven (Debian: `apt install maven`, macOS: `brew
 
 
 def find_java() -> str:
-    """The `java` to run, at least `LEAST_JAVA`; `LocalFaultError` says what to install."""
+    """Return the `java` to run, at least version `LEAST_JAVA`. `LocalFaultError` says what to install."""
     home = os.environ.get("JAVA_HOME")
     inside = Path(home, "bin", "java") if home else None
     java = str(inside) if inside and os.access(inside, os.X_OK) else shutil.which("java")
@@ -33,9 +33,9 @@ def find_java() -> str:
 
 
 def java_version(java: str) -> int | None:
-    """The major version of a `java`; None if it does not run."""
+    """Return the major version of a `java`; None if it does not run."""
     release = Path(java).resolve().parents[1] / "release"
-    try:  # the JDK says so in a file: half a second cheaper than asking the program
+    try:  # a file of the JDK has the version: half a second faster than `java -version`
         text = release.read_text()
     except OSError:
         text = _ask_version(java)
@@ -55,7 +55,7 @@ def _ask_version(java: str) -> str:
 
 
 def find_maven() -> str:
-    """The `mvn` to run; `LocalFaultError` says what to install."""
+    """Return the `mvn` to run. `LocalFaultError` says what to install."""
     maven = shutil.which("mvn")
     if maven is None:
         raise LocalFaultError(

@@ -1,4 +1,4 @@
-"""`weir up`: everything on this machine, in order, until Ctrl-C."""
+"""`weir up`: start all of Weir on this machine, in order, and run it until Ctrl-C."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ class Up:
         self._supervisor = supervisor
 
     async def bring_up(self) -> None:
-        """Every process is ready on return. `LocalFaultError`, `ChildLostError`."""
+        """Start every process; all are ready on return. Raises `LocalFaultError`, `ChildLostError`."""
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._prepare_kafka())
@@ -95,7 +95,7 @@ class Up:
         with self._progress.step(spec.title):
             await self._supervisor.start(spec)
 
-    # The three below import when they run: what they need loads while the broker starts.
+    # The three methods below import when they run, so that the imports load while the broker starts.
 
     def _apply_topics(self) -> None:
         from weir.adapters.errors import NotReachedError, RefusedError
@@ -131,12 +131,12 @@ class Up:
 
 
 def quiet(kafka: KafkaSettings) -> KafkaSettings:
-    """A broker that has just started makes clients wait a moment: not worth a line of librdkafka's."""
+    """Return settings that keep librdkafka from logging that a broker that has just started is not ready yet."""
     return replace(kafka, kafka_options={"log_level": "3", **(kafka.kafka_options or {})})
 
 
 async def run(programs: Programs) -> int:
-    """Until SIGINT or SIGTERM (0), or until something cannot be kept running (1)."""
+    """Run until SIGINT or SIGTERM, then return 0. Return 1 if the start fails or a process cannot be kept running."""
     began = time.monotonic()
     output = cast(TextIO, Unfailing(sys.stderr))
     console = Console(file=output, highlight=False, soft_wrap=True)
@@ -162,13 +162,13 @@ async def run(programs: Programs) -> int:
     finally:
         progress.close()
         bringing.cancel()
-        with suppress(BaseException):  # its fault, if any, is told above
+        with suppress(BaseException):  # its error, if any, is reported above
             await bringing
         await stop_all(supervisor, progress)
 
 
 async def stop_all(supervisor: Supervisor, progress: Progress) -> None:
-    """Nothing is left running on return."""
+    """Stop all processes; none is left running on return."""
     with progress.step("stopping in order"):
         await supervisor.stop()
 
@@ -180,7 +180,7 @@ async def first_of(
 
 
 def stop_on_signals(kill: Callable[[], None]) -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set; when told a second time, `kill` is called."""
+    """Return an event that SIGINT and SIGTERM set; on a second signal, `kill` is called."""
     told = asyncio.Event()
 
     def tell() -> None:
@@ -205,7 +205,7 @@ def greeting(programs: Programs, seconds: float) -> str:
 
 
 def read_programs() -> Programs:
-    """Every setting, or `SettingsError` with every fault."""
+    """Read all settings. `SettingsError` lists the unknown variables, or else the faults of the first wrong group."""
     faults = unknown_variables(os.environ, ALL_SETTINGS)
     if faults:
         raise SettingsError(faults)
@@ -222,13 +222,13 @@ def read_programs() -> Programs:
 
 
 def require_room(folder: Path) -> None:
-    """Nothing of it could be written; what runs already waits for room instead."""
+    """Raise `LocalFaultError` if the disk is full: nothing can be written. A running Weir waits for room instead."""
     if full := Disk(folder).why_full():
         raise LocalFaultError(f"Weir cannot start: {full}. Make room, or set WEIR_DATA_DIR.")
 
 
 def main() -> int:
-    """0 when told to stop; 1 with a sentence on what is in the way; 2 for wrong settings."""
+    """Return 0 when told to stop, 1 after a sentence about what prevents the run, 2 for wrong settings."""
     process.begin("up")
     try:
         programs = read_programs()

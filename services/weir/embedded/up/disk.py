@@ -1,4 +1,4 @@
-"""Whether the disk that holds Weir's data has room, in words."""
+"""Checks whether the disk that holds Weir's data has room."""
 
 import shutil
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
-# With less, the broker and the engine cannot write what they need to start.
+# With less room, the broker and the engine cannot write what they need to start.
 LEAST_BYTES = 64 * MIB
 
 
 def free_bytes(folder: Path) -> int:
-    """What this user may still write; nearly endless where nobody can tell."""
+    """Return how many bytes this user can still write; a huge number if that is unknown."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -20,14 +20,14 @@ def free_bytes(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Disk:
-    """The disk of a folder. `measure` is there for tests."""
+    """The disk of a folder. Tests replace `measure`."""
 
     folder: Path
     least_bytes: int = LEAST_BYTES
     measure: Callable[[Path], int] = free_bytes
 
     def why_full(self) -> str:
-        """Return a sentence where there is too little room to go on, else ""."""
+        """Return a sentence if there is too little room to continue, else ""."""
         free = self.measure(self.folder)
         if free >= self.least_bytes:
             return ""

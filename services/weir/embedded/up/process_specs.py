@@ -1,4 +1,4 @@
-"""The processes of `weir up` as plain values: what is started, with which settings, when it is ready."""
+"""The processes of `weir up` as plain values: commands, settings, readiness probes and stop order."""
 
 import sys
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from weir.settings.embedded_clickhouse import WarehouseSettings
 from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
 
-# Stopped first to last: nothing new comes in, what came in is worked off, then what holds it ends.
+# Stop order, first to last: no new events come in, the workers finish, then the stores end.
 GATEWAY_TIER, WORKER_TIER, WAREHOUSE_TIER, BROKER_TIER = 4, 3, 2, 1
-# Between SIGTERM and SIGKILL a child has its own drain, and this for the rest of its end.
+# Between SIGTERM and SIGKILL a child has time for its drain, plus this for the rest of its shutdown.
 BEYOND_DRAIN_SECONDS = 15.0
 ANY_HOST = {"0.0.0.0", "::", ""}
 
 
 @dataclass(frozen=True)
 class Programs:
-    """All that `weir up` needs to know of its settings."""
+    """The settings of `weir up`, and the processes that follow from them."""
 
     common: CommonSettings
     kafka: KafkaSettings
@@ -38,7 +38,7 @@ class Programs:
 
     @property
     def host(self) -> str:
-        """Where this machine reaches its own services."""
+        """Return the host under which this machine reaches its own services."""
         return LOOPBACK if self.common.host in ANY_HOST else self.common.host
 
     @property
@@ -46,7 +46,7 @@ class Programs:
         return f"{self.gateway.scheme}://{self.host}:{self.gateway.gateway_port}"
 
     def require_ports(self) -> None:
-        """Claim them; `LocalFaultError` names the first that something else has."""
+        """Claim the services' ports. `LocalFaultError` names the first port that is taken."""
         host = self.common.host
         self.ports.require(self.gateway.gateway_port, "the gateway", "WEIR_GATEWAY_PORT", host)
         if not self.clickhouse.clickhouse_url:
@@ -56,14 +56,14 @@ class Programs:
             self.ports.require(self.kafka.kafka_port, "the Kafka broker", "WEIR_KAFKA_PORT")
 
     def broker(self) -> ChildSpec | None:
-        """The embedded broker; None where there is a cluster to use."""
+        """Return the embedded broker; None if the settings name a cluster."""
         if self.kafka.kafka_bootstrap:
             return None
         ready = f"kafka://{LOOPBACK}:{self.kafka.kafka_port}"
         return self._child("kafka", "Kafka broker", SERVICE_MODULES["kafka"], ready, BROKER_TIER)
 
     def warehouse(self) -> ChildSpec | None:
-        """The embedded ClickHouse; None where there is a server to use."""
+        """Return the embedded ClickHouse; None if the settings name a server."""
         if self.clickhouse.clickhouse_url:
             return None
         port = self.clickhouse.clickhouse_port
@@ -75,7 +75,7 @@ class Programs:
         )
 
     def gateway_and_workers(self) -> list[ChildSpec]:
-        """Each worker instance with a slot and a port of its own, and the gateway."""
+        """Return each worker instance with its own slot and port, the audit if enabled, and the gateway."""
         port = self.gateway.gateway_port
         ready = f"{self.gateway_url}/readyz"
         module = SERVICE_MODULES["gateway"]

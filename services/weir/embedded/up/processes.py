@@ -1,4 +1,4 @@
-"""One child process of `weir up`: started, watched, started again when it dies, and told to stop."""
+"""A child process of `weir up`: its start, watch, restart after a death, and stop."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ class ChildSpec:
     name: str
     title: str
     arguments: tuple[str, ...]
-    environ: Mapping[str, str] = field(default_factory=dict)  # on top of the supervisor's
+    environ: Mapping[str, str] = field(default_factory=dict)  # added to the supervisor's
     ready: str = ""  # an address for `is_ready`
     tier: int = 0  # higher tiers are stopped first
     instance: int = 0
@@ -44,15 +44,15 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """A child that dies is started again after a pause that doubles, as long as its supervisor runs.
+    """How dead children are restarted: after a pause that doubles, as long as the supervisor runs.
 
-    Only a child that has never been ready is given up: it cannot run here.
+    Only a child that was never ready is given up: it cannot run on this machine.
     """
 
     first_seconds: float = 0.5
     longest_seconds: float = 30.0
-    within_seconds: float = 60.0  # deaths longer ago do not count
-    show_after: int = 5  # deaths: then its last lines are shown, too
+    within_seconds: float = 60.0  # older deaths do not count
+    show_after: int = 5  # deaths, after which its last lines are shown, too
     give_up_unready: int = 2  # deaths
     room_poll_seconds: float = 1.0
 
@@ -65,7 +65,7 @@ class ChildLostError(Exception):
 
 
 class Guard:
-    """Ends the children if the supervisor is killed in a way that it cannot answer."""
+    """Kills the children if the supervisor is killed and cannot stop them itself."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -86,7 +86,7 @@ class Guard:
         self._tell(f"-{pid}\n")
 
     def close(self) -> None:
-        """Ends the guard; what it still watches ends too."""
+        """End the guard; it kills the process groups that it still watches."""
         self._pipe.close()
         self._process.wait(10)
 
@@ -96,13 +96,13 @@ class Guard:
         return self._process.stdin
 
     def _tell(self, line: str) -> None:
-        with suppress(BrokenPipeError):  # somebody ended the guard: go on without
+        with suppress(BrokenPipeError):  # the guard was killed: continue without it
             self._pipe.write(line.encode())
             self._pipe.flush()
 
 
 class Child:
-    """One program, running from `run()` until `stop()`."""
+    """One program, kept running from `run()` until `stop()`."""
 
     def __init__(
         self,
@@ -128,12 +128,12 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id while it runs, else 0."""
+        """Return the process id while the program runs, else 0."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else 0
 
     async def run(self) -> None:
-        """Until stopped. `ChildLostError` when it dies without ever having been ready."""
+        """Keep the program running until stopped. `ChildLostError` if it keeps dying and was never ready."""
         while not self._stopping.is_set():
             how = await self._run_once()
             if self._stopping.is_set():
@@ -146,7 +146,7 @@ class Child:
             await self._pause(pause)
 
     async def _run_once(self) -> str:
-        """From its start to its end; return in words how it ended."""
+        """Start the program and wait until it ends; return in words how it ended."""
         try:
             process = await self._start()
         except OSError as fault:
@@ -159,7 +159,7 @@ class Child:
         return how_it_ended(code)
 
     async def _wait_for_room(self, why: str) -> None:
-        """A full disk is no fault of the child's: it is not counted, and everything else goes on."""
+        """Wait until the disk has room. The death does not count against the child, and the others continue."""
         self._say(f"{why}; it is started again as soon as there is room")
         self.waits_for_room = True
         while self._disk.why_full() and not self._stopping.is_set():
@@ -174,7 +174,7 @@ class Child:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def stop(self) -> None:
-        """SIGTERM, time to drain, then SIGKILL; nothing of its process group is left on return."""
+        """Send SIGTERM, give it time to drain, then send SIGKILL. `run()` kills the rest of its process group."""
         self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:
@@ -189,7 +189,7 @@ class Child:
             await process.wait()
 
     def kill(self) -> None:
-        """SIGKILL to its process group, at once."""
+        """Send SIGKILL to the process group at once."""
         self._stopping.set()
         if self.pid:
             _end_group(self.pid)
@@ -202,7 +202,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is the supervisor's alone
+                start_new_session=True,  # Ctrl-C reaches the supervisor only
             )
         self._guard.watch(self._process.pid)
         self.on_start()
@@ -223,7 +223,7 @@ class Child:
         return policy.pause(deaths)
 
     def described(self) -> dict[str, object]:
-        """Its line in `up.json`."""
+        """Return the child's entry in `up.json`."""
         return {
             "name": self.spec.name,
             "instance": self.spec.instance,
@@ -235,9 +235,9 @@ class Child:
 
 
 def write_children(path: Path, children: list[Child]) -> None:
-    """The file tells of the children as they are now; readers see the old list or the new one.
+    """Write the present children to the file; readers see either the old list or the new one.
 
-    On a full disk it stays as it was.
+    On a full disk the file stays as it was.
     """
     fresh = path.with_suffix(".new")
     text = json.dumps([child.described() for child in children], indent=1) + "\n"
@@ -256,7 +256,7 @@ def how_it_ended(code: int) -> str:
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> str:
-    """The end of a log, indented; what would steer a terminal is replaced."""
+    """Return the last lines of a log, indented, with terminal control characters replaced."""
     try:
         with log.open("rb") as lines:
             lines.seek(max(0, log.stat().st_size - TAIL_BYTES))
@@ -270,5 +270,5 @@ def last_lines(log: Path, count: int = LAST_LINES) -> str:
 
 
 def _end_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS: a zombie's group is not permitted
+    with suppress(ProcessLookupError, PermissionError):  # macOS: a zombie's group may not be killed
         os.killpg(pid, signal.SIGKILL)

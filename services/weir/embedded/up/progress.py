@@ -1,4 +1,4 @@
-"""What `weir up` shows: each step as it begins, how long it took, and what went wrong meanwhile."""
+"""Progress display of `weir up`: each step as it begins, how long it took, and warnings."""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-REFRESHES_PER_SECOND = 8  # the display must not cost what the start needs
+REFRESHES_PER_SECOND = 8  # few, so that the display does not slow the start
 
 
 class Progress:
@@ -25,7 +25,7 @@ class Progress:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Shown as under way until the block ends; as done, with its seconds, if it ends well."""
+        """Show a step as running until the block ends; if it ends without an error, as done, with its seconds."""
         began = time.monotonic()
         self._open[title] = (began, "")
         if self._live is None:
@@ -42,7 +42,7 @@ class Progress:
         self._print(f"[green]✓[/] {escape(title)}  [dim]{time.monotonic() - began:.1f} s[/]")
 
     def note(self, title: str, text: str) -> None:
-        """What an open step is doing right now."""
+        """Show what a running step is doing now."""
         if title not in self._open:
             return
         self._open[title] = (self._open[title][0], text)
@@ -52,7 +52,7 @@ class Progress:
             self._refresh()
 
     def say(self, text: str) -> None:
-        """Something that an operator should know, on a line that stays."""
+        """Print a line for the operator; it stays on the screen."""
         self._print(f"[yellow]![/] {escape(text)}")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether something answers: an HTTP address, or a Kafka broker."""
+"""Readiness probes: of an HTTP endpoint, or of a Kafka broker."""
 
 import asyncio
 import ssl
@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 PROBE_SECONDS = 2.0
 
 # The smallest request that Kafka answers (ApiVersions, version 0, no client id): length 10, key 18,
-# version 0, correlation id 7, a null string. A broker reads requests only once it has started whole.
+# version 0, correlation id 7, a null string. A broker reads requests only once its start is complete.
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 CORRELATION = struct.pack(">i", 7)
 
 
 async def is_ready(address: str) -> bool:
-    """`http(s)://host:port/path` answers 200, or the broker at `kafka://host:port` answers.
+    """Check whether `http(s)://host:port/path` answers 200, or the broker at `kafka://host:port` answers.
 
-    An empty address is ready: nothing is known but that the process runs.
+    An empty address counts as ready: there is nothing to probe, so a running process is enough.
     """
     if not address:
         return True
@@ -35,8 +35,8 @@ async def is_ready(address: str) -> bool:
 
 
 async def _ask(host: str, port: int, question: bytes, tls: bool) -> bytes:
-    """The first twelve bytes of the answer: a status line's code, a Kafka response's header."""
-    # this machine's own process, by an address that its certificate need not name: nothing is told it
+    """Return the first twelve bytes of the answer: an HTTP status line up to its code, or a Kafka header."""
+    # unverified: a local process, whose certificate need not name this address; no secret is sent
     context = ssl._create_unverified_context() if tls else None
     reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:

@@ -1,8 +1,8 @@
-"""Ends every process group it was told of, as soon as whoever started it is gone.
+"""Kills all registered process groups as soon as the supervisor that started this process is gone.
 
 Reads lines `+pid` and `-pid` from its standard input. The kernel closes that pipe when the
-supervisor dies, however it dies, so not even `kill -9` leaves anything running. Standard library
-alone, run without site packages: it idles in a blocking read at a few megabytes.
+supervisor dies, for any reason, so not even `kill -9` leaves anything running. It uses only the
+standard library and runs without site packages, so it idles in a blocking read at a few megabytes.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Keeps a set of processes running, and ends all of them, in order, when it ends."""
+"""Process supervisor: keeps a set of child processes running, and stops them in order when it ends."""
 
 import asyncio
 import shutil
@@ -23,11 +23,11 @@ MIB = 1024 * 1024
 
 
 class Supervisor:
-    """Starts children, starts them again when they die, stops them by tier.
+    """Starts children, restarts them when they die, and stops them by tier.
 
-    `say` gets what an operator should know. `failed` is done as soon as a child has ended for good that
-    was never ready; its exception is the `ChildLostError`. One that was is started again for ever, and the
-    others go on meanwhile.
+    `say` gets messages for the operator. `failed` gets a `ChildLostError` as soon as a child that was
+    never ready has ended for good. A child that was ready once is restarted for ever, while the others
+    continue.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Supervisor:
         return list(self._children.values())
 
     async def start(self, spec: ChildSpec) -> Child:
-        """Running and ready on return. `ChildLostError` if it does not get there."""
+        """Start a child; it is running and ready on return. `ChildLostError` if it does not become ready."""
         log = self._logs / f"{spec.label}.log"
         child = Child(spec, log, self._policy, self._guard, self._say, self._disk)
         child.on_start = self._write_children
@@ -68,7 +68,7 @@ class Supervisor:
             async with asyncio.timeout(spec.start_seconds) as deadline:
                 while not (child.pid and await is_ready(spec.ready)):
                     if run.done():
-                        run.result()  # raises what ended it
+                        run.result()  # raises the error that ended it
                         raise ChildLostError(f"{spec.label} was stopped while it started.")
                     if child.waits_for_room:
                         deadline.reschedule(asyncio.get_running_loop().time() + spec.start_seconds)
@@ -82,7 +82,7 @@ class Supervisor:
         return child
 
     async def stop(self) -> None:
-        """Everything has ended on return: highest tier first, each tier at once."""
+        """Stop all children: highest tier first, each tier at once. All have ended on return."""
         try:
             for tier in sorted({child.spec.tier for child in self.children}, reverse=True):
                 await self._stop_tier(child for child in self.children if child.spec.tier == tier)
@@ -94,7 +94,7 @@ class Supervisor:
             self._up_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """Every child gets SIGKILL now; `stop()` then returns soon."""
+        """Send SIGKILL to every child now; `stop()` then returns soon."""
         for child in self.children:
             child.kill()
 
@@ -108,13 +108,13 @@ class Supervisor:
         fault = None if run.cancelled() else run.exception()
         if fault is not None and not self.failed.done():
             self.failed.set_exception(fault)
-            self.failed.exception()  # seen: whoever waits for it is told, nobody has to
+            self.failed.exception()  # marked as retrieved: nobody has to await it
 
     def _write_children(self) -> None:
         write_children(self._up_file, self.children)
 
     async def _look_at_disk(self) -> None:
-        """Keep logs small, and say when the disk is full, whether or not anything has ended of it."""
+        """Keep logs small, and report a full disk, even if no child has died because of it."""
         was_full = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -133,10 +133,10 @@ class Supervisor:
 
 
 def turn_log(log: Path, most_bytes: int) -> None:
-    """A log above the size starts again empty, the end of its text kept as `.1`: at most twice the size.
+    """Empty a log above `most_bytes` and keep its end as `.1`: at most twice that size in total.
 
-    The process keeps writing to the file it has open (for appending), so the file is emptied and
-    not renamed; what is written between the copy and that is lost. On a full disk nothing is kept.
+    The process keeps the file open for appending, so the file is truncated, not renamed. Text written
+    between the copy and the truncation is lost. On a full disk nothing is kept.
     """
     older = log.with_suffix(".log.1")
     try:
@@ -152,4 +152,4 @@ def turn_log(log: Path, most_bytes: int) -> None:
                 older.unlink(missing_ok=True)
             turned.truncate(0)
     except OSError:
-        return  # not there yet, or not to be changed: looked at again soon
+        return  # missing or not writable: checked again soon

@@ -1,4 +1,4 @@
-"""Calls that block, beside an event loop that must stay able to stop."""
+"""Blocking calls in threads, beside an event loop that must be able to stop at any time."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """The call's result. Its thread is a daemon: unlike an executor's, it never delays the end."""
+    """Return the call's result. Its thread is a daemon: unlike an executor's, it never delays the exit."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -20,7 +20,7 @@ async def in_thread(call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             result = call()
-        except BaseException as raised:  # noqa: BLE001  # handed to whoever waits
+        except BaseException as raised:  # noqa: BLE001  # passed on to the caller
             fault = raised
             outcome: Callable[[], None] = lambda: done.set_exception(fault)  # noqa: E731
         else:
