@@ -1,4 +1,4 @@
-"""How a worker is put together: settings, Kafka, state on disk, health, signals. Shared by the three workers."""
+"""Assemble and run a worker: settings, Kafka, state on disk, health, signals. Shared by the three workers."""
 
 import os
 import sys
@@ -25,12 +25,12 @@ from weir.settings.catalogue import ALL_SETTINGS
 from weir.settings.environment import SettingsError, load, unknown_variables
 from weir.settings.shared import CommonSettings, KafkaSettings, WorkerSettings
 
-EXIT_FOR_ANOTHER = os.EX_TEMPFAIL  # 75: start another process in this one's place
+EXIT_FOR_ANOTHER = os.EX_TEMPFAIL  # 75: tells the supervisor to start a new process
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The settings that every worker reads, and what it knows of other versions."""
+    """The settings that every worker reads, and the topic of schemas that other versions announced."""
 
     common: CommonSettings
     kafka: KafkaSettings
@@ -40,17 +40,17 @@ class Environment:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What one worker adds: its place in the stream, its decisions, how its state travels."""
+    """What is specific to one worker: its stage, its step, and the changelog of its state."""
 
     stage: Stage
     step: Step
     changelog: Changelog
     batch_records: int
-    kept_ms: int = 0  # how long a state entry stays after its time; 0: for ever
+    kept_ms: int = 0  # how long a state entry is kept after its timestamp; 0: forever
 
 
 def read_environment() -> Environment:
-    """Every setting at once, or `SettingsError` with every fault, unknown variables included."""
+    """Read all settings; `SettingsError` lists the faults, or the unknown `WEIR_*` variables."""
     faults = unknown_variables(os.environ, ALL_SETTINGS)
     if faults:
         raise SettingsError(faults)
@@ -64,7 +64,7 @@ def read_environment() -> Environment:
 
 
 def run_worker(environment: Environment, spec: WorkerSpec) -> None:
-    """Run until SIGTERM or SIGINT: the batch under way is committed, then the worker ends."""
+    """Run until SIGTERM or SIGINT; then commit the current batch and return."""
     stop = stop_on_signals()
     stage = spec.stage
     log = logs.get(stage.name)
@@ -104,7 +104,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
 
 
 def main(name: str, run: Callable[[Environment], None]) -> None:
-    """A service's entry point: a fault of the environment or the world ends it with one clear line."""
+    """Run a service. A fault in its settings or its surroundings ends the process with one clear message."""
     process.begin(name)
     try:
         environment = read_environment()
@@ -119,7 +119,7 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
 
 @contextmanager
 def ending_clearly(log: Any, bootstrap: str) -> Iterator[None]:
-    """Whatever ends the block ends the process: with one line that names it, and an exit code."""
+    """End the process with one log entry and an exit code if the block raises an exception."""
     try:
         yield
     except KafkaDeniedError as fault:
@@ -138,6 +138,6 @@ def ending_clearly(log: Any, bootstrap: str) -> Iterator[None]:
     except FencedError as fault:
         log.error("ended: another process has taken this instance's slot", fault=str(fault))
         sys.exit(1)
-    except Exception:  # the one place: log it whole, end uncommitted
+    except Exception:  # the only catch-all: log the traceback, commit nothing more, exit
         log.exception("ended by a fault; nothing uncommitted counts")
         sys.exit(1)

@@ -1,9 +1,9 @@
-"""Avro single-object encoding: every record names its schema, so any reader can resolve another generation.
+"""Avro single-object encoding: every record names its schema, so readers can resolve other generations.
 
 A value is a 2-byte marker, the schema's 8-byte CRC-64-AVRO fingerprint (little-endian) and the datum
-(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A datum is its fields in
-order, so a prefix of a record is read with a prefix of its schema, and a longer record is made by
-appending fields to the bytes of a shorter one.
+(https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding). A datum is the sequence of its
+fields. So a prefix of a record can be read with a prefix of its schema, and a record can be extended by
+appending encoded fields to its bytes.
 """
 
 import io
@@ -21,18 +21,18 @@ from weir.core.resource_paths import SCHEMAS
 
 
 def string_length(text: bytes) -> bytes:
-    """What precedes a string's or bytes' content: its length as a zigzag varint."""
+    """Return the length prefix of a string or bytes value, a zigzag varint."""
     length = len(text)
     return _LENGTHS[length] if length < len(_LENGTHS) else varint(length << 1)
 
 
 def long(number: int) -> bytes:
-    """An `int` or `long` of 64 bits: a zigzag varint."""
+    """Encode an `int` or `long` of up to 64 bits as a zigzag varint."""
     return varint(number << 1 ^ number >> 63)
 
 
 def varint(number: int) -> bytes:
-    """A number, zigzagged already, in groups of seven bits, the least first."""
+    """Encode a number that is already zigzagged in groups of seven bits, the least significant first."""
     if number < 0x80:
         return number.to_bytes()
     groups = bytearray()
@@ -49,11 +49,11 @@ TIME_BYTES = 6  # a zigzag varint of epoch milliseconds from 2004 to 2039
 
 
 class TimeBases(dict[bytes, int]):
-    """The last four of a time's six bytes, to the milliseconds they stand for; -1: no such end.
+    """A cache from the last four of a time's six bytes to the milliseconds that they encode; -1: invalid bytes.
 
-    A value lasts for 8 seconds of time, so nearly every time is read by one look-up and its first
-    two bytes, `low` and `high`: `base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6)`, provided that
-    the base is not negative, `low & 0x81 == 0x80` (continued, positive) and `high & 0x80` (continued).
+    An entry covers 8 seconds, so nearly every time is decoded by one look-up and its first two bytes,
+    `low` and `high`: `base + ((low & 0x7F) >> 1) + ((high & 0x7F) << 6)`, provided that the base is not
+    negative, `low & 0x81 == 0x80` (continued, positive) and `high & 0x80` (continued).
     """
 
     KEPT = 1_000
@@ -70,10 +70,10 @@ class TimeBases(dict[bytes, int]):
 
 
 class UnknownSchemaError(ValueError):
-    """The value is not in single-object encoding, or its schema is not among ours."""
+    """The value is not in single-object encoding, or its schema is unknown or unexpected."""
 
 
-# What fastavro raises on bytes that are not of the schema: it documents no error class of its own.
+# What fastavro raises for bytes that do not match the schema: it documents no error class of its own.
 GARBAGE_ERRORS = (
     EOFError,
     ValueError,
@@ -87,28 +87,27 @@ GARBAGE_ERRORS = (
 
 
 class UnreadableError(ValueError):
-    """The value names a schema of ours but is not a datum of it."""
+    """The value names a known schema but is not a valid datum of it."""
 
 
 class PrefixReader:
-    """Reads the leading fields of one kind of record, up to `last_field`, whatever follows them.
+    """Reads the leading fields of one kind of record, up to `last_field`, and ignores what follows.
 
-    Reads every generation of the schema. A field that a generation does not have yet has its default.
+    It reads every generation of the schema. A field that a generation does not have gets its default.
     """
 
     def __init__(self, name: str, last_field: str) -> None:
         current = schemas()[name]
         self._name = name
         self._wanted = current.prefix(last_field)
-        self._prefixes: dict[
-            bytes, tuple[Schema, Record]
-        ] = {}  # with the defaults that are missing
+        # by header: the prefix of the schema, and the defaults of fields that it lacks
+        self._prefixes: dict[bytes, tuple[Schema, Record]] = {}
 
     def reads(self, value: bytes) -> bool:
         return self._prefix(value[:HEADER_BYTES]) is not None
 
     def read(self, value: bytes) -> Record:
-        """`UnknownSchemaError` for another kind of record, `UnreadableError` for a damaged one."""
+        """Read the fields. `UnknownSchemaError`: another kind of record; `UnreadableError`: it is damaged."""
         found = self._prefix(value[:HEADER_BYTES])
         if found is None:
             raise UnknownSchemaError(f"unexpected schema {value[:HEADER_BYTES].hex()}")
@@ -137,12 +136,12 @@ class PrefixReader:
         return schema.prefix(last), {f["name"]: f["default"] for f in fields}
 
 
-# Of this process: what this version has in `schemas/`, and what it learns of other versions.
+# The catalogue of this process: this version's `schemas/`, and what it learns from other versions.
 catalogue = Catalogue(SCHEMAS)
 
 
 def source_of(value: bytes) -> str:
-    """The source that a record's leading fields name; empty: none, or it cannot be read."""
+    """Return the source in a record's leading fields; empty if there is none or it cannot be read."""
     schema = catalogue.find(value[:HEADER_BYTES])
     known = None if schema is None else schemas().get(schema.name)  # a later version may have more
     if schema is None or known is None or "source" not in known.fields:
@@ -159,36 +158,36 @@ def _source_reader(name: str) -> PrefixReader:
 
 
 def headers_of(name: str, last_field: str = "") -> Set[bytes]:
-    """The headers of every generation of one kind of record; it grows as generations are learned.
+    """Return the headers of every generation of one kind of record; the set grows as generations are learned.
 
-    `last_field`: only of those whose fields up to that one are the same as this version's.
+    `last_field`: only generations whose fields up to that one are the same as this version's.
     """
     return catalogue.headers(name, last_field)
 
 
 def name_of(header: bytes) -> str:
-    """The name of the schema that a header stands for; empty: it is nobody's."""
+    """Return the name of the schema with this header; empty if no version has it."""
     schema = catalogue.find(header)
     return "" if schema is None else schema.name
 
 
 def is_one_of(*names: str) -> Callable[[bytes], bool]:
-    """Says of a value whether its schema has one of these names, in any generation."""
+    """Return a check whether a value's schema has one of these names, in any generation."""
     return lambda value: name_of(value[:HEADER_BYTES]) in names
 
 
 def schemas() -> Mapping[str, Schema]:
-    """Every current schema by name."""
+    """Return this version's schemas by name."""
     return catalogue.current
 
 
 def schemas_by_header() -> Mapping[bytes, Schema]:
-    """Every schema known, of this version and of others, by the header of its values."""
+    """Return every known schema, of this version and of others, by the header of its values."""
     return catalogue.by_header
 
 
 def schema_of(value: bytes) -> Schema:
-    """The schema that a value names; `UnknownSchemaError` if it names none of ours."""
+    """Return the schema that a value names; `UnknownSchemaError` if no version has it."""
     schema = catalogue.find(value[:HEADER_BYTES])
     if schema is None:
         raise UnknownSchemaError(f"no schema of ours starts with {value[:HEADER_BYTES].hex()}")
@@ -196,9 +195,9 @@ def schema_of(value: bytes) -> Schema:
 
 
 def decode_any(value: bytes) -> tuple[str, Record]:
-    """The name and the content of a value, resolved to the current schema of that name."""
+    """Return (name, record) of a value, resolved to the current schema of that name."""
     writer = schema_of(value)
-    reader = schemas().get(writer.name, writer)  # only a newer version has a kind that we have not
+    reader = schemas().get(writer.name, writer)  # only newer versions have other kinds
     if reader is writer:
         return writer.name, writer.decode(value)
     buffer = io.BytesIO(value)
@@ -208,7 +207,7 @@ def decode_any(value: bytes) -> tuple[str, Record]:
 
 
 def read_whole(value: bytes) -> Record:
-    """As `decode_any`; `UnreadableError` for a value that is not all there."""
+    """Return the record of `decode_any`; `UnreadableError` if the value is truncated or damaged."""
     try:
         return decode_any(value)[1]
     except GARBAGE_ERRORS as fault:
@@ -216,7 +215,7 @@ def read_whole(value: bytes) -> Record:
 
 
 def read_as_written(value: bytes) -> tuple[Schema, Record]:
-    """A value and its own schema, by which it is written again without the loss of a field.
+    """Return (schema, record) of a value in its own schema, with which it can be rewritten without losing a field.
 
     `UnknownSchemaError`, `UnreadableError`.
     """

@@ -1,6 +1,6 @@
-"""Schemas of records by the header that names them: those of this version, past ones, and other versions'.
+"""Avro schemas by the header of their records: schemas of this version, of earlier and of other versions.
 
-A schema in `schemas/` is this version's; one in `schemas/past/` was an earlier version's.
+`schemas/` has the schemas of this version, `schemas/past/` those of earlier versions.
 """
 
 import io
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 class Schema:
-    """One `.avsc`: its name, its parsed form, and the header that its values start with."""
+    """One Avro schema: its name, its parsed form, and the header with which its values start."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
         self.definition = definition
@@ -37,14 +37,14 @@ class Schema:
         return buffer.getvalue()
 
     def decode(self, value: bytes) -> Record:
-        """Read a value of exactly this schema; `decode_any` reads any."""
+        """Decode a value of exactly this schema; `decode_any` decodes a value of any schema."""
         buffer = io.BytesIO(value)
         buffer.seek(HEADER_BYTES)
         record: Record = fastavro.schemaless_reader(buffer, self.parsed, None)
         return record
 
     def prefix(self, last_field: str) -> "Schema":
-        """The schema of this one's leading fields, up to and with `last_field`."""
+        """Return the schema of the leading fields, up to and including `last_field`."""
         return Schema(self._part(self.fields.index(last_field) + 1))
 
     def _part(self, end: int) -> dict[str, Any]:
@@ -58,19 +58,19 @@ Ask = Callable[[], Iterable[Schema]]
 
 
 class Catalogue:
-    """Every schema that a record may name: this version's, past ones, and those of other versions.
+    """Every schema that a record may name: those of this version, of earlier and of other versions.
 
-    During an upgrade, and after one that was taken back, there are records of schemas that this
-    version was not shipped with. Whoever writes records announces its schemas before, so a header
-    that is not known is asked for once; what is unknown then is nobody's (docs/schemas.md).
+    During an upgrade, and after a rollback, there are records with schemas that this version was not
+    shipped with. Every writer announces its schemas before it writes, so an unknown header is looked up
+    once in the announcements; if it is unknown there too, it belongs to no version (docs/schemas.md).
 
-    Each generation of `Accepted` has one of `Resolved`: its fields, and behind them those that
-    identity adds. They follow from each other, and nobody has to announce them.
+    Each generation of `Accepted` has a generation of `Resolved`: its fields, followed by those that
+    identity adds. The latter is derived from the former and need not be announced.
     """
 
     def __init__(self, folder: Path) -> None:
         self.by_header: dict[bytes, Schema] = {}
-        self.ask: Ask | None = None  # reads what was announced; what it raises passes through
+        self.ask: Ask | None = None  # reads the announced schemas; its exceptions propagate
         self._headers: dict[tuple[str, str], set[bytes]] = {}
         self._unknown: set[bytes] = set()
         self._lock = threading.RLock()
@@ -81,7 +81,7 @@ class Catalogue:
             self.current[RESOLVED] = self.resolved(self.current[ACCEPTED])
 
     def find(self, header: bytes) -> Schema | None:
-        """The schema of a header; None: it is nobody's."""
+        """Return the schema of a header; None if no version has it."""
         schema = self.by_header.get(header)
         if schema is not None or self.ask is None or header in self._unknown:
             return schema
@@ -96,7 +96,7 @@ class Catalogue:
             return self.by_header.get(header)
 
     def learn(self, schemas: Iterable[Schema]) -> None:
-        """Know these, and every generation of `Resolved` that follows."""
+        """Add these schemas and every generation of `Resolved` that can be derived from them."""
         with self._lock:
             for schema in schemas:
                 self._add(schema)
@@ -106,7 +106,7 @@ class Catalogue:
                     self._add(self._joined(accepted, resolved))
 
     def resolved(self, accepted: Schema) -> Schema:
-        """The generation of `Resolved` that this version writes for one of `Accepted`."""
+        """Return the generation of `Resolved` that this version writes for a generation of `Accepted`."""
         schema = self._joined(accepted, self.current[RESOLVED])
         return self.by_header.get(schema.header, schema)
 
@@ -139,7 +139,7 @@ class Catalogue:
         return [schema for schema in self.by_header.values() if schema.name == name]
 
     def _own(self, resolved: Schema) -> list[Any]:
-        """The fields of a generation of `Resolved` that are not those of an accepted event."""
+        """Return the fields of a generation of `Resolved` that are not fields of an accepted event."""
         fields: list[Any] = resolved.definition["fields"]
         prefixes = [len(s.fields) for s in self._named(ACCEPTED)
                     if s.fields == resolved.fields[: len(s.fields)]]  # fmt: skip

@@ -1,11 +1,11 @@
-"""How an edge says that the world is not as it should be, whatever the technology."""
+"""Base exceptions of the adapters, independent of the technology behind them."""
 
 
 class NotReachedError(Exception):
-    """Nobody answers; the text is one sentence that says where and what to start."""
+    """The server does not answer; the text is one sentence that says where and what to start."""
 
 
 class RefusedError(Exception):
-    """It answered, and refused; the text is its reason in one line."""
+    """The server answered and refused; the text is its reason in one line."""
 
-    passing = False  # whether the same may be taken a moment later
+    passing = False  # whether the same request may succeed a moment later

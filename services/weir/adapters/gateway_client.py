@@ -1,4 +1,4 @@
-"""A client of Weir's own gateway, through aiohttp: one request, one answer, no policy."""
+"""HTTP client of Weir's gateway, with aiohttp: one request, one response, no retries."""
 
 import gzip
 import ssl
@@ -14,11 +14,11 @@ REQUEST_SECONDS = 60
 
 
 class GatewayUnreachableError(Exception):
-    """No answer came: nothing listens, or the connection broke. The events may or may not be in."""
+    """No response came: nothing listens, or the connection broke. It is unknown whether the events were accepted."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """One event that the gateway refused, by its place in the request."""
+    """One event that the gateway rejected, by its index in the request."""
 
     index: int
     code: str = ""
@@ -35,17 +35,17 @@ class _Reply(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the gateway said to one request."""
+    """The gateway's response to one request."""
 
     status: int
     accepted: int
     rejected: list[Refusal]
-    problem: str  # the problem's own words; empty: none
-    retry_after: float  # seconds; 0: it did not say
+    problem: str  # title and detail of the problem; empty: none
+    retry_after: float  # seconds; 0: not given
 
 
 class GatewayClient:
-    """Posts batches to `/v1/events` over kept connections."""
+    """Posts batches to `/v1/events` over persistent connections."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class GatewayClient:
         compress: bool = False,
         ca_file: Path | None = None,
     ) -> None:
-        """`ca_file`: what vouches for an https gateway (PEM); None: the system's authorities."""
+        """`ca_file`: CA certificates (PEM) for an https gateway; None: the system's authorities."""
         self._address = url.rstrip("/") + "/v1/events"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         if compress:
@@ -84,7 +84,7 @@ class GatewayClient:
             await self._session.close()
 
     async def post(self, body: bytes) -> Answer:
-        """One try. `GatewayUnreachableError` when no whole answer came back."""
+        """Send once. `GatewayUnreachableError` if no complete response came back."""
         assert self._session is not None, "use it as a context manager"
         sent = gzip.compress(body, 1) if self._compress else body
         try:
@@ -112,7 +112,7 @@ def _reason(address: str, error: Exception) -> str:
 def _answer(status: int, text: bytes, retry_after: str) -> Answer:
     try:
         reply = msgspec.json.decode(text, type=_Reply)
-    except msgspec.DecodeError:  # a proxy's page, perhaps: the status alone counts
+    except msgspec.DecodeError:  # perhaps a proxy's page: only the status counts
         reply = _Reply()
     problem = ": ".join(filter(None, (reply.title, reply.detail)))
     seconds = float(retry_after) if retry_after.strip().isdigit() else 0.0

@@ -1,4 +1,4 @@
-"""Memory twins of the ports, with the same guarantees: for tests, and for trying a step out without a broker."""
+"""In-memory implementations of the ports, with the same guarantees: for tests and trials without a broker."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -15,16 +15,16 @@ class MemoryRecord(NamedTuple):
 
 
 class MemoryLog:
-    """A broker in memory: partitioned topics, and the committed offsets of groups."""
+    """An in-memory broker: partitioned topics, and the committed offsets of groups."""
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
         self._topics: dict[str, list[list[MemoryRecord]]] = {}
         self.offsets: dict[tuple[str, str, int], int] = {}
-        self.clock = 0  # timestamp of what is written next, epoch milliseconds
+        self.clock = 0  # timestamp of the next records, epoch milliseconds
 
     def partition(self, topic: str, number: int) -> list[MemoryRecord]:
-        """The records of one partition, oldest first; append to it to write."""
+        """Return the records of one partition, oldest first; append to the list to write."""
         if topic not in self._topics:
             self._topics[topic] = [[] for _ in range(self.partitions)]
         return self._topics[topic][number]
@@ -35,12 +35,12 @@ class MemoryLog:
             self.partition(topic, number).append(MemoryRecord(key, value, self.clock))
 
     def records(self, topic: str) -> list[MemoryRecord]:
-        """Every record of a topic, partition by partition."""
+        """Return every record of a topic, partition by partition."""
         return [r for number in range(self.partitions) for r in self.partition(topic, number)]
 
 
 class MemoryStream:
-    """`weir.runtime.ports.Stream` on a `MemoryLog`. `assign` stands for the group's coordinator."""
+    """`weir.runtime.ports.Stream` on a `MemoryLog`. `assign` takes the role of the group coordinator."""
 
     def __init__(self, log: MemoryLog, group: str, topic: str, batch_records: int = 100) -> None:
         self._log = log
@@ -173,7 +173,7 @@ class MemoryStore:
 
 
 class MemoryStores:
-    """One instance's local disk: what it holds outlives the worker that wrote it."""
+    """One instance's local disk in memory: its stores outlive the worker that wrote them."""
 
     def __init__(self) -> None:
         self._stores: dict[int, MemoryStore] = {}

@@ -1,4 +1,4 @@
-"""Memory twins of the sink's ports, with the same guarantees: for tests, and for trying it out without a broker."""
+"""In-memory implementations of the sink's ports, with the same guarantees: for tests and trials without a broker."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class MemorySinkRecord(NamedTuple):
 
 
 class MemoryTopics:
-    """Partitions with holes in their offsets (transactions' markers), and one group's commits."""
+    """Partitions with gaps in their offsets (transaction markers), and one group's commits."""
 
     def __init__(self) -> None:
         self.records: dict[Place, list[MemorySinkRecord]] = {}
@@ -47,7 +47,7 @@ class MemoryTopics:
         return f"{topic}-{self._made.get(topic, 0)}"
 
     def remake(self, topic: str) -> None:
-        """The topic is deleted and made again: offsets begin again, and nothing of it is committed."""
+        """Delete and recreate the topic: offsets start at 0, and the commits are gone."""
         self._made[topic] = self._made.get(topic, 0) + 1
         for place in [place for place in self.ends if place.topic == topic]:
             self.ends[place] = 0
@@ -61,13 +61,13 @@ class MemoryTopics:
         return offset
 
     def mark(self, place: Place) -> None:
-        """A transaction's marker: an offset without a record."""
+        """Write a transaction marker: an offset without a record."""
         self.records.setdefault(place, [])
         self.ends[place] = self.ends.get(place, 0) + 1
 
 
 class MemoryRecords:
-    """`weir.runtime.sink_ports.Records`. `assign` stands for the group's coordinator."""
+    """`weir.runtime.sink_ports.Records` in memory. `assign` takes the role of the group coordinator."""
 
     def __init__(self, log: MemoryTopics, poll_records: int = 5) -> None:
         self._log = log
@@ -83,7 +83,7 @@ class MemoryRecords:
         return set(self._next)
 
     def assign(self, places: set[Place]) -> None:
-        """Lost partitions are given up at once: nothing more is committed for them."""
+        """Assign exactly these partitions. Lost ones are given up at once: nothing more is committed for them."""
         lost = set(self._next) - places
         for place in lost:
             del self._next[place]
@@ -104,7 +104,7 @@ class MemoryRecords:
         return Polled(lost, gained, self._slices())
 
     def commit(self, commits: Sequence[Commit]) -> None:
-        # like a broker: a member that is behind the group's generation commits nothing
+        # like a broker: a member of an older group generation cannot commit
         if any(self._log.owners.get(commit.place) is not self for commit in commits):
             raise CommitFailedError("another member owns it")
         for place, offset, metadata in commits:
@@ -142,12 +142,12 @@ class MemoryRecords:
 
 
 class MemoryDeadLetters:
-    """`weir.runtime.sink_ports.DeadLetters`: `events.dead`, in one partition. Written when it is started."""
+    """`weir.runtime.sink_ports.DeadLetters` in memory: one partition of `events.dead`, written by `start`."""
 
     def __init__(self, log: MemoryTopics) -> None:
         self._log = log
         self._finished: list[Buried] = []
-        self.broken: DeadLettersFailedError | None = None  # what every write raises
+        self.broken: DeadLettersFailedError | None = None  # if set, every write raises it
 
     def start(self, place: Place, records: Sequence[DeadRecord]) -> None:
         try:
@@ -170,9 +170,9 @@ class MemoryDeadLetters:
 
 
 class MemoryWarehouse:
-    """`weir.runtime.sink_ports.Warehouse`: drops an insert whose token it has seen, refuses bad rows whole.
+    """`weir.runtime.sink_ports.Warehouse` in memory: ignores known tokens, refuses whole inserts with bad rows.
 
-    `heavy` rows are too much for it at times: not refused, but none goes in while one of them is there.
+    `heavy` rows simulate a lack of memory: an insert with one of them fails as a whole, but is not refused.
     """
 
     def __init__(
@@ -185,9 +185,8 @@ class MemoryWarehouse:
         self.bad = bad
         self.heavy = heavy
         self.away = False
-        self.broken: WarehouseAwayError | RowsRefusedError | None = (
-            None  # what every insert fails with
-        )
+        # if set, every insert raises it
+        self.broken: WarehouseAwayError | RowsRefusedError | None = None
 
     def insert(self, insert: Insert) -> None:
         if self.away:
@@ -210,7 +209,7 @@ class MemoryWarehouse:
 
 
 class MemoryInserts:
-    """`weir.runtime.sink_ports.Inserts` without threads: an insert is under way until it is run."""
+    """`weir.runtime.sink_ports.Inserts` without threads: an insert is in progress until `run` executes it."""
 
     def __init__(self, warehouse: Warehouse, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._warehouse = warehouse
@@ -222,17 +221,17 @@ class MemoryInserts:
 
     @property
     def free(self) -> int:
-        return 1_000  # threads enough for everybody
+        return 1_000  # more than any test needs
 
     def abandon(self, place: Place) -> None:
-        """What waits here is under way already: a thread has taken it."""
+        """Do nothing: every insert counts as running already, as if a thread had taken it."""
 
     def start(self, place: Place, insert: Insert) -> None:
         self.waiting.append((place, insert))
         self._started.append(self._clock())
 
     def run(self, index: int = 0, *, answered: bool = True) -> None:
-        """Run one of those under way; not `answered`: what it came to is never heard."""
+        """Run an insert in progress; if not `answered`, its result is unknown: `WarehouseAwayError`."""
         place, insert = self.waiting.pop(index)
         del self._started[index]
         fault: RowsRefusedError | WarehouseAwayError | None = None
@@ -245,7 +244,7 @@ class MemoryInserts:
         self._finished.append(Finished(place, insert, fault))
 
     def run_started_before(self, time: float) -> None:
-        """No insert is under way for longer than ClickHouse lets it."""
+        """Run all inserts that were started before `time`: ClickHouse ends inserts that take too long."""
         while self._started and self._started[0] < time:
             self.run()
 

@@ -1,4 +1,4 @@
-"""Receipts as records of the topic `receipts`, each under its event's id."""
+"""Encode and decode receipts as records of the topic `receipts`, keyed by event id."""
 
 import msgspec
 
@@ -13,6 +13,6 @@ def encode_receipt(receipt: Receipt) -> Output:
 
 
 def decode_receipt(value: bytes) -> Receipt:
-    """`avro.UnknownSchemaError`: not a receipt of ours."""
+    """Decode a receipt. `avro.UnknownSchemaError`: its schema is unknown."""
     _, record = avro.decode_any(value)
     return msgspec.convert(record, Receipt)

@@ -1,4 +1,4 @@
-"""Whose event a record holds, as far as it can be read: for dead letters and their accounts."""
+"""Read the source of an event, its receipt time and its id, for dead letters and the books."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ class EventOrigin(NamedTuple):
 
 
 class OriginReader:
-    """Reads as far as dedup does, so that identity accounts for an event as dedup has."""
+    """Reads the same fields as dedup, so that identity accounts for an event as dedup did."""
 
     def __init__(self) -> None:
         self._reader = avro.PrefixReader("Accepted", "idempotency_key")
 
     def read(self, value: bytes) -> EventOrigin | None:
-        """None: it cannot be read."""
+        """Return the origin, or None if it cannot be read."""
         try:
             record = self._reader.read(value)
         except (avro.UnknownSchemaError, avro.UnreadableError):

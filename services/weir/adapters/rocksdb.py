@@ -1,4 +1,4 @@
-"""Keyed state on local disk: one RocksDB a partition, through rocksdict in raw mode (bytes to bytes)."""
+"""Keyed state on local disk: one RocksDB per partition, with rocksdict in raw mode (bytes to bytes)."""
 
 import re
 import shutil
@@ -15,16 +15,16 @@ from weir.runtime.ports import StorePositions
 
 POSITIONS_KEY = b"\0positions"
 MEBIBYTE = 1 << 20
-# Stores of another format are left aside, and rebuilt from the changelog.
+# Stores of another format are ignored; the state is rebuilt from the changelog.
 FORMAT = "store-2"
-# The last bytes of a table file that was written to its end.
+# The last bytes of a completely written table file.
 # https://github.com/facebook/rocksdb/wiki/Rocksdb-BlockBasedTable-Format#footer
 TABLE_END = 0x88E241B785F4CFF7.to_bytes(8, "little")
-# A file that says: rebuild this store. It is left by whoever met the damage while the store was open.
+# A marker file that requests a rebuild of the store. It is created when an open store finds damage.
 DAMAGED = "damaged"
-FEW_DELETIONS = 100  # beyond it one pass over all that lies between costs less
+FEW_DELETIONS = 100  # with more, one compaction of the whole key range costs less
 
-# What passes: the files are as they were, and rebuilding them would meet the same. (A "block" is no lock.)
+# Faults of the machine: the files are intact, and a rebuild would meet the same fault. (`\b`: not "block".)
 _IS_OF_THE_MACHINE = re.compile(
     r"\block\b|no space left|quota exceeded|too many open files|permission denied|allocate memory",
     re.IGNORECASE,
@@ -32,10 +32,10 @@ _IS_OF_THE_MACHINE = re.compile(
 
 
 class RocksStore:
-    """`weir.runtime.ports.Store` on one RocksDB. Its write-ahead log is not synced: after a power cut
+    """`weir.runtime.ports.Store` on one RocksDB.
 
-    it is an earlier whole state, and the changelog has the rest. A damaged block that a call meets is
-    a fault of that call, and the next one to open the store rebuilds it.
+    The write-ahead log is not fsynced: after a power cut the store may be older, but consistent; the
+    changelog replays the rest. A call that meets a damaged block fails, and the next open rebuilds the store.
     """
 
     def __init__(self, db: Rdict, path: Path, kept_ms: int = 0) -> None:
@@ -50,15 +50,15 @@ class RocksStore:
         return StorePositions(*(int.from_bytes(raw[i : i + 8], signed=True) for i in (0, 8)))
 
     def load(self, keys: Iterable[bytes]) -> State:
-        wanted = sorted(set(keys))  # neighbours are found together
+        wanted = sorted(set(keys))  # neighbouring keys are read together
         with self._noting_damage():
             found = self._db.get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def apply(self, changes: Changes, positions: StorePositions) -> None:
-        """See the port. Deletions are dear: the files that held what goes are written again.
+        """See the port. Deletions are expensive: the files that held the deleted values are rewritten.
 
-        Outdated entries are deleted in the same write. Their bytes go with a later compaction.
+        Expired entries are deleted in the same write. Their bytes disappear with a later compaction.
         """
         with self._noting_damage():
             self._apply(changes, positions)
@@ -82,16 +82,16 @@ class RocksStore:
             self._rewrite(deleted)
 
     def _rewrite(self, deleted: list[bytes]) -> None:
-        """Their values are in no file on return: a deletion alone hides them, until some compaction.
+        """Rewrite files so that none holds the deleted values: a deletion only hides them until a compaction.
 
-        A key may stand on as the first or last of a file in the manifest, which the next start writes anew.
+        The manifest may still name a deleted key as the first or last of a file; the next start rewrites it.
         """
-        self._db.flush()  # with it goes the write-ahead log that held them
+        self._db.flush()  # this also removes the write-ahead log that held them
         if len(deleted) > FEW_DELETIONS:
             self._db.compact_range(min(deleted), max(deleted))
             return
         for key in deleted:
-            self._db.compact_range(key, key)  # of the files that reach over it, no others
+            self._db.compact_range(key, key)  # only files whose range includes the key
 
     @contextmanager
     def _noting_damage(self) -> Iterator[None]:
@@ -110,7 +110,7 @@ class RocksStore:
 
 
 def _entries(db: Rdict, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Yield all from a key on. An exception where a block is damaged: `items` ends there without a word."""
+    """Yield all entries from a key on. Raise an exception at a damaged block, where `items` just ends silently."""
     last = start
     for key, value in db.items(from_key=start):
         last = key
@@ -126,7 +126,7 @@ def _entries(db: Rdict, start: bytes | None = None) -> Iterator[tuple[bytes, byt
 
 
 def read_entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """All that a store has on disk just now; whoever works with it is not disturbed."""
+    """Yield all entries that a store has on disk now, without disturbing the process that uses it."""
     options = Options(raw_mode=True)
     options.create_if_missing(False)
     db = Rdict(str(path), options, access_type=AccessType.read_only())
@@ -137,15 +137,15 @@ def read_entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 class DamagedError(Exception):
-    """Opened, a store would lack what it had."""
+    """If it were opened, the store would have lost data."""
 
 
 def _whole_tables(path: Path) -> set[int]:
-    """Numbers of the table files that were written to their end.
+    """Return the numbers of the completely written table files.
 
-    A manifest that was cut short is an older whole one, and the write-ahead log goes over whatever
-    tables it names: keys are gone then, and the position is not. The newest whole table tells it. Those that
-    a crash has left, in the middle of a flush or a compaction, are not whole.
+    A truncated manifest looks like an older, valid one, and the write-ahead log is applied to the tables that
+    it names: then keys are missing, but the positions are not. A complete table that is newer than those
+    reveals it. Tables that a crash left behind during a flush or a compaction are not complete.
     """
     found = set()
     for table in path.glob("*.sst"):
@@ -164,7 +164,7 @@ class RocksStores:
     """The stores of one worker instance, in one folder."""
 
     def __init__(self, folder: Path, kept_ms: int = 0) -> None:
-        """`kept_ms`: entries may go that long after their time, see `Sweeper`; 0: all stay."""
+        """`kept_ms`: how long after their time entries expire, see `Sweeper`; 0: never."""
         self._folder = folder
         self._kept_ms = kept_ms
         self._cache = Cache(16 * MEBIBYTE)
@@ -190,22 +190,22 @@ class RocksStores:
         path.mkdir(parents=True, exist_ok=True)
         if (path / DAMAGED).exists():
             raise DamagedError("a block of it could not be read")
-        # Never `AccessType.with_ttl`: what a batch writes has no time then, and a compaction takes the
-        # last bytes of the values for one: it dropped nearly all of them once a store had been
-        # opened a few times. See `store_expiry` for what forgets.
+        # Never use `AccessType.with_ttl`: with it, a batch writes values without a timestamp, but a
+        # compaction takes their last bytes for one. It dropped nearly all values once a store had been
+        # opened a few times. `rocksdb_expiry` expires entries instead.
         tables = _whole_tables(path)
         db = Rdict(str(path), self._options(), access_type=AccessType.read_write())
         try:
-            # what the recovery has just written of the log is newer than all
+            # tables that the recovery has just written from the log are newer than all others
             known = tables & {_number(file["name"]) for file in db.live_files()}
             if lost := {number for number in tables if number > max(known, default=0)}:
                 raise DamagedError(
                     f"tables {sorted(lost)} are whole, and its manifest names them not"
                 )
             store = RocksStore(db, path, self._kept_ms)
-            store.positions()  # a damaged one is found now, not in the middle of a batch
+            store.positions()  # so that damage is found now, not in the middle of a batch
         except BaseException:
-            db.close()  # with its lock, so that it can be made anew
+            db.close()  # releases the lock, so that the store can be created again
             raise
         return store
 

@@ -1,4 +1,4 @@
-"""Deletes outdated entries of a store, a few with every write, so that its size stays bounded."""
+"""Delete expired entries of a store, a few with every write, so that its size stays bounded."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,32 +7,32 @@ from typing import NamedTuple
 
 from weir.core.batch import Changes
 
-# The store's own keys start with a zero byte. The sweep begins behind them.
+# The store's internal keys start with a zero byte. The sweep begins after them.
 FIRST_KEY = b"\1"
 CURSOR_KEY = b"\0swept"
 TIME_BYTES = 8
-# Entries that one written entry pays for looking at. With 2, a sweep over a store of n entries ends
-# before n/2 more were written: the store never holds more than 1.5 times what must be kept.
+# Entries to look at for each written entry. With 2, a sweep over a store of n entries ends before n/2
+# more are written: the store never holds more than 1.5 times what must be kept.
 SWEPT_PER_ENTRY = 2
 
-# All entries from a key on, in key order.
+# Returns all entries from a key on, in key order.
 Scan = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
 
 class Swept(NamedTuple):
-    """Keys to delete, and the key at which the next sweep begins."""
+    """The keys to delete, and the key at which the next sweep begins."""
 
     outdated: list[bytes]
     cursor: bytes
 
 
 class Sweeper:
-    """Sweeps one store in key order, round and round. Not thread-safe.
+    """Sweeps one store repeatedly in key order. Not thread-safe.
 
-    A value ends with a time: `TIME_BYTES` bytes, big-endian, epoch milliseconds. An entry is outdated
-    `kept_ms` after it. What time it is now comes from the entries themselves: after a stop of days
-    the events of before it are still to be decided. It never runs ahead of this machine's clock, so
-    that a record with a time in the future makes nothing outdated.
+    A value ends with a time: `TIME_BYTES` bytes, big-endian, epoch milliseconds. An entry expires
+    `kept_ms` after that time. The current time is the latest time among the written entries, because
+    after a stop of several days the events from before it still have to be decided. It is never later
+    than this machine's clock, so that a record with a time in the future expires nothing.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Sweeper:
         cursor: bytes | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`cursor`: where an earlier sweep of the store ended; None: nowhere."""
+        """`cursor`: where an earlier sweep of the store ended; None: there was none."""
         self._scan = scan
         self._kept_ms = kept_ms
         self._clock = clock
-        self._latest = bytes(TIME_BYTES)  # of what was written since the store was opened
+        self._latest = bytes(TIME_BYTES)  # latest time written since the store was opened
         self._cursor = cursor or FIRST_KEY
 
     def sweep(self, written: Changes) -> Swept:
-        """Return what to delete together with writing `written`, none of which is deleted."""
+        """Return the keys to delete in the same write as `written`; no key of `written` is among them."""
         times = [value[-TIME_BYTES:] for value in written.values() if value is not None]
         if not times:
             return Swept([], self._cursor)
@@ -59,7 +59,7 @@ class Sweeper:
         before = max(0, now_ms - self._kept_ms).to_bytes(TIME_BYTES)
         wanted = SWEPT_PER_ENTRY * len(times)
         entries = list(islice(self._scan(self._cursor), wanted))
-        # times are compared as bytes: two entries for each event leave no time for numbers
+        # times are compared as bytes: converting those of two entries per event would cost too much
         outdated = [key for key, value in entries if value[-TIME_BYTES:] < before]
         self._cursor = entries[-1][0] + b"\0" if len(entries) == wanted else FIRST_KEY
         return Swept([key for key in outdated if key not in written], self._cursor)

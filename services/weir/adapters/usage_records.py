@@ -1,4 +1,4 @@
-"""What a worker's batch came to, as records of `usage` and `events.dead`."""
+"""Encode the outcomes of a worker's batch as records of `usage` and `events.dead`."""
 
 from importlib.metadata import version
 
@@ -10,7 +10,7 @@ VERSION = version("weir")
 
 
 def encode_usage(step: str, batch: Batch, decided: BatchResult) -> list[Output]:
-    """One delta a source, minute and outcome, named for good by the batch's place in its partition."""
+    """Return one usage delta per source, minute and outcome, identified by the batch's position in its partition."""
     schema = avro.schemas()["UsageDelta"]
     outputs = []
     for (source, minute, outcome), count in decided.usage.counts.items():
@@ -34,14 +34,14 @@ def encode_usage(step: str, batch: Batch, decided: BatchResult) -> list[Output]:
 
 
 def signed(number: int) -> int:
-    """Modulo 2^64, as ClickHouse's Int64 holds it."""
+    """Return the number modulo 2^64 as a signed 64-bit value, as in ClickHouse's Int64."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def encode_dead(step: str, batch: Batch, decided: BatchResult, most: int) -> list[Output]:
-    """Each refused record, untouched, with who gave up, why, and where it came from.
+    """Return a dead letter for each refused record: the record itself, the step, the reason and the origin.
 
-    `most`: the size of the largest record that a letter holds whole; see `stored_in_letter`.
+    `most`: the size of the largest record that a letter stores whole; see `stored_in_letter`.
     """
     schema = avro.schemas()["DeadLetter"]
     outputs = []

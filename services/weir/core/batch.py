@@ -1,4 +1,4 @@
-"""The vocabulary between a worker's loop and its decisions: batches in, decided batches out. Plain values."""
+"""Data types between a worker's loop and its step: input batches and batch results. Plain values."""
 
 import sys
 from array import array
@@ -16,7 +16,7 @@ Load = Callable[[Iterable[bytes]], State]
 
 @dataclass(slots=True, frozen=True)
 class Batch:
-    """Records of one topic-partition in order, as columns (a column is cheaper to make than objects)."""
+    """Records of one partition in offset order, stored as columns (cheaper than one object for each record)."""
 
     topic: str
     partition: int
@@ -24,18 +24,18 @@ class Batch:
     timestamps: list[int]
     keys: list[bytes]
     values: list[bytes]
-    topic_id: str = ""  # another one, if the topic was made anew under its name; empty: unknown
+    topic_id: str = ""  # changes when the topic is deleted and created again; empty: unknown
 
     @property
     def position(self) -> int:
-        """The next offset after the batch."""
+        """The offset after the last record of the batch."""
         return self.offsets[-1] + 1
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def part(self, first: int, end: int) -> "Batch":
-        """The records at these places of the batch."""
+        """Return the records at indexes `first` to `end` (exclusive) of the batch."""
         return Batch(
             self.topic,
             self.partition,
@@ -47,21 +47,21 @@ class Batch:
         )
 
     def since(self, offset: int) -> "Batch":
-        """The records from `offset` on; most often all of them, and then no copy is made."""
+        """Return the records from `offset` on. Usually that is all of them, and then nothing is copied."""
         if not self.offsets or self.offsets[0] >= offset:
             return self
         return self.part(bisect_left(self.offsets, offset), len(self))
 
 
 class Output(NamedTuple):
-    """A record to write. An empty value goes as none: it deletes the key of a compacted topic."""
+    """A record to write. An empty value is written as null: in a compacted topic it is the key's tombstone."""
 
     key: bytes
     value: bytes
 
 
 class RefusedRecord(NamedTuple):
-    """The record at `at` of the batch cannot be processed; it goes to `events.dead` untouched."""
+    """The record at index `at` of the batch cannot be processed; it is written to `events.dead` unchanged."""
 
     at: int
     reason: str
@@ -71,15 +71,15 @@ class RefusedRecord(NamedTuple):
     event_id: bytes | None = None
 
 
-# source, minute of receipt (epoch milliseconds), outcome
+# (source, minute of receipt in epoch milliseconds, outcome)
 UsageKey = tuple[str, int, str]
 
 
 def id_checksum(ids: Sequence[bytes]) -> int:
-    """The sum of event ids, the random half of each (its bytes 8 to 15) as a number: whose events these are,
+    """Return the sum of the random half (bytes 8 to 15, as a number) of each event id.
 
-    in any order. The ids are equally long: 16 bytes, or more by a multiple of 8. An array, since a loop
-    takes twice as long and this is made for every event.
+    It identifies a set of events in any order. All ids have the same length: 16 bytes plus a multiple
+    of 8. It uses an array because a loop takes twice as long and this runs for every event.
     """
     halves = array("Q", b"".join(ids))
     stride = len(halves) // len(ids) if ids else 1
@@ -93,13 +93,13 @@ def id_checksum(ids: Sequence[bytes]) -> int:
 class Count:
     events: int = 0
     bytes: int = 0
-    id_checksum: int = 0  # of the events whose id could be read
+    id_checksum: int = 0  # over the events whose id could be read
     seconds: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Usage:
-    """What a batch came to, for the books: counts by source, minute of receipt and outcome."""
+    """The outcomes of a batch, for the books: counts by source, minute of receipt and outcome."""
 
     counts: dict[UsageKey, Count] = field(default_factory=dict)
 
@@ -122,24 +122,24 @@ class Usage:
         return count
 
     def add_second(self, source: str, second: int, outcome: str, events: int, size: int) -> None:
-        """As `add`, and remembers which second it was (epoch seconds), for peak rates."""
+        """Count as `add` does, and also by second (`second` in epoch seconds), for peak rates."""
         seconds = self.add(source, second * 1000, outcome, events, size).seconds
         seconds[second % 60] = seconds.get(second % 60, 0) + events
 
 
 @dataclass(slots=True)
 class BatchResult:
-    """All that a batch came to. The worker writes it in one transaction, then applies what changed.
+    """Everything that a batch results in. The worker writes it in one transaction, then applies the state changes.
 
-    Every record of the batch is emitted, dropped (intended), refused (bad) or forwarded to another
-    key of the same topic: the four add up to the batch's length.
+    Every record of the batch is either emitted, dropped (on purpose), refused (a dead letter) or
+    forwarded to another key of the same topic: the four counts add up to the length of the batch.
     """
 
     outputs: dict[str, list[Output]] = field(default_factory=dict)
-    beside: dict[str, list[Output]] = field(default_factory=dict)  # into the batch's own partition
-    forgotten: set[bytes] = field(
-        default_factory=set
-    )  # keys whose state goes; a change comes over it
+    # outputs for the partition with the batch's own number
+    beside: dict[str, list[Output]] = field(default_factory=dict)
+    # keys whose state is deleted, unless `changes` sets it again
+    forgotten: set[bytes] = field(default_factory=set)
     changes: State = field(default_factory=dict)
     refusals: list[RefusedRecord] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -151,7 +151,7 @@ class BatchResult:
         return {**dict.fromkeys(self.forgotten), **self.changes} if self.forgotten else self.changes
 
     def check(self, received: int, writes: Collection[str]) -> None:
-        """Nothing vanishes without an outcome, and nothing is written where nobody expects it."""
+        """Raise `AssertionError` unless every record has an outcome and outputs go to topics in `writes` only."""
         if not (self.outputs.keys() | self.beside.keys()) <= set(writes):
             raise AssertionError(f"writes to more than {', '.join(writes)}")
         told = self.emitted + self.dropped + self.forwarded + len(self.refusals)
@@ -160,19 +160,19 @@ class BatchResult:
 
 
 class Step(Protocol):
-    """What a worker brings to the loop: decisions on batches, and how its state travels."""
+    """The part of a worker that decides on batches; the loop around it is the same for every worker."""
 
     name: str
-    writes: tuple[str, ...]  # the topics that its decisions may name
+    writes: tuple[str, ...]  # the topics that its results may write to
 
     def process(self, batch: Batch, load: Load) -> BatchResult:
-        """Decide on a batch. Pure but for `load`, which reads the partition's state by keys."""
+        """Decide on a batch. Pure except for `load`, which reads the partition's state by keys."""
 
     def refuse(self, batch: Batch, reason: str, detail: str) -> BatchResult:
-        """Give up every record of the batch; change no state. It reads what it can of each."""
+        """Refuse every record of the batch (dead letters) without changing state. Read what is readable of each."""
 
     def refresh(self, partition: int, load: Load) -> BatchResult | None:
-        """What changed without input (say, a limit in the registry); None: nothing."""
+        """Return changes that have no input record (for example a new limit in the registry), or None."""
 
     def forget(self) -> None:
-        """Drop whatever is remembered between batches: the last batch may not have been committed."""
+        """Drop everything cached between batches: the last batch may not have been committed."""

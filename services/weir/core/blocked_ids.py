@@ -1,13 +1,13 @@
-"""Values that stand where an id should and name nobody: they would make one person of strangers. Pure.
+"""Placeholder values that are not ids: they would merge unrelated people into one profile. Pure.
 
-The list joins those that PostHog, Segment and mParticle publish: what a program writes in place of a
-missing value, and what an example in a manual has. Letter case, quotes and blanks around do not count.
+The list combines those that PostHog, Segment and mParticle publish: what programs write for a missing
+value, and the examples in manuals. Letter case, surrounding quotes and surrounding blanks are ignored.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Besides these: nothing but zeros and dashes (`0`, the nil UUID).
+# Values that consist only of zeros and dashes (`0`, the nil UUID) are blocked too.
 BLOCKED = frozenset(
     {
         *(
@@ -31,21 +31,21 @@ BLOCKED = frozenset(
         *("profile_id", "profileid", "visitor_id", "visitorid", "client_id", "clientid"),
     }
 )
-LONGEST = 48  # characters that are looked at
+LONGEST = 48  # characters; longer values are checked only if the source has a list of its own
 
 
 class BlockedIds(NamedTuple):
-    """What of a source's ids are none."""
+    """The values that do not count as ids for one source."""
 
-    further: frozenset[str] = frozenset()  # in lower case
-    default: bool = True  # whether `BLOCKED` counts
+    further: frozenset[str] = frozenset()  # the source's own list, in lower case
+    default: bool = True  # whether `BLOCKED` applies
 
     @classmethod
     def of(cls, further: Iterable[str], default: bool) -> "BlockedIds":
         return cls(frozenset(text.strip().lower() for text in further), default)
 
     def has(self, text: str) -> bool:
-        """Whether a value is no id."""
+        """Check whether a value is blocked, that is, not an id."""
         if len(text) > LONGEST and not self.further:
             return False
         bare = text.strip("\"'` \t\r\n").lower()

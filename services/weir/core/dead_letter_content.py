@@ -1,16 +1,16 @@
-"""What a dead letter stores of a record. Pure."""
+"""Which parts of a record a dead letter stores. Pure."""
 
 from typing import NamedTuple
 
 from weir.core.identifiers import payload_hash
 
-MAX_SOURCE = 255  # characters; a source read from a damaged record may be anything
+MAX_SOURCE = 255  # characters; a source read from a damaged record may be of any length
 MAX_DETAIL = 2_000
 CUT_KEY_BYTES = 1_024
 
 
 class Stored(NamedTuple):
-    """The parts of a record that its letter stores, and why these."""
+    """The key and value that a dead letter stores, and its detail text."""
 
     key: bytes
     value: bytes
@@ -18,12 +18,12 @@ class Stored(NamedTuple):
 
 
 def is_cut(key: bytes, value: bytes, most: int) -> bool:
-    """Return whether a letter stores only a part of the record. `most`: see `RecordLimits.letter`."""
+    """Check whether a dead letter stores only part of the record. `most`: see `RecordLimits.letter`."""
     return len(key) + len(value) > most
 
 
 def stored_in_letter(key: bytes, value: bytes, detail: str, most: int) -> Stored:
-    """Return the record untouched, or its digest where it is larger than the topic of letters allows."""
+    """Return the whole record, or its start of key and its digest if it exceeds `most` bytes."""
     if not is_cut(key, value, most):
         return Stored(key, value, detail[:MAX_DETAIL])
     digest = payload_hash(key, value).hex()

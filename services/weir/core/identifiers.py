@@ -1,4 +1,4 @@
-"""Identifiers and the keys made of them: pure, so that a replay makes the same."""
+"""Identifiers, and the record keys made from them. Pure, so that a replay gives the same results."""
 
 import hashlib
 import hmac
@@ -9,37 +9,37 @@ from typing import Literal
 from msgspec import Struct
 
 SEPARATOR = "\0"
-# Stands before the identity key of an accepted event that was sent with a public key, or with none.
+# Prefix of an accepted event's identity key if the event was sent with a public key or without a key.
 PUBLIC_MARK = "~"
-# Weir's own UUIDv5 namespace, of session ids and of the profile ids of installations before salts.
+# Weir's own UUIDv5 namespace, for session ids and for profile ids of installations without a salt.
 NAMESPACE = uuid.UUID("6f1cf8a5-6f0b-5f0e-9c39-7b1f6f0d7e57")
 _NAMESPACE_BYTES = NAMESPACE.bytes
 
 
 def content_digest(content: bytes) -> bytes:
-    """16 bytes that name a content: BLAKE2b-128."""
+    """Return the 16-byte BLAKE2b-128 digest of a content."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def payload_hash(*parts: bytes) -> bytes:
-    """16 bytes that name a content: BLAKE2b-128 of the parts, joined by NUL."""
+    """Return the 16-byte BLAKE2b-128 digest of the parts, joined by NUL."""
     return content_digest(b"\0".join(parts))
 
 
 def dedup_key(source: str, idempotency_key: str) -> bytes:
-    """Key of `events.accepted`: equal for, and only for, one source's equal idempotency keys."""
+    """Return the key of `events.accepted`: equal if and only if source and idempotency key are equal."""
     return dedup_prefix(source) + content_digest(idempotency_key.encode())
 
 
 def dedup_prefix(source: str) -> bytes:
-    """What the dedup keys of one source begin with; the digest of the idempotency key follows."""
+    """Return the common prefix of one source's dedup keys; the idempotency key's digest follows it."""
     return source.encode() + b"\0"
 
 
 def identity_key(profile_id: str, user_id: str, anonymous_id: str, session_id: str) -> str:
-    """The identifier an event is decided at, with its kind as prefix; empty when it names nobody.
+    """Return the identifier that decides an event, prefixed by its kind; empty if the event has none.
 
-    A profile id comes first: the client asserts with it whose event this is, and the worker that
+    A profile id takes precedence: with it the client asserts whose event this is, and the worker that
     owns that profile knows which user has claimed it (docs/decisions/0002-identity-keys.md).
     """
     if profile_id:
@@ -54,12 +54,12 @@ def identity_key(profile_id: str, user_id: str, anonymous_id: str, session_id: s
 
 
 def workspace_key(workspace: str, identity: str) -> bytes:
-    """Key of `events.unique` and `profiles`: an identifier within its workspace."""
+    """Return the key of `events.unique` and `profiles`: an identifier within its workspace."""
     return f"{workspace}{SEPARATOR}{identity}".encode()
 
 
 def minted_profile_id(workspace: str, identity: str) -> str:
-    """The profile id of an identifier in an installation without a salt. Anybody can compute it."""
+    """Return an identifier's profile id in an installation without a salt. Anybody can compute it."""
     return _uuid5(f"profile{SEPARATOR}{workspace}{SEPARATOR}{identity}")
 
 
@@ -69,18 +69,18 @@ _CHECK_BYTES = 4
 
 
 class ProfileIds(Struct, frozen=True, dict=True):
-    """Mints the profile ids of one installation, and knows them again. Pure: a replay makes the same.
+    """Mints and recognizes the profile ids of one installation. Pure: a replay gives the same ids.
 
-    With a salt an id is a UUIDv8 (RFC 9562, 5.8): 90 bits of a keyed hash of the identifier, then 32 bits of
-    a keyed hash of those, by which it is known as one of ours, and whether it is a user's. Without the
-    salt nobody can compute either. `legacy`: people of before the salt keep the ids that they have.
+    With a salt, an id is a UUIDv8 (RFC 9562, 5.8): 90 bits of a keyed hash of the identifier, then 32 bits
+    of a keyed hash of those 90. The latter shows that Weir minted the id, and whether it is a user's. Without
+    the salt nobody can compute either hash. `legacy`: profiles older than the salt keep their ids.
     """
 
     salt: bytes = b""
     legacy: bool = True
 
     def mint(self, workspace: str, identity: str) -> str:
-        """The profile id of an identifier for which the client brought none."""
+        """Return the profile id of an identifier, for events that have no profile id from the client."""
         if not self.salt:
             return minted_profile_id(workspace, identity)
         name = f"{workspace}{SEPARATOR}{identity}".encode()
@@ -91,14 +91,14 @@ class ProfileIds(Struct, frozen=True, dict=True):
         return _uuid_text(bytes(start) + self._check(bytes(start), is_user))
 
     def all_of(self, workspace: str, identity: str) -> tuple[str, ...]:
-        """Every id that this installation may have minted for an identifier."""
+        """Return every id that this installation may have minted for an identifier."""
         now = self.mint(workspace, identity)
         if not self.salt or not self.legacy:
             return (now,)
         return now, minted_profile_id(workspace, identity)
 
     def minted(self, profile_id: str) -> Minted:
-        """Whether an id is one of ours, and a user's or another identifier's; empty: it is not."""
+        """Return whether Weir minted an id for a `user` or for an `other` identifier; empty: it did not."""
         if not self.salt or len(profile_id) != 36 or profile_id[14] != "8":
             return ""
         try:
@@ -106,14 +106,14 @@ class ProfileIds(Struct, frozen=True, dict=True):
         except ValueError:
             return ""
         if str(told) != profile_id:
-            return ""  # written in another way than we do: somebody else's text
+            return ""  # not in canonical form, so Weir did not write it
         start, check = told.bytes[:_DIGEST_BYTES], told.bytes[_DIGEST_BYTES:]
         if hmac.compare_digest(check, self._check(start, True)):
             return "user"
         return "other" if hmac.compare_digest(check, self._check(start, False)) else ""
 
     def may_be_minted(self, profile_id: str) -> bool:
-        """Whether an id is one of ours, or looks as those of before the salt do."""
+        """Check whether Weir minted an id, or whether it has the form of ids from before the salt."""
         if self.minted(profile_id):
             return True
         is_uuid5 = len(profile_id) == 36 and profile_id[14] == "5"
@@ -133,15 +133,15 @@ class ProfileIds(Struct, frozen=True, dict=True):
 
 
 def minted_session_id(profile_id: str, source: str, started_at: int) -> str:
-    """The id of a session found by the gap rule (`started_at` in epoch milliseconds)."""
+    """Return the id of a session found by the gap rule (`started_at` in epoch milliseconds)."""
     return _uuid5(f"session{SEPARATOR}{profile_id}{SEPARATOR}{source}{SEPARATOR}{started_at}")
 
 
-LEGACY_IDS = ProfileIds()  # of an installation without a salt
+LEGACY_IDS = ProfileIds()  # for an installation without a salt
 
 
 def _uuid5(name: str) -> str:
-    """`str(uuid.uuid5(NAMESPACE, name))` (RFC 9562, 5.5) at a third of the cost: one is made per event."""
+    """Return `str(uuid.uuid5(NAMESPACE, name))` (RFC 9562, 5.5) at a third of the cost: it runs per event."""
     digest = bytearray(
         hashlib.sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()[:16]
     )

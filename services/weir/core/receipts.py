@@ -1,4 +1,4 @@
-"""What the workers tell about an event whose sender waits to hear it. Plain values."""
+"""Receipts: what workers report about an event whose sender waits for the outcome. Plain values."""
 
 from typing import Literal
 
@@ -8,23 +8,23 @@ Outcome = Literal["duplicate", "resolved", "unsaved", "dead"]
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The last word on one event; a forwarded one gets its receipt where it is decided."""
+    """The final outcome of one event. A forwarded event gets its receipt where it is decided."""
 
     event_id: bytes
     step: Literal["dedup", "identity"]
     outcome: Outcome
-    received_at: int  # of the event, epoch milliseconds
+    received_at: int  # when the event was received, epoch milliseconds
     profile_id: str = ""  # empty: profile-less
     session_id: str = ""
     profile_new: bool = False
     session_new: bool = False
-    first_event_id: bytes | None = None  # of a duplicate
-    same_payload: bool = False  # of a duplicate
+    first_event_id: bytes | None = None  # for a duplicate
+    same_payload: bool = False  # for a duplicate
     profile: str = ""  # `ToldProfile` as JSON; empty: profile-less
 
 
 class ToldSession(msgspec.Struct, frozen=True):
-    """A session as it stands after the event. Times are epoch milliseconds of the events' own time."""
+    """A session as of this event. Times are event times in epoch milliseconds."""
 
     id: str
     started_at: int
@@ -32,7 +32,7 @@ class ToldSession(msgspec.Struct, frozen=True):
 
 
 class ToldProfile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What is known, after the event, at the identifier that it was decided at."""
+    """The profile as of this event, as known at the identifier that decided it."""
 
     id: str
     user_id: str = ""

@@ -8,6 +8,7 @@ import msgspec
 
 DAY_SECONDS = 86_400
 MAX_DEDUP_WINDOW_SECONDS = 7 * DAY_SECONDS
+SESSION_GAP_SECONDS = 30 * 60
 
 SourceKind = Literal["browser", "server"]
 Period = Literal["minute", "hour", "day", "month"]
@@ -63,6 +64,7 @@ class Source(
     admin_key_hashes: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     dedup_window_seconds: int = DAY_SECONDS
+    session_gap_seconds: int = SESSION_GAP_SECONDS  # without an event for longer, a visit has ended
     events_per_second: float = 0.0  # 0: no limit for this source
     events_burst: int = 0  # 0: twice events_per_second
     quotas: tuple[Quota, ...] = ()
@@ -79,9 +81,8 @@ class Source(
     blocked_ids: tuple[str, ...] = ()  # values that are not ids, in addition to `BLOCKED`
     block_default_ids: bool = True
     event_casing: Casing | None = None  # the casing that event names should have
-    enforce_casing: bool = (
-        False  # reject other names; otherwise accept them, with a warning in the response
-    )
+    # reject names in another casing; otherwise accept them, with a warning in the response
+    enforce_casing: bool = False
     enabled: bool = True
 
     @property

@@ -1,4 +1,4 @@
-"""Names that an object holds twice: the first value stands, as in ClickHouse's JSON type. Pure."""
+"""Remove repeated names from JSON objects: the first value is kept, as in ClickHouse's JSON type. Pure."""
 
 import json
 from typing import Any
@@ -10,9 +10,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def without_repeats(raw: bytes) -> bytes:
-    """Return a JSON object with the first value of each name, at every level; itself if none repeats.
+    """Return a JSON object with only the first value of each name, at every level; the same bytes if none repeats.
 
-    The usual decoders take the last value of a name instead. Numbers stay as they are written.
+    The usual decoders keep the last value instead. Numbers stay exactly as they were written.
     """
     repeats = False
 

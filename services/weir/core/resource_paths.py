@@ -1,6 +1,6 @@
-"""Where the files that travel with the code are: schemas, migrations, deployment.
+"""Paths of the files that are shipped with the code: schemas, migrations, deployment.
 
-They are package data of `weir.resources`: links in a checkout, the files themselves in a wheel.
+They are package data of `weir.resources`: symbolic links in a checkout, real files in a wheel.
 """
 
 from pathlib import Path
@@ -9,4 +9,4 @@ _RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 SCHEMAS = (_RESOURCES / "schemas").resolve()
 MIGRATIONS = SCHEMAS / "clickhouse"
 DEPLOY = (_RESOURCES / "deploy").resolve()
-ROOT = DEPLOY.parent  # the checkout, if it is one
+ROOT = DEPLOY.parent  # the root of the checkout, if this is one

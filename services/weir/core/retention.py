@@ -1,35 +1,34 @@
-"""How near unread records are to the moment at which the broker deletes them, read or not."""
+"""How close unread records are to deletion: the broker deletes them after the retention, read or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FLOOR = (
-    0.05  # a smaller share of the retention counts as none: whoever keeps up has no such records
-)
+# A smaller used share of the retention counts as 0: a group that keeps up has no older records.
+FLOOR = 0.05
 
-ALL = "*"  # every source, where names of sources stand; no source can have it as its name
+ALL = "*"  # stands for every source where source ids are expected; no source can have this id
 WHOM = ("source", "all")
 
 
 @dataclass(frozen=True)
 class RetentionUse:
-    """Of a retention, the share that a group's oldest unread record of a topic has used."""
+    """The share of the retention that a group's oldest unread record of a topic has used."""
 
     group: str
     topic: str
-    share: float  # 0: nothing as old as FLOOR is unread; 1 and more: the broker may delete it
-    sources: tuple[str, ...] = (ALL,)  # whose the greater part of what waits is; ALL: not known
+    share: float  # 0: no unread record is as old as FLOOR; from 1 on: the broker may delete it
+    sources: tuple[str, ...] = (ALL,)  # the sources of most of the waiting records; ALL: unknown
 
     def near(self, share: float) -> bool:
-        """Whether it is as near as `share` says; a `share` of 0 is off."""
+        """Check whether at least `share` of the retention is used; a `share` of 0 disables the check."""
         return 0 < share <= self.share
 
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """From which shares on unread records are told of, and whose new events are refused then.
+    """From which used shares on to warn and to reject new events, and whose events to reject.
 
-    `whom` is one of WHOM. Why by source, and then all: docs/decisions/0014-who-is-refused.md.
+    `whom` is one of WHOM. Why first by source and then all: docs/decisions/0014-who-is-refused.md.
     """
 
     warn: float  # 0: off
@@ -42,11 +41,14 @@ class RetentionPolicy:
 
     @property
     def named_from(self) -> float:
-        """From here on a look must know whose the records are; 0: never."""
+        """The share from which on the sources of the records must be determined; 0: never."""
         return self.refuse if self.whom == "source" else 0.0
 
     def refused(self, unread: RetentionUse) -> tuple[str, ...]:
-        """The sources whose new events are refused for it; ALL of them from half of the rest on."""
+        """Return the sources whose new events are rejected.
+
+        ALL of them once half of the share above `refuse` is used too.
+        """
         if not unread.near(self.refuse):
             return ()
         if self.whom == "all" or unread.near((self.refuse + 1) / 2):
@@ -55,10 +57,10 @@ class RetentionPolicy:
 
 
 def heaviest(weights: Mapping[str, float]) -> tuple[str, ...]:
-    """The fewest sources that make up the greater part, by how much of it is each one's.
+    """Return the fewest sources that together have more than half of the total weight.
 
-    A source with half as much as the least of them is one of them: weights come from a sample.
-    `ALL` if that cannot be told; "" stands for what is no source's, or not to be read.
+    A source with at least half the weight of the smallest of them is included: weights come from a sample.
+    Return (ALL,) if it is unknown. The name "" stands for records that have no source or cannot be read.
     """
     rest = sum(weights.values()) / 2
     least = 0.0
@@ -71,21 +73,21 @@ def heaviest(weights: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def retention_ms(config: Mapping[str, str]) -> int | None:
-    """How long a topic of this configuration keeps a record; None: age alone deletes nothing."""
+    """Return how long a topic with this configuration keeps records; None: it never deletes by age."""
     limit = int(config.get("retention.ms", "-1"))
     return limit if limit > 0 and "delete" in config.get("cleanup.policy", "delete") else None
 
 
 def first_unread(position: int, first: int, end: int) -> int:
-    """The offset that a group reads next of a partition with records from `first` to `end`.
+    """Return the offset that a group reads next in a partition with records from `first` to `end`.
 
-    `position` is what it has committed, negative if nothing. One beyond the end is of a topic that
-    was made anew under this name: none of the present one is read.
+    `position` is the committed offset, negative if there is none. A position beyond the end is from a
+    deleted topic of the same name: nothing of the present topic has been read.
     """
     return max(first, position) if position <= end else first
 
 
 def used(written_ms: int, now_ms: int, limit_ms: int) -> float:
-    """The share of its retention that a record has used."""
+    """Return the share of its retention that a record has used; less than FLOOR counts as 0."""
     share = (now_ms - written_ms) / limit_ms
     return share if share >= FLOOR else 0.0

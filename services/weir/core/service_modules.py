@@ -1,4 +1,4 @@
-"""The module that runs each service, by the name that `weir` and its metrics have for it."""
+"""The module that runs each service, by the service's name in the `weir` command and in metrics."""
 
 SERVICE_MODULES = {
     "gateway": "weir.gateway",

@@ -1,8 +1,8 @@
-"""Every stage of the stream, in the order in which an event passes them: the one table of who reads and writes what.
+"""The topology: every stage of the stream in the order in which events pass them, with its topics.
 
-A stage is a service that is a consumer group. Everything that has to know the topology reads it here:
-the services themselves, the audit, `weir status`, the search for one event, the guard of the
-retention, `weir up`, and the tests, which hold deploy/ against it.
+A stage is a service that is a consumer group. Everything that needs the topology reads it here: the
+services themselves, the audit, `weir status`, the search for one event, the retention guard,
+`weir up`, and the tests, which compare deploy/ with it.
 """
 
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ GROUP_PREFIX = "weir."
 
 
 def group_of(service: str) -> str:
-    """The consumer group of a service."""
+    """Return the consumer group of a service."""
     return GROUP_PREFIX + service
 
 
 def service_of(group: str) -> str:
-    """The service that a consumer group is of."""
+    """Return the service to which a consumer group belongs."""
     return group.removeprefix(GROUP_PREFIX)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One consumer group. Its module is `services.<name>`, its number of processes `<NAME>_INSTANCES`."""
+    """One consumer group. `SERVICE_MODULES` has its module, `WEIR_<NAME>_INSTANCES` its number of processes."""
 
     name: str
     reads: tuple[str, ...]
-    outputs: tuple[str, ...] = ()  # what its decisions may write
-    changelog: str = ""  # the topic of its state; empty: it keeps none
-    reports: tuple[str, ...] = ()  # what the loop around its decisions writes, whatever they are
+    outputs: tuple[str, ...] = ()  # topics that its step may write to
+    changelog: str = ""  # the changelog topic of its state; empty: it keeps no state
+    reports: tuple[str, ...] = ()  # topics that the loop around the step writes to
 
     @property
     def group(self) -> str:
@@ -38,7 +38,7 @@ class Stage:
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """Every topic that it may write to, each once."""
+        """Every topic that the stage may write to, without repeats."""
         state = (self.changelog,) if self.changelog else ()
         return tuple(dict.fromkeys((*self.outputs, *state, *self.reports)))
 
@@ -82,6 +82,6 @@ SINK = Stage(
 )
 
 STAGES = (DEDUP, IDENTITY, RATES, SINK)
-# Those that an event itself passes, by the topic in which it waits for them.
+# The stages that an event itself passes, by the topic in which it waits for the stage.
 EVENT_STAGES = {topics.ACCEPTED: DEDUP, topics.UNIQUE: IDENTITY, topics.RESOLVED: SINK}
 GROUPS = {stage.group: stage.reads for stage in STAGES}

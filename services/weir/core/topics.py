@@ -1,4 +1,4 @@
-"""The names of the topics, once."""
+"""The names of the Kafka topics."""
 
 ACCEPTED = "events.accepted"
 REJECTED = "events.rejected"

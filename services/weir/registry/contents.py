@@ -1,4 +1,4 @@
-"""The whole registry at one moment, for commands that change it or look something up."""
+"""Read the sources and keys of the registry at one moment, for commands that show or change them."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from weir.settings.shared import KafkaSettings
 
 
 class NoRegistryError(NotReachedError):
-    """The topic of the registry does not exist yet."""
+    """The registry's topic does not exist yet."""
 
 
 @dataclass(frozen=True)
 class RegistryContents:
-    """What the registry holds at present: sources by id, keys of `weir keys` by digest."""
+    """Contents of the registry: sources by id, and keys made by `weir keys` by digest."""
 
     sources: dict[str, Source]
     keys: dict[str, ApiKey]
 
 
 def read_registry(settings: KafkaSettings) -> RegistryContents:
-    """The registry as it is; signing secrets as they are stored. `NoRegistryError`."""
+    """Read the registry; signing secrets stay as they are stored. `NoRegistryError`, `NotReachedError`."""
     if REGISTRY not in KafkaAdmin(settings).topics(with_config=False):
         raise NoRegistryError("The topic `registry` does not exist: run `weir topics apply` first.")
     sources, keys = read_sources_and_keys(settings)

@@ -1,4 +1,4 @@
-"""The registry as a service sees it: a copy in memory that follows the topic."""
+"""The registry in a service: an in-memory copy that follows the topic."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from weir.adapters.kafka.table_entries import apply_entries
 from weir.adapters.kafka.table_follower import TableFollower
 from weir.core import topics
 from weir.core.blocked_ids import DEFAULT, BlockedIds
-from weir.core.registry import ApiKey, Goal, IdMapping, Source
+from weir.core.registry import SESSION_GAP_SECONDS, ApiKey, Goal, IdMapping, Source
 from weir.runtime import logs
 from weir.runtime.ports import StreamBrokenError
 from weir.settings.shared import KafkaSettings
@@ -33,22 +33,22 @@ def registry_key(kind: str, entry_id: str) -> bytes:
 
 
 def source_entry(source: Source) -> tuple[bytes, bytes]:
-    """Key and value of the topic's entry that says what a source is. Its secrets: as they are given."""
+    """Return (key, value) of a source's registry entry. Its secrets are written as given."""
     return registry_entry(SOURCE_KIND, source.id, source)
 
 
 def key_entry(key: ApiKey) -> tuple[bytes, bytes]:
-    """Key and value of the topic's entry that says what a key opens."""
+    """Return (key, value) of an API key's registry entry."""
     return registry_entry(KEY_KIND, key.digest, key)
 
 
 def goal_entry(goal: Goal) -> tuple[bytes, bytes]:
-    """Key and value of the topic's entry that says what a goal is."""
+    """Return (key, value) of a goal's registry entry."""
     return registry_entry(GOAL_KIND, goal.entry_id, goal)
 
 
 def registry_entry(kind: str, entry_id: str, document: msgspec.Struct) -> tuple[bytes, bytes]:
-    """Key and value of an entry of any kind."""
+    """Return (key, value) of a registry entry of any kind."""
     record = {
         "kind": kind,
         "id": entry_id,
@@ -59,7 +59,7 @@ def registry_entry(kind: str, entry_id: str, document: msgspec.Struct) -> tuple[
 
 
 def _understood(value: bytes, kind: type[T], entry_id: str, log: Any) -> T | None:
-    """None for an entry of a newer version: the one before it stays in force."""
+    """Decode an entry's document; None for an entry of a newer version: the earlier entry stays in force."""
     _, entry = avro.decode_any(value)
     try:
         return msgspec.json.decode(entry["document"], type=kind)
@@ -74,7 +74,7 @@ def _understood(value: bytes, kind: type[T], entry_id: str, log: Any) -> T | Non
 
 
 class Sources:
-    """Every source by id. Bring it up to date with `apply`, entry by entry as the topic has them."""
+    """All sources by id. Update it with `apply`, entry by entry in the order of the topic."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Source] = {}
@@ -82,16 +82,21 @@ class Sources:
         self._log = logs.get("registry")
 
     def mappings_of(self, source_id: str) -> tuple[IdMapping, ...]:
-        """How a source's profile-less events name people; none of one that is not there."""
+        """Return where a source's profile-less events hold ids; () for an unknown source."""
         source = self.by_id.get(source_id)
         return source.mappings if source else ()
 
     def blocked_of(self, source_id: str) -> BlockedIds:
-        """What of a source's ids are none."""
+        """Return the values that are not ids for a source; the defaults for an unknown source."""
         source = self.by_id.get(source_id)
         if source is None:
             return DEFAULT
         return BlockedIds.of(source.blocked_ids, source.block_default_ids)
+
+    def session_gap_of(self, source_id: str) -> int:
+        """Return the session gap of a source in seconds; the default for an unknown source."""
+        source = self.by_id.get(source_id)
+        return source.session_gap_seconds if source else SESSION_GAP_SECONDS
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         kind, _, entry_id = key.decode().partition("\0")
@@ -107,13 +112,13 @@ class Sources:
         self._changed.add(entry_id)
 
     def take_changed(self) -> set[str]:
-        """The ids that changed since the last call."""
+        """Return the ids of the sources that changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
 
 class Keys:
-    """Every key that `weir keys` made, by digest. Bring it up to date with `apply`, entry by entry."""
+    """All keys that `weir keys` made, by digest. Update it with `apply`, entry by entry."""
 
     def __init__(self) -> None:
         self.by_digest: dict[str, ApiKey] = {}
@@ -121,7 +126,7 @@ class Keys:
         self._log = logs.get("registry")
 
     def of(self, source_id: str) -> list[ApiKey]:
-        """The keys of a source, the oldest first."""
+        """Return the keys of a source, the oldest first."""
         keys = [key for key in self.by_digest.values() if key.source == source_id]
         return sorted(keys, key=lambda key: (key.created_at, key.digest))
 
@@ -139,20 +144,20 @@ class Keys:
             self.by_digest[digest] = present
 
     def take_changed(self) -> set[str]:
-        """The sources whose keys changed since the last call."""
+        """Return the ids of the sources whose keys changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
 
 class Goals:
-    """Every goal by site, as they were made. Bring it up to date with `apply`, entry by entry."""
+    """All goals by site. Update it with `apply`, entry by entry."""
 
     def __init__(self) -> None:
         self._by_site: dict[str, dict[str, Goal]] = {}
         self._log = logs.get("registry")
 
     def of(self, site_id: str) -> list[Goal]:
-        """The goals of a site, the oldest first."""
+        """Return the goals of a site, the oldest first."""
         goals = self._by_site.get(site_id, {})
         return sorted(goals.values(), key=lambda goal: (goal.created_at, goal.id))
 
@@ -170,7 +175,7 @@ class Goals:
 
 
 def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple[Sources, Keys]:
-    """As they are now. `NotReachedError` after so many seconds."""
+    """Return (sources, keys) as they are now. `NotReachedError` after `seconds`."""
     sources, keys = Sources(), Keys()
 
     def apply(key: bytes, value: bytes | None) -> None:
@@ -188,9 +193,9 @@ def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple
 
 
 class RegistryFollower:
-    """Keeps `sources` up to date from a thread of its own. Complete once constructed.
+    """Keeps `sources` up to date from a separate thread. They are complete once it is constructed.
 
-    `StreamBrokenError`: the registry cannot be read.
+    The constructor raises `StreamBrokenError` if the registry cannot be read within START_SECONDS.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:

@@ -1,4 +1,4 @@
-"""The goals of all sites in the registry's topic: read as they are now, changed by one process at a time."""
+"""Read and change the goals of all sites in the registry's topic, one process at a time."""
 
 import logging
 import random
@@ -21,14 +21,14 @@ from weir.registry.follower import GOAL_KIND, Goals, goal_entry, registry_key
 from weir.runtime.ports import FencedError, StreamBrokenError
 from weir.settings.shared import KafkaSettings
 
-TRANSACTIONAL_ID = "weir-goals"  # of every process that changes goals
-PARTITION = 0  # the registry's topic has one
-SECONDS = 5  # for each answer of the brokers, and for a transaction
-TURN_SECONDS = 10.0  # how long a change is tried again while other processes change goals too
-PAUSE_SECONDS = 0.1  # of who was overtaken, at most; twice as long each time
+TRANSACTIONAL_ID = "weir-goals"  # shared by all processes that change goals
+PARTITION = 0  # the registry's topic has one partition
+SECONDS = 5  # timeout of each request to the brokers, and of a transaction
+TURN_SECONDS = 10.0  # how long a change is retried while other processes change goals too
+PAUSE_SECONDS = 0.1  # maximum pause of a process that was fenced; doubled each time
 LONGEST_PAUSE_SECONDS = 1.6
 POLL_SECONDS = 0.1
-# Deletions stay in the topic for a day. Who has not read for longer may have missed one.
+# Tombstones stay in the topic for a day. A reader that has paused for longer may have missed one.
 FRESH_SECONDS = 3_600.0
 GOAL_PREFIX = registry_key(GOAL_KIND, "")
 
@@ -36,7 +36,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class GoalDecision(NamedTuple, Generic[T_co]):
-    """An answer, and the goal that it makes or deletes, if it does."""
+    """An answer, and the goal that it creates or deletes, if any."""
 
     answer: T_co
     made: Goal | None = None
@@ -44,14 +44,14 @@ class GoalDecision(NamedTuple, Generic[T_co]):
 
 
 class GoalQuestion(NamedTuple):
-    """What is decided from all goals of a site, the oldest first. `decide` may be called several times."""
+    """A decision to make from all goals of a site, the oldest first. `decide` may be called several times."""
 
     site_id: str
     decide: Callable[[list[Goal]], GoalDecision[Any]]
 
 
 def decide_all(questions: Sequence[GoalQuestion], goals: Goals) -> list[GoalDecision[Any]]:
-    """Decide each question as if those before it were done."""
+    """Decide each question as if the decisions before it were already applied."""
     present: dict[str, list[Goal]] = {}
     decisions = []
     for site_id, decide in questions:
@@ -66,7 +66,7 @@ def decide_all(questions: Sequence[GoalQuestion], goals: Goals) -> list[GoalDeci
 
 
 def entries_of(decisions: Sequence[GoalDecision[Any]]) -> list[Entry]:
-    """What is to be written, in order."""
+    """Return the registry entries to write, in order."""
     entries: list[Entry] = []
     for decision in decisions:
         if decision.made is not None:
@@ -77,24 +77,24 @@ def entries_of(decisions: Sequence[GoalDecision[Any]]) -> list[Entry]:
 
 
 class GoalLog:
-    """Answers questions from one thread, each from the topic as it is at that moment.
+    """Decides questions from one thread, each on the present state of the topic.
 
-    All processes write under one transactional id. Brokers refuse the transaction of everyone but the
-    latest producer of an id, so what is committed was decided after the last change of anybody else.
+    All processes write with one transactional id. Brokers refuse transactions of all but the latest producer
+    of an id, so a committed decision was made after the last change of any other process.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        # To be overtaken is no fault here, and librdkafka would print it as a fatal one at any level.
+        # Being fenced is normal here, but librdkafka would log it as a fatal error at any log level.
         silent = logging.getLogger(f"{__name__}.librdkafka")
         silent.disabled = True
         self._options = {**client_options(settings), "logger": silent}
         self._writer: Transactions | None = None
         self._goals = Goals()
-        self._next = 0  # the offset up to which `_goals` holds all
+        self._next = 0  # the offset up to which `_goals` is complete
         self._read_at = time.monotonic()
 
     def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]:
-        """The answers; what they make or delete is durable. `NotReachedError`: that is not known."""
+        """Return the answers; their changes are durable. `NotReachedError`: that is unknown."""
         deadline = time.monotonic() + TURN_SECONDS
         pause = PAUSE_SECONDS
         while True:
@@ -111,14 +111,14 @@ class GoalLog:
                 raise NotReachedError(f"the registry is not read or written: {fault}") from fault
 
     def _attempt(self, questions: Sequence[GoalQuestion]) -> list[Any]:
-        """`FencedError`: nothing is written, another process was faster."""
+        """Try once. `FencedError`: nothing is written, because another process was faster."""
         decisions = self._decide(questions)
         if entries := entries_of(decisions):
             if self._writer is None:
                 self._writer = Transactions(
                     self._options, TRANSACTIONAL_ID, SECONDS, [topics.REGISTRY]
                 )
-                # what others had written until then counts
+                # decide again, with everything that other processes had written until then
                 decisions = self._decide(questions)
                 entries = entries_of(decisions)
             self._writer.begin()
@@ -132,7 +132,7 @@ class GoalLog:
         return decide_all(questions, self._goals)
 
     def _read_on(self) -> None:
-        """Bring `_goals` to the topic's present end. `KafkaException`: not within SECONDS."""
+        """Bring `_goals` up to the topic's present end. `KafkaException` if that takes more than SECONDS."""
         began_at = time.monotonic()
         if began_at - self._read_at > FRESH_SECONDS:
             self._forget()
@@ -155,4 +155,4 @@ class GoalLog:
     def _forget(self) -> None:
         self._goals = Goals()
         self._next = 0
-        self._writer = None  # brokers forget an id that is idle for days
+        self._writer = None  # brokers forget a transactional id that is idle for days

@@ -1,4 +1,4 @@
-"""Keys that `weir keys` makes, as values: made, succeeded, found by their digests, listed. Pure but for chance."""
+"""Create, replace, find and list the keys of `weir keys`. Pure except for randomness."""
 
 import re
 import secrets
@@ -12,25 +12,25 @@ from weir.core.registry import ApiKey, Scope, Source, hash_key
 from weir.registry.contents import RegistryContents
 
 SCOPES: tuple[Scope, ...] = ("write", "read", "admin")
-KEY_BYTES = 20  # 160 bits: nobody guesses one, so that its digest needs neither salt nor stretching
-SHOWN_DIGITS = 12  # of a digest
+KEY_BYTES = 20  # 160 bits: impossible to guess, so its digest needs neither salt nor stretching
+SHOWN_DIGITS = 12  # shown hex digits of a digest
 LEAST_DIGITS = 6
 
 
 class KeysError(Exception):
-    """It cannot be done; the text says what to mend."""
+    """The change is not possible; the text says what to correct."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A new key: the one time that it is known in plain."""
+    """A new key: the only time that it is known in plain text."""
 
     plain: str
     key: ApiKey
 
 
 def make(source: str, scope: Scope, name: str, now_ms: int, lives: timedelta | None) -> Made:
-    """A key of 160 random bits, whose beginning says what it is for: people and scanners know it by that."""
+    """Return a new key of 160 random bits; its prefix shows its scope, so that people and scanners recognize it."""
     plain = f"weir_{scope[0]}_{secrets.token_hex(KEY_BYTES)}"
     key = ApiKey(
         digest=hash_key(plain),
@@ -46,7 +46,10 @@ def make(source: str, scope: Scope, name: str, now_ms: int, lives: timedelta | N
 def succeed(
     old: ApiKey, now_ms: int, overlap: timedelta, lives: timedelta | None
 ) -> tuple[Made, ApiKey]:
-    """A new key of the same source, scope and name; and the old one, which ends after `overlap`."""
+    """Return (new, old): a new key of the same source, scope and name, and the old one with its end set.
+
+    The old key ends after `overlap`, or earlier if it already had an earlier end. `KeysError` if it has ended.
+    """
     if not old.in_force(now_ms):
         raise KeysError(
             f"The key {old.digest[:SHOWN_DIGITS]} has ended: `weir keys create` a new one."
@@ -61,7 +64,7 @@ def _after(now_ms: int, span: timedelta) -> int:
 
 
 def find(digest: str, registered: RegistryContents) -> ApiKey:
-    """The one key whose digest begins so; `KeysError` if there is none, or more than one."""
+    """Return the only key whose digest begins with `digest`; `KeysError` if there is none, or more than one."""
     if len(digest) < LEAST_DIGITS or not re.fullmatch(r"[0-9a-f]+", digest):
         raise KeysError(
             f"Name a key by at least {LEAST_DIGITS} hex digits of its digest: `weir keys list`"
@@ -91,20 +94,20 @@ def require_source(name: str, sources: Mapping[str, Source]) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """One key as `weir keys list` tells of it."""
+    """One key as `weir keys list` shows it."""
 
     digest: str
     source: str
     scope: str
     name: str
-    made_by: str  # keys, or file
+    made_by: str  # "keys" or "file"
     created_at: str | None
     ends_at: str | None
-    state: str  # in force, ended, or why it lets nobody in
+    state: str  # in force, ended, or why the key is not accepted
 
 
 def lines(registered: RegistryContents, source: str | None, now_ms: int) -> list[Line]:
-    """Every key, by source: those of the file, then those made here, the oldest first."""
+    """Return every key, by source: those of the file, then those of `weir keys`, the oldest first."""
     found = []
     for one in registered.sources.values():
         state = "in force" if one.enabled else "source disabled"

@@ -1,4 +1,4 @@
-"""The salt of an installation's profile ids: an entry of the registry, made once and never changed."""
+"""The salt of an installation's profile ids: a registry entry that is created once and never changed."""
 
 import secrets
 from functools import partial
@@ -31,14 +31,14 @@ _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
 class SaltEntry(msgspec.Struct, frozen=True):
-    """The entry's document. `legacy`: there were people before the salt, who keep their ids."""
+    """The document of the registry entry. `legacy`: profiles existed before the salt and keep their ids."""
 
     salt: str  # hex
     legacy: bool = False
 
 
 def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds | None:
-    """How this installation mints profile ids; None: no salt has been made. `NotReachedError`."""
+    """Return how this installation mints profile ids; None if there is no salt. `NotReachedError`."""
     wanted = registry_key(KIND, ENTRY_ID)
     found: list[ProfileIds] = []
 
@@ -58,17 +58,17 @@ def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds
 
 
 def _read_soon(settings: KafkaSettings) -> ProfileIds | None:
-    """As `read_profile_ids`; a topic that has just been created is not known to every broker at once."""
+    """Call `read_profile_ids` with retries: a topic that was just created is not known to every broker at once."""
     return retry(
         lambda: read_profile_ids(settings), NotReachedError, lambda fault: True, READ_SECONDS
     )
 
 
 def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
-    """The registry has a salt on return; true: it had none. `NotReachedError`, `ReplacedError`.
+    """Create the salt in the registry unless there is one; return whether it was created.
 
-    `legacy`: people are there already. Of several processes that do this at once one writes: the
-    brokers refuse the transaction of whoever looked before another has begun.
+    `legacy`: there are profiles already. If several processes do this at once, only one writes: the brokers
+    refuse the transaction of a process if another has started after it. `NotReachedError`, `ReplacedError`.
     """
     if _read_soon(settings) is not None:
         return False
@@ -78,7 +78,7 @@ def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
     key, value = registry_entry(KIND, ENTRY_ID, SaltEntry(secrets.token_hex(SALT_BYTES), legacy))
     with _clear_errors():
         try:
-            producer.init_transactions(SECONDS)  # whoever did so before cannot commit any more
+            producer.init_transactions(SECONDS)  # earlier producers cannot commit any more
             if read_profile_ids(settings) is not None:
                 return False
             producer.begin_transaction()

@@ -1,6 +1,7 @@
-"""Signing secrets through cryptography: encrypted in the registry, in plain in a gateway's memory alone.
+"""Encrypt signing secrets: encrypted in the registry, in plain text only in a gateway's memory.
 
-Fernet (AES-128-CBC, HMAC-SHA256, https://github.com/fernet/spec): what was altered does not open.
+It uses Fernet of the package cryptography (AES-128-CBC, HMAC-SHA256, https://github.com/fernet/spec): an altered
+secret cannot be decrypted.
 """
 
 import os
@@ -17,7 +18,7 @@ LOCAL_KEY = "secrets.key"  # in WEIR_DATA_DIR
 
 
 class NoSecretsKeyError(Exception):
-    """There is nothing to encrypt with; the text says how to come by it."""
+    """There is no key to encrypt with; the text says how to get one."""
 
 
 def new_key() -> str:
@@ -27,9 +28,10 @@ def new_key() -> str:
 def secrets_keys(
     common: CommonSettings, kafka: KafkaSettings, secrets: SecretsSettings
 ) -> tuple[str, ...]:
-    """Those of the setting; without, and with the embedded broker, one of this machine's own.
+    """Return the keys of the setting; if there are none, and the broker is embedded, this machine's local key.
 
-    The registry of an embedded broker is in the same folder, so the folder opens itself.
+    An embedded broker stores the registry in the same folder as the local key, so the folder alone suffices to
+    decrypt it.
     """
     if secrets.secrets_key or kafka.kafka_bootstrap:
         return secrets.secrets_key
@@ -37,14 +39,14 @@ def secrets_keys(
 
 
 def _local_key(path: Path) -> str:
-    """The key in a file that its owner alone may read; made when it is asked for first."""
+    """Return the key in a file that only its owner may read; create it at the first call."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(new_key() + "\n")
         try:
-            os.link(fresh, path)  # whole, and never over another's
+            os.link(fresh, path)  # atomic, and never replaces another process's key
         except FileExistsError:
             pass
         finally:
@@ -53,7 +55,7 @@ def _local_key(path: Path) -> str:
 
 
 class SecretEncryption:
-    """Encrypts with the first key, decrypts with any."""
+    """Encrypts with the first key, decrypts with any of them."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
         boxes = [Fernet(key) for key in keys]
@@ -61,15 +63,15 @@ class SecretEncryption:
         self._any = MultiFernet(boxes) if boxes else None
 
     def sealed(self, source: Source) -> Source:
-        """With every secret encrypted, those that are already as they are. `NoSecretsKeyError`."""
+        """Return the source with every secret encrypted; encrypted ones stay unchanged. `NoSecretsKeyError`."""
         return self._each(source, self._seal)
 
     def opened(self, source: Source) -> Source:
-        """With every secret in plain that a key opens; the others as they are (`is_sealed`)."""
+        """Return the source with its secrets decrypted; those that no key decrypts stay sealed (`is_sealed`)."""
         return self._each(source, self._open)
 
     def is_current(self, source: Source) -> bool:
-        """Whether every secret is encrypted with the first key, as what is written now would be."""
+        """Check whether every secret is encrypted with the first key, like newly written ones."""
         return all(self._is_current(secret) for secret in source.signing_secrets)
 
     def _each(self, source: Source, change: Callable[[str], str]) -> Source:

@@ -1,4 +1,4 @@
-"""What makes the registry's sources as a file declares them: the differences, and writing them."""
+"""Apply a sources file to the registry: compute the differences and write them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from weir.settings.shared import CommonSettings, KafkaSettings, SecretsSettings
 
 @dataclass(frozen=True)
 class SourceChange:
-    """One source to `add`, `change` or `remove`, and the lines that say what differs."""
+    """One source to `add`, `change` or `remove`, and lines of text that describe the differences."""
 
     action: str
     source: str
@@ -28,7 +28,7 @@ class SourceChange:
 
 
 def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> list[SourceChange]:
-    """What makes `present` as `wanted`; sources that only `present` has stay unless `prune`."""
+    """Return the changes from `present` to `wanted`; sources only in `present` are removed only with `prune`."""
     changes = []
     for name, source in sorted(wanted.items()):
         if name not in present:
@@ -45,7 +45,7 @@ def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> 
 def plan_sealing(
     wanted: dict[str, Source], stored: dict[str, Source], sealing: SecretEncryption
 ) -> list[SourceChange]:
-    """Sources of the file whose secrets are stored in plain, or encrypted with a key that is to go."""
+    """Return changes for sources of the file whose secrets are stored in plain or encrypted with an old key."""
     return [
         SourceChange("change", name, ("signing_secrets: encrypted with the present key",))
         for name in sorted(set(wanted) & set(stored))
@@ -59,9 +59,9 @@ def key_conflicts(
     prune: bool,
     made: Mapping[str, ApiKey] | None = None,
 ) -> list[str]:
-    """Faults of a file whose keys another source of the registry, absent from it, has already.
+    """Return a fault for each key of the file that a source of the registry outside the file has too.
 
-    `made`: by `weir keys`; such a key is no file's.
+    `made`: keys that `weir keys` made; they must not be in the file either.
     """
     owners = {
         digest: name
@@ -93,10 +93,10 @@ def apply_sources(
     dry_run: bool = False,
     show: Callable[[list[SourceChange]], None] = lambda changes: None,
 ) -> list[SourceChange]:
-    """The registry holds the file's sources, durably, on return; gives what differed.
+    """Write the file's sources to the registry, durably, and return the changes.
 
-    `show` is called with the differences before anything is written; only those are. Keys that
-    `weir keys` made stay, unless their source goes. Raises `SourcesFileError` (nothing written),
+    `show` is called with the changes before anything is written; only changes are written. Keys that
+    `weir keys` made stay unless their source is removed. `SourcesFileError` (nothing is written),
     `NoRegistryError`, `KafkaUnreachableError`.
     """
     wanted = read_sources(path)
@@ -128,7 +128,7 @@ def apply_sources(
 
 
 def _entries(name: str, source: Source | None, keys: Mapping[str, ApiKey]) -> list[Entry]:
-    """Of a source that is to be, or (None) to go with its keys."""
+    """Return the entries that write a source, or, if it is None, delete the source `name` and its keys."""
     if source is not None:
         return [source_entry(source)]
     digests = [digest for digest, key in keys.items() if key.source == name]
@@ -139,7 +139,7 @@ def _entries(name: str, source: Source | None, keys: Mapping[str, ApiKey]) -> li
 
 
 def sealing_of(environ: Mapping[str, str]) -> SecretEncryption:
-    """With the keys that the environment gives, or this machine's own."""
+    """Return the encryption with the keys of the environment, or with this machine's local key."""
     common, kafka = load(CommonSettings, environ), load(KafkaSettings, environ)
     return SecretEncryption(secrets_keys(common, kafka, load(SecretsSettings, environ)))
 
@@ -164,7 +164,7 @@ def _differences(old: Source, new: Source) -> list[str]:
 def _shown(name: str, value: Any) -> str:
     if name == "signing_secrets":
         return f"{len(value)} of them" if value else "none"
-    if name.endswith("key_hashes"):  # enough of a digest to tell keys apart
+    if name.endswith("key_hashes"):  # enough of a digest to distinguish keys
         return ", ".join(digest[:8] + "…" for digest in value) or "none"
     if name == "quotas":
         return ", ".join(_quota(quota) for quota in value) or "none"

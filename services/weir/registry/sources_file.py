@@ -1,6 +1,6 @@
-"""The YAML file of sources that `weir apply` takes: read whole, every fault at once, keys hashed at once.
+"""Read the YAML file of sources for `weir apply`: report all faults together, and hash keys at once.
 
-Nothing here keeps, shows or raises a write key in plain: a fault names the key's place only.
+No key in plain text is kept, shown or raised: a fault names only the key's place in the file.
 """
 
 import re
@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from weir.core.registry import (
+    DAY_SECONDS,
     MAX_DEDUP_WINDOW_SECONDS,
     IdMapping,
     Quota,
@@ -25,14 +26,14 @@ MIN_KEY_CHARACTERS = 8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
 HASH = re.compile(r"[0-9a-f]{64}")
-# Options that hold keys in plain, and the fields that their hashes go to.
+# Options with keys in plain text, and the fields for their hashes.
 KEY_OPTIONS = {
     "write_keys": "write_key_hashes",
     "read_keys": "read_key_hashes",
     "admin_keys": "admin_key_hashes",
 }
 EXTRA_OPTIONS: dict[type, set[str]] = {Source: set(KEY_OPTIONS)}
-# As in the column `door`; a test holds it against the gateway's routes.
+# The values of the column `door`; a test compares them with the gateway's routes.
 DOORS = frozenset(
     {
         *("cloudevents", "collect", "events", "hackle", "hitkeep", "segment", "suprsend"),
@@ -46,7 +47,7 @@ ORIGIN = re.compile(r"\*|https?://[^/\s?#*]+")
 
 
 class SourcesFileError(Exception):
-    """The file is not valid. `faults`: one line each, with the path in the file and what to mend."""
+    """The file is not valid. `faults`: one line each, with the path in the file and what to correct."""
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
@@ -54,7 +55,7 @@ class SourcesFileError(Exception):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key given twice: YAML would silently keep the last."""
+    """A loader that refuses repeated mapping keys: YAML loaders would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -69,14 +70,14 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_sources(path: Path) -> dict[str, Source]:
-    """The sources of a file by id, their keys hashed; `SourcesFileError` with every fault."""
+    """Return the sources of a file by id, their keys hashed; `SourcesFileError` with all faults."""
     try:
         document = yaml.load(path.read_text(), _StrictLoader)
     except OSError as error:
         raise SourcesFileError([f"{path} cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise SourcesFileError([f"{path} is not UTF-8 text"]) from None
-    except yaml.MarkedYAMLError as error:  # its own text would quote the line, which may be a key
+    except yaml.MarkedYAMLError as error:  # its own text would quote the line, maybe with a key
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise SourcesFileError([f"{path}, {place}: not valid YAML: {error.problem}"]) from None
@@ -86,7 +87,7 @@ def read_sources(path: Path) -> dict[str, Source]:
 
 
 def check_document(document: object) -> dict[str, Source]:
-    """The sources of a parsed file by id; `SourcesFileError` with every fault."""
+    """Return the sources of a parsed file by id; `SourcesFileError` with all faults."""
     if not isinstance(document, Mapping) or not isinstance(document.get("sources"), Mapping):
         raise SourcesFileError(["sources: must be a mapping of source ids to their options"])
     faults = [
@@ -124,7 +125,7 @@ def _read_source(name: object, options: object, faults: list[str]) -> Source | N
         fields[field] = tuple(dict.fromkeys((*fields.get(field, ()), *hashes)))
     fields["quotas"] = _read_quotas(options.get("quotas"), f"{path}.quotas", faults)
     fields["mappings"] = _read_mappings(options.get("mappings"), f"{path}.mappings", faults)
-    source = Source(id=name, **fields)  # a field at fault has its default here, and its fault there
+    source = Source(id=name, **fields)  # invalid fields have their defaults, and faults in `faults`
     faults += [f"{path}.{fault}" for fault in _source_faults(source)]
     return source
 
@@ -132,7 +133,7 @@ def _read_source(name: object, options: object, faults: list[str]) -> Source | N
 def _read_fields(
     kind: type, options: Mapping[Any, Any], path: str, faults: list[str]
 ) -> dict[str, Any]:
-    """Each option converted to its field's type on its own, so that one fault does not hide the next."""
+    """Convert each option separately to its field's type, so that one fault does not hide the next."""
     types = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, value in options.items():
@@ -169,7 +170,7 @@ def _hash_keys(keys: object, path: str, faults: list[str]) -> list[str]:
 def _entries(
     entries: object, path: str, noun: str, members: str, faults: list[str]
 ) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Those of a list that are mappings, each with its place; a fault for whatever is none."""
+    """Yield (place, mapping) for each mapping in the list; add a fault for everything else."""
     if entries is None:
         return
     if not isinstance(entries, list):
@@ -229,7 +230,7 @@ def _source_faults(source: Source) -> Iterable[str]:
         yield f"workspace: must be {NAME_RULE}"
     for option, field in KEY_OPTIONS.items():
         for index, digest in enumerate(getattr(source, field)):
-            if not HASH.fullmatch(digest):  # not shown: it may be a key in the wrong place
+            if not HASH.fullmatch(digest):  # not shown, because it may be a key in the wrong place
                 yield (
                     f"{field}[{index}]: must be a SHA-256 in 64 lowercase hex digits"
                     f" (a key in plain goes to {option})"
@@ -243,7 +244,7 @@ def _source_faults(source: Source) -> Iterable[str]:
         if not SITE.fullmatch(site):
             yield f"sites[{index}]: must be a host name in lower case, without `www.` or a scheme"
     for index, secret in enumerate(source.signing_secrets):
-        if len(secret) < MIN_KEY_CHARACTERS:  # not shown
+        if len(secret) < MIN_KEY_CHARACTERS:  # the fault must not show the secret
             yield f"signing_secrets[{index}]: must have at least {MIN_KEY_CHARACTERS} characters"
         if is_sealed(secret):
             yield f"signing_secrets[{index}]: is encrypted; give it as its sender has it"
@@ -256,6 +257,8 @@ def _source_faults(source: Source) -> Iterable[str]:
         yield "enforce_casing: does nothing without event_casing"
     if not 1 <= source.dedup_window_seconds <= MAX_DEDUP_WINDOW_SECONDS:
         yield f"dedup_window_seconds: must be 1 to {MAX_DEDUP_WINDOW_SECONDS} (7 days)"
+    if not 1 <= source.session_gap_seconds <= DAY_SECONDS:
+        yield f"session_gap_seconds: must be 1 to {DAY_SECONDS} (a day)"
     if source.events_per_second < 0 or source.events_burst < 0:
         yield "events_per_second and events_burst: must be 0 (no limit) or more"
     if source.events_burst and not source.events_per_second:
@@ -263,7 +266,7 @@ def _source_faults(source: Source) -> Iterable[str]:
 
 
 def _shared_keys(sources: Iterable[Source]) -> Iterable[str]:
-    """A key names one source; the same in two would make an event's source a matter of luck."""
+    """Yield a fault for each key that two sources have: the source of an event would be ambiguous."""
     owners: dict[str, str] = {}
     for source in sources:
         for digest in source.key_hashes:

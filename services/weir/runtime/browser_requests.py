@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
-# Every response has these: no page can run, show, frame or read it but one of the same origin.
+# Headers of every response: only a page of the same origin can run, show, frame or read it.
 RESPONSE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -17,7 +17,7 @@ _AUTHORITY = r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?"
 _HOST = re.compile(_AUTHORITY, re.IGNORECASE)
 _ORIGIN = re.compile(rf"https?://({_AUTHORITY})", re.IGNORECASE)
 _REFERER = re.compile(rf"https?://({_AUTHORITY})(?:[/?#].*)?", re.IGNORECASE | re.DOTALL)
-# What browsers say of a request that its own page or the user at the address bar makes.
+# The values of Sec-Fetch-Site for requests from a page of the same origin or from the address bar.
 _OWN_SITES = {"same-origin", "none"}
 
 
@@ -31,11 +31,11 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_foreign_page(values: Callable[[str], Sequence[str]], loopback_only: bool) -> str | None:
-    """Return why a request must be refused, or None: programs, the user and own pages may ask.
+    """Return why a request must be refused, or None for programs, the user and pages of the same origin.
 
-    `values` returns all values of a header. `loopback_only`: whoever reaches the port is trusted, so
-    the request must name this machine's loopback; else a foreign name that resolves to it (DNS
-    rebinding) would make a foreign page one of this origin.
+    `values` returns all values of a header. `loopback_only`: every client that reaches the port is
+    trusted, so the Host header must name the loopback interface. Otherwise a foreign host name that
+    resolves to it (DNS rebinding) would give a foreign page the same origin.
     """
     hosts = values("Host")
     host = hosts[0].strip().lower() if hosts else ""
@@ -50,7 +50,7 @@ def refuse_foreign_page(values: Callable[[str], Sequence[str]], loopback_only: b
     origins = values("Origin")
     if any(not _is_of(_ORIGIN, origin, host) for origin in origins):
         return "A page of another origin sent the request"
-    # browsers without Sec-Fetch-Site: a script's or an image's request has no Origin either
+    # in browsers without Sec-Fetch-Site, requests for scripts and images have no Origin either
     referers = [] if sites else values("Referer")
     if any(not _is_of(_REFERER, referer, host) for referer in referers):
         return "A page of another origin sent the request"

@@ -1,19 +1,19 @@
-"""Two kinds of changelog: one record a key (compacted), or many entries a record (append-only)."""
+"""Two kinds of changelog: one record per key (compacted), or many entries per record (append-only)."""
 
 from collections.abc import Callable, Mapping
 from itertools import islice
 
 from weir.core.batch import Changes, Output
 
-# 5,000 entries of at most some 300 bytes stay well below the broker's record limit.
+# 5,000 entries of at most about 300 bytes stay well below the broker's record limit.
 PACKED_ENTRIES = 5_000
 
 
 class KeyedChangelog:
-    """One record a changed key, in a compacted topic that may hold records of other schemas too."""
+    """One record per changed key, in a compacted topic that may also hold records of other schemas."""
 
     def __init__(self, topic: str, is_state: Callable[[bytes], bool]) -> None:
-        """`is_state`: whether a record's value is state, whichever version of Weir wrote it."""
+        """`is_state`: checks whether a record's value is state, in the format of any version of Weir."""
         self.topic = topic
         self._is_state = is_state
 
@@ -27,9 +27,9 @@ class KeyedChangelog:
 
 
 class PackedChangelog:
-    """Thousands of entries a record, in a topic with retention and no compaction.
+    """Thousands of entries per record, in a topic with retention and without compaction.
 
-    For state whose keys are written once and age out: a record an entry would cost more than the
+    For state whose keys are written once and expire: one record per entry would cost more than the
     decision itself. Layout: entries of (2-byte key length, 2-byte value length, key, value).
     """
 

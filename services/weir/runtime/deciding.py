@@ -1,5 +1,5 @@
-"""Turn a batch into records to write. A record that nothing can be decided about, or whose outputs
-no topic takes, becomes a dead letter by itself (docs/decisions/0015-faults.md)."""
+"""Turn a batch into records to write. Only a record that fails, or whose outputs are too large for
+their topic, becomes a dead letter (docs/decisions/0015-faults.md)."""
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +16,12 @@ from weir.runtime.ports import Changelog, FencedError, StreamBrokenError
 LOGGED_CALLS = 4
 T = TypeVar("T")
 EncodeUsage = Callable[[str, Batch, BatchResult], list[Output]]
-# The last one: the size of the largest record that a letter holds whole.
+# The last argument: the size of the largest record that a dead letter stores whole.
 EncodeDead = Callable[[str, Batch, BatchResult, int], list[Output]]
 
 
 class AccountEncoders:
-    """How a batch's usage and refusals become records; the wiring gives the encoders."""
+    """Encoders that turn a batch's usage and refusals into records."""
 
     def __init__(self, usage: EncodeUsage, dead: EncodeDead) -> None:
         self.usage = usage
@@ -29,7 +29,7 @@ class AccountEncoders:
 
 
 class Piece(NamedTuple):
-    """Records of one partition and all that they come to."""
+    """Records of one partition, their result, and the records to write for them."""
 
     batch: Batch
     decided: BatchResult
@@ -42,15 +42,15 @@ class RecordTooLargeError(Exception):
 
 
 class StateError(Exception):
-    """The store cannot be read: that is no record's fault."""
+    """The store cannot be read. No record is to blame."""
 
 
-# What a step may raise, too, when it has to ask a broker: the record waits.
+# Passing faults: the step may also raise one when it has to ask a broker. The record waits.
 PASSING = (StateError, StreamBrokenError, FencedError)
 
 
 class Decider:
-    """Asks the step, and encodes what it says. Pure but for `load`, logs and metrics."""
+    """Runs the step and encodes its results. Pure except for `load` and logs."""
 
     def __init__(
         self, step: Step, accounts: AccountEncoders, changelog: Changelog, limits: LimitsInForce
@@ -62,7 +62,7 @@ class Decider:
         self._log = logs.get(step.name)
 
     def pieces(self, batch: Batch, load: Load) -> list[Piece]:
-        """Return consecutive parts of the batch, mostly one. `StateError`: nothing is decided."""
+        """Return consecutive parts of the batch, usually one. `StateError`: nothing is decided."""
         known = _Overlay(load)
         pieces: list[Piece] = []
         faults: list[Exception] = []
@@ -78,19 +78,19 @@ class Decider:
 
         for record in narrowed(batch, attempt):
             pieces.append(self.refused(record, *_verdict(faults[-1])))
-        if faults:  # one line, however many records it concerns
+        if faults:  # one log line, however many records are concerned
             self._log.error("some records cannot be processed", **_shown(faults[-1]))
         return pieces
 
     def refused(self, record: Batch, reason: str, detail: str) -> Piece:
         """Make a dead letter of a batch of one record."""
         found = self._try(lambda: self._piece(record, self._step.refuse(record, reason, detail)))
-        if isinstance(found, Exception):  # not even whose it is can be told
+        if isinstance(found, Exception):  # not even the record's source can be read
             return self._piece(record, BatchResult(refusals=[RefusedRecord(0, reason, detail)]))
         return found
 
     def refreshed(self, partition: int, load: Load) -> Piece | None:
-        """Return what has changed without input. A fault leaves the state as it was."""
+        """Return changes that have no input record, or None. After a fault the state stays as it was."""
 
         def refresh() -> Piece | None:
             decided = self._step.refresh(partition, _Overlay(load).load)
@@ -103,12 +103,12 @@ class Decider:
         return found
 
     def _try(self, decide: Callable[[], T]) -> T | Exception:
-        """Return the fault instead of a decision, whatever it is, unless it is one that passes."""
+        """Return the decision, or the exception that it raised; raise those in PASSING."""
         try:
             return decide()
         except PASSING:
             raise
-        except Exception as fault:  # noqa: BLE001 - nobody knows what a step may raise on some input
+        except Exception as fault:  # noqa: BLE001 - a step may raise anything on some input
             self._step.forget()
             return fault
 
@@ -140,7 +140,7 @@ class Decider:
 
 
 class _Overlay:
-    """State as it is once the changes that were added are in the store."""
+    """A view of the state as if the added changes were already in the store."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -150,7 +150,7 @@ class _Overlay:
         self._changes.update(changes)
 
     def load(self, keys: Iterable[bytes]) -> State:
-        keys = list(keys)  # a fault of whoever makes the keys is not the store's
+        keys = list(keys)  # outside `try`: an exception of the iterable is not the store's fault
         try:
             known = self._load(keys)
         except Exception as fault:
@@ -172,7 +172,7 @@ def _verdict(fault: Exception) -> tuple[str, str]:
 
 
 def _shown(fault: Exception) -> dict[str, str]:
-    """Return what a log may hold of a fault: the text of one that is not ours may quote the record."""
+    """Return the fields that a log may show of a fault. Texts of foreign exceptions may quote the record."""
     if isinstance(fault, RecordTooLargeError):
         return {"fault": str(fault)}
     calls = traceback.extract_tb(fault.__traceback__)[-LOGGED_CALLS:]
@@ -185,7 +185,7 @@ def _nothing(partition: int) -> Batch:
 
 
 def merged(pieces: Iterable[Piece]) -> Iterator[tuple[int, Changes]]:
-    """Yield each partition's changes, the later ones over the earlier ones."""
+    """Yield (partition, changes); later changes replace earlier ones."""
     changes: dict[int, dict[bytes, bytes | None]] = {}
     for piece in pieces:
         changes.setdefault(piece.batch.partition, {}).update(piece.decided.state_changes())

@@ -1,4 +1,4 @@
-"""Decompress request bodies piece by piece. Memory and time are bounded, whatever was sent. Pure."""
+"""Decompress request bodies piece by piece. Memory and time are bounded for any input. Pure."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,20 +8,20 @@ import brotli
 import lz4.frame
 import zstandard
 
-# A zstd window larger than this is refused, as RFC 9659 asks of HTTP.
+# A larger zstd window is refused, as RFC 9659 requires for HTTP.
 ZSTD_WINDOW_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20
-# Input goes in by slices, since a decompressor copies what it has not consumed each time it is called.
+# Input is fed in slices, because each call of a decompressor copies the input that it has not consumed.
 SLICE_BYTES = 1 << 16
-# zstd bounds no output, and a few bytes can stand for a block of 128 KiB: at most 10 MiB come out at once.
+# zstd does not limit its output, and a few bytes can encode a block of 128 KiB: a slice gives at most 10 MiB.
 ZSTD_SLICE_BYTES = 256
-# Starting a member costs microseconds, so a body of empty ones would take seconds.
+# Starting a member costs microseconds, so a body of empty members would take seconds.
 MAX_MEMBERS = 100
 MEMBER_BYTES = 1_024
 
 
 class DamagedBodyError(Exception):
-    """The body is not in the encoding that it claims."""
+    """The body is not valid in the encoding that the request states."""
 
 
 class BodyTooLargeError(Exception):
@@ -29,20 +29,20 @@ class BodyTooLargeError(Exception):
 
 
 class _Member(Protocol):
-    """One compressed stream of a body; gzip, zstd and lz4 allow several, one after the other."""
+    """One compressed stream of a body; gzip, zstd and lz4 allow several in sequence."""
 
     @property
     def ended(self) -> bool: ...
 
     @property
     def rest(self) -> bytes:
-        """Input that follows the end of the member."""
+        """The input after the end of the member."""
 
     def feed(self, piece: bytes) -> Iterator[bytes]: ...
 
 
 class _Stream:
-    """What the libraries' decompressors have in common."""
+    """The common attributes of the libraries' decompressors."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -109,12 +109,12 @@ def _gzip(body: bytes) -> _Member:
 
 
 def _deflate(body: bytes) -> _Member:
-    """With zlib's header, as RFC 9110 has it, or without, as some clients send it."""
+    """Accept data with zlib's header, as RFC 9110 requires, or without it, as some clients send it."""
     has_header = len(body) > 1 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
     return _Inflate(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
 
-# Each starts a member at the beginning of the bytes it is given.
+# Each function starts a member at the beginning of the given bytes.
 _START: dict[str, Callable[[bytes], _Member]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,  # RFC 9110, 8.4.1.3
@@ -128,10 +128,10 @@ _FAULTS = (zlib.error, brotli.error, zstandard.ZstdError, RuntimeError, EOFError
 
 
 def expand(body: bytes, encoding: str, cap: int) -> Iterator[bytes]:
-    """Yield the body without its encoding (one of ENCODINGS), at most `cap` bytes in all.
+    """Yield the decompressed body (`encoding`: one of ENCODINGS), at most `cap` bytes in total.
 
-    Pieces are about PIECE_BYTES at most (10 MiB with zstd), so that memory can be reserved as they
-    come. Raises `DamagedBodyError` and `BodyTooLargeError`, also after the first pieces.
+    Pieces have about PIECE_BYTES at most (10 MiB with zstd), so that memory can be reserved piece by piece.
+    `DamagedBodyError` and `BodyTooLargeError` may come after the first pieces.
     """
     slice_bytes = ZSTD_SLICE_BYTES if encoding == "zstd" else SLICE_BYTES
     most = 1 if encoding == "br" else max(MAX_MEMBERS, len(body) // MEMBER_BYTES)
@@ -159,5 +159,5 @@ def expand(body: bytes, encoding: str, cap: int) -> Iterator[bytes]:
 
 
 def decompress(body: bytes, encoding: str, cap: int) -> bytes:
-    """Return the body without its encoding. Raises `DamagedBodyError` and `BodyTooLargeError`."""
+    """Return the decompressed body. `DamagedBodyError`, `BodyTooLargeError`."""
     return b"".join(expand(body, encoding, cap))

@@ -1,4 +1,4 @@
-"""A folder has one owner: a lock that no killed process can leave behind."""
+"""An exclusive lock on a folder. The kernel releases it when the process dies."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class FolderInUseError(Exception):
-    """Another process has the folder; the text is one sentence that says what to do."""
+    """Another process uses the folder; the text is one sentence that says what to do."""
 
     def __init__(self, folder: Path, holder: str) -> None:
         super().__init__(
@@ -18,12 +18,12 @@ class FolderInUseError(Exception):
 
 
 class FolderLock:
-    """Held from construction until `release()` or the end of every process that inherited it."""
+    """A lock, held from construction until `release()` or until every process that inherited it has ended."""
 
     def __init__(self, folder: Path, name: str, *, inherit: bool = False, note: str = "") -> None:
-        """`note`: what others are told about this process, besides its number."""
+        """`note`: what other processes are shown about this process, after its process id."""
         folder.mkdir(parents=True, exist_ok=True)
-        # 0o600: the file is nobody else's to hold. The kernel drops the lock with the process.
+        # 0o600: no other user may hold the lock. The kernel releases it when the process ends.
         self._file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,7 +31,7 @@ class FolderLock:
             holder = os.read(self._file, 4_096).decode(errors="replace").strip() or "unknown"
             os.close(self._file)
             raise FolderInUseError(folder, holder) from None
-        with suppress(OSError):  # a full disk: the lock holds without its holder's name
+        with suppress(OSError):  # on a full disk the lock holds without its holder's name
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()} {note}".strip().encode() + b"\n", 0)
         os.set_inheritable(self._file, inherit)

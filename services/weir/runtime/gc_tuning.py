@@ -1,14 +1,13 @@
-"""Python's garbage collector, told what a process of this house is like."""
+"""Settings of Python's garbage collector for Weir's processes."""
 
 import gc
 
 
 def spare() -> None:
-    """To be called once everything is set up: what is there now stays, so it is not looked at again.
+    """Exclude all present objects from collection, because they stay; collect less often. Call it after setup.
 
-    What comes and goes are tens of thousands of small objects without cycles, be it a batch or the
-    requests of a second; at the default thresholds the collector walked them over and over, which
-    took a tenth of a process's time.
+    A batch, or one second of requests, creates tens of thousands of small objects without cycles. At the
+    default thresholds the collector scanned them again and again, which took a tenth of the process's time.
     """
     gc.collect()
     gc.freeze()

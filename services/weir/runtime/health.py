@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics` of a worker, on a port of its own."""
+"""HTTP server for `/livez`, `/readyz` and `/metrics` of a worker, on a separate port."""
 
 import threading
 from collections.abc import Callable
@@ -13,10 +13,10 @@ PARTITIONS_TAKEN = "its partitions were taken, and it has not been given new one
 
 
 class Health:
-    """What a worker says of itself: ready, or the one sentence that says why not."""
+    """The readiness of a worker: ready, or a sentence that says why not."""
 
     def __init__(self, progress: StallWatch | None = None) -> None:
-        """`progress`: of a service for which records may wait; it is not ready while they do in vain."""
+        """`progress`: makes the service not ready while records wait without progress."""
         self._unready = "starting"
         self._progress = progress
 
@@ -33,7 +33,7 @@ class Health:
 
 
 def serve(host: str, port: int, health: Health) -> Callable[[], None]:
-    """Serve in a daemon thread until the returned function is called; port 0 serves nothing."""
+    """Serve in a daemon thread until the returned function is called; with port 0, serve nothing."""
     if port == 0:
         return lambda: None
 
@@ -65,7 +65,7 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes come every second: they are not worth a line."""
+            """Log nothing: probes come every second."""
 
     server = ThreadingHTTPServer((host, port), Answer)
     server.daemon_threads = True

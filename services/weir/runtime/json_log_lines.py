@@ -1,7 +1,8 @@
-"""Copies lines to an output, each as JSON: `python -I -S json_lines.py SERVICE`, lines on standard input.
+"""Copy lines from standard input to standard output as JSON: `python -I -S json_log_lines.py SERVICE`.
 
-A process of its own, so that also the last words of a process that crashes are passed on. What is a JSON
-object already passes as it is. Standard library alone: it starts in 20 ms and idles in a blocking read.
+It is a separate process, so that the last lines of a crashing process are passed on too. A line that is a
+JSON object already is copied unchanged. It uses only the standard library: it starts in 20 ms and idles in a
+blocking read.
 """
 
 import json
@@ -14,14 +15,14 @@ from datetime import UTC, datetime
 
 # librdkafka's own lines: %LEVEL|SECONDS|FACILITY|CLIENT| MESSAGE, with syslog's levels
 _LIBRDKAFKA = re.compile(r"%([0-7])\|([0-9.]+)\|(\w*)\|([^|]*)\| ?(.*)")
-# the broker's, as deploy/kafka/log4j2.xml writes them
+# the broker's lines, as deploy/kafka/log4j2.xml formats them
 _LOG4J = re.compile(r"(\d{4}-\S+Z) (DEBUG|INFO|WARN|ERROR|FATAL) (\S+) (.*)")
 _LEVELS = ("critical", "critical", "critical", "error", "warning", "info", "info", "debug")
 MAX_LINE_BYTES = 1 << 20
 
 
 def as_json(line: bytes, service: str) -> bytes:
-    """Return the line as a JSON object on one line, without its end."""
+    """Return the line as a JSON object on one line, without the line end."""
     if line.startswith(b"{"):
         with suppress(ValueError):
             json.loads(line)
@@ -42,10 +43,10 @@ def as_json(line: bytes, service: str) -> bytes:
 
 def main(service: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends when nobody writes any more
+        signal.signal(number, signal.SIG_IGN)  # it ends when no process can write to the pipe
     while line := sys.stdin.buffer.readline(MAX_LINE_BYTES):
         if said := line.rstrip(b"\r\n"):
-            with suppress(OSError):  # a full disk, a reader that is gone: no reason to stop writers
+            with suppress(OSError):  # a full disk or a closed reader must not stop the writers
                 os.write(sys.stdout.fileno(), as_json(said, service) + b"\n")
 
 

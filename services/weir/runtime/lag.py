@@ -1,4 +1,4 @@
-"""How far behind a service is: records that wait in each partition it owns, and for how long."""
+"""The lag of a service: how many records wait in each partition that it owns, and for how long."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,22 +9,25 @@ EVERY_SECONDS = 1.0
 
 
 class LagClock:
-    """Tells since when records have waited, from how many wait and from what was settled. Pure.
+    """Computes since when records have waited, from the number of waiting and the settled records. Pure.
 
-    Of each partition it knows a time up to which everything is settled: the timestamp of the last
-    settled record, or the last moment at which nothing waited. So the lag of a partition that does
-    not move grows with the clock, and a record that comes after a quiet hour is not an hour late.
+    For each partition it keeps a time up to which everything is settled: the timestamp of the last
+    settled record, or the last moment at which nothing waited. So the lag of a stalled partition grows
+    with the clock, and a record that arrives after a quiet hour does not count as an hour late.
     """
 
     def __init__(self) -> None:
         self._settled_until: dict[str, float] = {}
 
     def settled(self, partition: str, timestamp_ms: int) -> None:
-        """Everything up to a record of this time is settled."""
+        """Note that everything up to a record with this timestamp is settled."""
         self._settled_until[partition] = timestamp_ms / 1000
 
     def waiting_since(self, records: Mapping[str, int], now: float) -> float | None:
-        """`records`: how many wait in each owned partition at `now` (epoch seconds). None: none waits."""
+        """Return since when the oldest record waits (epoch seconds), or None if no record waits.
+
+        `records`: how many wait in each owned partition at `now` (epoch seconds).
+        """
         until = self._settled_until
         self._settled_until = {
             partition: until.get(partition, now) if waiting else now
@@ -36,7 +39,7 @@ class LagClock:
 
 
 class LagReport:
-    """Exports a service's lag: each partition by its owner alone, idle ones included."""
+    """Exports a service's lag. Each partition, idle ones included, is exported by its owner only."""
 
     def __init__(self, service: str, clock: Callable[[], float] = time.time) -> None:
         self._service = service
@@ -45,22 +48,25 @@ class LagReport:
         self._exported: set[str] = set()
         self._due_at = -EVERY_SECONDS
         self._waiting_since: float | None = None
-        # asked when metrics are read, so that it grows although the service stands still
+        # computed when metrics are read, so that it grows even while the service is stuck
         LAG_SECONDS.labels(service).set_function(self.seconds)
 
     def settled(self, partition: str, timestamp_ms: int) -> None:
-        """Everything up to a record of this time is settled."""
+        """Note that everything up to a record with this timestamp is settled."""
         self._lag.settled(partition, timestamp_ms)
 
     def is_due(self, now: float) -> bool:
-        """Whether a second has passed since it was last so, by the caller's clock."""
+        """Check whether EVERY_SECONDS have passed since this last returned True, by the caller's clock."""
         if now - self._due_at < EVERY_SECONDS:
             return False
         self._due_at = now
         return True
 
     def export(self, records: Mapping[str, int]) -> None:
-        """`records` has every owned partition; what was exported of any other is removed."""
+        """Export the number of waiting records by partition, and remove partitions that are no longer owned.
+
+        `records` has every owned partition.
+        """
         self._waiting_since = self._lag.waiting_since(records, self._clock())
         self._remove(self._exported - records.keys())
         for partition, waiting in records.items():
@@ -68,12 +74,12 @@ class LagReport:
         self._exported = set(records)
 
     def disown(self) -> None:
-        """No partition is owned until the next export. What waited goes on waiting."""
+        """Remove all partitions until the next export. The waiting time keeps growing."""
         self._remove(self._exported)
         self._exported = set()
 
     def seconds(self) -> float:
-        """How long the oldest of the waiting records has waited."""
+        """Return how long the oldest waiting record has waited."""
         since = self._waiting_since
         return 0.0 if since is None else max(0.0, self._clock() - since)
 

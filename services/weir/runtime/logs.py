@@ -1,4 +1,4 @@
-"""Structured logs on stderr: `key=value` for a terminal, JSON for machines. Never an event's content or a secret."""
+"""Structured logs on stderr: `key=value` for terminals, JSON for machines. Never log event contents or secrets."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure(level: str = "INFO", form: str = "text") -> None:
-    """Set up logging for the process, once, in `__main__`; what libraries log comes out in the same form."""
+    """Configure logging for the process; log records of libraries get the same format."""
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -20,7 +20,7 @@ def configure(level: str = "INFO", form: str = "text") -> None:
         processors.append(structlog.processors.JSONRenderer(default=str))
     else:
         processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
-    # a line is one write, so that processes that share the output do not come into each other's lines
+    # each line is one write, so that processes that share the output do not mix their lines
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
@@ -32,7 +32,7 @@ def configure(level: str = "INFO", form: str = "text") -> None:
 
 
 class Unfailing:
-    """An output whose disk may be full, or whose reader may be gone: a lost line is no fault of who says it."""
+    """An output that ignores write errors (full disk, closed reader): a lost line must not stop the writer."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
@@ -51,7 +51,7 @@ class Unfailing:
 
 
 class _PassedOn(logging.Handler):
-    """What libraries log with the standard library's means, as one of our lines."""
+    """Passes log records of the standard library's `logging` on to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger().bind(logger=record.name)
@@ -59,5 +59,5 @@ class _PassedOn(logging.Handler):
 
 
 def get(service: str) -> Any:
-    """A logger that names its service in every line."""
+    """Return a logger that adds the service's name to every line."""
     return structlog.get_logger().bind(service=service)

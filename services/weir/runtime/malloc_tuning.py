@@ -1,18 +1,19 @@
-"""The C library's allocator, told what a process of this house is like."""
+"""Settings of glibc's memory allocator for Weir's processes."""
 
 import ctypes
 
 M_MMAP_THRESHOLD = -3  # mallopt(3)
-LARGE_BYTES = 128 * 1024  # glibc's own start
-FREE_BYTES = 32 * 1024 * 1024  # kept at most: what is freed below LARGE_BYTES stays in the heap
+LARGE_BYTES = 128 * 1024  # glibc's own initial value
+# Free heap memory to keep at most: freed blocks smaller than LARGE_BYTES stay in the heap.
+FREE_BYTES = 32 * 1024 * 1024
 
 
 def give_back_large_blocks() -> bool:
-    """Blocks from 128 KiB on go back to the system when they are freed; false: this is not glibc.
+    """Make freed blocks of 128 KiB or more go back to the system; return False if this is not glibc.
 
-    By itself glibc raises that limit to the largest block that was ever freed, and keeps what is
-    smaller in the heap of each thread. Where threads come and go with records of megabytes, as with
-    every search in Kafka's topics, a process so grew by megabytes a search.
+    By default glibc raises that limit to the largest block that was ever freed, and keeps smaller blocks
+    in the heap of each thread. With short-lived threads that hold records of megabytes, as in every search
+    of Kafka topics, a process grew by megabytes per search.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) == 1
@@ -31,9 +32,9 @@ class _Info(ctypes.Structure):
 
 
 def give_back_free_heap() -> bool:
-    """Return the free parts of the heaps to the system if they are large; false: nothing was to do.
+    """Return free heap memory to the system if it exceeds FREE_BYTES; return whether that was done.
 
-    A burst of requests leaves hundreds of megabytes there, between the few things that stay.
+    A burst of requests leaves hundreds of megabytes free between the few blocks that are still in use.
     """
     libc = ctypes.CDLL(None)
     mallinfo2 = getattr(libc, "mallinfo2", None)  # glibc 2.33

@@ -1,4 +1,4 @@
-"""The metrics of a worker: a closed set, named once."""
+"""The Prometheus metrics of a worker."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,16 +1,16 @@
-"""Find the record that a fault belongs to: attempt less and less at once (docs/decisions/0015-faults.md). Pure."""
+"""Find the record that causes a fault by attempting fewer records at once (docs/decisions/0015-faults.md). Pure."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
 from weir.core.batch import Batch
 
-SHRINK = 100  # 10,000 records come down to one in two steps: each costs a recovery
-UNCHANGED = 2  # attempts that fail with the same records, until less is attempted
+SHRINK = 100  # from 10,000 records to one in two steps, because each step costs a recovery
+UNCHANGED = 2  # failed attempts from the same offsets before fewer records are attempted
 
 
 def halves(batches: Sequence[Batch]) -> list[list[Batch]]:
-    """Split what was attempted in one transaction into two, in order. More than one record."""
+    """Split the batches of one transaction into two halves, in order. They must have more than one record."""
     if len(batches) > 1:
         middle = len(batches) // 2
         return [list(batches[:middle]), list(batches[middle:])]
@@ -20,10 +20,10 @@ def halves(batches: Sequence[Batch]) -> list[list[Batch]]:
 
 
 def narrowed(batch: Batch, attempt: Callable[[Batch], bool]) -> Iterator[Batch]:
-    """Yield, in order, the records for which `attempt` fails alone.
+    """Yield, in order, the records for which `attempt` fails even alone, each as a batch.
 
-    `attempt` is called for consecutive parts of the batch, each after all that came before it, and
-    returns whether it has succeeded; what fails is attempted again in halves.
+    `attempt` is called for consecutive parts of the batch in order, and returns whether it succeeded. A
+    part that fails is split in halves, which are attempted again.
     """
     waiting = [batch]
     while waiting:
@@ -37,20 +37,20 @@ def narrowed(batch: Batch, attempt: Callable[[Batch], bool]) -> Iterator[Batch]:
 
 
 class Suspects:
-    """Records whose transactions fail again and again, though each attempt begins with new clients.
+    """Records whose transactions fail repeatedly, although each attempt uses new clients.
 
-    The fault may be the brokers', so nothing dies by it: less is attempted at once, which helps
-    where a transaction is more than the brokers can do in its time.
+    The brokers may be at fault, so no record becomes a dead letter. Fewer records are attempted at once,
+    which helps if a transaction is more than the brokers can process within its timeout.
     """
 
     def __init__(self) -> None:
         self._starts: dict[int, int] = {}  # by partition, where the last failed attempt began
-        self._failures = 0  # of attempts in a row that began there
+        self._failures = 0  # consecutive failed attempts that began there
         self._most = 0  # records to attempt at once; 0: all
-        self._ends: dict[int, int] = {}  # by partition, the end of the range that is suspected
+        self._ends: dict[int, int] = {}  # by partition, the end of the suspected range
 
     def parts(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
-        """Yield what to attempt in one transaction each, in the order of each partition."""
+        """Yield the batches of one transaction after another, in offset order within each partition."""
         suspected = [batch for batch in batches if self._count(batch)]
         if others := [batch for batch in batches if not self._count(batch)]:
             yield others
@@ -62,7 +62,7 @@ class Suspects:
                 yield [batch.part(count, len(batch))]
 
     def failed(self, part: Sequence[Batch]) -> None:
-        """An attempt has failed for a reason that may pass."""
+        """Note that an attempt has failed for a reason that may be temporary."""
         starts = {batch.partition: batch.offsets[0] for batch in part}
         again = any(self._starts.get(partition) == at for partition, at in starts.items())
         self._failures = self._failures + 1 if again else 1
@@ -72,12 +72,12 @@ class Suspects:
             self._ends |= {batch.partition: batch.position for batch in part}
 
     def passed(self, part: Sequence[Batch]) -> None:
-        """An attempt has succeeded; what was suspected behind it still is."""
+        """Note that an attempt has succeeded; records after it stay suspected."""
         self._failures = 0
         for batch in part:
             if batch.position >= self._ends.get(batch.partition, batch.position):
                 self._ends.pop(batch.partition, None)
 
     def _count(self, batch: Batch) -> int:
-        """Return how many of the batch's first records are suspected."""
+        """Return how many records at the start of the batch are suspected."""
         return bisect_left(batch.offsets, self._ends.get(batch.partition, 0))

@@ -1,10 +1,10 @@
-"""The system's limit of open files: each connection is one."""
+"""The operating system's limit on open files: each connection counts as one."""
 
 import resource
 
 
 def raise_open_files(wanted: int) -> int:
-    """Raise the process's limit to `wanted` if it is lower and may be raised; return what is in force."""
+    """Raise the process's limit to `wanted` if it is lower, as far as allowed; return what is usable of `wanted`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return wanted

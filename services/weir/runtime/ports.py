@@ -1,4 +1,4 @@
-"""What the worker's loop needs of the outside, as Protocols. `weir.adapters` has the real ones and memory twins."""
+"""Ports of the worker's loop, as Protocols. `weir.adapters` implements them on Kafka and RocksDB, and in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -7,19 +7,19 @@ from weir.core.batch import Batch, Changes, Output, State
 
 
 class StreamBrokenError(Exception):
-    """The broker refused or did not answer: nothing of the open transaction counts. Recover, then go on."""
+    """The broker refused or did not answer. Nothing of the open transaction counts: recover, then continue."""
 
 
 class RecordRefusedError(Exception):
-    """The brokers will never take one of the records. Nothing of the transaction counts; the stream goes on."""
+    """The brokers will never take one of the records. Nothing of the transaction counts; the stream stays usable."""
 
 
 class FencedError(Exception):
-    """Another instance has taken this one's place for good: end the process."""
+    """Another process has taken this instance's slot for good: end the process."""
 
 
 class StorePositions(NamedTuple):
-    """How far a store is: `input`, next offset of the input partition; `changelog`, likewise."""
+    """How far a store is: the next offset of the input partition and of the changelog partition."""
 
     input: int
     changelog: int
@@ -33,102 +33,102 @@ class ChangelogRecord(NamedTuple):
 
 
 class ChangelogReader(Protocol):
-    """Reads several partitions side by side. `StreamBrokenError`; close it."""
+    """Reads several partitions concurrently. `StreamBrokenError` if brokers do not answer. Close it after use."""
 
     def poll(self, seconds: float) -> Sequence[ChangelogRecord]:
-        """What arrives within `seconds`: of each partition in order."""
+        """Return records that arrive within `seconds`, in order within each partition."""
 
     def remaining(self) -> Mapping[int, int]:
-        """How many offsets each partition has to go; those read to the end are left out."""
+        """Return how many offsets each partition has left to read; partitions read to the end are omitted."""
 
     def close(self) -> None: ...
 
 
 class Transaction(NamedTuple):
-    """All that one or more batches came to, by topic; `None` as partition: by the record's key."""
+    """Everything that one or more batches write, by topic. Partition `None`: the record's key decides."""
 
     writes: list[tuple[str, int | None, list[Output]]]
     changelog: list[tuple[str, int, list[Output]]]
-    inputs: dict[int, int]  # partition of the input topic -> next offset
+    inputs: dict[int, int]  # partition of the input topic -> next offset to commit
 
 
 class Assignment(NamedTuple):
-    gained: dict[int, int | None]  # partition -> the group's committed next offset; None: never any
+    gained: dict[int, int | None]  # partition -> the group's committed next offset; None: none yet
     lost: set[int]
-    rebalanced: bool  # the group has spoken, if only to say that there is nothing for this member
+    rebalanced: bool  # an assignment has arrived since the last call, even if it is empty
 
 
 class Stream(Protocol):
-    """The input topic and the transactional output, which commit together."""
+    """The input topic and the transactional output. Both commit together."""
 
     def poll(self, seconds: float) -> list[Batch]:
-        """What arrived within `seconds`, at most one batch a partition, only of assigned partitions."""
+        """Return what arrived within `seconds`: at most one batch per partition, assigned partitions only."""
 
     def assignment(self) -> Assignment:
-        """Partitions gained and lost since the last call (both: lost, then gained again).
+        """Return partitions gained and lost since the last call (in both: lost, then gained again).
 
-        A gained one's position was asked for once no transaction of a former owner was pending on it:
-        what its changelog holds from then on is all that belongs to that position. It is paused until
-        `start`.
+        The position of a gained partition was fetched after every transaction of a former owner had
+        ended, so the changelog then holds everything that belongs to that position. The partition is
+        paused until `start`.
         """
 
     def start(self, partition: int) -> None:
-        """Read a gained partition from its committed position on (None: from its beginning)."""
+        """Start to read a gained partition from its committed position (None: from its beginning)."""
 
     def changelog(self, topic: str, starts: Mapping[int, int]) -> "ChangelogReader":
-        """Committed records of changelog partitions, from these offsets to their present ends."""
+        """Open a reader of committed records of changelog partitions, from these offsets to their present ends."""
 
     def commit(self, transaction: Transaction) -> Mapping[int, int]:
-        """Durable and atomic on return: writes, changelog and input offsets, or none of them.
+        """Commit writes, changelog and input offsets atomically; they are durable on return.
 
-        Returns the next changelog offset of each changelog partition written to.
-        `RecordRefusedError`: it did not, and the same transaction never will.
-        `StreamBrokenError`: it did not, or is not known to have; `recover` before anything else.
+        Return the next changelog offset of each changelog partition written to.
+        `RecordRefusedError`: nothing is committed, and the same transaction would never be.
+        `StreamBrokenError`: nothing is committed, or that is unknown; `recover` before anything else.
         """
 
     def accepts(self, transaction: Transaction) -> bool:
-        """Return whether the brokers take small records in place of these, under the same keys.
+        """Check whether the brokers take small records with the same keys in place of these.
 
-        Nothing is left of them. `StreamBrokenError` as from `commit`.
+        The test records are aborted. `StreamBrokenError` as from `commit`.
         """
 
     def recover(self) -> None:
-        """As if the process had just started: nothing is assigned until `assignment` says so.
+        """Start again as a new process would: nothing is assigned until `assignment` returns it.
 
-        `StreamBrokenError`: not yet; try again.
+        `StreamBrokenError`: it is not possible yet; try again.
         """
 
     def lag(self) -> Mapping[int, int]:
-        """Records between each partition's position and its end, as last heard."""
+        """Return the number of records between each partition's position and its last known end."""
 
     def close(self) -> None: ...
 
 
 class Store(Protocol):
-    """One partition's keyed state. Never ahead of its changelog."""
+    """One partition's keyed state. It is never ahead of its changelog."""
 
     def positions(self) -> StorePositions | None:
-        """How far it is; None: empty."""
+        """Return the store's positions, or None if it is empty."""
 
     def load(self, keys: Iterable[bytes]) -> State:
-        """The state of those keys that have one."""
+        """Return the values of those keys that have one."""
 
     def apply(self, changes: Changes, positions: StorePositions) -> None:
-        """Atomic: the changes (None deletes) and the positions, or neither."""
+        """Write the changes (None deletes) and the positions atomically."""
 
     def close(self) -> None: ...
 
 
 class Stores(Protocol):
     def open(self, partition: int) -> Store:
-        """The partition's local store; a damaged one is discarded and starts empty."""
+        """Open the partition's local store; a damaged store is discarded and starts empty."""
 
     def discard(self, partition: int) -> Store:
-        """An empty store in place of whatever was there."""
+        """Replace the partition's store by an empty one."""
 
 
 class Changelog(Protocol):
-    """How state changes travel to, and come back from, a changelog topic."""
+    """The encoding of state changes as records of a changelog topic."""
 
     topic: str
 

@@ -1,4 +1,4 @@
-"""What Weir keeps on disk is for its owner alone."""
+"""File permissions: what Weir stores on disk is accessible to its owner only."""
 
 import os
 import stat
@@ -9,10 +9,10 @@ UMASK = 0o077
 
 
 def keep_private(folder: Path) -> str:
-    """Make the folder, if it is there, and all in it the owner's alone, and what is made from now on.
+    """Restrict the folder, if it exists, and everything in it to its owner; new files are restricted as well.
 
-    Returns a sentence where others could look into it before, or still can, for the log; else "". Links in it
-    are not followed. The folder itself comes last, so that what was interrupted is done again.
+    Return a sentence for the log if other users could read the folder before, or still can; else "".
+    Links in it are not followed. The folder itself comes last, so that an interrupted run is repeated.
     """
     os.umask(UMASK)
     folder = folder.resolve()
@@ -26,7 +26,7 @@ def keep_private(folder: Path) -> str:
                 os.chmod(path, stat.S_IMODE(mode) & ~OTHERS)
                 mended += 1
         except FileNotFoundError:
-            continue  # whoever works in it has removed it
+            continue  # another process has removed it meanwhile
         except PermissionError:
             refused += 1
     if refused:

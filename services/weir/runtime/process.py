@@ -1,4 +1,4 @@
-"""How a process of Weir begins: before settings are read, files are made or a word is said."""
+"""Process setup: file permissions and log format, before settings are read or anything is written."""
 
 import atexit
 import logging
@@ -18,11 +18,11 @@ _begun = threading.Event()
 
 
 def begin(service: str, outputs: tuple[int, ...] = (1, 2)) -> None:
-    """New files are the owner's alone; with WEIR_LOG_FORMAT=json every line that is said is JSON.
+    """Restrict new files to their owner; with WEIR_LOG_FORMAT=json, make every output line JSON.
 
-    Also of libraries in C, of threads and of the interpreter itself, and the last words of a crash. The
-    setting is read here without a check, so that even faults of other settings are told in JSON.
-    `outputs`: file descriptors of which that is so. A second call does nothing.
+    That includes lines of C libraries, of threads, of the interpreter and of a crash. The setting is read
+    here without a check, so that even faults in other settings are logged as JSON.
+    `outputs`: the file descriptors to convert. With JSON, a second call changes nothing.
     """
     os.umask(UMASK)
     if os.environ.get("WEIR_LOG_FORMAT") != "json" or _begun.is_set():
@@ -34,21 +34,21 @@ def begin(service: str, outputs: tuple[int, ...] = (1, 2)) -> None:
 
 
 def settle(common: CommonSettings, service: str) -> None:
-    """Called once the settings are read: logs as they say, and a data folder for the owner alone."""
+    """Configure logs from the settings, and restrict the data folder to its owner. Call it once settings are read."""
     logs.configure(common.log_level, common.log_format)
     if told := keep_private(common.data_dir):
         logs.get(service).warning(told)
 
 
 def _pass_output_on(service: str, outputs: tuple[int, ...]) -> None:
-    """The outputs are a pipe on return, to a process that writes what comes as JSON to standard error."""
+    """Redirect the outputs into a pipe to a process that writes each line as JSON to standard error."""
     reading, writing = os.pipe()
     relay = subprocess.Popen(
         [sys.executable, "-I", "-S", str(json_log_lines.__file__), service],
         stdin=reading,
         stdout=2,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # it outlives whoever is killed with its group
+        start_new_session=True,  # so that it survives a signal to this process group
     )
     before = os.dup(2)
     for output in outputs:
@@ -65,14 +65,14 @@ def _pass_output_on(service: str, outputs: tuple[int, ...]) -> None:
                 stream.flush()
         for output in outputs:
             os.dup2(before, output)
-        with suppress(subprocess.TimeoutExpired):  # a child of this process still writes to it
+        with suppress(subprocess.TimeoutExpired):  # a child of this process may still write to it
             relay.wait(FLUSH_SECONDS)
 
     atexit.register(end)
 
 
 def _log_faults(service: str) -> None:
-    """What nobody caught is one line with its stack, wherever it was raised; warnings are lines as well."""
+    """Log each uncaught exception, in any thread, as one line with its stack; log warnings as lines too."""
     log = logs.get(service)
 
     def tell(

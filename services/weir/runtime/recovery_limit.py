@@ -1,20 +1,20 @@
-"""When beginning anew does not help: a process that has tried too often ends, for its supervisor to start another."""
+"""A limit on recoveries: after too many without a commit the process ends, and its supervisor starts another."""
 
 import time
 from collections import deque
 from collections.abc import Callable
 
 LIMIT = 6
-AT_LEAST_SECONDS = 60.0  # a supervisor that starts it again must not have to do so all the time
+AT_LEAST_SECONDS = 60.0  # so that the supervisor does not have to restart it constantly
 WITHIN_SECONDS = 600.0
 
 
 class RecoveryFailedError(Exception):
-    """Beginning anew within the process has not helped: end it. Nothing uncommitted counts."""
+    """Recovery within the process has not helped: end the process. Nothing uncommitted counts."""
 
 
 class RecoveryLimit:
-    """Counts how often a service has begun anew since it last committed something."""
+    """Counts the recoveries of a service since its last commit."""
 
     def __init__(
         self,
@@ -24,11 +24,11 @@ class RecoveryLimit:
         self._times: deque[float] = deque()
 
     def committed(self) -> None:
-        """The last one has helped."""
+        """Note a commit: the last recovery has helped."""
         self._times.clear()
 
     def begin(self, fault: object) -> None:
-        """One more is about to begin, because of the fault; `RecoveryFailedError` if it is one too many."""
+        """Note that a recovery begins because of `fault`; `RecoveryFailedError` if there were too many."""
         now = self._clock()
         while self._times and now - self._times[0] > WITHIN_SECONDS:
             self._times.popleft()

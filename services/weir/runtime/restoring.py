@@ -1,7 +1,7 @@
-"""Brings gained partitions' stores to what is committed: side by side, a piece at a time.
+"""Restore the stores of gained partitions from the changelog: concurrently, one piece at a time.
 
-The worker polls its group between two pieces, so that a restore of hours never costs it its membership,
-and partitions whose store is whole go on meanwhile.
+The worker polls its group between two pieces, so that it keeps its membership even if a restore takes
+hours, and continues to process partitions whose store is complete.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from weir.runtime import metrics
 from weir.runtime.ports import Changelog, ChangelogReader, Store, StorePositions, Stores, Stream
 
-NOT_YET = -1  # the input position of a store that a crash would leave in the middle of its restore
+NOT_YET = -1  # input position of a store whose restore is not finished, in case of a crash
 
 
 @dataclass
 class _Restore:
-    """One partition's store on its way. `at`: the next changelog offset."""
+    """One partition's store during its restore. `at`: the next changelog offset."""
 
     store: Store
     committed: int
@@ -23,7 +23,7 @@ class _Restore:
 
 
 class Restoring:
-    """The partitions that are being restored. `StreamBrokenError` passes through; then `close` it."""
+    """The partitions that are being restored. Methods raise `StreamBrokenError` of the stream; then `close` it."""
 
     def __init__(self, name: str, stream: Stream, stores: Stores, changelog: Changelog) -> None:
         self._name = name
@@ -32,25 +32,25 @@ class Restoring:
         self._changelog = changelog
         self._restores: dict[int, _Restore] = {}
         self._reader: ChangelogReader | None = None
-        self._done = 0  # changelog records since the last time that nothing was restored
+        self._done = 0  # changelog records replayed since the restore began
         self._left = 0
 
     def __bool__(self) -> bool:
-        """Whether anything is being restored."""
+        """Check whether any partition is being restored."""
         return bool(self._restores)
 
     @property
     def progress(self) -> str:
-        """Return how far it is, in one sentence."""
+        """The progress, in one sentence."""
         return (
             f"restoring {len(self._restores)} partitions from {self._changelog.topic}:"
             f" {self._done:,} records done, {self._left:,} to do"
         )
 
     def begin(self, gained: Mapping[int, int | None]) -> None:
-        """Open the stores of gained partitions, and find out what they lack.
+        """Open the stores of gained partitions and find out what they lack.
 
-        `gained`: the group's committed input position of each.
+        `gained`: the group's committed input position of each partition.
         """
         if not gained:
             return
@@ -59,7 +59,7 @@ class Restoring:
         self._read_anew()
 
     def advance(self, seconds: float) -> dict[int, Store]:
-        """Replay what can be read within about so many seconds; return the stores that are whole now."""
+        """Replay what can be read within about `seconds`; return the stores that are now complete, by partition."""
         if self._reader is None:
             return {}
         self._apply(self._reader, seconds)
@@ -76,7 +76,7 @@ class Restoring:
         return whole
 
     def drop(self, lost: Collection[int]) -> None:
-        """Let go of partitions that somebody else has now."""
+        """Stop restoring partitions that another member owns now."""
         dropped = self._restores.keys() & set(lost)
         for partition in dropped:
             self._restores.pop(partition).store.close()
@@ -84,7 +84,7 @@ class Restoring:
             self._read_anew()
 
     def close(self) -> None:
-        """Let go of all. What was replayed stays, and is not replayed again."""
+        """Stop all restores. What was replayed stays in the stores and is not replayed again."""
         for restore in self._restores.values():
             restore.store.close()
         self._restores.clear()
@@ -94,7 +94,7 @@ class Restoring:
         store = self._stores.open(partition)
         held = store.positions()
         if held is not None and (committed is None or held.input > committed):
-            store.close()  # the group's past was rewritten: only the changelog can be trusted
+            store.close()  # the group's offsets were reset: only the changelog can be trusted
             store, held = self._stores.discard(partition), None
         return _Restore(store, committed or 0, held.changelog if held else 0)
 

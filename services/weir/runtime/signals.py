@@ -1,11 +1,11 @@
-"""How a process is asked to end."""
+"""Stop a process on signals."""
 
 import signal
 import threading
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

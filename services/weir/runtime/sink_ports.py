@@ -1,4 +1,4 @@
-"""What the sink's loop needs of the outside, as Protocols. `weir.adapters` has the real ones and memory twins."""
+"""Ports of the sink's loop, as Protocols. `weir.adapters` implements them on Kafka and ClickHouse, and in memory."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ class Place(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Records of one partition in order, as columns (a column is cheaper to make than objects)."""
+    """Records of one partition in offset order, stored as columns (cheaper than one object for each record)."""
 
     offsets: list[int]
     values: list[bytes | None]
@@ -21,7 +21,7 @@ class Columns(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """What was read of one partition: all its records before `position`, since the last slice."""
+    """What was read from one partition: all its records since the last slice and before `position`."""
 
     place: Place
     records: Columns
@@ -29,7 +29,7 @@ class Slice(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """A partition that is ours from now on, and where the group had come with it."""
+    """A newly assigned partition, and the group's committed position in it."""
 
     place: Place
     topic_id: str
@@ -38,7 +38,7 @@ class Gain(NamedTuple):
 
 
 class Polled(NamedTuple):
-    """Partitions lost and gained, in that order, and then what was read."""
+    """Partitions that were first lost, then gained, and what was read after that."""
 
     lost: set[Place]
     gained: list[Gain]
@@ -46,7 +46,7 @@ class Polled(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """The group's next offset of a partition, with what is to be known about it."""
+    """The group's next offset in a partition, with its metadata."""
 
     place: Place
     offset: int
@@ -54,7 +54,7 @@ class Commit(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Rows of one schema for one table. ClickHouse drops an insert whose token it has seen."""
+    """Rows of one schema for one table. ClickHouse ignores an insert whose token it has already seen."""
 
     table: str
     header: bytes
@@ -63,7 +63,7 @@ class Insert(NamedTuple):
 
 
 class DeadRecord(NamedTuple):
-    """A record that cannot go in, with why."""
+    """A record that cannot be inserted, with the reason."""
 
     place: Place
     offset: int
@@ -75,7 +75,7 @@ class DeadRecord(NamedTuple):
 
 
 class CommitFailedError(Exception):
-    """The broker did not take the commit, or is not known to have: try again, nothing has changed."""
+    """The broker did not take the commit, or that is unknown. Try again; nothing else has changed."""
 
 
 class DeadLettersFailedError(Exception):
@@ -83,14 +83,14 @@ class DeadLettersFailedError(Exception):
 
 
 class RowsRefusedError(Exception):
-    """The rows themselves are at fault; none of them went in."""
+    """The rows themselves are invalid; none of them was inserted."""
 
 
 class WarehouseAwayError(Exception):
-    """ClickHouse does not answer or cannot take rows now; whether these went in is not known.
+    """ClickHouse does not answer or cannot take rows now; whether these rows were inserted is unknown.
 
-    `code`: what repeats if the fault does. `answered`: this attempt has ended, and is not under way any
-    more. `of_server`: the whole server is short of something, which no row alone can be to blame for.
+    `code`: ClickHouse's error code, the same if the fault repeats. `answered`: the attempt has ended and is
+    not running any more. `of_server`: the whole server lacks a resource, for which no row can be to blame.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class WarehouseAwayError(Exception):
 
 
 class Examination(NamedTuple):
-    """What an examination of an insert that fails has found."""
+    """The findings about an insert that fails."""
 
-    ordinary_in: bool  # an ordinary row goes into the same table now
-    rows_in: bool  # some of the insert's rows are in the table, or that cannot be told
+    ordinary_in: bool  # an ordinary row can be inserted into the same table now
+    rows_in: bool  # some of the insert's rows are in the table, or that is unknown
 
 
 class Finished(NamedTuple):
-    """What an insert came to; no fault: its rows are in."""
+    """The result of an insert; without a fault, its rows are in ClickHouse."""
 
     place: Place
     insert: Insert
@@ -118,7 +118,7 @@ class Finished(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """What an examination came to."""
+    """The result of an examination."""
 
     place: Place
     insert: Insert
@@ -126,7 +126,7 @@ class Examined(NamedTuple):
 
 
 class Buried(NamedTuple):
-    """What writing dead letters came to; no fault: they are durable, `cut` of them without their content."""
+    """The result of writing dead letters; without a fault they are durable, `cut` of them without their content."""
 
     place: Place
     records: Sequence[DeadRecord]
@@ -137,61 +137,61 @@ class Buried(NamedTuple):
 class Records(Protocol):
     """The topics, as one member of the sink's consumer group."""
 
-    trouble: str  # why nothing can be read just now, and what to do; empty: it can
+    trouble: str  # why nothing can be read now, and what to do; empty: reading works
 
     def poll(self, seconds: float, gather: bool) -> Polled:
-        """What changed within `seconds`; returns early at the first record, unless to `gather`."""
+        """Return what changed within `seconds`. Unless `gather` is set, return at the first record."""
 
     def commit(self, commits: Sequence[Commit]) -> None:
-        """Durable on return, or `CommitFailedError`."""
+        """Commit; durable on return. `CommitFailedError` otherwise."""
 
     def hold(self, places: Collection[Place]) -> None:
-        """Read nothing of exactly these from now on. The membership of the group is kept."""
+        """Stop reading exactly these partitions from now on. The group membership is kept."""
 
     def lag(self) -> Mapping[Place, int]:
-        """Records between each partition's position and its end, as last heard."""
+        """Return the number of records between each partition's position and its last known end."""
 
     def close(self) -> None: ...
 
 
 class LetterWriter(Protocol):
     def write(self, records: Sequence[DeadRecord]) -> int:
-        """Durable on return, or `DeadLettersFailedError`; returns how many are stored without their content."""
+        """Write dead letters durably, or `DeadLettersFailedError`; return how many are stored without content."""
 
 
 class DeadLetters(Protocol):
-    """Dead letters under way: a broker that does not answer keeps nobody's rows waiting."""
+    """Dead letters, written in the background: a broker that does not answer delays no rows."""
 
     def start(self, place: Place, records: Sequence[DeadRecord]) -> None: ...
 
     def finished(self) -> list[Buried]:
-        """Those that ended since the last call."""
+        """Return the writes that ended since the last call."""
 
 
 class Warehouse(Protocol):
     def insert(self, insert: Insert) -> None:
-        """All rows are queryable on return. `RowsRefusedError`: none is. `WarehouseAwayError`: unknown."""
+        """Insert all rows; queryable on return. `RowsRefusedError`: none is in. `WarehouseAwayError`: unknown."""
 
     def examine(self, insert: Insert) -> Examination:
-        """Of an insert that fails: does an ordinary row go into its table, and are any of its rows in?"""
+        """Examine a failing insert: can an ordinary row be inserted, and are any of its rows in the table?"""
 
 
 class Inserts(Protocol):
-    """Inserts under way, several at once."""
+    """Inserts in the background, several at once."""
 
     @property
     def free(self) -> int:
-        """How many more may begin, of which one would wait for a thread."""
+        """How many more inserts may be started; at most one of them waits for a thread."""
 
     def abandon(self, place: Place) -> None:
-        """Begin nothing more of what waits for this partition: it is somebody else's now."""
+        """Cancel the inserts of this partition that have not begun: another member owns the partition now."""
 
     def start(self, place: Place, insert: Insert) -> None: ...
 
     def finished(self) -> list[Finished]:
-        """Those that ended since the last call."""
+        """Return the inserts that ended since the last call."""
 
     def examine(self, place: Place, insert: Insert) -> None: ...
 
     def examined(self) -> list[Examined]:
-        """The examinations that ended since the last call."""
+        """Return the examinations that ended since the last call."""

@@ -1,4 +1,4 @@
-"""Whether a service moves while records wait for it: told by the thread that works, asked by the one that answers."""
+"""Detect stalls: the working thread reports progress, and the health endpoint's thread asks for it."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,10 +9,10 @@ STALLED_SECONDS = 30.0
 
 
 class StallWatch:
-    """Tells which partitions do not move although records wait in them.
+    """Detects partitions without progress although records wait in them.
 
-    Right also while the working thread is stuck inside a call: it needs nothing of it then.
-    `weir_stalled_seconds` has the longest of them as a number.
+    It also works while the working thread is stuck inside a call, because it needs no action of that thread.
+    The metric `weir_stalled_seconds` exports the longest stall.
     """
 
     def __init__(
@@ -20,32 +20,32 @@ class StallWatch:
     ) -> None:
         self._unit = unit
         self._clock = clock
-        self._since: dict[str, float] = {}  # the last progress of each in which something waits
+        self._since: dict[str, float] = {}  # last progress of each partition with waiting records
         self._waiting: Mapping[str, int] = {}
         metrics.STALLED.labels(service).set_function(lambda: self.stalled_seconds)
 
     def waits(self, counts: Mapping[str, int]) -> None:
-        """So many records wait in each partition that is ours. What is not known is not told."""
+        """Set how many records wait in each owned partition; other partitions are forgotten."""
         self._waiting, since, now = counts, self._since, self._clock()
         self._since = {place: since.get(place, now) for place, count in counts.items() if count}
 
     def found(self, places: Iterable[str]) -> None:
-        """In these at least one record waits."""
+        """Note that at least one record waits in each of these partitions."""
         if fresh := [place for place in places if place not in self._since]:
             self._since = self._since | dict.fromkeys(fresh, self._clock())
 
     def moved(self, places: Iterable[str]) -> None:
-        """In these something is settled."""
+        """Note that records of these partitions were settled."""
         now = self._clock()
         self._since = self._since | {place: now for place in places if place in self._since}
 
     @property
     def stalled_seconds(self) -> float:
-        """How long nothing has moved in the worst of the partitions; 0 when none waits."""
+        """Seconds since the last progress in the slowest partition; 0 if no record waits."""
         return max(0.0, self._clock() - min(self._since.values(), default=self._clock()))
 
     def explain(self) -> str:
-        """Say why the service is not ready; empty: everything that waits moves."""
+        """Return why the service is not ready; empty if every partition makes progress."""
         since, now = self._since, self._clock()
         stalled = [place for place, at in since.items() if now - at >= STALLED_SECONDS]
         if not stalled:

@@ -1,4 +1,4 @@
-"""Waits until everything accepted is settled: the workers have decided, and ClickHouse has what came of it."""
+"""Wait until everything accepted is settled: the workers have decided, and ClickHouse has the results."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
@@ -7,12 +7,12 @@ from weir.core import topics
 from weir.core.stages import DEDUP, IDENTITY, SINK, Stage
 
 LOOK_SECONDS = 0.25
-PATIENT_LOOKS = 240  # without a record less to go
-# An event goes through `events.unique` again when another identifier decides about it, and so does
-# what it links: from a mapped one to a profile to a user and back.
+PATIENT_LOOKS = 240  # looks without progress before giving up
+# An event passes `events.unique` again when it is forwarded to another identifier, and so do the links
+# that it makes: from a mapped identifier to a profile to a user and back.
 HOPS = 4
-# In the order in which an event passes them. The eraser writes `erasures` itself while it waits. The
-# sink reads last the dead letters that it has just written.
+# Stages and topics to wait for, in the order in which an event passes them. `erasures` is left out because
+# the eraser itself writes it while it waits. Last come the dead letters that the sink itself has just written.
 WAY: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     (DEDUP, DEDUP.reads),
     *[(IDENTITY, IDENTITY.reads)] * HOPS,
@@ -24,18 +24,18 @@ Ends = Mapping[tuple[str, int], int]
 
 
 class ServiceBacklog(NamedTuple):
-    """Which service has how many records to go."""
+    """The number of records that a service has yet to process."""
 
     service: str
     records: int
 
 
 class NotSettledError(Exception):
-    """A stage does not get on; the text says which, in one sentence."""
+    """A stage makes no progress; the text is one sentence that says which."""
 
 
 class Groups(Protocol):
-    """`weir.adapters.kafka.group_progress.Passing`."""
+    """The progress of the consumer groups: `weir.adapters.kafka.group_progress.GroupProgress`."""
 
     def ends(self, names: Iterable[str]) -> dict[tuple[str, int], int]: ...
     def unread(self, group: str, ends: Ends) -> int: ...
@@ -44,10 +44,11 @@ class Groups(Protocol):
 def settle(
     groups: Groups, tell: Callable[[ServiceBacklog], None], wait: Callable[[float], object]
 ) -> Ends:
-    """Return where each partition of `events.accepted` ended at the call.
+    """Wait, and return where each partition of `events.accepted` ended at the time of the call.
 
-    What became of every event before that is in ClickHouse on return, unless it was lost on the
-    way. `tell` hears what is waited for. `NotSettledError`: a stage does not get on for a minute.
+    On return, ClickHouse has the outcome of every event before these ends, unless an event was lost on
+    the way. `tell` receives what the function waits for. `NotSettledError`: a stage made no progress for
+    a minute.
     """
     accepted: Ends | None = None
     for stage, names in WAY:

@@ -1,6 +1,6 @@
-"""The order of effects, written once for every worker.
+"""The loop of every worker: poll, decide, commit, apply.
 
-A batch is the unit of work and of commit. See `Worker.turn` for the order and why it is so.
+A batch is the unit of work and of commit. See `Worker.turn` for the order of effects and the reasons for it.
 """
 
 import time
@@ -37,7 +37,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 class Stop(Protocol):
-    """A request to end: `threading.Event` is one."""
+    """A request to end, such as a `threading.Event`."""
 
     def is_set(self) -> bool: ...
     def wait(self, timeout: float) -> bool: ...
@@ -73,9 +73,9 @@ class Worker:
         self.health = Health(self._progress)
 
     def run(self, stop: Stop, poll_seconds: float = DEFAULT_POLL_SECONDS) -> None:
-        """Work until `stop` is set. The batch under way is finished, nothing else is begun.
+        """Work until `stop` is set; then finish the current batch and start no other.
 
-        `RecoveryFailedError`: it has begun anew too often, and nothing has come of it.
+        `RecoveryFailedError` after too many recoveries without a commit between them.
         """
         try:
             while not stop.is_set():
@@ -87,16 +87,16 @@ class Worker:
             self.close()
 
     def turn(self, poll_seconds: float = DEFAULT_POLL_SECONDS) -> int:
-        """One turn, in this order; returns how many records it settled.
+        """Do one turn in this order and return how many records it settled:
 
-        1. poll; partitions gained or lost meanwhile are let go, or restored a piece further;
+        1. poll; release lost partitions and continue to restore gained ones;
         2. decide on each batch, reading (never writing) the partition's store;
         3. commit outputs, dead letters, usage, changelog and input offsets in one transaction;
-        4. apply the changes to the local stores, with the positions they stand for.
+        4. apply the changes to the local stores, with the positions that they correspond to.
 
-        A crash before 3 leaves nothing; between 3 and 4 a store behind its changelog, which is
-        replayed at the next start. A store is therefore never ahead. Where a record stands in the
-        way, 2 to 4 happen several times, each time for some of the records.
+        A crash before 3 leaves no trace. A crash between 3 and 4 leaves a store behind its changelog,
+        which is replayed at the next start. So a store is never ahead. If a record prevents the commit,
+        2 to 4 are repeated, each time for some of the records.
         """
         batches = self._stream.poll(0.0 if self._restoring else poll_seconds)
         self._follow_assignment()
@@ -117,7 +117,7 @@ class Worker:
         return sum(len(batch) for batch in batches)
 
     def _settle(self, part: list[Batch], refreshed: list[Piece]) -> None:
-        """Decide on these records, commit, and apply; attempt less at once where brokers refuse a record."""
+        """Decide on these records, commit and apply; if brokers refuse a record, retry with fewer records at once."""
         try:
             self._attempt(self._pieces(part) + refreshed)
         except RecordRefusedError as fault:
@@ -140,7 +140,7 @@ class Worker:
             self._suspects.passed(part)
 
     def _give_up(self, part: list[Batch], fault: RecordRefusedError) -> None:
-        """Make a dead letter of the one record, unless brokers refuse every record just now."""
+        """Make a dead letter of the single record, unless brokers currently refuse every record."""
         self._require_acceptance(self._pieces(part), fault)
         try:
             self._attempt(self._pieces(part))
@@ -169,9 +169,10 @@ class Worker:
         self._report(pieces, time.perf_counter() - started)
 
     def _unsettled(self, batch: Batch) -> Batch:
-        """What of the batch is this worker's to decide: nothing of a partition that it has not open,
+        """Return the part of the batch that this worker has to decide.
 
-        and nothing before the position that its store stands for, whatever the consumer reads again.
+        That is nothing of a partition whose store is not open, and nothing before the position of the
+        store, even if the consumer reads records again.
         """
         is_open = batch.partition in self._open
         return batch.since(self._at(batch.partition).input if is_open else batch.position)
@@ -180,14 +181,14 @@ class Worker:
         return self._open[partition].positions() or StorePositions(0, 0)
 
     def _recover_in_time(self, stop: Stop, fault: StreamBrokenError) -> None:
-        """Try to recover for as long as the broker needs; uncommitted work is decided again."""
+        """Retry recovery for as long as the broker needs it; uncommitted work is decided again."""
         metrics.COMMIT_FAILURES.labels(self._step.name).inc()
         pause = FIRST_PAUSE_SECONDS
         while not stop.is_set():
             self.health.unready(f"recovering: {fault}")
             self._recoveries.begin(fault)
             self._log.warning("recovering", fault=str(fault))
-            stop.wait(FIRST_PAUSE_SECONDS)  # a fault that comes back at once must not spin
+            stop.wait(FIRST_PAUSE_SECONDS)  # against a busy loop if the fault recurs immediately
             try:
                 self.recover()
             except StreamBrokenError as still:
@@ -199,9 +200,9 @@ class Worker:
                 return
 
     def recover(self) -> None:
-        """Begin anew from what is committed, as after a start."""
+        """Start again from the committed state, as after a process start."""
         self._step.forget()
-        self._knows_lag = False  # what waited before waits on
+        self._knows_lag = False  # until the next assignment, keep reporting what waited before
         self._lag.disown()
         self._close_stores()
         self._stream.recover()
@@ -221,7 +222,7 @@ class Worker:
         return [p for batch in part for p in decide(batch, self._open[batch.partition].load)]
 
     def _refreshed(self, busy: list[Batch]) -> list[Piece]:
-        """Changes that come without input, for partitions that have none in this turn."""
+        """Return changes that have no input record, for partitions without a batch in this turn."""
         idle = self._open.keys() - {batch.partition for batch in busy}
         found = [self._decider.refreshed(number, self._open[number].load) for number in idle]
         return [piece for piece in found if piece is not None]
@@ -237,7 +238,7 @@ class Worker:
         return Transaction(writes, changelog, inputs)
 
     def _apply(self, pieces: list[Piece], ends: Mapping[int, int]) -> None:
-        """Once a partition: were it done piece by piece, a crash in between would leave the store ahead."""
+        """Apply all changes of a partition in one write: a crash between several would leave the store ahead."""
         inputs = {p.batch.partition: p.batch.position for p in pieces if len(p.batch)}
         for partition, changes in merged(pieces):
             before = self._at(partition)
@@ -263,7 +264,7 @@ class Worker:
             self.health.ready()
 
     def _restore(self) -> None:
-        """Go on with what is being restored. A partition whose store is whole is read from then on."""
+        """Continue the restore, and start to read each partition whose store is complete."""
         for partition, store in self._restoring.advance(RESTORE_SECONDS).items():
             self._open[partition] = store
             self._stream.start(partition)
@@ -300,7 +301,7 @@ class Worker:
         self._log.error(
             "records became dead letters",
             records=len(refusals),
-            without_content=len(cut),  # too large: only place, digest and reason are stored
+            without_content=len(cut),  # too large: only position, digest and reason are stored
             topic=batch.topic,
             partition=batch.partition,
             offset=batch.offsets[first.at],
@@ -311,7 +312,7 @@ class Worker:
         if self._lag.is_due(time.monotonic()):
             lag = self._stream.lag()
             if self._knows_lag:
-                # one that is restored is not ready for that
+                # a partition that is still being restored is not counted as stalled
                 working = [number for number in lag if number in self._open]
                 self._progress.waits({_label(number): lag[number] for number in working})
             self._lag.export({str(partition): records for partition, records in lag.items()})

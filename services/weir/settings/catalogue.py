@@ -1,4 +1,4 @@
-"""Every setting of the house, for the check of unknown `WEIR_*` variables and for the README's table."""
+"""All settings classes, for the check for unknown `WEIR_*` variables and for the README's table."""
 
 from weir.settings.cli import CommandSettings, SendSettings
 from weir.settings.dedup import DedupSettings

@@ -1,4 +1,4 @@
-"""Settings of the commands."""
+"""Settings of the CLI commands."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Dedup's settings."""
+"""Settings of dedup."""
 
 from dataclasses import dataclass
 

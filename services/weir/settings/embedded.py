@@ -1,4 +1,4 @@
-"""Settings of what runs on one machine: the embedded broker and `weir up`."""
+"""Settings for running everything on one machine: the embedded broker and `weir up`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,5 +44,5 @@ class UpSettings:
     )
 
     def instances(self, stage: str) -> int:
-        """How many processes of a stage (`weir.core.stages`) are started."""
+        """Return how many processes of a stage (`weir.core.stages`) to start."""
         return int(getattr(self, f"{stage}_instances"))

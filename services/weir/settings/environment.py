@@ -1,4 +1,4 @@
-"""Settings from the environment: read once, checked whole, documented where they are declared.
+"""Settings from environment variables: read once, checked all together, documented where they are declared.
 
 A service declares a frozen dataclass whose fields are made with `setting()`. The field `kafka_bootstrap`
 is read from `WEIR_KAFKA_BOOTSTRAP`. Several services may share a dataclass.
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class SettingsError(Exception):
-    """Every fault of the environment at once: one a line, each with what to set instead."""
+    """The settings are invalid. The text has one fault a line, each with what to set instead."""
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
@@ -36,9 +36,9 @@ def setting(
     alias: str = "",
     is_flag: bool = False,
 ) -> Any:
-    """Declare a setting: its default, what it means, its unit; `check` returns what is wrong, or None.
+    """Declare a setting: its default, its meaning and its unit. `check` returns what is wrong with a value, or None.
 
-    `alias`: another product's variable, read where ours is not set. `is_flag`: a command's option too.
+    `alias`: another product's variable, read if Weir's own is not set. `is_flag`: also a command-line option.
     """
     metadata = {
         "meaning": meaning,
@@ -62,17 +62,17 @@ def between(low: float, high: float) -> Callable[[Any], str | None]:
 
 
 def variable(field_name: str) -> str:
-    """The environment variable of a field: `kafka_bootstrap` -> `WEIR_KAFKA_BOOTSTRAP`."""
+    """Return the environment variable of a field: `kafka_bootstrap` -> `WEIR_KAFKA_BOOTSTRAP`."""
     return PREFIX + field_name.upper()
 
 
 def flag(field_name: str) -> str:
-    """The command line's option of a field: `ingest_rate` -> `--ingest-rate`."""
+    """Return the command-line option of a field: `ingest_rate` -> `--ingest-rate`."""
     return "--" + field_name.replace("_", "-")
 
 
 def flags_of(cls: type) -> dict[str, str]:
-    """The fields that are options of the command line too, and what they mean."""
+    """Return the meaning of each field that is also a command-line option, by field name."""
     return {
         field.name: field.metadata["meaning"]
         for field in dataclasses.fields(cls)
@@ -85,7 +85,7 @@ def known_variables(classes: Iterable[type]) -> set[str]:
 
 
 def unknown_variables(environ: Mapping[str, str], classes: Iterable[type]) -> list[str]:
-    """A fault for every `WEIR_*` variable that no declared setting reads (a typo would be silent)."""
+    """Return a fault for every `WEIR_*` variable that no setting reads: a typo must not go unnoticed."""
     known = known_variables(classes)
     return [
         f"{name}: no such setting; `weir settings` lists them all"
@@ -95,9 +95,10 @@ def unknown_variables(environ: Mapping[str, str], classes: Iterable[type]) -> li
 
 
 def load(cls: type[T], environ: Mapping[str, str]) -> T:
-    """Read `cls` from the environment, or raise `SettingsError` with every fault at once.
+    """Read `cls` from the environment; `SettingsError` lists all faults of single fields.
 
-    A class may have a method `faults`, which says what is wrong between its fields.
+    A class may have a method `faults`, which returns faults in the combination of its fields. It is
+    called once every field is valid on its own.
     """
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -123,14 +124,14 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
     if faults:
         raise SettingsError(faults)
     settings = cls(**values)
-    # what only several fields together can have wrong
+    # faults in the combination of fields
     if faults := getattr(settings, "faults", list)():
         raise SettingsError(faults)
     return settings
 
 
 def _parse(text: str, kind: Any) -> Any:
-    if isinstance(kind, types.UnionType):  # "X | None": an empty text is None
+    if isinstance(kind, types.UnionType):  # "X | None": empty text is None
         if text == "":
             return None
         kind = next(part for part in typing.get_args(kind) if part is not type(None))

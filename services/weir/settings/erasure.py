@@ -1,4 +1,4 @@
-"""The eraser's settings."""
+"""Settings of the eraser."""
 
 from dataclasses import dataclass
 

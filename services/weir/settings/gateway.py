@@ -10,8 +10,8 @@ from weir.settings.environment import at_least, between, setting
 from weir.settings.shared import is_file, one_of
 
 MEBIBYTE = 1024 * 1024
-# Strangers get a quarter of the memory for bodies, and one of them can send the largest body
-# compressed, which takes twice its size while it is decompressed.
+# Unauthenticated clients share a quarter of the memory for bodies. One of them can send the largest body
+# compressed, which takes twice its size during decompression.
 BODIES_IN_FLIGHT = 8
 
 

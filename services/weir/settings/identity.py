@@ -1,4 +1,4 @@
-"""Identity's settings."""
+"""Settings of identity."""
 
 from dataclasses import dataclass
 

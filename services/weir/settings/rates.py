@@ -1,4 +1,4 @@
-"""Rates' settings."""
+"""Settings of rates."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Settings that every service shares."""
+"""Settings that several services share."""
 
 import base64
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def _are_secrets_keys(values: tuple[str, ...]) -> str | None:
             sound = len(base64.b64decode(value.encode(), b"-_", validate=True)) == 32
         except ValueError:
             sound = False
-        if not sound:  # not shown
+        if not sound:  # the message must not show the key
             return "must be keys as `weir keys secret-key` makes them, separated by commas"
     return None
 
@@ -100,7 +100,7 @@ class KafkaSettings:
         return self.kafka_security_protocol.endswith("SSL")
 
     def faults(self) -> list[str]:
-        """What is set and does nothing, or misses its other half: better said than silently open."""
+        """Return faults for settings without effect or counterpart: ignoring them could mean no protection."""
         protocol = f"WEIR_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
         user = bool(self.kafka_username or self.kafka_password)
         files = self.kafka_ca_file or self.kafka_cert_file or self.kafka_key_file
@@ -124,7 +124,7 @@ def _is_bare_url(value: str) -> str | None:
     if not value:
         return None
     parts = urlsplit(value)
-    if parts.username or parts.password:  # not shown: an error would show the URL
+    if parts.username or parts.password:  # refused because error messages show the URL
         return "must not hold user and password: set WEIR_CLICKHOUSE_USER, WEIR_CLICKHOUSE_PASSWORD"
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "must be like http://host:8123 or https://host:8443"
@@ -183,7 +183,7 @@ ENGINES = ("plain", "replicated")
 
 @dataclass(frozen=True)
 class MigrationSettings:
-    """Of the statements that make and alter tables: migrations' and erasures'."""
+    """Settings for the statements that create and alter tables, in migrations and erasures."""
 
     clickhouse_engines: str = setting(
         "plain", "`plain` tables, or `replicated` ones for a cluster", check=one_of(ENGINES)
@@ -195,7 +195,7 @@ class MigrationSettings:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What the workers (dedup, identity, rates) and the sink share."""
+    """Settings that the workers (dedup, identity, rates) and the sink share."""
 
     instance: int = setting(
         0, "slot of this instance among its service's; a slot has one process", check=at_least(0)

@@ -1,4 +1,4 @@
-"""The sink's settings."""
+"""Settings of the sink."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""ClickHouse through clickhouse-connect, for writing: the schema, and inserts of Avro object containers."""
+"""Write to ClickHouse (clickhouse-connect): schema statements, and inserts as Avro object containers."""
 
 import json
 import re
@@ -16,23 +16,24 @@ from weir.adapters.clickhouse.query import ClickHouse, client_of, one_line
 from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
 
-# What the rows themselves are to blame for: text that is not JSON, bytes that are not of the schema,
-# values that a column cannot hold. Everything else is the world's fault and passes.
+# Error codes caused by the rows themselves: text that is not JSON, bytes that do not match the schema,
+# values that a column cannot hold. Every other error has another cause and is temporary.
 REFUSED_CODES = frozenset(
     {
         *(6, 26, 27, 33, 34, 36, 38, 41, 43, 53, 69, 70, 72, 117, 128, 130, 131, 190, 306, 321),
         *(349, 376, 407, 441, 467, 622, 675, 676, 1003),
     }
 )
-# A C++ exception that is not ClickHouse's own; the Avro library's are about the bytes.
+# C++ exceptions from outside ClickHouse's own code; those of the Avro library are caused by the bytes.
 FOREIGN_EXCEPTIONS = {1001, 1002}
-# The whole server has no more of it, whatever a row asks for: queries at once, room, memory.
+# The whole server lacks a resource (concurrent queries, disk space), whatever the rows need. For memory, error
+# 241 means this only if its text names the server's total.
 SERVER_CODES = frozenset({202, 243})
 MEMORY_LIMIT_EXCEEDED = 241
 WHOLE_SERVER = "(total)"
 AVRO = re.compile(r"avro", re.IGNORECASE)
 
-# One insert is one block, so that its token covers it whole, and is durable when it is answered.
+# One insert is one block, so that its token covers all of it, and it is durable when ClickHouse responds.
 ONE_BLOCK = {
     "async_insert": 0,
     "insert_deduplicate": 1,
@@ -42,28 +43,28 @@ ONE_BLOCK = {
     "min_insert_block_size_rows": 4_194_304,
     "min_insert_block_size_bytes": 1 << 30,
     "input_format_parallel_parsing": 0,
-    "input_format_avro_allow_missing_fields": 1,  # a past schema lacks what was appended since
+    "input_format_avro_allow_missing_fields": 1,  # an earlier schema lacks fields appended since
     "materialized_views_ignore_errors": 0,
-    # a text stays the text that was sent: guessing would make "2024-02-30" the first of March
+    # text stays exactly as it was sent: type inference would turn "2024-02-30" into the first of March
     "input_format_try_infer_dates": 0,
     "input_format_try_infer_datetimes": 0,
-    # a name used twice is legal JSON: the first one stands, rather than losing the event
+    # a repeated name is legal JSON: keep the first value rather than losing the event
     "type_json_skip_duplicated_paths": 1,
-    # {"a": {"b": 1}, "a.b": 2} has two paths: a.b and a%2Eb
+    # so that {"a": {"b": 1}, "a.b": 2} has two paths: a.b and a%2Eb
     "json_type_escape_dots_in_keys": 1,
 }
 SYNC = b"weir avro blocks"
-# After its time is up, ClickHouse has as long to say so.
+# Time for ClickHouse to respond after an insert has reached its time limit.
 ANSWER_SECONDS = 10.0
-# Records in one Avro block. Blocks bound the memory of a request, not what goes in together.
+# Records in one Avro block. These blocks bound the memory of a request; the insert is still one block.
 BLOCK_RECORDS = 512
 
 
 def container(schema: avro.Schema, values: Sequence[bytes]) -> Iterator[bytes]:
-    """An Avro object container of single-object-encoded values, none of them decoded.
+    """Yield an Avro object container of single-object-encoded values, without decoding them.
 
-    The container's schema has the values' own header as its first field, which no table has a
-    column for: so values are joined as they are, and not a byte of them is cut off.
+    The first field of the container's schema is the values' own header, for which no table has a column.
+    So the values are concatenated unchanged, without cutting off a byte.
     https://avro.apache.org/docs/1.12.0/specification/#object-container-files
     """
     definition = _definition(schema.header)
@@ -87,7 +88,7 @@ def _definition(header: bytes) -> bytes:
 
 
 def _long(number: int) -> bytes:
-    """Avro's zigzag varint, of a number that is not negative."""
+    """Encode a non-negative number as Avro's zigzag varint."""
     number <<= 1
     encoded = bytearray()
     while number > 0x7F:
@@ -98,7 +99,7 @@ def _long(number: int) -> bytes:
 
 
 class ClickHouseRows:
-    """`weir.runtime.sink_ports.Warehouse`: inserts from any thread, each a request of its own."""
+    """`weir.runtime.sink_ports.Warehouse` on ClickHouse: thread-safe, each insert is one request."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class ClickHouseRows:
         compress: bool,
         memory_bytes: int = 0,
     ) -> None:
-        """`timeout_seconds`: ClickHouse ends an insert then. `memory_bytes`: of one insert; 0: no limit."""
+        """`timeout_seconds`: ClickHouse's time limit of an insert. `memory_bytes`: its memory limit; 0: none."""
         self._settings = settings
         self._limits = {"max_execution_time": timeout_seconds, "max_memory_usage": memory_bytes}
         self._timeout = timeout_seconds
@@ -148,7 +149,7 @@ class ClickHouseRows:
             self._connected.close()
 
     def _client(self) -> Any:
-        # made at the first insert: ClickHouse may start later than the sink
+        # created at the first insert, because ClickHouse may start later than the sink
         with self._lock:
             if self._connected is None:
                 self._connected = client_of(
@@ -165,7 +166,7 @@ def _packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def told_apart(fault: ClickHouseError) -> Exception:
-    """Rows to blame, or the world: the latter unless ClickHouse clearly says the former."""
+    """Return `RowsRefusedError` if ClickHouse clearly blames the rows, otherwise `WarehouseAwayError`."""
     code, text = getattr(fault, "code", None), str(fault)
     reason = one_line(text)[:1_000]
     if code in REFUSED_CODES or (code in FOREIGN_EXCEPTIONS and AVRO.search(text)):
@@ -179,7 +180,7 @@ def told_apart(fault: ClickHouseError) -> Exception:
 
 
 class ClickHouseSchema:
-    """`weir.sink.migrations.Database`. `ClickHouseUnreachableError` when nobody answers."""
+    """`weir.sink.migrations.Database` on ClickHouse. `ClickHouseUnreachableError` if it does not answer."""
 
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._clickhouse = ClickHouse(settings)

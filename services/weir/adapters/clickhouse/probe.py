@@ -1,4 +1,4 @@
-"""Whether an ordinary row goes into a table now, and whether rows of an insert are in it already."""
+"""Check whether a table accepts an ordinary row now, and whether it already has rows of an insert."""
 
 import time
 import uuid
@@ -12,22 +12,21 @@ from weir.adapters.errors import NotReachedError, RefusedError
 from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
 
-# ClickHouse remembers the tokens of 10,000 inserts: for at least this long, at 16 inserts a second.
+# ClickHouse remembers the tokens of 10,000 inserts: at 16 inserts a second, for at least this time.
 REMEMBERED_SECONDS = 600.0
-EVENTS = (
-    "landing_events"  # the only table in which a row that goes in again does not replace itself
-)
-# A row of our own is received in 1900, so that its partition holds no other row, and is dropped again.
+# The only table in which a row that is inserted again does not replace the earlier one.
+EVENTS = "landing_events"
+# Weir's test row has a receipt time in 1900, so that no other row is in its partition, which is then dropped.
 NOBODY_RECEIVED_AT = int(datetime(1900, 1, 2, tzinfo=UTC).timestamp() * 1_000)
 NOBODYS_PARTITION = 190001
 
 
 class Probe:
-    """Examines inserts that fail: see `services/weir/sink/suspicion.py`. From any thread.
+    """Examines inserts that fail: see `services/weir/sink/suspicion.py`. Thread-safe.
 
-    The ordinary row is the first of the latest insert that went in, under the token of that insert:
-    ClickHouse does all that it does for a row, and drops it at the end. Where no insert is known yet, a
-    row of our own goes into `events`, in a partition of its own, which is dropped at once.
+    The ordinary row is the first row of the table's latest successful insert, with the token of that insert:
+    ClickHouse processes it like any row and drops it at the end. If no recent insert into `landing_events` is
+    known, a test row is written to `events`, to a partition of its own, which is dropped at once.
     """
 
     def __init__(
@@ -59,10 +58,10 @@ class Probe:
             self._insert(latest)
             return True
         if table != EVENTS:
-            return False  # until the next one has gone in
+            return False  # until the next insert has succeeded
         clickhouse = ClickHouse(self._settings)
         drop = f"ALTER TABLE {self._named('events')} DROP PARTITION {NOBODYS_PARTITION}"
-        clickhouse.ask(drop)  # whoever may not remove the row does not write it
+        clickhouse.ask(drop)  # first, so that a user who may not drop the row does not write it
         try:
             clickhouse.ask(
                 f"INSERT INTO {self._named(table)} (received_at, properties, context)"
@@ -75,13 +74,13 @@ class Probe:
     def _rows_in(self, insert: Insert) -> bool:
         if insert.table != EVENTS:
             return False
-        # an insert is one block, so of each month all of its rows are in or none
+        # an insert is one block, so either all or none of its rows of each month are in the table
         one_a_month: dict[str, uuid.UUID] = {}
         for value in insert.values:
             try:
                 event = self._events.read(value)
             except (avro.UnknownSchemaError, avro.UnreadableError):
-                continue  # never went in
+                continue  # cannot have been inserted
             month = month_of(event["received_at"])
             one_a_month.setdefault(month, uuid.UUID(bytes=event["event_id"]))
         ids = ", ".join(f"toUUID('{event_id}')" for event_id in one_a_month.values())
@@ -93,7 +92,7 @@ class Probe:
 
 
 def month_of(milliseconds: int) -> str:
-    """As the table `events` is partitioned; times that are in no calendar each by themselves."""
+    """Return the month, by which the table `events` is partitioned; for times outside the calendar, the time."""
     try:
         return f"{datetime.fromtimestamp(milliseconds / 1_000, UTC):%Y%m}"
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""Questions to ClickHouse through clickhouse-connect, for the commands. Text in, rows or bytes out."""
+"""Query ClickHouse (clickhouse-connect): SQL text in, rows or bytes out."""
 
 import logging
 import re
@@ -17,18 +17,18 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.settings.shared import ClickHouseSettings
 
-# The driver logs what it raises; whoever catches the exception says it once.
+# The driver logs what it raises; the code that catches the exception reports it once.
 logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 5
 AUTHENTICATION_FAILED = 516
 NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
-# Too many queries, a broken connection, a table that is dropped or read-only for a moment, too little
-# memory, too many parts, a keeper that is away.
+# Temporary errors: too many queries, a broken connection, a table that is dropped or read-only for a moment,
+# too little memory, too many parts, an unavailable Keeper.
 PASSING = frozenset({202, 209, 210, 218, 236, 241, 242, 252, 319, 999})
 NO_TABLES = (60, 81)  # UNKNOWN_TABLE, UNKNOWN_DATABASE
-# What a driver wraps around the engine's own sentence.
+# The text that drivers and servers put around the engine's own message.
 WRAPPING = re.compile(r"^.*?Code: \d+\. *(?:DB::Exception: )?", re.DOTALL)
 TRAILER = re.compile(r"\s*\((?:version|for url|official build)\b.*$", re.DOTALL)
 
@@ -46,30 +46,30 @@ class ClickHouseRefusedError(RefusedError):
 
 
 def client_of(settings: ClickHouseSettings, timeout_seconds: float, connections: int = 1) -> Any:
-    """A client that the server has answered, of as many connections at once. `ClickHouseError`."""
+    """Return a client to which the server has answered, with at most `connections` connections. `ClickHouseError`."""
     pool = _pool(connections, settings.clickhouse_ca_file, settings.clickhouse_verify)
     return clickhouse_connect.get_client(
         dsn=settings.url(),
-        interface=urlsplit(settings.url()).scheme,  # which the driver does not take from the dsn
+        interface=urlsplit(settings.url()).scheme,  # the driver does not take it from the dsn
         username=settings.clickhouse_user,
         password=settings.clickhouse_password,
         connect_timeout=CONNECT_SECONDS,
         send_receive_timeout=timeout_seconds,
-        autogenerate_session_id=False,  # a session would serialise requests
+        autogenerate_session_id=False,  # a session would serialize requests
         pool_mgr=pool,
     )
 
 
 @cache
 def _pool(connections: int, ca_file: Path | None, verify: bool) -> Any:
-    """Shared by all clients of the process that trust alike, so that connections are used again."""
+    """Return a pool that all clients of the process with the same trust settings share, to reuse connections."""
     ca_cert = str(ca_file) if ca_file else None
     return get_pool_manager(maxsize=connections, ca_cert=ca_cert, verify=verify)
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A result: column names, their ClickHouse types, rows of JSON values."""
+    """A query result: column names, their ClickHouse types, rows of JSON values."""
 
     columns: list[str]
     types: list[str]
@@ -80,7 +80,7 @@ class QueryResult:
 
 
 class ClickHouse:
-    """One connection. `ClickHouseUnreachableError` from the constructor when nobody answers."""
+    """One client of ClickHouse. The constructor raises `ClickHouseUnreachableError` if the server does not answer."""
 
     def __init__(self, settings: ClickHouseSettings, timeout_seconds: int = 300) -> None:
         self._url = settings.url()
@@ -90,7 +90,7 @@ class ClickHouse:
             raise self._told_apart(error) from None
 
     def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
-        """The whole result. A statement without one gives an `QueryResult` without columns."""
+        """Return the whole result. For a statement without a result, return a `QueryResult` without columns."""
         text = b"".join(self.stream(sql, "JSONCompact", parameters))
         if not text.strip():
             return QueryResult([], [], [])
@@ -102,19 +102,19 @@ class ClickHouse:
     def records(
         self, sql: str, parameters: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """The result's rows, each by column name."""
+        """Return the rows as dicts by column name."""
         return self.ask(sql, parameters).records()
 
     def stream(
         self, sql: str, form: str | None, parameters: Mapping[str, Any] | None = None
     ) -> Iterator[bytes]:
-        """The result as it comes, in a ClickHouse format unless `sql` names one itself."""
+        """Yield the result as it arrives, in the ClickHouse format `form` unless `sql` names one itself."""
         try:
             source = self._client.raw_stream(
                 sql.rstrip().rstrip(";"),
                 parameters=dict(parameters) if parameters else None,
                 use_database=False,
-                # a header, not a FORMAT clause, which an INSERT would take for its rows' own
+                # a header, not a FORMAT clause, which an INSERT would apply to its input rows
                 transport_settings={"X-ClickHouse-Format": form} if form else None,
             )
             with source:
@@ -146,6 +146,6 @@ class ClickHouse:
 
 
 def one_line(text: str) -> str:
-    """ClickHouse's own sentence, without what drivers and servers wrap around it."""
+    """Return ClickHouse's own message on one line, without the text that drivers and servers put around it."""
     bare = TRAILER.sub("", WRAPPING.sub("", text))
     return " ".join(bare.split())

@@ -1,8 +1,8 @@
-"""Values as ClickHouse's SQL has them, for statements whose values are too many for parameters."""
+"""Format values as ClickHouse SQL literals, for statements with too many values for parameters."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-# A condition may have a portion twice, and a statement 256 KiB (`max_query_size`).
+# A condition may contain a portion twice, and a statement may have 256 KiB (`max_query_size`).
 PORTION_BYTES = 100_000
 
 
@@ -11,7 +11,7 @@ def text(value: str) -> str:
 
 
 def is_in(expression: str, values: Iterable[str]) -> str:
-    """A condition; of no values it is never true."""
+    """Return an IN condition; without values it is never true."""
     listed = ", ".join(text(value) for value in values)
     return f"{expression} IN ({listed})" if listed else "0"
 
@@ -24,10 +24,10 @@ def portions(
     values: Mapping[str, Iterable[str]],
     written: Callable[[str], Collection[str]] = lambda value: (value,),
 ) -> Iterator[dict[str, list[str]]]:
-    """Values by kind, so many at a time as a statement has room for; at least one portion, of every kind.
+    """Yield portions {kind: values} that fit into a statement; at least one portion, and each has every kind.
 
-    What is true of a value in one of the portions is true in the whole: `IN` may be asked portion by
-    portion, `NOT IN` may not. `written`: what a value stands there as.
+    A condition that is true for one portion is true for all values together: so use `IN` portion by portion,
+    but not `NOT IN`. `written`: the forms in which a value appears in the statement.
     """
     portion: dict[str, list[str]] = {kind: [] for kind in values}
     size = 0

@@ -1,4 +1,4 @@
-"""The first word with a Kafka cluster: whether it answers, and whether it lets Weir in."""
+"""Connect to a Kafka cluster: check whether it answers and whether it grants Weir access."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ from weir.settings.shared import KafkaSettings
 
 CONNECT_SECONDS = 5
 KEPT_ERRORS = 100
-# How librdkafka words a handshake that fails on the other side: to it that is a lost connection.
+# librdkafka's texts for a handshake that fails on the broker's side: it reports only a lost connection.
 TLS_WORDS = ("SSL handshake failed", "SSL routines")
 
 
@@ -21,17 +21,17 @@ class KafkaUnreachableError(NotReachedError):
 
 
 class KafkaDeniedError(RefusedError):
-    """A broker answers and lets Weir not in; the text is one sentence that says which settings to mend."""
+    """A broker answers but denies access; the text is one sentence that says which settings to fix."""
 
 
 def connect(settings: KafkaSettings) -> AdminClient:
-    """A client that a broker has answered. `KafkaUnreachableError` at once where nobody listens,
-    after some seconds where nobody answers; `KafkaDeniedError`.
+    """Return a client to which a broker has answered. `KafkaUnreachableError` at once if nothing listens, or
+    after CONNECT_SECONDS if nothing answers; `KafkaDeniedError` if access is denied.
     """
-    # Not a method of whoever holds the client: an AdminClient's threads and sockets end when nobody
-    # holds it any more, and a circle would leave that to the garbage collector.
+    # Not a method of the object that holds the client: an AdminClient's threads and sockets end with its
+    # last reference, and a reference cycle would leave that to the garbage collector.
     errors: deque[KafkaError] = deque(maxlen=KEPT_ERRORS)
-    # log_level 0: librdkafka would print every failed connection; the exception says it once.
+    # log_level 0: librdkafka would print every failed connection, and the exception reports it once.
     client = AdminClient({**client_options(settings), "log_level": 0, "error_cb": errors.append})
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
@@ -49,7 +49,7 @@ def connect(settings: KafkaSettings) -> AdminClient:
 
 
 def require_access(settings: KafkaSettings) -> None:
-    """`KafkaDeniedError` if the cluster answers and lets Weir not in; one that is away may come yet."""
+    """Raise `KafkaDeniedError` if the cluster answers but denies access; an absent cluster may still appear."""
     if not (settings.logs_in or settings.is_encrypted):
         return
     try:
@@ -59,7 +59,7 @@ def require_access(settings: KafkaSettings) -> None:
 
 
 def _denial(settings: KafkaSettings, error: KafkaError) -> str:
-    """Why a broker does not let Weir in, by what librdkafka says; empty: it is not about that."""
+    """Return why a broker denies access, from librdkafka's error; empty if the error is of another kind."""
     place = f"Kafka at {settings.bootstrap()}"
     if error.code() == KafkaError._AUTHENTICATION:
         return (
@@ -82,6 +82,7 @@ def _silence(settings: KafkaSettings) -> str:
     start = (
         "start it with `weir up` (or `weir kafka`), or point WEIR_KAFKA_BOOTSTRAP at a running one"
     )
-    if settings.kafka_bootstrap:  # one that wants TLS or a password hangs up without a word
+    # a broker that requires TLS or a password closes the connection silently
+    if settings.kafka_bootstrap:
         start += "; if it wants TLS or a password, set WEIR_KAFKA_SECURITY_PROTOCOL"
     return f"Kafka does not answer at {settings.bootstrap()}: {start}."

@@ -1,4 +1,4 @@
-"""Kafka's administration through confluent-kafka: topics, their configuration, offsets and groups."""
+"""Kafka administration (confluent-kafka): topics, their configuration, offsets and groups."""
 
 import time
 import uuid
@@ -33,9 +33,9 @@ from weir.settings.shared import KafkaSettings
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 15
-COUNTED = 100  # records: above that, the distance between offsets is near enough
+COUNTED = 100  # records: above that, the distance between offsets is accurate enough
 COUNT_SECONDS = 5
-# What a group's coordinator says while it moves or starts.
+# Errors while a group's coordinator moves or starts.
 MOVING = {
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -43,10 +43,10 @@ MOVING = {
 }
 
 
-# What a broker says to a client that knows the partition's leader of before a restart, and goes on asking so.
+# Errors for a client that still has the partition's leader epoch from before a restart, and keeps using it.
 OUTDATED = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 ELECTING_SECONDS = 5
-# Refusals that end by themselves: a broker starts, ends or is too busy.
+# Temporary errors: a broker starts, stops or is too busy.
 PASSING = (
     MOVING
     | ELECTING
@@ -69,7 +69,7 @@ PASSING = (
 
 
 class KafkaRefusedError(RefusedError):
-    """The broker answered and refused; the text is its reason."""
+    """The broker answered and refused; the text has its reason."""
 
     def __init__(self, fault: KafkaError) -> None:
         super().__init__(f"Kafka refused: {fault.str()}")
@@ -79,7 +79,7 @@ class KafkaRefusedError(RefusedError):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic as a broker has it, or as it should be."""
+    """A topic as it exists on the brokers, or as it should be."""
 
     name: str
     partitions: int
@@ -89,7 +89,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Lag:
-    """What one group has yet to read of one partition. `position` -1: it has committed nothing."""
+    """What one group has yet to read from one partition. `position` -1: it has committed nothing."""
 
     group: str
     topic: str
@@ -97,29 +97,29 @@ class Lag:
     position: int
     end: int
     records: int
-    client: str  # the member that reads it; empty: nobody
-    held_from: int = -1  # first offset behind an open transaction, which nobody reads; -1: none
+    client: str  # the member that reads the partition; empty: none
+    held_from: int = -1  # first offset that an open transaction holds back from consumers; -1: none
 
     @property
     def held(self) -> int:
-        """Offsets that wait for an open transaction to end."""
+        """Number of unread offsets that an open transaction holds back."""
         if self.held_from < 0:
             return 0
         return max(0, self.end - max(self.position, self.held_from))
 
 
 class KafkaAdmin:
-    """One connection to a cluster; from the constructor: see `connect`."""
+    """One connection to a cluster. The constructor raises as `connect` does."""
 
     def __init__(self, settings: KafkaSettings, timeout: float = TIMEOUT_SECONDS) -> None:
         self._settings = settings
         self._timeout = timeout
         self._reader: Any = None
-        self._askers: dict[str, Consumer] = {}  # by group
+        self._askers: dict[str, Consumer] = {}  # by group, to read its committed offsets
         self._admin = connect(settings)
 
     def topics(self, with_config: bool = True) -> dict[str, Topic]:
-        """Every topic that is not Kafka's own, by name."""
+        """Return every topic except Kafka's internal ones, by name."""
         try:
             listed = self._admin.list_topics(timeout=self._timeout).topics
         except KafkaException as error:
@@ -137,7 +137,7 @@ class KafkaAdmin:
         }
 
     def create(self, topics: Iterable[Topic]) -> None:
-        """The topics exist on return. One that exists already is left as it is."""
+        """Create the topics. A topic that exists already is left unchanged."""
         wanted = [NewTopic(t.name, t.partitions, t.replicas, config=dict(t.config)) for t in topics]
         if not wanted:
             return
@@ -147,7 +147,7 @@ class KafkaAdmin:
             self._result(future, accept={KafkaError.TOPIC_ALREADY_EXISTS})
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
-        """Set these entries of a topic's configuration and leave every other as it is."""
+        """Set these entries of a topic's configuration and leave the others unchanged."""
         entries = [
             ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
             for key, value in config.items()
@@ -159,7 +159,7 @@ class KafkaAdmin:
             self._result(future)
 
     def record_counts(self, topics: Iterable[Topic]) -> dict[str, int]:
-        """Offsets between each topic's beginning and end: its records, and transactions' markers."""
+        """Return the number of offsets between each topic's beginning and end: records and transaction markers."""
         places = [TopicPartition(t.name, p) for t in topics for p in range(t.partitions)]
         first = self._offsets(places, OffsetSpec.earliest())
         last = self._offsets(places, OffsetSpec.latest())
@@ -169,12 +169,12 @@ class KafkaAdmin:
         return counts
 
     def lags(self, groups: Mapping[str, Iterable[str]]) -> list[Lag]:
-        """What each group has yet to read of every partition of its topics, in the order of `groups`.
+        """Return what each group has yet to read from every partition of its topics, in the order of `groups`.
 
-        Transactions leave markers and aborted records in a partition that nobody is ever given, so
-        the distance between two offsets may be nothing at all. Short distances are counted by
-        reading; of long ones the distance is given. Positions are read before ends, so that a
-        record that went from one group to the next meanwhile is never missed.
+        Transactions leave markers and aborted records in a partition, which consumers never get, so a
+        distance between two offsets may contain no record at all. For short distances the records are
+        counted by reading; for long ones the distance is used. Positions are read before ends, so that a
+        record that passes from one group to the next meanwhile is never missed.
         """
         partitions = {name: topic.partitions for name, topic in self.topics(False).items()}
         members = self._members(list(groups))
@@ -208,19 +208,19 @@ class KafkaAdmin:
         return lags
 
     def held(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Return, of partitions with an open transaction, the offsets that it holds back: from, up to.
+        """Return, for partitions with an open transaction, the range of offsets that it holds back: (from, end).
 
-        Nobody who reads committed records is given them before the transaction ends. Its producer
-        ends it, or the broker does after the producer's timeout.
+        Consumers of committed records do not get them before the transaction ends. Its producer ends it, or
+        the broker does after the producer's timeout.
         """
         asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-        # in this order: a transaction that ends in between holds back nothing any more
+        # in this order, so that a transaction that ends in between does not count
         ends = self._asked(asked)
         stable = self._asked(asked, IsolationLevel.READ_COMMITTED)
         return {at: (stable[at], end) for at, end in ends.items() if stable.get(at, end) < end}
 
     def close(self) -> None:
-        """Ends the consumers that `lags` and `positions` may have opened; they open others then."""
+        """Close the consumers that `lags` and `positions` have opened; later calls open new ones."""
         while self._askers:
             self._askers.popitem()[1].close()
         if self._reader is not None:
@@ -228,10 +228,10 @@ class KafkaAdmin:
             self._reader = None
 
     def waiting(self, topic: str, partition: int, start: int, end: int) -> int:
-        """Records from `start` on that a reader is given: counted up to COUNTED, else the distance.
+        """Return the number of records from `start` to `end`: counted up to COUNTED, else the distance.
 
-        Those that a transaction under way holds back are among them: what it is part of may count
-        elsewhere before its end is known here.
+        Records that an open transaction holds back are included: their transaction may already count as
+        committed elsewhere before its end is known here.
         """
         if start >= end:
             return 0
@@ -252,7 +252,7 @@ class KafkaAdmin:
         count = 0
         deadline = time.monotonic() + COUNT_SECONDS
         while count < COUNTED and time.monotonic() < deadline:
-            for message in self._reader.consume(1, 0.1):  # more would wait for more
+            for message in self._reader.consume(1, 0.1):  # a larger number would wait for more
                 if message.error() is None:
                     count += message.offset() < end
                 elif message.error().code() == KafkaError._PARTITION_EOF:
@@ -280,12 +280,12 @@ class KafkaAdmin:
     def positions(
         self, group: str, places: Iterable[tuple[str, int]]
     ) -> dict[tuple[str, int], int]:
-        """What a group has committed: its next offset of each of these partitions, if it has any."""
+        """Return the group's committed next offset of each of these partitions that has one."""
         found = self.committed(group, places)
         return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """Of those that are there; a topic that is made anew has another id."""
+        """Return the ids of existing topics by name; a topic that is deleted and created again has another id."""
         wanted = TopicCollection(sorted(names))
         asked = self._admin.describe_topics(wanted, request_timeout=self._timeout)
         found = {
@@ -295,10 +295,10 @@ class KafkaAdmin:
         return {name: str(topic.topic_id) for name, topic in found.items() if topic is not None}
 
     def committed(self, group: str, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
-        """The group's offset of each of these partitions with its metadata; negative: it has none.
+        """Return the group's offset of each of these partitions, with its metadata; a negative offset: none.
 
-        A consumer asks, which joins nothing by that. The administration's own request ends the
-        process when the group's coordinator is not ready (confluentinc/librdkafka#5040).
+        A consumer asks for them, without joining the group. The admin client's request crashes the process if
+        the group's coordinator is not ready (confluentinc/librdkafka#5040).
         """
         asked = [TopicPartition(*place) for place in places]
         if not asked:
@@ -309,7 +309,7 @@ class KafkaAdmin:
                     **client_options(self._settings),
                     "group.id": group,
                     "enable.auto.commit": False,
-                    "isolation.level": "read_uncommitted",  # else it waits for open transactions
+                    "isolation.level": "read_uncommitted",  # otherwise it waits for open transactions
                     "log_level": 0,
                 }
             )
@@ -335,7 +335,7 @@ class KafkaAdmin:
         return found
 
     def offsets(self, specs: Mapping[tuple[str, int], OffsetSpec]) -> dict[tuple[str, int], int]:
-        """The offset that each partition's spec asks for; -1: no record is so late. Of those that are there."""
+        """Return the offset that each existing partition's spec asks for; -1: no record is that late."""
         return self._asked({TopicPartition(*place): spec for place, spec in specs.items()})
 
     def _offsets(self, places: list[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
@@ -369,7 +369,7 @@ class KafkaAdmin:
         return found
 
     def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        """The configuration of topics that are there, by name."""
+        """Return the configuration of these topics, which must exist, by name."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         if not resources:
             return {}
@@ -390,5 +390,5 @@ class KafkaAdmin:
 
 
 def _again(ask: Callable[[], T], passing: Container[int], seconds: float) -> T:
-    """What `ask` returns; it is asked again for so long while the broker's refusal is one that passes."""
+    """Return the result of `ask`; repeat it for at most `seconds` while the broker's error is one of `passing`."""
     return retry(ask, KafkaRefusedError, lambda fault: fault.code in passing, seconds)

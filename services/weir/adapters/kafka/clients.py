@@ -1,4 +1,4 @@
-"""Kafka through confluent-kafka: client options, once, and readers and writers of small tables."""
+"""Options of Kafka clients (confluent-kafka), and readers and writers of small topics."""
 
 import time
 import uuid
@@ -18,7 +18,7 @@ from confluent_kafka import (
 from weir.core.record_limits import MAX_TOPIC_BYTES
 from weir.settings.shared import KafkaSettings
 
-# A consumer tells every fatal error as a message with the code `_FATAL`; only its text has the reason.
+# A consumer reports every fatal error with the code `_FATAL`; only its text has the reason.
 REPLACED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 HEARTBEAT_SECONDS = 1.0
 
@@ -26,12 +26,12 @@ Entry = tuple[bytes, bytes | None]
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """What every client starts from. An operator's own options win."""
+    """Return the options that every client starts from. The operator's own options take precedence."""
     return {
         "bootstrap.servers": settings.bootstrap(),
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 1_000,
-        # a consumer gets a record of any size: brokers always send the first batch whole (KIP-74)
+        # consumers get records of any size regardless: brokers always send the first batch whole (KIP-74)
         "message.max.bytes": MAX_TOPIC_BYTES,
         **_security(settings),
         **(settings.kafka_options or {}),
@@ -39,7 +39,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _security(settings: KafkaSettings) -> dict[str, str]:
-    """How a client encrypts and logs in; only what is set, so that nothing hides what is not."""
+    """Return the options for encryption and login; only those that are set, so that others keep their defaults."""
     options = {"security.protocol": settings.kafka_security_protocol.lower()}
     if settings.logs_in:
         options |= {
@@ -62,18 +62,18 @@ def _security(settings: KafkaSettings) -> dict[str, str]:
 def group_options(
     group: str, member: str, session_seconds: int, fetch_kilobytes: int
 ) -> dict[str, Any]:
-    """What every member of a group reads with: static, transactional, committed by hand.
+    """Return the consumer options of a group member: static membership, committed reads, no auto-commit.
 
-    The classic protocol, since a static member that comes back after kill -9 takes its place at once,
-    and eager, since every assignment must be a whole one (docs/decisions/0001-classic-groups.md): a
-    rebalance takes all partitions from all members and gives all of them out again.
+    The classic protocol, because a static member that returns after kill -9 gets its place back at once.
+    Eager assignment, because every assignment must be a complete one (docs/decisions/0001-classic-groups.md):
+    a rebalance revokes all partitions of all members and assigns all of them again.
     """
     return {
         "group.id": group,
         "group.instance.id": member,
         "partition.assignment.strategy": "range",
         "session.timeout.ms": session_seconds * 1000,
-        # members hear of a rebalance with their heartbeat, and it waits for the last of them
+        # members learn of a rebalance from their heartbeat, and the rebalance waits for the last of them
         "heartbeat.interval.ms": int(HEARTBEAT_SECONDS * 1000),
         "max.poll.interval.ms": 600_000,
         "enable.auto.commit": False,
@@ -82,24 +82,24 @@ def group_options(
         "auto.offset.reset": "earliest",
         "queued.max.messages.kbytes": fetch_kilobytes,
         "fetch.wait.max.ms": 1_000,
-        # after a full queue go on fetching at once: the default rests for a second
+        # after a full queue, continue to fetch at once: the default pause is one second
         "fetch.queue.backoff.ms": 10,
         "fetch.min.bytes": 1,
     }
 
 
 def tells_replaced(error: KafkaError) -> bool:
-    """Whether a consumer is told that another one has joined its group in its slot.
+    """Check whether the error says that another consumer has joined the group in this consumer's slot.
 
-    That may have been itself: where an answer of the group's coordinator is lost, as when that broker
-    dies, a member joins again and is told so in its former name.
+    The other one may be the consumer itself: if a response of the group coordinator is lost, for example
+    because that broker dies, the member joins again and its former membership gets this error.
     """
     told = error.code() == KafkaError._FATAL and REPLACED in error.str()
     return told or error.code() == KafkaError.FENCED_INSTANCE_ID
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """The client is of no more use, whatever the reason."""
+    """Check whether the error makes the client unusable."""
     return bool(error.fatal()) or error.code() == KafkaError._FATAL
 
 
@@ -107,10 +107,10 @@ UNCOMMITTED = {"isolation.level": "read_uncommitted"}
 
 
 def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
-    """What those read with who follow whole topics: they belong to no group and commit nothing.
+    """Return the options of a consumer outside any group, which reads whole topics and commits nothing.
 
-    `rest_ms`: how long a broker with nothing new lets it wait; the end is noticed only then, so
-    who reads once and ends wants it short, who follows for hours wants it long.
+    `rest_ms`: how long a broker without new records delays its response. The end of a partition is noticed
+    only then, so a reader that reads once needs a short time, and one that follows for hours a long one.
     """
     return {
         **client_options(settings),
@@ -125,7 +125,7 @@ def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
 
 
 def partitions_of(consumer: Consumer, topic: str, timeout: float) -> set[int]:
-    """The numbers of a topic's partitions; `KafkaException` if it, or the broker, is not there."""
+    """Return the numbers of a topic's partitions; `KafkaException` if the topic or the broker is missing."""
     metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
     if metadata.error is not None:
         raise KafkaException(metadata.error)
@@ -142,7 +142,7 @@ class TableReader:
         self._partitions: set[int] = set()
 
     def read_all(self, apply: Callable[[bytes, bytes | None], None], timeout: float = 30) -> None:
-        """Apply every entry up to the present end of the topic; `KafkaException` after `timeout` seconds."""
+        """Apply every (key, value) up to the present end of the topic; `KafkaException` after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         self._assign(timeout)
         while self._at_end < self._partitions:
@@ -152,7 +152,7 @@ class TableReader:
                 apply(key, value)
 
     def poll(self, timeout: float) -> list[Entry]:
-        """What was written since: (key, value), value None for a deletion. At most `timeout` seconds."""
+        """Return new (key, value) entries, value None for a deletion. Waits at most `timeout` seconds."""
         if not self._partitions:
             self._assign(10)
         entries: list[Entry] = []
@@ -181,24 +181,24 @@ class TableReader:
 
 
 class TailReader:
-    """Reads what is written to a topic from now on, each record as soon as it is committed."""
+    """Reads the records written to a topic after `start`, each as soon as it is committed."""
 
     def __init__(self, settings: KafkaSettings, topic: str, rest_ms: int = 1_000) -> None:
         self._topic = topic
         self._consumer = Consumer(lone_options(settings, rest_ms))
 
     def start(self, timeout: float) -> None:
-        """On return, all that is written later will be read. `KafkaException` after `timeout` seconds."""
+        """Start at the present end; everything written after the return is read. `KafkaException` after `timeout`."""
         places = []
         for partition in partitions_of(self._consumer, self._topic, timeout):
             place = TopicPartition(self._topic, partition)
-            # asked for and not left to the first fetch, which would take its own time's end
+            # fetched here, because the first fetch of the consumer would take the end at a later time
             _, place.offset = self._consumer.get_watermark_offsets(place, timeout)
             places.append(place)
         self._consumer.assign(places)
 
     def poll(self, timeout: float) -> list[Entry]:
-        """What is there, or comes first within `timeout` seconds."""
+        """Return the entries that are there, or the first that arrive within `timeout` seconds."""
         first = self._consumer.poll(timeout)
         if first is None:
             return []
@@ -210,7 +210,7 @@ class TailReader:
 
 
 def is_record(message: Message) -> bool:
-    """Whether it is one, and no notice; `KafkaException` if the consumer is past help."""
+    """Check whether the message is a record, not an error event; `KafkaException` if the error is fatal."""
     error = message.error()
     if error is not None and error.fatal():
         raise KafkaException(error)
@@ -220,7 +220,7 @@ def is_record(message: Message) -> bool:
 def write_entries(
     settings: KafkaSettings, topic: str, entries: Iterable[Entry], timeout: float = 30
 ) -> None:
-    """Durable on return: every entry is on all in-sync replicas, or `KafkaException`."""
+    """Write entries durably: on return, all are on all in-sync replicas. `KafkaException` otherwise."""
     producer = Producer({**client_options(settings), "acks": "all", "enable.idempotence": True})
     faults: list[KafkaError] = []
 

@@ -1,4 +1,4 @@
-"""Whether the groups have passed what was in their topics at some moment."""
+"""Check whether groups have passed the ends that their topics had at some moment."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,7 @@ Place = tuple[str, int]
 
 
 class GroupProgress:
-    """Asks a cluster. `NotReachedError`, `RefusedError`."""
+    """The progress of groups of a cluster. `NotReachedError`, `RefusedError`."""
 
     def __init__(self, admin: KafkaAdmin) -> None:
         self._admin = admin
@@ -22,13 +22,13 @@ class GroupProgress:
         }
 
     def ends(self, names: Iterable[str]) -> dict[Place, int]:
-        """Where each partition of the topics ends now."""
+        """Return the present end of each partition of the topics."""
         places = [place for topic in names for place in self._places.get(topic, [])]
         self._ids |= self._admin.topic_ids({topic for topic, _ in places})
         return self._admin.offsets(dict.fromkeys(places, OffsetSpec.latest()))
 
     def unread(self, group: str, ends: Mapping[Place, int]) -> int:
-        """Records before `ends`, as told by `ends()`, that a group has not passed."""
+        """Return the number of records before `ends` (from `ends()`) that a group has not passed."""
         positions = settled_positions(self._admin, group, ends, self._ids)
         first = self._admin.offsets(dict.fromkeys(ends, OffsetSpec.earliest()))
         return sum(

@@ -1,4 +1,4 @@
-"""Partitions read from one place to their present end, apart from any group."""
+"""Read partitions from given offsets to their present end, outside any group."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from weir.adapters.kafka.retry import retry
 MOST_RECORDS = 10_000
 POLL_BYTES = 2 << 20
 POLL_SECONDS = 0.1
-# What a broker says of a partition whose leader has just changed, or is about to.
+# Errors for a partition whose leader has just changed or is about to change.
 ELECTING = {
-    KafkaError._NOENT,  # the library's own: metadata name no leader
+    KafkaError._NOENT,  # from the library: the metadata name no leader
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.OFFSET_NOT_AVAILABLE,
@@ -34,7 +34,7 @@ ELECTING = {
 
 
 class Bounds(NamedTuple):
-    """Of one partition: its first offset, and the one past its last record, committed or not."""
+    """The first offset of a partition, and the offset after its last record, committed or not."""
 
     first: int
     end: int
@@ -44,7 +44,7 @@ Bounded = dict[tuple[str, int], Bounds]
 
 
 class PartitionReader:
-    """Reads with consumers of its own. `KafkaException`: a broker does not answer within `seconds`."""
+    """Reads partitions with its own consumers. `KafkaException` if a broker does not answer within `seconds`."""
 
     def __init__(
         self, options: Mapping[str, Any], seconds: float, fetch_kilobytes: int = 65_536
@@ -55,7 +55,7 @@ class PartitionReader:
         self._describer: AdminClient | None = None
 
     def topic_ids(self, names: Collection[str]) -> dict[str, str]:
-        """By name: a topic that is made anew has another id. One that is missing is a `KafkaException`."""
+        """Return topic ids by name; a recreated topic has another id. `KafkaException` if a topic is missing."""
         found = self.present_topic_ids(names)
         for name in set(names) - found.keys():
             text = f"the topic {name} is missing: run `weir topics apply`"
@@ -63,7 +63,7 @@ class PartitionReader:
         return found
 
     def present_topic_ids(self, names: Collection[str]) -> dict[str, str]:
-        """As `topic_ids`, without those that are missing."""
+        """Return topic ids by name, without missing topics."""
         if self._describer is None:
             self._describer = AdminClient(self._options)
         asked: dict[str, Future[TopicDescription]] = self._describer.describe_topics(
@@ -75,21 +75,21 @@ class PartitionReader:
                 found[name] = str(future.result().topic_id)
             except KafkaException as fault:
                 if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    self._describer = None  # what it knows of the brokers may be what is wrong
+                    self._describer = None  # its cached metadata of the brokers may be the cause
                     raise
         return found
 
     def read_to_end(self, places: Sequence[TopicPartition]) -> Iterator[Message]:
-        """Every record that was written before this call and is committed, from these places on."""
+        """Yield every committed record from these places on that was written before this call."""
         with closing(self.open(places)) as reader:
             while reader.remaining():
                 yield from reader.poll(POLL_SECONDS)
 
     def open(self, places: Sequence[TopicPartition]) -> "EndReader":
-        """Read these partitions of one topic, from these places to their present ends, step by step.
+        """Open a reader of partitions of one topic, from these places to their present ends.
 
-        Transactions under way are waited for: a commit is told before all of its records can be
-        read, and who takes over a partition must see what its former owner had committed.
+        It waits for open transactions: a commit is acknowledged before all of its records are readable, and
+        the next owner of a partition must see what the former owner has committed.
         """
         ends = self._ends(places) if places else []
         wanted = {
@@ -98,7 +98,7 @@ class PartitionReader:
             if place.offset < end
         }
         if not wanted:
-            return EndReader(None, {}, self._seconds)  # most often nothing has been missed
+            return EndReader(None, {}, self._seconds)  # usually there is nothing to read
         consumer = Consumer(
             {
                 **self._options,
@@ -120,18 +120,18 @@ class PartitionReader:
         return [ends[place.topic, place.partition] for place in places]
 
     def bounds(self, places: Sequence[TopicPartition]) -> Bounded:
-        """Of all these partitions, with two requests to each broker."""
+        """Return the bounds of these partitions by (topic, partition), with two requests to each broker."""
         first, end = (
             self._offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         )
         return {place: Bounds(first[place], end[place]) for place in first}
 
     def with_open_transactions(self, places: Sequence[TopicPartition]) -> list[TopicPartition]:
-        """Those that hold records of a transaction that has not ended, whoever began it.
+        """Return the partitions with records of an open transaction, of any producer.
 
-        What can be read committed ends before the first of such records. A leader that is new does
-        not answer before everything that was there at its election is replicated (KIP-207), so a
-        transaction of before the election is never missed.
+        Committed reads end before the first of such records. A new leader does not answer before everything
+        that was there at its election is replicated (KIP-207), so a transaction from before the election is
+        never missed.
         """
         ends = self._offsets(places, OffsetSpec.latest())
         stable = self._offsets(places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
@@ -147,16 +147,17 @@ class PartitionReader:
         spec: OffsetSpec,
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> dict[tuple[str, int], int]:
-        """Elections are waited for. A client of its own each time: an older one would ask with the
+        """Return the offset of each partition for a spec; wait for leader elections.
 
-        leader epoch from before a broker's restart, be refused for it, and never learn the new one.
+        Each request uses a new client: an older one would ask with the leader epoch from before a broker's
+        restart, be refused for it, and never learn the new epoch.
         """
         asked = {TopicPartition(place.topic, place.partition): spec for place in places}
         if not asked:
             return {}
 
         def ask() -> dict[tuple[str, int], int]:
-            admin = AdminClient(self._options)  # held until all answers are there
+            admin = AdminClient(self._options)  # kept referenced until all answers have arrived
             answers = admin.list_offsets(
                 asked, isolation_level=isolation, request_timeout=self._seconds
             )
@@ -173,26 +174,26 @@ class PartitionReader:
 
 
 class EndReader:
-    """Reads partitions to where they ended. `KafkaException`: no broker sends anything. Close it."""
+    """Reads partitions up to fixed ends. `KafkaException` if no broker sends anything. Close it after use."""
 
     def __init__(
         self, consumer: Consumer | None, spans: Mapping[int, tuple[int, int]], seconds: float
     ) -> None:
-        """`spans`: offsets from and up to, by partition."""
+        """`spans`: (start, end) offsets by partition."""
         self._consumer = consumer
         self._at = {partition: start for partition, (start, _) in spans.items()}
         self._ends = {partition: end for partition, (_, end) in spans.items()}
-        self._records = 8  # of a poll, at most
-        # a transaction that nobody ends is given up by the broker, within twice its time
+        self._records = 8  # maximum of a poll
+        # the broker aborts an abandoned transaction within twice its timeout
         self._patience = 6 * seconds
         self._deadline = time.monotonic() + self._patience
 
     def remaining(self) -> Mapping[int, int]:
-        """How many offsets each partition has to go; those read to their end are left out."""
+        """Return how many offsets each partition has left to read; partitions read to their end are omitted."""
         return {partition: end - self._at[partition] for partition, end in self._ends.items()}
 
     def poll(self, seconds: float) -> list[Message]:
-        """Records that come within `seconds`."""
+        """Return records that arrive within `seconds`."""
         if self._consumer is None:
             return []
         found = []
@@ -213,7 +214,7 @@ class EndReader:
             self._consumer.close()
 
     def _consumed(self, consumer: Consumer, seconds: float) -> list[Message]:
-        """About POLL_BYTES, whatever the size of a record: who polls has other things to do, too."""
+        """Return about POLL_BYTES of messages for any record size: the caller has other work to do in between."""
         first = consumer.poll(seconds)
         if first is None:
             return []
@@ -226,7 +227,7 @@ class EndReader:
         return messages
 
     def _goes_on(self, partition: int, offset: int) -> bool:
-        """Note how far a partition is; return whether what is at the offset is before its end."""
+        """Update a partition's position; return whether the offset is before the partition's end."""
         if offset >= self._ends.get(partition, 0):
             self._ends.pop(partition, None)
             return False

@@ -1,9 +1,9 @@
-"""Where a group had come with its topics, and of which topics of those names that was.
+"""The positions of a group in its topics, with the ids of the topics to which they belong.
 
-A group's offsets can be deleted, reset or expire, and a topic that is made anew counts from 0 again
-under the same name. Events read a second time would be counted a second time. So the topic's id is
-committed with each offset, and the same is kept in the compacted topic `positions`, which is read
-where the group's offset does not say enough (docs/decisions/0007-kept-positions.md).
+A group's offsets can be deleted, reset or expire, and a topic that is deleted and created again under the same
+name starts at offset 0. Events that are read twice would be counted twice. So the topic's id is committed with
+each offset, and both are also kept in the compacted topic `positions`, which is read where the group's offset
+is not conclusive (docs/decisions/0007-kept-positions.md).
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,27 +19,27 @@ from weir.core import topics
 from weir.core.batch import Output
 from weir.runtime import logs
 
-SHOWN = 20  # partitions in one line of the log
+SHOWN = 20  # partitions in one log line
 
 
 class FoundPosition(NamedTuple):
-    """A partition, and where the group had come with it."""
+    """A partition and the group's position in it."""
 
     topic: str
     partition: int
     topic_id: str
-    position: int | None  # None: nothing of it is settled
-    metadata: str  # what was committed with the position
+    position: int | None  # None: nothing is settled
+    metadata: str  # committed with the position
     first: int  # the offset to read from
-    end: int  # past the partition's last record
-    is_committed: bool  # whether the group's offset says the same
+    end: int  # after the partition's last record
+    is_committed: bool  # whether the group's committed offset is the same
 
     def start(self) -> TopicPartition:
         return TopicPartition(self.topic, self.partition, self.first)
 
 
 class KeptPosition(msgspec.Struct, frozen=True):
-    """The value of a record of `positions`. Its key is service and topic, its partition the topic's."""
+    """The value of a record of `positions`. Its key is service and topic; its partition number is the topic's."""
 
     topic_id: str
     next: int
@@ -51,7 +51,7 @@ _decode = msgspec.json.Decoder(KeptPosition).decode
 
 
 class GroupPositions:
-    """The positions of one service's group. `KafkaException`: the broker does not say."""
+    """The positions of one service's group. `KafkaException` if the broker does not answer."""
 
     def __init__(self, reader: PartitionReader, service: str, seconds: float) -> None:
         self._reader = reader
@@ -61,25 +61,25 @@ class GroupPositions:
         self._log = logs.get(service)
 
     def topic_id(self, topic: str) -> str:
-        """Of the topic whose partitions `find` was last asked for."""
+        """Return the id of a topic from the last call of `find`; empty: unknown."""
         return self._ids.get(topic, "")
 
     def place(
         self, topic: str, partition: int, position: int, metadata: str = ""
     ) -> TopicPartition:
-        """What is to be committed."""
+        """Return the offset to commit, with the topic's id in its metadata."""
         return TopicPartition(topic, partition, position, f"{self._ids[topic]} {metadata}")
 
     def output(self, topic: str, position: int, metadata: str = "") -> Output:
-        """What is to be written to the partition of `positions` that has the topic's number."""
+        """Return the record to write to the partition of `positions` with the same number as the topic's."""
         return Output(self._key(topic), _encode(KeptPosition(self._ids[topic], position, metadata)))
 
     def find(self, consumer: Consumer, places: list[TopicPartition]) -> list[FoundPosition]:
-        """Answers only when no transaction of a former owner is pending on the group's offsets."""
+        """Return the group's positions, once no transaction of a former owner is pending on its offsets."""
         if not places:
             return []
         committed = self._committed(consumer, places)
-        # that of the positions, too: without it nothing that is read could be settled
+        # includes `positions`, so that a missing topic fails here: without it nothing could be settled
         self._ids = self._reader.topic_ids({topics.POSITIONS, *(at.topic for at in places)})
         told = [self._told(at) for at in committed]
         unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
@@ -98,18 +98,18 @@ class GroupPositions:
         ]
 
     def remade(self) -> list[str]:
-        """Topics made anew under their names since `find` was asked for them. `KafkaException`.
+        """Return the topics that were deleted and created again since `find`. `KafkaException`.
 
-        A consumer does not tell: librdkafka takes the new topic's id over and reads on at the old
-        offset, and so passes records by where the new topic is longer than that; where it has
-        restarted from a lower leader's epoch it reads nothing any more. What was read before this
-        call, and is not of these topics, is of the topics that `find` has told the ids of.
+        A consumer does not notice it: librdkafka adopts the new topic's id and continues at the old offset,
+        so it skips records if the new topic is longer than that; if the leader epoch has restarted from a
+        lower number, it reads nothing any more. Records of other topics that were read before this call
+        belong to the topics whose ids `find` has seen.
         """
         ids = self._reader.present_topic_ids(self._ids) if self._ids else {}
         return sorted(name for name, found in ids.items() if found != self._ids[name])
 
     def tell(self, consumer: Consumer, found: list[FoundPosition]) -> None:
-        """Commits what the group does not know, for those who watch its lag; nothing else hangs on it."""
+        """Commit positions that the group's offsets lack. Only tools that show the group's lag depend on it."""
         places = [
             self.place(at.topic, at.partition, at.position, at.metadata)
             for at in found
@@ -123,7 +123,7 @@ class GroupPositions:
             self._log.warning("the group's lag will be wrong for a while", fault=str(fault))
 
     def _told(self, committed: TopicPartition) -> KeptPosition | None:
-        """What the group's offset says by itself: it is of this very topic. None: that is not sure."""
+        """Return the position in the group's offset if it is from this very topic; None if that is uncertain."""
         topic_id, _, metadata = (committed.metadata or "").partition(" ")
         if committed.offset < 0 or topic_id != self._ids[committed.topic]:
             return None
@@ -132,10 +132,13 @@ class GroupPositions:
     def _guessed(
         self, bounds: Bounds, committed: TopicPartition, kept: dict[tuple[bytes, int], KeptPosition]
     ) -> KeptPosition | None:
-        """None: nothing is settled. An operator who sets an offset back does not take a worker back."""
+        """Return the later of the kept position and an offset without a topic id; None if nothing is settled.
+
+        So a worker does not go back if an operator resets an offset to an earlier one.
+        """
         topic_id = self._ids[committed.topic]
         of_group = None
-        # committed by an earlier version, or by an operator: they say nothing of the topic
+        # committed by an earlier version or by an operator: the metadata have no topic id
         if committed.offset >= 0 and (committed.metadata or "")[:1] in ("", "{"):
             of_group = KeptPosition(topic_id, committed.offset, committed.metadata or "")
         found = kept.get((self._key(committed.topic), committed.partition))
@@ -148,7 +151,7 @@ class GroupPositions:
         return settled
 
     def _say_guessed(self, guessed: list[tuple[TopicPartition, KeptPosition | None]]) -> None:
-        """One line for all partitions of a first start, and one for those whose offsets were lost or set."""
+        """Log one line for all partitions of a first start, and one for those whose offsets were lost or reset."""
         first = [at for at, settled in guessed if settled is None and at.offset < 0]
         if first:
             names = sorted({at.topic for at in first})
@@ -193,7 +196,7 @@ class GroupPositions:
         return key_of(self._service, topic)
 
     def _committed(self, consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
-        # the broker gives up a transaction that nobody ends after `seconds`
+        # the broker aborts an abandoned transaction after `seconds`
         found: list[TopicPartition] = consumer.committed(places, timeout=self._seconds + 2)
         for place in found:
             if place.error is not None:
@@ -208,7 +211,7 @@ def key_of(service: str, topic: str) -> bytes:
 def kept_positions(
     reader: PartitionReader, partitions: Iterable[int], service: str
 ) -> dict[tuple[bytes, int], KeptPosition]:
-    """What a service has kept of partitions with these numbers, by `key_of` and number."""
+    """Return a service's kept positions of partitions with these numbers, by (`key_of`, number)."""
     kept = {}
     own = key_of(service, "")
     places = [TopicPartition(topics.POSITIONS, partition, 0) for partition in partitions]
@@ -227,10 +230,10 @@ def kept_positions(
 def settled_positions(
     admin: KafkaAdmin, group: str, places: Iterable[tuple[str, int]], ids: Mapping[str, str]
 ) -> dict[tuple[str, int], int]:
-    """How far a group has come with the topics of these ids, where it has come anywhere with them.
+    """Return the group's committed offsets in the topics with these ids; partitions without one are omitted.
 
-    An offset that is there may be of a topic of before, of the same name. One that does not say of
-    which it is, an operator's for example, is so if it lies beyond the end.
+    A committed offset may be from an earlier topic of the same name. An offset without a topic id, for
+    example an operator's, is taken for one of those if it is beyond the partition's end.
     """
     committed = admin.committed(group, places)
     asked = {(at.topic, at.partition): OffsetSpec.latest() for at in committed}

@@ -1,4 +1,4 @@
-"""Kafka's producer through confluent-kafka: idempotent, all in-sync replicas, bounded, told of every record."""
+"""Durable Kafka producer (confluent-kafka): idempotent, acks from all in-sync replicas, bounded queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from weir.core.record_limits import BATCH_BYTES
 from weir.settings.shared import KafkaSettings
 
 Acknowledge = Callable[[KafkaError | None, object], None]
-# topic, value, key, partition (-1: by the key), acknowledge, None, timestamp
+# Arguments: topic, value, key, partition (-1: by the key), acknowledge, None, timestamp.
 Write = Callable[[str, bytes, bytes, int, Acknowledge, None, int], None]
 
 
 @dataclass(frozen=True)
 class ProducerOptions:
-    """How long records are gathered, how long they may wait, and how much may wait."""
+    """How long records are gathered, how long they may wait, how much may wait, and what to call on a fatal error."""
 
     linger_ms: float
     ack_seconds: float
@@ -26,14 +26,14 @@ class ProducerOptions:
     on_fatal: Callable[[str], None]
 
 
-QUEUE_FULL = BufferError  # what `write` raises when as much waits for the brokers as may
-NOT_TAKEN = KafkaException  # what `write` raises for a record that the client itself refuses
+QUEUE_FULL = BufferError  # `write` raises it when the queue of waiting records is full
+NOT_TAKEN = KafkaException  # `write` raises it for a record that the client itself refuses
 
 
 class DurableProducer:
-    """A record is on all in-sync replicas when its acknowledgement comes without an error.
+    """A producer whose acknowledgement without an error means: the record is on all in-sync replicas.
 
-    Acknowledgements come from within `poll`. An error means: not known to be durable.
+    Acknowledgements are called from within `poll`. An error means that it is unknown whether the record is durable.
     """
 
     def __init__(self, settings: KafkaSettings, options: ProducerOptions) -> None:
@@ -55,7 +55,7 @@ class DurableProducer:
         self._use(Producer(self._options))
 
     def limit_batches(self, size: int) -> None:
-        """From now on gather at most so many bytes for one request; what waits is still acknowledged."""
+        """From now on gather at most `size` bytes for one request; waiting records are still acknowledged."""
         if size == self._options["batch.size"]:
             return
         self._options["batch.size"] = size
@@ -65,7 +65,7 @@ class DurableProducer:
 
     def _use(self, producer: Producer) -> None:
         self._producer = producer
-        self.write = producer.produce  # without a call in between: it runs for every event
+        self.write = producer.produce  # bound directly, without a wrapper: it runs for every event
         self.poll = producer.poll
 
     def _poll_retired_too(self, seconds: float, /) -> int:
@@ -76,7 +76,7 @@ class DurableProducer:
         return served + int(self._producer.poll(seconds))
 
     def flush(self, seconds: float) -> int:
-        """Wait for the acknowledgements of all that was written; how many have not come."""
+        """Wait for the acknowledgements of all written records; return how many are missing."""
         left = sum(int(producer.flush(seconds)) for producer in self._retired)
         return left + int(self._producer.flush(seconds))
 
@@ -89,5 +89,5 @@ class DurableProducer:
 
 
 def is_permanent(error: object) -> bool:
-    """Return whether the same record would be refused again."""
+    """Check whether the same record would be refused again."""
     return isinstance(error, KafkaError) and error.code() in PERMANENT

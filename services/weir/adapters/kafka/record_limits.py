@@ -1,4 +1,4 @@
-"""The record limits in force: what the topics of the cluster really allow, read at start and then every half minute."""
+"""Record limits in force: what the cluster's topics actually allow, read at the start and every 30 seconds."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -16,12 +16,12 @@ EVERY_SECONDS = 30.0
 REQUEST_SECONDS = 5.0
 ALL_TOPICS = tuple(v for k, v in vars(topics).items() if k.isupper() and isinstance(v, str))
 
-# The broker will never take the record, or the batch that it came in.
+# The broker will never take the record, or the batch that contains it.
 TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-# Refused for what the record is, by the client or the broker; the same record will be refused again.
+# The client or the broker refuses the record itself; it would refuse the same record again.
 PERMANENT = TOO_LARGE | {KafkaError.INVALID_RECORD}
-# Refused by a broker that answers, for a reason that may be the record, the topic or the broker itself.
-# None of these passes by being tried again with new connections.
+# A broker answers and refuses; the reason may be the record, the topic or the broker itself.
+# A retry with new connections helps with none of these.
 REFUSED = PERMANENT | {
     KafkaError.INVALID_MSG,
     KafkaError.INVALID_REQUEST,
@@ -33,8 +33,8 @@ REFUSED = PERMANENT | {
 
 
 def read_limits(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> RecordLimits:
-    """Return the limits of the topics that exist. `KafkaException`: no broker says."""
-    # One client for each call: it keeps threads and connections, and calls are rare.
+    """Return the limits of the topics that exist. `KafkaException` if no broker returns them."""
+    # A new client for each call: a client holds threads and connections, and calls are rare.
     admin = AdminClient({**client_options(settings), "log_level": 0})
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     allowed = {}
@@ -49,7 +49,7 @@ def read_limits(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> R
 
 
 class LimitsFollower:
-    """Keeps `present` up to date in a thread of its own; Weir's own limits until a broker has answered."""
+    """Keeps `present` up to date in a separate thread; until a broker has answered, it has Weir's own limits."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class LimitsFollower:
         service: str,
         changed: Callable[[RecordLimits], None] | None = None,
     ) -> None:
-        """`changed` is called, in whichever thread notices it, with limits that differ from those before."""
+        """`changed` is called with new limits that differ from the last ones, in the thread that notices it."""
         self.present = RecordLimits()
         self._settings = settings
         self._changed = changed
@@ -74,7 +74,7 @@ class LimitsFollower:
         self._stop.set()
 
     def refresh(self) -> bool:
-        """Read the limits now; return whether they differ from those before."""
+        """Read the limits now; return whether they have changed."""
         with self._lock:
             try:
                 found = read_limits(self._settings)

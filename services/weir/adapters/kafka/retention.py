@@ -1,6 +1,6 @@
-"""How near to their deletion a group's unread records are, from offsets; records are read only where old ones wait.
+"""Measure how close unread records are to deletion, by offsets; records are read only where old ones are unread.
 
-Where they are so near that somebody is refused, a sample of them tells whose they are.
+If they are so close that new events are rejected, a sample of the records shows which sources they have.
 """
 
 import time
@@ -28,45 +28,45 @@ from weir.settings.shared import KafkaSettings
 REQUEST_SECONDS = 10.0
 READ_SECONDS = 15.0
 REST_MS = 20
-SPOTS = 32  # of a topic, at which a sample reads; one a partition at least
-RECORDS = 25  # read at each, at most
+SPOTS = 32  # number of spots of a topic at which a sample reads; at least one per partition
+RECORDS = 25  # maximum of records to read at each spot
 
 Place = tuple[str, int]
 Groups = Mapping[str, Iterable[str]]
 
 
 class RetentionSpan(NamedTuple):
-    """The offsets of a partition: its first, the first that is young, and its end."""
+    """Offsets of a partition: its first record, its first young record, and its end."""
 
     first: int
-    young: int  # from here on nothing matters; the end, if all are old
+    young: int  # records from here on are ignored; equal to `end` if all are old
     end: int
 
 
 class OldestUnread(NamedTuple):
-    """The first record of a partition that a group has not read; it is an old one."""
+    """The first record of a partition that a group has not read, if it is an old one."""
 
-    offset: int  # it is the first from here on
+    offset: int  # the record is the first at or after this offset
     written_ms: int
 
 
 class KafkaRetention:
-    """Looks again and again, from one thread. `NotReachedError`, `RefusedError`: it could not be told."""
+    """Measures the use of the retention repeatedly, from one thread. `NotReachedError`, `RefusedError`."""
 
     def __init__(self, settings: KafkaSettings, named_from: float) -> None:
-        """`named_from`: of what has used such a share it is told whose it is; 0: never."""
+        """`named_from`: the used share from which on `look` also determines the sources; 0: never."""
         self._settings = settings
         self._named_from = named_from
         self._options = {**client_options(settings), "log_level": 0}
         self._admin: KafkaAdmin | None = None
 
     def look(self, groups: Groups) -> list[RetentionUse]:
-        """The oldest unread of each group and topic; share 0 where age deletes nothing, too."""
+        """Return the retention use by each group and topic; share 0 also for topics that never delete by age."""
         try:
             with clear_errors():
                 if self._admin is None:
                     self._admin = KafkaAdmin(self._settings, REQUEST_SECONDS)
-                with closing(self._admin) as admin:  # its consumers, until the next look
+                with closing(self._admin) as admin:  # closes its consumers until the next look
                     return self._look(admin, groups)
         except (NotReachedError, RefusedError):
             self._admin = None
@@ -76,7 +76,7 @@ class KafkaRetention:
         counts = {name: topic.partitions for name, topic in admin.topics(False).items()}
         limits = self._limits(admin, {t for read in groups.values() for t in read} & set(counts))
         places = [(topic, number) for topic in limits for number in range(counts[topic])]
-        # before the ends, so that what goes from one group to the next meanwhile is not missed
+        # before the ends, so that a record that passes from one group to the next meanwhile is not missed
         positions = {
             group: admin.positions(group, [at for at in places if at[0] in read])
             for group, read in groups.items()
@@ -128,7 +128,7 @@ class KafkaRetention:
         spans: dict[Place, RetentionSpan],
         kept_partitions: int,
     ) -> dict[Place, OldestUnread]:
-        """Of partitions where an old record is unread, the first."""
+        """Return the first unread record of each partition where an old record is unread."""
         oldest = self._first({at: start for at, start in starts.items() if start < spans[at].young})
         kept = self._kept(group, {at for at in oldest if at[1] < kept_partitions})
         further = {at: start for at, start in kept.items() if start > starts[at]}
@@ -137,7 +137,7 @@ class KafkaRetention:
         return told | self._first(read_on)
 
     def _kept(self, group: str, places: set[Place]) -> dict[Place, int]:
-        """How far the group had come by what it keeps itself: its offsets may be deleted or reset."""
+        """Return the group's positions from the topic `positions`: its committed offsets may be deleted or reset."""
         if not places:
             return {}
         service = service_of(group)
@@ -152,9 +152,9 @@ class KafkaRetention:
         return found
 
     def _first(self, starts: Mapping[Place, int]) -> dict[Place, OldestUnread]:
-        """The first record from each offset on.
+        """Return the first record at or after each offset.
 
-        Partitions without one are left out: transactions leave markers that nobody is ever given.
+        Partitions without one are omitted: transactions leave markers, which consumers never get.
         """
         found: dict[Place, OldestUnread] = {}
 
@@ -168,9 +168,9 @@ class KafkaRetention:
         return found
 
     def _weights(self, spans: Mapping[Place, range]) -> dict[str, float]:
-        """About how many records of each source are between these offsets, by a sample.
+        """Estimate from a sample how many records of each source are between these offsets.
 
-        Nothing if it could not be read in time: that they are old is known all the same.
+        Return {} if the sample could not be read in time: that the records are old is known anyway.
         """
         weights: dict[str, float] = defaultdict(float)
         spots = max(1, SPOTS // len(spans))
@@ -180,7 +180,7 @@ class KafkaRetention:
                 stretches = {at: _part(span, spot, spots) for at, span in spans.items()}
                 sampled = self._sample(consumer, stretches, deadline)
                 for at, sources in sampled.items():
-                    for source in sources:  # each stands for the others of its stretch
+                    for source in sources:  # each record represents its share of the stretch
                         weights[source] += len(stretches[at]) / len(sources)
             return weights
         return {}
@@ -188,7 +188,7 @@ class KafkaRetention:
     def _sample(
         self, consumer: Consumer, stretches: Mapping[Place, range], deadline: float
     ) -> dict[Place, list[str]]:
-        """The sources of the first few records of each stretch."""
+        """Return the sources of the first few records of each stretch."""
         sampled: dict[Place, list[str]] = defaultdict(list)
 
         def keep(place: Place, message: Message) -> bool:
@@ -212,9 +212,9 @@ class KafkaRetention:
         keep: Callable[[Place, Message], bool],
         deadline: float,
     ) -> None:
-        """Hands over records from each offset on, until `keep` has enough of a place, or it ends."""
+        """Pass records from each offset on to `keep`, until it returns True or the partition ends."""
         left = set(starts)
-        # what has been had of is not paused: a fetch after the next assignment would rest for a second
+        # finished partitions are not paused: a fetch after the next assignment would pause for a second
         consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
         while left:
             if time.monotonic() > deadline:
@@ -234,5 +234,5 @@ class KafkaRetention:
 
 
 def _part(span: range, number: int, parts: int) -> range:
-    """One of so many equal parts."""
+    """Return one of `parts` equal parts of the range."""
     return span[len(span) * number // parts : len(span) * (number + 1) // parts]

@@ -1,4 +1,4 @@
-"""Try again while a fault passes: one loop for all that is asked of brokers."""
+"""Retry requests to brokers on temporary faults."""
 
 import time
 from collections.abc import Callable
@@ -11,10 +11,10 @@ E = TypeVar("E", bound=Exception)
 
 
 def retry(ask: Callable[[], T], kind: type[E], passes: Callable[[E], bool], seconds: float) -> T:
-    """Return what `ask` returns. It must be repeatable.
+    """Return the result of `ask`, which must be repeatable.
 
-    A fault of this kind that passes is waited out: `ask` is called again, for at most `seconds` from
-    the first call on. Every other fault, and the last one, is raised as it is.
+    After an exception of type `kind` for which `passes` is true, call `ask` again, for at most `seconds`
+    from the first call on. Every other exception, and the last one, is raised unchanged.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -1,7 +1,7 @@
-"""Schemas that versions of Weir announce to each other, in the topic `schemas`, before they write by them.
+"""Schemas that versions of Weir announce to each other in the topic `schemas` before they write with them.
 
-So a header that a reader neither has in its own `schemas/` nor finds in the topic is nobody's: its
-record is damaged. A record of a version that is newer, or was, can be read by every other one.
+So a header that a reader finds neither in its own `schemas/` nor in the topic belongs to no version: the
+record is damaged. Every version can read the records of any other version, even after a rollback.
 """
 
 import json
@@ -23,11 +23,11 @@ SECONDS = 10.0
 
 
 class SchemasNotReadError(StreamBrokenError, NotReachedError):
-    """Kafka does not say now what was announced: try again."""
+    """The announced schemas cannot be read from Kafka, or new ones written, now: try again."""
 
 
 class SchemasTopic:
-    """What this process knows of other versions, and tells them. Safe to use from several threads."""
+    """Announces this version's schemas and learns those of other versions. Thread-safe."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -36,14 +36,14 @@ class SchemasTopic:
         self._log = logs.get("schemas")
 
     def announce(self) -> None:
-        """Others can read on return what this version writes. `SchemasNotReadError`."""
+        """Announce this version's schemas; on return, other versions can read its records. `SchemasNotReadError`."""
         there = self.read()
         avro.catalogue.learn(there)
         known = {schema.header for schema in there}
         self._write(s for s in avro.schemas().values() if s.header not in known)
 
     def join(self) -> None:
-        """As `announce`, and what others announce later is asked for when it is met. `SchemasNotReadError`."""
+        """Announce once, and look up schemas that others announce later when needed. `SchemasNotReadError`."""
         with self._lock:
             if not self._joined:
                 self.announce()
@@ -51,13 +51,13 @@ class SchemasTopic:
                 self._joined = True
 
     def know(self, values: Iterable[bytes | None]) -> None:
-        """What these values' schemas are is known on return, as far as anybody knows it. `SchemasNotReadError`."""
+        """Look up the schemas of these values, so that all announced ones are known. `SchemasNotReadError`."""
         self.join()
         for header in {value[: avro.HEADER_BYTES] for value in values if value}:
             avro.name_of(header)
 
     def read(self) -> list[avro.Schema]:
-        """Every schema in the topic. `SchemasNotReadError`."""
+        """Return every schema in the topic. `SchemasNotReadError`."""
         found: list[avro.Schema] = []
 
         def apply(key: bytes, value: bytes | None) -> None:
@@ -65,7 +65,7 @@ class SchemasTopic:
                 return
             try:
                 found.append(avro.Schema(json.loads(value)))
-            except Exception as fault:  # noqa: BLE001  # fastavro has many; whatever it is, it is no schema
+            except Exception as fault:  # noqa: BLE001  # fastavro raises many types; any of them: not a schema
                 told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
                 self._log.error("an entry of the topic `schemas` is not a schema", **told)
 

@@ -1,4 +1,4 @@
-"""Reads stretches of topics for the few records that are sought, as long as it may take."""
+"""Search ranges of topics for a few records, within a time limit."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,26 +13,26 @@ from weir.settings.shared import KafkaSettings
 REST_MS = 20
 REQUEST_SECONDS = 5.0
 FETCH_RECORDS = 5_000
-QUEUE_KILOBYTES = 16_384  # read ahead at most
+QUEUE_KILOBYTES = 16_384  # maximum to read ahead
 LATEST = 2**63 - 1
 
 Place = tuple[str, int]
-# The offsets that an open transaction holds back, from and up to, by partition: see `KafkaAdmin.held`.
+# Returns, by partition, the range of offsets that an open transaction holds back: see `KafkaAdmin.held`.
 Held = Callable[[Iterable[Place]], Mapping[Place, tuple[int, int]]]
 Matches = Callable[[Message], bool]
 
 
 class KafkaSearch:
-    """One search over committed records; close it. `NotReachedError` when brokers do not answer.
+    """One search, first over committed records. Close it. `NotReachedError` if brokers do not answer.
 
-    Where they do not have it, records behind open transactions are looked through, too.
-    What there was no time for, or was too far back, is in `bounds`, a sentence each.
+    `scan_held` searches records that open transactions hold back. `bounds` has a sentence for each limit
+    that cut the search short: records beyond the time limit, or too far back.
     """
 
     def __init__(
         self, settings: KafkaSettings, partitions: Mapping[str, int], held: Held, seconds: float
     ) -> None:
-        """`partitions`: how many each topic has. `seconds`: how long reading may take, all of it."""
+        """`partitions`: number of partitions by topic. `seconds`: time limit for all reading together."""
         self.bounds: list[str] = []
         self._partitions = partitions
         self._seconds = seconds
@@ -43,8 +43,8 @@ class KafkaSearch:
             **lone_options(settings, REST_MS),
             "log_level": 0,
             "queued.max.messages.kbytes": QUEUE_KILOBYTES,
-            "fetch.max.bytes": QUEUE_KILOBYTES * 1024,  # one answer, on top of what is queued
-            # after a full queue go on fetching at once: the default rests for a second
+            "fetch.max.bytes": QUEUE_KILOBYTES * 1024,  # one response, in addition to the queue
+            # after a full queue, continue to fetch at once: the default pause is one second
             "fetch.queue.backoff.ms": 10,
         }
         self._consumer = Consumer(self._options)
@@ -58,7 +58,7 @@ class KafkaSearch:
     def before(
         self, places: Iterable[Place], ends: Mapping[Place, int], records: int
     ) -> dict[Place, int]:
-        """Offsets so many records before `ends`, or before the end of what is there."""
+        """Return, by partition, the offset `records` before `ends`, or before the partition's end."""
         starts = {}
         cut = False
         with clear_errors():
@@ -75,7 +75,10 @@ class KafkaSearch:
         return starts
 
     def since(self, names: Collection[str], moment: int) -> dict[Place, int]:
-        """Offsets of the first records from a time on; partitions without any are left out."""
+        """Return, by partition, the offset of the first record at or after `moment` (epoch milliseconds).
+
+        Partitions without such a record are omitted.
+        """
         asked = [
             TopicPartition(*place, max(0, moment)) for name in names for place in self.places(name)
         ]
@@ -86,9 +89,9 @@ class KafkaSearch:
     def scan(
         self, starts: Mapping[Place, int], matches: Matches, until: int, ending: Collection[str]
     ) -> list[Message]:
-        """Records that match, by time, from `starts` to those later than `until`.
+        """Return matching records in order of time, from `starts` up to the first record later than `until`.
 
-        The first in one of the topics `ending` ends it.
+        The search ends with the first match in one of the topics `ending`.
         """
         found = self._scan(self._consumer, starts, matches, until, ending)
         return sorted(found, key=lambda message: message.timestamp()[1])
@@ -96,7 +99,7 @@ class KafkaSearch:
     def scan_held(
         self, names: Iterable[str], matches: Matches, ending: Collection[str]
     ) -> list[Message]:
-        """As `scan`: what open transactions hold back in these topics. See `is_held`."""
+        """Search, as `scan` does, the records that open transactions hold back in these topics. See `is_held`."""
         held = self._held(place for name in names for place in self.places(name))
         self._held_from |= {place: first for place, (first, _) in held.items()}
         if not held:
@@ -106,7 +109,7 @@ class KafkaSearch:
             return self._scan(consumer, starts, matches, LATEST, ending)
 
     def is_held(self, message: Message) -> bool:
-        """Whether nobody is given a record that was found, since it is behind an open transaction."""
+        """Check whether an open transaction holds this record back, so that consumers do not get it yet."""
         place = (message.topic() or "", message.partition() or 0)
         first = self._held_from.get(place)
         return first is not None and (message.offset() or 0) >= first
@@ -139,7 +142,7 @@ class KafkaSearch:
         return found
 
     def _is_past(self, message: Message, until: int) -> bool:
-        """Whether it is the notice of a partition's end, or a record that is too late."""
+        """Check whether the message is an end-of-partition event or a record later than `until`."""
         error = message.error()
         if error is not None:
             return bool(error.code() == KafkaError._PARTITION_EOF)
@@ -153,7 +156,7 @@ def _consume(consumer: Consumer) -> list[Message]:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """A client's own error becomes one of the house."""
+    """Convert a `KafkaException` into `NotReachedError`."""
     try:
         yield
     except KafkaException as fault:

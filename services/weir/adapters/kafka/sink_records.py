@@ -1,4 +1,4 @@
-"""The sink's topics on Kafka: one member of a group over many topics, and the writer of dead letters."""
+"""The sink's records on Kafka: one group member that reads many topics, and the writer of dead letters."""
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
@@ -44,13 +44,13 @@ from weir.runtime.sink_ports import (
 from weir.settings.shared import KafkaSettings
 
 FETCH_RECORDS = 5_000
-# A pause throws away what has been fetched ahead, so a short hold does without.
+# A pause discards prefetched records, so a short hold is done without one.
 PAUSE_AFTER_SECONDS = 5.0
 HELD_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 SLOT_SECONDS = 5
-FAILING_SECONDS = 60.0  # of commits, until everything is begun anew
-LOOK_SECONDS = 5.0  # without a commit, until the topics are looked at
+FAILING_SECONDS = 60.0  # how long commits may fail before all clients are replaced
+LOOK_SECONDS = 5.0  # interval of the topic id check while nothing is committed
 VERSION = version("weir")
 
 
@@ -64,7 +64,7 @@ class RecordsOptions:
 
 
 class KafkaRecords:
-    """`weir.runtime.sink_ports.Records` on Kafka. One thread only."""
+    """`weir.runtime.sink_ports.Records` on Kafka. Use it from one thread only."""
 
     def __init__(self, settings: KafkaSettings, options: RecordsOptions) -> None:
         self._options = options
@@ -72,38 +72,38 @@ class KafkaRecords:
         self._log = logs.get(SINK.name)
         self._name = f"{options.group.replace('.', '-')}-{options.instance}"
         self._recoveries = RecoveryLimit()
-        self._failing_since: float | None = None  # of commits
+        self._failing_since: float | None = None  # since when commits fail
         self._broken: KafkaError | None = None
-        self._told = ""  # which fault the log has, until reading goes on
+        self._told = ""  # the fault that was logged, until reading continues
         self.trouble = "it has not been given its partitions yet"
         self._assigned: set[Place] = set()
         self._gained: dict[Place, Gain] = {}
         self._lost: set[Place] = set()
-        self._held: frozenset[Place] = frozenset()  # of these nothing is to be read
+        self._held: frozenset[Place] = frozenset()  # partitions that must not be read now
         self._paused: Set[Place] = frozenset()
         self._all_held_since: float | None = None
         self._looked_at = time.monotonic()
         self._begin()
 
     def _begin(self) -> None:
-        """Everything that is connected to a broker is made here, at the start and whenever it begins anew."""
+        """Create everything that connects to a broker, at the start and in `_begin_anew`."""
         reader = PartitionReader(self._base, REQUEST_SECONDS)
         service = service_of(self._options.group)
         self._positions = GroupPositions(reader, service, REQUEST_SECONDS)
         self._reading = ReadPositions()
         self._keeper = Producer({**self._base, "acks": "all", "enable.idempotence": True})
-        self._slot = self._take_slot()  # before it joins the group: see `tells_replaced`
+        self._slot = self._take_slot()  # before the consumer joins the group: see `tells_replaced`
         self._consumer = self._new_consumer()
 
     def poll(self, seconds: float, gather: bool) -> Polled:
         if self._waits():
-            time.sleep(min(seconds, HELD_SECONDS))  # a poll would read
+            time.sleep(min(seconds, HELD_SECONDS))  # not a poll, which would read records
             return Polled(set(), [], [])
         self._pause(self._held & (self._assigned - self._gained.keys()))
         if gather:
             messages = self._consumer.consume(FETCH_RECORDS, seconds)
         else:
-            # `consume` waits its time out to fill a batch; `poll` returns at the first record
+            # `consume` waits until its timeout to fill a batch; `poll` returns at the first record
             first = self._consumer.poll(seconds)
             messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
         slices = self._sliced(messages)
@@ -128,7 +128,7 @@ class KafkaRecords:
         self._recoveries.committed()
 
     def _note_failure(self, fault: str) -> None:
-        """A commit that fails for long is not helped by trying again with the same connections."""
+        """Mark the clients as broken if commits fail for FAILING_SECONDS: retries with the same ones do not help."""
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
@@ -151,7 +151,7 @@ class KafkaRecords:
             if answer.error is not None:
                 self._note(answer.error)
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
-        self._keep(commits)  # not before: a member that was replaced has not come this far
+        self._keep(commits)  # only now: the commit of a replaced member has failed above
 
     def hold(self, places: Collection[Place]) -> None:
         self._held = frozenset(places)
@@ -169,7 +169,7 @@ class KafkaRecords:
         self._consumer.close()
 
     def _look(self) -> str:
-        """What stands against a commit; empty: nothing. See `Positions.remade`."""
+        """Return what prevents a commit; empty: nothing. See `GroupPositions.remade`."""
         self._looked_at = time.monotonic()
         try:
             remade = self._positions.remade()
@@ -202,7 +202,7 @@ class KafkaRecords:
             )
 
     def _note(self, error: KafkaError) -> None:
-        """What the consumer says instead of a record."""
+        """Handle an error that the consumer returns instead of a record."""
         if tells_replaced(error):
             self._require_slot()
         if (
@@ -213,15 +213,15 @@ class KafkaRecords:
             self._broken = error
 
     def _require_slot(self) -> None:
-        """`FencedError` if another process has the slot."""
+        """Raise `FencedError` if another process has the slot."""
         if self._slot is not None:
             with suppress(KafkaException):
                 self._slot.require_name()
 
     def _take_slot(self) -> Transactions | None:
-        """Nothing is written under its name: that it was taken again tells a successor.
+        """Take the slot's transactional id. No data is written with it: it only serves to detect a successor.
 
-        None: no broker answers. `FencedError`: another process takes it at this moment.
+        Return None if no broker answers. `FencedError` if another process takes the slot at this moment.
         """
         try:
             return Transactions(self._base, self._name, SLOT_SECONDS, ())
@@ -230,9 +230,9 @@ class KafkaRecords:
             return None
 
     def _begin_anew(self, fault: KafkaError) -> None:
-        """With clients that know nothing; what was read is read again from the commits on.
+        """Replace all clients by new ones; records are read again from the committed offsets.
 
-        `RecoveryFailedError`: too often, and nothing has come of it.
+        `RecoveryFailedError` after too many recoveries without a commit between them.
         """
         self._recoveries.begin(fault.str())
         if self._told != fault.str():
@@ -246,12 +246,12 @@ class KafkaRecords:
         self._begin()
 
     def _waits(self) -> bool:
-        """Whether everything is held, and not for so long that the group must hear from us again."""
+        """Check whether everything is held, but not yet for so long that the group needs a poll."""
         since = self._all_held_since
         return since is not None and time.monotonic() - since < PAUSE_AFTER_SECONDS
 
     def _pause(self, places: Set[Place]) -> None:
-        """Pause exactly these, and read on where others were paused."""
+        """Pause exactly these partitions, and resume all others."""
         if places == self._paused:
             return
         self._consumer.resume(self._places((self._paused - places) & self._assigned))
@@ -266,7 +266,7 @@ class KafkaRecords:
             error = message.error()
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    # the next offset to be read: past transactions' markers as well
+                    # the next offset to read, after any transaction markers
                     ends[(message.topic(), message.partition())] = message.offset()
                 else:
                     self._note(error)
@@ -277,7 +277,7 @@ class KafkaRecords:
                 found = columns.get(at)
                 if found is None:
                     found = columns[at] = Columns([], [], [], [])
-                # looked up once for the many neighbours that come from one partition
+                # looked up once for the run of messages from the same partition
                 add_offset, add_value = found.offsets.append, found.values.append
                 add_key, add_timestamp = found.keys.append, found.timestamps.append
             add_offset(message.offset())
@@ -289,7 +289,7 @@ class KafkaRecords:
             read = columns.get(at) or Columns([], [], [], [])
             last = read.offsets[-1] + 1 if read.offsets else 0
             slices.append(Slice(Place(*at), read, max(last, ends.get(at, 0))))
-        # of one that is gained only now: read before it was lost, and read again from the commit on
+        # slices of just gained partitions are dropped: they were read before the loss, and are read again
         slices = [s for s in slices if s.place in self._assigned and s.place not in self._gained]
         for slice_ in slices:
             self._reading.advance(slice_.place, slice_.position)
@@ -314,7 +314,7 @@ class KafkaRecords:
                     options.fetch_kilobytes,
                 ),
                 "enable.partition.eof": True,
-                # it is told where to read, always: see `_on_assign`
+                # `_on_assign` always sets the offset to read from
                 "auto.offset.reset": "error",
             }
         )
@@ -327,7 +327,8 @@ class KafkaRecords:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        if self._closing:  # a consumer that closes may still be given some, and answers nothing
+        # a closing consumer may still be assigned partitions, and fetches no offsets
+        if self._closing:
             consumer.unassign()
             return
         try:
@@ -339,7 +340,7 @@ class KafkaRecords:
             return
         starts = [at.start() for at in found]
         consumer.assign(starts)
-        consumer.pause(starts)  # what was read before is not to be mistaken for what comes now
+        consumer.pause(starts)  # so that earlier records are not mistaken for later ones
         self._positions.tell(consumer, found)
         gains = [
             Gain(Place(at.topic, at.partition), at.topic_id, at.position, at.metadata)
@@ -352,7 +353,7 @@ class KafkaRecords:
         self.trouble = ""
 
     def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
-        consumer.unassign()  # a rebalance is of all partitions: see `group_options`
+        consumer.unassign()  # a rebalance revokes all partitions: see `group_options`
         self._lost |= self._assigned
         self._gained, self._assigned, self._paused = {}, set(), frozenset()
         self._reading.begin([])
@@ -364,7 +365,7 @@ class KafkaRecords:
 
 
 class KafkaDeadLetters:
-    """`weir.runtime.sink_ports.LetterWriter` on Kafka: `events.dead`. One thread at a time."""
+    """`weir.runtime.sink_ports.LetterWriter` on Kafka: writes `events.dead`. One thread at a time."""
 
     def __init__(self, settings: KafkaSettings, limits: LimitsInForce | None = None) -> None:
         self._options = {**client_options(settings), "acks": "all", "enable.idempotence": True}
@@ -392,16 +393,16 @@ class KafkaDeadLetters:
         except (BufferError, KafkaException) as fault:
             faults.append(str(fault))
         if self._producer.flush(REQUEST_SECONDS * 4) or faults:
-            self._producer = None  # after a fatal fault it never writes again
-            self._limits.refresh()  # they may be refused for their size
+            self._producer = None  # after a fatal error a producer never writes again
+            self._limits.refresh()  # the letters may have been refused for their size
             raise DeadLettersFailedError("; ".join(faults[:3]) or "not acknowledged in time")
         return cut
 
 
 def encode_dead(record: DeadRecord, most: int) -> bytes:
-    """The dead letter of a record: its bytes untouched, and what of its routing fields can be read.
+    """Encode the dead letter of a record: its bytes unchanged, and those of its routing fields that are readable.
 
-    `most`: the size of the largest record that a letter holds whole; see `stored_in_letter`.
+    `most`: the size of the largest record that a letter stores whole; see `stored_in_letter`.
     """
     stored = stored_in_letter(record.key, record.value, record.detail, most)
     letter: dict[str, Any] = {
@@ -425,7 +426,7 @@ def encode_dead(record: DeadRecord, most: int) -> bytes:
 
 
 def _routing(value: bytes) -> dict[str, Any]:
-    """Whose event it is, for records that the books count by source and minute."""
+    """Return source, receipt time and event id, for records that the books count by source and minute; else {}."""
     for name, last in (("Resolved", "source"), ("Duplicate", "received_at")):
         reader = avro.PrefixReader(name, last)
         with suppress(avro.UnknownSchemaError, avro.UnreadableError):

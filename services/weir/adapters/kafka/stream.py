@@ -1,4 +1,4 @@
-"""A worker's stream on Kafka: one consumer and one transactional producer whose effects commit together."""
+"""A worker's stream on Kafka: one consumer and one transactional producer that commit together."""
 
 import time
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from weir.runtime.ports import (
 )
 from weir.settings.shared import KafkaSettings
 
-LOOK_SECONDS = 5.0  # without a commit, until the topic is looked at
+LOOK_SECONDS = 5.0  # interval of the topic id check while nothing is committed
 LONGEST_TRANSACTION_SECONDS = 60
 
 
@@ -45,7 +45,7 @@ class StreamOptions:
     service: str
     topic: str
     instance: int
-    writes: tuple[str, ...] = ()  # every topic that a transaction may write to
+    writes: tuple[str, ...] = ()  # all topics that a transaction may write to
     batch_records: int = 10_000
     transaction_seconds: int = 20
     session_seconds: int = 10
@@ -80,7 +80,7 @@ class KafkaChangelogReader:
 
 
 class KafkaStream:
-    """`weir.runtime.ports.Stream` on Kafka. One thread only."""
+    """`weir.runtime.ports.Stream` on Kafka. Use it from one thread only."""
 
     def __init__(
         self, settings: KafkaSettings, options: StreamOptions, limits: LimitsInForce | None = None
@@ -88,7 +88,7 @@ class KafkaStream:
         self._base = client_options(settings)
         self._limits = limits or WeirsOwnLimits()
         self._options = options
-        self._seconds = options.transaction_seconds  # that the next transactions may take
+        self._seconds = options.transaction_seconds  # timeout of the next transactions
         self._gained: dict[int, int | None] = {}
         self._lost: set[int] = set()
         self._assigned: set[int] = set()
@@ -97,7 +97,7 @@ class KafkaStream:
         self._begin()
 
     def _begin(self) -> None:
-        """Everything that is connected to a broker is made here, at the start and at each recovery."""
+        """Create everything that connects to a broker, at the start and at each recovery."""
         options = self._options
         seconds = options.transaction_seconds
         self._reader = PartitionReader(self._base, seconds, options.fetch_kilobytes)
@@ -111,7 +111,7 @@ class KafkaStream:
     def poll(self, seconds: float) -> list[Batch]:
         messages = self._consumer.consume(self._options.batch_records, seconds)
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
-            with suppress(KafkaException):  # there is nothing to be in doubt of yet
+            with suppress(KafkaException):  # no transaction depends on the answer yet
                 self._require_same_topic()
         topic = self._options.topic
         columns: dict[int, Batch] = {}
@@ -120,7 +120,7 @@ class KafkaStream:
             partition = message.partition()
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    # the next offset to be read: past transactions' markers as well
+                    # the next offset to read, after any transaction markers
                     ends[partition] = message.offset()
                 else:
                     self._raise_if_grave(error)
@@ -133,7 +133,8 @@ class KafkaStream:
             batch.timestamps.append(message.timestamp()[1])
             batch.keys.append(message.key() or b"")
             batch.values.append(message.value() or b"")
-        # of one that is gained only now: read before it was lost, and read again from its position on
+        # Records of a just gained partition are dropped: they were read before it was lost, and are read again
+        # from its position.
         owned = self._assigned - self._gained.keys()
         for partition in owned & (columns.keys() | ends.keys()):
             read = columns[partition].position if partition in columns else 0
@@ -158,7 +159,7 @@ class KafkaStream:
     # --- state
 
     def changelog(self, topic: str, starts: Mapping[int, int]) -> ChangelogReader:
-        """See the port. Reads with a consumer of its own, so that the group's is not disturbed."""
+        """See the port. Uses a separate consumer, so that the group's consumer is not disturbed."""
         places = [TopicPartition(topic, partition, at) for partition, at in starts.items()]
         try:
             return KafkaChangelogReader(self._reader.open(places))
@@ -172,7 +173,7 @@ class KafkaStream:
         ends: dict[int, int] = {}
         self._require_same_topic_in_time()
         try:
-            # twice the time after which the broker has given the transaction up anyway
+            # twice the time after which the broker has aborted the transaction anyway
             with returning_within(2 * self._transactions.seconds):
                 transactions.begin()
                 for topic, partition, outputs in transaction.writes:
@@ -204,10 +205,10 @@ class KafkaStream:
             raise StreamBrokenError(str(fault)) from fault
 
     def _raise_if_refused(self, fault: KafkaException | BufferError | FencedError) -> None:
-        """`RecordRefusedError` if brokers answered, and refused what was written.
+        """Raise `RecordRefusedError` if brokers answered and refused a record.
 
         The producer is replaced, because its next transaction would fail with OUT_OF_ORDER_SEQUENCE_NUMBER;
-        the new one undoes the transaction. The consumer is not concerned.
+        the new producer aborts the transaction. The consumer is not affected.
         """
         if not isinstance(fault, KafkaException):
             return
@@ -220,7 +221,7 @@ class KafkaStream:
         raise RecordRefusedError(error.str()) from fault
 
     def _require_same_topic_in_time(self) -> None:
-        """As `_require_same_topic`. No transaction has begun, so a broker that is away is waited for."""
+        """Call `_require_same_topic`; no transaction has begun, so wait if brokers do not answer."""
         try:
             retry(
                 self._require_same_topic,
@@ -232,37 +233,37 @@ class KafkaStream:
             raise StreamBrokenError(str(fault)) from fault
 
     def _require_same_topic(self) -> None:
-        """`StreamBrokenError` if what was read is of a topic made anew: see `Positions.remade`."""
+        """Raise `StreamBrokenError` if the topic was deleted and created again: see `GroupPositions.remade`."""
         self._looked_at = time.monotonic()
         if remade := self._positions.remade():
             raise StreamBrokenError(f"{remade[0]} was deleted and made anew")
 
     def _end_if_replaced(self) -> None:
-        """`FencedError` if a transaction failed because another process has this slot.
+        """Raise `FencedError` if a transaction failed because another process has this slot.
 
-        To recover then would fence the successor in its turn, and what the producer was told may be
-        no more than that it took too long. A member that was replaced hears of it with its next heartbeat.
+        A recovery would then fence the successor in turn. The producer's error is not enough: it may also
+        mean that the transaction took too long. A replaced member learns of it with its next heartbeat.
         """
         deadline = time.monotonic() + 3 * HEARTBEAT_SECONDS
         while time.monotonic() < deadline:
-            # what is read here is read again after the recovery
+            # records read here are read again after the recovery
             for message in self._consumer.consume(1_000, HEARTBEAT_SECONDS / 10):
                 if (error := message.error()) is not None:
                     self._raise_if_grave(error)
 
     def _require_slot(self) -> None:
-        """`FencedError` if another process has the slot: whoever takes it takes the transactions' name."""
+        """Raise `FencedError` if another process has the slot: it then has the transactional id too."""
         with returning_within(4 * self._transactions.seconds), suppress(KafkaException):
             self._transactions.require_name()
 
     def recover(self) -> None:
-        # After any doubt the producer is thrown away: see `Transactions`. All the rest goes as well: it
-        # may wait for a broker that is gone, and one way to begin is better than two.
+        # The producer is discarded after any uncertain result: see `Transactions`. Everything else is discarded
+        # too: it may wait for a broker that is gone, and one way to start is better than two.
         with returning_within(2 * self._transactions.seconds):
             self._transactions.purge()
             self.close()
         self._gained, self._lost, self._assigned = {}, set(), set()
-        # brokers may be slower than a transaction may take, for a while: until the next commit
+        # until the next commit, allow more time: brokers may be too slow for the timeout for a while
         self._seconds = min(2 * self._seconds, LONGEST_TRANSACTION_SECONDS)
         self._begin()
 
@@ -292,7 +293,7 @@ class KafkaStream:
                 ),
                 "fetch.message.max.bytes": 2_097_152,
                 "enable.partition.eof": True,
-                # it is told where to read, always: see `_on_assign`
+                # `_on_assign` always sets the offset to read from
                 "auto.offset.reset": "error",
             }
         )
@@ -305,16 +306,17 @@ class KafkaStream:
         return consumer
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        if self._closing:  # a consumer that closes may still be given some, and answers nothing
+        # a closing consumer may still be assigned partitions, and fetches no offsets
+        if self._closing:
             consumer.unassign()
             return
         try:
             found = self._found(places)
-            # At absolute offsets: were the consumer left to look one up, its late answer could take
-            # the partition back to where it has been read already.
+            # At absolute offsets: if the consumer looked one up itself, a late response could set the
+            # partition back to an offset that has been read already.
             starts = [at.start() for at in found]
             consumer.assign(starts)
-            consumer.pause(starts)  # until its state is there: see `start`
+            consumer.pause(starts)  # until the partition's state is restored: see `start`
             self._positions.tell(consumer, found)
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
@@ -324,7 +326,7 @@ class KafkaStream:
         self._assigned = set(self._gained)
 
     def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
-        consumer.unassign()  # a rebalance is of all partitions: see `group_options`
+        consumer.unassign()  # a rebalance revokes all partitions: see `group_options`
         self._lost |= self._assigned
         self._gained, self._assigned = {}, set()
         self._reading.begin([])

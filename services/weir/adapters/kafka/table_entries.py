@@ -1,4 +1,4 @@
-"""Entries of the small tables that services follow: one that is damaged stops nobody."""
+"""Apply entries of the small topics that services follow; a damaged entry does not stop a service."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from weir.adapters import avro
 from weir.adapters.kafka.clients import Entry
 from weir.runtime import logs
 
-# What reading bytes that are not what they should be may raise.
+# What decoding damaged bytes may raise.
 DAMAGED = (*avro.GARBAGE_ERRORS, msgspec.MsgspecError)
 SHOWN_KEY_BYTES = 200
 
@@ -16,7 +16,7 @@ ApplyEntry = Callable[[bytes, bytes | None], None]
 
 
 def apply_entries(topic: str, entries: Iterable[Entry], apply: ApplyEntry) -> None:
-    """Apply each entry in turn. A damaged one is logged and skipped: what was known of its key stays."""
+    """Apply each entry in order. A damaged entry is logged and skipped: the earlier value of its key stays."""
     for key, value in entries:
         try:
             apply(key, value)

@@ -1,4 +1,4 @@
-"""A topic as a stream of changes, from a thread that outlives the broker's absences."""
+"""Follow a topic in a background thread that survives outages of the brokers."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -15,13 +15,12 @@ RETRY_SECONDS = 1.0
 READ_SECONDS = 10.0
 POLL_SECONDS = 0.5
 
-Apply = Callable[
-    [list[Entry]], None
-]  # `NotReachedError`: it is to be read again, from its beginning
+# It may raise `NotReachedError`: then the topic is read again from its start.
+Apply = Callable[[list[Entry]], None]
 
 
 class TopicFollower(ABC):
-    """Calls `apply` with what a topic says, in a thread of its own. While no broker answers, it tries again."""
+    """Calls `apply` with the entries of a topic, in a separate thread. While no broker answers, it retries."""
 
     def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
         self._settings = settings
@@ -35,7 +34,7 @@ class TopicFollower(ABC):
         self._thread.start()
 
     def stop(self) -> None:
-        """Ended on return, or after the present poll at the latest."""
+        """Stop the thread; it ends before the return, or after its current poll at the latest."""
         self._stop.set()
         self._thread.join(2 * POLL_SECONDS)
 
@@ -46,17 +45,17 @@ class TopicFollower(ABC):
             except (KafkaException, NotReachedError) as fault:
                 self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
-            except Exception:  # noqa: BLE001 - it is logged; without this thread the service would hear of no change again
+            except Exception:  # noqa: BLE001 - logged; without this thread the service would get no more changes
                 self._log.exception("reads the topic anew", topic=self._topic)
                 self._stop.wait(RETRY_SECONDS)
 
     @abstractmethod
     def _follow(self) -> None:
-        """Read until `_stop` is set, or `KafkaException`."""
+        """Read until `_stop` is set; `KafkaException` if reading fails."""
 
 
 class TableFollower(TopicFollower):
-    """Reads a compacted topic whole, then follows it: first all of it as one list, then changes."""
+    """Follows a compacted topic from its beginning: first `apply` gets all entries in one list, then changes."""
 
     def _follow(self) -> None:
         reader = TableReader(self._settings, self._topic)
@@ -72,7 +71,7 @@ class TableFollower(TopicFollower):
 
 
 class TailFollower(TopicFollower):
-    """Follows a topic from its present end on. `following` is set once that end is known."""
+    """Follows a topic from its present end. `following` is set once that end is known."""
 
     def __init__(self, settings: KafkaSettings, topic: str, apply: Apply) -> None:
         super().__init__(settings, topic, apply)

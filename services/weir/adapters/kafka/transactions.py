@@ -1,4 +1,4 @@
-"""A slot's transactions: one transactional producer, and what its former processes left to be ended."""
+"""The transactions of one slot: its transactional producer, and transactions left open by former processes."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,26 +17,26 @@ from weir.runtime import logs
 from weir.runtime.ports import FencedError, StreamBrokenError
 
 PRODUCE_CHUNK = 20_000
-# Partitions that one transaction ends forgotten ones in: a coordinator has to tell each of them, and
-# all their replicas, while the transaction's time runs.
+# Partitions in which one transaction ends forgotten transactions: the coordinator has to write a marker to
+# each of them, and to all their replicas, before the transaction times out.
 ENDED_AT_ONCE = 16
-# A later producer of the same transactional id has begun, or the broker gave the transaction up.
+# A later producer with the same transactional id has started, or the broker has aborted the transaction.
 FENCED = {
     KafkaError._FENCED,
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
-NOTHING = b"-"  # what is written only to be aborted
+NOTHING = b"-"  # content of records that are written only to be aborted
 SMALL_BYTES = 1_024
 
 
 class ReplacedError(RefusedError):
-    """A later process has taken the slot."""
+    """A later process has taken over the slot."""
 
 
 @contextmanager
 def clear_errors(replaced: str, not_taken: str) -> Iterator[None]:
-    """`ReplacedError` with the one text, `NotReachedError` with the other, of which `{fault}` is a part."""
+    """Convert errors into `ReplacedError(replaced)` or `NotReachedError(not_taken)` with its `{fault}` filled in."""
     try:
         yield
     except FencedError:
@@ -48,25 +48,25 @@ def clear_errors(replaced: str, not_taken: str) -> Iterator[None]:
 
 
 class Transactions:
-    """Each is whole or nothing, and so is what a former process of this slot left open.
+    """The transactional producer of a slot. Transactions are atomic, also those that a former process left open.
 
-    One is made for each start and after each doubt: librdkafka has no KIP-890 yet, so that a producer
-    cannot be trusted after an error. `FencedError`, `StreamBrokenError`: not made. Its methods raise
-    `KafkaException` and `BufferError`, after which it is of no more use, and `FencedError` where a
-    later producer with this name has begun.
+    Create a new object at each start and after each uncertain result: librdkafka does not have KIP-890 yet,
+    so a producer cannot be trusted after an error. The constructor raises `FencedError` or
+    `StreamBrokenError`. Methods raise `KafkaException` or `BufferError`, after which the object is unusable,
+    and `FencedError` if a later producer with the same name has started.
     """
 
     def __init__(
         self, base: Mapping[str, Any], name: str, seconds: int, writes: Iterable[str]
     ) -> None:
-        """`name`: the transactional id; `writes`: every topic that its transactions may write to."""
+        """`name`: the transactional id; `writes`: all topics that its transactions may write to."""
         self._base = base
         self._name = name
         self.seconds = seconds
         self._began_at = time.monotonic()
         self._producer = Producer(
             {
-                # of a few large requests each costs less
+                # fewer, larger requests cost less
                 "batch.size": BATCH_BYTES,
                 **base,
                 "transactional.id": name,
@@ -74,7 +74,7 @@ class Transactions:
                 "enable.idempotence": True,
                 "acks": "all",
                 "partitioner": "murmur2_random",
-                # a commit flushes, so this delays nothing, and larger requests cost less
+                # a commit flushes, so this causes no delay, and larger requests cost less
                 "linger.ms": 500,
                 "queue.buffering.max.messages": 500_000,
                 "queue.buffering.max.kbytes": 131_072,
@@ -89,10 +89,10 @@ class Transactions:
 
     @contextmanager
     def _noticing_a_successor(self) -> Iterator[None]:
-        """`FencedError` if a later producer has taken the name.
+        """Raise `FencedError` if a later producer has taken the name.
 
-        A broker says the same of a transaction that has taken too long. It gives none up before its
-        time, so whoever is told sooner was replaced.
+        A broker reports the same error for a transaction that took too long. It aborts none before its
+        timeout, so a producer that gets the error earlier was replaced.
         """
         try:
             yield
@@ -106,7 +106,7 @@ class Transactions:
             raise KafkaException(error) from fault
 
     def _fatal_error(self) -> KafkaError:
-        """Why the producer is of no more use: only its transactional calls say it."""
+        """Return why the producer is unusable: only its transactional calls report the reason."""
         try:
             self._producer.begin_transaction()
         except KafkaException as fault:
@@ -120,7 +120,7 @@ class Transactions:
         self._began_at = time.monotonic()
 
     def write(self, topic: str, partition: int | None, outputs: Iterable[Output]) -> None:
-        """`None` as partition: by the record's key. An empty value: the key's tombstone."""
+        """Write records. Partition `None`: the record's key decides. An empty value: the key's tombstone."""
         records: list[dict[str, Any]] = [
             {"key": key, "value": value or None} for key, value in outputs
         ]
@@ -132,14 +132,14 @@ class Transactions:
                     taken = self._producer.produce_batch(topic, chunk, **options)
                 if taken == len(chunk):
                     break
-                # the queue was full: let some go out, then hand in those that were left
+                # the queue was full: let some records go out, then hand in the remaining ones
                 chunk = [record for record in chunk if _is_left(record)]
                 self._producer.poll(0.1)
 
     def write_told(
         self, topic: str, partition: int, outputs: list[Output], ends: dict[int, int]
     ) -> None:
-        """As `write`; by the commit's return `ends` has the partition's next offset after them."""
+        """Write as `write` does; when the commit returns, `ends` has the partition's offset after the last output."""
 
         def written(error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -147,13 +147,13 @@ class Transactions:
 
         self.write(topic, partition, outputs[:-1])
         last = outputs[-1]
-        # only the last one's offset is needed, so only it has a callback
+        # only the offset of the last record is needed, so only that record has a callback
         self._producer.produce(topic, last.value or None, last.key, partition, on_delivery=written)
 
     def settle(self, places: list[TopicPartition], group: object) -> None:
-        """The group's offsets of these places, as from its `consumer_group_metadata`."""
+        """Add the group's offsets of these places to the transaction. `group`: its `consumer_group_metadata`."""
         with self._noticing_a_successor():
-            # after a coordinator has died or moved the transaction itself is sound
+            # when a coordinator has died or moved, the transaction itself is still valid
             retry(
                 lambda: self._producer.send_offsets_to_transaction(places, group, self.seconds),
                 KafkaException,
@@ -166,15 +166,15 @@ class Transactions:
             self._producer.commit_transaction(self.seconds)
 
     def require_name(self) -> None:
-        """`FencedError` if a later producer has taken the name. `KafkaException`: that cannot be told."""
-        with suppress(KafkaException):  # there may be one under way
+        """Raise `FencedError` if a later producer has taken the name. `KafkaException` if that is unknown."""
+        with suppress(KafkaException):  # a transaction may be open
             self._producer.abort_transaction(self.seconds)
         self._abort_in([TopicPartition(topics.POSITIONS, 0)])
 
     def accepts(self, writes: Iterable[tuple[str, int | None, list[Output]]]) -> bool:
-        """Write small records under the same keys and abort; return whether brokers take all of them.
+        """Write small records with the same keys and abort; return whether brokers take all of them.
 
-        If not, it is of no more use.
+        If not, this object is unusable afterwards.
         """
         faults: list[KafkaError] = []
 
@@ -195,10 +195,10 @@ class Transactions:
         return True
 
     def reason(self, fault: KafkaException) -> KafkaError:
-        """Return why the transaction has failed.
+        """Return why the transaction has failed. This object is unusable afterwards.
 
-        When a record was refused before, later calls say only that the state does not allow them. What
-        begins a transaction says why. It is of no more use afterwards.
+        After a record was refused, later calls report only an invalid state. A call that begins a
+        transaction reports the reason.
         """
         error: KafkaError = fault.args[0]
         if error.code() == KafkaError._STATE:
@@ -209,23 +209,22 @@ class Transactions:
         return error
 
     def partitions(self, topic: str) -> list[int]:
-        """Of a topic that is there."""
+        """Return the partition numbers of an existing topic."""
         return list(
             self._producer.list_topics(topic, timeout=self.seconds).topics[topic].partitions
         )
 
     def purge(self) -> None:
-        """Nothing that is queued is sent any more."""
+        """Drop all queued records without sending them."""
         self._producer.purge()
 
     def end_forgotten_offsets(self, places: Iterable[TopicPartition], group: object) -> None:
-        """End what an earlier transaction of this slot left pending on the group's offsets.
+        """End the offset commits that an earlier transaction of this slot left pending in the group.
 
-        Without KIP-890 an offset commit that was on its way when the broker died may arrive after its
-        transaction was aborted, and then hangs: seen after kill -9 of a broker as a transaction in
-        `__consumer_offsets` that its coordinator knows nothing of. The marker of any later
-        transaction of the same producer id on the same partition ends it, and an aborted one changes
-        nothing else.
+        Without KIP-890, an offset commit that was in flight when the broker died may arrive after its
+        transaction was aborted, and then hangs: after kill -9 of a broker this was observed as a transaction
+        in `__consumer_offsets` that its coordinator does not know. The marker of any later transaction of the
+        same producer id on the same partition ends it, and an aborted transaction changes nothing else.
         """
         at_beginning = [TopicPartition(place.topic, place.partition, 0) for place in places]
         self.begin()
@@ -235,12 +234,13 @@ class Transactions:
             self._producer.abort_transaction(self.seconds)
 
     def _end_forgotten(self, names: Iterable[str]) -> None:
-        """End what an earlier transaction of this slot left open in the partitions it wrote to.
+        """End the transactions that this slot left open in the partitions that it wrote to.
 
-        Brokers from 4.1 on forget to tell partitions that have no leader at that moment how a
-        transaction has ended (KAFKA-20734). What was aborted would then count with this slot's next
-        transaction there, and nobody could read past it before. So each start aborts a transaction
-        wherever one is open, be it another's (docs/decisions/0012-forgotten-transactions.md).
+        Brokers from 4.1 on do not write the end of a transaction to partitions that have no leader at that
+        moment (KAFKA-20734). Aborted records would then be committed with this slot's next transaction in
+        the partition, and until then no consumer could read past them. So each start writes and aborts a
+        transaction in every partition with an open one, even if it belongs to another producer
+        (docs/decisions/0012-forgotten-transactions.md).
         """
         known = self._producer.list_topics(timeout=self.seconds).topics
         places = [
@@ -256,7 +256,7 @@ class Transactions:
             self._abort_in(found[first : first + ENDED_AT_ONCE])
 
     def _abort_in(self, places: Sequence[TopicPartition]) -> None:
-        """Write to each of the partitions, and abort."""
+        """Write a record to each of the partitions, and abort the transaction."""
         faults: list[KafkaError] = []
 
         def written(error: KafkaError | None, _message: Message) -> None:
@@ -266,7 +266,7 @@ class Transactions:
         self.begin()
         for at in places:
             self._producer.produce(at.topic, NOTHING, NOTHING, at.partition, on_delivery=written)
-        # only what was written is in the transaction
+        # flush first: a partition belongs to the transaction only once a record was written to it
         with self._noticing_a_successor():
             if left := self._producer.flush(self.seconds):
                 text = f"{left} records not written"
@@ -277,7 +277,7 @@ class Transactions:
 
 
 def _is_left(record: dict[str, Any]) -> bool:
-    """Whether the producer had no room for it; `KafkaException`: it will never take it."""
+    """Check whether the producer had no room for the record; `KafkaException` if it will never take it."""
     error: KafkaError | None = record.pop("_error", None)
     if error is not None and error.code() != KafkaError._QUEUE_FULL:
         raise KafkaException(error)
