@@ -274,6 +274,32 @@ def test_a_visit_is_one_session_across_identifiers(tables: Tables) -> None:
     assert current == [["", 1], ["far", 1], ["own", 1], ["s1", 3], ["s3", 1], ["s9", 1]]
 
 
+def test_a_visit_ends_after_the_gap_of_its_source(tables: Tables) -> None:
+    """As the source's latest event has it; what an instance of an earlier version wrote has 30 minutes."""
+    starts = {"long": (0, 60, 121), "short": (0, 1, 3)}
+    for source, gap in (("long", 3_600), ("short", 60)):
+        events = [
+            rows.resolved(
+                100 * gap + number,
+                "u",
+                f"{source}-{number}",
+                source=source,
+                occurred_at=NOON + minutes * MINUTE,
+                session_gap_seconds=gap,
+            )
+            for number, minutes in enumerate(starts[source])
+        ]
+        tables.insert("landing_events", *events)
+    assert tables.ask(
+        "SELECT source, session_id, events FROM weir.sessions ORDER BY source, session_id"
+    ) == [
+        ["long", "long-0", 2],
+        ["long", "long-2", 1],
+        ["short", "short-0", 2],
+        ["short", "short-2", 1],
+    ]
+
+
 def test_a_late_event_joins_two_visits(tables: Tables) -> None:
     times = {"s1": 0, "s2": 50}
     for number, (session, minutes) in enumerate(times.items()):

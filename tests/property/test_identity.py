@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests.profiles import examples
 from weir.core.identifiers import ProfileIds, identity_key
+from weir.core.registry import SESSION_GAP_SECONDS
 from weir.identity.decisions import Merge, Reroute, Resolved
 from weir.identity.messages import IdentityEvent, Item
 from weir.identity.person import Person
-from weir.identity.sessions import GAP_MS
 from weir.identity.step import decide
 
 MINUTE = 60_000
@@ -282,7 +282,7 @@ def test_segments_joined_by_the_gap_are_the_visits_whatever_the_order(minutes: l
         segments[workers.resolved[number.to_bytes(16)].session_id].append(minute * MINUTE)
     joined, end = 0, None
     for first, last in sorted((min(times), max(times)) for times in segments.values()):
-        joined += end is None or first - end > GAP_MS
+        joined += end is None or first - end > SESSION_GAP_SECONDS * 1_000
         end = last if end is None else max(end, last)
     ordered = sorted(minutes)
     pairs = itertools.pairwise(ordered)

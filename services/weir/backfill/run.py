@@ -215,6 +215,7 @@ class Backfill:
             lambda source: sources().mappings_of(source),
             ids,
             lambda source: sources().blocked_of(source),
+            lambda source: sources().session_gap_of(source),
         )
         return IdentityReplay(stage, people)
 

@@ -26,7 +26,7 @@ def run(environment: Environment) -> None:
     sources = RegistryFollower(environment.kafka).sources
     spec = WorkerSpec(
         IDENTITY,
-        IdentityStage(sources.mappings_of, ids, sources.blocked_of),
+        IdentityStage(sources.mappings_of, ids, sources.blocked_of, sources.session_gap_of),
         people_changelog(),
         settings.identity_batch_records,
     )

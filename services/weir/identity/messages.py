@@ -2,6 +2,8 @@
 
 import msgspec
 
+from weir.core.registry import SESSION_GAP_SECONDS
+
 IDENTIFY = "$identify"
 
 
@@ -26,6 +28,7 @@ class IdentityEvent(msgspec.Struct):
     traits: dict[str, msgspec.Raw] = {}  # properties of an `$identify`
     mapped_to: str = ""  # if profile-less: identifier by its source's mapping; empty: none
     public: bool = False  # sent with a public key, or without a key: its ids are unverified claims
+    session_gap_seconds: int = SESSION_GAP_SECONDS  # of its source
 
 
 class Link(msgspec.Struct):

@@ -1,16 +1,16 @@
-"""Assign events to sessions: the client's own session id, else a gap of 30 minutes. Pure functions."""
+"""Assign events to sessions: the client's own session id, else by the source's session gap. Pure functions."""
 
 from weir.core.identifiers import minted_session_id
 from weir.identity.person import Person, RecentSession
 
-GAP_MS = 30 * 60 * 1000
 
-
-def session_of(person: Person, profile_id: str, source: str, given: str, occurred_at: int) -> str:
+def session_of(
+    person: Person, profile_id: str, source: str, given: str, occurred_at: int, gap_ms: int
+) -> str:
     """Return the session id of an event at `occurred_at`, and remember the session in `person`.
 
     A given id is used unchanged. Otherwise the event joins the remembered session at its source whose span it falls
-    into or misses by at most the gap (30 minutes inclusive), however late it arrives; of two such sessions, the
+    into or misses by at most the gap (inclusive), however late it arrives; of two such sessions, the
     earlier one. Otherwise it opens a new session. Sessions that a late event turns out to connect, and sessions of
     identifiers that are merged later, are joined at query time.
     """
@@ -21,7 +21,7 @@ def session_of(person: Person, profile_id: str, source: str, given: str, occurre
         if (
             not session.given
             and session.source == source
-            and session.started_at - GAP_MS <= occurred_at <= session.ended_at + GAP_MS
+            and session.started_at - gap_ms <= occurred_at <= session.ended_at + gap_ms
             and (found is None or session.started_at < found.started_at)
         ):
             found = session

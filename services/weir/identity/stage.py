@@ -1,6 +1,7 @@
 """The identity stage: read the leading fields of records, decide, and append profile and session to the bytes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -11,6 +12,7 @@ from weir.core import reasons, topics
 from weir.core.batch import MINUTE_MS, Batch, BatchResult, Load, Output, RefusedRecord, id_checksum
 from weir.core.blocked_ids import DEFAULT
 from weir.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspace_key
+from weir.core.registry import SESSION_GAP_SECONDS
 from weir.core.stages import IDENTITY
 from weir.identity.decisions import Decisions, Erased, Merge, Reroute, Resolved, Unsaved
 from weir.identity.erasure_markers import MARKERS_KEY, AllMarkers
@@ -23,7 +25,11 @@ from weir.identity.receipts import tell_dead
 from weir.identity.snapshot import encode_person
 from weir.identity.step import Erasures, People, Place, decide
 
+GapOf = Callable[[str], int]  # returns the session gap of a source in seconds
 Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events counted together
+
+
+_long = lru_cache(maxsize=1_024)(avro.long)
 
 
 class ResolvedHeaders(dict[bytes, bytes]):
@@ -46,6 +52,7 @@ class IdentityStage:
         mappings_of: MappingsOf = lambda source: (),
         ids: ProfileIds = LEGACY_IDS,
         blocked_of: BlockedOf = lambda source: DEFAULT,
+        gap_of: GapOf = lambda source: SESSION_GAP_SECONDS,
     ) -> None:
         """`ids`: mints the profile ids of this installation."""
         self._schemas = avro.schemas()
@@ -56,6 +63,7 @@ class IdentityStage:
         self._markers = AllMarkers()
         self._attachment = IdMapper(mappings_of, blocked_of)
         self._ids = ids
+        self._gap_of = gap_of
 
     def process(self, batch: Batch, load: Load) -> BatchResult:
         decided = BatchResult()
@@ -133,8 +141,10 @@ class IdentityStage:
         for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
             try:
                 item = read(key, value)
-                if isinstance(item, IdentityEvent) and not item.wants_profile:
-                    value = self._attachment.attach(item, value)
+                if isinstance(item, IdentityEvent):
+                    item.session_gap_seconds = self._gap_of(item.source)
+                    if not item.wants_profile:
+                        value = self._attachment.attach(item, value)
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
                 self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
                 continue
@@ -170,7 +180,7 @@ class IdentityStage:
                 continue
             if isinstance(outcome, Resolved):
                 header = headers[value[: avro.HEADER_BYTES]]
-                resolved.append(_resolved(header, value, outcome, item.event_id))
+                resolved.append(_resolved(header, value, outcome, item))
                 told = "resolved"
             elif isinstance(outcome, Unsaved):
                 told = "unsaved"
@@ -218,7 +228,7 @@ class IdentityStage:
         return Output(SEPARATOR.join(parts).encode(), self._schemas["Merge"].encode(record))
 
 
-def _resolved(header: bytes, value: bytes, outcome: Resolved, event_id: bytes) -> Output:
+def _resolved(header: bytes, value: bytes, outcome: Resolved, event: IdentityEvent) -> Output:
     """Append profile and session to the accepted event's bytes, and replace the header by the resolved schema's."""
     profile, session = outcome.profile_id.encode(), outcome.session_id.encode()
     longer = (
@@ -228,8 +238,9 @@ def _resolved(header: bytes, value: bytes, outcome: Resolved, event_id: bytes) -
         profile,
         avro.string_length(session),
         session,
+        _long(event.session_gap_seconds),
     )
-    return Output(profile or session or event_id, b"".join(longer))
+    return Output(profile or session or event.event_id, b"".join(longer))
 
 
 def _place(key: bytes) -> tuple[str, str]:

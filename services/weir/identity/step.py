@@ -93,7 +93,12 @@ def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> Outc
     session_id = ""
     if event.wants_session or event.client_session_id:
         session_id = session_of(
-            person, profile_id, event.source, event.client_session_id, event.occurred_at
+            person,
+            profile_id,
+            event.source,
+            event.client_session_id,
+            event.occurred_at,
+            event.session_gap_seconds * 1_000,
         )
     person.saw(event.occurred_at)
     if event.name == IDENTIFY:

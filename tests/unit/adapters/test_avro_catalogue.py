@@ -26,7 +26,12 @@ def test_every_generation_of_accepted_has_its_generation_of_resolved(new: Catalo
     assert len(found) >= 2
     for schema in found:
         resolved = new.resolved(schema)
-        assert resolved.fields == [*schema.fields, "profile_id", "session_id"]
+        assert resolved.fields == [
+            *schema.fields,
+            "profile_id",
+            "session_id",
+            "session_gap_seconds",
+        ]
         assert resolved.header in new.by_header
 
 

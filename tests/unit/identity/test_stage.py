@@ -7,6 +7,7 @@ from weir.adapters import avro
 from weir.core import topics
 from weir.core.batch import BatchResult, Load, Output, id_checksum
 from weir.core.identifiers import minted_profile_id, workspace_key
+from weir.core.registry import SESSION_GAP_SECONDS
 from weir.identity.stage import IdentityStage
 
 
@@ -24,15 +25,32 @@ def process(outputs: list[Output], load: Load = lambda keys: {}) -> BatchResult:
 
 
 @pytest.mark.parametrize("session", ["", "s", "x" * 63, "x" * 64, "ø" * 200])
-def test_the_resolved_event_is_the_accepted_one_and_two_more_fields(session: str) -> None:
+def test_the_resolved_event_is_the_accepted_one_and_what_identity_adds(session: str) -> None:
     record = accepted(1, user_id="7", client_session_id=session, properties='{"a": 1}')
     (resolved,) = process([unique(record)]).outputs[topics.RESOLVED]
     name, told = avro.decode_any(resolved.value)
     profile_id, session_id = told.pop("profile_id"), told.pop("session_id")
+    assert told.pop("session_gap_seconds") == SESSION_GAP_SECONDS
     assert (name, told) == ("Resolved", record)
     assert profile_id == minted_profile_id("acme", "u:7")
     assert resolved.key == profile_id.encode()
     assert session_id == session or not session
+
+
+def test_each_source_has_a_session_gap_of_its_own() -> None:
+    gaps = {"shop": 3_600, "news": 60}
+    stage = IdentityStage(gap_of=lambda source: gaps[source])
+    events = [
+        unique(accepted(number, user_id="7", source=source, occurred_at=NOON + minutes * 60_000))
+        for number, (source, minutes) in enumerate(
+            [("shop", 0), ("shop", 60), ("shop", 121), ("news", 0), ("news", 1), ("news", 3)]
+        )
+    ]
+    written = stage.process(batch_of(events, topics.UNIQUE), lambda keys: {}).outputs
+    told = [avro.decode_any(output.value)[1] for output in written[topics.RESOLVED]]
+    visits = [record["session_id"] for record in told]
+    assert [visits.index(visit) for visit in visits] == [0, 0, 2, 3, 3, 5]
+    assert [record["session_gap_seconds"] for record in told] == [3_600] * 3 + [60] * 3
 
 
 def test_state_comes_back_as_it_went() -> None:

@@ -88,6 +88,11 @@ def test_quotas_are_read() -> None:
         ({"allowed_origins": ["https://a.example/x"]}, "sources.s.allowed_origins[0]: must be"),
         ({"dedup_window_seconds": 0}, "sources.s.dedup_window_seconds: must be 1 to 604800"),
         ({"dedup_window_seconds": 604_801}, "sources.s.dedup_window_seconds: must be 1 to 604800"),
+        ({"session_gap_seconds": 0}, "sources.s.session_gap_seconds: must be 1 to 86400 (a day)"),
+        (
+            {"session_gap_seconds": 86_401},
+            "sources.s.session_gap_seconds: must be 1 to 86400 (a day)",
+        ),
         ({"dedup_window_seconds": "1d"}, "sources.s.dedup_window_seconds: expected `int`"),
         ({"events_per_second": -1}, "sources.s.events_per_second and events_burst: must be 0"),
         ({"events_burst": 5}, "sources.s.events_burst: does nothing without events_per_second"),
