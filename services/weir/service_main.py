@@ -93,7 +93,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
         environment.common.host, environment.worker.metrics_port, worker.health
     )
     limits.start()
-    gc_tuning.spare()
+    gc_tuning.freeze()
     log.info("started", input=topic, instance=environment.worker.instance)
     try:
         worker.run(stop, environment.worker.worker_poll_seconds)

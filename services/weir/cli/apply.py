@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from weir.cli.base import WrongInputError, notes, screen, settings_of
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.registry.source_changes import SourceChange, apply_sources, sealing_of
 from weir.registry.sources_file import SourcesFileError
 from weir.settings.shared import KafkaSettings
@@ -32,7 +32,7 @@ def command(file: Path, dry_run: bool, prune: bool) -> None:
     """
     try:
         kafka, sealing = settings_of(KafkaSettings), sealing_of(os.environ)
-        changes = surely(
+        changes = with_retries(
             lambda: apply_sources(kafka, file, sealing, prune=prune, dry_run=dry_run, show=_show)
         )
     except SourcesFileError as error:

@@ -20,7 +20,7 @@ from weir.cli.base import (
 )
 from weir.cli.progress import CommandProgress, reporting
 from weir.cli.record_schemas import ask_for_schemas
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.runtime import process
 from weir.settings.shared import (
     ClickHouseSettings,
@@ -111,7 +111,7 @@ def command(
             return auditor.read_surely(lambda: auditor.read(asked, minutes, ids), wait, report.tell)
 
     with reporting() as report:
-        audit = surely(lambda: read(report))
+        audit = with_retries(lambda: read(report))
     if in_json:
         screen().print(as_json(audit), markup=False)
     else:

@@ -49,7 +49,7 @@ class AuditWatch:
         state = health.Health()
         state.ready()
         stop_serving = health.serve(host, port, state)
-        gc_tuning.spare()
+        gc_tuning.freeze()
         try:
             while not stop.is_set():
                 began = time.monotonic()

@@ -18,7 +18,7 @@ from weir.cli.base import (
     settings_of,
 )
 from weir.cli.progress import CommandProgress, reporting
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.cli.subject_options import (
     person_options,
     read_sources,
@@ -76,7 +76,7 @@ def command(
     )
     until = time.monotonic() + seconds
     with reporting() as report:
-        erasure = surely(lambda: _follow(erasure_id, until, report))
+        erasure = with_retries(lambda: _follow(erasure_id, until, report))
     if as_json:
         screen().print(msgspec.json.encode(erasure).decode(), markup=False)
     else:
@@ -85,14 +85,14 @@ def command(
 
 def _request(subject: str, source: str, yes: bool) -> str:
     """Request an erasure, durable on return; return its id, or that of the person's pending erasure."""
-    workspace = workspace_given(subject, source, surely(read_sources))
+    workspace = workspace_given(subject, source, with_retries(read_sources))
     settings = settings_of(KafkaSettings)
 
     def pending_of() -> Erasure | None:
         with closing(ErasureFollower(settings)) as follower:
             return follower.erasures.pending_of(workspace, subject)
 
-    pending = surely(pending_of)
+    pending = with_retries(pending_of)
     if pending is not None:
         return pending.erasure_id
     if not yes:
@@ -101,7 +101,7 @@ def _request(subject: str, source: str, yes: bool) -> str:
         kind, _, name = subject.partition(":")
         click.confirm(f"Forget the {kind} {name} of workspace {workspace} for good?", abort=True)
     erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, int(time.time() * 1_000))
-    surely(lambda: request_erasure(settings, erasure))  # a retry uses the same id
+    with_retries(lambda: request_erasure(settings, erasure))  # a retry uses the same id
     return erasure.erasure_id
 
 

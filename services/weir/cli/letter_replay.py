@@ -18,7 +18,7 @@ from weir.cli.base import (
     settings_of,
 )
 from weir.cli.progress import CommandProgress, reporting
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.erasure.erase_filter import ErasedPeople
 from weir.redelivery.edits import Edit, PathError, assignment, removal
 from weir.redelivery.letter_filter import LetterFilter
@@ -106,7 +106,7 @@ def replay(
         return _replay(table, chosen, manner, pages, plan, report)
 
     with reporting() as report:
-        tally = surely(lambda: work(report))
+        tally = with_retries(lambda: work(report))
     _show(tally, manner)
     if not tally.is_done:
         raise SystemExit(EXIT_NO)

@@ -16,7 +16,7 @@ from weir.cli.base import (
     settings_of,
 )
 from weir.cli.progress import reporting
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.core import topics
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
 from weir.settings.sink import SinkSettings
@@ -90,7 +90,7 @@ def command(
         settings_of(CommonSettings).data_dir,
     )
     with reporting() as report:
-        done = surely(lambda: run(asked, where, report))
+        done = with_retries(lambda: run(asked, where, report))
     _show(done, dry_run)
     if any(account.refused for account in done.accounts.values()):
         raise SystemExit(EXIT_NO)

@@ -17,7 +17,7 @@ LONGEST_PAUSE_SECONDS = 5.0
 T = TypeVar("T")
 
 
-def surely(work: Callable[[], T]) -> T:
+def with_retries(work: Callable[[], T]) -> T:
     """Return the result of `work`. Retry it on errors that may pass, so `work` must be safe to repeat.
 
     Retries last `WEIR_COMMAND_PATIENCE` seconds from the first error: no attempt begins later, and a

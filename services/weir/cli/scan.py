@@ -18,7 +18,7 @@ from weir.cli.base import (
     settings_of,
 )
 from weir.cli.progress import CommandProgress, reporting
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.erasure.identifier_scan import IdentifierScan
 from weir.erasure.scan_tables import TableScan
 from weir.erasure.scan_topics import count_traces
@@ -78,13 +78,13 @@ def _tables(traces: IdentifierScan, report: CommandProgress) -> Iterator[Found]:
     def scan() -> TableScan:
         return TableScan(ClickHouse(settings), settings.clickhouse_database, traces)
 
-    tables = surely(lambda: scan().tables())
+    tables = with_retries(lambda: scan().tables())
     for table in _tracked(list(tables), "table", report):
 
         def count(name: str = table) -> int:
             return scan().count(name, tables[name])
 
-        yield f"table {table}", surely(count)
+        yield f"table {table}", with_retries(count)
 
 
 def _stores(traces: IdentifierScan, report: CommandProgress) -> Iterator[Found]:
@@ -99,7 +99,7 @@ def _topics(
     traces: IdentifierScan, report: CommandProgress, seconds: float, *, retained: bool
 ) -> Iterator[Found]:
     settings = settings_of(KafkaSettings)
-    topics = surely(lambda: KafkaAdmin(settings).topics())
+    topics = with_retries(lambda: KafkaAdmin(settings).topics())
     compacted = {
         name: "compact" in topic.config.get("cleanup.policy", "") for name, topic in topics.items()
     }
@@ -109,7 +109,7 @@ def _topics(
         def count(topic: str = name) -> int:
             return count_traces(settings, topic, traces, seconds, compacted=compacted[topic])
 
-        yield f"topic {name}", surely(count)
+        yield f"topic {name}", with_retries(count)
 
 
 def show(found: list[Found]) -> None:

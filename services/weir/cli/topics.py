@@ -11,7 +11,7 @@ from rich.table import Table
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.schema_announcements import SchemasTopic
 from weir.cli.base import WrongInputError, screen, settings_of
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.core import record_limits
 from weir.core.resource_paths import DEPLOY
 from weir.core.topics import PROFILES, REGISTRY, SCHEMAS
@@ -193,7 +193,7 @@ def apply_command(file: Path, profile: str) -> None:
       weir topics apply --profile production
     """
     try:
-        changes = surely(lambda: apply_topics(settings_of(KafkaSettings), profile, file))
+        changes = with_retries(lambda: apply_topics(settings_of(KafkaSettings), profile, file))
     except TopicsError as error:
         raise WrongInputError(str(error)) from None
     console = screen()
@@ -211,7 +211,7 @@ def list_command() -> None:
     Example:
       weir topics list
     """
-    topics, counts = surely(lambda: _listed(KafkaAdmin(settings_of(KafkaSettings))))
+    topics, counts = with_retries(lambda: _listed(KafkaAdmin(settings_of(KafkaSettings))))
     table = Table(box=None, pad_edge=False)
     table.add_column("topic")
     for name in ("partitions", "replicas", "offsets"):

@@ -17,7 +17,7 @@ from weir.cli.base import (
     settings_of,
 )
 from weir.cli.progress import reporting
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 from weir.event_status.lookup import EventStatusLookup
 from weir.event_status.model import EventStatus
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
@@ -84,7 +84,7 @@ def _found(find: Callable[[], EventStatus]) -> EventStatus:
     try:
         with reporting() as report:
             report.tell("looks through ClickHouse and the topics")
-            surely(work)
+            with_retries(work)
     except UnreachableError:
         if where is None:
             raise

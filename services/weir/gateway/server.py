@@ -175,7 +175,7 @@ class Process:
             read_bufsize=READ_AHEAD_BYTES,
             auto_decompress=False,
         )
-        gc_tuning.spare()
+        gc_tuning.freeze()
         malloc_tuning.give_back_large_blocks()
         listener = await self._loop.create_server(
             server,

@@ -3,7 +3,7 @@
 import gc
 
 
-def spare() -> None:
+def freeze() -> None:
     """Exclude all present objects from collection, because they stay; collect less often. Call it after setup.
 
     A batch, or one second of requests, creates tens of thousands of small objects without cycles. At the

@@ -69,7 +69,7 @@ def run(environment: service_main.Environment) -> None:
         environment.common.host, environment.worker.metrics_port, sink.health
     )
     limits.start()
-    gc_tuning.spare()
+    gc_tuning.freeze()
     log.info("started", topics=len(SINK.reads), instance=environment.worker.instance)
     try:
         while not stop.is_set():

@@ -9,7 +9,7 @@ from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.admin import KafkaRefusedError
 from weir.cli import retrying
 from weir.cli.base import UnreachableError
-from weir.cli.retrying import surely
+from weir.cli.retrying import with_retries
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_a_fault_that_passes_is_told_once_and_ends_well(
     fault: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = Work(fault, fault)
-    assert surely(work) == "done"
+    assert with_retries(work) == "done"
     assert work.calls == 3
     told = capsys.readouterr()
     assert told.out == ""
@@ -63,7 +63,7 @@ def test_a_fault_that_passes_is_told_once_and_ends_well(
 def test_a_fault_that_cannot_pass_ends_it_at_once(fault: Exception) -> None:
     work = Work(fault)
     with pytest.raises(click.ClickException, match=str(fault)):
-        surely(work)
+        with_retries(work)
     assert work.calls == 1
 
 
@@ -71,7 +71,7 @@ def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0.01")
     work = Work(*[NotReachedError("Kafka does not answer.")] * 1_000)
     with pytest.raises(UnreachableError) as ended:
-        surely(work)
+        with_retries(work)
     assert ended.value.exit_code == 3
     assert ended.value.message == (
         "Kafka does not answer. Gave up after 0.01 s; the command can be run again."
@@ -82,5 +82,5 @@ def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPa
 def test_without_patience_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0")
     with pytest.raises(UnreachableError) as ended:
-        surely(Work(NotReachedError("Kafka does not answer.")))
+        with_retries(Work(NotReachedError("Kafka does not answer.")))
     assert ended.value.message == "Kafka does not answer."

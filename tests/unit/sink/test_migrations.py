@@ -1,10 +1,12 @@
 """Migrations: read, rendered, applied once, and refused when they were changed."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from weir.core.resource_paths import MIGRATIONS
 from weir.sink.migrations import (
     Dialect,
     Migration,
@@ -18,6 +20,8 @@ FIRST = Migration(
     1, "one", "CREATE TABLE {{database}}.a {{cluster}} (x Int8)\nENGINE = {{engine X(y)}};\n"
 )
 SECOND = Migration(2, "two", "-- a remark; with a semicolon\nSELECT 1;\n\nSELECT 2;\n")
+
+CHECKSUMS = Path(__file__).with_name("migrations.sha256")
 
 
 class Ledger:
@@ -75,3 +79,13 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str]) -> None:
         (tmp_path / name).write_text("SELECT 1;\n")
     with pytest.raises(MigrationError):
         read_migrations(tmp_path)
+
+
+def test_no_migration_was_changed_since_it_was_written() -> None:
+    """A changed migration stops `weir migrate` wherever it has been applied: write a new one instead.
+
+    `cd schemas/clickhouse && sha256sum *.sql > ../../tests/unit/sink/migrations.sha256` adds a new one.
+    """
+    known = dict(line.split()[::-1] for line in CHECKSUMS.read_text().splitlines())
+    for path in sorted(MIGRATIONS.glob("*.sql")):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == known.get(path.name), path.name
