@@ -43,7 +43,7 @@ def varint(number: int) -> bytes:
     return bytes(groups)
 
 
-_LENGTHS = tuple(varint(length << 1) for length in range(512))
+_LENGTHS = tuple(varint(length << 1) for length in range(4_096))
 
 TIME_BYTES = 6  # a zigzag varint of epoch milliseconds from 2004 to 2039
 

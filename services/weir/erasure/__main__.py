@@ -83,13 +83,13 @@ class Service:
             self._carry_out(erasure, writer)
         except (NotSettledError, RefusedError, RowsLeftError) as fault:
             self.health.unready(f"erasure {erasure.erasure_id}: {fault}")
-            self._log.error("not carried out", erasure=erasure.erasure_id, fault=str(fault))
+            self._log.error("erasure not carried out", erasure=erasure.erasure_id, fault=str(fault))
             self._stop.wait(RETRY_SECONDS)
         except (FencedError, NotReachedError, StoppedError):
             raise  # the next erasures would fail as well
         except Exception as fault:  # noqa: BLE001 - unforeseen, most likely caused by this erasure
             self.health.unready(f"erasure {erasure.erasure_id}: {type(fault).__name__}: {fault}")
-            self._log.exception("not carried out", erasure=erasure.erasure_id)
+            self._log.exception("erasure not carried out", erasure=erasure.erasure_id)
             self._stop.wait(RETRY_SECONDS)
         else:
             self.health.ready()

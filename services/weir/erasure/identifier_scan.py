@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import Iterable
 
+from weir.adapters import avro
+
 WORD = rb"[0-9A-Za-z_\-]"
 # `"user_id": "7"`, `userId=7`, `"id":7`
 NAMED = re.compile(rb"(?i:id)[\"']?\s*[:=]\s*([\"']?)")
@@ -26,7 +28,7 @@ class IdentifierScan:
         self._starts = re.compile(rb"(?<!%s)[%s]" % (WORD, first)) if first else NEVER
         # in an Avro record the length precedes a string, and may look like a letter before the word
         self._bare = {i.encode() for i in self.identifiers}
-        self._prefixes = [(_avro_length(n), n) for n in sorted({len(bare) for bare in self._bare})]
+        self._prefixes = [(avro.long(n), n) for n in sorted({len(bare) for bare in self._bare})]
 
     def anywhere(self, content: bytes) -> bool:
         """Check whether the content has any of the identifiers, even where it is about another person."""
@@ -71,12 +73,3 @@ def forms(identifier: str) -> set[str]:
         json.dumps(identifier, ensure_ascii=False)[1:-1],
         json.dumps(identifier, ensure_ascii=False)[1:-1].replace("/", "\\/"),
     }
-
-
-def _avro_length(length: int) -> bytes:
-    """Return what precedes a string of `length` bytes in Avro: its length as a zigzag varint."""
-    length, prefix = length << 1, bytearray()
-    while length >= 0x80:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes((*prefix, length))

@@ -78,13 +78,13 @@ class ErasureProgress(msgspec.Struct, frozen=True):
         """Return the progress as text for people."""
         match self.phase:
             case "queued":
-                return "waits for the eraser"
+                return "waiting for the eraser"
             case "waiting" if self.left:
-                return f"waits for {self.of}: {self.left:,} records to go"
+                return f"waiting for {self.of}: {self.left:,} records to go"
             case "waiting":
-                return f"waits for {self.of}: counts"
+                return f"waiting for {self.of}: counts"
             case "deleting":
-                return f"deletes from ClickHouse: {self.of}"
+                return f"deleting from ClickHouse: {self.of}"
             case "finished":
                 return "finished"
 

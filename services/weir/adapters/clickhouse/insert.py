@@ -69,12 +69,12 @@ def container(schema: avro.Schema, values: Sequence[bytes]) -> Iterator[bytes]:
     """
     definition = _definition(schema.header)
     meta = ((b"avro.schema", definition), (b"avro.codec", b"null"))
-    fields = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta)
-    yield b"Obj\x01" + _long(len(meta)) + fields + b"\0" + SYNC
+    fields = b"".join(avro.long(len(k)) + k + avro.long(len(v)) + v for k, v in meta)
+    yield b"Obj\x01" + avro.long(len(meta)) + fields + b"\0" + SYNC
     for start in range(0, len(values), BLOCK_RECORDS):
         part = values[start : start + BLOCK_RECORDS]
         datums = b"".join(part)
-        yield b"".join((_long(len(part)), _long(len(datums)), datums, SYNC))
+        yield b"".join((avro.long(len(part)), avro.long(len(datums)), datums, SYNC))
 
 
 @cache
@@ -85,17 +85,6 @@ def _definition(header: bytes) -> bytes:
         "type": {"type": "fixed", "name": "SingleObjectHeader", "size": avro.HEADER_BYTES},
     }
     return json.dumps({**definition, "fields": [first, *definition["fields"]]}).encode()
-
-
-def _long(number: int) -> bytes:
-    """Encode a non-negative number as Avro's zigzag varint."""
-    number <<= 1
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 class ClickHouseRows:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from weir.adapters import avro
+from weir.adapters.avro import long, string_length, varint
 from weir.core.identifiers import PUBLIC_MARK, dedup_prefix, identity_key
 from weir.core.registry import Source
 from weir.gateway.ingest.validation import Event
@@ -22,22 +23,6 @@ _double = struct.Struct("<d").pack
 _header = avro.schemas()["Accepted"].header
 
 
-def varint(number: int) -> bytes:
-    """Encode seven bits per byte, lowest bits first; every byte but the last has the continuation bit."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def long(number: int) -> bytes:
-    """Encode Avro's int or long: zigzag, so that small negative numbers are short too."""
-    return varint((number << 1) ^ (number >> 63))
-
-
-LENGTHS = [long(n) for n in range(4_096)]
 # The lowest 14 bits of a longer number, as two bytes that both have the continuation bit.
 LOW_BITS = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 
@@ -53,13 +38,9 @@ def moment(epoch_ms: int) -> bytes:
     return LOW_BITS[zigzag & 0x3FFF] + _high_bits(zigzag >> 14)
 
 
-def length(size: int) -> bytes:
-    return LENGTHS[size] if size < 4_096 else long(size)
-
-
 def string(text: str) -> bytes:
     encoded = text.encode()
-    return length(len(encoded)) + encoded
+    return string_length(encoded) + encoded
 
 
 def optional(text: str) -> bytes:
@@ -150,10 +131,10 @@ class AcceptedWriter:
                 digest,
                 self._before,
                 optional(self._mark + identity_key(profile, user, anonymous, session)),
-                length(len(key)),
+                string_length(key),
                 key,
                 self._now if occurred is None else moment(occurred),
-                length(len(name)),
+                string_length(name),
                 name,
                 string(user) if user else ABSENT,
                 string(anonymous) if anonymous else ABSENT,
@@ -161,9 +142,9 @@ class AcceptedWriter:
                 string(session) if session else ABSENT,
                 self._after,
                 ABSENT if value is None else DOUBLE + _double(value),
-                length(len(context)),
+                string_length(context),
                 context,
-                length(len(properties)),
+                string_length(properties),
                 properties,
             )
         )

@@ -6,15 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.adapters import avro
+from weir.adapters.avro import long, varint
 from weir.core.identifiers import PUBLIC_MARK, identity_key
 from weir.core.registry import Source
 from weir.gateway.ingest.accepted_writer import (
     AcceptedWriter,
     Client,
     SourceFields,
-    long,
     moment,
-    varint,
 )
 from weir.gateway.ingest.validation import Event
 
