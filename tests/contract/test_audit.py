@@ -132,7 +132,7 @@ def world(warehouse: str, tmp_path: Any) -> Iterator[World]:
 def gap(first: int, last: int, records: int, counted: int) -> str:
     return (
         f"between Kafka and dedup: events.accepted, partition 1, offsets {first} to {last}:"
-        f" {records} records, but dedup has accounts of {counted}"
+        f" {records} records, but dedup counted {counted}"
     )
 
 
@@ -221,11 +221,11 @@ def test_an_audit_says_what_it_has_not_looked_at(
     told = world.audit()
     assert len(_of_offsets(told)) == 2
     (gaps,) = told["partly"]
-    assert gaps.startswith("between Kafka and dedup: only 2 of 3 stretches of offsets")
+    assert gaps.startswith("between Kafka and dedup: only 2 of 3 ranges of offsets")
     world.account(world.usage("accepted", 1, 1, 2, topic_id="", minute=NOW - 60_000))
     assert "all stages: only 1 of 2 minutes that do not balance" in world.audit()["partly"][1]
     result = CliRunner().invoke(command, [], env=world.environ)
-    assert "only 2 of 3 stretches" in result.output
+    assert "only 2 of 3 ranges" in result.output
 
 
 def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: World) -> None:
@@ -267,7 +267,7 @@ def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(wor
     told = world.audit()
     assert (told["findings"], told["differences"]) == ([], {"shop": 0})
     (remark,) = told["remarks"]
-    assert "2 stored events, of those that dedup says are unique, are in no account" in remark
+    assert "2 stored events that dedup counted as unique are missing in identity's" in remark
     assert [(p["stored"], p["in_flight"], p["difference"]) for p in told["pages"]] == [(2, 0, 0)]
     world.account(unique(3, ids[2]))
     world.tables.insert("landing_events", rows.resolved(7, received_at=NOW))

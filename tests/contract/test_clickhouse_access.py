@@ -105,14 +105,14 @@ def test_a_wrong_password_is_told_in_one_sentence(
 ) -> None:
     with pytest.raises(ClickHouseRefusedError) as error:
         ClickHouse(settings(port, WEIR_CLICKHOUSE_CA_FILE=str(authority.ca), **given))
-    assert "look at WEIR_CLICKHOUSE_USER and WEIR_CLICKHOUSE_PASSWORD" in str(error.value)
+    assert "check WEIR_CLICKHOUSE_USER and WEIR_CLICKHOUSE_PASSWORD" in str(error.value)
     assert "wrong-one" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"URL": "https://weir:hidden@host"}, "must not hold user and password"),
+        ({"URL": "https://weir:hidden@host"}, "must not contain user and password"),
         ({"URL": "host:8123"}, "must be like http://host:8123"),
         ({"CA_FILE": __file__}, "does nothing unless WEIR_CLICKHOUSE_URL is https"),
         ({"READER_USER": "default"}, "must not be WEIR_CLICKHOUSE_USER"),

@@ -215,7 +215,7 @@ def test_signing_secrets_are_encrypted_at_the_next_apply(
     file = source_file(tmp_path, f"sources: {{{name}: {{signing_secrets: [{secret}]}}}}")
     in_plain = Source(id=name, signing_secrets=(secret,))  # as they were stored once
     write_entries(place.kafka, REGISTRY, [source_entry(in_plain)])
-    assert "encrypted with the present key" in weir("apply", file).output
+    assert "encrypted with the current key" in weir("apply", file).output
     (stored,) = read_registry(place.kafka).sources[name].signing_secrets
     assert is_sealed(stored)
     assert secret not in stored

@@ -269,7 +269,7 @@ def test_an_experiment_of_a_time_and_a_source(place: Place) -> None:
         people = {n for n, person in alone.items() if person.variations[0] == row["variation"]}
         assert (row["exposed"], row["converted"]) == (len(people), len(people & converted))
     nowhere = place.weir_experiment("--source", BACKEND)
-    assert (nowhere.exit_code, "nobody was exposed" in nowhere.output) == (1, True)
+    assert (nowhere.exit_code, "Nobody was exposed" in nowhere.output) == (1, True)
 
 
 def test_the_table_of_an_experiment(place: Place) -> None:

@@ -56,10 +56,10 @@ def test_the_sdk_tracks_events_alone_and_in_bulk(
         assert (told[what]["success"], told[what]["status_code"]) == (True, 202), told[what]
     for what, status, words in (
         ("private attachment", 404, "404 not found: 'http://169.254.169.254/"),
-        ("local attachment", 404, "404 not found: files come by a public URL"),
+        ("local attachment", 404, "404 not found: send a file as a public URL"),
         ("too large", 413, "at most 102,400"),
-        ("wrong secret", 401, "The signature is not the source's"),
-        ("api key", 401, "The signature is not the source's"),
+        ("wrong secret", 401, "The signature is missing or not valid"),
+        ("api key", 401, "The signature is missing or not valid"),
     ):
         assert (told[what]["success"], told[what]["status_code"]) == (False, status), told[what]
         assert words in told[what]["message"]
@@ -99,7 +99,7 @@ def test_a_signed_request_is_taken(gateway: RunningGateway, path: str) -> None:
 
 def test_a_wrong_signature_is_401(gateway: RunningGateway) -> None:
     status, message = error(send(gateway, secret=SECRET + "x"))
-    assert (status, message[:33]) == (401, "The signature is not the source's")
+    assert (status, message[:37]) == (401, "The signature is missing or not valid")
     status, reply = send(gateway, BULK, b"[%b]" % EVENT, secret=SECRET + "x")
     assert (status, reply["records"]) == (401, [])
     assert 'problems_total{code="wrong_signature"}' in metrics(gateway)
@@ -109,7 +109,10 @@ def test_a_date_too_far_off_is_401(gateway: RunningGateway) -> None:
     for seconds in (-1_000, 1_000):
         date = formatdate(time.time() + seconds, usegmt=True)
         status, message = error(send(gateway, Date=date))
-        assert (status, message[:38]) == (401, "The Date is missing or too far off. It")
+        assert (status, message[:54]) == (
+            401,
+            "The signature's time is missing or too far off. `Date`",
+        )
 
 
 @pytest.mark.parametrize("authorization", ["", "nonsense", "wrong-key-0123456789:c2ln", ":c2ln"])
@@ -123,7 +126,7 @@ def test_a_source_without_secrets_says_what_to_configure(gateway: RunningGateway
     source, key = new_source(gateway)
     status, message = error(send(gateway, key=key))
     assert status == 401
-    assert f"Source '{source}' has no signing secret: put the workspace secret into its" in message
+    assert f"Source '{source}' has no signing secret: add the workspace secret to its" in message
 
 
 def test_too_large_a_body_is_said_to_be_that(gateway: RunningGateway) -> None:

@@ -40,7 +40,7 @@ def test_an_unknown_source_gets_an_authorization_error(gateway: RunningGateway) 
     answer = track(gateway, "nobody")
     assert answer.status == 401
     error = answer.json()
-    assert error["detail"] == "No source 'nobody' takes events without its key."
+    assert error["detail"] == "No source 'nobody' accepts events without its key."
     assert error["code"] == "unauthorized"
 
 
@@ -118,7 +118,7 @@ def test_the_answer_says_what_is_still_open(gateway: RunningGateway) -> None:
     assert uuid.UUID(reply["profile"]["id"])
     for section in ("session", "events", "profile"):
         assert reply["debugging"][section]["saved"] == 0
-        assert "2 of 2 events still open" in reply["debugging"][section]["errors"][0]
+        assert "2 of 2 events have no result yet" in reply["debugging"][section]["errors"][0]
 
 
 def test_a_page_may_ask_whether_it_may_track(gateway: RunningGateway) -> None:

@@ -140,8 +140,8 @@ def test_a_casing_that_is_not_enforced_warns(gateway: RunningGateway, door: str)
     answer = names_at(gateway, door, key, ["plan_upgraded", "planUpgraded", "plan-upgraded"])
     assert (answer.status, answer.json()["accepted"], answer.json()["rejected"]) == (202, 3, [])
     assert answer.json()["warnings"] == [
-        "event 1: 'planUpgraded' is not snake_case, as this source writes its events",
-        "event 2: 'plan-upgraded' is not snake_case, as this source writes its events",
+        "event 1: 'planUpgraded' is not snake_case, the casing of this source's event names",
+        "event 2: 'plan-upgraded' is not snake_case, the casing of this source's event names",
     ]
     assert warned(gateway) == before + 2
 

@@ -264,8 +264,8 @@ def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) ->
         found = reader.wait_for(lambda record: b"retention-1" in record.value, 1)
         assert len(found) == 1
         said = running.process.said()
-        assert said.count("unread records are on the way to their deletion") == 1
-        assert said.count("events are refused") == 1
+        assert said.count("unread records are approaching their deletion") == 1
+        assert said.count("events are rejected") == 1
         assert running.process.stop() == 0
     finally:
         running.process.kill()

@@ -316,7 +316,7 @@ def test_one_that_was_fenced_and_not_replaced_goes_on(world: World) -> None:
 
     def is_told() -> bool:
         ghost.poll(0.1)
-        return "reading again from what is committed" in sink.said()
+        return "reading again from the committed offsets" in sink.said()
 
     wait_until(is_told, WAIT_SECONDS, "it to be fenced")
     ghost.close()

@@ -445,7 +445,7 @@ def test_one_that_has_nothing_to_read_notices_that_its_topic_is_made_anew(
         try:
             stream.poll(0.2)
         except StreamBrokenError as fault:
-            return "made anew" in str(fault)
+            return "created again" in str(fault)
         return False
 
     wait_until(notices, PATIENCE, "it to notice")
@@ -474,5 +474,5 @@ def test_what_was_deleted_before_it_was_read_is_passed_over_and_said(
     again = on_kafka.stream()
     assert begin(again) == 1
     assert next_batch(again).values == [b"3"]
-    assert "deleted before it was read" in capsys.readouterr().out
+    assert "deleted before they were read" in capsys.readouterr().out
     again.close()

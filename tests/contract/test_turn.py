@@ -19,6 +19,6 @@ def test_the_latest_has_the_turn(kafka: RunningKafka) -> None:
     first.require()
     first.require()
     second = ExclusiveLease(settings)
-    with pytest.raises(ReplacedError, match="Another replay has begun"):
+    with pytest.raises(ReplacedError, match="Another replay has started"):
         first.require()
     second.require()

@@ -37,7 +37,7 @@ READY_SECONDS = 60
 LOOK_SECONDS = 0.5
 
 # What the log of a worker, and of the sink, says when it begins anew.
-ANEW = ("[warning  ] recovering", "reading again from what is committed")
+ANEW = ("[warning  ] recovering", "reading again from the committed offsets")
 
 Slot = tuple[str, int]  # service, instance
 

@@ -194,7 +194,7 @@ def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None
     nowhere = replay(weir, "dead", *only, "--set", "properties.no.such=1", code=1)
     assert list(nowhere["not_replayed"]) == ["there is no properties.no"]
     fixed = replay(weir, "dead", *only, "--set", "user_id=bob", code=1)
-    assert "user_id is decided" in next(iter(fixed["not_replayed"]))
+    assert "user_id is already decided" in next(iter(fixed["not_replayed"]))
 
     told = replay(weir, "dead", *only, "--set", "properties.price=12.5")
     assert (told["replayed"], told["edited"]) == (1, 1)
@@ -279,7 +279,7 @@ def test_a_second_replay_ends_the_first(weir: RunningWeir) -> None:
         replay(weir, "dead", *chosen(names))
         _, complaint = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
-    assert "Another replay has begun" in complaint
+    assert "Another replay has started" in complaint
     passed_through(weir.run)
     counted = f"SELECT count(), uniqExact(event_id) FROM weir.events WHERE startsWith(idempotency_key, '{run}-')"
     assert weir.ask(counted) == [(60, 60)]
@@ -372,7 +372,7 @@ def test_a_webhook_says_why_it_cannot_be_read_and_how_it_can(weir: RunningWeir) 
     ((letter,),) = weir.ask(found)
     told = replay(weir, "rejected", "--id", letter, code=1)
     (reason,) = told["not_replayed"]
-    assert "which stood in its address, is not kept" in reason
+    assert "which was in its URL, is not kept" in reason
     assert "--door events" in reason
     sets = ("--door", "events", "--set", '[0]={"event": "paid"}')
     assert replay(weir, "rejected", "--id", letter, *sets)["replayed"] == 1

@@ -117,7 +117,7 @@ def test_it_runs_keeps_its_files_to_itself_and_speaks_json(
         if not path.is_symlink() and path.lstat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     ]
     assert others == []
-    assert "files and folders are its owner's now" in running.said()
+    assert "files and folders are now private to the owner" in running.said()
     logs = [running.log, *(folder / "logs").glob("*.log")]
     assert len(logs) == 10
     for log in logs:

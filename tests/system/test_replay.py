@@ -99,7 +99,7 @@ def test_all_of_it_comes_back_while_live_traffic_flows(weir: RunningWeir, tmp_pa
         # which of them had died is told by a table that is empty, too
         assert f"{EVENTS + 1:,} missing" in replay(weir, "--dry-run", "--events-only").stdout
         back = replay(weir, "--rate", "3000")
-    assert f"{EVENTS:,} missing and put back, 1 left alone" in back.stdout
+    assert f"{EVENTS:,} missing and restored, 1 left alone" in back.stdout
     weir.require_balanced_books()
     assert weir.ask(COUNTS) == [(EVENTS + LIVE, EVENTS + LIVE)]
     assert weir.ask(VISITS) == visits
@@ -108,7 +108,7 @@ def test_all_of_it_comes_back_while_live_traffic_flows(weir: RunningWeir, tmp_pa
 
 def test_a_second_replay_finds_nothing_missing(weir: RunningWeir) -> None:
     before, visits = weir.ask(COUNTS), weir.ask(VISITS)
-    assert " 0 missing and put back" in replay(weir).stdout
+    assert " 0 missing and restored" in replay(weir).stdout
     weir.require_balanced_books()
     assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
 
@@ -133,11 +133,11 @@ def test_visits_that_still_stand_are_made_anew_first(weir: RunningWeir) -> None:
         lambda: weir.ask(f"SELECT count() FROM weir.events WHERE {gone}") == [(0,)], 60, "the rows"
     )
     refused = replay(weir, code=1)
-    assert f"session_segments counts {lost:,} events more" in refused.stderr
+    assert f"session_segments counts {lost:,} more events" in refused.stderr
     with stopped(weir, "sink"):
         for statement in MAKE_VISITS:
             assert weir.run("sql", statement).returncode == 0
-    assert f"{lost:,} missing and put back" in replay(weir).stdout
+    assert f"{lost:,} missing and restored" in replay(weir).stdout
     weir.require_balanced_books()
     assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
 
@@ -147,6 +147,6 @@ def test_nothing_of_another_time_or_source_is_touched(weir: RunningWeir) -> None
         empty(weir, "events", "session_segments")
     hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds")
     for others in (("--source", "shop"), ("--to", hour_ago)):
-        assert "0 events there, 0 missing" in replay(weir, "--events-only", *others).stdout
-    assert f"{EVENTS + LIVE:,} missing and put back" in replay(weir, "--source", "faults").stdout
+        assert "0 events present, 0 missing" in replay(weir, "--events-only", *others).stdout
+    assert f"{EVENTS + LIVE:,} missing and restored" in replay(weir, "--source", "faults").stdout
     weir.require_balanced_books()

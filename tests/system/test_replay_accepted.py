@@ -140,13 +140,13 @@ def test_what_the_topics_have_lost_comes_back_while_live_traffic_flows(
     told = replay(weir, "--origin", "accepted", "--rate", "3000").stdout
     live.join()
     # who had died was told by a table that is empty, and by the topic
-    assert f"{EVENTS + UNSEEN + 1:,} missing and put back, 2 left alone, 1 not to be saved" in told
+    assert f"{EVENTS + UNSEEN + 1:,} missing and restored, 2 left alone, 1 unsaved" in told
     weir.require_balanced_books("--ids")
     audit = weir.run("audit", "--ids")
     print(audit.stdout)
     assert audit.returncode == 0, audit.stdout
     assert f"{UNSEEN:,} stored events" in audit.stdout
-    assert "are in no account of identity's" in audit.stdout
+    assert "are missing in identity's accounts" in audit.stdout
     assert rows(weir, "first") == before
     assert len(rows(weir, "unseen")) == UNSEEN
     assert weir.ask(MAPPED) == mapped
@@ -158,7 +158,7 @@ def test_what_the_topics_have_lost_comes_back_while_live_traffic_flows(
 def test_a_second_one_finds_nothing_missing_and_leaves_nothing_behind(weir: RunningWeir) -> None:
     before, visits = rows(weir, ""), weir.ask(VISITS)
     told = replay(weir, "--origin", "accepted").stdout
-    assert "events.accepted: 4,401 events there, 0 missing and put back, 2 left alone" in told
+    assert "events.accepted: 4,401 events present, 0 missing and restored, 2 left alone" in told
     assert (rows(weir, ""), weir.ask(VISITS)) == (before, visits)
     assert list((Path(weir.environ["WEIR_DATA_DIR"]) / "state").glob("replay-*")) == []
 
@@ -172,17 +172,17 @@ def test_a_part_that_is_lost_whose_visits_stand(weir: RunningWeir) -> None:
         assert weir.run("sql", f"DELETE FROM weir.events WHERE {gone}").returncode == 0
         assert weir.ask(f"SELECT count() FROM weir.events WHERE {gone}") == [(0,)]
     refused = replay(weir, "--origin", "accepted", code=1)
-    assert f"session_segments counts {lost:,} events more" in refused.stderr
+    assert f"session_segments counts {lost:,} more events" in refused.stderr
     with stopped(weir, "sink"):
         for statement in MAKE_VISITS:
             assert weir.run("sql", statement).returncode == 0
     # what is not asked for stays away
     others = replay(weir, "--origin", "accepted", "--source", "shop")
-    assert "events.accepted: 0 events there, 0 missing" in others.stdout
+    assert "events.accepted: 0 events present, 0 missing" in others.stdout
     dry = replay(weir, "--origin", "accepted", "--dry-run").stdout
-    assert f"{4_401 - lost:,} events there, {lost:,} missing, 2 left alone" in dry
+    assert f"{4_401 - lost:,} events present, {lost:,} missing, 2 left alone" in dry
     told = replay(weir, "--origin", "accepted").stdout
-    assert f"{4_401 - lost:,} events there, {lost:,} missing and put back, 2 left alone" in told
+    assert f"{4_401 - lost:,} events present, {lost:,} missing and restored, 2 left alone" in told
     assert (rows(weir, ""), weir.ask(VISITS)) == (before, visits)
     weir.require_balanced_books("--ids")
 
@@ -199,12 +199,12 @@ def test_a_later_replay_ends_an_earlier_one(weir: RunningWeir, tmp_path: Path) -
         wait_until(lambda: weir.ask(COUNTS) != [(0, 0)], 60, "its first rows")
         # the first one's stores are in the way: it is left alone
         refused = replay(weir, "--origin", "accepted", code=1)
-        assert "Another replay is at work: " in refused.stderr
+        assert "Another replay is running: " in refused.stderr
         replay(weir, "--events-only", "--source", "faults", "--rate", "0")
         assert first.process.wait(120) == 1
     finally:
         first.kill()
-    assert "Another replay has begun and taken this one's place." in first.said()
+    assert "Another replay has started and has ended this one." in first.said()
     replay(weir, "--origin", "accepted")
     assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
     weir.require_balanced_books("--ids")

@@ -25,7 +25,7 @@ def truth(weir: RunningWeir, tmp_path_factory: pytest.TempPathFactory) -> Truth:
     write(path, events)
     sent = weir.run("send", str(path), "--url", weir.gateway, "--key", KEYS["shop"])
     assert sent.returncode == 0, sent.stdout + sent.stderr
-    assert f"{told.events + told.repeats:,} accepted, 0 refused, 0 not" in sent.stdout
+    assert f"{told.events + told.repeats:,} accepted, 0 rejected, 0 not" in sent.stdout
     weir.require_balanced_books()
     return told
 

@@ -30,7 +30,7 @@ def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
         "send", "tests/system/terminal.ndjson", "--url", weir.gateway, "--key", "terminal-key"
     )
     assert sent.returncode == 1  # one of them is refused
-    assert "2 accepted, 1 refused, 0 not delivered of 3" in sent.stdout
+    assert "2 accepted, 1 rejected, 0 not delivered of 3" in sent.stdout
     wait_until(lambda: weir.ask(sql) == [(2,)], 30, "two rows")
     weir.require_balanced_books()
     table = weir.run(

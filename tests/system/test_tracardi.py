@@ -97,10 +97,12 @@ def test_with_identity_stopped_the_answer_says_what_is_open(weir: RunningWeir) -
             options={"debugger": True, "profile": True},
         )
     assert list(reply["profile"]) == ["id"]
-    assert "still open" in reply["warnings"][0]
+    assert "no result yet" in reply["warnings"][0]
     for section in ("session", "events", "profile"):
         assert reply["debugging"][section]["saved"] == 0
-        assert reply["debugging"][section]["errors"][0].startswith("2 of 2 events still open")
+        assert reply["debugging"][section]["errors"][0].startswith(
+            "2 of 2 events have no result yet"
+        )
     print(json.dumps(reply, indent=1))
     weir.require_balanced_books()
     rows = weir.ask(f"SELECT profile_id FROM weir.events WHERE event = '{mark}'")

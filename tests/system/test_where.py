@@ -174,7 +174,7 @@ def test_the_same_with_clickhouse_away(
     with stopped(weir, "warehouse"):
         told = found(weir, fates["stored"][0])
         assert told["fate"] == "stored"
-        assert "ClickHouse cannot be asked" in told["notes"][0]
+        assert "ClickHouse cannot be queried" in told["notes"][0]
         check_fates(weir, fates)
         status, problem = where(weir, str(uuid_utils.uuid7()))
         assert (status, problem["code"]) == (503, "cannot_tell")

@@ -106,9 +106,9 @@ def decide(sought: str, rows: EventRows | str, trail: TopicEvidence | str) -> Ev
     """
     notes = []
     if isinstance(rows, str):
-        notes.append(f"ClickHouse cannot be asked, so this is from the topics: {rows}")
+        notes.append(f"ClickHouse cannot be queried; this answer is from the topics: {rows}")
     if isinstance(trail, str):
-        notes.append(f"The topics cannot be asked: {trail}")
+        notes.append(f"The topics cannot be read: {trail}")
     accounts = [] if isinstance(rows, str) else list(_of_rows(rows))
     if isinstance(trail, TopicEvidence):
         notes += trail.bounds
@@ -122,7 +122,7 @@ def decide(sought: str, rows: EventRows | str, trail: TopicEvidence | str) -> Ev
     ordered = sorted(times.items(), key=lambda item: item[1])
     others = {account.event_id for account in accounts if account.event_id} - {best.event_id}
     if others:
-        notes.append(f"Other events of this id: {', '.join(sorted(others))}.")
+        notes.append(f"Other events with this id: {', '.join(sorted(others))}.")
     return EventStatus(
         id=sought,
         fate=best.fate,
@@ -148,20 +148,23 @@ def _unknown(sought: str, trail: TopicEvidence | str, notes: tuple[str, ...]) ->
     found = isinstance(trail, TopicEvidence) and trail.seen
     if isinstance(trail, TopicEvidence) and trail.seen:
         advice = (
-            "It was accepted and is in none of the places it can be in: erased with its person or"
-            " deleted from ClickHouse since, or lost. `weir audit` tells which."
+            "The event was accepted but is in none of the places where it can be: it was erased"
+            " with its person, deleted from ClickHouse, or lost. `weir audit` shows which."
         )
         if trail.bounds:
-            advice = "It was accepted; what became of it was not found in the time. Ask again."
+            advice = (
+                "The event was accepted, but the search ended before it found what happened to it"
+                " (see the notes). Try again."
+            )
         times = {TIMES[one.topic]: moment(one.at) for one in trail.seen}
     elif notes:
-        advice = "Cannot tell: not every place could be asked or looked through (see the notes)."
+        advice = "Not known: some places could not be queried or not searched completely (see the notes)."
         times = {}
     else:
         advice = (
-            "No such event is known here. Was the answer to its request 202, and is the id its"
-            " event_id or the idempotency key it was sent with? An event that was not to be saved"
-            " is known only as long as the topics keep it."
+            "No event with this id was found. Check that its request was answered with 202, and"
+            " that the id is its event_id or the idempotency key that was sent with it. An event"
+            " that was not to be saved can be found only as long as the topics keep it."
         )
         times = {}
     return EventStatus(
@@ -178,7 +181,8 @@ def _unknown(sought: str, trail: TopicEvidence | str, notes: tuple[str, ...]) ->
 
 def _of_rows(rows: EventRows) -> Iterator[StatusEvidence]:
     for row in rows.stored:
-        yield _stored(row, row["inserted_at"], "It is in `weir.events`; nothing is to be done.")
+        advice = "The event is in `weir.events`; no action is needed."
+        yield _stored(row, row["inserted_at"], advice)
     for row in rows.duplicates:
         yield _duplicate(row)
     for row in rows.dead:
@@ -202,13 +206,14 @@ def _of_trail(trail: TopicEvidence, alone: bool) -> Iterator[StatusEvidence]:
     elif trail.rejected is not None:
         yield _rejected(trail.rejected)
     elif last is not None and last.topic == topics.RESOLVED and alone:
-        advice = "The sink has put it into ClickHouse, by its own account in Kafka."
+        advice = "The sink has stored the event in ClickHouse, by its committed position in Kafka."
         yield _stored({**trail.event, "event_id": trail.event_id}, 0, advice)
     elif last is not None and last.topic == topics.UNIQUE and trail.event.get("saved") is False:
         yield StatusEvidence(
             fate="unsaved",
             **_whose(trail),
-            advice="It was processed and is not stored, as its sender asked. The books count it.",
+            advice="The event was processed and not stored, as its sender requested. The audit's"
+            " books count it.",
         )
 
 
@@ -227,11 +232,15 @@ def _whose(trail: TopicEvidence) -> dict[str, Any]:
 
 def _queued(trail: TopicEvidence, last: TopicRecord) -> StatusEvidence:
     stage = EVENT_STAGES[last.topic].name
-    advice = f"It waits for {stage}: `weir status` shows whether it runs and how far behind it is."
+    advice = (
+        f"The event waits for {stage}: `weir status` shows whether {stage} runs and how far behind"
+        " it is."
+    )
     if last.held:
         advice = (
-            f"It waits for {stage}, behind an open transaction in {last.topic}. It can be read once"
-            " that ends: at the latest after the transaction timeout of its producer."
+            f"The event waits for {stage}, behind an open transaction in {last.topic}. It can be"
+            " read when the transaction ends: at the latest after its producer's transaction"
+            " timeout."
         )
     return StatusEvidence(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
 
@@ -252,10 +261,11 @@ def _stored(row: Row, since: int, advice: str) -> StatusEvidence:
 def _duplicate(row: Row) -> StatusEvidence:
     same = bool(row["same_payload"])
     advice = (
-        f"It repeats {row['first_event_id']}, with the same payload: nothing is missing."
+        f"The event repeats {row['first_event_id']} with the same payload: nothing is missing."
         if same
-        else f"Its key was used before, by {row['first_event_id']}, with another payload: only that"
-        " one is kept. If both are events of their own, give each a key of its own and send again."
+        else f"The idempotency key was used before, by {row['first_event_id']}, with another payload:"
+        " only that event is stored. If these are two different events, give each its own key and"
+        " send this one again."
     )
     names = ("first_received_at", "received_at", "inserted_at")
     return StatusEvidence(
@@ -288,7 +298,7 @@ def _rejected(row: Row) -> StatusEvidence:
             "door": row["door"],
         },
         since=row["received_at"],
-        advice=f"It was not accepted: mend{place or ' it'} and send it again, with the same id.",
+        advice=f"The event was rejected: correct{place or ' it'} and send it again with the same id.",
     )
 
 
@@ -308,6 +318,7 @@ def _dead(row: Row) -> StatusEvidence:
             "letter": place,
         },
         since=row["died_at"],
-        advice=f"{row['step']} could not process it; its bytes are kept: `weir dead show {place}`,"
-        f" and `weir dead replay --id {place}` sends it in again, edited if need be.",
+        advice=f"{row['step']} could not process the event, so it is kept as a dead letter:"
+        f" `weir dead show {place}` shows it, and `weir dead replay --id {place}` sends it again,"
+        " edited if necessary.",
     )

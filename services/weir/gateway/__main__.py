@@ -90,7 +90,7 @@ def serve(environment: GatewayEnvironment) -> None:
         place = f"{host}:{settings.gateway_port}"
         sys.exit(
             f"The gateway cannot listen on {place}: {fault.strerror}; set WEIR_GATEWAY_PORT to a"
-            " free port, or end what uses this one."
+            " free port, or stop the program that uses this one."
         )
     except Exception:  # noqa: BLE001  # the only such place: log the fault with its traceback and end
         logs.get("gateway").exception("ended by a fault")

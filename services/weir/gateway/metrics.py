@@ -12,29 +12,34 @@ from weir.core.retention import ALL
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own name for it
 
 REQUESTS = Counter("weir_gateway_requests", "Requests answered", ["door", "status"])
-PROBLEMS = Counter("weir_gateway_problems", "Requests refused as a whole", ["code"])
-EVENTS = Counter("weir_gateway_events", "Events by what they came to", ["outcome"])
-REFUSED = Counter("weir_gateway_refused_events", "Refused events by reason", ["code"])
+PROBLEMS = Counter("weir_gateway_problems", "Requests rejected as a whole", ["code"])
+EVENTS = Counter("weir_gateway_events", "Events by outcome", ["outcome"])
+REFUSED = Counter("weir_gateway_refused_events", "Rejected events by reason", ["code"])
 IGNORED_IDS = Counter(
-    "weir_gateway_ignored_ids", "Ids that are none (`undefined`, `null`, `0`), by field", ["field"]
+    "weir_gateway_ignored_ids",
+    "Ignored placeholder ids (`undefined`, `null`, `0`), by field",
+    ["field"],
 )
-WARNED = Counter("weir_gateway_warned_events", "Accepted events that the answer warns of")
+WARNED = Counter("weir_gateway_warned_events", "Warnings about accepted events in answers")
 NOT_STORED = Counter(
-    "weir_gateway_refused_events_not_stored", "Refused events that no topic takes: they are lost"
+    "weir_gateway_refused_events_not_stored",
+    "Rejected events that are lost because no topic accepts them",
 )
-BODY_BYTES = Counter("weir_gateway_body_bytes", "Decompressed bytes of bodies")
-ACK_SECONDS = Counter("weir_gateway_ack_wait_seconds", "Time requests waited for the brokers")
-IN_FLIGHT = Gauge("weir_gateway_inflight_bytes", "Bodies in memory", multiprocess_mode="livesum")
+BODY_BYTES = Counter("weir_gateway_body_bytes", "Bytes of request bodies, decompressed")
+ACK_SECONDS = Counter("weir_gateway_ack_wait_seconds", "Time that requests waited for the brokers")
+IN_FLIGHT = Gauge(
+    "weir_gateway_inflight_bytes", "Bytes of bodies in memory", multiprocess_mode="livesum"
+)
 UNREAD = Gauge(
     "weir_gateway_unread_bytes",
-    "Bytes received that no request has taken yet",
+    "Bytes received that no request has read yet",
     multiprocess_mode="livesum",
 )
 CONNECTIONS = Gauge("weir_gateway_connections", "Open connections", multiprocess_mode="livesum")
 GAVE_WAY = Counter(
     "weir_gateway_gave_way",
-    "What had to make room for others: a `connection` or a `body`, or received bytes (`unread`);"
-    " `refused`: connections that found no room",
+    "Closed or dropped to make room for others: a `connection`, a `body` or received bytes"
+    " (`unread`); `refused`: connections that found no room",
     ["what"],
 )
 WAITING = Gauge(
@@ -43,7 +48,9 @@ WAITING = Gauge(
     multiprocess_mode="livesum",
 )
 READY = Gauge(
-    "weir_gateway_ready", "1 while produces are acknowledged", multiprocess_mode="livemin"
+    "weir_gateway_ready",
+    "1 while the gateway is ready to accept events",
+    multiprocess_mode="livemin",
 )
 RETENTION = Gauge(
     "weir_retention_share",
@@ -52,11 +59,11 @@ RETENTION = Gauge(
     multiprocess_mode="livemax",
 )
 RETENTION_FAILURES = Counter(
-    "weir_retention_look_failures", "Looks at unread records that failed, and changed nothing"
+    "weir_retention_look_failures", "Failed checks of unread records, which changed nothing"
 )
 RETENTION_REFUSED = Gauge(
     "weir_retention_refused",
-    "1 while new events of the source are refused; `*`: of all; `(others)`: of so many more",
+    "1 while new events of the source are rejected; `*`: of all sources; `(others)`: the number of further sources",
     ["source"],
     multiprocess_mode="livemax",
 )

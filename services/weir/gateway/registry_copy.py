@@ -184,7 +184,7 @@ class Registry:
         if any(map(is_sealed, source.signing_secrets)):
             self._log.error(
                 "signing secrets cannot be decrypted: set WEIR_SECRETS_KEY as for `weir apply`;"
-                " until then what is signed with them is answered 503",
+                " until then requests that are signed with them are answered with 503",
                 source=source_id,
             )
         before = self.by_id.get(source_id)

@@ -193,8 +193,8 @@ class Process:
         self._log.info("listening", address=address, tls=self._tls is not None)
         if self._tls is None and not ipaddress.ip_address(address[0]).is_loopback:
             self._log.warning(
-                "keys and events cross the network in plain: set WEIR_GATEWAY_TLS_CERT and"
-                " WEIR_GATEWAY_TLS_KEY, unless a proxy in front speaks TLS"
+                "keys and events are sent without encryption: set WEIR_GATEWAY_TLS_CERT and"
+                " WEIR_GATEWAY_TLS_KEY, unless a proxy in front of the gateway uses TLS"
             )
 
     def _reload(self) -> None:
@@ -203,9 +203,11 @@ class Process:
             return
         try:
             self._tls.reload()
-            self._log.info("certificate read anew")
+            self._log.info("certificate reloaded")
         except SettingsError as fault:
-            self._log.error("the new certificate is of no use; the old one stays", fault=str(fault))
+            self._log.error(
+                "the new certificate cannot be used; the old one stays in use", fault=str(fault)
+            )
 
     async def _drain(self, listener: asyncio.AbstractServer, server: Server) -> None:
         self._app.draining = True
@@ -243,5 +245,5 @@ class Process:
     def _end_by_fault(self, fault: str) -> None:
         """Stop after a fatal error of the producer: it can write no more, so the process must be restarted."""
         self.fault = fault
-        self._log.error("the producer failed for good", fault=fault)
+        self._log.error("the producer failed permanently", fault=fault)
         self._loop.call_soon_threadsafe(self._stop.set)

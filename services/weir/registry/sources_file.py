@@ -24,7 +24,7 @@ from weir.core.registry import (
 
 MIN_KEY_CHARACTERS = 8
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit"
 HASH = re.compile(r"[0-9a-f]{64}")
 # Options with keys in plain text, and the fields for their hashes.
 KEY_OPTIONS = {
@@ -91,7 +91,7 @@ def check_document(document: object) -> dict[str, Source]:
     if not isinstance(document, Mapping) or not isinstance(document.get("sources"), Mapping):
         raise SourcesFileError(["sources: must be a mapping of source ids to their options"])
     faults = [
-        f"{key}: unknown; the file has `sources` alone" for key in document if key != "sources"
+        f"{key}: unknown; the file may only have `sources`" for key in document if key != "sources"
     ]
     found: dict[str, Source] = {}
     for name, options in document["sources"].items():
@@ -117,7 +117,7 @@ def _read_source(name: object, options: object, faults: list[str]) -> Source | N
     read_apart = (*KEY_OPTIONS, "quotas", "mappings")
     rest = {key: value for key, value in options.items() if key not in read_apart}
     if "id" in rest:
-        faults.append(f"{path}.id: leave it out; the id is the key `{name}`")
+        faults.append(f"{path}.id: remove it; the id is the key `{name}`")
         del rest["id"]
     fields = _read_fields(Source, rest, path, faults)
     for option, field in KEY_OPTIONS.items():
@@ -139,7 +139,7 @@ def _read_fields(
     for name, value in options.items():
         if name not in types:
             known = ", ".join(sorted((set(types) - {"id"}) | EXTRA_OPTIONS.get(kind, set())))
-            faults.append(f"{path}.{name}: unknown; there are {known}")
+            faults.append(f"{path}.{name}: unknown; use one of {known}")
             continue
         try:
             values[name] = msgspec.convert(value, types[name], strict=True)
@@ -208,9 +208,9 @@ def _read_mappings(mappings: object, path: str, faults: list[str]) -> tuple[IdMa
     ):
         values = _read_fields(IdMapping, options, place, faults)
         if "event" not in options:
-            faults.append(f'{place}.event: is missing; "*" is every event')
+            faults.append(f'{place}.event: is missing; "*" matches every event')
         elif "event" in values and not EVENT.fullmatch(values["event"]):
-            faults.append(f'{place}.event: must be the name of an event, or "*" for every one')
+            faults.append(f'{place}.event: must be the name of an event, or "*" for every event')
         elif values.get("event") in [other.event for other in found]:
             faults.append(f"{place}.event: {values['event']} is given twice")
         paths = {name: value for name, value in values.items() if name != "event"}
@@ -220,7 +220,7 @@ def _read_mappings(mappings: object, path: str, faults: list[str]) -> tuple[IdMa
             if not PROPERTY_PATH.fullmatch(value)
         ]
         if not set(options) - {"event"}:
-            faults.append(f"{place}: names no id; give user_id, anonymous_id, profile_id, ...")
+            faults.append(f"{place}: has no id; add user_id, anonymous_id, profile_id, ...")
         found.append(IdMapping(**{"event": "", **values}))
     return tuple(found)
 
@@ -233,13 +233,13 @@ def _source_faults(source: Source) -> Iterable[str]:
             if not HASH.fullmatch(digest):  # not shown, because it may be a key in the wrong place
                 yield (
                     f"{field}[{index}]: must be a SHA-256 in 64 lowercase hex digits"
-                    f" (a key in plain goes to {option})"
+                    f" (put a plain-text key into {option})"
                 )
     if len(set(source.key_hashes)) < len(source.key_hashes):
-        yield "write_keys, read_keys and admin_keys: a key is in two of them; give each its own"
+        yield "write_keys, read_keys and admin_keys: the same key is in two of them; use different keys"
     for index, origin in enumerate(source.allowed_origins):
         if not ORIGIN.fullmatch(origin):
-            yield f"allowed_origins[{index}]: must be '*' or like https://shop.example, no path"
+            yield f"allowed_origins[{index}]: must be '*' or an origin like https://shop.example, without a path"
     for index, site in enumerate(source.sites):
         if not SITE.fullmatch(site):
             yield f"sites[{index}]: must be a host name in lower case, without `www.` or a scheme"
@@ -247,14 +247,14 @@ def _source_faults(source: Source) -> Iterable[str]:
         if len(secret) < MIN_KEY_CHARACTERS:  # the fault must not show the secret
             yield f"signing_secrets[{index}]: must have at least {MIN_KEY_CHARACTERS} characters"
         if is_sealed(secret):
-            yield f"signing_secrets[{index}]: is encrypted; give it as its sender has it"
+            yield f"signing_secrets[{index}]: is encrypted; give the secret in plain text, as the sender has it"
     for index, door in enumerate(source.unsigned_doors):
         if door not in DOORS and door != "*":
             yield f"unsigned_doors[{index}]: must be '*' or one of {', '.join(sorted(DOORS))}"
     if source.unsigned_doors and not source.signing_secrets:
-        yield "unsigned_doors: does nothing without signing_secrets"
+        yield "unsigned_doors: has no effect without signing_secrets"
     if source.enforce_casing and source.event_casing is None:
-        yield "enforce_casing: does nothing without event_casing"
+        yield "enforce_casing: has no effect without event_casing"
     if not 1 <= source.dedup_window_seconds <= MAX_DEDUP_WINDOW_SECONDS:
         yield f"dedup_window_seconds: must be 1 to {MAX_DEDUP_WINDOW_SECONDS} (7 days)"
     if not 1 <= source.session_gap_seconds <= DAY_SECONDS:
@@ -262,7 +262,7 @@ def _source_faults(source: Source) -> Iterable[str]:
     if source.events_per_second < 0 or source.events_burst < 0:
         yield "events_per_second and events_burst: must be 0 (no limit) or more"
     if source.events_burst and not source.events_per_second:
-        yield "events_burst: does nothing without events_per_second"
+        yield "events_burst: has no effect without events_per_second"
 
 
 def _shared_keys(sources: Iterable[Source]) -> Iterable[str]:
@@ -277,7 +277,7 @@ def _shared_keys(sources: Iterable[Source]) -> Iterable[str]:
 
 def _choices(kind: Any) -> str:
     values = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
-    return f"; one of {', '.join(values)}" if values else ""
+    return f"; must be one of {', '.join(values)}" if values else ""
 
 
 def _lower(text: str) -> str:

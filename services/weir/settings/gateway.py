@@ -35,54 +35,60 @@ class GatewaySettings:
     gateway_port: int = setting(8080, "port of the gateway")
     gateway_tls_cert: Path | None = setting(
         None,
-        "serve TLS with this certificate (PEM, with what lies between it and its authority); empty:"
-        " plain HTTP",
+        "serve TLS with this certificate (PEM, with its intermediate certificates); empty: plain HTTP",
         check=is_file,
     )
     gateway_tls_key: Path | None = setting(
-        None, "its private key (PEM, without a password)", check=is_file
+        None, "private key of that certificate (PEM, without a password)", check=is_file
     )
     gateway_processes: int = setting(
         1, "gateway processes that share the port (SO_REUSEPORT)", check=at_least(1)
     )
-    gateway_max_events: int = setting(2_000, "events a request at most", check=at_least(1))
+    gateway_max_events: int = setting(
+        2_000, "maximum number of events in a request", check=at_least(1)
+    )
     gateway_max_body_bytes: int = setting(
         2 * MEBIBYTE,
-        "decompressed body of a request at most",
+        "maximum size of a request's decompressed body",
         "B",
         check=between(1_024, BODY_BYTES),
     )
     gateway_inflight_kilobytes: int = setting(
         65_536,
-        "bodies in memory at most, read or being read; besides, a quarter of it for what connections"
-        " have received and no request has read yet",
+        "maximum size of all bodies in memory, read or being read; in addition, a quarter of it for"
+        " bytes that connections have received and no request has read yet",
         "KiB",
         check=at_least(4_096),
     )
     gateway_connections: int = setting(
         4_096,
-        "connections of a process at most; beyond it the one that has shown least for its place is"
-        " closed: idle ones first, then those of unknown senders",
+        "maximum number of connections of a process; above it the connection with the lowest priority"
+        " is closed: idle ones first, then those of unknown senders",
         check=at_least(16),
     )
     gateway_connections_per_address: int = setting(
-        512, "the same, of one client address (trusted proxies aside)", check=at_least(4)
+        512,
+        "maximum number of connections from one client address (except trusted proxies)",
+        check=at_least(4),
     )
     gateway_header_bytes: int = setting(
         8_192,
-        "one header at most; all of a request together four times as many",
+        "maximum size of one header; all headers of a request together: four times as many",
         "B",
         check=between(1_024, 65_536),
     )
     gateway_queue_kilobytes: int = setting(
-        65_536, "records that wait for the brokers at most", "KiB", check=at_least(4_096)
+        65_536,
+        "maximum size of the records that wait for the brokers",
+        "KiB",
+        check=at_least(4_096),
     )
     gateway_linger_ms: float = setting(
-        1.0, "how long records are gathered for one request to a broker", "ms", check=at_least(0)
+        1.0, "how long records are collected for one request to a broker", "ms", check=at_least(0)
     )
     gateway_ack_seconds: float = setting(
         10.0,
-        "after that without the brokers' word a request is answered 503",
+        "how long a request waits for the brokers' acknowledgement before it is answered with 503",
         "s",
         check=at_least(1),
     )
@@ -90,35 +96,43 @@ class GatewaySettings:
         30.0, "how long a client may take to send a body or read a reply", "s", check=at_least(0.1)
     )
     gateway_idle_seconds: float = setting(
-        75.0, "how long a connection may be silent, its headers included", "s", check=at_least(1)
+        75.0,
+        "how long a connection may be silent, including while it sends headers",
+        "s",
+        check=at_least(1),
     )
     gateway_drain_seconds: float = setting(
-        20.0, "how long SIGTERM waits for requests under way", "s", check=at_least(0)
+        20.0,
+        "how long the gateway waits for requests in progress after SIGTERM",
+        "s",
+        check=at_least(0),
     )
     retention_warn: float = setting(
         0.5,
-        "share of a topic's retention that unread records may have used before log and `weir"
-        " status` tell of it; 0: off",
+        "share of a topic's retention that unread records may use before the log and `weir status`"
+        " warn; 0: off",
         check=_is_share,
     )
     retention_refuse: float = setting(
         0.8,
-        "the same, before gateways answer new events with 503; 0: off",
+        "share of a topic's retention that unread records may use before gateways answer new events with"
+        " 503; 0: off",
         check=_is_share,
     )
     retention_refuse_whom: str = setting(
         "source",
-        "whose events then: `source`, of those that most of what is unread comes from, and of all"
-        " where that cannot be told or half of the rest is used up too; `all`, of all at once",
+        "whose new events are answered with 503 (WEIR_RETENTION_REFUSE): `source`: those of the sources"
+        " that most unread records are from, and all events if these sources are not known or half of"
+        " the rest is used up too; `all`: all events at once",
         check=one_of(WHOM),
     )
     retention_look_seconds: float = setting(
-        30.0, "how often a gateway looks how old unread records are", "s", check=at_least(0.1)
+        30.0, "how often a gateway checks the age of unread records", "s", check=at_least(0.1)
     )
     ingest_rate: float = setting(
         20.0,
-        "requests a second and client address to browser sources, and without a key at any door;"
-        " 0: no limit",
+        "requests per second from one client address to browser sources, and without a key to any"
+        " door; 0: no limit",
         "1/s",
         check=at_least(0),
         alias="HITKEEP_INGEST_RATE_LIMIT",
@@ -126,13 +140,13 @@ class GatewaySettings:
     )
     ingest_burst: int = setting(
         40,
-        "the same: requests at once",
+        "requests that one client address may send at once, within WEIR_INGEST_RATE",
         check=at_least(1),
         alias="HITKEEP_INGEST_BURST",
         is_flag=True,
     )
     trusted_proxies: tuple[str, ...] = setting(
-        (), "addresses or networks whose X-Forwarded-For is believed", check=_are_networks
+        (), "addresses or networks whose X-Forwarded-For is trusted", check=_are_networks
     )
 
     @property

@@ -49,7 +49,7 @@ def test_a_change_names_only_what_differs() -> None:
 
 def test_what_the_file_lacks_goes_only_when_asked() -> None:
     assert plan(named(SHOP), named(SHOP, BLOG), prune=True) == [
-        SourceChange("remove", "blog", ("its keys go with it",))
+        SourceChange("remove", "blog", ("its keys are removed, too",))
     ]
 
 
@@ -65,7 +65,7 @@ def test_no_whole_digest_is_shown() -> None:
 def test_a_key_of_a_source_that_stays_is_a_conflict() -> None:
     thief = Source(id="thief", write_key_hashes=(DIGEST,))
     (fault,) = key_conflicts(named(thief), named(SHOP), prune=False)
-    assert fault.startswith("sources.thief: has a key that shop of the registry has too")
+    assert fault.startswith("sources.thief: has a key that shop in the registry has too")
     assert key_conflicts(named(thief), named(SHOP), prune=True) == []
     assert key_conflicts(named(SHOP), named(SHOP), prune=False) == []
 

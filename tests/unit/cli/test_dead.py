@@ -55,13 +55,13 @@ def test_a_record_of_ours_is_told_by_its_fields() -> None:
 
 def test_a_record_cut_short_is_told_by_its_bytes() -> None:
     lines = told(duplicate()[:20])
-    assert lines[0].startswith("20 bytes, cut short or damaged")
+    assert lines[0].startswith("20 bytes, truncated or damaged")
     assert lines[1].startswith("000000  c3 01 ")
 
 
 def test_anything_else_is_told_by_its_bytes() -> None:
     lines = told(b"hello\x00world")
-    assert lines[0].startswith("11 bytes, not decoded: no schema of ours")
+    assert lines[0].startswith("11 bytes, not decoded: no schema of Weir")
     assert lines[1].endswith("hello.world")
 
 

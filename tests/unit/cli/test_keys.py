@@ -65,7 +65,7 @@ def test_a_key_is_found_by_the_beginning_of_its_digest() -> None:
     for digest, why in (
         ("abcdef", "2 keys begin"),
         ("abcde", "at least 6"),
-        ("weir_w_abcdef", "not wanted here"),
+        ("weir_w_abcdef", "Do not give the key itself"),
         ("123456", "No key begins"),
         (FILES[:8], "in the sources file"),
     ):

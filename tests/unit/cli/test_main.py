@@ -53,7 +53,7 @@ def test_help_imports_no_command() -> None:
         "print(*sorted(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True)
-    assert "Look after:" in shown.stdout
+    assert "Commands:" in shown.stdout
     loaded = shown.stdout.splitlines()[-1].split()
     assert not {"confluent_kafka", "aiohttp", "rich", "chdb", "weir.cli.topics"} & set(loaded)
 

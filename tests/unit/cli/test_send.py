@@ -77,7 +77,7 @@ def test_all_in_is_exit_code_0(peer: Peer, tmp_path: Path) -> None:
     file = written(tmp_path, *(json.dumps({"event": "x", "n": n}) for n in range(1_234)))
     result = CliRunner().invoke(command, [file, "--url", peer.url, "--key", KEY, "--batch", "100"])
     assert result.exit_code == 0, result.output
-    assert "1,234 accepted, 0 refused, 0 not delivered of 1,234 events" in result.stdout
+    assert "1,234 accepted, 0 rejected, 0 not delivered of 1,234 events" in result.stdout
     assert sorted(event["n"] for event in peer.taken.values()) == list(range(1_234))
     assert peer.keys == {f"Bearer {KEY}"}
 
@@ -99,7 +99,7 @@ def test_refused_events_are_exit_code_1_and_go_to_the_file(peer: Peer, tmp_path:
         command, [file, "--url", peer.url, "--key", KEY, "--rejects", str(rejects)]
     )
     assert result.exit_code == 1
-    assert "1 accepted, 2 refused" in result.stdout
+    assert "1 accepted, 2 rejected" in result.stdout
     assert "line 3: bad_name (event): no" in result.stderr
     refused = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert [(r["line"], r["code"], r["event"]) for r in refused] == [
@@ -139,7 +139,7 @@ def test_a_trickle_on_standard_input_is_sent_as_it_comes(peer: Peer) -> None:
             wait_until(partial(peer.taken.get, number), 20, "the event")
         stdout, _ = sender.communicate(timeout=20)
     assert sender.returncode == 0
-    assert b"3 accepted, 0 refused" in stdout
+    assert b"3 accepted, 0 rejected" in stdout
 
 
 def test_ctrl_c_ends_safely_and_tells_what_was_sent(peer: Peer) -> None:
@@ -151,6 +151,6 @@ def test_ctrl_c_ends_safely_and_tells_what_was_sent(peer: Peer) -> None:
         sender.wait(20)
         assert sender.stdout is not None
         assert sender.stderr is not None
-        assert b"1 accepted, 0 refused, 0 not delivered of 1" in sender.stdout.read()
+        assert b"1 accepted, 0 rejected, 0 not delivered of 1" in sender.stdout.read()
         assert b"Stopping" in sender.stderr.read()
     assert sender.returncode == 1

@@ -78,8 +78,8 @@ def test_what_is_away_is_said_first() -> None:
     ("refused", "told"),
     [
         ((), "or lengthen the retention."),
-        (("flood", "shop"), "gateways refuse new events of flood, shop (503)."),
-        (("*",), "gateways refuse new events of every source (503)."),
+        (("flood", "shop"), "gateways reject new events of flood, shop (503)."),
+        (("*",), "gateways reject new events of every source (503)."),
     ],
 )
 def test_records_near_their_deletion_are_said_before_the_tables(

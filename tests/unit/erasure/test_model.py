@@ -132,10 +132,10 @@ def test_of_whatever_size_its_records_come_to_the_same_and_brokers_take_them(
 @pytest.mark.parametrize(
     ("progress", "text"),
     [
-        (ErasureProgress(), "waits for the eraser"),
-        (ErasureProgress("waiting", "dedup", 1_234), "waits for dedup: 1,234 records to go"),
-        (ErasureProgress("waiting", "sink"), "waits for sink: counts"),
-        (ErasureProgress("deleting", "events"), "deletes from ClickHouse: events"),
+        (ErasureProgress(), "waiting for the eraser"),
+        (ErasureProgress("waiting", "dedup", 1_234), "waiting for dedup: 1,234 records to go"),
+        (ErasureProgress("waiting", "sink"), "waiting for sink: counts"),
+        (ErasureProgress("deleting", "events"), "deleting from ClickHouse: events"),
         (ErasureProgress("finished"), "finished"),
     ],
 )
@@ -150,7 +150,7 @@ def test_progress_is_kept_as_values_and_said_for_people(
 
 
 def test_what_an_earlier_version_wrote_is_read_as_queued() -> None:
-    erasure = Erasure("id", "acme", "user:ada", NOW, step="waits for dedup: 1 records to go")
+    erasure = Erasure("id", "acme", "user:ada", NOW, step="waiting for dedup: 1 records to go")
     fields = msgspec.to_builtins(erasure, builtin_types=(bytes,))
     del fields["progress"]
     (past,) = (s for s in avro.schemas_by_header().values() if is_second_version(s))

@@ -126,7 +126,7 @@ def test_rejected_says_why_and_what_to_mend() -> None:
     ):
         assert (told.fate, told.event_id) == ("rejected", ID)
         assert (told.facts["reason"], told.facts["field"]) == ("wrong_type", "value")
-        assert "mend `value`" in told.advice
+        assert "correct `value`" in told.advice
 
 
 def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
@@ -150,7 +150,7 @@ def test_of_one_key_the_stored_event_counts_and_the_others_are_named() -> None:
     rows = EventRows(stored=[STORED], duplicates=[repeat], rejected=[REJECTED])
     told = decide("k", rows, TopicEvidence())
     assert (told.fate, told.event_id) == ("stored", ID)
-    assert told.notes == (f"Other events of this id: {OTHER}.",)
+    assert told.notes == (f"Other events with this id: {OTHER}.",)
 
 
 def test_what_was_mended_and_waits_counts_before_its_refusal() -> None:
@@ -167,7 +167,7 @@ def test_unknown_is_certain_only_if_every_place_was_looked_through() -> None:
     ):
         told = decide(ID, rows, found)
         assert (told.fate, told.event_id, told.certain) == ("unknown", None, False)
-        assert "Cannot tell" in told.advice
+        assert "Not known" in told.advice
         assert told.notes
 
 

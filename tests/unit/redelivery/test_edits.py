@@ -89,5 +89,5 @@ def test_only_what_is_there_can_be_taken_away() -> None:
 
 
 def test_what_is_no_json_cannot_be_edited() -> None:
-    with pytest.raises(NoSuchPathError, match="it is not JSON"):
+    with pytest.raises(NoSuchPathError, match="it is not valid JSON"):
         assignment("a=1").apply(b'{"a": nope')

@@ -95,15 +95,15 @@ def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
         (topics.ACCEPTED, VALUE[:40], "value=1", "its bytes cannot be read"),
         (topics.ACCEPTED, b"garbage", "value=1", "its bytes cannot be read"),
         (topics.DUPLICATE, duplicate(), "source=x", "only events can be edited"),
-        (topics.ACCEPTED, VALUE, "source=x", "source is decided"),
-        (topics.ACCEPTED, VALUE, "event_id=x", "event_id is decided"),
-        (topics.UNIQUE, VALUE, "idempotency_key=x", "idempotency_key is decided"),
-        (topics.RESOLVED, resolved(1, "p"), "user_id=x", "user_id is decided"),
+        (topics.ACCEPTED, VALUE, "source=x", "source is already decided"),
+        (topics.ACCEPTED, VALUE, "event_id=x", "event_id is already decided"),
+        (topics.UNIQUE, VALUE, "idempotency_key=x", "idempotency_key is already decided"),
+        (topics.RESOLVED, resolved(1, "p"), "user_id=x", "user_id is already decided"),
         (topics.ACCEPTED, VALUE, "price=1", "there is no price"),
         (topics.ACCEPTED, VALUE, "properties.a.b=1", "there is no properties.a"),
         (topics.ACCEPTED, VALUE, "user_id.a=1", "there is no user_id.a"),
-        (topics.ACCEPTED, VALUE, "value=much", "value is a number, not much"),
-        (topics.ACCEPTED, VALUE, "properties=[1]", "properties is a JSON object"),
+        (topics.ACCEPTED, VALUE, "value=much", "value must be a number, not much"),
+        (topics.ACCEPTED, VALUE, "properties=[1]", "properties must be a JSON object"),
     ],
 )
 def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, told: str) -> None:
@@ -170,7 +170,7 @@ def test_a_mended_refusal_is_accepted_under_its_own_id_and_time() -> None:
 def test_what_is_refused_again_says_why() -> None:
     found = again(refused(b'{"event": "paid", "value": "12"}'))
     told = RejectedAgain("wrong_type", "value", "must be a finite number")
-    assert found == NotSendable("refused again", (told,))
+    assert found == NotSendable("rejected again", (told,))
     body = again(refused(b'{"event":'))
     assert isinstance(body, NotSendable)
     assert body.refused[0].code == "invalid_json"

@@ -57,7 +57,9 @@ def test_keys_of_each_purpose_are_hashed_apart() -> None:
 
 def test_a_key_has_one_purpose() -> None:
     (fault,) = faults_of({"s": {"write_keys": [SECRET], "admin_keys": [SECRET]}})
-    assert fault.startswith("sources.s.write_keys, read_keys and admin_keys: a key is in two")
+    assert fault.startswith(
+        "sources.s.write_keys, read_keys and admin_keys: the same key is in two"
+    )
     (fault,) = faults_of({"s": {"write_keys": [SECRET]}, "t": {"read_keys": [SECRET]}})
     assert fault == "sources.t: has a key that s has too; give it its own"
 
@@ -76,9 +78,12 @@ def test_quotas_are_read() -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"kind": "phone"}, "sources.s.kind: invalid enum value 'phone'; one of browser, server"),
-        ({"colour": 1}, "sources.s.colour: unknown; there are admin_key_hashes, "),
-        ({"id": "t"}, "sources.s.id: leave it out"),
+        (
+            {"kind": "phone"},
+            "sources.s.kind: invalid enum value 'phone'; must be one of browser, server",
+        ),
+        ({"colour": 1}, "sources.s.colour: unknown; use one of admin_key_hashes, "),
+        ({"id": "t"}, "sources.s.id: remove it"),
         ({"write_keys": SECRET}, "sources.s.write_keys: must be a list of keys"),
         ({"write_keys": [12345678]}, "sources.s.write_keys[0]: must be text; put it in quotes"),
         ({"write_keys": [SECRET, "short"]}, "sources.s.write_keys[1]: must have at least 8"),
@@ -95,7 +100,7 @@ def test_quotas_are_read() -> None:
         ),
         ({"dedup_window_seconds": "1d"}, "sources.s.dedup_window_seconds: expected `int`"),
         ({"events_per_second": -1}, "sources.s.events_per_second and events_burst: must be 0"),
-        ({"events_burst": 5}, "sources.s.events_burst: does nothing without events_per_second"),
+        ({"events_burst": 5}, "sources.s.events_burst: has no effect without events_per_second"),
         ({"enabled": "maybe"}, "sources.s.enabled: expected `bool`, got `str`"),
         ({"workspace": "a b"}, "sources.s.workspace: must be 1 to 128"),
         ({"quotas": {}}, "sources.s.quotas: must be a list of quotas"),
@@ -107,7 +112,7 @@ def test_quotas_are_read() -> None:
         ({"mappings": ["id"]}, "sources.s.mappings[0]: must be a mapping with event and"),
         ({"mappings": [{"user_id": "id"}]}, "sources.s.mappings[0].event: is missing"),
         ({"mappings": [{"event": "a b", "user_id": "id"}]}, "sources.s.mappings[0].event: must be"),
-        ({"mappings": [{"event": "a"}]}, "sources.s.mappings[0]: names no id"),
+        ({"mappings": [{"event": "a"}]}, "sources.s.mappings[0]: has no id"),
         ({"mappings": [{"event": "a", "user_id": "a..b"}]}, "sources.s.mappings[0].user_id: must"),
         ({"mappings": [{"event": "a", "user_id": 7}]}, "sources.s.mappings[0].user_id: expected"),
         ({"mappings": [{"event": "a", "email": "e"}]}, "sources.s.mappings[0].email: unknown"),

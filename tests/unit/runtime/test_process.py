@@ -162,7 +162,7 @@ def test_what_others_could_read_is_mended_and_told(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
         told = keep_private(folder)
-        assert "3 files and folders are its owner's now" in told
+        assert "3 files and folders are now private to the owner" in told
         assert modes(folder) == {0o700, 0o600}
         assert stat.S_IMODE(outside.stat().st_mode) == 0o644
         (folder / "new").touch()

@@ -32,7 +32,7 @@ def test_one_too_many_without_a_commit_ends_it_and_says_the_last_fault() -> None
     with pytest.raises(RecoveryFailedError) as ended:
         recoveries.begin("still no answer")
     assert str(ended.value) == (
-        f"{LIMIT} recoveries in {25 * LIMIT} s and no commit between them; "
+        f"{LIMIT} recoveries in {25 * LIMIT} s without a commit between them; "
         "the last fault: still no answer"
     )
 

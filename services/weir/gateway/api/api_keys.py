@@ -60,11 +60,11 @@ def refuse_access(
         if digest in site.admin_key_hashes:
             return None
         if digest in site.read_key_hashes:
-            return Problem("forbidden", "This key only reads.") if administers else None
+            return Problem("forbidden", "This key can only read.") if administers else None
     if any(digest in source.key_hashes for source in sources if source.enabled):
         return Problem("forbidden", "The key is not one of the site's read_keys or admin_keys.")
     return Problem(
         "unauthorized",
-        "Send a key of the site's as `Authorization: Bearer`, `X-Weir-Key`, `X-Api-Key`, `?key=` or"
+        "Send a key of the site as `Authorization: Bearer`, `X-Weir-Key`, `X-Api-Key`, `?key=` or"
         f" the cookie `{COOKIE}`.",
     )

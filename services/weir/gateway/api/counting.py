@@ -55,8 +55,8 @@ class GoalCounter:
         try:
             return await self._executor.run(question, 2 * SECONDS)
         except BusyError:
-            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
+            return Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
         except (NotReachedError, RefusedError, TimeoutError) as fault:
-            self._log.warning("goals not counted", fault=str(fault) or "too slow")
-            text = "ClickHouse does not answer this now; events are taken all the same."
+            self._log.warning("goals could not be counted", fault=str(fault) or "too slow")
+            text = "ClickHouse cannot answer this query now; events are still accepted."
             return Problem("not_counted", text, "", RETRY_SECONDS)

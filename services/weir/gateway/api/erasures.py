@@ -32,11 +32,11 @@ def administered(key: str, wanted: str, sources: Collection[Source]) -> set[str]
     enabled = [source for source in sources if source.enabled]
     found = {source.id: source.workspace for source in enabled if digest in source.admin_key_hashes}
     if wanted and found and wanted not in found:
-        return Problem("forbidden", f"The key is no admin key of {quoted(wanted)}.", "source")
+        return Problem("forbidden", f"The key is not an admin key of {quoted(wanted)}.", "source")
     if found:
         return {found[wanted]} if wanted else set(found.values())
     if any(digest in source.key_hashes for source in enabled):
-        return Problem("forbidden", "It takes one of the source's admin_keys.")
+        return Problem("forbidden", "This requires one of the source's admin_keys.")
     return Problem(
         "unauthorized", "Send an admin key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
     )
@@ -75,7 +75,7 @@ class ErasurePagesContext(Protocol):
 
 def _scope(asked: RequestMeta, app: ErasurePagesContext) -> set[str] | Problem:
     if not (app.registry.loaded and app.erasures.loaded):
-        return unavailable("The registry and the erasures are not read yet.")
+        return unavailable("The registry and the erasures are not loaded yet.")
     wanted = parse_qs(asked.query).get("source", [""])[-1]
     sources = [view.source for view in app.registry.by_id.values()]
     key = api_key_of(asked.headers, asked.query)
@@ -95,7 +95,7 @@ _ERASURE: dict[str, Any] = {
         "erasure_id": {"type": "string", "format": "uuid"},
         "workspace": {"type": "string"},
         "state": {"type": "string", "enum": ["requested", "counted", "finished"]},
-        "step": {"type": "string", "description": "What is being done, for people."},
+        "step": {"type": "string", "description": "What is being done, as text for people."},
         "progress": {
             "type": "object",
             "required": ["phase", "of", "left"],
@@ -103,15 +103,21 @@ _ERASURE: dict[str, Any] = {
                 "phase": {"type": "string", "enum": ["queued", "waiting", "deleting", "finished"]},
                 "of": {
                     "type": "string",
-                    "description": "The service that is waited for, or the table.",
+                    "description": "The service that the erasure waits for, or the table.",
                 },
-                "left": {"type": "integer", "description": "Records that the service has to go."},
+                "left": {
+                    "type": "integer",
+                    "description": "Records that the service still has to process.",
+                },
             },
         },
         "requested_at": {"type": "integer", "description": "Epoch milliseconds."},
-        "erased_until": {**_TIME, "description": "What was received until then is erased."},
+        "erased_until": {**_TIME, "description": "Everything received until this time is erased."},
         "finished_at": _TIME,
-        "subject_hash": {"type": "string", "description": "Under which it is remembered."},
+        "subject_hash": {
+            "type": "string",
+            "description": "The hash under which the erasure is remembered.",
+        },
         "places": {
             "type": "array",
             "items": {
@@ -119,10 +125,10 @@ _ERASURE: dict[str, Any] = {
                 "required": ["place", "rows", "gone_by"],
                 "properties": {
                     "place": {"type": "string"},
-                    "rows": {"type": "integer", "description": "Removed."},
+                    "rows": {"type": "integer", "description": "Rows that were removed."},
                     "gone_by": {
                         "type": "integer",
-                        "description": "Epoch milliseconds: no disk has a byte of it then.",
+                        "description": "Epoch milliseconds: from then on no disk has a byte of it.",
                     },
                 },
             },
@@ -149,7 +155,7 @@ def _operation(summary: str, status: str, text: str, **problems: str) -> dict[st
                 "name": "source",
                 "in": "query",
                 "schema": {"type": "string"},
-                "description": "A source of the person's workspace, where the key has several.",
+                "description": "A source of the person's workspace, if the key has several workspaces.",
             }
         ],
         "responses": {status: answer, **refused},
@@ -164,13 +170,13 @@ class ForgetPage:
 
     name = "forget"
     operation = _operation(
-        "Forget a person everywhere, by a profile id. It cannot be undone.",
+        "Erase a person everywhere, by a profile id. This cannot be undone.",
         "202",
-        "Durable; it will be done.",
-        status_400="Not an id, or of which workspace?",
-        status_401="No key, or an unknown one.",
-        status_403="No admin key, or not this source's.",
-        status_503="Not durable; send it again.",
+        "The request is durable and will be carried out.",
+        status_400="The id is not valid, or the key has several workspaces and `source` is missing.",
+        status_401="The key is missing or unknown.",
+        status_403="The key is not an admin key, or not one of this source.",
+        status_503="The request is not durable; send it again.",
     )
 
     async def answer(self, asked: RequestMeta, read: ReadBody, app: ErasurePagesContext) -> Answer:
@@ -181,7 +187,7 @@ class ForgetPage:
         if not 1 <= len(profile_id) <= MAX_ID:
             return problem(Problem("invalid_query", f"An id has 1 to {MAX_ID} characters.", "id"))
         if len(scope) > 1:
-            text = "The key has sources of several workspaces: name one with ?source=."
+            text = "The key has sources in several workspaces: name one source with ?source=."
             return problem(Problem("invalid_query", text, "source"))
         workspace = scope.pop()
         subject = subject_of("profile", profile_id)
@@ -191,7 +197,7 @@ class ForgetPage:
             entries = erasure_entries(erasure)
             written = [(topics.ERASURES, key, value) for key, value in entries]
             if not (await app.producer.write(written, asked.now_ms)).durable:
-                text = "The brokers do not acknowledge; send it again, it is done once."
+                text = "The brokers do not acknowledge; send the request again, it is carried out only once."
                 return problem(Problem("unavailable", text, "", RETRY_SECONDS))
             app.erasures.apply(entries)  # the next request to this process finds it
         return Answer(202, told(erasure))
@@ -202,13 +208,13 @@ class ErasurePage:
 
     name = "erasure"
     operation = _operation(
-        "How far an erasure is.",
+        "The progress of an erasure.",
         "200",
-        "Found.",
-        status_401="No key, or an unknown one.",
-        status_403="No admin key, or not this source's.",
+        "The erasure.",
+        status_401="The key is missing or unknown.",
+        status_403="The key is not an admin key, or not one of this source.",
         status_404="No such erasure in the workspaces that the key administers.",
-        status_503="It cannot be told just now; try again.",
+        status_503="The erasures are not loaded yet; try again.",
     )
 
     async def answer(self, asked: RequestMeta, read: ReadBody, app: ErasurePagesContext) -> Answer:

@@ -28,11 +28,11 @@ def readable(key: str, wanted: str, sources: Collection[Source]) -> tuple[str, .
     enabled = [source for source in sources if source.enabled]
     found = [s.id for s in enabled if digest in s.read_key_hashes + s.admin_key_hashes]
     if wanted and found and wanted not in found:
-        return Problem("forbidden", f"The key does not read the source {quoted(wanted)}.", "source")
+        return Problem("forbidden", f"The key may not read the source {quoted(wanted)}.", "source")
     if found:
         return (wanted,) if wanted else tuple(sorted(found))
     if any(digest in source.key_hashes for source in enabled):
-        return Problem("forbidden", "It takes one of the source's read_keys or admin_keys.")
+        return Problem("forbidden", "This requires one of the source's read_keys or admin_keys.")
     return Problem(
         "unauthorized", "Send a read key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
     )
@@ -57,7 +57,7 @@ _WHERE: dict[str, Any] = {
     "type": "object",
     "required": ["id", "fate", "event_id", "source", "stage", "since", "times", "facts", "advice"],
     "properties": {
-        "id": {**_TEXT, "description": "As it was asked for."},
+        "id": {**_TEXT, "description": "The id in the request."},
         "fate": {
             "type": "string",
             "enum": ["queued", "stored", "duplicate", "rejected", "dead", "unsaved", "unknown"],
@@ -67,21 +67,29 @@ _WHERE: dict[str, Any] = {
         "stage": {
             "type": ["string", "null"],
             "enum": [*(stage.name for stage in EVENT_STAGES.values()), None],
-            "description": "Of a queued event: who reads it next.",
+            "description": "For a queued event: the stage that reads it next.",
         },
-        "since": {"type": ["string", "null"], "description": "When it came to where it is."},
+        "since": {
+            "type": ["string", "null"],
+            "description": "When the event reached its present place.",
+        },
         "times": {
             "type": "object",
             "additionalProperties": _TIME,
-            "description": "At each stage, as far as known, in their order.",
+            "description": "The times of the event at each stage, as far as known, in order.",
         },
         "facts": {
             "type": "object",
-            "description": "Of a stored event its name, profile, session, …; of a duplicate"
-            " first_event_id and same_payload; of a rejected or dead one reason, field, detail.",
+            "description": "For a stored event: its name, profile, session, …; for a duplicate:"
+            " first_event_id and same_payload; for a rejected event or a dead letter: reason, field,"
+            " detail.",
         },
         "advice": {**_TEXT, "description": "What to do."},
-        "notes": {"type": "array", "items": _TEXT, "description": "What could not be asked."},
+        "notes": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "What could not be queried or searched.",
+        },
         "certain": {"type": "boolean"},
     },
 }
@@ -107,32 +115,32 @@ class WherePage:
 
     name = "where"
     operation: dict[str, Any] = {  # noqa: RUF012
-        "summary": "Where an event is, by its event_id or the client's own id.",
+        "summary": "The status of an event, by its event_id or the client's own id.",
         "security": [{"bearer": []}, {"header": []}, {"query": []}],
         "parameters": [
             {
                 "name": "source",
                 "in": "query",
                 "schema": _TEXT,
-                "description": "One of the sources that the key reads; default: all of them.",
+                "description": "A source that the key may read; default: all of them.",
             }
         ],
         "responses": {
             "200": {
-                "description": "Its fate.",
+                "description": "The status of the event.",
                 "content": {"application/json": {"schema": _WHERE}},
             },
-            "400": _problem("Not an id."),
-            "401": _problem("No key, or an unknown one."),
-            "403": _problem("A key that does not read, or not this source."),
-            "404": _problem("No such event at the sources that the key reads."),
-            "503": _problem("It cannot be told just now; try again."),
+            "400": _problem("The id is not valid."),
+            "401": _problem("The key is missing or unknown."),
+            "403": _problem("The key may not read, or may not read this source."),
+            "404": _problem("No such event in the sources that the key may read."),
+            "503": _problem("The status is not known at the moment; try again."),
         },
     }
 
     async def answer(self, asked: RequestMeta, read: ReadBody, app: EventStatusContext) -> Answer:
         if not app.registry.loaded:
-            return problem(unavailable("The registry is not read yet."))
+            return problem(unavailable("The registry is not loaded yet."))
         key = api_key_of(asked.headers, asked.query)
         wanted = parse_qs(asked.query).get("source", [""])[-1]
         sources = [view.source for view in app.registry.by_id.values()]

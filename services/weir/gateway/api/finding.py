@@ -33,10 +33,10 @@ class EventFinder:
                 lambda: self._search.find(sought, scope, SEARCH_SECONDS), PATIENCE_SECONDS
             )
         except BusyError:
-            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
+            return Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
         except TimeoutError:
-            self._log.warning("an event was not found in time")
-            return Problem("cannot_tell", "The search took too long.", "", RETRY_SECONDS)
+            self._log.warning("the search for an event took too long")
+            return Problem("cannot_tell", "The search took too long; try again.", "", RETRY_SECONDS)
 
     def close(self) -> None:
         """Cancel queued searches; running ones end by themselves within seconds."""

@@ -93,7 +93,7 @@ def _create(goal: Goal, present: list[Goal]) -> GoalDecision[Answer]:
         if other.id == goal.id:
             return GoalDecision(Answer(200, _encode(other)))
     if len(present) >= MAX_GOALS:
-        text = f"A site has at most {MAX_GOALS} goals."
+        text = f"A site may have at most {MAX_GOALS} goals."
         return GoalDecision(problem(Problem("too_many_goals", text)))
     return GoalDecision(Answer(201, _encode(goal)), made=goal)
 
@@ -139,7 +139,7 @@ async def goal_timeseries(
     interval = _last(query, "interval") or "day"
     step = INTERVALS_MS.get(interval)
     if step is None:
-        return problem(Problem("invalid_query", "It is hour or day.", "interval"))
+        return problem(Problem("invalid_query", "`interval` must be hour or day.", "interval"))
     goals = await _goals_of(site_id, store)
     if isinstance(goals, Problem):
         return problem(goals)
@@ -148,7 +148,7 @@ async def goal_timeseries(
         return problem(goals)
     starts = range(span.since // step * step, span.until, step)
     if len(starts) * len(goals) > MAX_POINTS:
-        text = f"That is more than {MAX_POINTS:,} points: ask for days, a shorter time or one goal."
+        text = f"The answer would have more than {MAX_POINTS:,} points: request days, a shorter time or one goal."
         return problem(Problem("invalid_query", text, "from"))
     found = await counting.timeseries(site_id, goals, span, step)
     if isinstance(found, Problem):
@@ -170,18 +170,20 @@ def read_goal(body: bytes) -> SentGoal | Problem:
     try:
         sent = msgspec.json.decode(body, type=SentGoal)
     except msgspec.ValidationError as fault:
-        return Problem("invalid_goal", f"{fault}; a goal has name, type (event or path) and value.")
+        return Problem(
+            "invalid_goal", f"{fault}; a goal must have name, type (event or path) and value."
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         return Problem("invalid_json", f"{fault}.")
     sent.name = sent.name.strip()
     if not 1 <= len(sent.name) <= MAX_NAME or _control(sent.name):
-        text = f"It has 1 to {MAX_NAME} characters, no control characters."
+        text = f"`name` must have 1 to {MAX_NAME} characters and no control characters."
         return Problem("invalid_goal", text, "name")
     if not 1 <= len(sent.value) <= MAX_VALUE or _control(sent.value):
-        text = f"It has 1 to {MAX_VALUE:,} characters, no control characters."
+        text = f"`value` must have 1 to {MAX_VALUE:,} characters and no control characters."
         return Problem("invalid_goal", text, "value")
     if sent.type == "path" and not sent.value.startswith("/"):
-        return Problem("invalid_goal", "A path starts with a slash and has no host.", "value")
+        return Problem("invalid_goal", "A path must start with a slash and have no host.", "value")
     return sent
 
 
@@ -200,7 +202,7 @@ def read_span(query: Query, now_ms: int) -> TimeRange | Problem:
     if isinstance(since, Problem):
         return since
     if since >= until:
-        return Problem("invalid_query", "It must be before `to`.", "from")
+        return Problem("invalid_query", "`from` must be before `to`.", "from")
     return TimeRange(since, until)
 
 
@@ -219,13 +221,13 @@ def _moment(query: Query, name: str, default: int) -> int | Problem:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        told = f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z (a + in it is %2B)."
+        told = f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z (write a + as %2B)."
         return Problem("invalid_query", told, name)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     at = (moment - EPOCH) // MILLISECOND
     if not EARLIEST_MS <= at < LATEST_MS:
-        return Problem("invalid_query", "It is a time from 1900 until 2300.", name)
+        return Problem("invalid_query", f"`{name}` must be a time from 1900 until 2300.", name)
     return at
 
 

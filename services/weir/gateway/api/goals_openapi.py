@@ -32,27 +32,30 @@ _GOAL: Operation = {
 
 def reading(summary: str, *query: str) -> Operation:
     parameters = [{"name": name, "in": "query", **_QUERY[name]} for name in query]
-    return _operation(summary, {"200": _json("Found.")}, parameters=parameters)
+    return _operation(summary, {"200": _json("The result.")}, parameters=parameters)
 
 
 def making(summary: str) -> Operation:
     body = {"required": True, "content": {"application/json": {"schema": _GOAL}}}
-    answers = {"201": _json("Durable."), "200": _json("It has been made before.")}
+    answers = {
+        "201": _json("The goal is created and durable."),
+        "200": _json("The goal exists already."),
+    }
     return _operation(summary, answers, requestBody=body)
 
 
 def deletion(summary: str) -> Operation:
-    return _operation(summary, {"204": {"description": "Durably gone."}})
+    return _operation(summary, {"204": {"description": "The goal is deleted durably."}})
 
 
 def _operation(summary: str, answers: Operation, **more: Any) -> Operation:
     problems = {
-        "400": _problem("The request cannot be understood."),
-        "401": _problem("No key, or an unknown one."),
-        "403": _problem("A key for something else."),
+        "400": _problem("The request is not valid."),
+        "401": _problem("The key is missing or unknown."),
+        "403": _problem("The key does not permit this request."),
         "404": _problem("No such goal."),
-        "422": _problem("Not a goal, or one too many."),
-        "503": _problem("The brokers or ClickHouse are away; try again."),
+        "422": _problem("The goal is not valid, or the site has too many goals."),
+        "503": _problem("The brokers or ClickHouse are not available; try again."),
     }
     return {
         "summary": summary, "security": _SECURITY, "responses": answers | problems, **more

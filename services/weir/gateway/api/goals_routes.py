@@ -53,7 +53,7 @@ class SitePage:
 
     async def answer(self, asked: RequestMeta, read: ReadBody, app: SitePagesContext) -> Answer:
         if not app.registry.loaded:
-            return problem(unavailable("The registry is not read yet."))
+            return problem(unavailable("The registry is not loaded yet."))
         site_id = asked.parts["site_id"]
         key = api_key_of(asked.headers, asked.query)
         sources = [view.source for view in app.registry.by_id.values()]
@@ -93,15 +93,17 @@ async def _timeseries(visit: SiteRequest) -> Answer:
     )
 
 
-LIST = SitePage("goals", False, reading("The goals of a site, the oldest first."), _list)
-CREATE = SitePage("goals", True, making("Make a goal; made twice it is one."), _create)
+LIST = SitePage("goals", False, reading("List the goals of a site, oldest first."), _list)
+CREATE = SitePage(
+    "goals", True, making("Create a goal. Creating the same goal twice creates one goal."), _create
+)
 DELETE = SitePage(
-    "goals", True, deletion("Delete a goal. Nothing that it counted is lost."), _delete
+    "goals", True, deletion("Delete a goal. The events that it counted stay."), _delete
 )
 STATS = SitePage(
     "goal_stats",
     False,
-    reading("How often each goal was reached, by how many of all visitors.", "from", "to"),
+    reading("How often each goal was reached, and by how many of all visitors.", "from", "to"),
     _stats,
 )
 TIMESERIES = SitePage(

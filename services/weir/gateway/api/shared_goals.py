@@ -38,7 +38,7 @@ class SharedGoals:
         self, site_id: str, decide: Callable[[list[Goal]], GoalDecision[T]]
     ) -> T | Problem:
         if self._asked >= WAITING:
-            return Problem("overloaded", "Too many such questions at once.", "", RETRY_SECONDS)
+            return Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
         waiter: asyncio.Future[T | Problem] = asyncio.get_running_loop().create_future()
         self._waiting.append((GoalQuestion(site_id, decide), waiter))
         self._asked += 1
@@ -69,7 +69,7 @@ class SharedGoals:
         await asyncio.wait([decided])
         fault = decided.exception()
         if isinstance(fault, NotReachedError):
-            logs.get("gateway").warning("goals not read or changed", fault=str(fault))
+            logs.get("gateway").warning("goals could not be read or changed", fault=str(fault))
             answers: list[Any] = [_not_answered()] * len(asked)
         elif fault is None:
             answers = decided.result()
@@ -84,7 +84,7 @@ class SharedGoals:
 
 def _not_answered() -> Problem:
     text = (
-        "The brokers do not answer in time. Send it again: a goal is made or deleted once, however"
-        " often it is sent."
+        "The brokers did not answer in time. Send the request again: a goal is created or deleted"
+        " only once, however often the request is sent."
     )
     return Problem("unavailable", text, "", RETRY_SECONDS)

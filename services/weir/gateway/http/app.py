@@ -102,7 +102,7 @@ class App:
     def _get(self, request: BaseRequest, path: str) -> tuple[Answer, str]:
         get = self._gets.get(path)
         if get is None:
-            text = "Events go to POST /v1/events; GET /openapi.json has every other path."
+            text = "Send events to POST /v1/events; GET /openapi.json lists every path."
             return problem(Problem("not_found", text)), "none"
         if request.method not in ("GET", "HEAD"):
             return self._not_allowed("GET, HEAD"), path
@@ -122,15 +122,17 @@ class App:
         if page is None:
             return Answer(204, b"", headers=b"Allow: %b\r\n" % allowed.encode())
         if not self._context.registry.loaded:
-            return problem(unavailable("The registry is not read yet."))
+            return problem(unavailable("The registry is not loaded yet."))
         if not self._context.registry.knows_origin(page):
-            return problem(Problem("origin_not_allowed", "No source takes events from its pages."))
+            return problem(
+                Problem("origin_not_allowed", "No source accepts events from pages of this origin.")
+            )
         methods = ", ".join(found.methods).encode()
         return Answer(204, b"", headers=cors(page) + PREFLIGHT % methods)
 
     def _not_allowed(self, allowed: str) -> Answer:
         lines = b"Allow: %b\r\n" % allowed.encode()
-        return problem(Problem("method_not_allowed", f"It answers {allowed}."), lines)
+        return problem(Problem("method_not_allowed", f"Allowed: {allowed}."), lines)
 
     def _readiness(self) -> Answer:
         if why := self.why_unready():
@@ -142,11 +144,11 @@ class App:
         if self.draining:
             return "draining"
         if not self._context.registry.loaded:
-            return "the registry is not read yet"
+            return "the registry is not loaded yet"
         if not self._context.producer.ready:
-            return "no produce was acknowledged in the last seconds"
+            return "the brokers acknowledged no record in the last seconds"
         if self._context.guard.is_waiting():
-            return "how old unread records are is not known yet"
+            return "the age of unread records is not known yet"
         return ""
 
     def _metrics(self) -> Answer:

@@ -57,7 +57,9 @@ class Reading:
             async with turns.of_strangers if is_stranger else turns.of_sources:
                 await asyncio.sleep(0)  # let the loop run once, so that others queue up behind this
                 if self._connection.transport is None:
-                    return b"", Problem("client_gone", "The connection ended before its turn came.")
+                    return b"", Problem(
+                        "client_gone", "The connection ended while the body waited for its turn."
+                    )
                 sent, trouble = self._expand(sent, encoding) if is_encoded else (sent, None)
         self._connection.standing = ConnectionPriority.WAITING
         return sent, trouble
@@ -92,9 +94,9 @@ class Reading:
             async with asyncio.timeout(seconds):
                 return await self._gather()
         except TimeoutError:
-            return b"", Problem("body_too_slow", f"A body has to arrive within {seconds:g} s.")
+            return b"", Problem("body_too_slow", f"The body must arrive within {seconds:g} s.")
         except ConnectionError:
-            return b"", Problem("client_gone", "The connection ended before the body did.")
+            return b"", Problem("client_gone", "The connection ended before the body was complete.")
         except _GaveWayError:
             return b"", gave_way()
         except (RequestPayloadError, HttpProcessingError, PayloadAccessError) as fault:

@@ -218,7 +218,7 @@ class Connection(RequestHandler):
             self._refuse_chunks()
 
     def _refuse_chunks(self) -> None:
-        self._newest.set_exception(RequestPayloadError("its chunks are of a few bytes each"))
+        self._newest.set_exception(RequestPayloadError("its chunks have only a few bytes each"))
         self._unparsed.clear()
         self._unparsed_bytes = 0
         self.close()
@@ -261,7 +261,10 @@ class Connection(RequestHandler):
         else:
             # not its path, which may hold a key
             logs.get("gateway").error("request failed", method=request.method, exc_info=exc)
-            text = "It is logged. The events are not known to be stored: send them again with the same ids."
+            text = (
+                "The error is logged. It is not known whether the events are stored: send them again"
+                " with the same ids."
+            )
             answer = problem(Problem("internal", text))
         self.close()
         # The server only ever calls `prepare`, `write_eof` and `keep_alive`.
@@ -330,7 +333,7 @@ class Connection(RequestHandler):
         except ConnectionError:
             return False
         except Exception:  # noqa: BLE001  # a fault in answering ends only this connection
-            logs.get("gateway").exception("answering failed")
+            logs.get("gateway").exception("answering a request failed")
             self.force_close()
             return False
         except BaseException:
@@ -407,15 +410,15 @@ def _left(message: RawRequestMessage | _ErrInfo, body: StreamReader) -> int:
 def _what_is_wrong(fault: BaseException | None, text: str, line_bytes: int) -> Problem:
     """Return what the parser found wrong, without the bytes that it quotes: they may contain a key."""
     if isinstance(fault, InvalidURLError):
-        return Problem("invalid_http", "The request line holds no valid URL.")
+        return Problem("invalid_http", "The URL in the request line is not valid.")
     if isinstance(fault, LineTooLong):
         if fault.args[1] == line_bytes:
-            return Problem("head_too_large", f"A header has at most {line_bytes:,} bytes.")
+            return Problem("head_too_large", f"A header may have at most {line_bytes:,} bytes.")
         most = line_bytes - REQUEST_LINE_REST
-        return Problem("url_too_long", f"A URL has at most {most:,} bytes.")
+        return Problem("url_too_long", f"A URL may have at most {most:,} bytes.")
     if isinstance(fault, HeadTooLargeError):
         most = HEADS * line_bytes
-        return Problem("head_too_large", f"All headers together have at most {most:,} bytes.")
+        return Problem("head_too_large", f"All headers together may have at most {most:,} bytes.")
     if text.startswith("Too many headers"):
-        return Problem("head_too_large", f"A request has at most {MAX_HEADERS} headers.")
+        return Problem("head_too_large", f"A request may have at most {MAX_HEADERS} headers.")
     return Problem("invalid_http", text.strip().partition("\n")[0].rstrip(":.")[:200] + ".")

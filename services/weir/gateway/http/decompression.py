@@ -25,7 +25,7 @@ def decompress(
     """
     if encoding not in _UNDERSTOOD:
         known = ", ".join(ENCODINGS)
-        return Problem("unsupported_encoding", f"Send {known}, or no Content-Encoding at all.")
+        return Problem("unsupported_encoding", f"Send one of {known}, or no Content-Encoding.")
     parts: list[bytes] = []
     try:
         for part in decompression.expand(body, encoding, cap):
@@ -35,9 +35,11 @@ def decompress(
     except decompression.BodyTooLargeError:
         return too_large(cap)
     except decompression.DamagedBodyError as fault:
-        return Problem("invalid_encoding", f"The body is not {encoding}: {fault}.")
+        return Problem("invalid_encoding", f"The body is not valid {encoding}: {fault}.")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def too_large(cap: int) -> Problem:
-    return Problem("body_too_large", f"A request has at most {cap:,} bytes, decompressed.")
+    return Problem(
+        "body_too_large", f"A request may have at most {cap:,} bytes after decompression."
+    )

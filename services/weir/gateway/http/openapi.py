@@ -23,29 +23,30 @@ EVENT: Schema = {
             "minLength": 1,
             "maxLength": 255,
             "pattern": r"^\S+$",
-            "description": "Its name. Names that start with `$` or `ss_` are Weir's own;"
-            " of these a client may send `$identify`, whose properties are the person's traits.",
+            "description": "The event's name. Names that start with `$` or `ss_` are reserved for Weir,"
+            " except `$identify`, whose properties are the person's traits.",
         },
         "user_id": {
             "type": ["string", "integer", "null"],
-            "description": "Kept as text, all digits of an integer of any size.",
+            "description": "Stored as text, with all digits of an integer of any size.",
         },
         "anonymous_id": _TEXT,
         "profile_id": _TEXT,
         "session_id": _TEXT,
-        "id": {**_KEY, "description": "The client's id of the event: the idempotency key, unless"
-               " there is one."},
-        "idempotency_key": {**_KEY, "description": "Trimmed. A second event of the source with the"
-                            " same key, within the source's window, is a duplicate."},
+        "id": {**_KEY, "description": "The client's id of the event: the idempotency key if"
+               " `idempotency_key` is absent."},
+        "idempotency_key": {**_KEY, "description": "White space around it is removed. A second event"
+                            " from the source with the same key, within the source's window, is a"
+                            " duplicate."},
         "value": {"type": ["number", "null"]},
         "occurred_at": {
             "description": "RFC 3339 with an offset, or epoch seconds or milliseconds: a number below"
-            " 100,000,000,000 is seconds, with a fraction if there is one. Default: when received."
+            " 100,000,000,000 is seconds and may have a fraction. Default: the time of receipt."
             " From 1900 until an hour ahead.",
             "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["number", "null"]}],
         },
-        "properties": {**_OBJECT, "description": "Names at the top that start with `$` or `ss_` are"
-                       " refused."},
+        "properties": {**_OBJECT, "description": "Top-level names that start with `$` or `ss_` are"
+                       " rejected."},
         "context": _OBJECT,
     },
 }  # fmt: skip
@@ -54,7 +55,7 @@ REJECTED: Schema = {
     "type": "object",
     "required": ["index", "id", "code", "field", "message"],
     "properties": {
-        "index": {"type": "integer", "description": "Place in the request, from 0."},
+        "index": {"type": "integer", "description": "Position in the request, from 0."},
         "id": {"type": ["string", "null"], "description": "The client's own id, if readable."},
         "code": {"type": "string"},
         "field": {"type": ["string", "null"]},
@@ -71,12 +72,13 @@ REPLY: Schema = {
         "event_ids": {
             "type": "array",
             "items": {"type": "string", "format": "uuid"},
-            "description": "Of the accepted events, in their order.",
+            "description": "The ids of the accepted events, in order.",
         },
         "warnings": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "Of accepted events whose names are not as the source writes them.",
+            "description": "About accepted events: names that do not have the source's casing, and"
+            " ids that were ignored.",
         },
     },
 }
@@ -108,7 +110,7 @@ BODY: Schema = {
                 "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
                 "context": {
                     **_OBJECT,
-                    "description": "Put under each event's own context; own members win, whole.",
+                    "description": "Merged into each event's own context; the event's own top-level members win.",
                 },
             },
         },
@@ -145,7 +147,7 @@ SIGNATURE = {
 def post(summary: str, body: Schema, **more: Any) -> Schema:
     schema = {"$ref": "#/components/schemas/Reply"}
     accepted = {
-        "description": "On all in-sync replicas.",
+        "description": "The accepted events are on all in-sync replicas.",
         "content": {"application/json": {"schema": schema}},
     }
     return {
@@ -202,7 +204,7 @@ def _with_troubles(operation: Schema) -> Schema:
 
 
 _PREFLIGHT: Schema = {
-    "summary": "CORS preflight: granted to pages of any origin that any source allows.",
+    "summary": "CORS preflight: granted to pages of every origin that any source allows.",
     "responses": {"204": {"description": "Granted."}, "403": _problem("origin_not_allowed")},
 }
 
@@ -211,8 +213,9 @@ _DOCUMENT: Schema = {
     "info": {
         "title": "Weir gateway",
         "version": "1",
-        "description": "Takes events. An answer of 202 means: durable, on all in-sync replicas."
-        " After 503, or no answer, send the same again with the same ids: nothing counts twice.",
+        "description": "Accepts events. An answer of 202 means that the events are durable, on all"
+        " in-sync replicas. After 503 or no answer, send the same events again with the same ids: no"
+        " event counts twice.",
     },
     "components": {
         "schemas": {"Event": EVENT, "Rejected": REJECTED, "Reply": REPLY, "Problem": PROBLEM},
@@ -220,18 +223,22 @@ _DOCUMENT: Schema = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-Weir-Key"},
             "query": {"type": "apiKey", "in": "query", "name": "key"},
-            "basic": {"type": "http", "scheme": "basic", "description": "The key as user name."},
+            "basic": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "The key as the user name.",
+            },
         },
     },
 }
 
 _OWN: Schema = {
     "/livez": {"get": _plain("The process answers.")},
-    "/readyz": {"get": _plain("Events are taken.", status_503="Why they are not.")},
+    "/readyz": {"get": _plain("Events are accepted.", status_503="Why events are not accepted.")},
     "/metrics": {
         "get": _plain(
             "Prometheus metrics of all processes on the port.",
-            status_403="A page of another origin asked for them.",
+            status_403="The request is from a page of another origin.",
         )
     },
     "/openapi.json": {"get": _plain("This document.", "application/json")},

@@ -16,7 +16,7 @@ def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
     if quota is None:
         return None, marked
     wait = max(1, math.ceil((resets_at - now_ms) / 1000))
-    text = f"Quota {quota.name!r}: {quota.limit:,} {quota.unit} a {quota.period}, all used."
+    text = f"Quota {quota.name!r} of {quota.limit:,} {quota.unit} per {quota.period} is used up."
     return Problem("quota_exceeded", text, "", wait), marked
 
 
@@ -24,20 +24,20 @@ def unauthorized(claimed: Credentials) -> Problem:
     if claimed.site:
         return Problem("unknown_site", f"No source has {quoted(claimed.site)} among its sites.")
     if claimed.source and not claimed.key:
-        text = f"No source {quoted(claimed.source)} takes events without its key."
+        text = f"No source {quoted(claimed.source)} accepts events without its key."
         return Problem("unauthorized", text)
-    text = "Send it as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
+    text = "Send the key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
     return Problem("unauthorized", text)
 
 
 def limited(code: str, what: str, wait: float) -> Problem:
     seconds = max(1, math.ceil(wait))
-    return Problem(code, f"{what} come faster than allowed; try again in {seconds} s.", "", seconds)
+    return Problem(code, f"{what} arrive faster than allowed; retry in {seconds} s.", "", seconds)
 
 
 def unsupported(content_type: str) -> Problem:
     said = quoted(request_headers.clean(content_type))
-    text = f"{said} is not taken: send application/json or application/x-ndjson, in UTF-8."
+    text = f"{said} is unsupported: send application/json or application/x-ndjson, in UTF-8."
     return Problem("unsupported_media_type", text)
 
 
@@ -48,20 +48,21 @@ def unavailable(why: str) -> Problem:
 def unacknowledged() -> Problem:
     """Return the problem of events that were handed to the brokers: some or all of them may be stored."""
     text = (
-        "The brokers did not acknowledge in time: the events are not known to be stored. Send them"
-        " again with the same ids; what is stored already does not count twice."
+        "The brokers did not acknowledge in time: it is not known whether the events are stored."
+        " Send them again with the same ids; events that are already stored do not count twice."
     )
     return Problem("unacknowledged", text, "", RETRY_SECONDS)
 
 
 def overloaded() -> Problem:
-    text = "The gateway holds as much as it may. Nothing was accepted; try again."
+    text = "The gateway has no room for more requests now. Nothing was accepted; try again."
     return Problem("overloaded", text, "", 1)
 
 
 def gave_way() -> Problem:
     text = (
-        "The body came too slowly while others needed its memory. Nothing was accepted; try again."
+        "The body arrived too slowly while other requests needed its memory. Nothing was accepted;"
+        " try again."
     )
     return Problem("overloaded", text, "", 1)
 

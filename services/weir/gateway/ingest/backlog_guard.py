@@ -18,7 +18,7 @@ AGAIN_SECONDS = 1.0  # between two attempts at the first check
 STOP_SECONDS = 1.0
 NOT_KNOWN = Problem(
     "unavailable",
-    "How old unread records are is not known yet. Nothing was accepted; try again.",
+    "The age of unread records is not known yet. Nothing was accepted; try again.",
     retry_after=2,
 )
 
@@ -123,12 +123,12 @@ class RetentionGuard:
         self._told[place] = level, refused
         told = {"group": unread.group, "topic": unread.topic, "share": round(unread.share, 2)}
         if level == "refuse":
-            text = "events are refused: unread records are near their deletion"
+            text = "events are rejected: unread records are close to their deletion"
             self._log.error(text, sources=",".join(refused), **told)
         elif level == "warn":
-            self._log.warning("unread records are on the way to their deletion", **told)
+            self._log.warning("unread records are approaching their deletion", **told)
         else:
-            self._log.info("unread records are far from their deletion again", **told)
+            self._log.info("unread records are no longer approaching their deletion", **told)
 
     def _refusals(self, found: Iterable[RetentionUse]) -> dict[str, Problem]:
         """Return the problems by source; of several, the one whose unread record is nearest to deletion."""
@@ -140,11 +140,11 @@ class RetentionGuard:
         }
 
     def _problem(self, unread: RetentionUse, source: str) -> Problem:
-        whose = "" if source == ALL else " Most of what waits is of this source."
+        whose = "" if source == ALL else " Most of the unread records are from this source."
         text = (
             f"{unread.group} has not read records of {unread.topic} that have used"
             f" {unread.share:.0%} of their retention, after which they are deleted.{whose} Nothing"
-            f" was accepted; try again when it has caught up: mend {unread.group}, run more of it,"
+            f" was accepted; try again when {unread.group} has caught up: repair it, run more of it,"
             " or lengthen the topic's retention."
         )
         again = max(1, min(RETRY_SECONDS, math.ceil(self._seconds)))

@@ -90,7 +90,7 @@ def build_records(
             and event.name not in policy.uncased_names
             and not is_cased(event.name, casing)
         ):
-            text = f"{quoted(event.name)} is not {casing}, as this source writes its events"
+            text = f"{quoted(event.name)} is not {casing}, the casing of this source's event names"
             if source.enforce_casing:
                 event = Refusal("wrong_casing", policy.field("event"), text)
             else:
@@ -142,7 +142,7 @@ def refuse_unwritable(
         if place not in refused:
             _, key, value = made.records[place]
             size = len(key) + len(value or b"")
-            text = f"{size:,} bytes as a record, which the topic {topics.ACCEPTED} refuses"
+            text = f"{size:,} bytes as a record, too large for the topic {topics.ACCEPTED}"
             refusal = Refusal("too_large", "", text)
             refused[place] = Refused(place, context.client_id(parsed), refusal)
         left.records.append(rejected(refused[place], events.whole(parsed.raw), context))
@@ -166,7 +166,9 @@ def rejected(refused: Refused, payload: bytes, context: RecordContext) -> Record
         stored = f"Only the first {room:,} of {len(payload):,} bytes are stored"
         text = f"{stored} (BLAKE2b-128 of all: {digest}). {refusal.text}"
         refusal, payload = refusal._replace(text=text), payload[:room]
-        _log.error("a refused payload is stored in part", source=context.source.source, room=room)
+        _log.error(
+            "a rejected payload is stored only in part", source=context.source.source, room=room
+        )
     value = _encode_rejected(
         {
             "event_id": event_id,

@@ -106,7 +106,7 @@ class IngestHandler:
 
     async def _post(self, request: BaseRequest, door: Door, meta: RequestMeta) -> Answer:
         if not self._app.registry.loaded:
-            raise ProblemError(unavailable("The registry is not read yet."))
+            raise ProblemError(unavailable("The registry is not loaded yet."))
         credentials = door.credentials(meta)
         authorized: AuthorizedRequest | None = None
         if credentials is not None:  # reject a client that may not send before the body is read
@@ -181,7 +181,7 @@ class IngestHandler:
             raise UnauthorizedError(backlog, headers)
         is_limited = view.source.kind == "browser" or not credentials.key
         if is_limited and (wait := app.clients.take(meta.address, time.monotonic())):
-            problem = limited("client_rate_limited", "Requests of this address", wait)
+            problem = limited("client_rate_limited", "Requests from this address", wait)
             raise UnauthorizedError(problem, headers)
         marked = False
         if view.exceeded:
@@ -266,7 +266,7 @@ class IngestHandler:
         """Write the records; reject the events whose records the brokers will never accept."""
         written = await self._written(records.records, context.received_at)
         if not written.begun and not written.known:
-            raise ProblemError(unavailable("Too much waits for the brokers."))
+            raise ProblemError(unavailable("Too many records wait for the brokers."))
         if not written.known:
             raise ProblemError(unacknowledged())
         if not written.refused:
@@ -291,7 +291,7 @@ class IngestHandler:
     def _tell_not_stored(self, context: RecordContext, count: int) -> None:
         self._app.counts.not_stored += count
         self._log.error(
-            "refused events are stored nowhere: the brokers refuse their records, too",
+            "rejected events are not stored anywhere: the brokers refuse their records, too",
             source=context.source.source,
             events=count,
             topic=topics.REJECTED,
@@ -357,4 +357,4 @@ class IngestHandler:
         if view.bucket is None:
             return None
         wait = view.bucket.take(count, time.monotonic())
-        return limited("source_rate_limited", "Events of this source", wait) if wait else None
+        return limited("source_rate_limited", "Events from this source", wait) if wait else None

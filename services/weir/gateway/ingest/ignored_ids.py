@@ -44,6 +44,6 @@ def without(event: Event, ignored: Mapping[str, str]) -> Event:
 def explain(ignored: Mapping[str, str], policy: Policy) -> list[str]:
     """Return a warning for each ignored id, with the client's name of the field."""
     return [
-        f"{policy.field(field)} {quoted(text)} is no id; the event is taken as if it had none"
+        f"{policy.field(field)} {quoted(text)} is not an id; the event is accepted without it"
         for field, text in ignored.items()
     ]

@@ -15,7 +15,7 @@ from weir.gateway.ingest.error_codes import Refusal
 
 T = TypeVar("T")
 
-NOT_NUMBERS = "holds NaN or an infinity, which is not JSON"
+NOT_NUMBERS = "contains NaN or an infinity, which is not valid JSON"
 # Replaced by numbers that nobody writes in this form, so that no masked event equals another event.
 _NAN = (b"NaN", b"0E7")
 _INFINITY = (b"Infinity", b"0E-00007")
@@ -104,8 +104,10 @@ def not_json(raw: bytes, fault: Exception) -> Refusal:
     if has_not_numbers(raw):
         return Refusal("invalid_json", "", NOT_NUMBERS)
     if half := half_pair_in(raw):
-        return Refusal("invalid_json", path_of_half_pair(raw), f"has {half}, which is not JSON")
-    return Refusal("invalid_json", "", f"not JSON: {fault}")
+        return Refusal(
+            "invalid_json", path_of_half_pair(raw), f"contains {half}, which is not valid JSON"
+        )
+    return Refusal("invalid_json", "", f"not valid JSON: {fault}")
 
 
 def half_pair_in(raw: bytes) -> str:

@@ -47,12 +47,12 @@ def why_not_public(url: str) -> str:
     if authority is None:
         return "is not an http or https URL"
     if _odd(url):
-        return "holds white space, a backslash or a control character"
+        return "contains white space, a backslash or a control character"
     if "@" in authority[1]:
-        return "names a user before its host"
+        return "has a user name before its host"
     parts = _host_and_port(authority[1])
     if parts is None or not parts[1] or int(parts[2] or 0) > 65_535:
-        return "has no host, or no valid one"
+        return "has no valid host"
     host = parts[1]
     return _why_not_ipv6(host[1:-1]) if host.startswith("[") else _why_not_name(host)
 

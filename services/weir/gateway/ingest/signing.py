@@ -28,14 +28,14 @@ MOST_SIGNATURES = 4  # checked in one header; senders send two while a secret ch
 REMEMBERED_SECONDS = 3_600
 EVERY_DOOR = "*"
 HOW = (
-    "`X-Weir-Signature: t=<epoch seconds>,v1=<hex>` is HMAC-SHA256, with one of the source's"
-    " `signing_secrets`, over t, method, path with query and Idempotency-Key, each with a newline behind"
-    " it, and the body."
+    "`X-Weir-Signature: t=<epoch seconds>,v1=<hex>` is the HMAC-SHA256, with one of the source's"
+    " `signing_secrets`, over t, the method, the path with its query and the Idempotency-Key, each followed"
+    " by a newline, and then the body."
 )
 
 UNSIGNED = Problem(
     "wrong_signature",
-    f"This source takes signed requests alone at this door (`unsigned_doors`). {HOW}",
+    f"This source accepts only signed requests at this door (see `unsigned_doors`). {HOW}",
 )
 
 _header = re.compile(r"t=(\d{1,12})((?:,v1=[0-9a-fA-F]{64})+)").fullmatch
@@ -71,7 +71,7 @@ def verify(asked: RequestMeta, body: bytes, source: Source) -> bytes | None:
     if found is None:
         raise ProblemError(Problem("wrong_signature", HOW))
     if abs(int(found[1]) - asked.now_ms // 1_000) > FAR_SECONDS:
-        why = f"Its time is more than {FAR_SECONDS // 60} minutes off: set the sender's clock."
+        why = f"`t` is more than {FAR_SECONDS // 60} minutes off: correct the sender's clock."
         raise ProblemError(Problem("wrong_date", why))
     signatures = [part.lower().encode() for part in found[2].split(",v1=")[1:]]
     text = signed_text(asked, body, found[1])
@@ -90,7 +90,7 @@ def check(source: Source, given: Collection[bytes], make: Callable[[str], bytes]
     if any(equal):
         return
     if len(readable) < len(source.signing_secrets):
-        text = "The gateway lacks the key that decrypts the source's secret; nothing was accepted."
+        text = "The gateway does not have the key that decrypts the source's secret; nothing was accepted."
         raise ProblemError(Problem("secrets_locked", text, "", LOCKED_SECONDS))
     raise ProblemError(Problem("wrong_signature", how))
 

@@ -11,7 +11,7 @@ from weir.gateway.ingest.validation import MAX_DEPTH
 
 T = TypeVar("T")
 
-TOO_DEEP = Problem("too_deep", f"JSON is nested at most {MAX_DEPTH} levels deep.")
+TOO_DEEP = Problem("too_deep", f"JSON may be nested at most {MAX_DEPTH} levels deep.")
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -35,13 +35,13 @@ def parse_body(body: bytes, decode: Callable[[bytes], T], misshapen: Callable[[s
 
 
 def not_utf8(fault: UnicodeDecodeError) -> Problem:
-    return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not.")
+    return Problem("invalid_utf8", f"The body must be UTF-8; byte {fault.start} is not valid.")
 
 
 def why_malformed(body: bytes, fault: Exception) -> Problem:
     """Return the problem of a body that is not JSON; it names half a surrogate pair and its position."""
     half = half_pair_in(body)
-    return malformed(f"The body has {half}, which is not JSON" if half else str(fault))
+    return malformed(f"The body contains {half}, which is not valid JSON" if half else str(fault))
 
 
 def malformed(fault: str) -> Problem:

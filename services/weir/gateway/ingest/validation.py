@@ -24,7 +24,7 @@ RESERVED = ("$", "ss_")
 NO_NAMES: frozenset[str] = frozenset()
 EMPTY_OBJECT = b"{}"
 NULL = b"null"
-TOO_LARGE_A_NUMBER = "holds a number beyond ±1.797e308, which cannot be stored"
+TOO_LARGE_A_NUMBER = "contains a number beyond ±1.797e308, which cannot be stored"
 TOO_DEEP = Refusal("too_deep", "", f"nested deeper than {MAX_DEPTH} levels")
 KNOWN_NAMES = 4_096
 
@@ -79,7 +79,7 @@ WHAT_FIELDS_ARE = {
     "id": "a string of 1 to 255 characters",
     "idempotency_key": "a string of 1 to 255 characters",
     "value": "a finite number",
-    "occurred_at": "an RFC 3339 time with its offset from UTC, or epoch seconds or milliseconds",
+    "occurred_at": "an RFC 3339 time with an offset from UTC, or epoch seconds or milliseconds",
     "properties": "an object",
     "context": "an object",
 }
@@ -164,7 +164,7 @@ def check_size(raw: bytes) -> Refusal | None:
     """Check the size and nesting of an event; None: both are within the limits."""
     if len(raw) > MAX_EVENT_BYTES:
         return Refusal(
-            "too_large", "", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}"
+            "too_large", "", f"{len(raw):,} bytes; an event may have at most {MAX_EVENT_BYTES:,}"
         )
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_deeper(raw, MAX_DEPTH):
         return TOO_DEEP
@@ -251,7 +251,7 @@ def _identifier(field: str, text: str) -> str:
 def _key(field: str, text: str) -> str:
     key = _identifier(field, text)
     if not key:
-        raise _RefusedError("empty", field, "must not be blank; leave it out if there is none")
+        raise _RefusedError("empty", field, "must not be blank; leave it out if it has no value")
     return key
 
 
@@ -281,7 +281,9 @@ def _check_numbers(properties: bytes, context: bytes) -> None:
 def _check_names(properties: bytes, own_names: frozenset[str]) -> None:
     if name := reserved_in(properties, own_names):
         raise _RefusedError(
-            "reserved_name", f"properties.{name}", "names starting with $ or ss_ are Weir's own"
+            "reserved_name",
+            f"properties.{name}",
+            "is reserved: names starting with $ or ss_ are for Weir only",
         )
 
 
@@ -312,14 +314,14 @@ def explain(fault: str) -> Refusal:
         return Refusal(
             "unknown_field",
             unknown[1][:MAX_CHARACTERS],
-            f"no such field as {name}; put it in properties",
+            f"unknown field {name}; put it in properties",
         )
     if fault.startswith("Object missing required field"):
         return Refusal("missing", "event", "is missing; every event needs a name")
     place = _place(fault)
     field = place[2] or "" if place else ""
     if not field:
-        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+        return Refusal("not_an_object", "", f"an event must be an object: {fault}")
     return Refusal(code_of(fault), field, f"must be {WHAT_FIELDS_ARE[field]}")
 
 
@@ -349,7 +351,9 @@ def check_name(
             return None
         allowed = ", ".join(sorted(SYSTEM_EVENTS))
         return Refusal(
-            "reserved_name", "event", f"names starting with $ or ss_ are Weir's own, save {allowed}"
+            "reserved_name",
+            "event",
+            f"names starting with $ or ss_ are reserved for Weir, except {allowed}",
         )
     valid = _valid_spaced if " " in name else _valid_names
     if len(valid) >= KNOWN_NAMES:

@@ -156,7 +156,7 @@ def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
     records = build_records(
         events, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
     )
-    told = "'aB' is not snake_case, as this source writes its events"
+    told = "'aB' is not snake_case, the casing of this source's event names"
     if enforce:
         assert [(r.index, r.refusal.code, r.refusal.text) for r in records.refused] == [
             (1, "wrong_casing", told)

@@ -295,7 +295,7 @@ def test_the_debugger_says_what_is_still_open() -> None:
     receipts = {FIRST: receipt(FIRST, profile_id="p-1", session_id="visit-1")}
     debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
     text = (
-        "1 of 2 events still open: the workers said nothing of them within 5 s;"
+        "1 of 2 events have no result yet: the workers did not report them within 5 s;"
         " they are accepted and will be processed."
     )
     assert debugging["events"] == {
@@ -305,7 +305,7 @@ def test_the_debugger_says_what_is_still_open() -> None:
         "types": ["purchase-order"],
     }
     assert debugging["session"]["errors"] == debugging["profile"]["errors"] == [text]
-    assert debugging["logs"] == [f"Event {SECOND} is still open."]
+    assert debugging["logs"] == [f"Event {SECOND} has no result yet."]
 
 
 def test_the_debugger_names_repeats_dead_letters_and_refusals() -> None:
@@ -336,8 +336,8 @@ def test_the_debugger_counts_nothing_that_was_not_to_be_saved() -> None:
     debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
     assert [debugging[of]["saved"] for of in ("session", "events", "profile")] == [0, 0, 1]
     assert debugging["logs"] == [
-        "2 of 2 events processed and not stored, as asked.",
-        "No session was made, as asked.",
+        "2 of 2 events were processed and not stored, as requested.",
+        "No session was created, as requested.",
     ]
 
 
@@ -347,7 +347,7 @@ def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
     debugging = replied(found, Outcome([FIRST], [], receipts=receipts))["debugging"]
     assert debugging["session"]["ids"] == ["visit-1"]
     assert debugging["profile"] == {"saved": 0, "errors": [], "ids": [], "types": []}
-    assert debugging["logs"] == ["No profile was made, as asked."]
+    assert debugging["logs"] == ["No profile was created, as requested."]
 
 
 def test_the_full_profile_is_the_latest_that_was_told() -> None:
@@ -379,7 +379,7 @@ def test_the_full_profile_is_the_latest_that_was_told() -> None:
 @pytest.mark.parametrize(
     ("receipts", "why"),
     [
-        ({}, "1 of 1 events still open"),
+        ({}, "1 of 1 events have no result yet"),
         ({FIRST: receipt(FIRST, "duplicate")}, "its events are duplicate"),
     ],
 )

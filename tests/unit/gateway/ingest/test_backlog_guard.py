@@ -124,7 +124,7 @@ def test_the_source_that_floods_is_refused_and_no_other_until_that_does_not_help
     assert find(0.82, "flood") == ["flood"]
     problem = guard.problem("flood")
     assert problem is not None
-    assert "of this source" in problem.detail
+    assert "from this source" in problem.detail
     assert guard.problem("shop") is None
     assert (refused_in_metrics("flood"), refused_in_metrics(ALL)) == (1, 0)
     assert find(0.83, "flood") == []  # nothing new

@@ -67,8 +67,8 @@ def test_the_answer_warns_and_the_metric_counts() -> None:
     )
     records = records_of(body, Source(id="shop"))
     assert records.warnings == [
-        "event 1: user_id 'NaN' is no id; the event is taken as if it had none",
-        "event 1: session_id '0' is no id; the event is taken as if it had none",
+        "event 1: user_id 'NaN' is not an id; the event is accepted without it",
+        "event 1: session_id '0' is not an id; the event is accepted without it",
     ]
     assert records.ignored_ids == ["user_id", "session_id"]
     assert len(records.event_ids) == 2

@@ -39,10 +39,10 @@ class CloudEventsDoor(Door):
     """The door for CloudEvents; `source` and `id` together are the idempotency key."""
 
     name = "cloudevents"
-    not_kept = "a binary CloudEvent's attributes, which stood in headers,"
+    not_kept = "a binary CloudEvent's attributes, which were in headers,"
     operation = openapi.post(
-        "CloudEvents 1.0: one in the body, an array of them, or one whose attributes are `ce-…`"
-        " headers and whose data is the body, of any type.",
+        "CloudEvents 1.0: one event in the body, an array of events, or an event with its attributes"
+        " in `ce-…` headers and its data, of any type, as the body.",
         {
             STRUCTURED: {"schema": _EVENT},
             BATCHED: {"schema": {"type": "array", "items": _EVENT}},
@@ -60,7 +60,9 @@ class CloudEventsDoor(Door):
             event = ParsedEvent(body, read_binary(request.headers, body))
             return ParsedEvents([event], Shared(b"", body), POLICY, payload_of=payload_of)
         if name not in (STRUCTURED, BATCHED) or not request_headers.media_of(content_type).taken:
-            text = f"{quoted(content_type)} is not taken: send {STRUCTURED} or {BATCHED}, in UTF-8."
+            text = (
+                f"{quoted(content_type)} is unsupported: send {STRUCTURED} or {BATCHED}, in UTF-8."
+            )
             raise ProblemError(Problem("unsupported_media_type", text))
         return structured(_batch(body, limits) if name == BATCHED else [_one(body)], body)
 
@@ -89,11 +91,11 @@ def structured(events: Sequence[bytes], body: bytes) -> ParsedEvents:
 
 def _one(body: bytes) -> bytes:
     if not body.strip():
-        raise ProblemError(Problem("empty_body", "Send a CloudEvent, a JSON object."))
+        raise ProblemError(Problem("empty_body", "Send a CloudEvent as a JSON object."))
     return json_in(body)
 
 
 def _batch(body: bytes, limits: BodyLimits) -> list[bytes]:
     if body.strip()[:1] not in (b"[", b""):
-        raise ProblemError(Problem("invalid_body", "A batch is an array of CloudEvents."))
+        raise ProblemError(Problem("invalid_body", "A batch must be an array of CloudEvents."))
     return [bytes(one) for one in split_events(body, False, limits.events).events]

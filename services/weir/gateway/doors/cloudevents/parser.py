@@ -57,7 +57,7 @@ def read_structured(raw: bytes) -> SentEvent | Refusal:
         data, encoded = (bytes(members.pop(name, Raw(NULL))) for name in ("data", "data_base64"))
         attributes: dict[str, Any] = {name: _decode_any(told) for name, told in members.items()}
     except msgspec.ValidationError as fault:
-        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+        return Refusal("not_an_object", "", f"an event must be an object: {fault}")
     except msgspec.DecodeError as fault:
         return not_json(raw, fault)
     except RecursionError:
@@ -69,7 +69,7 @@ def read_structured(raw: bytes) -> SentEvent | Refusal:
     if encoded == NULL:
         return event_of(attributes, properties_of_member(data, kind))
     if data != NULL:
-        return Refusal("invalid_body", "data_base64", "and data exclude each other")
+        return Refusal("invalid_body", "data_base64", "must not be sent together with data")
     try:
         decoded = _decode_bytes(encoded)
     except msgspec.ValidationError:
@@ -86,10 +86,10 @@ def read_binary(headers: request_headers.Headers, body: bytes) -> SentEvent | Re
             continue
         text = attribute_of(told)
         if text is None:
-            return Refusal("invalid_utf8", name, "is not UTF-8 when its percent-encoding is undone")
+            return Refusal("invalid_utf8", name, "is not UTF-8 after percent-decoding")
         attributes[name[len(PREFIX) :]] = text
     if "datacontenttype" in attributes:
-        text = "must not be there; the Content-Type says it"
+        text = "must not be sent; the Content-Type has this value"
         return Refusal("unknown_field", "ce-datacontenttype", text)
     kind = request_headers.clean(headers.get(hdrs.CONTENT_TYPE, ""))
     if kind:
@@ -110,13 +110,13 @@ def check(attributes: Attributes, prefix: str = "") -> Refusal | None:
     """Check the attributes of a CloudEvent 1.0; None: they are valid."""
     for name in REQUIRED:
         if attributes.get(name, "") == "":
-            return Refusal("missing", prefix + name, "is missing; every CloudEvent has it")
+            return Refusal("missing", prefix + name, "is missing; every CloudEvent must have it")
     for name in STRINGS:
         if not isinstance(attributes.get(name, ""), str):
             return Refusal("wrong_type", prefix + name, "must be a string")
     version = attributes["specversion"]
     if version != VERSION:
-        text = f"is {quoted(version)}; only {VERSION} is understood"
+        text = f"is {quoted(version)}; only {VERSION} is supported"
         return Refusal("unknown_version", prefix + "specversion", text)
     for name in IDENTIFIERS:
         told = attributes.get(name, "")
@@ -134,7 +134,7 @@ def event_of(attributes: Attributes, properties: Raw | Refusal) -> SentEvent | R
         try:
             occurred_at = msgspec.convert(attributes["time"], _Time)
         except msgspec.ValidationError:
-            text = "must be an RFC 3339 time with its offset from UTC"
+            text = "must be an RFC 3339 time with an offset from UTC"
             return Refusal("invalid_time", "time", text)
     user, anonymous, profile, session = (attributes.get(name) for name in IDENTIFIERS)
     return SentEvent(
@@ -187,7 +187,9 @@ def properties_of_member(data: bytes, content_type: str) -> Raw | Refusal:
         return _properties(data, content_type)
     if data == NULL or data.startswith(b'"'):
         return _properties(data, content_type)
-    return Refusal("wrong_type", "data", f"must be a string, as it is {quoted(content_type)}")
+    return Refusal(
+        "wrong_type", "data", f"must be a string, because its type is {quoted(content_type)}"
+    )
 
 
 def properties_of(data: bytes, content_type: str) -> Raw | Refusal:
@@ -198,7 +200,7 @@ def properties_of(data: bytes, content_type: str) -> Raw | Refusal:
         try:
             found = json_in(data)
         except ProblemError as error:
-            text = f"is not what its type says: {error.problem.detail}"
+            text = f"does not match its content type: {error.problem.detail}"
             return Refusal(error.problem.code, "data", text)
         if is_deeper(found, MAX_DEPTH):
             return Refusal("too_deep", "data", f"is nested deeper than {MAX_DEPTH} levels")

@@ -38,7 +38,7 @@ class EventsDoor(Door):
 
     name = "events"
     operation = openapi.post(
-        "Send one event or many. One bad event never refuses its neighbours.",
+        "Send one event or many. An invalid event does not affect the others.",
         {
             "application/json": {"schema": openapi.BODY},
             "application/x-ndjson": {"schema": {"type": "string"}},
@@ -111,7 +111,7 @@ def split_events(body: bytes, is_ndjson: bool, max_events: int) -> SplitEvents:
         body = body.removeprefix(BOM)
     body = body.strip(b" \t\r\n")
     if not body:
-        text = "Send an event object, an array of them, or NDJSON."
+        text = "Send an event object, an array of event objects, or NDJSON."
         raise ProblemError(Problem("empty_body", text))
     try:
         sent = _split_lines(body, max_events) if is_ndjson else _split_json(body, max_events)
@@ -123,7 +123,7 @@ def split_events(body: bytes, is_ndjson: bool, max_events: int) -> SplitEvents:
     except RecursionError:
         raise ProblemError(split_body.TOO_DEEP) from None
     if not sent.events:
-        text = "The body is well-formed, but there is no event in it."
+        text = "The body is well-formed but contains no event."
         raise ProblemError(Problem("no_events", text))
     require_few(len(sent.events), max_events)
     return sent
@@ -136,7 +136,7 @@ def require_few(count: int, max_events: int) -> None:
 
 
 def too_many(max_events: int) -> Problem:
-    text = f"A request takes at most {max_events:,} events: send several."
+    text = f"A request may have at most {max_events:,} events: send several requests."
     return Problem("too_many_events", text)
 
 
@@ -146,7 +146,7 @@ def _split_json(body: bytes, max_events: int) -> SplitEvents:
         return SplitEvents(_decode_list(body), Shared(b"", body))
     if first != b"{":
         _decode_raw(body)
-        text = "The body must be an object, an array of them, or NDJSON."
+        text = "The body must be an object, an array of objects, or NDJSON."
         raise ProblemError(Problem("invalid_body", text))
     if b"\n" in body and _is_json(body[: body.index(b"\n")]):
         return _split_lines(body, max_events)
@@ -171,7 +171,7 @@ def _split_masked(body: bytes, max_events: int) -> SplitEvents | None:
     if events == [body] and lenient_json.has_not_numbers(body):
         return None  # a single event: nothing to split
     if lenient_json.is_outside(events, body):
-        text = "`context` has half a surrogate pair, NaN or an infinity."
+        text = "`context` contains half a surrogate pair, NaN or an infinity."
         raise ProblemError(Problem("invalid_context", text, "context"))
     return SplitEvents(events, sent.shared)
 
@@ -194,7 +194,7 @@ def _split_envelope(body: bytes) -> SplitEvents:
             # a single event that contains "events" somewhere
             return SplitEvents([body], Shared(b"", body))
         field = "events" if "$.events" in str(fault) else ""
-        text = "An envelope is an object with `events`, an array, and `context`, an object"
+        text = "An envelope must be an object with `events`, an array, and `context`, an object"
         raise ProblemError(Problem("invalid_body", f"{text}: {fault}.", field)) from None
     return SplitEvents(envelope.events, shared_of(bytes(envelope.context), body))
 
@@ -207,7 +207,7 @@ def shared_of(context: bytes, body: bytes) -> Shared:
         raise ProblemError(Problem("invalid_context", "`context` must be an object.", "context"))
     # the event object takes one level, as it does above an event's own context
     if is_deeper(context, MAX_DEPTH - 1):
-        text = f"nested deeper than {MAX_DEPTH} levels"
+        text = f"`context` is nested deeper than {MAX_DEPTH} levels."
         raise ProblemError(Problem("invalid_context", text, "context"))
     shared = Shared(context, body)
     if shared.may_overflow and overflows(context):
@@ -219,7 +219,7 @@ def shared_of(context: bytes, body: bytes) -> Shared:
 def require_room(shared: Shared, count: int, limits: BodyLimits) -> None:
     """Raise `ProblemError` if a shared context is too large for the number of events."""
     if len(shared.raw) * count > EXPANDED * limits.body_bytes:
-        text = f"{len(shared.raw):,} bytes of context for {count:,} events."
+        text = f"`context` has {len(shared.raw):,} bytes for {count:,} events; send fewer events at once."
         raise ProblemError(Problem("context_too_large", text))
 
 

@@ -52,7 +52,7 @@ POLICY = Policy(OWN_NAMES, spaced_names=True, clamps_future=True, field_names=FI
 SYSTEM = "$"  # prefix of the SDKs' own properties, whose values are not checked
 ABSENT = (b"", b"null", b"{}")
 
-NOBODY = Refusal("missing", "identifiers", "must name the user, by `$id` for instance")
+NOBODY = Refusal("missing", "identifiers", "must name the user, for example by `$id`")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -70,7 +70,7 @@ class HackleDoor(Door):
     """The door for the bodies of Hackle's SDKs; each event is accepted or rejected by itself."""
 
     name = "hackle"
-    not_kept = "the list of the body that it stood in, with the SDK's headers,"
+    not_kept = "the list of the body that the event was in, with the SDK's headers,"
     operation = OPERATION
 
     def credentials(self, request: RequestMeta) -> Credentials:

@@ -101,11 +101,13 @@ def read_body(body: bytes) -> Lists:
 
 def _tell_apart(body: bytes) -> Lists:
     if not body.strip(b" \t\r\n"):
-        raise ProblemError(Problem("empty_body", "Send an object with `trackEvents`, an array."))
+        raise ProblemError(
+            Problem("empty_body", "Send an object with `trackEvents`, an array of events.")
+        )
     told = lenient_json.decoded(body, _decode_body)
     sent = told.found
     if not (sent.track_events or sent.exposure_events or sent.remote_config_events):
-        text = "The body is well-formed, but there is no event in it."
+        text = "The body is well-formed but contains no event."
         raise ProblemError(Problem("no_events", text))
     return (
         told.own(sent.track_events or ()),

@@ -40,11 +40,11 @@ FIELDS = {
 
 _EVENT = {
     "insertId": {"type": "string", "description": "The idempotency key."},
-    "timestamp": {"type": "number", "description": "Epoch milliseconds, or seconds."},
+    "timestamp": {"type": "number", "description": "Epoch milliseconds or seconds."},
     "identifiers": {
         "type": "object",
-        "description": "`$userId` is the user_id, else `$id` unless it is the device's;"
-        " `$deviceId` the anonymous_id; `$sessionId` the session_id.",
+        "description": "`$userId` is the user_id, or else `$id` unless it is the device's;"
+        " `$deviceId` is the anonymous_id; `$sessionId` is the session_id.",
         "additionalProperties": {"type": ["string", "integer"]},
     },
     "userProperties": {"type": "object"},
@@ -83,15 +83,15 @@ _SCHEMA = {
 }
 _REFUSED = {
     "type": "object",
-    "description": "Empty when everything was taken.",
+    "description": "Empty if every event was accepted.",
     "properties": {
         "rejected": {"type": "array", "items": {"$ref": "#/components/schemas/Rejected"}},
         "warnings": {"type": "array", "items": {"type": "string"}},
     },
 }
 _POST = openapi.post(
-    "What Hackle's SDKs send: tracked events, exposures (`$exposure`), remote configurations"
-    " (`$remote_config`). One bad event never refuses its neighbours.",
+    "Events from Hackle's SDKs: tracked events, exposures (`$exposure`), remote configurations"
+    " (`$remote_config`). An invalid event does not affect the others.",
     {"application/json": {"schema": _SCHEMA}},
     parameters=[
         {
@@ -103,7 +103,7 @@ _POST = openapi.post(
     ],
 )
 _TAKEN = {
-    "description": "On all in-sync replicas.",
+    "description": "The accepted events are on all in-sync replicas.",
     "content": {"application/json": {"schema": _REFUSED}},
 }
 OPERATION: dict[str, Any] = _POST | {"responses": _POST["responses"] | {"202": _TAKEN}}
@@ -121,7 +121,7 @@ def explain(fault: str) -> Refusal:
         return Refusal("wrong_type", f"identifiers.{identifier[1]}", f"must be {_ID}")
     place = _place(fault)
     if place is None or place[1] not in WHAT_FIELDS_ARE:
-        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+        return Refusal("not_an_object", "", f"an event must be an object: {fault}")
     code = "out_of_range" if "out of range" in fault else "wrong_type"
     return Refusal(code, place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")
 
@@ -129,5 +129,6 @@ def explain(fault: str) -> Refusal:
 def body_trouble(fault: str) -> Problem:
     """Return the problem of a body that is JSON but cannot be split into events."""
     place = _place(fault)
-    text = "The body is an object with `trackEvents`, `exposureEvents` and `remoteConfigEvents`,"
-    return Problem("invalid_body", f"{text} arrays: {fault}.", place[1] if place else "")
+    text = "The body must be an object with the arrays"
+    text += " `trackEvents`, `exposureEvents` and `remoteConfigEvents`"
+    return Problem("invalid_body", f"{text}: {fault}.", place[1] if place else "")

@@ -33,7 +33,7 @@ class WorkspaceContext(Protocol):
 def refuse_key(key: str, app: WorkspaceContext) -> Answer | None:
     """Return the error answer for a key that no source has; None: a source has it."""
     if not app.registry.loaded:
-        return problem(unavailable("The registry is not read yet."))
+        return problem(unavailable("The registry is not loaded yet."))
     if app.registry.find(key) is None:
         return problem(unauthorized(Credentials()))
     return None
@@ -46,7 +46,7 @@ def _refused(text: str) -> dict[str, Any]:
 
 _UNKNOWN = {
     "401": _refused("No source has this key."),
-    "503": _refused("The registry is not read yet."),
+    "503": _refused("The registry is not loaded yet."),
 }
 
 
@@ -55,13 +55,13 @@ class WorkspacePage:
 
     name = "hackle_workspace"
     operation: dict[str, Any] = {  # noqa: RUF012
-        "summary": "The workspace that Hackle's SDKs start with: empty. Conditional.",
+        "summary": "The empty workspace that Hackle's SDKs start with. Requests may be conditional.",
         "responses": {
             "200": {
                 "description": "An empty object.",
                 "content": {"application/json": {"schema": {"type": "object"}}},
             },
-            "304": {"description": "It has not changed."},
+            "304": {"description": "The workspace has not changed."},
             **_UNKNOWN,
         },
     }
@@ -79,9 +79,9 @@ class MonitoringPage:
 
     name = "hackle_monitoring"
     operation: dict[str, Any] = {  # noqa: RUF012
-        "summary": "Where Hackle's SDKs post what they measure of themselves. It is not kept.",
+        "summary": "Metrics that Hackle's SDKs send about themselves. They are not stored.",
         "responses": {
-            "202": {"description": "Taken."},
+            "202": {"description": "Received."},
             **_UNKNOWN,
         },
     }

@@ -108,7 +108,7 @@ _place = re.compile(r"(.*) - at `\$\.(\w+)", re.DOTALL).match
 def operation_of(summary: str, shape: type) -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components([shape], ref_template="#/components/schemas/{name}")
     operation = openapi.post(summary, {"application/json": {"schema": schemas[shape.__name__]}})
-    done = "On all in-sync replicas; or not kept at all, as the person wishes (DNT, Sec-GPC, dnt)."
+    done = "The event is on all in-sync replicas, or not stored if the person opted out (DNT, Sec-GPC, dnt)."
     operation["responses"]["202"] = {"description": done}
     return operation
 
@@ -117,7 +117,7 @@ class HitKeepDoor(Door):
     """The base of HitKeep's doors: one event per request, an empty 202; nothing is stored of people who opt out."""
 
     name = "hitkeep"
-    not_kept = "which of HitKeep's routes it came by, with the page's origin,"
+    not_kept = "which of HitKeep's routes it was sent to, with the page's origin,"
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
     def credentials(self, request: RequestMeta) -> Credentials | None:
@@ -139,7 +139,7 @@ class HitKeepDoor(Door):
             raise BodyProblemError(error.problem, credentials) from None
         credentials = self.whose(request, sent)
         if credentials is None:
-            text = "Say whose it is: by `site_id`, or by the Origin header of a page of the site."
+            text = "Name the site by `site_id`, or by the Origin header of one of its pages."
             raise ProblemError(Problem("unknown_site", text, "site_id"))
         if sent.dnt or self.declines(request):
             return ParsedEvents(credentials=credentials, declined=1)
@@ -173,7 +173,7 @@ class HitKeepDoor(Door):
 class HitKeepEventDoor(HitKeepDoor):
     """The door for custom events from hk.js and from servers."""
 
-    operation = operation_of("An event of HitKeep's script, or of a server.", SentByEither)
+    operation = operation_of("An event from HitKeep's script or from a server.", SentByEither)
     decoder = msgspec.json.Decoder(SentByEither)
 
     def parsed(self, request: RequestMeta, body: bytes, sent: SentByEither) -> ParsedEvents:
@@ -285,6 +285,6 @@ def explain(fault: str) -> Refusal:
         return Refusal("missing", missing[1], "is missing")
     place = _place(fault)
     if place is None:
-        return Refusal("wrong_type", "", f"the body is not as it should be: {fault}")
+        return Refusal("wrong_type", "", f"the body is not valid: {fault}")
     code = "invalid_time" if "RFC3339" in fault or "timezone" in fault else "wrong_type"
-    return Refusal(code, place[2], f"is not as it should be: {place[1]}")
+    return Refusal(code, place[2], f"is not valid: {place[1]}")

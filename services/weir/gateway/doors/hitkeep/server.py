@@ -104,7 +104,7 @@ class ServerDoor(HitKeepDoor):
 class ServerEventDoor(ServerDoor):
     """The door for custom events from servers."""
 
-    operation = operation_of("An event that a server sends of its visitor.", SentByServer)
+    operation = operation_of("An event that a server sends about its visitor.", SentByServer)
 
     def event(self, sent: SentByServer) -> SentEvent | Refusal:
         page = PageContext(
@@ -117,7 +117,7 @@ class ServerEventDoor(ServerDoor):
 class ServerViewDoor(ServerDoor):
     """The door for page views from servers; campaign parameters come from the query of the URL."""
 
-    operation = operation_of("A page view that a server sends of its visitor.", SentByServer)
+    operation = operation_of("A page view that a server sends about its visitor.", SentByServer)
     policy = VIEW_POLICY
 
     def event(self, sent: SentByServer) -> SentEvent | Refusal:

@@ -81,7 +81,7 @@ class PageView(Struct, omit_defaults=True):
 class PageViewDoor(HitKeepDoor):
     """The door for page views from hk.js."""
 
-    operation = operation_of("A page view, as HitKeep's script sends it.", SentView)
+    operation = operation_of("A page view from HitKeep's script.", SentView)
     decoder = msgspec.json.Decoder(SentView)
 
     def parsed(self, request: RequestMeta, body: bytes, sent: SentView) -> ParsedEvents:

@@ -70,11 +70,11 @@ _decode_key = msgspec.json.Decoder(str).decode
 def _operation(summary: str, required: list[str]) -> dict[str, Any]:
     schema = {"type": "object", "required": required}
     return openapi.post(
-        f"{summary} The key is the user name of `Authorization: Basic`, or the body's `writeKey`.",
+        f"{summary} Send the key as the user name of `Authorization: Basic`, or in the body as `writeKey`.",
         {"application/json": {"schema": schema}},
         responses={
-            "200": {"description": '`{"success": true}`: on all in-sync replicas; `rejected` names'
-                    " those of a batch that were refused."},
+            "200": {"description": '`{"success": true}`: the accepted calls are on all in-sync'
+                    " replicas; `rejected` names the rejected calls of a batch."},
             "default": {"description": '`{"success": false, "code", "message", "error": {…}}`'},
         },
     )  # fmt: skip
@@ -129,10 +129,10 @@ class SegmentBatchDoor(Door):
         require_few(len(found.batch), limits.events)
         shared = shared_of(bytes(found.context), body)
         if told.fault and shared.raw and shared.raw not in body:
-            text = "`context` has half a surrogate pair, NaN or an infinity."
+            text = "`context` contains half a surrogate pair, NaN or an infinity."
             raise ProblemError(Problem("invalid_context", text, "context"))
         if told.fault and bytes(found.sent_at) not in body:
-            raise ProblemError(Problem("invalid_json", "`sentAt` is not JSON.", "sentAt"))
+            raise ProblemError(Problem("invalid_json", "`sentAt` is not valid JSON.", "sentAt"))
         calls = told.own(found.batch)
         require_room(shared, len(calls), limits)
         return parsed(calls, shared, "", now_ms, time_of(bytes(found.sent_at)))
@@ -150,9 +150,7 @@ class SegmentBatchDoor(Door):
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
-            text = (
-                "Send it as the user name of `Authorization: Basic`, or as the body's `writeKey`."
-            )
+            text = "Send the key as the user name of `Authorization: Basic`, or in the body as `writeKey`."
             trouble = trouble._replace(detail=text)
         text = f"{PROBLEMS[trouble.code].title}. {trouble.detail}"
         answer = problem(trouble, headers)
@@ -162,7 +160,7 @@ class SegmentBatchDoor(Door):
 class SegmentCallDoor(SegmentBatchDoor):
     """The door for one call; the path says its type."""
 
-    operation = _operation("Segment's call of one type.", [])
+    operation = _operation("One of Segment's calls; the path says its type.", [])
 
     def __init__(self, call_type: str) -> None:
         self.call_type = call_type
@@ -170,7 +168,7 @@ class SegmentCallDoor(SegmentBatchDoor):
     def calls(self, body: bytes, limits: BodyLimits, now_ms: int) -> ParsedEvents:
         call = body.strip()
         if not call:
-            text = f"Send a {self.call_type} call, a JSON object."
+            text = f"Send a JSON object: a call of the type {self.call_type}."
             raise ProblemError(Problem("empty_body", text))
         return parsed([call], Shared(b"", body), self.call_type, now_ms)
 
@@ -200,7 +198,7 @@ def _credentials_in(body: bytes) -> Credentials:
 
 
 def _misshapen(fault: str) -> Problem:
-    text = f"A batch is an object with `batch`, an array of calls: {fault}."
+    text = f"A batch must be an object with `batch`, an array of calls: {fault}."
     return Problem("invalid_body", text, "batch" if "batch" in fault else "")
 
 

@@ -118,7 +118,7 @@ def is_blank(given: Id) -> bool:
 def _event(name: str, message: SegmentCall, properties: Raw) -> SentEvent | Refusal:
     user, anonymous, key = message.user_id, message.anonymous_id, message.message_id
     if is_blank(user) and is_blank(anonymous):
-        return Refusal("missing", "userId", "or anonymousId must say whose call it is")
+        return Refusal("missing", "userId", "or anonymousId must be sent")
     return SentEvent(
         name,
         user_id=user,
@@ -133,7 +133,7 @@ def _track(message: SegmentCall) -> SentEvent | Refusal:
     called = message.event or ""
     name = name_of(called[:MEANT_CHARACTERS])
     if not name:
-        return Refusal("missing", "event", "is missing; every track call names its event")
+        return Refusal("missing", "event", "is missing; every track call must name its event")
     if name != called:
         message.context = _with(message.context, {"event": called})
     return _event(name, message, message.properties)
@@ -184,7 +184,7 @@ def _seen(message: SegmentCall) -> Raw:
 
 def _group(message: SegmentCall) -> SentEvent | Refusal:
     if is_blank(message.group_id):
-        return Refusal("missing", "groupId", "is missing; a group call names the group")
+        return Refusal("missing", "groupId", "is missing; a group call must name the group")
     group: dict[str, object] = {"groupId": str(message.group_id)}
     if bytes(message.traits) not in _NOTHING:
         group["traits"] = message.traits
@@ -218,8 +218,8 @@ CALLS: Mapping[str, Callable[[SegmentCall], SentEvent | Refusal]] = {
 def _unknown_type(told: str | None) -> Refusal:
     known = ", ".join(CALLS)
     if told is None:
-        return Refusal("missing", "type", f"is missing; it is one of {known}")
-    return Refusal("unknown_type", "type", f"{quoted(told)} is none of {known}")
+        return Refusal("missing", "type", f"is missing; it must be one of {known}")
+    return Refusal("unknown_type", "type", f"{quoted(told)} is not one of {known}")
 
 
 def _with(own: Raw, further: Mapping[str, object]) -> Raw:
@@ -243,6 +243,6 @@ def explain(fault: str) -> Refusal:
     """Turn msgspec's message into a refusal in Segment's terms."""
     place = _place(fault)
     if place is None:
-        return Refusal("not_an_object", "", f"a call is an object: {fault}")
+        return Refusal("not_an_object", "", f"a call must be an object: {fault}")
     code = "invalid_time" if place[1] in TIMES else "wrong_type"
     return Refusal(code, place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")

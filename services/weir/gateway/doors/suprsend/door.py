@@ -54,11 +54,11 @@ class SuprSendDoor(Door):
     name = "suprsend"
     not_kept = "the signed request around it"
     operation = openapi.post(
-        "SuprSend's event, signed as its SDKs do: the workspace key is a write key of the source,"
-        " the workspace secret one of its `signing_secrets`.",
+        "An event from SuprSend's SDKs, with their signature: the workspace key is a write key of the"
+        " source, and the workspace secret is one of its `signing_secrets`.",
         {"application/json": {"schema": EVENT_SCHEMA}},
         responses={
-            "202": {"description": "`message_id`: on all in-sync replicas."},
+            "202": {"description": "`message_id`: the event is on all in-sync replicas."},
             "default": {"description": '`{"error": {"message": …}}`'},
         },
     )
@@ -101,7 +101,7 @@ class SuprSendDoor(Door):
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
-            text = "Send `Authorization: <workspace key>:<signature>`; the key is a write key of a"
+            text = "Send `Authorization: <workspace key>:<signature>`; the key must be a write key of a"
             trouble = trouble._replace(detail=f"{text} source.")
         text = f"{PROBLEMS[trouble.code].title}. {trouble.detail}"
         return problem(trouble, headers)._replace(body=self.error(text), kind=JSON)
@@ -114,10 +114,10 @@ class SuprSendBulkDoor(SuprSendDoor):
     """The door for a list of events; its answer has a record for each event."""
 
     operation = openapi.post(
-        "A list of SuprSend's events, signed as its SDKs do.",
+        "A list of events from SuprSend's SDKs, with their signature.",
         {"application/json": {"schema": {"type": "array", "items": EVENT_SCHEMA}}},
         responses={
-            "202": {"description": "`records`: what became of each event, in order."},
+            "202": {"description": "`records`: the result of each event, in order."},
             "default": {"description": '`{"error": {"message": …}, "records": []}`'},
         },
     )

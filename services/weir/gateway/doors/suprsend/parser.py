@@ -105,7 +105,7 @@ def _read(raw: bytes, workspace_key: str) -> SentEvent | Refusal:
         others = {name: members[name] for name in members if name not in KNOWN}
     name, user = wire.event.strip(), wire.distinct_id
     if isinstance(user, str) and not user.strip():
-        return Refusal("missing", "distinct_id", "is blank; every event needs whose it is")
+        return Refusal("missing", "distinct_id", "is blank; every event must name its user")
     if name[:3].lower() == "ss_" and not name.startswith("ss_"):
         return Refusal("reserved_name", "event", RESERVED_TEXT)
     properties = bytes(wire.properties)
@@ -147,7 +147,7 @@ def check_attachments(properties: bytes) -> Refusal | None:
         return None  # validation rejects it for that
     if _has_name_twice(properties):
         # JSON readers differ in which value they take: the checked URL might not be the fetched one
-        text = "must not hold a name twice where there are attachments"
+        text = "must not contain a name twice if there are attachments"
         return Refusal("invalid_json", "properties", text)
     try:
         attachments = _decode_attachments(_decode_carrying(properties).attachments or b"null")
@@ -176,9 +176,9 @@ def _has_name_twice(properties: bytes) -> bool:
 
 def _why_not(one: _Attachment) -> str:
     if bytes(one.data) not in NULL:
-        return "files come by a public URL, not by their content or a local path"
+        return "send a file as a public URL, not as its content or a local path"
     if one.url is None:
-        return "it has no url"
+        return "the attachment has no url"
     why = why_not_public(one.url)
     return f"{quoted(one.url)} {why}" if why else ""
 
@@ -200,5 +200,5 @@ def explain(fault: str) -> Refusal:
         return Refusal("missing", missing[1], "is missing; every event needs it")
     place = _place(fault)
     if place is None or place[1] not in WHAT_FIELDS_ARE:
-        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+        return Refusal("not_an_object", "", f"an event must be an object: {fault}")
     return Refusal("wrong_type", place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")

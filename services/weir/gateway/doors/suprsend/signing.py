@@ -17,8 +17,8 @@ from weir.gateway.ingest.error_codes import Problem, ProblemError
 
 FAR_MS = 15 * 60_000  # how far a sender's clock may be off
 HOW = (
-    "It is base64 of HMAC-SHA256, with the workspace secret, over verb, MD5 of the body in hex,"
-    " Content-Type, Date, and path with query, joined by newlines."
+    "The signature is the base64 of the HMAC-SHA256, with the workspace secret, over the method, the"
+    " MD5 of the body in hex, Content-Type, Date, and the path with its query, joined by newlines."
 )
 
 
@@ -41,15 +41,17 @@ def check(asked: RequestMeta, body: bytes, given: str, source: Source) -> bytes:
     """
     if not source.signing_secrets:
         how = (
-            f"Source {source.id!r} has no signing secret: put the workspace secret into its"
-            " `signing_secrets`, and `weir apply`."
+            f"Source {source.id!r} has no signing secret: add the workspace secret to its"
+            " `signing_secrets` and run `weir apply`."
         )
         raise ProblemError(Problem("wrong_signature", how))
     sent_ms = _epoch_ms(asked.headers.get(hdrs.DATE, ""))
     if sent_ms is None:
-        raise ProblemError(Problem("wrong_date", "Send `Date` as HTTP has it, and sign it."))
+        raise ProblemError(
+            Problem("wrong_date", "Send a `Date` header in HTTP's format, and sign it.")
+        )
     if abs(sent_ms - asked.now_ms) > FAR_MS:
-        text = "It is more than 15 minutes off: set the sender's clock."
+        text = "`Date` is more than 15 minutes off: correct the sender's clock."
         raise ProblemError(Problem("wrong_date", text))
     signed = string_to_sign(asked, body)
     signature = given.encode("utf-8", "surrogateescape")

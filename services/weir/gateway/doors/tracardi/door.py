@@ -87,7 +87,7 @@ _place = re.compile(r".* at `\$\.([a-z.A-Z]+)").match
 _missing = re.compile(r"Object missing required field `(\w+)`").match
 
 OPERATION = openapi.post(
-    "Tracardi's tracker payload; the answer has the profile's id, a new one if none was sent.",
+    "Tracardi's tracker payload. The answer has the profile's id: a new id if none was sent.",
     {
         "application/json": {
             "schema": {"type": "object", "required": ["source", "session", "events"]}
@@ -96,8 +96,8 @@ OPERATION = openapi.post(
     parameters=[{"name": "profile_less", "in": "query", "schema": {"type": "boolean"}}],
 )
 OPERATION["responses"]["200"] = {
-    "description": "On all in-sync replicas. With `options.debugger` or `options.profile` the workers"
-    f" were waited for, {RECEIPT_SECONDS:g} s at most.",
+    "description": "The accepted events are on all in-sync replicas. With `options.debugger` or"
+    f" `options.profile` the answer has waited for the workers, at most {RECEIPT_SECONDS:g} s.",
     "content": {"application/json": {"schema": {"type": "object"}}},
 }
 del OPERATION["responses"]["202"]
@@ -159,7 +159,7 @@ def _misshapen(fault: str) -> Problem:
     parts = [place[1]] if place else []
     if missing := _missing(fault):
         parts.append(missing[1])
-    text = f"A tracker payload has source.id, session.id and events: {fault}."
+    text = f"A tracker payload must have source.id, session.id and events: {fault}."
     return Problem("invalid_body", text, ".".join(parts))
 
 
@@ -202,7 +202,7 @@ def _is_profile_less(query: str) -> bool:
     said = parse_qs(query).get("profile_less", [""])[-1].lower() if query else ""
     if said in YES or said in NO:
         return said in YES
-    text = "profile_less is true or false."
+    text = "`profile_less` must be true or false."
     raise ProblemError(Problem("invalid_query", text, "profile_less"))
 
 
@@ -262,4 +262,4 @@ def _refusal(fault: str) -> Refusal:
         return Refusal("missing", "type", "is missing; every event needs one")
     if place := _place(fault):
         return Refusal("wrong_type", place[1], "must be a string of 1 to 255 characters")
-    return Refusal("not_an_object", "", f"an event is an object: {fault}")
+    return Refusal("not_an_object", "", f"an event must be an object: {fault}")

@@ -49,7 +49,7 @@ def reply(events: ParsedEvents, outcome: Outcome) -> bytes:
                 document["profile"] = profile
             elif note.profile_id:
                 warnings.append(
-                    "The profile is not here in full: " + (_open(told) or _untold(told))
+                    "The answer does not have the whole profile: " + (_open(told) or _untold(told))
                 )
         if note.debugger:
             document["debugging"] = debugging(told, outcome, events)
@@ -126,34 +126,36 @@ def _open(told: Sequence[EventReply]) -> str:
     if not count:
         return ""
     return (
-        f"{count} of {len(told)} events still open: the workers said nothing of them {_WAITED};"
-        " they are accepted and will be processed."
+        f"{count} of {len(told)} events have no result yet: the workers did not report them"
+        f" {_WAITED}; they are accepted and will be processed."
     )
 
 
 def _untold(told: Sequence[EventReply]) -> str:
     outcomes = sorted({one.receipt.outcome for one in told if one.receipt is not None})
-    return f"nothing was decided about it, since its events are {' or '.join(outcomes)}."
+    return f"nothing was decided about it, because its events are {' or '.join(outcomes)}."
 
 
 def _logs(told: Sequence[EventReply], events: ParsedEvents) -> list[str]:
-    logs = [f"Event {one.event_id} is still open." for one in told if one.receipt is None]
+    logs = [f"Event {one.event_id} has no result yet." for one in told if one.receipt is None]
     logs += [
         f"Event {event_id} {_repeated(receipt)}; it was not stored again."
         for event_id, _, receipt in told
         if receipt is not None and receipt.outcome == "duplicate"
     ]
     if unsaved := sum(1 for one in told if one.receipt and one.receipt.outcome == "unsaved"):
-        logs.append(f"{unsaved} of {len(told)} events processed and not stored, as asked.")
+        logs.append(f"{unsaved} of {len(told)} events were processed and not stored, as requested.")
     if not events.wants_session:
-        logs.append("No session was made, as asked.")
+        logs.append("No session was created, as requested.")
     if not events.wants_profile and not any(one.receipt and one.receipt.profile_id for one in told):
-        logs.append("No profile was made, as asked.")
+        logs.append("No profile was created, as requested.")
     return logs
 
 
 def _repeated(receipt: Receipt) -> str:
-    first = uuid.UUID(bytes=receipt.first_event_id) if receipt.first_event_id else "an earlier one"
+    first = (
+        uuid.UUID(bytes=receipt.first_event_id) if receipt.first_event_id else "an earlier event"
+    )
     return f"repeats {first} with {'the same' if receipt.same_payload else 'another'} payload"
 
 

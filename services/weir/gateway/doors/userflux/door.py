@@ -61,7 +61,7 @@ class UserFluxDoor(Door):
     """The base class of UserFlux's doors."""
 
     name = "userflux"
-    not_kept = "which of UserFlux's routes it came by"
+    not_kept = "which of UserFlux's routes it was sent to"
 
     def split(self, body: bytes, limits: BodyLimits) -> list[bytes]:
         """Return the events of a body, each with its own bytes: one event, unless the door takes batches."""
@@ -100,7 +100,7 @@ class UserFluxBatchDoor(UserFluxDoor):
     """The door for the browser SDK's captured events and its `track`: up to ten events per request, or more."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
-        "Events of UserFlux's browser SDK. The same bytes within ten minutes are the same event.",
+        "Events from UserFlux's browser SDK. The same bytes within ten minutes are the same event.",
         {"application/json": {"schema": BATCH_SCHEMA}},
         parameters=[QUERY],
     )
@@ -113,7 +113,7 @@ class UserFluxEventDoor(UserFluxDoor):
     """The door for the backend SDK's `track`: one event."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
-        "An event of UserFlux's backend SDK. The same bytes within ten minutes are the same event.",
+        "An event from UserFlux's backend SDK. The same bytes within ten minutes are the same event.",
         {"application/json": {"schema": EVENT_SCHEMA}},
         parameters=[QUERY],
     )
@@ -123,7 +123,7 @@ class UserFluxProfileDoor(UserFluxDoor):
     """The door for the SDKs' `identify`."""
 
     operation: ClassVar[dict[str, Any]] = openapi.post(
-        "UserFlux's profile: its properties become the person's traits.",
+        "A profile from UserFlux's SDKs: its properties become the person's traits.",
         {"application/json": {"schema": PROFILE_SCHEMA}},
         parameters=[QUERY],
     )
@@ -146,7 +146,9 @@ def split_batch(body: bytes, max_events: int) -> list[bytes]:
 
 def _split(body: bytes) -> list[bytes]:
     if not body.strip(b" \t\r\n"):
-        raise ProblemError(Problem("empty_body", "Send an object with `events`, an array."))
+        raise ProblemError(
+            Problem("empty_body", "Send an object with `events`, an array of events.")
+        )
     told = lenient_json.decoded(body, _decode_batch)
     if not told.found.events:
         raise ProblemError(Problem("no_events", "`events` is empty.", "events"))
@@ -154,7 +156,7 @@ def _split(body: bytes) -> list[bytes]:
 
 
 def _misshapen(fault: str) -> Problem:
-    text = f"The body is an object with `events`, an array: {fault}."
+    text = f"The body must be an object with `events`, an array: {fault}."
     return Problem("invalid_body", text, "events")
 
 

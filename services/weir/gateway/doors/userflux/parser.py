@@ -14,7 +14,7 @@ from weir.gateway.ingest.validation import code_of
 _ID = "a string or an integer"
 WHAT_FIELDS_ARE = {
     "name": "a string of 1 to 255 characters",
-    "timestamp": "epoch seconds or milliseconds, or an RFC 3339 time with its offset from UTC",
+    "timestamp": "epoch seconds or milliseconds, or an RFC 3339 time with an offset from UTC",
     "userId": _ID,
     "anonymousId": _ID,
     "sessionId": _ID,
@@ -72,7 +72,7 @@ EVENT_SCHEMA: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\S+$"},
         "timestamp": {
-            "description": "Epoch milliseconds, or seconds. Without it, every sending is an event of its own.",
+            "description": "Epoch milliseconds or seconds. Without it, an event that is resent counts as a new event.",
             "type": ["number", "string", "null"],
         },
         **PROFILE_SCHEMA["properties"],
@@ -98,5 +98,5 @@ def explain(raw: bytes, trouble: msgspec.DecodeError) -> Refusal:
         return Refusal("missing", missing[1], "is missing; every event needs one")
     place = _place(fault)
     if place is None or place[1] not in WHAT_FIELDS_ARE:
-        return Refusal("not_an_object", "", f"an event is an object: {fault}")
+        return Refusal("not_an_object", "", f"an event must be an object: {fault}")
     return Refusal(code_of(fault), place[1], f"must be {WHAT_FIELDS_ARE[place[1]]}")

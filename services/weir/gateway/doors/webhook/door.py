@@ -42,9 +42,9 @@ class WebhookDoor(Door):
     """The door for webhooks of other services: their events have no profile and no session."""
 
     name = "collect"
-    not_kept = "the name of a webhook's event, which stood in its address,"
+    not_kept = "the name of a webhook's event, which was in its URL,"
     operation = openapi.post(
-        "Any JSON object becomes the properties of one event without profile or session.",
+        "Any JSON object becomes the properties of one event without a profile or session.",
         {"application/json": {"schema": {"type": "object"}}},
         parameters=[IDEMPOTENCY_KEY],
     )
@@ -65,7 +65,7 @@ class QueryDoor(WebhookDoor):
     """The same door by GET. Its answers must not be cached, or the next request would not arrive."""
 
     operation = openapi.post(
-        "The query's parameters, `key` aside, become the properties of such an event.",
+        "The query's parameters, except `key`, become the properties of one event without a profile or session.",
         {},
         parameters=[IDEMPOTENCY_KEY],
     )
@@ -89,7 +89,7 @@ BY_QUERY = QueryDoor()
 def parsed(request: RequestMeta, properties: bytes) -> ParsedEvents:
     key = request_headers.clean(request.headers.get(request_headers.IDEMPOTENCY_KEY, "").strip())
     if len(key) > MAX_CHARACTERS:
-        text = f"It has at most {MAX_CHARACTERS} characters."
+        text = f"Idempotency-Key may have at most {MAX_CHARACTERS} characters."
         raise ProblemError(Problem("invalid_idempotency_key", text))
     return ParsedEvents(
         [ParsedEvent(properties, event_of(request.parts["event_type"], properties, key))],
@@ -131,7 +131,7 @@ def _json_in(body: bytes) -> bytes:
 def event_of(event_type: str, body: bytes, idempotency_key: str) -> SentEvent | Refusal:
     """Return an event whose properties are the body; the names of the properties are not checked."""
     if not body.startswith(b"{"):
-        text = "a webhook's body is an object; it becomes the properties"
+        text = "the body of a webhook must be an object; it becomes the properties"
         return Refusal("not_an_object", "", text)
     if may_overflow(body) and overflows(body):
         return Refusal("out_of_range", "", f"the body {TOO_LARGE_A_NUMBER}")
