@@ -116,7 +116,7 @@ class PrefixReader:
             record = prefix.decode(value)
         except GARBAGE_ERRORS as fault:
             raise UnreadableError(
-                f"cut short or damaged: {type(fault).__name__} {fault}"
+                f"truncated or damaged: {type(fault).__name__} {fault}"
             ) from fault
         return {**missing, **record} if missing else record
 
@@ -190,7 +190,7 @@ def schema_of(value: bytes) -> Schema:
     """Return the schema that a value names; `UnknownSchemaError` if no version has it."""
     schema = catalogue.find(value[:HEADER_BYTES])
     if schema is None:
-        raise UnknownSchemaError(f"no schema of ours starts with {value[:HEADER_BYTES].hex()}")
+        raise UnknownSchemaError(f"no schema of Weir starts with {value[:HEADER_BYTES].hex()}")
     return schema
 
 
@@ -211,7 +211,7 @@ def read_whole(value: bytes) -> Record:
     try:
         return decode_any(value)[1]
     except GARBAGE_ERRORS as fault:
-        raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault
+        raise UnreadableError(f"truncated or damaged: {type(fault).__name__} {fault}") from fault
 
 
 def read_as_written(value: bytes) -> tuple[Schema, Record]:
@@ -223,4 +223,4 @@ def read_as_written(value: bytes) -> tuple[Schema, Record]:
     try:
         return schema, schema.decode(value)
     except GARBAGE_ERRORS as fault:
-        raise UnreadableError(f"cut short or damaged: {type(fault).__name__} {fault}") from fault
+        raise UnreadableError(f"truncated or damaged: {type(fault).__name__} {fault}") from fault

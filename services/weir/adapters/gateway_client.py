@@ -99,8 +99,8 @@ class GatewayClient:
 def _reason(address: str, error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return (
-            f"the certificate of {address} is not vouched for; set WEIR_GATEWAY_CA_FILE, and name"
-            " the gateway as its certificate does (WEIR_GATEWAY_URL)"
+            f"the certificate of {address} is not trusted; set WEIR_GATEWAY_CA_FILE, and use the"
+            " gateway's name in the certificate (WEIR_GATEWAY_URL)"
         )
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"nothing answers at {address}; is `weir up` (or `weir gateway`) running?"

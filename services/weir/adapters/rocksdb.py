@@ -200,7 +200,7 @@ class RocksStores:
             known = tables & {_number(file["name"]) for file in db.live_files()}
             if lost := {number for number in tables if number > max(known, default=0)}:
                 raise DamagedError(
-                    f"tables {sorted(lost)} are whole, and its manifest names them not"
+                    f"tables {sorted(lost)} are whole, but the manifest does not name them"
                 )
             store = RocksStore(db, path, self._kept_ms)
             store.positions()  # so that damage is found now, not in the middle of a batch

@@ -78,7 +78,7 @@ class Auditor:
             judgement = reconcile(without_copies(entries, copies), unread)
         of_offsets, not_looked_at = self._offsets.findings(part, positions, unread)
         found = [*of_offsets, *judgement.findings]
-        what = "minutes that do not balance by themselves"
+        what = "minutes that do not balance in ClickHouse alone"
         of_minutes = looked_at_in_part("all stages", len(entries), there_are, what)
         differences: dict[str, int] = dict.fromkeys((page.source for page in pages), 0)
         for finding in found:
@@ -108,7 +108,7 @@ class Auditor:
         """
         deadline = time.monotonic() + wait_seconds
         sure = 0
-        tell("reads the books")
+        tell("reading the books")
         while True:
             audit = read()
             if audit.settled:
@@ -121,7 +121,7 @@ class Auditor:
             if sure >= SURE_LOOKS and (is_over or not is_moving):
                 return audit
             waiting = sum(audit.in_flight.values())
-            tell(f"waits: {waiting:,} records in flight" if waiting else "looks again")
+            tell(f"waiting: {waiting:,} records in flight" if waiting else "checking again")
             time.sleep(LOOK_SECONDS)
 
     def close(self) -> None:

@@ -196,8 +196,8 @@ def looked_at_in_part(place: str, looked_at: int, there_are: int, what: str) -> 
     if looked_at >= there_are:
         return ""
     return (
-        f"{place}: only {looked_at:,} of {there_are:,} {what} were looked at;"
-        " see the rest part by part, with --from and --to"
+        f"{place}: only {looked_at:,} of {there_are:,} {what} were checked;"
+        " check the rest in parts, with --from and --to"
     )
 
 

@@ -58,7 +58,7 @@ class Offsets:
         for suspect in (*within, *read_behind(*asked, positions, topic_id)):
             if not suspect.overlaps(usage.spans.get(suspect.partition, ())):
                 found += self._confirmed(suspect, topic_id)
-        what = "stretches of offsets that dedup's accounts do not fit by themselves"
+        what = "ranges of offsets that do not match dedup's accounts in ClickHouse"
         return found, looked_at_in_part("between Kafka and dedup", len(within), there_are, what)
 
     def _confirmed(self, suspect: Suspect, topic_id: str) -> list[AuditFinding]:
@@ -80,7 +80,7 @@ class Offsets:
             return []
         text = (
             f"between Kafka and dedup: {topics.ACCEPTED}, partition {partition}, offsets {first:,}"
-            f" to {end - 1:,}: {there:,} records, but dedup has accounts of {counted:,}"
+            f" to {end - 1:,}: {there:,} records, but dedup counted {counted:,}"
         )
         return [AuditFinding(-1, "", abs(there - counted), text)]
 

@@ -36,7 +36,9 @@ class Reconciliation:
     remarks: list[str] = field(default_factory=list)
 
 
-def reconcile(entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]) -> Reconciliation:
+def reconcile(
+    entries: Iterable[UnbalancedEntry], unread: Mapping[str, UnreadCounts]
+) -> Reconciliation:
     """Find the entries that are unbalanced and not explained by unread records.
 
     A source's minute with no unread record is closed: ClickHouse has every account and row of it, so it must
@@ -104,9 +106,9 @@ def explained(pages: Iterable[AuditPage], judgement: Reconciliation) -> list[Aud
 def _remark(source: str, minutes: list[tuple[int, int]]) -> str:
     events = sum(number for _, number in minutes)
     return (
-        f"{_name(source)} {_when(minutes)}: {events:,} stored events, of those that dedup says are"
-        " unique, are in no account of identity's: they were put back from events.accepted, or the"
-        " accounts are lost. Counts of people may lack them."
+        f"{_name(source)} {_when(minutes)}: {events:,} stored events that dedup counted as unique are"
+        " missing in identity's accounts: they were restored from events.accepted, or the accounts"
+        " are lost. Counts of people may lack them."
     )
 
 

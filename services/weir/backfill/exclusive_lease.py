@@ -12,8 +12,8 @@ TRANSACTIONAL_ID = "weir-rebuild"
 SECONDS = 10
 PROOF = Output(b"", b"-")  # no reader: it only matters that the brokers accept it
 REPLACED = (
-    "Another replay has begun and taken this one's place. What this one has put back stays; run it"
-    " again when the other has ended, if anything is missing then."
+    "Another replay has started and has ended this one. What this one has restored stays; when the"
+    " other has ended, run this one again if anything is still missing."
 )
 NOT_TAKEN = "Kafka does not answer: {fault}."
 

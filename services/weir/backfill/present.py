@@ -13,8 +13,8 @@ from weir.redelivery.model import ledger_key
 from weir.runtime.sink_ports import Place
 
 SEGMENTS_LEFT = (
-    "session_segments counts {more:,} events more than there are: rows of events are gone whose"
-    " visits still stand, and would be counted twice. Make it anew first (docs/operations.md)."
+    "session_segments counts {more:,} more events than there are: rows of events are lost, but their"
+    " visits are not, so restored events would count twice. Rebuild it first (docs/operations.md)."
 )
 
 

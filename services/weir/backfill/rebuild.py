@@ -135,8 +135,8 @@ class Rebuilder:
             missing = {at: known for at, known in missing.items() if at in allowed}
         if missing:
             raise NotStoredError(
-                f"ClickHouse took {len(missing):,} rows of {span.place.topic}/{span.place.partition}"
-                f" from offset {chunk.start} on, and does not have them."
+                f"ClickHouse accepted {len(missing):,} rows of {span.place.topic}/{span.place.partition}"
+                f" from offset {chunk.start} on, but does not have them."
             )
 
     def _missing(self, events: dict[int, EventKey]) -> dict[int, EventKey]:

@@ -123,7 +123,7 @@ def run(asked: BackfillOptions, where: BackfillTarget, report: ProgressReport) -
         try:
             done.accounts = topic_by_topic.carry_out(_plan(asked, history, ends), made)
         except WarehouseAwayError as fault:
-            raise NotReachedError(f"ClickHouse takes no rows now: {fault}.") from None
+            raise NotReachedError(f"ClickHouse does not accept rows now: {fault}.") from None
         except NotStoredError as fault:
             raise RefusedError(str(fault)) from None
     return done
@@ -244,19 +244,19 @@ def _scratch(asked: BackfillOptions, data_dir: Path) -> Iterator[Scratch | None]
         with scratch(data_dir) as made:
             yield made
     except FolderInUseError as fault:
-        raise RefusedError(f"Another replay is at work: {fault}") from None
+        raise RefusedError(f"Another replay is running: {fault}") from None
 
 
 def _settled(kafka: KafkaSettings, report: ProgressReport) -> Ends:
     def tell(waiting: ServiceBacklog) -> None:
-        report.tell(f"waits for {waiting.service}: {waiting.records:,} records to go")
+        report.tell(f"waiting for {waiting.service}: {waiting.records:,} records to go")
 
     admin = KafkaAdmin(kafka)
     try:
         return settle(GroupProgress(admin), tell, time.sleep)
     except NotSettledError as fault:
         raise RefusedError(
-            f"{fault} What is yet to be decided would be taken for lost: run this again then."
+            f"{fault} Events that are not decided yet would count as lost: run this again later."
         ) from None
     finally:
         admin.close()

@@ -131,7 +131,7 @@ class SettledReader:
             messages = self._consumer.consume(CHUNK_OFFSETS, REST_MS / 1000)
             silent = 0.0 if messages else silent + REST_MS / 1000
             if silent > PATIENCE_SECONDS:
-                raise NotReachedError(f"Kafka sends nothing for {PATIENCE_SECONDS:g} s.")
+                raise NotReachedError(f"Kafka has sent nothing for {PATIENCE_SECONDS:g} s.")
             for message in messages:
                 error = message.error()
                 if error is not None:

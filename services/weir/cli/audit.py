@@ -33,28 +33,30 @@ HOURS = 3.0
 
 
 @click.command("audit")
-@click.option("--from", "start", type=Moment(), help="Minutes of receipt from this time (UTC) on.")
-@click.option("--to", "end", type=Moment(), help="Minutes of receipt before this time (UTC).")
-@click.option("--all", "is_whole", is_flag=True, help="From the first event on.")
-@click.option("--source", default="", help="One source alone.")
-@click.option("--minutes", is_flag=True, help="A line for every minute, not just every source.")
-@click.option("--ids", is_flag=True, help="Look at every row for ids stored twice, too.")
+@click.option(
+    "--from", "start", type=Moment(), help="Audit events received from this time (UTC) on."
+)
+@click.option("--to", "end", type=Moment(), help="Audit events received before this time (UTC).")
+@click.option("--all", "is_whole", is_flag=True, help="Audit from the first event on.")
+@click.option("--source", default="", help="Audit only this source.")
+@click.option("--minutes", is_flag=True, help="Show a line per source and minute.")
+@click.option("--ids", is_flag=True, help="Also read every row to find ids stored twice.")
 @click.option(
     "--wait",
     default=0.0,
     type=click.FloatRange(0),
-    help="Wait so many seconds at most until nothing is in flight; exit code 1 if something still is.",
+    help="Wait at most this many seconds until nothing is in flight; exit code 1 if something still is.",
 )
 @click.option(
-    "--json", "in_json", is_flag=True, help="As JSON; with --watch a line of it a change."
+    "--json", "in_json", is_flag=True, help="Print JSON; with --watch one line per change."
 )
-@click.option("--watch", is_flag=True, help="Stay: a line whenever something changes, and metrics.")
+@click.option("--watch", is_flag=True, help="Keep running: print each change, serve metrics.")
 @click.option(
     "--every",
     default=60.0,
     show_default=True,
     type=click.FloatRange(1),
-    help="Seconds; of --watch.",
+    help="With --watch: seconds from one audit to the next.",
 )
 def command(
     start: datetime | None,
@@ -82,12 +84,12 @@ def command(
       WEIR_METRICS_PORT=9109 weir audit --watch
     """
     if start and is_whole:
-        raise WrongInputError("--from and --all exclude each other.")
+        raise WrongInputError("--from and --all cannot be used together.")
     if start and end and start >= end:
         raise WrongInputError("--from must be before --to.")
     if watch and (wait or minutes or start or end or is_whole):
         raise WrongInputError(
-            "--watch looks at the last hours: leave --from, --to, --all, --wait and --minutes out."
+            "--watch audits the last hours: leave out --from, --to, --all, --wait and --minutes."
         )
 
     def part() -> AuditRange:
@@ -157,9 +159,9 @@ def _show(audit: Audit, part: AuditRange, minutes: bool) -> None:
     elif not audit.balanced:
         console.print(Text("NOT BALANCED.", style="bold red"))
     elif audit.partly:
-        console.print("What has been looked at balances.")
+        console.print("The part that was checked balances.")
     elif waiting:
-        console.print("What has been read so far balances.")
+        console.print("The records read so far balance.")
     else:
         console.print(Text("The books balance.", style="bold green"))
 
@@ -170,7 +172,7 @@ def _waiting(group: str, audit: Audit) -> str:
     )
     text = f"{group} {audit.in_flight[group]:,}" + (f" ({sources})" if sources else "")
     if held := audit.held[group]:
-        text += f", of these {held:,} behind an open transaction"
+        text += f", {held:,} of them behind an open transaction"
     return text
 
 

@@ -15,12 +15,14 @@ from weir.runtime.signals import stop_on_signals
 
 DIFFERENCE = Gauge(
     "weir_books_difference",
-    "Events that the books cannot explain; source empty: of Kafka's own records",
+    "Events that the books cannot explain; empty source: records counted by Kafka",
     ["source"],
 )
 IN_FLIGHT = Gauge("weir_books_in_flight", "Events between two stages' accounts", ["source"])
-AGE = Gauge("weir_books_audit_age_seconds", "Since the last audit that could judge (or the start)")
-FAILURES = Counter("weir_books_audit_failures", "Audits that could not be made")
+AGE = Gauge(
+    "weir_books_audit_age_seconds", "Seconds since the last audit with a result, or the start"
+)
+FAILURES = Counter("weir_books_audit_failures", "Audits that failed")
 
 
 class AuditWatch:

@@ -16,8 +16,8 @@ from weir.redelivery.letter_filter import LetterFilter
 from weir.redelivery.queries import NO_ID
 
 REASONS = (
-    click.option("--step", help="Who gave up: dedup, identity, rates or sink."),
-    click.option("--reason", help="Why, as in the column `reason`."),
+    click.option("--step", help="The step that gave up: dedup, identity, rates or sink."),
+    click.option("--reason", help="The reason, as in the column `reason`."),
 )
 COLUMNS = ("died_at", "id", "step", "source", "reason", "recovered", "detail")
 
@@ -37,7 +37,7 @@ def command() -> None:
 @command.command("list")
 @letter_filters.options(*REASONS)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(limit: int, as_json: bool, **given: Any) -> None:
     """List dead letters, the latest first; `recovered` is the time when a letter was replayed.
 

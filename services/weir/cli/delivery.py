@@ -182,5 +182,5 @@ def _sentence(answer: Answer) -> str:
     if answer.status == 401:
         return "The gateway does not know this write key: see `weir apply`."
     if answer.status == 404:
-        return "Nothing takes events at this address: is --url a Weir gateway?"
+        return "This address does not accept events: is --url a Weir gateway?"
     return f"The gateway answered {answer.status}: {answer.problem or 'no reason given'}."

@@ -36,11 +36,13 @@ PHASES: tuple[Phase, ...] = ("queued", "waiting", "deleting", "finished")
 
 @click.command("erase")
 @person_options
-@click.option("--resume", "erasure_id", default="", help="Follow the erasure of this id.")
-@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
-@click.option("--no-wait", is_flag=True, help="Ask for it, print its id, and end.")
-@click.option("--seconds", default=3600.0, show_default=True, help="Wait at most so long.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--resume", "erasure_id", default="", help="Follow the erasure with this id.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--no-wait", is_flag=True, help="Request the erasure, print its id, and exit.")
+@click.option(
+    "--seconds", default=3600.0, show_default=True, help="Wait at most this many seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     profile: str,
     user: str,
@@ -67,7 +69,7 @@ def command(
         subject = subject_given(profile, user)
         erasure_id = _request(subject, source, yes)
     elif profile or user or source:
-        raise WrongInputError("--resume ID says it all: leave the others out.")
+        raise WrongInputError("--resume ID is enough: leave out --profile, --user and --source.")
     if no_wait:
         screen().print(erasure_id)
         return
@@ -97,9 +99,9 @@ def _request(subject: str, source: str, yes: bool) -> str:
         return pending.erasure_id
     if not yes:
         if not sys.stdin.isatty():
-            raise WrongInputError("It cannot be undone: say --yes, since nobody can be asked here.")
+            raise WrongInputError("An erasure cannot be undone: confirm it with --yes.")
         kind, _, name = subject.partition(":")
-        click.confirm(f"Forget the {kind} {name} of workspace {workspace} for good?", abort=True)
+        click.confirm(f"Erase the {kind} {name} of workspace {workspace} for good?", abort=True)
     erasure = Erasure(str(uuid_utils.uuid7()), workspace, subject, int(time.time() * 1_000))
     with_retries(lambda: request_erasure(settings, erasure))  # a retry uses the same id
     return erasure.erasure_id
@@ -122,11 +124,11 @@ def _follow(erasure_id: str, until: float, report: CommandProgress) -> Erasure:
                 return erasure
             now = time.monotonic()
             if now > until:
-                raise UnreachableError(f"Not finished in time: it {erasure.step}.")
+                raise UnreachableError(f"Not finished in time: {erasure.step}.")
             if not told and now - began > PATIENCE_SECONDS and not reached:
                 told = True
                 notes().print(
-                    "[yellow]No eraser has begun: does `weir eraser` (or `weir up`) run?[/]"
+                    "[yellow]No eraser has started: is `weir eraser` (or `weir up`) running?[/]"
                 )
             follower.poll(POLL_SECONDS)
 
@@ -136,18 +138,20 @@ def show(erasure: Erasure) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("place")
     table.add_column("removed", justify="right")
-    table.add_column("no byte of it left by (UTC)")
+    table.add_column("no bytes left by (UTC)")
     for place in erasure.places:
         rows = "" if place.place.startswith("topic ") else f"{place.rows:,}"
         table.add_row(
             place.place,
             rows,
-            "never: the topic keeps all" if place.gone_by >= NEVER else moment(place.gone_by),
+            "never: the topic keeps everything"
+            if place.gone_by >= NEVER
+            else moment(place.gone_by),
         )
     screen().print(table)
     screen().print(
-        f"Forgotten: what was received until {moment(erasure.until)} UTC."
-        f" It stays known that somebody was: {erasure.erasure_id}, {erasure.subject_hash}"
+        f"Erased: everything received until {moment(erasure.until)} UTC."
+        f" The erasure stays on record: {erasure.erasure_id}, {erasure.subject_hash}"
     )
 
 

@@ -76,8 +76,8 @@ def read_experiment(
     "--from", "start", type=Moment(), help="Exposures and events from this time (UTC) on."
 )
 @click.option("--to", "end", type=Moment(), help="Exposures and events before this time (UTC).")
-@click.option("--source", default="", help="Exposures of one source alone; goal events of any.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, every figure.")
+@click.option("--source", default="", help="Only exposures of this source; goal events of any.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with every figure.")
 def command(
     key: str,
     goal: str,
@@ -112,10 +112,10 @@ def command(
     with clear_errors():
         variations = read_experiment(ClickHouse(settings), settings.clickhouse_database, parameters)
     if not variations:
-        raise click.ClickException(f"nobody was exposed to {key}.")
+        raise click.ClickException(f"Nobody was exposed to {key}.")
     if control and not any(variation.is_control for variation in variations):
         known = ", ".join(variation.variation for variation in variations)
-        raise WrongInputError(f"{control} is no variation of {key}; there are {known}.")
+        raise WrongInputError(f"{control} is not a variation of {key}; the variations are {known}.")
     if as_json:
         shown = {"experiment": key, "goal": goal, "variations": variations}
         screen().print(msgspec.json.encode(shown).decode(), markup=False)

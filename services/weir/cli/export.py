@@ -31,7 +31,9 @@ SHOW_EVERY = 500  # rows
 @click.command("export")
 @person_options
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file; default: stdout."
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; default: stdout.",
 )
 def command(profile: str, user: str, source: str, output: Path | None) -> None:
     """Write everything that ClickHouse holds about a person as NDJSON.
@@ -65,7 +67,7 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
                 counts[kind] += 1
                 if counts.total() % SHOW_EVERY == 0:
                     shown.update(task, description=_summed(counts))
-            shown.update(task, description=_summed(counts) or "nothing is held")
+            shown.update(task, description=_summed(counts) or "no data")
         sys.stdout.flush()
 
 

@@ -50,7 +50,7 @@ class Duration(click.ParamType[timedelta]):
             return value
         found = SPAN.fullmatch(value)
         if found is None:
-            self.fail(f"{value} is not a length of time such as 90d, 24h or 30m", param, ctx)
+            self.fail(f"{value} is not a duration such as 90d, 24h or 30m", param, ctx)
         return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
@@ -98,11 +98,11 @@ def command() -> None:
 
 
 @command.command("create")
-@click.option("--source", required=True, metavar="ID", help="The source that it is a key of.")
-@click.option("--scope", required=True, type=click.Choice(SCOPES), help="What it is for.")
-@click.option("--name", default="", metavar="TEXT", help="For people: who has it.")
+@click.option("--source", required=True, metavar="ID", help="The source that the key is for.")
+@click.option("--scope", required=True, type=click.Choice(SCOPES), help="What the key may do.")
+@click.option("--name", default="", metavar="TEXT", help="A note: who has the key.")
 @click.option(
-    "--expires", type=Duration(), help="When it ends, from now, such as 90d. Default: never."
+    "--expires", type=Duration(), help="End the key after this time, such as 90d. Default: never."
 )
 def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> None:
     """Create a key and print it once.
@@ -116,7 +116,7 @@ def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> N
       weir keys create --source shop --scope write --expires 90d
     """
     if not NAME.fullmatch(name):
-        raise WrongInputError("--name is at most 64 characters, and no control characters.")
+        raise WrongInputError("--name must have at most 64 characters, and no control characters.")
     with clear_errors(), _mending():
         require_source(source, read_registry(settings_of(KafkaSettings)).sources)
         made = make(source, scope, name, _now_ms(), expires)
@@ -125,8 +125,8 @@ def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> N
 
 
 @command.command("list")
-@click.option("--source", metavar="ID", help="Of one source.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with whole digests.")
+@click.option("--source", metavar="ID", help="List only this source's keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with whole digests.")
 def list_keys(source: str | None, as_json: bool) -> None:
     """List every key with the beginning of its digest, never the key itself.
 
@@ -181,9 +181,9 @@ def revoke(digest: str) -> None:
     type=Duration(),
     default="24h",
     show_default=True,
-    help="How long the old key is good beside the new one.",
+    help="How long the old key stays valid beside the new one.",
 )
-@click.option("--expires", type=Duration(), help="When the new key ends, from now. Default: never.")
+@click.option("--expires", type=Duration(), help="End the new key after this time. Default: never.")
 def rotate(digest: str, overlap: timedelta, expires: timedelta | None) -> None:
     """Create a key's successor and print it once; the old key ends after the overlap.
 

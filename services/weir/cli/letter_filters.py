@@ -20,10 +20,14 @@ def options(*reasons: Decorator) -> Callable[[F], F]:
     """Return a decorator that adds the filter options, in `--help` order; `reasons`: those of one kind of letter."""
     shared: list[Decorator] = [
         *reasons,
-        click.option("--source", help="Whose."),
-        click.option("--since", help="At most so old (90m, 24h, 7d), or from a time (UTC) on."),
-        click.option("--until", help="Older than that, or before a time (UTC)."),
-        click.option("--id", "ids", multiple=True, metavar="ID", help="This one; may be repeated."),
+        click.option("--source", help="Only this source."),
+        click.option(
+            "--since", help="At most this old (90m, 24h, 7d), or from this time (UTC) on."
+        ),
+        click.option("--until", help="Older than this (90m, 24h, 7d), or before this time (UTC)."),
+        click.option(
+            "--id", "ids", multiple=True, metavar="ID", help="Only this one; may be repeated."
+        ),
     ]
 
     def decorate(function: F) -> F:
@@ -52,7 +56,7 @@ def moment_of(text: str, now: datetime, option: str = "--since") -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise WrongInputError(
-            f"{option} {text}: neither an age such as 90m, 24h or 7d nor a time such as"
+            f"{option} {text} is neither an age such as 90m, 24h or 7d nor a time such as"
             " 2026-01-31T12:00."
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -33,24 +33,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS = (
     click.option(
-        "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Change what is at a path first."
+        "--set", "sets", multiple=True, metavar="PATH=VALUE", help="First set the value at a path."
     ),
     click.option(
         "--unset",
         "unsets",
         multiple=True,
         metavar="PATH",
-        help="Take what is at a path away first.",
+        help="First remove the value at a path.",
     ),
-    click.option("--limit", type=click.IntRange(1), help="Send so many at most."),
+    click.option("--limit", type=click.IntRange(1), help="Send at most this many."),
     click.option(
         "--rate",
         default=0.0,
         type=click.FloatRange(0),
-        help="So many a second at most; 0: no bound.",
+        help="Send at most this many a second; 0: no limit.",
     ),
-    click.option("--dry-run", is_flag=True, help="Say what would happen, and send nothing."),
-    click.option("--json", "as_json", is_flag=True, help="The account as JSON."),
+    click.option("--dry-run", is_flag=True, help="Show what would happen; send nothing."),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 )
 
 
@@ -170,7 +170,7 @@ def _show(tally: RedeliveryCounts, manner: ReplayOptions) -> None:
             place = f" ({one.field})" if one.field else ""
             notes().print(f"{letter}: {one.code}{place}: {one.detail}", markup=False)
     if len(tally.refused) > SHOWN:
-        notes().print(f"... and {len(tally.refused) - SHOWN:,} more; --json names all")
+        notes().print(f"... and {len(tally.refused) - SHOWN:,} more; --json shows all")
     for reason, count in tally.unfit.most_common():
         examples = ", ".join(tally.examples[reason])
         notes().print(
@@ -184,6 +184,6 @@ def _show(tally: RedeliveryCounts, manner: ReplayOptions) -> None:
     verb = "to replay" if manner.dry_run else "replayed"
     screen().print(
         f"{tally.replayed:,} {verb} ({tally.edited:,} edited), {tally.recovered:,} recovered before,"
-        f" {len(tally.stored):,} already stored, {len(tally.refused):,} refused again,"
+        f" {len(tally.stored):,} already stored, {len(tally.refused):,} rejected again,"
         f" {tally.unfit.total():,} not sent"
     )

@@ -29,7 +29,7 @@ def show_list(letters: Sequence[Mapping[str, Any]], names: Iterable[str], limit:
         )
     screen().print(table)
     if len(letters) == limit:
-        notes().print(f"[dim]The latest {limit}; --limit shows more.[/]")
+        notes().print(f"[dim]Only the latest {limit} are shown; --limit shows more.[/]")
 
 
 def told(value: bytes) -> list[str]:
@@ -41,7 +41,7 @@ def told(value: bytes) -> list[str]:
         return [f"{len(value):,} bytes, not decoded: {error}", *hex_lines(value)]
     except (ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         return [
-            f"{len(value):,} bytes, cut short or damaged ({type(error).__name__})",
+            f"{len(value):,} bytes, truncated or damaged ({type(error).__name__})",
             *hex_lines(value),
         ]
     return [f"{name}, {len(value):,} bytes:", *text.splitlines()]

@@ -22,22 +22,22 @@ from weir.settings.environment import (
 
 # command name -> (module whose `command` runs, summary line in `weir --help`)
 COMMANDS = {
-    "topics": ("weir.cli.topics", "Create, mend and list the Kafka topics."),
-    "migrate": ("weir.cli.migrate", "Create and mend ClickHouse's tables."),
-    "apply": ("weir.cli.apply", "Make the sources as a YAML file declares them."),
-    "keys": ("weir.cli.keys", "Make, list, end and replace keys."),
+    "topics": ("weir.cli.topics", "Create, update and list the Kafka topics."),
+    "migrate": ("weir.cli.migrate", "Create and update ClickHouse's tables."),
+    "apply": ("weir.cli.apply", "Make the registry's sources match a YAML file."),
+    "keys": ("weir.cli.keys", "Create, list, revoke and rotate keys."),
     "send": ("weir.cli.send", "Send events from a file to a gateway."),
-    "status": ("weir.cli.status", "Show what runs, how far behind, how fast."),
+    "status": ("weir.cli.status", "Show what runs, its lag and its rate."),
     "audit": ("weir.cli.audit", "Print the books; exit 1 if they do not balance."),
-    "where": ("weir.cli.where", "Say what became of one event."),
-    "sql": ("weir.cli.sql", "Ask ClickHouse; a table on the terminal."),
+    "where": ("weir.cli.where", "Show what became of one event."),
+    "sql": ("weir.cli.sql", "Run a ClickHouse query; show a table."),
     "experiment": ("weir.cli.experiment", "Compare an experiment's variations by a goal."),
-    "erase": ("weir.cli.erase", "Forget a person everywhere; say what was where."),
-    "export": ("weir.cli.export", "Write all that is held about a person."),
-    "scan": ("weir.cli.scan", "Look for identifiers everywhere; exit 1 at any trace."),
+    "erase": ("weir.cli.erase", "Erase a person; show what was removed where."),
+    "export": ("weir.cli.export", "Export all data about a person."),
+    "scan": ("weir.cli.scan", "Search for identifiers; exit 1 if any is found."),
     "dead": ("weir.cli.dead", "List, show and replay dead letters."),
-    "rejected": ("weir.cli.rejected", "List, show and replay what was refused."),
-    "replay": ("weir.cli.replay", "Put back what ClickHouse has lost, from the topics."),
+    "rejected": ("weir.cli.rejected", "List, show and replay rejected events."),
+    "replay": ("weir.cli.replay", "Restore rows that ClickHouse has lost."),
     "settings": ("weir.cli.settings", "List every setting: default, unit, meaning."),
 }
 
@@ -46,7 +46,7 @@ SERVICES = {
     "up": (
         "Start everything on this machine; Ctrl-C stops it.",
         "Kafka and ClickHouse are embedded unless WEIR_KAFKA_BOOTSTRAP or WEIR_CLICKHOUSE_URL "
-        "names others. What it keeps is in WEIR_DATA_DIR: start again and it continues.",
+        "names others. All data is in WEIR_DATA_DIR: start again and Weir continues.",
         "WEIR_GATEWAY_PORT=8090 weir up",
     ),
     "gateway": (
@@ -56,29 +56,29 @@ SERVICES = {
     ),
     "dedup": (
         "Run one instance of dedup.",
-        "Lets each event's first occurrence pass. Each instance needs a WEIR_INSTANCE of its own.",
+        "Passes each event's first occurrence on. Each instance needs its own WEIR_INSTANCE.",
         "WEIR_INSTANCE=1 weir dedup",
     ),
     "identity": (
         "Run one instance of identity.",
-        "Gives each event its profile and session. Each instance needs a WEIR_INSTANCE of its own.",
+        "Gives each event its profile and session. Each instance needs its own WEIR_INSTANCE.",
         "WEIR_INSTANCE=1 weir identity",
     ),
     "rates": (
         "Run one instance of rates.",
-        "Adds up what every source sends and watches its quotas. Each instance needs a "
-        "WEIR_INSTANCE of its own.",
+        "Counts what every source sends and checks its quotas. Each instance needs its own "
+        "WEIR_INSTANCE.",
         "WEIR_INSTANCE=1 weir rates",
     ),
     "sink": (
         "Run one instance of the sink.",
-        "Puts every record into ClickHouse, once. Each instance needs a WEIR_INSTANCE of its own.",
+        "Inserts every record into ClickHouse once. Each instance needs its own WEIR_INSTANCE.",
         "WEIR_CLICKHOUSE_URL=http://clickhouse:8123 weir sink",
     ),
     "eraser": (
-        "Run the eraser: forgets people as asked.",
-        "Carries out what `weir erase` and DELETE /v1/profiles/{id} ask for. One is enough: a second "
-        "one takes over from the first.",
+        "Run the eraser, which erases people on request.",
+        "Carries out the erasures that `weir erase` and DELETE /v1/profiles/{id} request. One eraser "
+        "is enough: a second one takes over from the first.",
         "WEIR_ERASURE_KEY=... weir eraser",
     ),
     "warehouse": (
@@ -118,9 +118,11 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command list from the tables above, so that help imports no command."""
         names = self.list_commands(ctx)
-        for title, table in (("Run", SERVICES), ("Look after", COMMANDS)):
+        services = {name: line for name, (line, _, _) in SERVICES.items()}
+        commands = {name: line for name, (_, line) in COMMANDS.items()}
+        for title, lines in (("Services", services), ("Commands", commands)):
             with formatter.section(title):
-                formatter.write_dl([(name, table[name][1]) for name in names if name in table])
+                formatter.write_dl([(name, lines[name]) for name in names if name in lines])
 
 
 def is_present(module: str) -> bool:

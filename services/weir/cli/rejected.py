@@ -19,8 +19,8 @@ from weir.registry.contents import read_registry
 from weir.settings.shared import KafkaSettings
 
 REASONS = (
-    click.option("--code", help="Why, as in the column `code`: invalid_name, wrong_type, …"),
-    click.option("--sent-by", "sent_by", metavar="DOOR", help="The door it came in by."),
+    click.option("--code", help="The reason, as in the column `code`: invalid_name, …"),
+    click.option("--sent-by", "sent_by", metavar="DOOR", help="The door that received it."),
 )
 COLUMNS = ("received_at", "id", "source", "door", "code", "field", "recovered", "detail")
 
@@ -40,7 +40,7 @@ def command() -> None:
 @command.command("list")
 @letter_filters.options(*REASONS)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(limit: int, as_json: bool, **given: Any) -> None:
     """List rejected events, the latest first; `recovered` is the time when an event was replayed.
 
@@ -68,7 +68,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     elif letters:
         show_list(letters, COLUMNS, limit)
     else:
-        screen().print("No refusals.")
+        screen().print("No rejected events.")
 
 
 @command.command("show")
@@ -88,7 +88,7 @@ def show_command(event_id: str) -> None:
             {"event_id": _event_id(event_id)},
         )
     if not rows:
-        raise click.ClickException(f"There is no refusal {event_id}.")
+        raise click.ClickException(f"There is no rejected event {event_id}.")
     for row in rows:
         _show(row)
 
@@ -98,7 +98,7 @@ def show_command(event_id: str) -> None:
 @click.option(
     "--door",
     type=click.Choice(PARSING_AGAIN),
-    help="Read the payload in this door's words.  [default: those it was sent in]",
+    help="Parse the payload as this door does.  [default: the door that received it]",
 )
 @replay_options
 def replay_command(
@@ -161,7 +161,9 @@ def _event_id(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise WrongInputError(f"{text} is no event id; `weir rejected list` shows them.") from None
+        raise WrongInputError(
+            f"{text} is not an event id; `weir rejected list` shows event ids."
+        ) from None
 
 
 def _show(row: dict[str, Any]) -> None:

@@ -26,26 +26,30 @@ EVENTS = (topics.RESOLVED, topics.ACCEPTED)
 
 @click.command("replay")
 @click.option(
-    "--from", "start", type=Moment(), required=True, help="Events received from this time (UTC) on."
+    "--from",
+    "start",
+    type=Moment(),
+    required=True,
+    help="Restore events received from this time (UTC) on.",
 )
-@click.option("--to", "end", type=Moment(), help="Events received before this time (UTC).")
-@click.option("--source", default="", help="Events of one source alone.")
+@click.option("--to", "end", type=Moment(), help="Restore events received before this time (UTC).")
+@click.option("--source", default="", help="Restore only events of this source.")
 @click.option(
     "--origin",
     default="resolved",
     show_default=True,
     type=click.Choice(["resolved", "accepted"]),
-    help="accepted: also what `events.resolved` has lost, decided anew from `events.accepted`.",
+    help="accepted: also restore what `events.resolved` has lost, from `events.accepted`.",
 )
 @click.option(
     "--rate",
     default=5_000.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="So many rows a second at most; 0: no bound.",
+    help="Write at most this many rows a second; 0: no limit.",
 )
-@click.option("--events-only", is_flag=True, help="Leave every table but `events` and visits.")
-@click.option("--dry-run", is_flag=True, help="Say what is missing, and write nothing.")
+@click.option("--events-only", is_flag=True, help="Restore only `events` and visits.")
+@click.option("--dry-run", is_flag=True, help="Show what is missing; write nothing.")
 def command(
     start: datetime,
     end: datetime | None,
@@ -117,10 +121,10 @@ def _show(done: BackfillResult, dry_run: bool) -> None:
 
 
 def _told(events: RebuildCounts, dry_run: bool) -> str:
-    verb = "missing" if dry_run else "missing and put back"
+    verb = "missing" if dry_run else "missing and restored"
     kept = f", {events.barred:,} left alone" if events.barred else ""
-    unsaved = f", {events.unsaved:,} not to be saved" if events.unsaved else ""
-    return f"{events.there:,} events there, {events.put_back:,} {verb}{kept}{unsaved}"
+    unsaved = f", {events.unsaved:,} unsaved" if events.unsaved else ""
+    return f"{events.there:,} events present, {events.put_back:,} {verb}{kept}{unsaved}"
 
 
 if __name__ == "__main__":

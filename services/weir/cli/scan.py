@@ -33,10 +33,15 @@ T = TypeVar("T", str, Path)
 @click.option(
     "--retained",
     is_flag=True,
-    help="Also in topics that lose their records by time; reads them whole.",
+    help="Also search the topics that delete records by age; reads them whole.",
 )
-@click.option("--seconds", default=600.0, show_default=True, help="How long a topic may be read.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--seconds",
+    default=600.0,
+    show_default=True,
+    help="Read a topic for at most this many seconds.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_json: bool) -> None:
     """Search for each ID everywhere: tables, compacted topics, and the state under WEIR_DATA_DIR.
 

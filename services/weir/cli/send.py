@@ -80,18 +80,18 @@ def refusal_line(refused: RejectedLine) -> bytes:
 @click.option("--key", help="The source's write key.  [default: $WEIR_WRITE_KEY]")
 @click.option("--batch", default=500, show_default=True, type=click.IntRange(1, 2_000))
 @click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 64))
-@click.option("--gzip", "compress", is_flag=True, help="Compress what is sent.")
+@click.option("--gzip", "compress", is_flag=True, help="Compress the requests.")
 @click.option(
     "--patience",
     default=60.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="Seconds to try one batch again before giving up.",
+    help="Retry a batch for at most this many seconds.",
 )
 @click.option(
     "--rejects",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
-    help="Write refused events here, one a line, with the reason.",
+    help="Write rejected events to this file, one per line, with the reason.",
 )
 def command(
     file: str,
@@ -152,9 +152,11 @@ def _run(sending: Sending, chunks: Chunks, refusals: Refusals) -> bool:
         place = f" ({refused.field})" if refused.field else ""
         notes().print(f"line {refused.line}: {refused.code}{place}: {refused.text}", markup=False)
     if tally.refused > SHOWN_REFUSALS:
-        notes().print(f"... and {tally.refused - SHOWN_REFUSALS:,} more; --rejects FILE keeps all")
+        notes().print(
+            f"... and {tally.refused - SHOWN_REFUSALS:,} more; --rejects FILE keeps them all"
+        )
     screen().print(
-        f"{tally.accepted:,} accepted, {tally.refused:,} refused, {tally.undelivered:,} not"
+        f"{tally.accepted:,} accepted, {tally.refused:,} rejected, {tally.undelivered:,} not"
         f" delivered of {tally.read:,} events read in {seconds:.1f} s"
         f" ({tally.accepted / seconds:,.0f}/s, {tally.retries} retries)"
     )
@@ -188,7 +190,9 @@ async def _send(sending: Sending, chunks: Chunks, refusals: Refusals) -> tuple[E
 
 
 def _interrupt(loop: asyncio.AbstractEventLoop, delivery: EventSender) -> None:
-    notes().print("Stopping: waiting for the answers to what is on its way; again to stop at once.")
+    notes().print(
+        "Stopping: waiting for answers to requests in flight; Ctrl-C again stops at once."
+    )
     loop.remove_signal_handler(signal.SIGINT)
     delivery.stop()
 
@@ -200,7 +204,7 @@ def _progress(chunks: Chunks) -> Iterator[tuple[Progress, TaskID]]:
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]:>9,.0f}/s"),
         TextColumn("{task.fields[accepted]:,} accepted"),
-        TextColumn("{task.fields[refused]:,} refused"),
+        TextColumn("{task.fields[refused]:,} rejected"),
         TextColumn("[yellow]{task.fields[trouble]}"),
     ]
     with Progress(*columns, console=notes(), transient=True) as progress:

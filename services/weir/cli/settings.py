@@ -58,7 +58,7 @@ def shown(default: Any) -> str:
 
 
 @click.command("settings")
-@click.option("--markdown", is_flag=True, help="As a Markdown table, for documents.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown table, for the documentation.")
 def command(markdown: bool) -> None:
     """List every setting: its variable, default, unit and meaning.
 

@@ -19,7 +19,7 @@ NUMBER_TYPE = re.compile(r"(?:Nullable\()?(?:U?Int|Float|Decimal)")
 
 @click.command("sql")
 @click.argument("query")
-@click.option("--format", "form", help="A ClickHouse format, passed through: CSV, JSONEachRow, ...")
+@click.option("--format", "form", help="Print in a ClickHouse format: CSV, JSONEachRow, ...")
 def command(query: str, form: str | None) -> None:
     """Run QUERY in ClickHouse (- reads it from standard input) and show the result as a table.
 

@@ -29,11 +29,17 @@ MEASURED_SECONDS = 1.0  # between the two snapshots from which `--once` computes
 
 @click.command("status")
 @click.option(
-    "--once", is_flag=True, help="Show it once and end; 3 if Kafka or ClickHouse is away."
+    "--once",
+    is_flag=True,
+    help="Show it once and exit; exit code 3 if Kafka or ClickHouse does not answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Once, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print it once, as JSON.")
 @click.option(
-    "--every", default=1.0, show_default=True, type=click.FloatRange(0.2), help="Seconds."
+    "--every",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.2),
+    help="Seconds between two refreshes.",
 )
 def command(once: bool, as_json: bool, every: float) -> None:
     """Show processes, consumer groups, rates and quotas; refresh until Ctrl-C.
@@ -100,12 +106,12 @@ def rendered(look: StatusSnapshot) -> RenderableType:
 def _behind(behind: RetentionStatus) -> str:
     text = (
         f"{behind.group} has not read records of {behind.topic} that have used {behind.share:.0%}"
-        " of their retention: run more of it, mend it, or lengthen the retention."
+        " of their retention: run more instances, repair it, or lengthen the retention."
     )
     if not behind.refused:
         return text
     whose = "every source" if ALL in behind.refused else ", ".join(behind.refused)
-    return f"{text} Until then gateways refuse new events of {whose} (503)."
+    return f"{text} Until then gateways reject new events of {whose} (503)."
 
 
 def _held(group: GroupStatus) -> str:

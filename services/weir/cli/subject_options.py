@@ -23,8 +23,8 @@ def person_options(command: Command) -> Command:
     """Add the options `--profile`, `--user` and `--source` to a command."""
     for option in (
         click.option("--source", default="", help="A source of the person's workspace."),
-        click.option("--user", default="", help="Whom: by user id."),
-        click.option("--profile", default="", help="Whom: by profile id."),
+        click.option("--user", default="", help="The person's user id."),
+        click.option("--profile", default="", help="The person's profile id."),
     ):
         command = option(command)
     return command
@@ -34,7 +34,7 @@ def subject_given(profile: str, user: str) -> str:
     """Return `profile:<id>` or `user:<id>`. `WrongInputError` unless exactly one id is given."""
     profile, user = profile.strip(), user.strip()
     if bool(profile) == bool(user):
-        raise WrongInputError("Say whom by either --profile ID or --user ID.")
+        raise WrongInputError("Give either --profile ID or --user ID.")
     return subject_of("profile", profile) if profile else subject_of("user", user)
 
 
@@ -77,10 +77,10 @@ def workspace_given(subject: str, source: str, sources: dict[str, Source]) -> st
         return workspaces.pop()
     if not workspaces:
         raise click.ClickException(
-            "Nobody is known by that name yet; to go by what is on its way, name the workspace by"
-            " one of its sources: --source."
+            "No person with this id is known yet; if the person's events are still in flight, name"
+            " a source of the workspace with --source."
         )
     raise WrongInputError(
-        f"Somebody is known by that name in several workspaces ({', '.join(sorted(workspaces))}):"
-        " name one of its sources with --source."
+        f"A person with this id is known in several workspaces ({', '.join(sorted(workspaces))}):"
+        " name a source of the workspace with --source."
     )

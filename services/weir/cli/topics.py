@@ -181,7 +181,10 @@ def command() -> None:
 @command.command("apply")
 @click.argument("file", type=click.Path(path_type=Path), default=TOPICS_FILE, required=False)
 @click.option(
-    "--profile", default="local", show_default=True, help="A size from the file: local, production."
+    "--profile",
+    default="local",
+    show_default=True,
+    help="A profile from the file: local, production.",
 )
 def apply_command(file: Path, profile: str) -> None:
     """Make the cluster's topics match FILE (deploy/topics.yaml). Safe to repeat.

@@ -28,16 +28,16 @@ COLORS = {"stored": "green", "queued": "yellow", "rejected": "red", "dead": "red
 @click.command("where")
 @click.argument("event", metavar="ID")
 @click.option(
-    "--source", default="", help="Of this source alone; a client's own id is found faster."
+    "--source", default="", help="Search only this source; finds a client's own id faster."
 )
 @click.option(
     "--seconds",
     default=20.0,
     show_default=True,
     type=click.FloatRange(1),
-    help="How long the topics may be read for it.",
+    help="Read the topics for at most this many seconds.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(event: str, source: str, seconds: float, as_json: bool) -> None:
     """Show where the event ID is: queued, stored, duplicate, rejected, dead, unsaved or unknown.
 
@@ -83,7 +83,7 @@ def _found(find: Callable[[], EventStatus]) -> EventStatus:
 
     try:
         with reporting() as report:
-            report.tell("looks through ClickHouse and the topics")
+            report.tell("searching ClickHouse and the topics")
             with_retries(work)
     except UnreachableError:
         if where is None:

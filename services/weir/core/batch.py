@@ -156,7 +156,7 @@ class BatchResult:
             raise AssertionError(f"writes to more than {', '.join(writes)}")
         told = self.emitted + self.dropped + self.forwarded + len(self.refusals)
         if told != received:
-            raise AssertionError(f"{received} records came to {told} outcomes")
+            raise AssertionError(f"{received} records have {told} outcomes")
 
 
 class Step(Protocol):

@@ -29,7 +29,7 @@ def stored_in_letter(key: bytes, value: bytes, detail: str, most: int) -> Stored
     digest = payload_hash(key, value).hex()
     size = len(key) + len(value)
     text = (
-        f"The record is not stored here: it has {size:,} bytes, a letter holds {most:,}. Its topic has it"
-        f" until its retention ends (BLAKE2b-128 of key, NUL, value: {digest}). {detail}"
+        f"The record is not stored here: it has {size:,} bytes, a dead letter at most {most:,}. Its topic has"
+        f" it until its retention ends (BLAKE2b-128 of key, NUL, value: {digest}). {detail}"
     )
     return Stored(key[: min(CUT_KEY_BYTES, most)], b"", text[:MAX_DETAIL])

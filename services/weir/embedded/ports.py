@@ -82,7 +82,7 @@ class PortClaims:
             if is_free(port, host) and not self.holder(port):
                 ports.append(port)
         raise LocalFaultError(
-            f"No {count} free ports from {base} on: set WEIR_METRICS_BASE_PORT to a lower one, or 0."
+            f"No {count} free ports from {base} on: set WEIR_METRICS_BASE_PORT to a lower port, or 0."
         )
 
     def release(self) -> None:

@@ -37,15 +37,15 @@ EDITABLE = {
 # Topics whose records may be written again: their reader has not processed this record, or recognizes it.
 AGAIN = {*EDITABLE, topics.DUPLICATE, topics.REJECTED, topics.DEAD}
 STATE = {
-    topics.USAGE: "rates and the sink both read it, and the other one has counted it",
-    topics.PROFILES: "it is identity's state, which has moved on",
-    topics.QUOTAS: "it is rates' state, which has moved on",
-    topics.RECOVERIES: "it is the ledger's",
+    topics.USAGE: "rates and the sink both read it, and the one that did not fail has counted it",
+    topics.PROFILES: "it is identity's state, which has changed since",
+    topics.QUOTAS: "it is rates' state, which has changed since",
+    topics.RECOVERIES: "it belongs to the ledger of replays",
 }
 IDENTIFY = "$identify"  # an event name that is always accepted
 ANY_NAME = Policy(own_names=None, spaced_names=True)
 NOT_A_RECORD = (
-    "its bytes cannot be read, so nothing in it can be edited; without edits it is sent as it is"
+    "its bytes cannot be read, so it cannot be edited; without edits it is sent unchanged"
 )
 
 
@@ -81,10 +81,10 @@ def plan(
     `partitions`: the number of partitions by topic.
     """
     if letter.topic not in AGAIN:
-        why = STATE.get(letter.topic, "nobody reads its topic")
+        why = STATE.get(letter.topic, "no service reads this topic")
         return NotSendable(
-            f"{letter.topic} is not written again: {why}. `weir replay` puts what its topic still"
-            " has into ClickHouse"
+            f"{letter.topic} is not written again: {why}. `weir replay` restores what the topic"
+            " still has to ClickHouse"
         )
     if not edits:
         write = Write(letter.topic, letter.partition, letter.key, letter.value)
@@ -158,7 +158,9 @@ def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:
         raise NoSuchPathError(f"there is no {shown(edit.path[:1])}")
     if field not in editable:
         can = ", ".join(sorted(editable))
-        raise NotEditableError(f"{field} is decided and stays as it is; what can be edited: {can}")
+        raise NotEditableError(
+            f"{field} is already decided and cannot be edited; editable fields: {can}"
+        )
     if field in DOCUMENTS and len(edit.path) > 1:
         record[field] = edit.apply(record[field].encode(), depth=1).decode()
         return
@@ -171,18 +173,18 @@ def _whole(field: str, edit: Edit) -> Any:
     """Return the new value of a field in the field's type. `NotEditableError` if it does not fit."""
     if edit.value is None:
         if field in ("event", "occurred_at", "idempotency_key"):
-            raise NotEditableError(f"{field} cannot be taken away: every event has one")
+            raise NotEditableError(f"{field} cannot be removed: every event must have one")
         return {"value": None, "properties": "{}", "context": "{}"}.get(field, "")
     if field in DOCUMENTS:
         if not (text := edit.json()).startswith(b"{"):
-            raise NotEditableError(f"{field} is a JSON object")
+            raise NotEditableError(f"{field} must be a JSON object")
         return text.decode()
     if field in ("value", "occurred_at"):
         try:
             return msgspec.json.decode(edit.value, type=float if field == "value" else int)
         except msgspec.DecodeError:
             what = "a number" if field == "value" else "epoch milliseconds"
-            raise NotEditableError(f"{field} is {what}, not {edit.value}") from None
+            raise NotEditableError(f"{field} must be {what}, not {edit.value}") from None
     return edit.text()
 
 

@@ -65,7 +65,9 @@ def assignment(text: str) -> Edit:
     """Parse `PATH=VALUE`. `PathError` if the syntax is invalid."""
     path, rest = _read(text)
     if not rest.startswith("="):
-        raise PathError(f"{text} is no assignment: write PATH=VALUE, such as properties.price=12.5")
+        raise PathError(
+            f"{text} is not an assignment: write PATH=VALUE, such as properties.price=12.5"
+        )
     return Edit(path, rest[1:])
 
 
@@ -73,7 +75,7 @@ def removal(text: str) -> Edit:
     """Parse `PATH` as the removal of a member. `PathError` if the syntax is invalid."""
     path, rest = _read(text)
     if rest:
-        raise PathError(f"{text} is no path: {rest} is where it ends to be one")
+        raise PathError(f"{text} is not a path: it is invalid from {rest} on")
     return Edit(path, None)
 
 
@@ -102,7 +104,9 @@ def _read(text: str) -> tuple[Path, str]:
         path.append(int(index) if index else msgspec.json.decode(quoted) if quoted else name)
         at = found.end()
     if not path:
-        raise PathError(f'{text} is no path: write names and indexes, such as a.b, a["x y"], a[0]')
+        raise PathError(
+            f'{text} is not a path: write names and indexes, such as a.b, a["x y"], a[0]'
+        )
     return tuple(path), text[at:]
 
 
@@ -140,4 +144,4 @@ def _decoded(decode: Callable[[bytes], T], document: bytes, missing: NoSuchPathE
     except msgspec.ValidationError:  # another kind of value: it does not have the path
         raise missing from None
     except (msgspec.DecodeError, RecursionError) as fault:
-        raise NoSuchPathError(f"it is not JSON ({fault}), so nothing in it can be edited") from None
+        raise NoSuchPathError(f"it is not valid JSON ({fault}) and cannot be edited") from None

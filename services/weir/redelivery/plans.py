@@ -63,7 +63,7 @@ class NotSendable(NamedTuple):
     refused: tuple[RejectedAgain, ...] = ()
 
 
-REFUSED_AGAIN = "refused again"
+REFUSED_AGAIN = "rejected again"
 
 
 def gateway_partition(key: bytes, topic: str, partitions: Mapping[str, int]) -> int:

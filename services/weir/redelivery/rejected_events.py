@@ -74,10 +74,10 @@ def plan(
         again = RejectedAgain(problem.code, problem.field, problem.detail)
         return NotSendable(REFUSED_AGAIN, (again,))
     if events is None:
-        what = "what was sent around it" if parser is None else parser.not_kept
+        what = "the rest of its request" if parser is None else parser.not_kept
         return NotSendable(
-            f"a payload of the door {letter.door} cannot be read by itself: {what} is not kept."
-            " Edit it into an event of Weir's own and say `--door events`"
+            f"a payload of the door {letter.door} cannot be parsed by itself: {what} is not kept."
+            " Edit it into an event in Weir's own format and add `--door events`"
         )
     client = Client(
         letter.door,

@@ -11,7 +11,7 @@ from weir.redelivery.plans import REFUSED_AGAIN, Letter, NotSendable, Plan, Reje
 from weir.redelivery.queries import LetterTables
 from weir.redelivery.writer import Recoveries
 
-ERASED = "whose it is was erased since the letter was listed"
+ERASED = "its person was erased after the letter was listed"
 SENT_NOW = "sent just now"
 TOGETHER = 200  # most letters in one transaction
 SHOWN = 5  # examples of each reason

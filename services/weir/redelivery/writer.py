@@ -30,10 +30,10 @@ WRITES = (
     topics.RECOVERIES,
 )
 REPLACED = (
-    "Another replay has begun and taken this one's place. What this one has sent stays sent; run it"
-    " again when the other has ended, and it goes on with the rest."
+    "Another replay has started and has ended this one. What this one has sent stays sent; when the"
+    " other has ended, run this one again: it continues with the rest."
 )
-NOT_TAKEN = "Kafka did not take it: {fault}. Run it again: it finds out what was sent, and goes on with the rest."
+NOT_TAKEN = "Kafka did not accept it: {fault}. Run it again: it finds out what was sent, and continues with the rest."
 NO_LEDGER = "The topic `recoveries` does not exist: run `weir topics apply` first."
 
 _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)

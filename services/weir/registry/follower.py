@@ -65,8 +65,8 @@ def _understood(value: bytes, kind: type[T], entry_id: str, log: Any) -> T | Non
         return msgspec.json.decode(entry["document"], type=kind)
     except msgspec.ValidationError as fault:
         log.error(
-            "registry entry not understood, the one before it stays in force: was it written by a"
-            " newer version of Weir? Upgrade this service, or apply a file without what is new.",
+            "registry entry not understood; the entry before it stays in force. If a newer version of"
+            " Weir wrote it, upgrade this service, or apply a file without the new options.",
             id=entry_id,
             fault=str(fault),
         )

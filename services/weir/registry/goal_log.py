@@ -103,12 +103,12 @@ class GoalLog:
             except FencedError:
                 self._writer = None
                 if time.monotonic() > deadline:
-                    raise NotReachedError("other gateways change goals all the time") from None
+                    raise NotReachedError("other gateways keep changing goals") from None
                 time.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except (KafkaException, StreamBrokenError, BufferError) as fault:
                 self._writer = None
-                raise NotReachedError(f"the registry is not read or written: {fault}") from fault
+                raise NotReachedError(f"the registry cannot be read or written: {fault}") from fault
 
     def _attempt(self, questions: Sequence[GoalQuestion]) -> list[Any]:
         """Try once. `FencedError`: nothing is written, because another process was faster."""

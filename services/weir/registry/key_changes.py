@@ -52,7 +52,7 @@ def succeed(
     """
     if not old.in_force(now_ms):
         raise KeysError(
-            f"The key {old.digest[:SHOWN_DIGITS]} has ended: `weir keys create` a new one."
+            f"The key {old.digest[:SHOWN_DIGITS]} has ended: make a new one with `weir keys create`."
         )
     end = _after(now_ms, overlap)
     ending = msgspec.structs.replace(old, ends_at=min(end, old.ends_at or end))
@@ -68,17 +68,17 @@ def find(digest: str, registered: RegistryContents) -> ApiKey:
     if len(digest) < LEAST_DIGITS or not re.fullmatch(r"[0-9a-f]+", digest):
         raise KeysError(
             f"Name a key by at least {LEAST_DIGITS} hex digits of its digest: `weir keys list`"
-            " shows them. A key itself is not wanted here."
+            " shows them. Do not give the key itself."
         )
     found = [key for key in registered.keys.values() if key.digest.startswith(digest)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise KeysError(f"{len(found)} keys begin with {digest}: give more of the digest.")
+        raise KeysError(f"{len(found)} keys begin with {digest}: give more digits.")
     for source in registered.sources.values():
         if any(one.startswith(digest) for one in source.key_hashes):
             raise KeysError(
-                f"{digest} is a key of {source.id} in the sources file: take it out there, and"
+                f"{digest} is a key of {source.id} in the sources file: remove it there, and run"
                 " `weir apply`."
             )
     raise KeysError(f"No key begins with {digest}: `weir keys list` shows them all.")
@@ -88,7 +88,7 @@ def require_source(name: str, sources: Mapping[str, Source]) -> None:
     if name not in sources:
         known = ", ".join(sorted(sources)) or "none yet"
         raise KeysError(
-            f"There is no source {name}; there are: {known}. `weir apply` makes sources."
+            f"There is no source {name}; there are: {known}. `weir apply` creates sources."
         )
 
 

@@ -24,8 +24,8 @@ TRANSACTIONAL_ID = "weir-profile-ids"
 SECONDS = 10
 READ_SECONDS = 30
 READ_ONCE_MS = 20
-REPLACED = "Another process makes the salt of profile ids just now: run it again."
-NOT_TAKEN = "The salt of profile ids is not written: {fault}."
+REPLACED = "Another process is creating the salt of profile ids: run this again."
+NOT_TAKEN = "The salt of profile ids cannot be written: {fault}."
 
 _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 

@@ -85,7 +85,7 @@ class SecretEncryption:
             return secret
         if self._first is None:
             raise NoSecretsKeyError(
-                "signing secrets are stored encrypted, and WEIR_SECRETS_KEY is not set: make a key"
+                "signing secrets are stored encrypted, but WEIR_SECRETS_KEY is not set: make a key"
                 " with `weir keys secret-key`, and set it here and for the gateways"
             )
         return SEALED + self._first.encrypt(secret.encode()).decode()

@@ -38,7 +38,7 @@ def plan(wanted: dict[str, Source], present: dict[str, Source], prune: bool) -> 
             changes.append(SourceChange("change", name, tuple(_differences(present[name], source))))
     if prune:
         gone = sorted(set(present) - set(wanted))
-        changes += [SourceChange("remove", name, ("its keys go with it",)) for name in gone]
+        changes += [SourceChange("remove", name, ("its keys are removed, too",)) for name in gone]
     return changes
 
 
@@ -47,7 +47,7 @@ def plan_sealing(
 ) -> list[SourceChange]:
     """Return changes for sources of the file whose secrets are stored in plain or encrypted with an old key."""
     return [
-        SourceChange("change", name, ("signing_secrets: encrypted with the present key",))
+        SourceChange("change", name, ("signing_secrets: encrypted with the current key",))
         for name in sorted(set(wanted) & set(stored))
         if not sealing.is_current(stored[name])
     ]
@@ -70,7 +70,7 @@ def key_conflicts(
         for digest in source.key_hashes
     }
     faults = [
-        f"sources.{source.id}: has a key that {owners[digest]} of the registry has too;"
+        f"sources.{source.id}: has a key that {owners[digest]} in the registry has too;"
         " give it its own"
         for source in wanted.values()
         for digest in source.key_hashes

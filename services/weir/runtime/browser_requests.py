@@ -43,7 +43,7 @@ def refuse_foreign_page(values: Callable[[str], Sequence[str]], loopback_only: b
     if len(hosts) > 1 or (hosts and named is None):
         return "The Host header is malformed"
     if loopback_only and named is not None and not is_loopback(named[1].strip("[]")):
-        return "Without a password only requests to this machine's own names are answered"
+        return "Without a password, the Host header must be a loopback name of this machine"
     sites = values("Sec-Fetch-Site")
     if any(site.strip().lower() not in _OWN_SITES for site in sites):
         return "A page of another site sent the request"

@@ -98,7 +98,7 @@ class Decider:
 
         found = self._try(refresh)
         if isinstance(found, Exception):
-            self._log.error("a change of the registry is not applied", **_shown(found))
+            self._log.error("a registry change cannot be applied", **_shown(found))
             return None
         return found
 
@@ -135,7 +135,7 @@ class Decider:
             size = max([len(key) + len(value) for key, value in outputs], default=0)
             if size > (most := self._limits.present.of(topic)):
                 raise RecordTooLargeError(
-                    f"{size:,} bytes for {topic}, which takes at most {most:,}"
+                    f"{size:,} bytes for {topic}, which accepts at most {most:,}"
                 )
 
 

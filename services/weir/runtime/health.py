@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from weir.runtime.browser_requests import RESPONSE_HEADERS, is_loopback, refuse_foreign_page
 from weir.runtime.stall_watch import StallWatch
 
-PARTITIONS_TAKEN = "its partitions were taken, and it has not been given new ones yet"
+PARTITIONS_TAKEN = "its partitions were revoked, and new ones are not assigned yet"
 
 
 class Health:
@@ -52,7 +52,7 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
             elif self.path == "/metrics":
                 self._reply(200, generate_latest().decode(), CONTENT_TYPE_LATEST)
             else:
-                self._reply(404, "only /livez, /readyz and /metrics are here\n")
+                self._reply(404, "only /livez, /readyz and /metrics exist\n")
 
         def _reply(self, status: int, text: str, kind: str = "text/plain; charset=utf-8") -> None:
             body = text.encode()

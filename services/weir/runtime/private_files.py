@@ -31,10 +31,12 @@ def keep_private(folder: Path) -> str:
             refused += 1
     if refused:
         return (
-            f"others of this machine may read {refused} files and folders of {folder}, and this user "
-            "does not own them: give them to it, or set WEIR_DATA_DIR to a folder of its own"
+            f"other users of this machine may read {refused} files and folders in {folder}, and this user "
+            "does not own them: change their owner, or set WEIR_DATA_DIR to another folder"
         )
-    return f"others of this machine could read {folder}: {mended} files and folders are its owner's now"
+    return (
+        f"other users could read {folder}: {mended} files and folders are now private to the owner"
+    )
 
 
 def _below(folder: Path) -> list[str]:

@@ -34,7 +34,7 @@ class RecoveryLimit:
             self._times.popleft()
         if len(self._times) >= LIMIT and now - self._times[0] >= AT_LEAST_SECONDS:
             raise RecoveryFailedError(
-                f"{len(self._times)} recoveries in {now - self._times[0]:.0f} s and no commit "
+                f"{len(self._times)} recoveries in {now - self._times[0]:.0f} s without a commit "
                 f"between them; the last fault: {fault}"
             )
         self._times.append(now)

@@ -72,8 +72,8 @@ def _pass(
         looks += 1
         if looks > PATIENT_LOOKS:
             raise NotSettledError(
-                f"{stage.name} has {unread:,} records to go of what has been accepted, and does not"
-                " get on. `weir status` says why."
+                f"{stage.name} has not processed {unread:,} accepted records and makes no progress:"
+                " see `weir status`."
             )
         tell(ServiceBacklog(stage.name, unread))
         wait(LOOK_SECONDS)

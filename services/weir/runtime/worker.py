@@ -130,7 +130,7 @@ class Worker:
             elif part:
                 self._give_up(part, fault)
             else:
-                raise StreamBrokenError(f"what has changed is refused: {fault}") from fault
+                raise StreamBrokenError(f"brokers refuse the changes: {fault}") from fault
             if part and refreshed:
                 self._settle([], refreshed)
         except StreamBrokenError:
@@ -153,7 +153,7 @@ class Worker:
             try:
                 self._attempt([letter])
             except RecordRefusedError as still:
-                raise StreamBrokenError(f"not even a dead letter is taken: {still}") from still
+                raise StreamBrokenError(f"brokers refuse the dead letter, too: {still}") from still
 
     def _require_acceptance(self, pieces: list[Piece], fault: RecordRefusedError) -> None:
         self._step.forget()

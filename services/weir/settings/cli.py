@@ -11,7 +11,7 @@ from weir.settings.shared import is_file
 class CommandSettings:
     command_patience: float = setting(
         30.0,
-        "how long commands try again while Kafka or ClickHouse is away",
+        "how long commands retry while Kafka or ClickHouse does not answer",
         "seconds",
         check=at_least(0),
     )
@@ -21,10 +21,10 @@ class CommandSettings:
 class SendSettings:
     write_key: str = setting("", "the source's key that `weir send` uses", secret=True)
     gateway_url: str = setting(
-        "", "the gateway that commands speak to; empty: the local one on `WEIR_GATEWAY_PORT`"
+        "", "the gateway that commands use; empty: the local one on `WEIR_GATEWAY_PORT`"
     )
     gateway_ca_file: Path | None = setting(
         None,
-        "with https, the certificates (PEM) that vouch for the gateway's; empty: the system's",
+        "with https, the CA certificates (PEM) to verify the gateway with; empty: the system's",
         check=is_file,
     )

@@ -26,21 +26,24 @@ class UpSettings:
     )
     audit_seconds: int = setting(
         60,
-        "how often the audit that `weir up` starts looks at the books; 0: none",
+        "how often the audit that `weir up` starts checks the books; 0: no audit",
         "s",
         check=at_least(0),
     )
     metrics_base_port: int = setting(
         9100,
-        "`weir up` gives each worker the next free port from here for WEIR_METRICS_PORT; "
-        "0: any free one",
+        "`weir up` gives each worker the next free port from this one on as WEIR_METRICS_PORT; "
+        "0: any free port",
         check=at_least(0),
     )
     sources_file: Path = setting(
         DEPLOY / "sources.yaml", "sources that `weir up` applies when it starts"
     )
     log_megabytes: int = setting(
-        16, "a child's log starts anew at this size, one older is kept", "MiB", check=at_least(1)
+        16,
+        "size at which a child's log is rotated; one older log is kept",
+        "MiB",
+        check=at_least(1),
     )
 
     def instances(self, stage: str) -> int:

@@ -8,40 +8,57 @@ from weir.settings.environment import at_least, setting
 @dataclass(frozen=True)
 class WarehouseSettings:
     warehouse_query_threads: int = setting(
-        4, "queries that run at once; further ones wait", "queries", check=at_least(1)
+        4,
+        "maximum number of queries that run at once; further ones wait",
+        "queries",
+        check=at_least(1),
     )
     warehouse_insert_threads: int = setting(
-        2, "inserts that run at once, apart from queries", "inserts", check=at_least(1)
+        2,
+        "maximum number of inserts that run at once, apart from queries",
+        "inserts",
+        check=at_least(1),
     )
     warehouse_max_waiting: int = setting(
-        64, "requests that may wait in each lane; beyond it: 503", "requests", check=at_least(0)
+        64,
+        "maximum number of requests that wait in each lane; above it: 503",
+        "requests",
+        check=at_least(0),
     )
     warehouse_max_threads: int = setting(
-        2, "threads of the engine that one query uses", "threads", check=at_least(1)
+        2, "engine threads for one query", "threads", check=at_least(1)
     )
     warehouse_max_memory: int = setting(
         1_610_612_736,
-        "memory of the whole engine; what exceeds it fails",
+        "memory limit of the whole engine; a statement that exceeds it fails",
         "bytes",
         check=at_least(1),
     )
     warehouse_max_query_memory: int = setting(
-        805_306_368, "memory of one read; what exceeds it fails", "bytes", check=at_least(1)
+        805_306_368,
+        "memory limit of one read; a read that exceeds it fails",
+        "bytes",
+        check=at_least(1),
     )
     warehouse_mark_cache: int = setting(
         67_108_864, "size of the mark cache, and of the primary index cache", "bytes"
     )
     warehouse_merge_threads: int = setting(
-        2, "threads of the engine that merge parts", "threads", check=at_least(1)
+        2, "engine threads that merge parts", "threads", check=at_least(1)
     )
     warehouse_max_execution: float = setting(
-        60.0, "time a read may take unless the request sets `max_execution_time`; 0: any", "seconds"
+        60.0,
+        "time limit of a read, unless the request sets `max_execution_time`; 0: no limit",
+        "seconds",
     )
     warehouse_max_request: int = setting(
-        134_217_728, "largest request body, unpacked", "bytes", check=at_least(1)
+        134_217_728, "largest request body, decompressed", "bytes", check=at_least(1)
     )
     warehouse_max_requests: int = setting(
-        402_653_184, "all request bodies held at once; beyond it: 503", "bytes", check=at_least(1)
+        402_653_184,
+        "maximum size of all request bodies in memory; above it: 503",
+        "bytes",
+        check=at_least(1),
     )
     warehouse_max_result: int = setting(
         268_435_456,
@@ -50,11 +67,13 @@ class WarehouseSettings:
         check=at_least(1),
     )
     warehouse_buffer: int = setting(
-        4_194_304, "result held back so that a late error still gets its status", "bytes"
+        4_194_304,
+        "part of a result that is held back, so that a late error still gets its HTTP status",
+        "bytes",
     )
     warehouse_send: float = setting(
-        30.0, "time a client may take to read the next piece of a result", "seconds"
+        30.0, "time limit for a client to read the next piece of a result", "seconds"
     )
     warehouse_drain: float = setting(
-        30.0, "time running inserts get to finish at shutdown", "seconds"
+        30.0, "time that running inserts get to finish at shutdown", "seconds"
     )

@@ -9,7 +9,7 @@ from weir.settings.environment import setting
 class EraserSettings:
     erasure_key: str = setting(
         "",
-        "keys the hash under which an erased person is remembered; empty: the erasure's id does,"
-        " and whoever reads the hash can test guesses",
+        "key of the hash that is kept of an erased person; empty: the erasure's id is the key,"
+        " and anybody who reads the hash can test guesses",
         secret=True,
     )

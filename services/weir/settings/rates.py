@@ -8,5 +8,5 @@ from weir.settings.environment import at_least, setting
 @dataclass(frozen=True)
 class RatesSettings:
     rates_batch_records: int = setting(
-        10_000, "most usage deltas in one transaction", "records", check=at_least(1)
+        10_000, "maximum number of usage deltas in one transaction", "records", check=at_least(1)
     )

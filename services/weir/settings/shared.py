@@ -18,11 +18,11 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 @dataclass(frozen=True)
 class CommonSettings:
-    data_dir: Path = setting(Path(".weir"), "where everything local lives")
+    data_dir: Path = setting(Path(".weir"), "folder of all local data")
     host: str = setting("127.0.0.1", "address that services bind to")
     log_level: str = setting("INFO", "least severe level that is logged", check=one_of(LOG_LEVELS))
     log_format: str = setting(
-        "text", "`text`, or `json`: every line is a JSON object", check=one_of(("text", "json"))
+        "text", "`text`, or `json`: each line is a JSON object", check=one_of(("text", "json"))
     )
 
 
@@ -33,7 +33,7 @@ def _are_secrets_keys(values: tuple[str, ...]) -> str | None:
         except ValueError:
             sound = False
         if not sound:  # the message must not show the key
-            return "must be keys as `weir keys secret-key` makes them, separated by commas"
+            return "must be keys made by `weir keys secret-key`, separated by commas"
     return None
 
 
@@ -62,7 +62,7 @@ class KafkaSettings:
     kafka_port: int = setting(9092, "port of the embedded broker")
     kafka_security_protocol: str = setting(
         "PLAINTEXT",
-        f"how to speak to the brokers: {', '.join(SECURITY_PROTOCOLS)}",
+        f"how to connect to the brokers: {', '.join(SECURITY_PROTOCOLS)}",
         check=one_of(SECURITY_PROTOCOLS),
     )
     kafka_sasl_mechanism: str = setting(
@@ -74,16 +74,16 @@ class KafkaSettings:
     kafka_password: str = setting("", "with SASL, the user's password", secret=True)
     kafka_ca_file: Path | None = setting(
         None,
-        "with SSL, the certificates (PEM) that vouch for the brokers'; empty: the system's",
+        "with SSL, the CA certificates (PEM) to verify the brokers with; empty: the system's",
         check=is_file,
     )
     kafka_cert_file: Path | None = setting(
-        None, "with SSL, Weir's own certificate (PEM), where brokers ask for one", check=is_file
+        None, "with SSL, Weir's own certificate (PEM), if the brokers require one", check=is_file
     )
     kafka_key_file: Path | None = setting(
         None, "with SSL, the private key (PEM) of Weir's own certificate", check=is_file
     )
-    kafka_key_password: str = setting("", "with SSL, what opens the private key", secret=True)
+    kafka_key_password: str = setting("", "with SSL, the password of the private key", secret=True)
     kafka_options: dict[str, str] | None = setting(
         None, "further librdkafka options, `key=value,...`", secret=True
     )
@@ -107,7 +107,7 @@ class KafkaSettings:
         found = []
         if self.kafka_security_protocol != "PLAINTEXT" and not self.kafka_bootstrap:
             found.append(
-                f"{protocol}: the embedded broker speaks PLAINTEXT; set WEIR_KAFKA_BOOTSTRAP"
+                f"{protocol}: the embedded broker supports only PLAINTEXT; set WEIR_KAFKA_BOOTSTRAP"
             )
         if self.logs_in and not (self.kafka_username and self.kafka_password):
             found.append(f"{protocol}: needs WEIR_KAFKA_USERNAME and WEIR_KAFKA_PASSWORD")
@@ -125,7 +125,9 @@ def _is_bare_url(value: str) -> str | None:
         return None
     parts = urlsplit(value)
     if parts.username or parts.password:  # refused because error messages show the URL
-        return "must not hold user and password: set WEIR_CLICKHOUSE_USER, WEIR_CLICKHOUSE_PASSWORD"
+        return (
+            "must not contain user and password: set WEIR_CLICKHOUSE_USER, WEIR_CLICKHOUSE_PASSWORD"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "must be like http://host:8123 or https://host:8443"
     return None
@@ -141,26 +143,28 @@ class ClickHouseSettings:
     clickhouse_port: int = setting(8123, "port of the embedded ClickHouse")
     clickhouse_user: str = setting("default", "user for ClickHouse")
     clickhouse_password: str = setting(
-        "", "password for ClickHouse; the embedded one asks for it then", secret=True
+        "",
+        "password for ClickHouse; if it is set, the embedded ClickHouse requires it",
+        secret=True,
     )
     clickhouse_ca_file: Path | None = setting(
         None,
-        "with https, the certificates (PEM) that vouch for the server's; empty: the usual ones",
+        "with https, the CA certificates (PEM) to verify the server with; empty: the usual ones",
         check=is_file,
     )
     clickhouse_verify: bool = setting(
-        True, "with https, whether the server's certificate must be vouched for"
+        True, "with https, whether the server's certificate is verified"
     )
     clickhouse_reader_user: str = setting(
-        "reader", "user of the embedded ClickHouse who only reads, and only Weir's database"
+        "reader", "user of the embedded ClickHouse who may only read, and only Weir's database"
     )
     clickhouse_reader_password: str = setting(
         "",
-        "the reader's password; empty: there is none, and no reader where"
+        "the reader's password; empty: no password, and no reader if"
         " `WEIR_CLICKHOUSE_PASSWORD` is set",
         secret=True,
     )
-    clickhouse_database: str = setting("weir", "database that Weir's tables live in")
+    clickhouse_database: str = setting("weir", "database of Weir's tables")
 
     def url(self) -> str:
         return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
@@ -173,7 +177,7 @@ class ClickHouseSettings:
             )
         if self.clickhouse_reader_user == self.clickhouse_user:
             found.append(
-                "WEIR_CLICKHOUSE_READER_USER: must not be WEIR_CLICKHOUSE_USER, who may do all"
+                "WEIR_CLICKHOUSE_READER_USER: must not be WEIR_CLICKHOUSE_USER, who may do everything"
             )
         return found
 
@@ -189,7 +193,7 @@ class MigrationSettings:
         "plain", "`plain` tables, or `replicated` ones for a cluster", check=one_of(ENGINES)
     )
     clickhouse_cluster: str = setting(
-        "", "cluster that migrations run on (`ON CLUSTER`); empty: the one server"
+        "", "cluster that migrations run on (`ON CLUSTER`); empty: a single server"
     )
 
 
@@ -198,25 +202,27 @@ class WorkerSettings:
     """Settings that the workers (dedup, identity, rates) and the sink share."""
 
     instance: int = setting(
-        0, "slot of this instance among its service's; a slot has one process", check=at_least(0)
+        0,
+        "number of this instance's slot in its service; only one process may use a slot",
+        check=at_least(0),
     )
     metrics_port: int = setting(0, "port of /livez, /readyz and /metrics; 0: off")
     worker_poll_seconds: float = setting(
         0.05, "how long a worker gathers records for one transaction", "s", check=at_least(0.001)
     )
     worker_fetch_kilobytes: int = setting(
-        4_096, "records fetched ahead of a worker at most", "KiB", check=at_least(1_024)
+        4_096, "maximum size of the records fetched ahead of a worker", "KiB", check=at_least(1_024)
     )
     transaction_seconds: int = setting(
         20,
-        "after that the broker aborts an open transaction; doubled after each recovery, up to 60,"
-        " until one is committed",
+        "time after which the broker aborts an open transaction; doubled after each recovery, up to"
+        " 60, until a transaction is committed",
         "s",
         check=at_least(1),
     )
     session_seconds: int = setting(
         10,
-        "after that without a heartbeat an instance's partitions go to others",
+        "time without a heartbeat after which other instances get an instance's partitions",
         "s",
         check=at_least(6),
     )

@@ -75,7 +75,7 @@ def run(environment: service_main.Environment) -> None:
         while not stop.is_set():
             sink.turn()
         if not sink.drain(DRAIN_SECONDS):
-            log.warning("stopped with rows not in yet; they go in at the next start")
+            log.warning("stopped before all rows were inserted; the next start inserts them")
     finally:
         limits.stop()
         inserts.close()

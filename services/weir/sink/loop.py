@@ -223,11 +223,11 @@ class Sink:
         elif step is Next.CONFIRM:
             partition.retry_at = now
         else:
-            self._postpone(partition, f"ClickHouse does not take rows: {suspicion.detail}")
+            self._postpone(partition, f"ClickHouse does not accept rows: {suspicion.detail}")
             if step is Next.WAIT:
                 partition.examine_next, partition.retry_at = True, suspicion.ended_by
             if not self._told_away:
-                text, table = "ClickHouse does not take rows, trying again", insert.table
+                text, table = "ClickHouse does not accept rows, trying again", insert.table
                 self._log.warning(text, table=table, fault=suspicion.detail)
                 self._told_away = True
 
@@ -288,7 +288,7 @@ class Sink:
         metrics.LOST.inc(len(records))
         for record in records:
             self._log.error(
-                "a dead letter cannot go in; it is in the topic alone",
+                "a dead letter cannot be inserted; it is only in the topic",
                 partition=record.place.partition,
                 offset=record.offset,
                 reason=record.reason,
@@ -330,12 +330,12 @@ class Sink:
         troubles = [p.trouble for p in self._all() if p.trouble]
         if self._told_away and not troubles:
             self._told_away = False
-            self._log.info("ClickHouse takes rows again")
+            self._log.info("ClickHouse accepts rows again")
         if troubles:
             # failing dead letters come first: they are the later problem, after ClickHouse has refused their rows
             self.health.unready(max(troubles, key=lambda why: why.startswith(LETTERS_FAIL)))
         elif self._commit_failed:
-            self.health.unready(f"the broker does not take commits: {self._commit_failed}")
+            self.health.unready(f"the broker does not accept commits: {self._commit_failed}")
         elif self._records.trouble:
             self.health.unready(self._records.trouble)
         else:

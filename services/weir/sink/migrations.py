@@ -95,7 +95,7 @@ def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     for path in sorted(folder.glob("*.sql")):
         named = FILE_NAME.fullmatch(path.name)
         if named is None:
-            raise MigrationError(f"{path.name}: a migration is named like 001_events.sql.")
+            raise MigrationError(f"{path.name}: a migration must be named like 001_events.sql.")
         number = int(named[1])
         if number in migrations:
             raise MigrationError(f"{path.name}: {migrations[number].file} has the same number.")

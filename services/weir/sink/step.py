@@ -42,5 +42,5 @@ class Routes:
         """Return why records of a schema without a table cannot be inserted."""
         name = self._name_of(header)
         if not name:
-            return PoisonReason(reasons.UNREADABLE, f"no schema of ours starts with {header.hex()}")
+            return PoisonReason(reasons.UNREADABLE, f"no schema of Weir starts with {header.hex()}")
         return PoisonReason(reasons.UNEXPECTED, f"{name} has no table")

@@ -45,6 +45,14 @@ def test_every_service_has_a_main(name: str) -> None:
     assert callable(importlib.import_module(f"{SERVICE_MODULES[name]}.__main__").main)
 
 
+def test_help_lists_every_service_and_command_with_its_line() -> None:
+    shown = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
+    for name, (line, _, _) in SERVICES.items():
+        assert f" {name} {line}" in shown
+    for name, (_, line) in COMMANDS.items():
+        assert f" {name} {line}" in shown
+
+
 def test_help_imports_no_command() -> None:
     listing = (
         "import sys, weir.cli.main; sys.argv[1:] = ['--help']\n"

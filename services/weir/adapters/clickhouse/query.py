@@ -127,12 +127,12 @@ class ClickHouse:
         code = getattr(error, "code", None)
         if code is None and NOT_TRUSTED in str(error):
             return ClickHouseRefusedError(
-                f"The certificate of {self._url} is not vouched for: set WEIR_CLICKHOUSE_CA_FILE to"
-                " the authority's that signed it."
+                f"The certificate of {self._url} is not trusted: set WEIR_CLICKHOUSE_CA_FILE to the"
+                " certificate of the authority that signed it."
             )
         if code == AUTHENTICATION_FAILED:
             return ClickHouseRefusedError(
-                f"ClickHouse at {self._url} refuses the user: look at WEIR_CLICKHOUSE_USER and"
+                f"ClickHouse at {self._url} refuses the user: check WEIR_CLICKHOUSE_USER and"
                 " WEIR_CLICKHOUSE_PASSWORD."
             )
         if code is None and isinstance(error, OperationalError):

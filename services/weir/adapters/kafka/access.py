@@ -63,16 +63,16 @@ def _denial(settings: KafkaSettings, error: KafkaError) -> str:
     place = f"Kafka at {settings.bootstrap()}"
     if error.code() == KafkaError._AUTHENTICATION:
         return (
-            f"{place} refuses the user {settings.kafka_username!r} by"
-            f" {settings.kafka_sasl_mechanism}: look at WEIR_KAFKA_USERNAME, WEIR_KAFKA_PASSWORD"
+            f"{place} refuses the user {settings.kafka_username!r} with"
+            f" {settings.kafka_sasl_mechanism}: check WEIR_KAFKA_USERNAME, WEIR_KAFKA_PASSWORD"
             " and WEIR_KAFKA_SASL_MECHANISM."
         )
     text = str(error.str())
     if error.code() == KafkaError._SSL or any(words in text for words in TLS_WORDS):
         reason = text.split(": ", 1)[-1].split(" (after ")[0]  # without the broker's address
         return (
-            f"{place} and Weir do not agree on TLS: look at WEIR_KAFKA_SECURITY_PROTOCOL and"
-            " WEIR_KAFKA_CA_FILE, and where brokers ask for a certificate at WEIR_KAFKA_CERT_FILE"
+            f"{place} and Weir do not agree on TLS: check WEIR_KAFKA_SECURITY_PROTOCOL and"
+            " WEIR_KAFKA_CA_FILE, and if brokers require a certificate, WEIR_KAFKA_CERT_FILE"
             f" and WEIR_KAFKA_KEY_FILE ({reason})."
         )
     return ""
@@ -84,5 +84,5 @@ def _silence(settings: KafkaSettings) -> str:
     )
     # a broker that requires TLS or a password closes the connection silently
     if settings.kafka_bootstrap:
-        start += "; if it wants TLS or a password, set WEIR_KAFKA_SECURITY_PROTOCOL"
+        start += "; if it requires TLS or a password, set WEIR_KAFKA_SECURITY_PROTOCOL"
     return f"Kafka does not answer at {settings.bootstrap()}: {start}."

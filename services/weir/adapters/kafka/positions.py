@@ -165,7 +165,7 @@ class GroupPositions:
         }
         if others:
             self._log.warning(
-                "the group's offsets do not say where this service had come",
+                "the group's offsets do not show how far this service had read",
                 partitions=len(others),
                 offsets_and_positions=dict(list(others.items())[:SHOWN]),
             )
@@ -183,10 +183,14 @@ class GroupPositions:
         told = {"topic": at.topic, "partition": at.partition, "position": position}
         if position < first:
             self._log.error(
-                "deleted before it was read: lengthen the retention", first=first, **told
+                "records were deleted before they were read: lengthen the retention",
+                first=first,
+                **told,
             )
         if position > end:
-            self._log.error("the broker has lost what was settled already", end=end, **told)
+            self._log.error(
+                "the broker has lost records that were processed already", end=end, **told
+            )
             position, metadata = end, ""
         read_from = max(first, position)
         place = (at.topic, at.partition, topic_id)

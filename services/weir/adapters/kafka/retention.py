@@ -218,7 +218,7 @@ class KafkaRetention:
         consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
         while left:
             if time.monotonic() > deadline:
-                raise NotReachedError("Kafka did not give the oldest unread records in time.")
+                raise NotReachedError("Kafka did not return the oldest unread records in time.")
             first = consumer.poll(0.1)
             for message in [] if first is None else [first, *consumer.consume(1_000, 0)]:
                 place = (message.topic() or "", message.partition() or 0)

@@ -129,7 +129,7 @@ class KafkaSearch:
             while left and not any(message.topic() in ending for message in found):
                 if time.monotonic() > self._deadline:
                     names = ", ".join(sorted({name for name, _ in left}))
-                    text = f"Not read to the end within {self._seconds:g} s: {names}."
+                    text = f"These topics were not read to the end within {self._seconds:g} s: {names}."
                     self.bounds.append(text)
                     break
                 for message in _consume(consumer):

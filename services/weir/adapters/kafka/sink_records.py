@@ -75,7 +75,7 @@ class KafkaRecords:
         self._failing_since: float | None = None  # since when commits fail
         self._broken: KafkaError | None = None
         self._told = ""  # the fault that was logged, until reading continues
-        self.trouble = "it has not been given its partitions yet"
+        self.trouble = "its partitions are not assigned yet"
         self._assigned: set[Place] = set()
         self._gained: dict[Place, Gain] = {}
         self._lost: set[Place] = set()
@@ -113,7 +113,7 @@ class KafkaRecords:
             self._begin_anew(self._broken)
             slices = []
         elif slices and self._told:
-            self._log.info("reading goes on", after=self._told)
+            self._log.info("reading continues", after=self._told)
             self._told = ""
         lost, self._lost = self._lost, set()
         return Polled(lost, self._settle_in(), slices)
@@ -176,7 +176,7 @@ class KafkaRecords:
         except KafkaException as fault:
             return str(fault)
         if remade:
-            text = f"{', '.join(remade)} deleted and made anew"
+            text = f"{', '.join(remade)} deleted and created again"
             self._broken = KafkaError(KafkaError.UNKNOWN_TOPIC_ID, text)
         return "" if self._broken is None else self._broken.str()
 
@@ -198,7 +198,7 @@ class KafkaRecords:
         if self._keeper.flush(REQUEST_SECONDS) or faults:
             why = faults[0].str() if faults else "no answer"
             raise CommitFailedError(
-                f"{topics.POSITIONS} (is it missing? `weir topics apply`): {why}"
+                f"{topics.POSITIONS} (if it is missing: `weir topics apply`): {why}"
             )
 
     def _note(self, error: KafkaError) -> None:
@@ -226,7 +226,7 @@ class KafkaRecords:
         try:
             return Transactions(self._base, self._name, SLOT_SECONDS, ())
         except StreamBrokenError as fault:
-            self._log.warning("a successor in this slot could not be told", fault=str(fault))
+            self._log.warning("a successor in this slot cannot be detected", fault=str(fault))
             return None
 
     def _begin_anew(self, fault: KafkaError) -> None:
@@ -236,7 +236,7 @@ class KafkaRecords:
         """
         self._recoveries.begin(fault.str())
         if self._told != fault.str():
-            self._log.warning("reading again from what is committed", fault=str(fault))
+            self._log.warning("reading again from the committed offsets", fault=str(fault))
             self._told = fault.str()
         self._broken, self._failing_since, self.trouble = None, None, fault.str()
         self.close()

@@ -236,7 +236,7 @@ class KafkaStream:
         """Raise `StreamBrokenError` if the topic was deleted and created again: see `GroupPositions.remade`."""
         self._looked_at = time.monotonic()
         if remade := self._positions.remade():
-            raise StreamBrokenError(f"{remade[0]} was deleted and made anew")
+            raise StreamBrokenError(f"{remade[0]} was deleted and created again")
 
     def _end_if_replaced(self) -> None:
         """Raise `FencedError` if a transaction failed because another process has this slot.

@@ -43,10 +43,12 @@ class TopicFollower(ABC):
             try:
                 self._follow()
             except (KafkaException, NotReachedError) as fault:
-                self._log.warning("topic not readable yet", topic=self._topic, fault=str(fault))
+                self._log.warning(
+                    "the topic cannot be read yet", topic=self._topic, fault=str(fault)
+                )
                 self._stop.wait(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 - logged; without this thread the service would get no more changes
-                self._log.exception("reads the topic anew", topic=self._topic)
+                self._log.exception("unexpected error; reading the topic again", topic=self._topic)
                 self._stop.wait(RETRY_SECONDS)
 
     @abstractmethod

@@ -251,7 +251,9 @@ class Transactions:
         ]
         found = PartitionReader(self._base, self.seconds).with_open_transactions(places)
         if found:
-            logs.get(self._name).info("ending what may have been left open", partitions=len(found))
+            logs.get(self._name).info(
+                "ending transactions that may have been left open", partitions=len(found)
+            )
         for first in range(0, len(found), ENDED_AT_ONCE):
             self._abort_in(found[first : first + ENDED_AT_ONCE])
 

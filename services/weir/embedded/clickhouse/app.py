@@ -137,7 +137,7 @@ class ClickHouseServer:
                     return web.Response(text="Ok.\n")
                 statement = parse(ask.query, body.content)
                 if self._draining:  # checked last: from here on `drain` waits for the statement
-                    raise refusal(ABORTED, "The server is stopping")
+                    raise refusal(ABORTED, "The server is shutting down")
                 answer = EngineResponse(
                     request, ask, self._engine.timezone, self._settings.warehouse_send
                 )
@@ -267,8 +267,8 @@ class ClickHouseServer:
 
 def _only_reads(session: EngineSession) -> str:
     if session.reader:
-        return "This user only reads"
-    return "GET is read-only; use POST for what changes anything"
+        return "This user may only read"
+    return "GET is read-only; use POST for statements that change data"
 
 
 async def _gather(pipe: Pipe[QueryOutcome], held_back: int) -> tuple[QueryOutcome, bool]:

@@ -70,7 +70,7 @@ class Bodies:
         if taken + size > self._max_one:
             raise refusal(TOO_MANY_BYTES, f"The request is larger than {self._max_one} bytes")
         if self.held_bytes + size > self._max_all:
-            raise refusal(TOO_MANY_QUERIES, "Too many bytes of requests at once; try again")
+            raise refusal(TOO_MANY_QUERIES, "Too many bytes of requests in memory; try again")
         self.held_bytes += size
         return size
 
@@ -91,7 +91,7 @@ async def _read_form(request: web.Request) -> MultiMapping[Any]:
         with _told():
             return await request.clone(client_max_size=_FORM_BYTES).post()
     except web.HTTPRequestEntityTooLarge:
-        raise refusal(TOO_MANY_BYTES, f"A form is larger than {_FORM_BYTES} bytes") from None
+        raise refusal(TOO_MANY_BYTES, f"The form is larger than {_FORM_BYTES} bytes") from None
 
 
 @contextmanager

@@ -104,6 +104,6 @@ def decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
     try:
         return decompression.decompress(body, name, max_bytes)
     except decompression.BodyTooLargeError:
-        raise TooLarge(f"the body unpacks to more than {max_bytes} bytes") from None
+        raise TooLarge(f"the decompressed body is larger than {max_bytes} bytes") from None
     except decompression.DamagedBodyError as fault:
         raise ValueError(f"the body is not valid {name}: {fault}") from None

@@ -76,7 +76,7 @@ class Engine:
         """
         self._path = str(folder.resolve())
         if "?" in self._path:
-            raise ValueError(f"{self._path}: a '?' in the path of the data is not possible")
+            raise ValueError(f"{self._path}: the path of the data must not contain '?'")
         self._settings = settings
         self._owner = FolderLock(folder, "owner.lock")
         config = write_config(folder, settings, database)

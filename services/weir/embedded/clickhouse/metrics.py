@@ -17,7 +17,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "weir_warehouse_request_seconds",
-            "From request to answer, waiting included",
+            "Seconds from request to answer, waiting included",
             ["kind"],
             buckets=SECONDS,
             registry=self.registry,
@@ -26,11 +26,13 @@ class Metrics:
             "weir_warehouse_errors", "Errors by ClickHouse's code", ["code"], registry=self.registry
         )
         self.inserted_bytes = Counter(
-            "weir_warehouse_inserted_bytes", "Payload of inserts, unpacked", registry=self.registry
+            "weir_warehouse_inserted_bytes",
+            "Payload of inserts, decompressed",
+            registry=self.registry,
         )
         self.running = Gauge(
-            "weir_warehouse_running", "Statements that run", ["lane"], registry=self.registry
+            "weir_warehouse_running", "Running statements", ["lane"], registry=self.registry
         )
         self.waiting = Gauge(
-            "weir_warehouse_waiting", "Statements that wait", ["lane"], registry=self.registry
+            "weir_warehouse_waiting", "Waiting statements", ["lane"], registry=self.registry
         )

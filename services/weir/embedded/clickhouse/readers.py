@@ -32,9 +32,7 @@ _FUNCTIONS = frozenset(
     }
 )
 _SHOWN = {"processlist", "merges"}
-_NOT_FOR_READERS = (
-    "`{}` is not within a reader's reach; a column or alias of that name needs another"
-)
+_NOT_FOR_READERS = "readers may not use `{}`; rename a column or alias that has this name"
 
 
 def refuse_beyond_readers(understood: str, database: str, parameters: Mapping[str, str]) -> None:
@@ -44,7 +42,7 @@ def refuse_beyond_readers(understood: str, database: str, parameters: Mapping[st
     `database`: the current one; empty: the default. A name after a dot is that of a column or a path.
     """
     if database == "system":
-        raise refusal(ACCESS_DENIED, "`system` is not a database for readers: name its tables")
+        raise refusal(ACCESS_DENIED, "readers may not use the database `system`: name its tables")
     found = list(tokenize(understood.encode()))
     _refuse_functions(found)
     if read := _system_tables(found):
@@ -80,7 +78,7 @@ def _system_tables(found: Sequence[Token]) -> set[str]:
 
 def _refuse_system_tables(names: set[str]) -> None:
     if hidden := sorted(names - _READABLE):
-        raise refusal(ACCESS_DENIED, f"`system.{hidden[0]}` is not within a reader's reach")
+        raise refusal(ACCESS_DENIED, f"readers may not read `system.{hidden[0]}`")
 
 
 def _refuse_paths(found: Sequence[Token]) -> None:
@@ -91,6 +89,6 @@ def _refuse_paths(found: Sequence[Token]) -> None:
         if star or token.name in _PATHS or (token.text == b"(" and before == b"columns"):
             raise refusal(
                 ACCESS_DENIED,
-                "Of system.tables and system.databases a reader reads columns by their names, and "
-                f"not {', '.join(sorted(_PATHS))}",
+                "readers must name the columns of system.tables and system.databases, and may not "
+                f"read {', '.join(sorted(_PATHS))}",
             )

@@ -57,7 +57,7 @@ _AFTER_A_COLUMN = frozenset(
         *("collate", "nulls", "then", "else", "end", "global", "intersect", "except", "with"),
     }
 )
-_NO_FILES = "Files of the server are not within reach of a query"
+_NO_FILES = "Queries may not use files of the server"
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _refuse_outward_definitions(text: bytes) -> None:
         ):
             outward = (token if in_source else before).name
         if outward:
-            raise refusal(ACCESS_DENIED, f"`{outward}` reaches beyond this engine's own tables")
+            raise refusal(ACCESS_DENIED, f"`{outward}` is outside this engine's own tables")
 
 
 def _refuse_rows_unseen(text: bytes) -> None:
@@ -263,5 +263,5 @@ def _refuse_rows_unseen(text: bytes) -> None:
     previous = first
     for token in tokens:
         if previous.is_word(b"INPUT") and token.text == b"(":
-            raise refusal(SUPPORT_IS_DISABLED, "INSERT ... SELECT ... FROM input() is not possible")
+            raise refusal(SUPPORT_IS_DISABLED, "INSERT ... SELECT ... FROM input() is unsupported")
         previous = token

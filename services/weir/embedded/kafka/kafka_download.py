@@ -82,9 +82,9 @@ def require_sums(folder: Path, sums: Path = SUMS) -> None:
     wrong = sorted(name for name in found | pinned if found.get(name) != pinned.get(name))
     if wrong:
         raise LocalFaultError(
-            f"Jars of the embedded broker are not the ones that {sums} names: {', '.join(wrong)}. "
+            f"Jars of the embedded broker do not match {sums}: {', '.join(wrong)}. "
             f"They are not run. If the download was damaged, remove {folder} and Maven's copies of "
-            "them, and try again; if it happens again, somebody may have put others in their place."
+            "them, and try again; if it happens again, somebody may have replaced the jars."
         )
 
 
@@ -115,7 +115,7 @@ async def _copy_jars(maven: str, pom: Path, folder: Path, progress: Callable[[st
         errors = [line for line in lines if "[ERROR]" in line] or lines
         raise LocalFaultError(
             "Maven could not fetch the embedded broker's jars; check the network or Maven's "
-            "settings.xml and try again. It said:\n" + "\n".join(errors[:LAST_LINES])
+            "settings.xml and try again. Maven's output:\n" + "\n".join(errors[:LAST_LINES])
         )
 
 
