@@ -8,6 +8,7 @@ add a door.
 from typing import Any, ClassVar
 
 from weir.core.registry import Source
+from weir.gateway.doors.answers import answer_of
 from weir.gateway.http import request_headers
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
@@ -85,8 +86,8 @@ class Door:
         return None
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        """Return the answer to a request whose events were processed."""
-        raise NotImplementedError
+        """Return what the client is told of its events."""
+        return answer_of(outcome)
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         """Return the answer to a request that was rejected as a whole."""

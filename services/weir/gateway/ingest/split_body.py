@@ -12,6 +12,7 @@ from weir.gateway.ingest.validation import MAX_DEPTH
 T = TypeVar("T")
 
 TOO_DEEP = Problem("too_deep", f"JSON may be nested at most {MAX_DEPTH} levels deep.")
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -47,6 +48,19 @@ def why_malformed(body: bytes, fault: Exception) -> Problem:
 def malformed(fault: str) -> Problem:
     """Return the problem of a body that is not JSON, given msgspec's message."""
     return Problem("invalid_json", f"{fault}.")
+
+
+def json_in(body: bytes) -> bytes:
+    """Return the JSON of a body, as it was written. `ProblemError` if the body is not JSON."""
+    return parse_body(body, _json_in, malformed)
+
+
+def _json_in(body: bytes) -> bytes:
+    if not (body := body.strip(b" \t\r\n")):
+        text = "Send a JSON object: it becomes the event's properties."
+        raise ProblemError(Problem("empty_body", text))
+    _decode_raw(body)
+    return body
 
 
 def has_member(payload: bytes, name: str) -> bool:

@@ -6,15 +6,12 @@ from aiohttp import hdrs
 
 from weir.gateway.doors.cloudevents.parser import read_binary, read_structured
 from weir.gateway.doors.door import Door
-from weir.gateway.doors.events import door as events_door
-from weir.gateway.doors.events.door import split_events
-from weir.gateway.doors.webhook.door import json_in
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.error_codes import Problem, ProblemError, quoted
-from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvent, ParsedEvents
-from weir.gateway.ingest.split_body import has_member
+from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvent, ParsedEvents
+from weir.gateway.ingest.split_body import has_member, json_in
+from weir.gateway.ingest.split_events import split_events
 from weir.gateway.ingest.validation import Event, Policy, Shared
 
 FORMATS = "application/cloudevents"
@@ -69,9 +66,6 @@ class CloudEventsDoor(Door):
     def parse_again(self, payload: bytes, now_ms: int) -> ParsedEvents | None:
         """Parse a structured CloudEvent."""
         return structured([payload], payload) if has_member(payload, "specversion") else None
-
-    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        return events_door.DOOR.reply(request, events, outcome)
 
 
 DOOR = CloudEventsDoor()

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Raw
 from multidict import istr
 
+from weir.gateway.doors.answers import message
 from weir.gateway.doors.door import Door
-from weir.gateway.doors.events.door import message, require_few
 from weir.gateway.doors.hackle.parser import (
     Common,
     Configured,
@@ -36,6 +36,7 @@ from weir.gateway.ingest.parsed_events import (
     ParsedEvents,
     Refused,
 )
+from weir.gateway.ingest.split_events import require_few
 from weir.gateway.ingest.validation import MAX_CHARACTERS, Policy, SentEvent, Shared
 
 SDK_KEY = istr("X-HACKLE-SDK-KEY")

@@ -14,8 +14,6 @@ from msgspec.structs import replace
 from multidict import istr
 
 from weir.gateway.doors.door import Door
-from weir.gateway.doors.events import door as events_door
-from weir.gateway.doors.webhook import door as webhook
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.http.request_meta import RequestMeta
@@ -29,6 +27,7 @@ from weir.gateway.ingest.parsed_events import (
     ParsedEvent,
     ParsedEvents,
 )
+from weir.gateway.ingest.split_body import json_in
 from weir.gateway.ingest.validation import Policy, SentEvent, Shared
 
 API_KEY = istr("X-Api-Key")
@@ -166,7 +165,7 @@ class HitKeepDoor(Door):
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.refused or outcome.warnings:
-            return events_door.DOOR.reply(request, events, outcome)
+            return super().reply(request, events, outcome)
         return Answer(202, b"", TEXT)
 
 
@@ -263,7 +262,7 @@ def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         except msgspec.ValidationError as fault:  # msgspec has not read the rest of the body
             return _wrong(body, str(fault))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as fault:
-        webhook.json_in(body)
+        json_in(body)
         raise ProblemError(Problem("invalid_json", f"{fault}.")) from None
 
 

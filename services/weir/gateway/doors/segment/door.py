@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from weir.gateway.doors.answers import message
 from weir.gateway.doors.door import LIMITS_AGAIN, Door
-from weir.gateway.doors.events.door import message, require_few, require_room, shared_of
 from weir.gateway.doors.segment.parser import CALLS, message_id, read_call
 from weir.gateway.doors.segment.times import time_of
 from weir.gateway.http import openapi, request_headers
@@ -26,6 +26,7 @@ from weir.gateway.ingest.parsed_events import (
     Refused,
 )
 from weir.gateway.ingest.split_body import has_member, malformed, parse_body
+from weir.gateway.ingest.split_events import require_few, require_room, shared_of
 from weir.gateway.ingest.validation import Policy, Shared
 
 # The clients' names of Weir's fields, for refusals.

@@ -5,10 +5,8 @@ from aiohttp import hdrs
 
 from weir.core.registry import DAY_SECONDS, Source
 from weir.gateway.doors.door import Door
-from weir.gateway.doors.events.door import split_events
 from weir.gateway.doors.suprsend import signing
 from weir.gateway.doors.suprsend.parser import NO_ATTACHMENT, OWN_NAMES, payload_of, read_event
-from weir.gateway.doors.webhook.door import json_in
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import JSON, Answer, problem
@@ -20,6 +18,8 @@ from weir.gateway.ingest.parsed_events import (
     ParsedEvent,
     ParsedEvents,
 )
+from weir.gateway.ingest.split_body import json_in
+from weir.gateway.ingest.split_events import split_events
 from weir.gateway.ingest.validation import Policy, Shared
 
 BEARER = "bearer "

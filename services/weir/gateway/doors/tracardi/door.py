@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from weir.core.blocked_ids import DEFAULT
+from weir.gateway.doors.answers import without_valid_event
 from weir.gateway.doors.door import RECEIPT_SECONDS, Door
-from weir.gateway.doors.events.door import require_few, require_room, shared_of, without_valid_event
 from weir.gateway.doors.tracardi import response as tracardi_reply
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_meta import RequestMeta
@@ -26,6 +26,7 @@ from weir.gateway.ingest.parsed_events import (
     ParsedEvents,
 )
 from weir.gateway.ingest.split_body import parse_body
+from weir.gateway.ingest.split_events import require_few, require_room, shared_of
 from weir.gateway.ingest.validation import EMPTY_OBJECT, NULL, Policy, SentEvent, Shared
 
 POLICY = Policy(own_names=None)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.gateway.doors.answers import message, rejected_list
 from weir.gateway.doors.door import RECEIPT_SECONDS
-from weir.gateway.doors.events.door import message, rejected_list
 from weir.gateway.ingest.parsed_events import Outcome, ParsedEvents
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,8 +8,6 @@ from msgspec import Raw
 
 from weir.core.identifiers import content_digest
 from weir.gateway.doors.door import Door
-from weir.gateway.doors.events import door as events_door
-from weir.gateway.doors.events.door import require_few
 from weir.gateway.doors.userflux.parser import (
     BATCH_SCHEMA,
     EVENT_SCHEMA,
@@ -20,14 +18,14 @@ from weir.gateway.doors.userflux.parser import (
     Sent,
     explain,
 )
-from weir.gateway.doors.webhook.door import json_in
 from weir.gateway.http import openapi
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import lenient_json
 from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
-from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvent, ParsedEvents
-from weir.gateway.ingest.split_body import parse_body
+from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvent, ParsedEvents
+from weir.gateway.ingest.split_body import json_in, parse_body
+from weir.gateway.ingest.split_events import require_few
 from weir.gateway.ingest.validation import Event, Policy, SentEvent, Shared
 
 # A byte-for-byte repeat of an event within this time is a duplicate. The SDK retries after a second, and after
@@ -83,9 +81,6 @@ class UserFluxDoor(Door):
 
     def client_id(self, parsed: ParsedEvent) -> str:
         return ""  # the door creates the keys itself
-
-    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        return events_door.DOOR.reply(request, events, outcome)
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         """Return the answer, without CORS headers if a retry within `SOON` helps.

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Raw
 
 from weir.gateway.doors.door import Door
-from weir.gateway.doors.events import door as events_door
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
@@ -22,7 +21,7 @@ from weir.gateway.ingest.parsed_events import (
     ParsedEvent,
     ParsedEvents,
 )
-from weir.gateway.ingest.split_body import malformed, parse_body
+from weir.gateway.ingest.split_body import json_in
 from weir.gateway.ingest.validation import TOO_LARGE_A_NUMBER, Policy, SentEvent, Shared
 
 MAX_CHARACTERS = 255
@@ -56,9 +55,6 @@ class WebhookDoor(Door):
 
     def parse(self, request: RequestMeta, body: bytes, limits: BodyLimits) -> ParsedEvents:
         return parsed(request, json_in(body))
-
-    def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        return events_door.DOOR.reply(request, events, outcome)
 
 
 class QueryDoor(WebhookDoor):
@@ -113,19 +109,6 @@ def properties_of(query: str) -> dict[str, str | list[str]]:
         else:
             found[name] = [before, value]
     return found
-
-
-def json_in(body: bytes) -> bytes:
-    """Return the JSON of a body, as it was written. `ProblemError` if the body is not JSON."""
-    return parse_body(body, _json_in, malformed)
-
-
-def _json_in(body: bytes) -> bytes:
-    if not (body := body.strip(b" \t\r\n")):
-        text = "Send a JSON object: it becomes the event's properties."
-        raise ProblemError(Problem("empty_body", text))
-    _decode_raw(body)
-    return body
 
 
 def event_of(event_type: str, body: bytes, idempotency_key: str) -> SentEvent | Refusal:
