@@ -1,6 +1,8 @@
 """The doors tell events apart, whatever shape they come in, and say what became of them."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.doors import attempt, validated
 from weir.core.registry import Source
+from weir.core.resource_paths import ROOT, SCHEMAS
 from weir.gateway.doors.answers import reply
 from weir.gateway.doors.events.door import client_id, parsed
 from weir.gateway.doors.webhook import door as webhook
@@ -22,7 +25,7 @@ from weir.gateway.ingest.parsed_events import Outcome, ParsedEvent, ParsedEvents
 from weir.gateway.ingest.split_body import json_in
 from weir.gateway.ingest.split_events import SplitEvents, split_events
 from weir.gateway.ingest.validation import Policy, SentEvent, Shared
-from weir.gateway.routes import ROUTES, Router
+from weir.gateway.routes import DOORS, ROUTES, Router
 
 EVENT = b'{"event":"a"}'
 
@@ -184,3 +187,24 @@ def test_routes_are_found_by_their_parts() -> None:
 def test_every_problem_has_a_place() -> None:
     assert set(PROBLEMS) >= KEPT
     assert {kind.status for kind in PROBLEMS.values()} <= set(range(400, 504))
+
+
+@pytest.mark.parametrize("door", sorted(set(DOORS) - {"events", "collect"}))
+def test_every_door_has_examples_and_stands_in_the_documents(door: str) -> None:
+    router = Router(ROUTES)
+
+    def is_of(path: Path) -> bool:
+        example = json.loads(path.read_text())
+        where = example.get("path", "/v1/events").replace("{source}", "s").partition("?")[0]
+        found = router.find(where)
+        at = found and found.methods.get(example.get("method", "POST"))
+        return at is not None and at.name == door
+
+    for kind in ("valid", "invalid"):
+        assert any(map(is_of, (SCHEMAS / "examples" / kind).glob("*.json"))), kind
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "doors-reference.md").read_text(), re.M)
+    assert door in [heading.lower() for heading in headings]
+    products = re.findall(
+        r"^\| ([A-Za-z]+)", (ROOT / "docs" / "sending-events.md").read_text(), re.M
+    )
+    assert door in [product.lower() for product in products]
