@@ -1,8 +1,8 @@
--- The session gap of each source, as its latest event has it. Events from before this migration, and those of
--- older instances of identity, have the default of 30 minutes.
+-- The session gap of each source, as its latest event that says one has it. Events from before this migration,
+-- and those of older instances of identity, say none; a source without any has the default of 30 minutes.
 
 ALTER TABLE {{database}}.landing_events {{cluster}}
-    ADD COLUMN IF NOT EXISTS session_gap_seconds Int32 DEFAULT 1800;
+    ADD COLUMN IF NOT EXISTS session_gap_seconds Int32 DEFAULT 0;
 
 CREATE TABLE IF NOT EXISTS {{database}}.session_gaps {{cluster}}
 (
@@ -21,6 +21,7 @@ SELECT
     source,
     argMaxState(session_gap_seconds, received_at) AS gap
 FROM {{database}}.landing_events
+WHERE session_gap_seconds > 0
 GROUP BY workspace, source;
 
 -- Each session id as it was given out, with the visit it belongs to. A client's own ids stay. The others

@@ -275,7 +275,7 @@ def test_a_visit_is_one_session_across_identifiers(tables: Tables) -> None:
 
 
 def test_a_visit_ends_after_the_gap_of_its_source(tables: Tables) -> None:
-    """As the source's latest event has it; what an instance of an earlier version wrote has 30 minutes."""
+    """As the source's latest event that says one has it: an instance of an earlier version says none."""
     starts = {"long": (0, 60, 121), "short": (0, 1, 3)}
     for source, gap in (("long", 3_600), ("short", 60)):
         events = [
@@ -290,8 +290,17 @@ def test_a_visit_ends_after_the_gap_of_its_source(tables: Tables) -> None:
             for number, minutes in enumerate(starts[source])
         ]
         tables.insert("landing_events", *events)
+    accepted = avro.schemas()["Accepted"].fields
+    (before,) = [
+        schema
+        for schema in avro.schemas_by_header().values()
+        if schema.name == "Resolved" and schema.fields == [*accepted, "profile_id", "session_id"]
+    ]
+    _, record = avro.decode_any(rows.resolved(7, "v", "own", source="long", received_at=NOON + 9))
+    tables.insert("landing_events", before.encode(record))
     assert tables.ask(
-        "SELECT source, session_id, events FROM weir.sessions ORDER BY source, session_id"
+        "SELECT source, session_id, events FROM weir.sessions WHERE profile_id = 'u'"
+        " ORDER BY source, session_id"
     ) == [
         ["long", "long-0", 2],
         ["long", "long-2", 1],

@@ -74,7 +74,8 @@ def plan(
         again = RejectedAgain(problem.code, problem.field, problem.detail)
         return NotSendable(REFUSED_AGAIN, (again,))
     if events is None:
-        what = "the rest of its request" if parser is None else parser.not_kept
+        own = DOORS.get(letter.door)
+        what = "the rest of its request" if own is None else own.not_kept
         return NotSendable(
             f"a payload of the door {letter.door} cannot be parsed by itself: {what} is not kept."
             " Edit it into an event in Weir's own format and add `--door events`"

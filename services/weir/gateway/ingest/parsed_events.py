@@ -1,9 +1,9 @@
 """The events that a door parsed from a request, and their outcome. Plain values."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from weir.core.receipts import Receipt
 from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
@@ -38,6 +38,37 @@ class ParsedEvent(NamedTuple):
 
     raw: bytes
     event: SentEvent | Refusal
+
+
+class LazyEvents(Sequence[ParsedEvent]):
+    """Events that are parsed each time they are looked at, and not kept.
+
+    So a body of thousands of events takes no more memory than its bytes, and none of it is decoded before the
+    request has passed its signature and its limits.
+    """
+
+    def __init__(self, raws: Sequence[bytes | Raw], parse: Callable[[bytes], ParsedEvent]) -> None:
+        self._raws = raws
+        self._parse = parse
+
+    def __len__(self) -> int:
+        return len(self._raws)
+
+    def __iter__(self) -> Iterator[ParsedEvent]:
+        parse = self._parse
+        for raw in self._raws:
+            yield parse(bytes(raw))
+
+    @overload
+    def __getitem__(self, index: int) -> ParsedEvent: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ParsedEvent]: ...
+
+    def __getitem__(self, index: int | slice) -> ParsedEvent | Sequence[ParsedEvent]:
+        if isinstance(index, slice):
+            return LazyEvents(self._raws[index], self._parse)
+        return self._parse(bytes(self._raws[index]))
 
 
 class ParsedEvents(Struct):

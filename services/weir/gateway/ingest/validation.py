@@ -138,6 +138,8 @@ class Policy(Struct, frozen=True):
 
 def parse_event(raw: bytes) -> SentEvent | Refusal:
     """Decode `raw` (UTF-8) if it has the shape of Weir's own event, else return why not; do not check its size."""
+    if refusal := check_size(raw):
+        return refusal
     try:
         return _decode_event(raw)
     except msgspec.ValidationError as fault:
@@ -152,8 +154,10 @@ def validate(
     sent: SentEvent | Refusal, raw: bytes, shared: Shared, now_ms: int, policy: Policy
 ) -> Event | Refusal:
     """Return the event that a door has parsed from `raw` if it is valid, else why not."""
-    found = check_size(raw) or (
-        _check_fields(sent, raw, shared, now_ms, policy) if isinstance(sent, SentEvent) else sent
+    found: Event | Refusal = (
+        check_size(raw) or _check_fields(sent, raw, shared, now_ms, policy)
+        if isinstance(sent, SentEvent)
+        else sent
     )
     if isinstance(found, Event) or not policy.field_names:
         return found

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from weir.gateway.doors.door import LIMITS_AGAIN, Door
 from weir.gateway.http import openapi, request_headers
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvent, ParsedEvents
+from weir.gateway.ingest.parsed_events import BodyLimits, LazyEvents, ParsedEvent, ParsedEvents
 from weir.gateway.ingest.split_events import SplitEvents, require_room, split_events
 from weir.gateway.ingest.validation import parse_event
 
@@ -47,8 +47,11 @@ DOOR = EventsDoor()
 
 def parsed(sent: SplitEvents) -> ParsedEvents:
     """Parse events in Weir's own format."""
-    raws = map(bytes, sent.events)
-    return ParsedEvents([ParsedEvent(raw, parse_event(raw)) for raw in raws], sent.shared)
+    return ParsedEvents(LazyEvents(sent.events, _parsed_event), sent.shared)
+
+
+def _parsed_event(raw: bytes) -> ParsedEvent:
+    return ParsedEvent(raw, parse_event(raw))
 
 
 class _Named(Struct):

@@ -20,6 +20,7 @@ from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     BodyProblemError,
     Credentials,
+    LazyEvents,
     Outcome,
     ParsedEvent,
     ParsedEvents,
@@ -178,8 +179,11 @@ def parsed(
     calls: Sequence[bytes], shared: Shared, call_type: str, now_ms: int, sent_at: int | None = None
 ) -> ParsedEvents:
     """Parse calls. `call_type`: empty if each has its `type`; `sent_at`: of the batch, by the client's clock (ms)."""
-    events = [ParsedEvent(*read_call(call, call_type, now_ms, sent_at)) for call in calls]
-    return ParsedEvents(events, shared, POLICY, envelope=b"batch")
+
+    def parse(call: bytes) -> ParsedEvent:
+        return ParsedEvent(*read_call(call, call_type, now_ms, sent_at))
+
+    return ParsedEvents(LazyEvents(calls, parse), shared, POLICY, envelope=b"batch")
 
 
 BATCH = SegmentBatchDoor()
