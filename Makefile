@@ -38,7 +38,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 .PHONY: format
-format: $(READY) ## Put the code into its format
+format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -47,19 +47,19 @@ bench: $(READY) java ## Measure each stage and the whole chain on this machine
 	$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: drill
-drill: $(READY) java ## Do harm to a running Weir for 40 minutes and count (DRILL="--only killed")
+drill: $(READY) java ## Break a running Weir for 40 minutes and count every event (DRILL="--only killed")
 	$(BIN)/python -m tests.drill $(DRILL)
 
 .PHONY: fuzz
-fuzz: $(READY) java ## Send a running Weir whatever can be sent, 15 minutes long (FUZZ="--minutes 5")
+fuzz: $(READY) java ## Send malformed and hostile requests to a running Weir for 15 minutes (FUZZ="--minutes 5")
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 .PHONY: docs
-docs: $(READY) ## Write docs/settings.md anew
+docs: $(READY) ## Write docs/settings.md from the code
 	@{ printf '# Settings\n\nEnvironment variables, read once at start. `weir settings` prints the same; `make docs` writes this page.\n\n'; $(BIN)/weir settings --markdown; } > docs/settings.md
 
 .PHONY: lock
-lock: $(READY) ## Write the lock files anew (UPGRADE="--upgrade", UPGRADE="--upgrade-package aiohttp")
+lock: $(READY) ## Update the lock files (UPGRADE="--upgrade", UPGRADE="--upgrade-package aiohttp")
 	@$(LOCK) pyproject.toml --extra build --extra dev -o requirements-dev.txt
 	@$(LOCK) pyproject.toml --extra build -c requirements-dev.txt -o requirements.txt
 	@$(LOCK) --no-deps tests/clients/requirements.in -o tests/clients/requirements.txt

@@ -11,10 +11,10 @@ from weir.core.identifiers import dedup_key, identity_key, payload_hash
 NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
 
 
-def accepted(number: int = 0, **fields: Any) -> avro.Record:
+def accepted(number: int = 0, **fields: Any) -> avro.AvroRecord:
     """One accepted event; `number` makes its id and, unless given, its idempotency key."""
     event_id = hashlib.blake2b(str(number).encode(), digest_size=16).digest()
-    record: avro.Record = {
+    record: avro.AvroRecord = {
         "event_id": event_id,
         "received_at": NOON,
         "source": "shop",
@@ -53,7 +53,7 @@ def accepted(number: int = 0, **fields: Any) -> avro.Record:
     return record
 
 
-def accepted_output(record: avro.Record) -> Output:
+def accepted_output(record: avro.AvroRecord) -> Output:
     """The record of `events.accepted` that the gateway would write."""
     key = dedup_key(record["source"], record["idempotency_key"])
     return Output(key, avro.schemas()["Accepted"].encode(record))

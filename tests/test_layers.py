@@ -1,6 +1,7 @@
 """Hold every import against one table: who may import whom. `docs/architecture.md` has the picture."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,17 @@ def test_client_libraries_are_imported_by_adapters_and_features_alone() -> None:
         for path in modules(room):
             used = {name.split(".")[0] for name in imports(path)} & CLIENT_LIBRARIES
             assert not used, f"{path} imports {used}"
+
+
+def test_a_class_name_or_an_alias_stands_for_one_thing() -> None:
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            name = ""
+            if isinstance(node, ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+            if re.fullmatch(r"[A-Z][a-z]\w*", name):
+                found.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.events import NOON, accepted
 from weir.adapters import avro
-from weir.erasure.model import ErasedPlace, ErasedRows, Erasure, State
+from weir.erasure.model import ErasedPlace, ErasedRows, Erasure, ErasureState
 from weir.erasure.topic import erasure_entries
 
 MINUTE = 60_000
@@ -155,7 +155,7 @@ def source_usage(**of_quota: Any) -> bytes:
     )
 
 
-def erasure(state: State) -> bytes:
+def erasure(state: ErasureState) -> bytes:
     told = Erasure(
         "0199c3a0-0000-7000-8000-000000000001",
         "acme",

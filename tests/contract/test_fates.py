@@ -13,10 +13,10 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.backfill.present import EventKey, StoredEventsQueries
 from weir.core import topics
 from weir.redelivery.model import ledger_key
-from weir.runtime.sink_ports import Place
+from weir.runtime.sink_ports import PartitionId
 from weir.sink.migrations import apply_migrations
 
-PLACE = Place(topics.ACCEPTED, 1)
+PLACE = PartitionId(topics.ACCEPTED, 1)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_dead_are_known_by_id_or_place_until_they_were_sent_in_again(tables:
     )
     events = {10: known(20), 11: known(99), 12: known(21), 14: known(22), 15: known(98)}
     assert warehouse(tables).dead(PLACE, events) == {10, 12, 14}
-    assert warehouse(tables).dead(Place(topics.ACCEPTED, 0), events) == {12, 14}
+    assert warehouse(tables).dead(PartitionId(topics.ACCEPTED, 0), events) == {12, 14}
     recovered = [
         ledger_key("dead", "events.accepted/1/10", "dedup"),
         ledger_key("dead", "events.resolved/1/10", "sink"),

@@ -22,7 +22,7 @@ from weir.adapters.kafka.sink_records import KafkaDeadLetters
 from weir.core import topics
 from weir.core.record_limits import EVENT_BYTES
 from weir.core.registry import Source
-from weir.runtime.sink_ports import DeadLettersFailedError, DeadRecord, Place
+from weir.runtime.sink_ports import DeadLettersFailedError, DeadRecord, PartitionId
 from weir.settings.shared import KafkaSettings
 
 LOW = 20_000
@@ -100,7 +100,9 @@ def test_the_sinks_letter_holds_what_its_topic_allows(kafka: KafkaSettings) -> N
     before = admin.configs([topics.DEAD])[topics.DEAD]["max.message.bytes"]
     letters = KafkaDeadLetters(kafka, LimitsFollower(kafka, "sink"))
     reader = TopicReader(kafka.bootstrap(), topics.DEAD)
-    record = DeadRecord(Place(topics.USAGE, 1), 7, b"key", bytes(200_000), 9, "refused", "why")
+    record = DeadRecord(
+        PartitionId(topics.USAGE, 1), 7, b"key", bytes(200_000), 9, "refused", "why"
+    )
     admin.configure(topics.DEAD, {"max.message.bytes": "100000"})
     try:
         wait_until(lambda: read_limits(kafka).low(), 10, "the topic's configuration")

@@ -159,7 +159,7 @@ def keys_of(settings: KafkaSettings, topic: str) -> Iterator[str]:
         yield record["idempotency_key"]
 
 
-def records(settings: KafkaSettings, topic: str) -> Iterator[avro.Record]:
+def records(settings: KafkaSettings, topic: str) -> Iterator[avro.AvroRecord]:
     reader = PartitionReader(client_options(settings), 10)
     for message in reader.read_to_end([TopicPartition(topic, p, 0) for p in PARTITIONS]):
         yield avro.decode_any(message.value() or b"")[1]

@@ -82,7 +82,7 @@ def starts_again(kafka: KafkaSettings, folder: Path) -> bool:
     return True
 
 
-def records(kafka: KafkaSettings, topic: str) -> Iterable[avro.Record]:
+def records(kafka: KafkaSettings, topic: str) -> Iterable[avro.AvroRecord]:
     reader = PartitionReader(client_options(kafka), 10)
     for message in reader.read_to_end([TopicPartition(topic, p, 0) for p in PARTITIONS]):
         yield avro.decode_any(message.value() or b"")[1]

@@ -28,7 +28,7 @@ from weir.gateway.http.body_budget import BodyBudget
 from weir.gateway.http.connections import Server
 from weir.gateway.http.rate_limits import ClientBuckets, Proxies
 from weir.gateway.ingest.backlog_guard import RetentionGuard
-from weir.gateway.ingest.producer import GatewayProducer, Record
+from weir.gateway.ingest.producer import GatewayProducer, KafkaRecord
 from weir.gateway.ingest.receipts import Receipts
 from weir.gateway.metrics import Counts
 from weir.gateway.registry_copy import Registry
@@ -46,7 +46,7 @@ class Log:
     """`producer.Output` on a list: what is written is durable at the loop's next turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.records: list[Record] = []
+        self.records: list[KafkaRecord] = []
         self.write: Callable[..., None] = self._write
         self.poll: Callable[[float], int] = lambda _seconds: 0
         self._loop = loop
@@ -163,7 +163,7 @@ class Inside:
             auto_decompress=False,
         )
 
-    def exchange(self, pieces: Sequence[bytes]) -> tuple[bytes, list[Record]]:
+    def exchange(self, pieces: Sequence[bytes]) -> tuple[bytes, list[KafkaRecord]]:
         """What a connection that sends these pieces is answered, and the records that come of it.
 
         `TimeoutError`: it hangs. `AssertionError`: an exception went past the gateway's own answers.

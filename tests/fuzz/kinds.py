@@ -22,7 +22,7 @@ from weir.adapters.kafka.search import QUEUE_KILOBYTES
 from weir.core import topics
 from weir.core.identifiers import dedup_key
 from weir.gateway.api.finding import THREADS as SEARCHES
-from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.producer import KafkaRecord
 from weir.gateway.ingest.validation import MAX_CHARACTERS
 from weir.settings.gateway import GatewaySettings
 
@@ -49,7 +49,7 @@ class Ground:
     inside: Inside
     place: Place
     rest_mib: float = 0.0
-    kept: list[Record] = field(default_factory=list)
+    kept: list[KafkaRecord] = field(default_factory=list)
 
     def check_room(self) -> float:
         """The gateway's peak memory in MiB; `AssertionError` if it is more than it may be."""
@@ -58,7 +58,7 @@ class Ground:
         assert peak <= most, f"{peak:.0f} MiB, where {most:.0f} MiB were to be enough"
         return peak
 
-    def keep(self, records: Sequence[Record]) -> None:
+    def keep(self, records: Sequence[KafkaRecord]) -> None:
         room = KEPT - len(self.kept)
         self.kept += [one for one in records if one[0] == topics.ACCEPTED][: max(0, room)]
 
@@ -225,7 +225,7 @@ def arrive(ground: Ground) -> int:
     return stored
 
 
-def _with_own_key(value: bytes) -> Record:
+def _with_own_key(value: bytes) -> KafkaRecord:
     event = ACCEPTED.decode(value)
     own = event["event_id"].hex()
     event["idempotency_key"] = event["idempotency_key"][: MAX_CHARACTERS - len(own)] + own

@@ -10,7 +10,7 @@ from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key
 from weir.gateway.http.app import DOCUMENT
 from weir.gateway.ingest.error_codes import PROBLEMS
 from weir.gateway.ingest.event_times import AHEAD_MS, EARLIEST_MS
-from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.producer import KafkaRecord
 from weir.gateway.ingest.validation import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENT_BYTES
 from weir.gateway.routes import ROUTES, Router
 from weir.identity.reader import ItemReader
@@ -80,7 +80,7 @@ def check_documented(method: str, path: str, answer: Answer) -> None:
         )
 
 
-def check_record(record: Record, key_of_sender: str = "") -> None:
+def check_record(record: KafkaRecord, key_of_sender: str = "") -> None:
     """A record that every reader behind the gateway can read, and ClickHouse can store.
 
     Of what was refused the sender's key must not be kept; empty: it claimed none.

@@ -14,7 +14,7 @@ from tests.fuzz.sources import DECLARED
 from tests.running import bare_environ
 from weir.adapters.kafka.producer import DurableProducer, ProducerOptions
 from weir.core.resource_paths import ROOT
-from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.producer import KafkaRecord
 
 BODY_SECONDS = 2
 IDLE_SECONDS = 2
@@ -88,7 +88,7 @@ class Place(Stack):
     def forget_peak(self) -> None:
         Path(f"/proc/{self.gateway.pid}/clear_refs").write_text("5")
 
-    def write(self, records: Sequence[Record], timestamp: int) -> None:
+    def write(self, records: Sequence[KafkaRecord], timestamp: int) -> None:
         """As the gateway writes what it has taken; durable on return."""
         faults: list[object] = []
         producer = DurableProducer(self.kafka, ProducerOptions(5, 30, 65_536, faults.append))

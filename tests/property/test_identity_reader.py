@@ -46,13 +46,13 @@ EVENTS = st.lists(
 )
 
 
-def unique(record: avro.Record) -> Output:
+def unique(record: avro.AvroRecord) -> Output:
     identity = record["identity_key"].removeprefix(PUBLIC_MARK)
     key = workspace_key(record["workspace"], identity) if identity else record["event_id"]
     return Output(key, avro.schemas()["Accepted"].encode(record))
 
 
-def sent_as(number: int, fields: dict[str, object]) -> avro.Record:
+def sent_as(number: int, fields: dict[str, object]) -> avro.AvroRecord:
     record = accepted(number, **{k: v for k, v in fields.items() if k != "public"})
     return {**record, "identity_key": PUBLIC_MARK * bool(fields["public"]) + record["identity_key"]}
 

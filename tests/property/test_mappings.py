@@ -71,14 +71,14 @@ class Pipeline:
         offsets = [self.log.offsets.get((GROUP, topics.UNIQUE, p), 0) for p in range(PARTITIONS)]
         return any(offset < end for offset, end in zip(offsets, ends, strict=True))
 
-    def resolved(self) -> dict[bytes, avro.Record]:
+    def resolved(self) -> dict[bytes, avro.AvroRecord]:
         rows = [avro.decode_any(record.value)[1] for record in self.log.records(topics.RESOLVED)]
         by_id = {row["event_id"]: row for row in rows}
         assert len(by_id) == len(rows), "nothing is resolved twice"
         return by_id
 
 
-def ids_of(row: avro.Record) -> tuple[str, str]:
+def ids_of(row: avro.AvroRecord) -> tuple[str, str]:
     return row["user_id"], row["anonymous_id"]
 
 

@@ -16,11 +16,11 @@ from weir.backfill.rebuild import EventRange, RebuildCounts, Rebuilder
 from weir.backfill.settled_reader import Chunk, OffsetRange
 from weir.core import topics
 from weir.redelivery.replay import Pace
-from weir.runtime.sink_ports import Columns, Insert, Place, RowsRefusedError
+from weir.runtime.sink_ports import Columns, Insert, PartitionId, RowsRefusedError
 from weir.sink.step import Routes
 
 ROUTES = Routes(avro.name_of)
-PLACE = Place(topics.RESOLVED, 0)
+PLACE = PartitionId(topics.RESOLVED, 0)
 SIZE = 5
 ALL = EventRange(0)
 READER = avro.PrefixReader("Resolved", "event_id")
@@ -56,10 +56,10 @@ class Engine:
     def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         return {event.event_id for event in events} & set(self.ids())
 
-    def barred(self, place: Place, chunk: Chunk) -> set[int]:
+    def barred(self, place: PartitionId, chunk: Chunk) -> set[int]:
         return {at for at in self.dead if chunk.start <= at < chunk.end}
 
-    def standing(self, place: Place, chunk: Chunk) -> set[int]:
+    def standing(self, place: PartitionId, chunk: Chunk) -> set[int]:
         return set()
 
 

@@ -26,9 +26,9 @@ from weir.dedup.stage import DedupStage
 from weir.identity.erasure_markers import MARKERS_KEY, Markers
 from weir.identity.messages import Erase
 from weir.identity.stage import IdentityStage
-from weir.runtime.sink_ports import Columns, Place
+from weir.runtime.sink_ports import Columns, PartitionId
 
-PLACE = Place(topics.ACCEPTED, 0)
+PLACE = PartitionId(topics.ACCEPTED, 0)
 SIZE = 4
 ALL = EventRange(0)
 HOUR = 3_600_000
@@ -92,7 +92,7 @@ class Live:
     def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         return {event.event_id for event in events} & self.duplicates
 
-    def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
+    def dead(self, place: PartitionId, events: Mapping[int, EventKey]) -> set[int]:
         return {at for at, event in events.items() if event.event_id in self.dead_ids}
 
 

@@ -22,7 +22,7 @@ from weir.runtime.sink_ports import (
     CommitFailedError,
     DeadLettersFailedError,
     DeadRecord,
-    Place,
+    PartitionId,
     RowsRefusedError,
     WarehouseAwayError,
 )
@@ -30,8 +30,8 @@ from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import Limits
 from weir.sink.step import Routes
 
-PLACES = [Place("profiles", 0), Place("profiles", 1), Place("events.resolved", 0)]
-DEAD_PLACE = Place(topics.DEAD, 0)
+PLACES = [PartitionId("profiles", 0), PartitionId("profiles", 1), PartitionId("events.resolved", 0)]
+DEAD_PLACE = PartitionId(topics.DEAD, 0)
 EVERYWHERE = {*PLACES, DEAD_PLACE}
 BAD = b"bad"  # refused
 WORSE = b"bad worse"  # refused even as the value of a dead letter
@@ -145,7 +145,7 @@ class SinkMachine(RuleBasedStateMachine):
             lambda value: self.narrow and is_heavy(value),
         )
         self.fuse = Fuse()
-        self.written: list[tuple[Place, int, bytes]] = []
+        self.written: list[tuple[PartitionId, int, bytes]] = []
         self.orphans: list[MemoryInserts] = []
         self.members = [self.member(), self.member()]
         self.members[0].records.assign(set(EVERYWHERE))
@@ -159,13 +159,13 @@ class SinkMachine(RuleBasedStateMachine):
         mark=st.sampled_from([b"", b"", b"", BAD, WORSE, HEAVY]),
         times=st.integers(1, 7),
     )
-    def write(self, place: Place, header: bytes, mark: bytes, times: int) -> None:
+    def write(self, place: PartitionId, header: bytes, mark: bytes, times: int) -> None:
         for _ in range(times):
             value = header + mark + f"/{len(self.written)}/".encode()
             self.written.append((place, self.log.write(place, value), value))
 
     @rule(place=st.sampled_from(PLACES), tombstone=st.booleans())
-    def leave_a_hole(self, place: Place, tombstone: bool) -> None:
+    def leave_a_hole(self, place: PartitionId, tombstone: bool) -> None:
         if tombstone:
             self.log.write(place, None)
         else:
@@ -221,7 +221,7 @@ class SinkMachine(RuleBasedStateMachine):
         self.restart(number)
 
     @rule(split=st.sets(st.sampled_from(sorted(EVERYWHERE))))
-    def rebalance(self, split: set[Place]) -> None:
+    def rebalance(self, split: set[PartitionId]) -> None:
         # whoever loses partitions gives them up before the other is given them
         first, second = (member.records for member in self.members)
         first.assign(first.assigned & split)
@@ -296,7 +296,7 @@ class SinkMachine(RuleBasedStateMachine):
         dead = set()
         for record in self.log.records.get(DEAD_PLACE, []):
             letter = avro.schemas()["DeadLetter"].decode(record.value or b"")
-            place = Place(letter["origin_topic"], letter["origin_partition"])
+            place = PartitionId(letter["origin_topic"], letter["origin_partition"])
             dead.add((place, letter["origin_offset"], letter["value"]))
             # if it was written twice, the table's key keeps one; if it is refused, the topic has it
             assert stored[record.value or b""] > 0 or WORSE in letter["value"]

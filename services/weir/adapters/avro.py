@@ -14,8 +14,8 @@ import fastavro
 
 from weir.adapters.avro_catalogue import HEADER_BYTES as HEADER_BYTES
 from weir.adapters.avro_catalogue import MARKER as MARKER
+from weir.adapters.avro_catalogue import AvroRecord as AvroRecord
 from weir.adapters.avro_catalogue import Catalogue as Catalogue
-from weir.adapters.avro_catalogue import Record as Record
 from weir.adapters.avro_catalogue import Schema as Schema
 from weir.core.resource_paths import SCHEMAS
 
@@ -101,12 +101,12 @@ class PrefixReader:
         self._name = name
         self._wanted = current.prefix(last_field)
         # by header: the prefix of the schema, and the defaults of fields that it lacks
-        self._prefixes: dict[bytes, tuple[Schema, Record]] = {}
+        self._prefixes: dict[bytes, tuple[Schema, AvroRecord]] = {}
 
     def reads(self, value: bytes) -> bool:
         return self._prefix(value[:HEADER_BYTES]) is not None
 
-    def read(self, value: bytes) -> Record:
+    def read(self, value: bytes) -> AvroRecord:
         """Read the fields. `UnknownSchemaError`: another kind of record; `UnreadableError`: it is damaged."""
         found = self._prefix(value[:HEADER_BYTES])
         if found is None:
@@ -120,7 +120,7 @@ class PrefixReader:
             ) from fault
         return {**missing, **record} if missing else record
 
-    def _prefix(self, header: bytes) -> tuple[Schema, Record] | None:
+    def _prefix(self, header: bytes) -> tuple[Schema, AvroRecord] | None:
         found = self._prefixes.get(header)
         if found is None:
             schema = catalogue.find(header)
@@ -129,7 +129,7 @@ class PrefixReader:
             found = self._prefixes[header] = self._part(schema)
         return found
 
-    def _part(self, schema: Schema) -> tuple[Schema, Record]:
+    def _part(self, schema: Schema) -> tuple[Schema, AvroRecord]:
         wanted = self._wanted.fields
         last = [name for name in schema.fields if name in wanted][-1]
         fields = [f for f in self._wanted.definition["fields"] if f["name"] not in schema.fields]
@@ -194,7 +194,7 @@ def schema_of(value: bytes) -> Schema:
     return schema
 
 
-def decode_any(value: bytes) -> tuple[str, Record]:
+def decode_any(value: bytes) -> tuple[str, AvroRecord]:
     """Return (name, record) of a value, resolved to the current schema of that name."""
     writer = schema_of(value)
     reader = schemas().get(writer.name, writer)  # only newer versions have other kinds
@@ -202,11 +202,11 @@ def decode_any(value: bytes) -> tuple[str, Record]:
         return writer.name, writer.decode(value)
     buffer = io.BytesIO(value)
     buffer.seek(HEADER_BYTES)
-    record: Record = fastavro.schemaless_reader(buffer, writer.parsed, reader.parsed)
+    record: AvroRecord = fastavro.schemaless_reader(buffer, writer.parsed, reader.parsed)
     return writer.name, record
 
 
-def read_whole(value: bytes) -> Record:
+def read_whole(value: bytes) -> AvroRecord:
     """Return the record of `decode_any`; `UnreadableError` if the value is truncated or damaged."""
     try:
         return decode_any(value)[1]
@@ -214,7 +214,7 @@ def read_whole(value: bytes) -> Record:
         raise UnreadableError(f"truncated or damaged: {type(fault).__name__} {fault}") from fault
 
 
-def read_as_written(value: bytes) -> tuple[Schema, Record]:
+def read_as_written(value: bytes) -> tuple[Schema, AvroRecord]:
     """Return (schema, record) of a value in its own schema, with which it can be rewritten without losing a field.
 
     `UnknownSchemaError`, `UnreadableError`.

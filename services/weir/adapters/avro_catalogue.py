@@ -16,7 +16,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 MARKER = b"\xc3\x01"
 HEADER_BYTES = 10
 
-Record = dict[str, Any]
+AvroRecord = dict[str, Any]
 
 
 class Schema:
@@ -30,17 +30,17 @@ class Schema:
         self.header = MARKER + int(digest, 16).to_bytes(8, "little")
         self.fields: list[str] = [field["name"] for field in definition["fields"]]
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: AvroRecord) -> bytes:
         buffer = io.BytesIO()
         buffer.write(self.header)
         fastavro.schemaless_writer(buffer, self.parsed, record)
         return buffer.getvalue()
 
-    def decode(self, value: bytes) -> Record:
+    def decode(self, value: bytes) -> AvroRecord:
         """Decode a value of exactly this schema; `decode_any` decodes a value of any schema."""
         buffer = io.BytesIO(value)
         buffer.seek(HEADER_BYTES)
-        record: Record = fastavro.schemaless_reader(buffer, self.parsed, None)
+        record: AvroRecord = fastavro.schemaless_reader(buffer, self.parsed, None)
         return record
 
     def prefix(self, last_field: str) -> "Schema":

@@ -17,7 +17,7 @@ class GatewayUnreachableError(Exception):
     """No response came: nothing listens, or the connection broke. It is unknown whether the events were accepted."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RejectedEvent(msgspec.Struct, frozen=True):
     """One event that the gateway rejected, by its index in the request."""
 
     index: int
@@ -28,18 +28,18 @@ class Refusal(msgspec.Struct, frozen=True):
 
 class _Reply(msgspec.Struct):
     accepted: int = 0
-    rejected: list[Refusal] = []
+    rejected: list[RejectedEvent] = []
     title: str = ""
     detail: str = ""
 
 
 @dataclass(frozen=True)
-class Answer:
+class GatewayResponse:
     """The gateway's response to one request."""
 
     status: int
     accepted: int
-    rejected: list[Refusal]
+    rejected: list[RejectedEvent]
     problem: str  # title and detail of the problem; empty: none
     retry_after: float  # seconds; 0: not given
 
@@ -83,7 +83,7 @@ class GatewayClient:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, body: bytes) -> Answer:
+    async def post(self, body: bytes) -> GatewayResponse:
         """Send once. `GatewayUnreachableError` if no complete response came back."""
         assert self._session is not None, "use it as a context manager"
         sent = gzip.compress(body, 1) if self._compress else body
@@ -109,11 +109,11 @@ def _reason(address: str, error: Exception) -> str:
     return f"the connection to {address} broke ({type(error).__name__})"
 
 
-def _answer(status: int, text: bytes, retry_after: str) -> Answer:
+def _answer(status: int, text: bytes, retry_after: str) -> GatewayResponse:
     try:
         reply = msgspec.json.decode(text, type=_Reply)
     except msgspec.DecodeError:  # perhaps a proxy's page: only the status counts
         reply = _Reply()
     problem = ": ".join(filter(None, (reply.title, reply.detail)))
     seconds = float(retry_after) if retry_after.strip().isdigit() else 0.0
-    return Answer(status, reply.accepted, reply.rejected, problem, seconds)
+    return GatewayResponse(status, reply.accepted, reply.rejected, problem, seconds)

@@ -18,7 +18,7 @@ from weir.runtime.sink_ports import (
     Finished,
     Gain,
     Insert,
-    Place,
+    PartitionId,
     Polled,
     RowsRefusedError,
     Slice,
@@ -37,10 +37,10 @@ class MemoryTopics:
     """Partitions with gaps in their offsets (transaction markers), and one group's commits."""
 
     def __init__(self) -> None:
-        self.records: dict[Place, list[MemorySinkRecord]] = {}
-        self.ends: dict[Place, int] = {}
-        self.commits: dict[Place, tuple[int, str]] = {}
-        self.owners: dict[Place, object] = {}
+        self.records: dict[PartitionId, list[MemorySinkRecord]] = {}
+        self.ends: dict[PartitionId, int] = {}
+        self.commits: dict[PartitionId, tuple[int, str]] = {}
+        self.owners: dict[PartitionId, object] = {}
         self._made: dict[str, int] = {}
 
     def topic_id(self, topic: str) -> str:
@@ -54,13 +54,13 @@ class MemoryTopics:
             self.records[place] = []
             self.commits.pop(place, None)
 
-    def write(self, place: Place, value: bytes | None, key: bytes = b"") -> int:
+    def write(self, place: PartitionId, value: bytes | None, key: bytes = b"") -> int:
         offset = self.ends.get(place, 0)
         self.records.setdefault(place, []).append(MemorySinkRecord(offset, key, value))
         self.ends[place] = offset + 1
         return offset
 
-    def mark(self, place: Place) -> None:
+    def mark(self, place: PartitionId) -> None:
         """Write a transaction marker: an offset without a record."""
         self.records.setdefault(place, [])
         self.ends[place] = self.ends.get(place, 0) + 1
@@ -72,17 +72,17 @@ class MemoryRecords:
     def __init__(self, log: MemoryTopics, poll_records: int = 5) -> None:
         self._log = log
         self._poll_records = poll_records
-        self._next: dict[Place, int] = {}
-        self._gained: set[Place] = set()
-        self._lost: set[Place] = set()
-        self._held: frozenset[Place] = frozenset()
+        self._next: dict[PartitionId, int] = {}
+        self._gained: set[PartitionId] = set()
+        self._lost: set[PartitionId] = set()
+        self._held: frozenset[PartitionId] = frozenset()
         self.trouble = ""
 
     @property
-    def assigned(self) -> set[Place]:
+    def assigned(self) -> set[PartitionId]:
         return set(self._next)
 
-    def assign(self, places: set[Place]) -> None:
+    def assign(self, places: set[PartitionId]) -> None:
         """Assign exactly these partitions. Lost ones are given up at once: nothing more is committed for them."""
         lost = set(self._next) - places
         for place in lost:
@@ -110,10 +110,10 @@ class MemoryRecords:
         for place, offset, metadata in commits:
             self._log.commits[place] = (offset, metadata)
 
-    def hold(self, places: Collection[Place]) -> None:
+    def hold(self, places: Collection[PartitionId]) -> None:
         self._held = frozenset(places)
 
-    def lag(self) -> Mapping[Place, int]:
+    def lag(self) -> Mapping[PartitionId, int]:
         return {place: self._log.ends.get(place, 0) - at for place, at in self._next.items()}
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class MemoryDeadLetters:
         self._finished: list[Buried] = []
         self.broken: DeadLettersFailedError | None = None  # if set, every write raises it
 
-    def start(self, place: Place, records: Sequence[DeadRecord]) -> None:
+    def start(self, place: PartitionId, records: Sequence[DeadRecord]) -> None:
         try:
             self._finished.append(Buried(place, records, self.write(records), None))
         except DeadLettersFailedError as fault:
@@ -164,7 +164,7 @@ class MemoryDeadLetters:
             raise self.broken
         for record in records:
             self._log.write(
-                Place(topics.DEAD, 0), encode_dead(record, WeirsOwnLimits.present.letter)
+                PartitionId(topics.DEAD, 0), encode_dead(record, WeirsOwnLimits.present.letter)
             )
         return 0
 
@@ -214,7 +214,7 @@ class MemoryInserts:
     def __init__(self, warehouse: Warehouse, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._warehouse = warehouse
         self._clock = clock
-        self.waiting: list[tuple[Place, Insert]] = []
+        self.waiting: list[tuple[PartitionId, Insert]] = []
         self._started: list[float] = []
         self._finished: list[Finished] = []
         self._examined: list[Examined] = []
@@ -223,10 +223,10 @@ class MemoryInserts:
     def free(self) -> int:
         return 1_000  # more than any test needs
 
-    def abandon(self, place: Place) -> None:
+    def abandon(self, place: PartitionId) -> None:
         """Do nothing: every insert counts as running already, as if a thread had taken it."""
 
-    def start(self, place: Place, insert: Insert) -> None:
+    def start(self, place: PartitionId, insert: Insert) -> None:
         self.waiting.append((place, insert))
         self._started.append(self._clock())
 
@@ -252,7 +252,7 @@ class MemoryInserts:
         done, self._finished = self._finished, []
         return done
 
-    def examine(self, place: Place, insert: Insert) -> None:
+    def examine(self, place: PartitionId, insert: Insert) -> None:
         self._examined.append(Examined(place, insert, self._warehouse.examine(insert)))
 
     def examined(self) -> list[Examined]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.audit.unread_counts import Cell
+from weir.audit.unread_counts import SourceMinute
 from weir.core import topics
 
 COLUMNS = (
@@ -154,7 +154,7 @@ CHECKS = (
 class UnbalancedEntry(NamedTuple):
     """A source's minute that does not balance in ClickHouse's counts alone."""
 
-    cell: Cell
+    cell: SourceMinute
     short: Mapping[str, int]  # by the check's column
     others: frozenset[str]  # checks whose counts match but whose fingerprints do not
     # events without an account of identity whose rows, and no others, are in ClickHouse

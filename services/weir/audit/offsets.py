@@ -11,8 +11,9 @@ from typing import NamedTuple
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.audit.clickhouse_counts import AuditRange, looked_at_in_part
 from weir.audit.reconcile import AuditFinding
-from weir.audit.unread_counts import Place, Span, UnreadCounter, UnreadCounts
+from weir.audit.unread_counts import Span, UnreadCounter, UnreadCounts
 from weir.core import topics
+from weir.core.topics import PartitionKey
 
 SUSPECTS_AT_MOST = 500  # each costs one query and one read of the topic
 OF_DEDUP = (
@@ -41,7 +42,10 @@ class Offsets:
         self._database = database
 
     def findings(
-        self, part: AuditRange, positions: Mapping[Place, int], unread: Mapping[str, UnreadCounts]
+        self,
+        part: AuditRange,
+        positions: Mapping[PartitionKey, int],
+        unread: Mapping[str, UnreadCounts],
     ) -> tuple[list[AuditFinding], str]:
         """Return the findings (records passed but not counted, or counted twice) and what was not checked.
 
@@ -116,7 +120,7 @@ def read_within(
 
 
 def read_behind(
-    clickhouse: ClickHouse, database: str, positions: Mapping[Place, int], topic_id: str
+    clickhouse: ClickHouse, database: str, positions: Mapping[PartitionKey, int], topic_id: str
 ) -> list[Suspect]:
     """Return, per partition, the offsets from the last counted transaction to the group's position."""
     sql = (

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from weir.audit.clickhouse_counts import CHECKS, OF_IDENTITY, AuditPage, UnbalancedEntry
-from weir.audit.unread_counts import Cell, UnreadCounts
+from weir.audit.unread_counts import SourceMinute, UnreadCounts
 from weir.core import topics
 
 NAME_CHARACTERS = 48  # of a source's name in a finding
@@ -30,7 +30,7 @@ class Reconciliation:
     """The judgement. `missing`: by source and minute, the unexplained events (signed)."""
 
     findings: list[AuditFinding] = field(default_factory=list)
-    missing: dict[Cell, int] = field(default_factory=lambda: defaultdict(int))
+    missing: dict[SourceMinute, int] = field(default_factory=lambda: defaultdict(int))
     blind: str = ""  # why nothing could be judged; empty: everything could
     # oddities in which no event is lost or doubled
     remarks: list[str] = field(default_factory=list)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.audit.clickhouse_counts import UnbalancedEntry
-from weir.audit.unread_counts import Cell
+from weir.audit.unread_counts import SourceMinute
 
 # By account or rows: how much one surplus event changes the shortfall of each check.
 EFFECTS: Mapping[str, Mapping[str, int]] = {
@@ -24,7 +24,7 @@ EFFECTS: Mapping[str, Mapping[str, int]] = {
     "duplicate_rows": {"short_of_duplicate_rows": -1},
 }
 
-Copies = Mapping[Cell, Mapping[str, int]]  # surplus events, by account
+Copies = Mapping[SourceMinute, Mapping[str, int]]  # surplus events, by account
 
 
 def without_copies(entries: Iterable[UnbalancedEntry], copies: Copies) -> list[UnbalancedEntry]:
@@ -67,7 +67,7 @@ def read_copies(
         "SELECT source, toUnixTimestamp(minute) AS at, name, sum(more) AS events"
         f" FROM ({accounts} UNION ALL {rows}) GROUP BY source, at, name"
     )
-    found: dict[Cell, dict[str, int]] = {}
+    found: dict[SourceMinute, dict[str, int]] = {}
     for row in clickhouse.records(sql, parameters):
         cell = (row["source"], int(row["at"]))
         found.setdefault(cell, {})[row["name"]] = int(row["events"])

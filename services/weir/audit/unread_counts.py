@@ -15,6 +15,7 @@ from weir.adapters.kafka.clients import UNCOMMITTED, client_options, is_record, 
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.search import clear_errors
 from weir.core.stages import DEDUP, RATES, STAGES
+from weir.core.topics import PartitionKey
 from weir.settings.shared import KafkaSettings
 
 # without rates: it only counts what the other stages report, and no stage waits for it
@@ -26,8 +27,7 @@ FETCH_RECORDS = 5_000
 REST_MS = 20
 MINUTE_MS = 60_000
 
-Place = tuple[str, int]
-Cell = tuple[str, int]  # source, minute of receipt (epoch seconds)
+SourceMinute = tuple[str, int]  # source, minute of receipt (epoch seconds)
 Span = tuple[int, int]  # offsets of events.accepted: first, and one past the last
 
 
@@ -39,7 +39,7 @@ class UnreadCounts:
     """
 
     records: int = 0
-    cells: Counter[Cell] | None = field(default_factory=Counter)
+    cells: Counter[SourceMinute] | None = field(default_factory=Counter)
     # for `usage`: the offsets that dedup's deltas cover, by partition
     spans: dict[int, list[Span]] = field(default_factory=dict)
     held: int = 0  # of these records, those behind an open transaction, which may yet be aborted
@@ -62,14 +62,14 @@ class UnreadCounter:
         self._held_reader.close()
         self._admin.close()
 
-    def positions(self) -> dict[Place, int]:
+    def positions(self) -> dict[PartitionKey, int]:
         """Return, by partition read, the next offset of each audited group; -1: none yet.
 
         Every record before that offset was settled before this call: its output is in the next stage's
         topics, or in ClickHouse if the sink has read it.
         """
         counts = {name: topic.partitions for name, topic in self._admin.topics(False).items()}
-        found: dict[Place, int] = {}
+        found: dict[PartitionKey, int] = {}
         for group, names in AUDITED.items():
             places = [(name, p) for name in names for p in range(counts.get(name, 0))]
             committed = self._admin.positions(group, places)
@@ -80,7 +80,7 @@ class UnreadCounter:
         with clear_errors():
             return self._partitions.topic_ids([name])[name]
 
-    def unread(self, positions: Mapping[Place, int]) -> dict[str, UnreadCounts]:
+    def unread(self, positions: Mapping[PartitionKey, int]) -> dict[str, UnreadCounts]:
         """Return, by topic, the records from these positions on, including those behind open transactions."""
         spans = self._behind(positions)
         held = {
@@ -108,7 +108,7 @@ class UnreadCounter:
             read[topic] = UnreadCounts(offsets[topic], None, held=behind)
         return read
 
-    def records(self, place: Place, span: Span) -> int | None:
+    def records(self, place: PartitionKey, span: Span) -> int | None:
         """Return the number of committed records of a partition between two offsets.
 
         None: unknown, since some records were deleted or could not be read in time.
@@ -121,7 +121,7 @@ class UnreadCounter:
         )
         return None if left else len(found)
 
-    def _behind(self, positions: Mapping[Place, int]) -> dict[Place, Span]:
+    def _behind(self, positions: Mapping[PartitionKey, int]) -> dict[PartitionKey, Span]:
         """Return, by partition, the offsets from its position to its end, if there are any."""
         firsts = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.earliest()))
         ends = self._admin.offsets(dict.fromkeys(positions, OffsetSpec.latest()))
@@ -135,8 +135,8 @@ class UnreadCounter:
         return spans
 
     def _read(
-        self, reader: Consumer, spans: Mapping[Place, Span], apply: Callable[[Message], None]
-    ) -> set[Place]:
+        self, reader: Consumer, spans: Mapping[PartitionKey, Span], apply: Callable[[Message], None]
+    ) -> set[PartitionKey]:
         """Call `apply` with every record that the reader receives of these offsets.
 
         Return the partitions that could not be read to their end in time.
@@ -183,7 +183,7 @@ def _enter(unread: UnreadCounts, message: Message) -> None:
         unread.spans.setdefault(told["origin_partition"], []).append(covered)
 
 
-def _told(message: Message) -> avro.Record:
+def _told(message: Message) -> avro.AvroRecord:
     """Return the record's fields; for an unreadable record, the source and time that a worker would assume."""
     value = message.value() or b""
     try:

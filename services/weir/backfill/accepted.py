@@ -17,7 +17,7 @@ from weir.backfill.settled_reader import Chunk
 from weir.core import topics
 from weir.core.batch import Batch
 from weir.dedup.step import RoutingFields
-from weir.runtime.sink_ports import Columns, Place
+from weir.runtime.sink_ports import Columns, PartitionId
 
 
 class KnownOutcomes(Protocol):
@@ -26,7 +26,7 @@ class KnownOutcomes(Protocol):
     def repeats(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Return the ids of the events that dedup has dropped as duplicates."""
 
-    def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
+    def dead(self, place: PartitionId, events: Mapping[int, EventKey]) -> set[int]:
         """Return the offsets of the events that died at any step and were not sent again."""
 
 
@@ -35,7 +35,7 @@ class AcceptedEvents:
 
     def __init__(
         self,
-        place: Place,
+        place: PartitionId,
         fates: KnownOutcomes,
         present: Callable[[Collection[EventKey]], set[uuid.UUID]],
         first_occurrences: DedupReplay,

@@ -10,7 +10,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.backfill.settled_reader import Chunk
 from weir.core import topics
 from weir.redelivery.model import ledger_key
-from weir.runtime.sink_ports import Place
+from weir.runtime.sink_ports import PartitionId
 
 SEGMENTS_LEFT = (
     "session_segments counts {more:,} more events than there are: rows of events are lost, but their"
@@ -73,7 +73,7 @@ class StoredEventsQueries:
         """Return the ids of the events that dedup has dropped as duplicates."""
         return self._with_row("duplicates", events)
 
-    def dead(self, place: Place, events: Mapping[int, EventKey]) -> set[int]:
+    def dead(self, place: PartitionId, events: Mapping[int, EventKey]) -> set[int]:
         """Return the offsets of the accepted events that died at any step and were not sent again."""
         if not events:
             return set()
@@ -88,7 +88,7 @@ class StoredEventsQueries:
         )
         ids_dead, offsets_dead = set(), set()
         for row in rows:
-            origin = Place(row["origin_topic"], int(row["origin_partition"]))
+            origin = PartitionId(row["origin_topic"], int(row["origin_partition"]))
             letter = f"{origin.topic}/{origin.partition}/{row['at']}"
             if ledger_key("dead", letter, row["step"]) in self._recovered:
                 continue
@@ -97,14 +97,14 @@ class StoredEventsQueries:
                 offsets_dead.add(int(row["at"]))
         return {at for at, e in events.items() if at in offsets_dead or e.event_id in ids_dead}
 
-    def barred(self, place: Place, chunk: Chunk) -> set[int]:
+    def barred(self, place: PartitionId, chunk: Chunk) -> set[int]:
         """Return the offsets of records that must not be put back: dead events, and records of erased people."""
         erased = self._erased()
         records = zip(chunk.records.offsets, chunk.records.values, strict=True)
         barred = {at for at, value in records if value is not None and erased(value)}
         return barred | self._dead(place, chunk)
 
-    def _dead(self, place: Place, chunk: Chunk) -> set[int]:
+    def _dead(self, place: PartitionId, chunk: Chunk) -> set[int]:
         if place.topic != topics.RESOLVED:
             return set()  # records of other topics that died in the sink may be tried again
         rows = self._clickhouse.records(
@@ -120,7 +120,7 @@ class StoredEventsQueries:
         )
         return {int(row["at"]) for row in rows}
 
-    def standing(self, place: Place, chunk: Chunk) -> set[int]:
+    def standing(self, place: PartitionId, chunk: Chunk) -> set[int]:
         """Return the offsets of records that have a row, for tables of which the books count every row."""
         if place.topic == topics.DUPLICATE:
             return self._standing_duplicates(chunk)
@@ -177,7 +177,7 @@ class StoredEventsQueries:
         return int(self._clickhouse.records(sql)[0]["n"])
 
 
-def _decoded(chunk: Chunk, name: str) -> Iterator[tuple[int, avro.Record]]:
+def _decoded(chunk: Chunk, name: str) -> Iterator[tuple[int, avro.AvroRecord]]:
     """Yield (offset, record) of the records with this schema. A record that cannot be read never had a row."""
     for at, value in zip(chunk.records.offsets, chunk.records.values, strict=True):
         if value is None:

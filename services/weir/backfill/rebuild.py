@@ -12,7 +12,13 @@ from weir.backfill.present import EventKey
 from weir.backfill.settled_reader import Chunk, OffsetRange
 from weir.core import reasons
 from weir.redelivery.replay import Pace
-from weir.runtime.sink_ports import Columns, Insert, Place, RowsRefusedError, WarehouseAwayError
+from weir.runtime.sink_ports import (
+    Columns,
+    Insert,
+    PartitionId,
+    RowsRefusedError,
+    WarehouseAwayError,
+)
 from weir.sink.ranges import VERSION, InsertAttempt, Intent
 from weir.sink.step import PoisonReason, Routes
 
@@ -36,10 +42,10 @@ class StoredEvents(Protocol):
     def present(self, events: Collection[EventKey]) -> set[uuid.UUID]:
         """Return the ids of the events that have a row."""
 
-    def barred(self, place: Place, chunk: Chunk) -> set[int]:
+    def barred(self, place: PartitionId, chunk: Chunk) -> set[int]:
         """Return the offsets of records that must not be put back, even if their row is missing."""
 
-    def standing(self, place: Place, chunk: Chunk) -> set[int]:
+    def standing(self, place: PartitionId, chunk: Chunk) -> set[int]:
         """Return the offsets of records that must not be inserted again: their row exists, and a copy would count."""
 
 

@@ -18,7 +18,7 @@ CHUNK = 20_000
 TERMINATED = 128 + signal.SIGTERM
 SEEN, PEOPLE = "replay-seen", "replay-people"
 
-Entry = tuple[int, bytes, bytes | None]  # partition, key, value
+ChangelogEntry = tuple[int, bytes, bytes | None]  # partition, key, value
 
 
 class Scratch:
@@ -38,7 +38,7 @@ class Scratch:
         finally:
             store.close()
 
-    def people(self, profiles: Iterable[Entry]) -> Store:
+    def people(self, profiles: Iterable[ChangelogEntry]) -> Store:
         """Return a store with the people and the erasure markers of the topic `profiles`."""
         store = self._people.discard(0)
         self._stack.callback(store.close)
@@ -46,7 +46,7 @@ class Scratch:
         return store
 
 
-def fill(store: Store, profiles: Iterable[Entry]) -> None:
+def fill(store: Store, profiles: Iterable[ChangelogEntry]) -> None:
     """Fill one store from all partitions. Each has its erasure markers under the same key, so they are joined."""
     changelog = people_changelog()
     changes: dict[bytes, bytes | None] = {}

@@ -11,7 +11,7 @@ from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, lone_options, partitions_of
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.positions import settled_positions
-from weir.runtime.sink_ports import Columns, Place
+from weir.runtime.sink_ports import Columns, PartitionId
 from weir.settings.shared import KafkaSettings
 
 CHUNK_OFFSETS = 2_000
@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 60.0  # limit without any message from the brokers
 class OffsetRange(NamedTuple):
     """The offsets of one partition from `start` to before `end`."""
 
-    place: Place
+    place: PartitionId
     topic_id: str
     start: int
     end: int
@@ -83,7 +83,7 @@ class SettledReader:
                 admin.close()
             starts = self._starts(places, since)
             return [
-                OffsetRange(Place(*place), ids[topic], starts[place], settled[place])
+                OffsetRange(PartitionId(*place), ids[topic], starts[place], settled[place])
                 for place in places
                 if place in starts and starts[place] < settled.get(place, 0)
             ]

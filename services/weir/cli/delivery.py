@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from weir.adapters.gateway_client import Answer, GatewayClient, GatewayUnreachableError
+from weir.adapters.gateway_client import GatewayClient, GatewayResponse, GatewayUnreachableError
 from weir.cli.ndjson import LineBatch
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -111,7 +111,7 @@ class EventSender:
             self.tally.undelivered += len(batch.events)
             self._stop_for(_sentence(answer))
 
-    async def _answer(self, batch: LineBatch) -> Answer | None:
+    async def _answer(self, batch: LineBatch) -> GatewayResponse | None:
         """Return the first final answer; None if there was none within `patience` seconds or before `stop()`."""
         body = batch.body()
         loop = asyncio.get_running_loop()
@@ -145,7 +145,7 @@ class EventSender:
         while not self.stopping and (left := end - loop.time()) > 0:
             await asyncio.sleep(min(left, 0.1))
 
-    def _settle(self, batch: LineBatch, answer: Answer) -> None:
+    def _settle(self, batch: LineBatch, answer: GatewayResponse) -> None:
         for refusal in answer.rejected:
             place = refusal.index
             self._refuse(
@@ -173,12 +173,12 @@ class EventSender:
 END = object()
 
 
-def _is_unexplained(answer: Answer) -> bool:
+def _is_unexplained(answer: GatewayResponse) -> bool:
     """Check whether the whole request was rejected without naming events; then it is halved to find the bad one."""
     return answer.status in SPLIT and not answer.rejected
 
 
-def _sentence(answer: Answer) -> str:
+def _sentence(answer: GatewayResponse) -> str:
     if answer.status == 401:
         return "The gateway does not know this write key: see `weir apply`."
     if answer.status == 404:

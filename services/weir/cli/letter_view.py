@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from weir.adapters.avro import Record, UnknownSchemaError, decode_any
+from weir.adapters.avro import AvroRecord, UnknownSchemaError, decode_any
 from weir.cli.base import cell, notes, screen
 
 HEX_BYTES = 512
@@ -47,7 +47,7 @@ def told(value: bytes) -> list[str]:
     return [f"{name}, {len(value):,} bytes:", *text.splitlines()]
 
 
-def readable(record: Record) -> dict[str, Any]:
+def readable(record: AvroRecord) -> dict[str, Any]:
     """Return a record in readable form: event ids as text, JSON as JSON, other bytes in hex."""
     return {name: _readable(name, value) for name, value in record.items()}
 

@@ -12,7 +12,7 @@ from weir.cli import letter_filters
 from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
 from weir.cli.letter_replay import manner, replay, replay_options, warehouse
 from weir.cli.letter_view import hex_lines, show_list
-from weir.gateway.routes import PARSING_AGAIN
+from weir.gateway.routes import DOORS_FOR_REPLAY
 from weir.redelivery import rejected_events
 from weir.redelivery.letter_filter import LetterFilter
 from weir.registry.contents import read_registry
@@ -97,7 +97,7 @@ def show_command(event_id: str) -> None:
 @letter_filters.options(*REASONS)
 @click.option(
     "--door",
-    type=click.Choice(PARSING_AGAIN),
+    type=click.Choice(DOORS_FOR_REPLAY),
     help="Parse the payload as this door does.  [default: the door that received it]",
 )
 @replay_options

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 MINUTE_MS = 60_000
 
 State = dict[bytes, bytes]
+SizesAndIds = tuple[list[int], list[bytes]]  # of the events of one source, minute and outcome
 Changes = Mapping[bytes, bytes | None]  # None deletes
 Load = Callable[[Iterable[bytes]], State]
 

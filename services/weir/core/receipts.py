@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Outcome = Literal["duplicate", "resolved", "unsaved", "dead"]
+ReceiptOutcome = Literal["duplicate", "resolved", "unsaved", "dead"]
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +12,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     event_id: bytes
     step: Literal["dedup", "identity"]
-    outcome: Outcome
+    outcome: ReceiptOutcome
     received_at: int  # when the event was received, epoch milliseconds
     profile_id: str = ""  # empty: profile-less
     session_id: str = ""

@@ -17,3 +17,5 @@ ERASURES = "erasures"
 RECEIPTS = "receipts"
 PROBE = "gateway.probe"
 SCHEMAS = "schemas"
+
+PartitionKey = tuple[str, int]  # topic and partition

@@ -16,12 +16,12 @@ HEADER_BYTES = avro.HEADER_BYTES
 IDS_END = HEADER_BYTES + IDS_BYTES
 TIME_END = IDS_END + avro.TIME_BYTES
 PUBLIC = ord(PUBLIC_MARK)
-POLICIES_KEPT = 10_000
+PREFIXES_KEPT = 10_000
 
 # The part that is the same for all events of a source until its registry entry changes: (encoded bytes of
 # source, workspace and window; the index at which they end; source; window in seconds; prefix of the next key).
-Policy = tuple[bytes, int, str, int, bytes]
-UNKNOWN: Policy = (b"\0no source starts like this", 0, "", 0, b"")
+DedupPrefix = tuple[bytes, int, str, int, bytes]
+UNKNOWN: DedupPrefix = (b"\0no source starts like this", 0, "", 0, b"")
 
 
 class RoutingFieldsReader:
@@ -31,7 +31,7 @@ class RoutingFieldsReader:
         self._reader = avro.PrefixReader("Accepted", "idempotency_key")
         self._longer = avro.PrefixReader("Accepted", "wants_receipt")
         self._headers = avro.headers_of("Accepted", "idempotency_key")
-        self._policies: dict[bytes, Policy] = {}
+        self._policies: dict[bytes, DedupPrefix] = {}
         self._bases = avro.TimeBases()
 
     def read(
@@ -106,7 +106,7 @@ class RoutingFieldsReader:
             )
         )
         prefix = workspace + SEPARATOR.encode()
-        if len(self._policies) >= POLICIES_KEPT:
+        if len(self._policies) >= PREFIXES_KEPT:
             self._policies.clear()
         end = TIME_END + len(encoded)
         self._policies[key[:-16]] = (encoded, end, record["source"], window, prefix)

@@ -4,14 +4,20 @@ from weir.adapters import avro
 from weir.adapters.receipt_records import encode_receipt
 from weir.adapters.record_origin import EventOrigin, OriginReader
 from weir.core import reasons, topics
-from weir.core.batch import Batch, BatchResult, Load, Output, RefusedRecord, id_checksum
+from weir.core.batch import (
+    Batch,
+    BatchResult,
+    Load,
+    Output,
+    RefusedRecord,
+    SizesAndIds,
+    id_checksum,
+)
 from weir.core.dead_letter_content import MAX_SOURCE
 from weir.core.receipts import Receipt
 from weir.core.stages import DEDUP
 from weir.dedup.reader import RoutingFieldsReader
 from weir.dedup.step import ID_BYTES, UNIQUE, Repeat, RoutingFields, decide
-
-Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events counted together
 
 
 class DedupStage:
@@ -33,7 +39,7 @@ class DedupStage:
         unique: list[Output] = []
         duplicates: list[Output] = []
         receipts: list[Output] = []
-        cells: dict[tuple[str, int, str], Cell] = {}
+        cells: dict[tuple[str, int, str], SizesAndIds] = {}
         for arrival, value, outcome in zip(arrivals, values, outcomes, strict=True):
             _, ids, received_at, source, _, next_key = arrival
             if outcome is UNIQUE:
@@ -128,7 +134,7 @@ def _receipt_of(arrival: RoutingFields, outcome: Repeat) -> Output:
     return encode_receipt(receipt)
 
 
-def _count(decided: BatchResult, cells: dict[tuple[str, int, str], Cell]) -> None:
+def _count(decided: BatchResult, cells: dict[tuple[str, int, str], SizesAndIds]) -> None:
     for (source, second, outcome), (sizes, ids) in cells.items():
         events, size = len(sizes), sum(sizes)
         decided.usage.add(source, second * 1000, outcome, events, size, id_checksum(ids))

@@ -59,7 +59,7 @@ class Redelivered(NamedTuple):
     """
 
 
-Outcome = Unique | Repeat | Redelivered
+DedupOutcome = Unique | Repeat | Redelivered
 UNIQUE, REREAD = Unique(), Redelivered()
 
 
@@ -76,7 +76,7 @@ def repeat_key(event_id: bytes) -> bytes:
     return REPEAT + event_id
 
 
-def decide(arrivals: Sequence[RoutingFields], load: Load) -> tuple[list[Outcome], State]:
+def decide(arrivals: Sequence[RoutingFields], load: Load) -> tuple[list[DedupOutcome], State]:
     """Return one outcome per arrival, in order, and the state entries to write.
 
     An event is a repeat if it arrives at most `window_seconds` (inclusive) after the `received_at` of its
@@ -87,7 +87,7 @@ def decide(arrivals: Sequence[RoutingFields], load: Load) -> tuple[list[Outcome]
     """
     seen = load([arrival[0] for arrival in arrivals])
     fresh: State = {}
-    outcomes: list[Outcome] = []
+    outcomes: list[DedupOutcome] = []
     repeats: list[int] = []
     for key, ids, received_at, _, window, _ in arrivals:
         packed = fresh.get(key) or seen.get(key)
@@ -110,7 +110,7 @@ def decide(arrivals: Sequence[RoutingFields], load: Load) -> tuple[list[Outcome]
 
 def _find_second_copies(
     arrivals: Sequence[RoutingFields],
-    outcomes: list[Outcome],
+    outcomes: list[DedupOutcome],
     repeats: Sequence[int],
     fresh: State,
     load: Load,

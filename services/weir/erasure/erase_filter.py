@@ -34,7 +34,7 @@ class ErasedPeople:
         return is_barred(self._barred, name, record)
 
 
-def is_barred(barred: EraseFilter, name: str, record: avro.Record) -> bool:
+def is_barred(barred: EraseFilter, name: str, record: avro.AvroRecord) -> bool:
     """Do the check of `ErasedPeople.has` on a decoded record. `name`: the name of its schema."""
     if name == "Resolved":
         names = [f"u:{record['user_id']}"] if record["user_id"] else []

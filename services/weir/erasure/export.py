@@ -13,7 +13,7 @@ from weir.erasure.conditions import chosen_of, conditions
 from weir.erasure.model import NEVER, ErasedPerson
 from weir.erasure.person_rows import PersonRows
 
-Row = dict[str, Any]
+ExportRow = dict[str, Any]
 
 # By kind of row: the table or view it is read from, and the table of `conditions` that selects the rows (None:
 # selected by profile).
@@ -47,7 +47,7 @@ class PersonExport:
 
     def rows(
         self, person: ErasedPerson, workspaces: Mapping[str, str]
-    ) -> Iterator[tuple[str, Row]]:
+    ) -> Iterator[tuple[str, ExportRow]]:
         """Yield (kind, row), each row once.
 
         `person`: with all identifiers (`PersonRows.whole`). `workspaces`: the workspace of each
@@ -73,7 +73,7 @@ class PersonExport:
         return conditions(workspace, NEVER, self._database, listed.__getitem__)[table]
 
 
-def _is_new(row: Row, told: set[bytes]) -> bool:
+def _is_new(row: ExportRow, told: set[bytes]) -> bool:
     digest = content_digest(msgspec.json.encode(row))
     is_new = digest not in told
     told.add(digest)

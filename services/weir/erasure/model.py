@@ -17,9 +17,9 @@ from weir.core.identifiers import (
     workspace_key,
 )
 
-State = Literal["requested", "counted", "finished"]
+ErasureState = Literal["requested", "counted", "finished"]
 Phase = Literal["queued", "waiting", "deleting", "finished"]
-Kind = Literal["profile", "user"]
+SubjectKind = Literal["profile", "user"]
 
 MINUTE_MS = 60_000
 # Kafka checks for expired segments every 5 minutes and deletes a segment's file one minute after it
@@ -96,7 +96,7 @@ class Erasure(msgspec.Struct):
     workspace: str
     subject: str  # `profile:<id>` or `user:<id>`; empty once finished
     requested_at: int
-    state: State = "requested"
+    state: ErasureState = "requested"
     step: str = ErasureProgress().text  # the text of `progress`
     subject_hash: str = ""
     until: int = 0
@@ -275,7 +275,7 @@ def _row(row: str) -> bytes:
     return f"row{SEPARATOR}{row}".encode()
 
 
-def subject_of(kind: Kind, identifier: str) -> str:
+def subject_of(kind: SubjectKind, identifier: str) -> str:
     return f"{kind}:{identifier}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from weir.adapters import avro
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.core.identifiers import content_digest
-from weir.event_status.model import EventRows, Row
+from weir.event_status.model import EventRow, EventRows
 from weir.settings.shared import ClickHouseSettings
 
 SECONDS = 5  # limit for one query
@@ -16,7 +16,7 @@ LEADING_BYTES = 4_096  # of a dead record: enough for the fields up to its idemp
 SPREAD_MS = 600_000  # most time between the minting of an event id and its `received_at`
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
-Scope = tuple[str, ...] | None  # sources; None: all
+SourceScope = tuple[str, ...] | None  # sources; None: all
 
 TEXTS = {
     "events": "source, event, profile_id, session_id, user_id, anonymous_id, idempotency_key, door",
@@ -53,7 +53,7 @@ class EventRowQueries:
         self._connected: ClickHouse | None = None
         self._keys = [avro.PrefixReader(n, "idempotency_key") for n in ("Accepted", "Resolved")]
 
-    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> EventRows:
+    def of_event(self, event_id: uuid.UUID, minted: int, scope: SourceScope) -> EventRows:
         """Return the rows of an event id that was minted at `minted` (epoch milliseconds)."""
         values = {
             "event_id": str(event_id),
@@ -70,7 +70,7 @@ class EventRowQueries:
             [{**row, "event_id": str(event_id)} for row in dead],
         )
 
-    def of_key(self, key: str, scope: Scope) -> EventRows:
+    def of_key(self, key: str, scope: SourceScope) -> EventRows:
         """Return the rows of the events that a client sent with this id of its own."""
         values = {"key": key, "hex": "00" + content_digest(key.encode()).hex()}
         return EventRows(
@@ -81,7 +81,7 @@ class EventRowQueries:
              if self._key_of(row) in (key, None)],
         )  # fmt: skip
 
-    def _key_of(self, row: Row) -> str | None:
+    def _key_of(self, row: EventRow) -> str | None:
         """Return the idempotency key in a dead record.
 
         None: it cannot be read, and the query matched the Kafka key or the bytes. Empty: not an event.
@@ -95,12 +95,14 @@ class EventRowQueries:
                     return None
         return ""
 
-    def _named(self, row: Row) -> Row:
+    def _named(self, row: EventRow) -> EventRow:
         """Return the dead letter's row with its event id, which can be read even if the rest of the record cannot."""
         found = bytes.fromhex(row["leading"])[avro.HEADER_BYTES : avro.HEADER_BYTES + 16]
         return {**row, "event_id": str(uuid.UUID(bytes=found)) if len(found) == 16 else ""}
 
-    def _ask(self, table: str, condition: str, values: dict[str, Any], scope: Scope) -> list[Row]:
+    def _ask(
+        self, table: str, condition: str, values: dict[str, Any], scope: SourceScope
+    ) -> list[EventRow]:
         times = ", ".join(f"toUnixTimestamp64Milli(t.{name}) AS {name}" for name in TIMES[table])
         within = "" if scope is None else " AND source IN {sources:Array(String)}"
         latest = "died_at" if table == "dead" else "received_at"
@@ -122,7 +124,7 @@ class EventRowQueries:
             return self._connected
 
 
-def _readable(row: dict[str, Any], times: tuple[str, ...]) -> Row:
+def _readable(row: dict[str, Any], times: tuple[str, ...]) -> EventRow:
     if row["event_id"] == NO_ID:
         row["event_id"] = ""
     return row | {name: int(row[name]) for name in times}

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.search import clear_errors
-from weir.event_status.clickhouse_rows import EventRowQueries, Scope
+from weir.event_status.clickhouse_rows import EventRowQueries, SourceScope
 from weir.event_status.model import EventRows, EventStatus, TopicEvidence, decide
 from weir.event_status.topic_records import TopicSearch
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
@@ -25,7 +25,7 @@ class EventStatusLookup:
         # why ClickHouse did not answer, and until when (monotonic seconds) it is not asked again
         self._away = ("", 0.0)
 
-    def find(self, sought: str, scope: Scope, seconds: float) -> EventStatus:
+    def find(self, sought: str, scope: SourceScope, seconds: float) -> EventStatus:
         """Return the status of an event id or of a client's own id.
 
         `scope`: the sources that the caller may see; None: all. `seconds`: how long to read topics.
@@ -39,7 +39,7 @@ class EventStatusLookup:
             where = self._look(sought, scope, seconds)
         return where
 
-    def _look(self, sought: str, scope: Scope, seconds: float) -> EventStatus:
+    def _look(self, sought: str, scope: SourceScope, seconds: float) -> EventStatus:
         event_id = minted_id(sought)
         if event_id is None:
             return self._look_by_key(sought, scope, seconds)
@@ -53,7 +53,7 @@ class EventStatusLookup:
         # a client's own id may be a UUIDv7 as well
         return where if by_key.fate == "unknown" and by_key.certain else by_key
 
-    def _look_by_key(self, key: str, scope: Scope, seconds: float) -> EventStatus:
+    def _look_by_key(self, key: str, scope: SourceScope, seconds: float) -> EventStatus:
         rows = self._ask_rows(lambda: self._rows.of_key(key, scope))
         trail = self._trail(lambda records: records.of_key(key, scope), seconds)
         return decide(key, rows, trail)

@@ -11,7 +11,7 @@ from weir.core import topics
 from weir.core.stages import EVENT_STAGES
 
 Fate = Literal["queued", "stored", "duplicate", "rejected", "dead", "unsaved", "unknown"]
-Row = Mapping[str, Any]  # by column or field name; times in epoch milliseconds
+EventRow = Mapping[str, Any]  # by column or field name; times in epoch milliseconds
 
 # By topic, the name of the time at which an event was written to it.
 TIMES = {
@@ -38,10 +38,10 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 class EventRows:
     """The rows of an id in ClickHouse, the latest first in each table."""
 
-    stored: Sequence[Row] = ()
-    duplicates: Sequence[Row] = ()
-    rejected: Sequence[Row] = ()
-    dead: Sequence[Row] = ()
+    stored: Sequence[EventRow] = ()
+    duplicates: Sequence[EventRow] = ()
+    rejected: Sequence[EventRow] = ()
+    dead: Sequence[EventRow] = ()
 
 
 class TopicRecord(msgspec.Struct, frozen=True):
@@ -62,11 +62,11 @@ class TopicEvidence:
     """The records of an event in the topics, in the order of the stages."""
 
     event_id: str = ""
-    event: Row = field(default_factory=dict)  # its fields, as far as they could be read
+    event: EventRow = field(default_factory=dict)  # its fields, as far as they could be read
     seen: tuple[TopicRecord, ...] = ()
-    duplicate: Row | None = None
-    rejected: Row | None = None
-    dead: Row | None = None
+    duplicate: EventRow | None = None
+    rejected: EventRow | None = None
+    dead: EventRow | None = None
     bounds: tuple[str, ...] = ()  # what was not searched; empty: everything was
 
 
@@ -245,7 +245,7 @@ def _queued(trail: TopicEvidence, last: TopicRecord) -> StatusEvidence:
     return StatusEvidence(fate="queued", **_whose(trail), stage=stage, since=last.at, advice=advice)
 
 
-def _stored(row: Row, since: int, advice: str) -> StatusEvidence:
+def _stored(row: EventRow, since: int, advice: str) -> StatusEvidence:
     names = ("occurred_at", "received_at", "inserted_at")
     return StatusEvidence(
         fate="stored",
@@ -258,7 +258,7 @@ def _stored(row: Row, since: int, advice: str) -> StatusEvidence:
     )
 
 
-def _duplicate(row: Row) -> StatusEvidence:
+def _duplicate(row: EventRow) -> StatusEvidence:
     same = bool(row["same_payload"])
     advice = (
         f"The event repeats {row['first_event_id']} with the same payload: nothing is missing."
@@ -283,7 +283,7 @@ def _duplicate(row: Row) -> StatusEvidence:
     )
 
 
-def _rejected(row: Row) -> StatusEvidence:
+def _rejected(row: EventRow) -> StatusEvidence:
     place = f" `{row['field']}`" if row["field"] else ""
     return StatusEvidence(
         fate="rejected",
@@ -302,7 +302,7 @@ def _rejected(row: Row) -> StatusEvidence:
     )
 
 
-def _dead(row: Row) -> StatusEvidence:
+def _dead(row: EventRow) -> StatusEvidence:
     place = f"{row['origin_topic']}/{row['origin_partition']}/{row['origin_offset']}"
     return StatusEvidence(
         fate="dead",

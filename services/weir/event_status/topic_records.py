@@ -15,12 +15,13 @@ from confluent_kafka import Message
 
 from weir.adapters import avro
 from weir.adapters.kafka.admin import KafkaAdmin
-from weir.adapters.kafka.search import REQUEST_SECONDS, KafkaSearch, Matches, Place
+from weir.adapters.kafka.search import REQUEST_SECONDS, KafkaSearch, Matches
 from weir.core import topics
 from weir.core.identifiers import SEPARATOR, content_digest, dedup_key
 from weir.core.stages import DEDUP, EVENT_STAGES
-from weir.event_status.clickhouse_rows import Scope
-from weir.event_status.model import Row, TopicEvidence, TopicRecord
+from weir.core.topics import PartitionKey
+from weir.event_status.clickhouse_rows import SourceScope
+from weir.event_status.model import EventRow, TopicEvidence, TopicRecord
 from weir.settings.shared import KafkaSettings
 
 SKEW_MS = 5_000  # most difference between the clocks of two machines
@@ -47,7 +48,7 @@ class TopicSearch:
         self._search.close()
         self._admin.close()
 
-    def of_event(self, event_id: uuid.UUID, minted: int, scope: Scope) -> TopicEvidence:
+    def of_event(self, event_id: uuid.UUID, minted: int, scope: SourceScope) -> TopicEvidence:
         """Return the trail of the event to which the gateway gave this id at `minted` (epoch milliseconds)."""
         at_the_door = (topics.ACCEPTED, topics.REJECTED)
         sought = event_id.bytes
@@ -66,7 +67,7 @@ class TopicSearch:
             return self._trail(sought, dead=dead)
         return self._trail(b"")
 
-    def of_key(self, key: str, scope: Scope) -> TopicEvidence:
+    def of_key(self, key: str, scope: SourceScope) -> TopicEvidence:
         """Return the trail of the first event, among the latest records, that a client sent with this id."""
         digest, text = content_digest(key.encode()), key.encode()
         seen: set[bytes] = set()
@@ -147,7 +148,7 @@ class TopicSearch:
             found += self._search.scan_held(names, _has_id(event_id), ending)
         return {message.topic(): message for message in found}
 
-    def _dead(self, event_id: bytes, since: int) -> Row | None:
+    def _dead(self, event_id: bytes, since: int) -> EventRow | None:
         starts = self._search.since((topics.DEAD,), since)
         found = self._search.scan(starts, _has_id(event_id), _now(), (topics.DEAD,))
         return _letter(found[0], event_id) if found else None
@@ -155,9 +156,9 @@ class TopicSearch:
     def _trail(
         self,
         event_id: bytes,
-        event: Row | None = None,
+        event: EventRow | None = None,
         seen: Iterable[TopicRecord] = (),
-        **endings: Row | None,
+        **endings: EventRow | None,
     ) -> TopicEvidence:
         text = str(uuid.UUID(bytes=event_id)) if event_id else ""
         return TopicEvidence(
@@ -184,7 +185,7 @@ class TopicSearch:
         except (avro.UnknownSchemaError, avro.UnreadableError):
             return ""
 
-    def _places_of(self, key: str, scope: Scope) -> set[Place]:
+    def _places_of(self, key: str, scope: SourceScope) -> set[PartitionKey]:
         """Return the partitions that may hold events with a client's id, accepted or rejected."""
         accepted = self._search.places(topics.ACCEPTED)
         if scope is not None and self._placed_by_crc and accepted:
@@ -211,16 +212,16 @@ def _source_of(accepted: Message) -> str:
     return (accepted.key() or b"").partition(SEPARATOR.encode())[0].decode("utf-8", "replace")
 
 
-def _within(source: str, scope: Scope) -> bool:
+def _within(source: str, scope: SourceScope) -> bool:
     return scope is None or source in scope
 
 
-def _letter(message: Message | None, event_id: bytes) -> Row | None:
+def _letter(message: Message | None, event_id: bytes) -> EventRow | None:
     record = _record(message)
     return record and {**record, "event_id": str(uuid.UUID(bytes=event_id))}
 
 
-def _record(message: Message | None) -> Row | None:
+def _record(message: Message | None) -> EventRow | None:
     """Return the decoded record. None: there is no message, or its schema is unknown, or it is damaged."""
     if message is None:
         return None
@@ -230,7 +231,7 @@ def _record(message: Message | None) -> Row | None:
         return None
 
 
-def _texts(record: avro.Record) -> Row:
+def _texts(record: avro.AvroRecord) -> EventRow:
     """Return the record with its event ids as text."""
     return {
         name: str(uuid.UUID(bytes=value)) if name.endswith("event_id") and value else value

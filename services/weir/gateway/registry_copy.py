@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from weir.adapters import avro
+from weir.adapters.kafka.clients import Entry
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.core import topics
 from weir.core.registry import Quota, Source, hash_key, is_sealed, with_keys
@@ -19,7 +20,6 @@ from weir.registry.follower import Keys, Sources
 from weir.registry.secret_encryption import SecretEncryption
 from weir.runtime import logs
 
-Entry = tuple[bytes, bytes | None]
 KEYS_REMEMBERED = 10_000
 ANY_ORIGIN = "*"
 

@@ -1,4 +1,4 @@
-"""The routes of the gateway. A new door is a file in `doors/` and a line here; see docs/doors.md."""
+"""The routes of the gateway. A new door is a folder in `doors/` and a line here; see docs/doors.md."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -80,7 +80,7 @@ for _route in ROUTES:
     if isinstance(_route.at, Door):
         DOORS.setdefault(_route.at.name, _route.at)
 # the doors that can parse a rejected payload without its request
-PARSING_AGAIN = sorted(
+DOORS_FOR_REPLAY = sorted(
     name for name, door in DOORS.items() if type(door).parse_again is not Door.parse_again
 )
 

@@ -50,14 +50,14 @@ class Merge(msgspec.Struct):
     detail: str = ""
 
 
-Outcome = Resolved | Unsaved | Reroute | Applied | Erased
+IdentityOutcome = Resolved | Unsaved | Reroute | Applied | Erased
 
 
 @dataclass(slots=True)
 class Decisions:
     """One outcome per item, in order, and the links, merges and receipts that follow from the items."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[IdentityOutcome] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)

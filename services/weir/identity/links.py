@@ -11,7 +11,7 @@ from weir.identity.messages import Link
 from weir.identity.person import DeviceClaim, Person
 
 
-def settle(link: Link, person: Person, decisions: Decisions) -> None:
+def apply_link(link: Link, person: Person, decisions: Decisions) -> None:
     """Decide what a link means at the identifier that it is addressed to, and update the person."""
     if link.at.startswith("u:"):
         _settle_user(link, person, decisions)

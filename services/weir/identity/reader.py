@@ -19,11 +19,11 @@ ID_END = HEADER_BYTES + 16
 IDS_END = HEADER_BYTES + 32
 TIME_END = IDS_END + avro.TIME_BYTES
 PUBLIC = ord(PUBLIC_MARK)
-POLICIES_KEPT = 10_000
+PREFIXES_KEPT = 10_000
 
 # (encoded bytes of source, workspace and window; source; workspace; the index at which the bytes end)
-Policy = tuple[bytes, str, str, int]
-UNKNOWN: Policy = (b"\0no source starts like this", "", "", 0)
+IdentityPrefix = tuple[bytes, str, str, int]
+UNKNOWN: IdentityPrefix = (b"\0no source starts like this", "", "", 0)
 
 # wants_profile, wants_session, saved, wants_receipt. After a truncated string these bytes are missing.
 FLAGS = {bytes(flags): tuple(flag == 1 for flag in flags) for flags in product((0, 1), repeat=4)}
@@ -40,7 +40,7 @@ class ItemReader:
         self._properties = avro.PrefixReader("Accepted", "properties")
         self._links = avro.PrefixReader("Link", "event_id")
         self._erases = avro.PrefixReader("Erase", "kept_until")
-        self._policies: dict[bytes, Policy] = {}
+        self._policies: dict[bytes, IdentityPrefix] = {}
         self._bases = avro.TimeBases()
 
     def read(self, key: bytes, value: bytes) -> Item:
@@ -153,12 +153,12 @@ class ItemReader:
             public=identity.startswith(PUBLIC_MARK),
         )
 
-    def _learn(self, record: avro.Record) -> None:
+    def _learn(self, record: avro.AvroRecord) -> None:
         source, workspace = record["source"].encode(), record["workspace"].encode()
         start = avro.string_length(source) + source
         window = avro.long(record["dedup_window_seconds"])
         encoded = b"".join((start, avro.string_length(workspace), workspace, window))
-        if len(self._policies) >= POLICIES_KEPT:
+        if len(self._policies) >= PREFIXES_KEPT:
             self._policies.clear()
         end = TIME_END + len(encoded)
         self._policies[start] = (encoded, record["source"], record["workspace"], end)

@@ -9,7 +9,16 @@ from weir.adapters import avro
 from weir.adapters.receipt_records import encode_receipt
 from weir.adapters.record_origin import EventOrigin, OriginReader
 from weir.core import reasons, topics
-from weir.core.batch import MINUTE_MS, Batch, BatchResult, Load, Output, RefusedRecord, id_checksum
+from weir.core.batch import (
+    MINUTE_MS,
+    Batch,
+    BatchResult,
+    Load,
+    Output,
+    RefusedRecord,
+    SizesAndIds,
+    id_checksum,
+)
 from weir.core.blocked_ids import DEFAULT
 from weir.core.identifiers import LEGACY_IDS, SEPARATOR, ProfileIds, workspace_key
 from weir.core.registry import SESSION_GAP_SECONDS
@@ -23,10 +32,9 @@ from weir.identity.person_cache import PersonCache
 from weir.identity.reader import ItemReader
 from weir.identity.receipts import tell_dead
 from weir.identity.snapshot import encode_person
-from weir.identity.step import Erasures, People, Place, decide
+from weir.identity.step import ErasedUntil, IdentifierKey, People, decide
 
 GapOf = Callable[[str], int]  # returns the session gap of a source in seconds
-Cell = tuple[list[int], list[bytes]]  # sizes and ids of the events counted together
 
 
 _long = lru_cache(maxsize=1_024)(avro.long)
@@ -99,7 +107,7 @@ class IdentityStage:
 
     def _erasures(
         self, batch: Batch, keys: Iterable[bytes], people: People, load: Load
-    ) -> Erasures:
+    ) -> ErasedUntil:
         """Return the erasures in force at the batch's keys. Add the people who are new there to `people`.
 
         Their versions start above those of the erased people.
@@ -116,7 +124,7 @@ class IdentityStage:
         self,
         batch: Batch,
         items: list[Item],
-        versions: dict[Place, int],
+        versions: dict[IdentifierKey, int],
         decided: BatchResult,
         load: Load,
     ) -> None:
@@ -174,7 +182,7 @@ class IdentityStage:
         headers = self._resolved_headers
         resolved: list[Output] = []
         forwarded: list[Output] = []
-        cells: dict[tuple[str, int, str], Cell] = {}
+        cells: dict[tuple[str, int, str], SizesAndIds] = {}
         for item, value, outcome in zip(items, values, decisions.outcomes, strict=True):
             if not isinstance(item, IdentityEvent):
                 continue

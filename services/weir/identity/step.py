@@ -14,28 +14,30 @@ from weir.identity.decisions import (
     Applied,
     Decisions,
     Erased,
-    Outcome,
+    IdentityOutcome,
     Reroute,
     Resolved,
     Unsaved,
     refusal_of,
 )
-from weir.identity.links import settle
+from weir.identity.links import apply_link
 from weir.identity.messages import IDENTIFY, Erase, IdentityEvent, Item, Link
 from weir.identity.person import Person
 from weir.identity.receipts import tell, tell_person
 from weir.identity.sessions import session_of
 from weir.identity.traits import learn
 
-Place = tuple[str, str]  # workspace and identifier
-People = MutableMapping[Place, Person]
-Erasures = MutableMapping[Place, int]  # an erased person's records were received until then
+IdentifierKey = tuple[str, str]  # workspace and identifier
+People = MutableMapping[IdentifierKey, Person]
+ErasedUntil = MutableMapping[
+    IdentifierKey, int
+]  # an erased person's records were received until then
 
 
 def decide(
     items: list[Item],
     people: People,
-    erasures: Erasures | None = None,
+    erasures: ErasedUntil | None = None,
     ids: ProfileIds = LEGACY_IDS,
 ) -> Decisions:
     """Decide about the items in order, and update `people` and `erasures`.
@@ -52,7 +54,7 @@ def decide(
             # a link from before the erasure would bring the erased person back
             decisions.outcomes.append(Erased() if isinstance(item, IdentityEvent) else Applied())
         elif isinstance(item, Link):
-            settle(item, _person(people, item.workspace, item.at, ids), decisions)
+            apply_link(item, _person(people, item.workspace, item.at, ids), decisions)
             decisions.outcomes.append(Applied())
         else:
             decisions.outcomes.append(_resolve(item, people, decisions))
@@ -66,7 +68,7 @@ def _person(people: People, workspace: str, at: str, ids: ProfileIds) -> Person:
     return person
 
 
-def _erase(erase: Erase, people: People, erasures: Erasures, ids: ProfileIds) -> None:
+def _erase(erase: Erase, people: People, erasures: ErasedUntil, ids: ProfileIds) -> None:
     place = (erase.workspace, erase.at)
     if erase.at in erase.names:
         until = erasures[place] = max(erase.until, erasures.get(place, 0))
@@ -75,7 +77,7 @@ def _erase(erase: Erase, people: People, erasures: Erasures, ids: ProfileIds) ->
         people[place].unlink(erase.names)
 
 
-def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> Outcome:
+def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> IdentityOutcome:
     if not event.at or not event.wants_profile:
         if event.mapped_to:
             return Reroute(event.mapped_to)
@@ -111,7 +113,7 @@ def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> Outc
     return _outcome(event, profile_id, session_id)
 
 
-def _outcome(event: IdentityEvent, profile_id: str, session_id: str) -> Outcome:
+def _outcome(event: IdentityEvent, profile_id: str, session_id: str) -> IdentityOutcome:
     return (Resolved if event.saved else Unsaved)(profile_id, session_id)
 
 
@@ -124,7 +126,9 @@ def _is_turned_away(event: IdentityEvent, person: Person, user: str, ids: Profil
     return bool(person.owner) or not claims.may_claim(event, person, user, ids)
 
 
-def _turn_away(event: IdentityEvent, person: Person, user: str, decisions: Decisions) -> Outcome:
+def _turn_away(
+    event: IdentityEvent, person: Person, user: str, decisions: Decisions
+) -> IdentityOutcome:
     """Leave the profile to its owner, and reroute the event to its next identifier, if it has one."""
     target = claims.next_identifier(event, user)
     known = person.version > 0

@@ -112,7 +112,7 @@ class RatesStage:
         return self._schema.encode(record)
 
 
-def _delta_of(record: avro.Record) -> UsageDelta:
+def _delta_of(record: avro.AvroRecord) -> UsageDelta:
     return UsageDelta(
         record["source"],
         record["minute"],

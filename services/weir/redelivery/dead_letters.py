@@ -14,7 +14,7 @@ from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key, workspac
 from weir.gateway.ingest.error_codes import Refusal
 from weir.gateway.ingest.validation import Policy, SentEvent, Shared, validate
 from weir.redelivery.edits import Edit, NoSuchPathError, shown
-from weir.redelivery.model import Identity, Kind, Write
+from weir.redelivery.model import Identity, LetterKind, Write
 from weir.redelivery.plans import (
     REFUSED_AGAIN,
     NotSendable,
@@ -62,7 +62,7 @@ class DeadLetter:
     event_id: bytes | None
     key: bytes
     value: bytes
-    kind: ClassVar[Kind] = "dead"
+    kind: ClassVar[LetterKind] = "dead"
 
     @property
     def name(self) -> str:
@@ -142,7 +142,7 @@ def _edited(
     return Write(letter.topic, moved, key, schema.encode(record))
 
 
-def _read(letter: DeadLetter) -> tuple[avro.Schema, avro.Record]:
+def _read(letter: DeadLetter) -> tuple[avro.Schema, avro.AvroRecord]:
     try:
         schema, record = avro.read_as_written(letter.value)
     except (avro.UnknownSchemaError, avro.UnreadableError):
@@ -152,7 +152,7 @@ def _read(letter: DeadLetter) -> tuple[avro.Schema, avro.Record]:
     return schema, record
 
 
-def _apply(edit: Edit, record: avro.Record, editable: set[str]) -> None:
+def _apply(edit: Edit, record: avro.AvroRecord, editable: set[str]) -> None:
     field = edit.path[0]
     if field not in record:
         raise NoSuchPathError(f"there is no {shown(edit.path[:1])}")
@@ -188,7 +188,7 @@ def _whole(field: str, edit: Edit) -> Any:
     return edit.text()
 
 
-def _check(record: avro.Record, name_before: str) -> Refusal | None:
+def _check(record: avro.AvroRecord, name_before: str) -> Refusal | None:
     """Return why the gateway would reject the edited event, or None. An unedited name is not checked again."""
     sent = SentEvent(
         record["event"] if record["event"] != name_before else IDENTIFY,

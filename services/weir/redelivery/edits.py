@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-Step = str | int
-Path = tuple[Step, ...]
+PathStep = str | int
+Path = tuple[PathStep, ...]
 T = TypeVar("T")
 
 _STEP = re.compile(r'\.?([^\s.\[\]="]+)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
@@ -79,7 +79,7 @@ def removal(text: str) -> Edit:
     return Edit(path, None)
 
 
-def shown(path: Sequence[Step]) -> str:
+def shown(path: Sequence[PathStep]) -> str:
     """Return the path as people write it."""
     parts = []
     for step in path:
@@ -94,7 +94,7 @@ def shown(path: Sequence[Step]) -> str:
 
 def _read(text: str) -> tuple[Path, str]:
     at = 1 if text.startswith(("$.", "$[")) else 0
-    path: list[Step] = []
+    path: list[PathStep] = []
     while found := _STEP.match(text, at):
         if found[0].startswith(".") and not at:
             break

@@ -5,14 +5,14 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-Kind = Literal["dead", "rejected"]
+LetterKind = Literal["dead", "rejected"]
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger's entry for a letter that was sent again; the fields are those of recovery.avsc."""
 
     letter: str
-    kind: Kind
+    kind: LetterKind
     step: str
     source: str
     received_at: int
@@ -25,7 +25,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
         return ledger_key(self.kind, self.letter, self.step)
 
 
-def ledger_key(kind: Kind, letter: str, step: str) -> bytes:
+def ledger_key(kind: LetterKind, letter: str, step: str) -> bytes:
     """Return the permanent key of a letter. It has the step: a record may die at two steps that read its topic."""
     return f"{kind}/{letter}/{step}".encode()
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
-from weir.redelivery.model import Identity, Kind, Write
+from weir.redelivery.model import Identity, LetterKind, Write
 
 
 class Letter(Protocol):
     """The common fields of dead letters and rejected events."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> LetterKind: ...
 
     @property
     def name(self) -> str:

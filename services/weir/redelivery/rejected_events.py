@@ -15,7 +15,7 @@ from weir.gateway.ingest.error_codes import ProblemError
 from weir.gateway.routes import DOORS
 from weir.redelivery.dead_letters import identity_in
 from weir.redelivery.edits import Edit, NoSuchPathError
-from weir.redelivery.model import Kind, Write
+from weir.redelivery.model import LetterKind, Write
 from weir.redelivery.plans import (
     REFUSED_AGAIN,
     NotSendable,
@@ -37,7 +37,7 @@ class RejectedLetter:
     ip: str
     user_agent: str
     payload: bytes
-    kind: ClassVar[Kind] = "rejected"
+    kind: ClassVar[LetterKind] = "rejected"
     step: ClassVar[str] = "gateway"
 
     @property

@@ -37,7 +37,7 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
     if port == 0:
         return lambda: None
 
-    class Answer(BaseHTTPRequestHandler):
+    class HealthResponse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that http.server calls
             foreign = refuse_foreign_page(
                 lambda name: self.headers.get_all(name) or (), is_loopback(host)
@@ -67,7 +67,7 @@ def serve(host: str, port: int, health: Health) -> Callable[[], None]:
         def log_message(self, format: str, *args: object) -> None:
             """Log nothing: probes come every second."""
 
-    server = ThreadingHTTPServer((host, port), Answer)
+    server = ThreadingHTTPServer((host, port), HealthResponse)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
-class Place(NamedTuple):
+class PartitionId(NamedTuple):
     """A partition of a topic."""
 
     topic: str
@@ -23,7 +23,7 @@ class Columns(NamedTuple):
 class Slice(NamedTuple):
     """What was read from one partition: all its records since the last slice and before `position`."""
 
-    place: Place
+    place: PartitionId
     records: Columns
     position: int
 
@@ -31,7 +31,7 @@ class Slice(NamedTuple):
 class Gain(NamedTuple):
     """A newly assigned partition, and the group's committed position in it."""
 
-    place: Place
+    place: PartitionId
     topic_id: str
     offset: int | None  # None: nothing was ever committed
     metadata: str
@@ -40,7 +40,7 @@ class Gain(NamedTuple):
 class Polled(NamedTuple):
     """Partitions that were first lost, then gained, and what was read after that."""
 
-    lost: set[Place]
+    lost: set[PartitionId]
     gained: list[Gain]
     slices: list[Slice]
 
@@ -48,7 +48,7 @@ class Polled(NamedTuple):
 class Commit(NamedTuple):
     """The group's next offset in a partition, with its metadata."""
 
-    place: Place
+    place: PartitionId
     offset: int
     metadata: str
 
@@ -65,7 +65,7 @@ class Insert(NamedTuple):
 class DeadRecord(NamedTuple):
     """A record that cannot be inserted, with the reason."""
 
-    place: Place
+    place: PartitionId
     offset: int
     key: bytes
     value: bytes
@@ -112,7 +112,7 @@ class Examination(NamedTuple):
 class Finished(NamedTuple):
     """The result of an insert; without a fault, its rows are in ClickHouse."""
 
-    place: Place
+    place: PartitionId
     insert: Insert
     fault: RowsRefusedError | WarehouseAwayError | None
 
@@ -120,7 +120,7 @@ class Finished(NamedTuple):
 class Examined(NamedTuple):
     """The result of an examination."""
 
-    place: Place
+    place: PartitionId
     insert: Insert
     finding: Examination
 
@@ -128,7 +128,7 @@ class Examined(NamedTuple):
 class Buried(NamedTuple):
     """The result of writing dead letters; without a fault they are durable, `cut` of them without their content."""
 
-    place: Place
+    place: PartitionId
     records: Sequence[DeadRecord]
     cut: int
     fault: DeadLettersFailedError | None
@@ -145,10 +145,10 @@ class Records(Protocol):
     def commit(self, commits: Sequence[Commit]) -> None:
         """Commit; durable on return. `CommitFailedError` otherwise."""
 
-    def hold(self, places: Collection[Place]) -> None:
+    def hold(self, places: Collection[PartitionId]) -> None:
         """Stop reading exactly these partitions from now on. The group membership is kept."""
 
-    def lag(self) -> Mapping[Place, int]:
+    def lag(self) -> Mapping[PartitionId, int]:
         """Return the number of records between each partition's position and its last known end."""
 
     def close(self) -> None: ...
@@ -162,7 +162,7 @@ class LetterWriter(Protocol):
 class DeadLetters(Protocol):
     """Dead letters, written in the background: a broker that does not answer delays no rows."""
 
-    def start(self, place: Place, records: Sequence[DeadRecord]) -> None: ...
+    def start(self, place: PartitionId, records: Sequence[DeadRecord]) -> None: ...
 
     def finished(self) -> list[Buried]:
         """Return the writes that ended since the last call."""
@@ -183,15 +183,15 @@ class Inserts(Protocol):
     def free(self) -> int:
         """How many more inserts may be started; at most one of them waits for a thread."""
 
-    def abandon(self, place: Place) -> None:
+    def abandon(self, place: PartitionId) -> None:
         """Cancel the inserts of this partition that have not begun: another member owns the partition now."""
 
-    def start(self, place: Place, insert: Insert) -> None: ...
+    def start(self, place: PartitionId, insert: Insert) -> None: ...
 
     def finished(self) -> list[Finished]:
         """Return the inserts that ended since the last call."""
 
-    def examine(self, place: Place, insert: Insert) -> None: ...
+    def examine(self, place: PartitionId, insert: Insert) -> None: ...
 
     def examined(self) -> list[Examined]:
         """Return the examinations that ended since the last call."""

@@ -14,7 +14,7 @@ from weir.runtime.sink_ports import (
     Finished,
     Insert,
     LetterWriter,
-    Place,
+    PartitionId,
     RowsRefusedError,
     Warehouse,
     WarehouseAwayError,
@@ -30,7 +30,7 @@ class ThreadedInserts:
     def __init__(self, warehouse: Warehouse, threads: int) -> None:
         self._warehouse = warehouse
         self._threads = threads
-        self._places: dict[Future[Any], Place] = {}
+        self._places: dict[Future[Any], PartitionId] = {}
         self._pool = ThreadPoolExecutor(threads, "insert")
         self._open: list[Future[Finished]] = []
         self._examining: list[Future[Examined]] = []
@@ -40,12 +40,12 @@ class ThreadedInserts:
         self._places = {f: place for f, place in self._places.items() if not f.done()}
         return self._threads + 1 - len(self._places)
 
-    def abandon(self, place: Place) -> None:
+    def abandon(self, place: PartitionId) -> None:
         for future, whose in self._places.items():
             if whose == place:
                 future.cancel()  # an insert that is already running goes on, and ends within its timeout
 
-    def start(self, place: Place, insert: Insert) -> None:
+    def start(self, place: PartitionId, insert: Insert) -> None:
         future = self._pool.submit(_run, self._warehouse, place, insert)
         self._places[future] = place
         self._open.append(future)
@@ -55,7 +55,7 @@ class ThreadedInserts:
         self._open, done = _ended(self._open)
         return done
 
-    def examine(self, place: Place, insert: Insert) -> None:
+    def examine(self, place: PartitionId, insert: Insert) -> None:
         future = self._pool.submit(_examine, self._warehouse, place, insert)
         self._places[future] = place
         self._examining.append(future)
@@ -77,7 +77,7 @@ class ThreadedDeadLetters:
         self._pool = ThreadPoolExecutor(1, "dead-letters")
         self._open: list[Future[Buried]] = []
 
-    def start(self, place: Place, records: Sequence[DeadRecord]) -> None:
+    def start(self, place: PartitionId, records: Sequence[DeadRecord]) -> None:
         self._open.append(self._pool.submit(_bury, self._writer, place, records))
 
     def finished(self) -> list[Buried]:
@@ -90,14 +90,14 @@ class ThreadedDeadLetters:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _bury(writer: LetterWriter, place: Place, records: Sequence[DeadRecord]) -> Buried:
+def _bury(writer: LetterWriter, place: PartitionId, records: Sequence[DeadRecord]) -> Buried:
     try:
         return Buried(place, records, writer.write(records), None)
     except DeadLettersFailedError as fault:
         return Buried(place, records, 0, fault)
 
 
-def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
+def _run(warehouse: Warehouse, place: PartitionId, insert: Insert) -> Finished:
     started = time.perf_counter()
     fault: RowsRefusedError | WarehouseAwayError | None = None
     try:
@@ -111,7 +111,7 @@ def _run(warehouse: Warehouse, place: Place, insert: Insert) -> Finished:
     return Finished(place, insert, fault)
 
 
-def _examine(warehouse: Warehouse, place: Place, insert: Insert) -> Examined:
+def _examine(warehouse: Warehouse, place: PartitionId, insert: Insert) -> Examined:
     try:
         return Examined(place, insert, warehouse.examine(insert))
     except Exception:  # noqa: BLE001 - as above; then the finding is unknown

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from weir.runtime.ports import StreamBrokenError
-from weir.runtime.sink_ports import Commit, Place, Polled, Records
+from weir.runtime.sink_ports import Commit, PartitionId, Polled, Records
 
 HEADER_BYTES = 10
 PAUSE_SECONDS = 0.5
@@ -37,10 +37,10 @@ class KnownRecords:
     def commit(self, commits: Sequence[Commit]) -> None:
         self._records.commit(commits)
 
-    def hold(self, places: Collection[Place]) -> None:
+    def hold(self, places: Collection[PartitionId]) -> None:
         self._records.hold(places)
 
-    def lag(self) -> Mapping[Place, int]:
+    def lag(self) -> Mapping[PartitionId, int]:
         return self._records.lag()
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from weir.runtime.sink_ports import (
     DeadRecord,
     Insert,
     Inserts,
-    Place,
+    PartitionId,
     Polled,
     Records,
     RowsRefusedError,
@@ -90,7 +90,7 @@ class Sink:
             self._side_limits = replace(options.limits, seconds=options.side_seconds)
         self._log = log
         self._clock = clock
-        self._partitions: dict[Place, Partition] = {}
+        self._partitions: dict[PartitionId, Partition] = {}
         self._scheduler = InsertScheduler(options.attempts)
         self._buffer = ReadBuffer(options.buffer_bytes)
         self._draining = False
@@ -184,7 +184,9 @@ class Sink:
         for buried in self._dead_letters.finished():
             self._settle_letters(buried)
 
-    def _ended(self, place: Place, attempt: Insert | Sequence[DeadRecord]) -> Partition | None:
+    def _ended(
+        self, place: PartitionId, attempt: Insert | Sequence[DeadRecord]
+    ) -> Partition | None:
         """Mark an attempt as ended and return its partition; None if it is not the partition's current attempt."""
         partition = self._partitions.get(place)
         if partition is None or partition.under_way is not attempt:
@@ -243,7 +245,7 @@ class Sink:
                     self._progress.moved([_label(place)])
                     self._finish(partition, range_)
 
-    def _limits_of(self, place: Place) -> Limits:
+    def _limits_of(self, place: PartitionId) -> Limits:
         return self._side_limits if is_bookkeeping(place) else self._limits
 
     def _commit(self) -> bool:
@@ -347,7 +349,7 @@ class Sink:
             if not self._records.trouble:  # otherwise the number of waiting records is unknown
                 self._progress.waits(labelled)
 
-    def _waiting(self) -> dict[Place, int]:
+    def _waiting(self) -> dict[PartitionId, int]:
         """Return the number of records not yet inserted, read or not, by partition."""
         held = {place: p.waiting for place, p in self._partitions.items()}
         return {
@@ -355,5 +357,5 @@ class Sink:
         }
 
 
-def _label(place: Place) -> str:
+def _label(place: PartitionId) -> str:
     return f"{place.topic}-{place.partition}"

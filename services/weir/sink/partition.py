@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weir.runtime.sink_ports import Columns, Commit, DeadRecord, Gain, Insert, Place, Slice
+from weir.runtime.sink_ports import Columns, Commit, DeadRecord, Gain, Insert, PartitionId, Slice
 from weir.sink.ranges import HEADER_BYTES, VERSION, InsertAttempt, Intent, read_intent
 from weir.sink.step import Routes
 from weir.sink.suspicion import Suspicion
@@ -40,7 +40,7 @@ class Partition:
 
     def __init__(self, gain: Gain, ended_by: float = 0.0) -> None:
         """`ended_by`: the time by which all inserts of the previous owner have ended."""
-        self.place: Place = gain.place
+        self.place: PartitionId = gain.place
         self.topic_id = gain.topic_id
         self.start = gain.offset  # of the current or the next range; None: the topic's beginning
         self.confirmed = (gain.offset, gain.metadata)  # the last commit known to have succeeded

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from weir.runtime.sink_ports import Columns, DeadRecord, Insert, Place
+from weir.runtime.sink_ports import Columns, DeadRecord, Insert, PartitionId
 from weir.sink.step import PoisonReason, Routes
 
 VERSION = 1
@@ -85,7 +85,7 @@ class InsertAttempt:
 
     def __init__(
         self,
-        place: Place,
+        place: PartitionId,
         topic_id: str,
         start: int,
         records: Columns,

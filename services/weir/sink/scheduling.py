@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from enum import Enum, auto
 
 from weir.core import topics
-from weir.runtime.sink_ports import Insert, Place
+from weir.runtime.sink_ports import Insert, PartitionId
 from weir.sink.partition import Partition
 
 # While the buffer is full, a partition whose range takes longer than SLOW_SECONDS is set aside: it is not read
@@ -20,7 +20,7 @@ SLOW_SECONDS = 5.0
 BUFFERS_ASIDE = 4
 
 
-def is_bookkeeping(place: Place) -> bool:
+def is_bookkeeping(place: PartitionId) -> bool:
     """Check whether a partition holds records other than resolved events."""
     return place.topic != topics.RESOLVED
 
@@ -92,7 +92,7 @@ class ReadBuffer:
 
     def held(
         self, partitions: Collection[Partition], now: float, draining: bool
-    ) -> Collection[Place]:
+    ) -> Collection[PartitionId]:
         """Return the partitions that are not to be read for now."""
         aside, room = set(), BUFFERS_ASIDE * self._buffer
         size = 0

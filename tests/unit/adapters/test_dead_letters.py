@@ -8,7 +8,7 @@ from weir.adapters.kafka.sink_records import encode_dead
 from weir.core import topics
 from weir.core.identifiers import payload_hash
 from weir.core.record_limits import RecordLimits
-from weir.runtime.sink_ports import DeadRecord, Place
+from weir.runtime.sink_ports import DeadRecord, PartitionId
 
 ID = bytes(range(16))
 DUPLICATE = {
@@ -22,8 +22,8 @@ DUPLICATE = {
 }
 
 
-def letter(value: bytes, most: int = 1_000) -> avro.Record:
-    record = DeadRecord(Place("any", 1), 7, b"key", value, 9, "refused", "why")
+def letter(value: bytes, most: int = 1_000) -> avro.AvroRecord:
+    record = DeadRecord(PartitionId("any", 1), 7, b"key", value, 9, "refused", "why")
     return avro.decode_any(encode_dead(record, most))[1]
 
 
@@ -56,5 +56,5 @@ def test_any_record_makes_a_letter_that_its_topic_takes(beyond: int) -> None:
     empty = resolved(1, source="")
     source = "s" * (limits.letter - len(empty) - 8 + 8 * beyond)
     value = resolved(1, source=source)
-    record = DeadRecord(Place("any", 1), 7, b"key", value, 9, "refused", "w" * 5_000)
+    record = DeadRecord(PartitionId("any", 1), 7, b"key", value, 9, "refused", "w" * 5_000)
     assert len(encode_dead(record, limits.letter)) <= limits.of(topics.DEAD)

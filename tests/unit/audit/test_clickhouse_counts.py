@@ -8,19 +8,19 @@ import pytest
 
 from weir.audit.clickhouse_counts import CHECKS, AuditPage, AuditRange, UnbalancedEntry
 from weir.audit.reconcile import explained, reconcile
-from weir.audit.unread_counts import Cell, UnreadCounts
+from weir.audit.unread_counts import SourceMinute, UnreadCounts
 from weir.core import topics
 
 NOON = 1_767_268_800  # 2026-01-01T12:00:00Z
-DEMO: Cell = ("demo", NOON)
+DEMO: SourceMinute = ("demo", NOON)
 
 
-def entry(cell: Cell = DEMO, others: str = "", **short: int) -> UnbalancedEntry:
+def entry(cell: SourceMinute = DEMO, others: str = "", **short: int) -> UnbalancedEntry:
     missing = {check.column: short.get(check.column, 0) for check in CHECKS}
     return UnbalancedEntry(cell, missing, frozenset([others] if others else []))
 
 
-def unread(topic: str, *cells: Cell) -> dict[str, UnreadCounts]:
+def unread(topic: str, *cells: SourceMinute) -> dict[str, UnreadCounts]:
     return {topic: UnreadCounts(len(cells), Counter(cells))}
 
 
@@ -87,7 +87,7 @@ def test_a_minute_that_an_unread_record_speaks_of_is_not_judged(topic: str) -> N
 
 
 @pytest.mark.parametrize("cell", [("other", NOON), ("demo", NOON + 60)])
-def test_unread_records_of_another_source_or_minute_excuse_nothing(cell: Cell) -> None:
+def test_unread_records_of_another_source_or_minute_excuse_nothing(cell: SourceMinute) -> None:
     assert len(told(entry(short_of_rows=1), behind=unread(topics.RESOLVED, cell))) == 1
 
 

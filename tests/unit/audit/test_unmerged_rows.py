@@ -4,9 +4,9 @@ import pytest
 
 from weir.audit.clickhouse_counts import CHECKS, UnbalancedEntry
 from weir.audit.unmerged_rows import EFFECTS, without_copies
-from weir.audit.unread_counts import Cell
+from weir.audit.unread_counts import SourceMinute
 
-CELL: Cell = ("shop", 1_767_268_800)
+CELL: SourceMinute = ("shop", 1_767_268_800)
 
 
 def entry(**short: int) -> UnbalancedEntry:

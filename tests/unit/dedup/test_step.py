@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 from weir.core.batch import State
-from weir.dedup.step import REREAD, TIME_BYTES, UNIQUE, Outcome, Repeat, RoutingFields, unpack_first
+from weir.dedup.step import (
+    REREAD,
+    TIME_BYTES,
+    UNIQUE,
+    DedupOutcome,
+    Repeat,
+    RoutingFields,
+    unpack_first,
+)
 from weir.dedup.step import decide as decide_with
 
 WINDOW = 3600
@@ -13,7 +21,7 @@ def arrival(key: str, number: int, at: int = 0, payload: bytes = b"p") -> Routin
     return RoutingFields(key.encode(), number.to_bytes(16) + payload.ljust(16), at, "shop", WINDOW)
 
 
-def decide(arrivals: Sequence[RoutingFields], state: State) -> tuple[list[Outcome], State]:
+def decide(arrivals: Sequence[RoutingFields], state: State) -> tuple[list[DedupOutcome], State]:
     def load(keys: Iterable[bytes]) -> State:
         return {key: state[key] for key in keys if key in state}
 

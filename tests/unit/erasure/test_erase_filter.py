@@ -22,11 +22,11 @@ def barred() -> EraseFilter:
     return EraseFilter([read_erasure(erasure_entries(erasure)[0][1])])
 
 
-def resolved(**fields: object) -> tuple[str, avro.Record]:
+def resolved(**fields: object) -> tuple[str, avro.AvroRecord]:
     return "Resolved", accepted(1, **fields) | {"profile_id": fields.get("profile_id", "")}
 
 
-def merge(into: str) -> tuple[str, avro.Record]:
+def merge(into: str) -> tuple[str, avro.AvroRecord]:
     return "Merge", {
         "workspace": "acme",
         "from_profile": "q",
@@ -35,11 +35,11 @@ def merge(into: str) -> tuple[str, avro.Record]:
     }
 
 
-def profile(name: str, version: int) -> tuple[str, avro.Record]:
+def profile(name: str, version: int) -> tuple[str, avro.AvroRecord]:
     return "Profile", {"workspace": "acme", "identity_key": name, "version": version}
 
 
-def letter(offset: int) -> tuple[str, avro.Record]:
+def letter(offset: int) -> tuple[str, avro.AvroRecord]:
     place = {"origin_topic": "events.unique", "origin_partition": 2, "origin_offset": offset}
     return "DeadLetter", place | {"step": "identity"}
 
@@ -56,7 +56,7 @@ def letter(offset: int) -> tuple[str, avro.Record]:
         letter(9),
     ],
 )
-def test_what_is_theirs(record: tuple[str, avro.Record]) -> None:
+def test_what_is_theirs(record: tuple[str, avro.AvroRecord]) -> None:
     assert is_barred(barred(), *record)
     assert not is_barred(EraseFilter([]), *record)
 
@@ -75,5 +75,5 @@ def test_what_is_theirs(record: tuple[str, avro.Record]) -> None:
         ("UsageDelta", {}),
     ],
 )
-def test_what_is_not(record: tuple[str, avro.Record]) -> None:
+def test_what_is_not(record: tuple[str, avro.AvroRecord]) -> None:
     assert not is_barred(barred(), *record)

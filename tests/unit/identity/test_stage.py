@@ -11,7 +11,7 @@ from weir.core.registry import SESSION_GAP_SECONDS
 from weir.identity.stage import IdentityStage
 
 
-def unique(record: avro.Record, at: str | None = None) -> Output:
+def unique(record: avro.AvroRecord, at: str | None = None) -> Output:
     """The record of `events.unique` that dedup would write."""
     identity = record["identity_key"] if at is None else at
     key = workspace_key(record["workspace"], identity) if identity else record["event_id"]

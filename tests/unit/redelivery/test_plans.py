@@ -42,7 +42,7 @@ def written(found: DeadLetter, *sets: str, unset: tuple[str, ...] = ()) -> Write
     return write
 
 
-def record(write: Write) -> avro.Record:
+def record(write: Write) -> avro.AvroRecord:
     return avro.decode_any(write.value)[1]
 
 
@@ -153,7 +153,7 @@ def again(found: RejectedLetter, *sets: str, door: str | None = None) -> Plan | 
     return rejected_events.plan(found, edits, door, {"shop": SHOP}, PARTITIONS)
 
 
-def events(plan: Plan | NotSendable) -> list[avro.Record]:
+def events(plan: Plan | NotSendable) -> list[avro.AvroRecord]:
     assert isinstance(plan, Plan), plan
     for write, _ in plan.parts:
         assert (write.topic, write.partition) == (topics.ACCEPTED, crc32(write.key) % 48)

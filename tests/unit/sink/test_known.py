@@ -6,11 +6,11 @@ import pytest
 
 from weir.adapters.memory_sink import MemoryRecords, MemoryTopics
 from weir.runtime.ports import StreamBrokenError
-from weir.runtime.sink_ports import Place, Polled
+from weir.runtime.sink_ports import PartitionId, Polled
 from weir.sink import known
 from weir.sink.known import KnownRecords
 
-PLACE = Place("events.resolved", 0)
+PLACE = PartitionId("events.resolved", 0)
 HEADERS = {b"header one", b"header two"}
 
 

@@ -14,13 +14,13 @@ from weir.adapters.memory_sink import (
 )
 from weir.core import topics
 from weir.runtime import lag, logs
-from weir.runtime.sink_ports import Place
+from weir.runtime.sink_ports import PartitionId
 from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import Limits
 from weir.sink.step import Routes
 
 RECORDS = 7
-PLACES = {Place(topics.RESOLVED, partition) for partition in range(2)}
+PLACES = {PartitionId(topics.RESOLVED, partition) for partition in range(2)}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_a_record_waits_until_it_is_in() -> None:
     for place in PLACES:
         log.mark(place)
     for number in range(RECORDS):
-        log.write(Place(topics.RESOLVED, 1), rows.resolved(number, "p", "s"))
+        log.write(PartitionId(topics.RESOLVED, 1), rows.resolved(number, "p", "s"))
     records, inserts = MemoryRecords(log), MemoryInserts(MemoryWarehouse())
     sink = Sink(
         Ports(records, inserts, MemoryDeadLetters(log)),
@@ -61,6 +61,6 @@ def test_a_record_waits_until_it_is_in() -> None:
             inserts.run()
         sink.turn()
     assert told() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": 0}
-    records.assign({Place(topics.RESOLVED, 0)})
+    records.assign({PartitionId(topics.RESOLVED, 0)})
     sink.turn()
     assert told() == {f"{topics.RESOLVED}-0": 0}

@@ -21,7 +21,7 @@ from weir.runtime.sink_ports import (
     DeadRecord,
     Examination,
     Insert,
-    Place,
+    PartitionId,
     RowsRefusedError,
     WarehouseAwayError,
 )
@@ -32,9 +32,9 @@ from weir.sink.scheduling import SLOW_SECONDS
 from weir.sink.step import Routes
 from weir.sink.suspicion import Next, Suspicion
 
-PLACE = Place("profiles", 0)
-OTHER = Place("profiles", 1)
-DEAD = Place("events.dead", 0)
+PLACE = PartitionId("profiles", 0)
+OTHER = PartitionId("profiles", 1)
+DEAD = PartitionId("events.dead", 0)
 HEADER = avro.schemas()["Profile"].header
 HEAVY = HEADER + b"heavy"
 ATTEMPT_SECONDS = 5.0
@@ -71,7 +71,7 @@ class Scene:
         self.sink = Sink(ports, Routes(avro.name_of), options, LOG, lambda: self.now)
         self.records.assign({PLACE, OTHER, DEAD})
 
-    def write(self, *values: bytes, place: Place = PLACE) -> None:
+    def write(self, *values: bytes, place: PartitionId = PLACE) -> None:
         for value in values:
             self.log.write(place, value)
 
@@ -235,7 +235,7 @@ def test_nobody_waits_for_a_partition_whose_inserts_are_never_answered() -> None
 
 def test_partitions_in_trouble_leave_an_attempt_to_the_others() -> None:
     scene = Scene()
-    third = Place("profiles", 2)
+    third = PartitionId("profiles", 2)
     scene.records.assign({PLACE, OTHER, third, DEAD})
     for place in (PLACE, OTHER):
         scene.write(HEAVY + b"%d" % place.partition, place=place)

@@ -1,10 +1,10 @@
 """Partitions: when a range is due, how far it reaches, and what is committed when."""
 
-from weir.runtime.sink_ports import Columns, Commit, Gain, Place, Slice
+from weir.runtime.sink_ports import Columns, Commit, Gain, PartitionId, Slice
 from weir.sink.partition import Limits, Partition
 from weir.sink.step import Routes
 
-PLACE = Place("events.resolved", 0)
+PLACE = PartitionId("events.resolved", 0)
 HEADER = b"\xc3\x01" + b"r" * 8
 ROUTES = Routes({HEADER: "Resolved"}.get)
 LIMITS = Limits(seconds=0.5, rows=4, bytes=1_000)

@@ -3,11 +3,11 @@
 import pytest
 
 from weir.core import reasons
-from weir.runtime.sink_ports import Columns, Insert, Place
+from weir.runtime.sink_ports import Columns, Insert, PartitionId
 from weir.sink.ranges import VERSION, ForeignIntentError, InsertAttempt, Intent, read_intent
 from weir.sink.step import PoisonReason, Routes
 
-PLACE = Place("profiles", 3)
+PLACE = PartitionId("profiles", 3)
 PROFILE, MERGE, LINK = (b"\xc3\x01" + bytes([n] * 8) for n in (1, 2, 3))
 ROUTES = Routes({PROFILE: "Profile", MERGE: "Merge", LINK: "Link"}.get)
 REFUSED = PoisonReason(reasons.REFUSED_BY_CLICKHOUSE, "code 117")

@@ -2,7 +2,7 @@
 
 from weir.adapters import avro
 from weir.core import topics
-from weir.runtime.sink_ports import Columns, Gain, Insert, Place, Slice
+from weir.runtime.sink_ports import Columns, Gain, Insert, PartitionId, Slice
 from weir.sink.partition import Limits, Partition
 from weir.sink.scheduling import SLOW_SECONDS, InsertScheduler, ReadBuffer
 from weir.sink.step import Routes
@@ -27,14 +27,14 @@ def partition(
 
 
 def filled(topic: str, number: int, size: int, metadata: str = "") -> Partition:
-    made = Partition(Gain(Place(topic, number), "id", 0, metadata))
+    made = Partition(Gain(PartitionId(topic, number), "id", 0, metadata))
     header = EVENT if topic == topics.RESOLVED else SIDE
     records = Columns([0], [header + bytes(size)], [b"k"], [0])
     made.add(Slice(made.place, records, 1), 0.0)
     return made
 
 
-def next_of(partitions: list[Partition], attempts: int, free: int) -> list[Place]:
+def next_of(partitions: list[Partition], attempts: int, free: int) -> list[PartitionId]:
     begun = InsertScheduler(attempts).next_inserts(partitions, free, 10.0)
     return [one.place for one, insert in begun if insert is not None]
 
@@ -113,13 +113,13 @@ def test_what_is_read_again_is_read_to_its_end_however_full_the_buffer_is() -> N
 
 
 def test_keys_and_tombstones_count() -> None:
-    one = Partition(Gain(Place("profiles", 0), "id", 0, ""))
+    one = Partition(Gain(PartitionId("profiles", 0), "id", 0, ""))
     one.add(Slice(one.place, Columns([0], [None], [bytes(500)], [0]), 1), 0.0)
     assert one.held_bytes > 500
 
 
 def test_a_range_has_few_schemas_so_that_its_commit_stays_small() -> None:
-    one = Partition(Gain(Place("profiles", 0), "id", 0, ""))
+    one = Partition(Gain(PartitionId("profiles", 0), "id", 0, ""))
     lines = [b"%010d" % number for number in range(200)]
     one.add(
         Slice(one.place, Columns(list(range(200)), list(lines), [b""] * 200, [0] * 200), 200), 0.0

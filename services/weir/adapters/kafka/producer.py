@@ -13,7 +13,7 @@ from weir.settings.shared import KafkaSettings
 
 Acknowledge = Callable[[KafkaError | None, object], None]
 # Arguments: topic, value, key, partition (-1: by the key), acknowledge, None, timestamp.
-Write = Callable[[str, bytes, bytes, int, Acknowledge, None, int], None]
+ProduceCall = Callable[[str, bytes, bytes, int, Acknowledge, None, int], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DurableProducer:
             "error_cb": self._fault,
         }
         self._retired: list[Producer] = []
-        self.write: Write  # raises QUEUE_FULL, NOT_TAKEN
+        self.write: ProduceCall  # raises QUEUE_FULL, NOT_TAKEN
         self.poll: Callable[[float], int]
         self._use(Producer(self._options))
 

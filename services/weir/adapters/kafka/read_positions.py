@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import Consumer, TopicPartition
 
 from weir.adapters.kafka.positions import FoundPosition
-
-Place = tuple[str, int]
+from weir.core.topics import PartitionKey
 
 
 class ReadPositions:
@@ -17,8 +16,8 @@ class ReadPositions:
     """
 
     def __init__(self) -> None:
-        self._next: dict[Place, int] = {}
-        self._ends: dict[Place, int] = {}
+        self._next: dict[PartitionKey, int] = {}
+        self._ends: dict[PartitionKey, int] = {}
 
     def begin(self, found: Iterable[FoundPosition]) -> None:
         """Replace the owned partitions by these."""
@@ -26,12 +25,12 @@ class ReadPositions:
         self._next = {(at.topic, at.partition): at.first for at in found}
         self._ends = {(at.topic, at.partition): at.end for at in found}
 
-    def advance(self, place: Place, position: int) -> None:
+    def advance(self, place: PartitionKey, position: int) -> None:
         """Note that everything before the position has been read: records and transaction markers."""
         if place in self._next:
             self._next[place] = max(self._next[place], position)
 
-    def waiting(self, consumer: Consumer) -> Mapping[Place, int]:
+    def waiting(self, consumer: Consumer) -> Mapping[PartitionKey, int]:
         """Return the number of records between each owned partition's position and its last known end."""
         found = {}
         for place, position in self._next.items():

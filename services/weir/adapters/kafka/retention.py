@@ -23,6 +23,7 @@ from weir.adapters.kafka.search import clear_errors
 from weir.core import topics
 from weir.core.retention import FLOOR, RetentionUse, first_unread, heaviest, retention_ms, used
 from weir.core.stages import service_of
+from weir.core.topics import PartitionKey
 from weir.settings.shared import KafkaSettings
 
 REQUEST_SECONDS = 10.0
@@ -31,8 +32,7 @@ REST_MS = 20
 SPOTS = 32  # number of spots of a topic at which a sample reads; at least one per partition
 RECORDS = 25  # maximum of records to read at each spot
 
-Place = tuple[str, int]
-Groups = Mapping[str, Iterable[str]]
+GroupTopics = Mapping[str, Iterable[str]]
 
 
 class RetentionSpan(NamedTuple):
@@ -60,7 +60,7 @@ class KafkaRetention:
         self._options = {**client_options(settings), "log_level": 0}
         self._admin: KafkaAdmin | None = None
 
-    def look(self, groups: Groups) -> list[RetentionUse]:
+    def look(self, groups: GroupTopics) -> list[RetentionUse]:
         """Return the retention use by each group and topic; share 0 also for topics that never delete by age."""
         try:
             with clear_errors():
@@ -72,7 +72,7 @@ class KafkaRetention:
             self._admin = None
             raise
 
-    def _look(self, admin: KafkaAdmin, groups: Groups) -> list[RetentionUse]:
+    def _look(self, admin: KafkaAdmin, groups: GroupTopics) -> list[RetentionUse]:
         counts = {name: topic.partitions for name, topic in admin.topics(False).items()}
         limits = self._limits(admin, {t for read in groups.values() for t in read} & set(counts))
         places = [(topic, number) for topic in limits for number in range(counts[topic])]
@@ -108,7 +108,9 @@ class KafkaRetention:
                 found.append(unread)
         return found
 
-    def _spans(self, admin: KafkaAdmin, moments: dict[Place, int]) -> dict[Place, RetentionSpan]:
+    def _spans(
+        self, admin: KafkaAdmin, moments: dict[PartitionKey, int]
+    ) -> dict[PartitionKey, RetentionSpan]:
         first = admin.offsets(dict.fromkeys(moments, OffsetSpec.earliest()))
         young = admin.offsets({at: OffsetSpec.for_timestamp(ms) for at, ms in moments.items()})
         end = admin.offsets(dict.fromkeys(moments, OffsetSpec.latest()))
@@ -124,10 +126,10 @@ class KafkaRetention:
     def _oldest(
         self,
         group: str,
-        starts: dict[Place, int],
-        spans: dict[Place, RetentionSpan],
+        starts: dict[PartitionKey, int],
+        spans: dict[PartitionKey, RetentionSpan],
         kept_partitions: int,
-    ) -> dict[Place, OldestUnread]:
+    ) -> dict[PartitionKey, OldestUnread]:
         """Return the first unread record of each partition where an old record is unread."""
         oldest = self._first({at: start for at, start in starts.items() if start < spans[at].young})
         kept = self._kept(group, {at for at in oldest if at[1] < kept_partitions})
@@ -136,7 +138,7 @@ class KafkaRetention:
         told = {at: first for at, first in oldest.items() if at not in further}
         return told | self._first(read_on)
 
-    def _kept(self, group: str, places: set[Place]) -> dict[Place, int]:
+    def _kept(self, group: str, places: set[PartitionKey]) -> dict[PartitionKey, int]:
         """Return the group's positions from the topic `positions`: its committed offsets may be deleted or reset."""
         if not places:
             return {}
@@ -151,14 +153,14 @@ class KafkaRetention:
                 found[topic, number] = position.next
         return found
 
-    def _first(self, starts: Mapping[Place, int]) -> dict[Place, OldestUnread]:
+    def _first(self, starts: Mapping[PartitionKey, int]) -> dict[PartitionKey, OldestUnread]:
         """Return the first record at or after each offset.
 
         Partitions without one are omitted: transactions leave markers, which consumers never get.
         """
-        found: dict[Place, OldestUnread] = {}
+        found: dict[PartitionKey, OldestUnread] = {}
 
-        def keep(place: Place, message: Message) -> bool:
+        def keep(place: PartitionKey, message: Message) -> bool:
             found[place] = OldestUnread(starts[place], message.timestamp()[1])
             return True
 
@@ -167,7 +169,7 @@ class KafkaRetention:
                 self._read(consumer, starts, keep, time.monotonic() + READ_SECONDS)
         return found
 
-    def _weights(self, spans: Mapping[Place, range]) -> dict[str, float]:
+    def _weights(self, spans: Mapping[PartitionKey, range]) -> dict[str, float]:
         """Estimate from a sample how many records of each source are between these offsets.
 
         Return {} if the sample could not be read in time: that the records are old is known anyway.
@@ -186,12 +188,12 @@ class KafkaRetention:
         return {}
 
     def _sample(
-        self, consumer: Consumer, stretches: Mapping[Place, range], deadline: float
-    ) -> dict[Place, list[str]]:
+        self, consumer: Consumer, stretches: Mapping[PartitionKey, range], deadline: float
+    ) -> dict[PartitionKey, list[str]]:
         """Return the sources of the first few records of each stretch."""
-        sampled: dict[Place, list[str]] = defaultdict(list)
+        sampled: dict[PartitionKey, list[str]] = defaultdict(list)
 
-        def keep(place: Place, message: Message) -> bool:
+        def keep(place: PartitionKey, message: Message) -> bool:
             if message.offset() not in stretches[place]:
                 return True
             sampled[place].append(source_of(message.value() or b""))
@@ -208,8 +210,8 @@ class KafkaRetention:
     def _read(
         self,
         consumer: Consumer,
-        starts: Mapping[Place, int],
-        keep: Callable[[Place, Message], bool],
+        starts: Mapping[PartitionKey, int],
+        keep: Callable[[PartitionKey, Message], bool],
         deadline: float,
     ) -> None:
         """Pass records from each offset on to `keep`, until it returns True or the partition ends."""

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from weir.adapters.errors import NotReachedError
 from weir.adapters.kafka.clients import UNCOMMITTED, is_record, lone_options
+from weir.core.topics import PartitionKey
 from weir.settings.shared import KafkaSettings
 
 REST_MS = 20
@@ -16,9 +17,8 @@ FETCH_RECORDS = 5_000
 QUEUE_KILOBYTES = 16_384  # maximum to read ahead
 LATEST = 2**63 - 1
 
-Place = tuple[str, int]
 # Returns, by partition, the range of offsets that an open transaction holds back: see `KafkaAdmin.held`.
-Held = Callable[[Iterable[Place]], Mapping[Place, tuple[int, int]]]
+Held = Callable[[Iterable[PartitionKey]], Mapping[PartitionKey, tuple[int, int]]]
 Matches = Callable[[Message], bool]
 
 
@@ -38,7 +38,7 @@ class KafkaSearch:
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._held = held
-        self._held_from: dict[Place, int] = {}
+        self._held_from: dict[PartitionKey, int] = {}
         self._options = {
             **lone_options(settings, REST_MS),
             "log_level": 0,
@@ -52,12 +52,12 @@ class KafkaSearch:
     def close(self) -> None:
         self._consumer.close()
 
-    def places(self, topic: str) -> set[Place]:
+    def places(self, topic: str) -> set[PartitionKey]:
         return {(topic, partition) for partition in range(self._partitions.get(topic, 0))}
 
     def before(
-        self, places: Iterable[Place], ends: Mapping[Place, int], records: int
-    ) -> dict[Place, int]:
+        self, places: Iterable[PartitionKey], ends: Mapping[PartitionKey, int], records: int
+    ) -> dict[PartitionKey, int]:
         """Return, by partition, the offset `records` before `ends`, or before the partition's end."""
         starts = {}
         cut = False
@@ -74,7 +74,7 @@ class KafkaSearch:
             self.bounds.append(f"Only the latest {records:,} records of a partition were read.")
         return starts
 
-    def since(self, names: Collection[str], moment: int) -> dict[Place, int]:
+    def since(self, names: Collection[str], moment: int) -> dict[PartitionKey, int]:
         """Return, by partition, the offset of the first record at or after `moment` (epoch milliseconds).
 
         Partitions without such a record are omitted.
@@ -87,7 +87,11 @@ class KafkaSearch:
         return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
 
     def scan(
-        self, starts: Mapping[Place, int], matches: Matches, until: int, ending: Collection[str]
+        self,
+        starts: Mapping[PartitionKey, int],
+        matches: Matches,
+        until: int,
+        ending: Collection[str],
     ) -> list[Message]:
         """Return matching records in order of time, from `starts` up to the first record later than `until`.
 
@@ -117,7 +121,7 @@ class KafkaSearch:
     def _scan(
         self,
         consumer: Consumer,
-        starts: Mapping[Place, int],
+        starts: Mapping[PartitionKey, int],
         matches: Matches,
         until: int,
         ending: Collection[str],

@@ -37,7 +37,7 @@ from weir.runtime.sink_ports import (
     DeadLettersFailedError,
     DeadRecord,
     Gain,
-    Place,
+    PartitionId,
     Polled,
     Slice,
 )
@@ -76,11 +76,11 @@ class KafkaRecords:
         self._broken: KafkaError | None = None
         self._told = ""  # the fault that was logged, until reading continues
         self.trouble = "its partitions are not assigned yet"
-        self._assigned: set[Place] = set()
-        self._gained: dict[Place, Gain] = {}
-        self._lost: set[Place] = set()
-        self._held: frozenset[Place] = frozenset()  # partitions that must not be read now
-        self._paused: Set[Place] = frozenset()
+        self._assigned: set[PartitionId] = set()
+        self._gained: dict[PartitionId, Gain] = {}
+        self._lost: set[PartitionId] = set()
+        self._held: frozenset[PartitionId] = frozenset()  # partitions that must not be read now
+        self._paused: Set[PartitionId] = frozenset()
         self._all_held_since: float | None = None
         self._looked_at = time.monotonic()
         self._begin()
@@ -153,16 +153,16 @@ class KafkaRecords:
                 raise CommitFailedError(f"{answer.topic}-{answer.partition}: {answer.error}")
         self._keep(commits)  # only now: the commit of a replaced member has failed above
 
-    def hold(self, places: Collection[Place]) -> None:
+    def hold(self, places: Collection[PartitionId]) -> None:
         self._held = frozenset(places)
         if not self._held or self._assigned - self._held:
             self._all_held_since = None
         elif self._all_held_since is None:
             self._all_held_since = time.monotonic()
 
-    def lag(self) -> Mapping[Place, int]:
+    def lag(self) -> Mapping[PartitionId, int]:
         waiting = self._reading.waiting(self._consumer)
-        return {Place(*place): records for place, records in waiting.items()}
+        return {PartitionId(*place): records for place, records in waiting.items()}
 
     def close(self) -> None:
         self._closing = True
@@ -250,7 +250,7 @@ class KafkaRecords:
         since = self._all_held_since
         return since is not None and time.monotonic() - since < PAUSE_AFTER_SECONDS
 
-    def _pause(self, places: Set[Place]) -> None:
+    def _pause(self, places: Set[PartitionId]) -> None:
         """Pause exactly these partitions, and resume all others."""
         if places == self._paused:
             return
@@ -288,7 +288,7 @@ class KafkaRecords:
         for at in columns.keys() | ends.keys():
             read = columns.get(at) or Columns([], [], [], [])
             last = read.offsets[-1] + 1 if read.offsets else 0
-            slices.append(Slice(Place(*at), read, max(last, ends.get(at, 0))))
+            slices.append(Slice(PartitionId(*at), read, max(last, ends.get(at, 0))))
         # slices of just gained partitions are dropped: they were read before the loss, and are read again
         slices = [s for s in slices if s.place in self._assigned and s.place not in self._gained]
         for slice_ in slices:
@@ -343,7 +343,7 @@ class KafkaRecords:
         consumer.pause(starts)  # so that earlier records are not mistaken for later ones
         self._positions.tell(consumer, found)
         gains = [
-            Gain(Place(at.topic, at.partition), at.topic_id, at.position, at.metadata)
+            Gain(PartitionId(at.topic, at.partition), at.topic_id, at.position, at.metadata)
             for at in found
         ]
         self._reading.begin(found)
@@ -360,7 +360,7 @@ class KafkaRecords:
         if not self._closing and not self.trouble:
             self.trouble = PARTITIONS_TAKEN
 
-    def _places(self, places: Iterable[Place]) -> list[TopicPartition]:
+    def _places(self, places: Iterable[PartitionId]) -> list[TopicPartition]:
         return [TopicPartition(place.topic, place.partition) for place in places]
 
 

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 from weir.gateway.ingest import signing
 from weir.gateway.ingest.error_codes import PROBLEMS
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
-_TEXT: Schema = {"type": ["string", "null"], "maxLength": 255}
-_KEY: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
-_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
+_TEXT: JsonSchema = {"type": ["string", "null"], "maxLength": 255}
+_KEY: JsonSchema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
+_OBJECT: JsonSchema = {"type": ["object", "null"], "additionalProperties": True}
 
-EVENT: Schema = {
+EVENT: JsonSchema = {
     "type": "object",
     "required": ["event"],
     "additionalProperties": False,
@@ -51,7 +51,7 @@ EVENT: Schema = {
     },
 }  # fmt: skip
 
-REJECTED: Schema = {
+REJECTED: JsonSchema = {
     "type": "object",
     "required": ["index", "id", "code", "field", "message"],
     "properties": {
@@ -63,7 +63,7 @@ REJECTED: Schema = {
     },
 }
 
-REPLY: Schema = {
+REPLY: JsonSchema = {
     "type": "object",
     "required": ["accepted", "rejected", "event_ids"],
     "properties": {
@@ -83,7 +83,7 @@ REPLY: Schema = {
     },
 }
 
-PROBLEM: Schema = {
+PROBLEM: JsonSchema = {
     "type": "object",
     "description": "RFC 9457.",
     "required": ["type", "title", "status", "detail", "code"],
@@ -98,7 +98,7 @@ PROBLEM: Schema = {
     },
 }
 
-BODY: Schema = {
+BODY: JsonSchema = {
     "oneOf": [
         {"$ref": "#/components/schemas/Event"},
         {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Event"}},
@@ -118,12 +118,12 @@ BODY: Schema = {
 }
 
 
-def _problem(text: str) -> Schema:
+def _problem(text: str) -> JsonSchema:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
-def _problems(codes: Iterable[str] = PROBLEMS) -> Schema:
+def _problems(codes: Iterable[str] = PROBLEMS) -> JsonSchema:
     """Return one response for each HTTP status, with the problem codes that it may carry."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
@@ -144,7 +144,7 @@ SIGNATURE = {
 }
 
 
-def post(summary: str, body: Schema, **more: Any) -> Schema:
+def post(summary: str, body: JsonSchema, **more: Any) -> JsonSchema:
     schema = {"$ref": "#/components/schemas/Reply"}
     accepted = {
         "description": "The accepted events are on all in-sync replicas.",
@@ -160,9 +160,9 @@ def post(summary: str, body: Schema, **more: Any) -> Schema:
     }
 
 
-def _plain(summary: str, kind: str = "text/plain", **failures: str) -> Schema:
+def _plain(summary: str, kind: str = "text/plain", **failures: str) -> JsonSchema:
     """Describe an operation whose answers have no schema of ours; `failures`: reasons by `status_NNN`."""
-    content: Schema = {kind: {"schema": {}}}
+    content: JsonSchema = {kind: {"schema": {}}}
     failed = {
         name.removeprefix("status_"): {"description": why, "content": content}
         for name, why in failures.items()
@@ -189,26 +189,26 @@ class Described(Protocol):
     """The part of a door or page that describes its operation."""
 
     @property
-    def operation(self) -> Schema: ...
+    def operation(self) -> JsonSchema: ...
 
 
-def _path_parameter(name: str) -> Schema:
+def _path_parameter(name: str) -> JsonSchema:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _with_troubles(operation: Schema) -> Schema:
+def _with_troubles(operation: JsonSchema) -> JsonSchema:
     """Add the responses to unreadable bodies that an operation lacks, unless it has a default response."""
     if "default" in operation["responses"]:
         return operation
     return operation | {"responses": _problems(_OF_BODIES) | operation["responses"]}
 
 
-_PREFLIGHT: Schema = {
+_PREFLIGHT: JsonSchema = {
     "summary": "CORS preflight: granted to pages of every origin that any source allows.",
     "responses": {"204": {"description": "Granted."}, "403": _problem("origin_not_allowed")},
 }
 
-_DOCUMENT: Schema = {
+_DOCUMENT: JsonSchema = {
     "openapi": "3.1.0",
     "info": {
         "title": "Weir gateway",
@@ -232,7 +232,7 @@ _DOCUMENT: Schema = {
     },
 }
 
-_OWN: Schema = {
+_OWN: JsonSchema = {
     "/livez": {"get": _plain("The process answers.")},
     "/readyz": {"get": _plain("Events are accepted.", status_503="Why events are not accepted.")},
     "/metrics": {
@@ -245,9 +245,9 @@ _OWN: Schema = {
 }
 
 
-def document(routes: Iterable[tuple[str, str, Described]]) -> Schema:
+def document(routes: Iterable[tuple[str, str, Described]]) -> JsonSchema:
     """Return the OpenAPI document of a table of (method, path, door or page) routes."""
-    paths: Schema = {}
+    paths: JsonSchema = {}
     for method, path, at in routes:
         there = paths.setdefault(path, {"options": _PREFLIGHT})
         there[method.lower()] = _with_troubles(at.operation)

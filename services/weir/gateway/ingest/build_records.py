@@ -17,7 +17,7 @@ from weir.gateway.ingest.event_name_case import is_cased
 from weir.gateway.ingest.ignored_ids import explain as explain_ignored
 from weir.gateway.ingest.ignored_ids import has_ignored, ignored_in, without
 from weir.gateway.ingest.parsed_events import Outcome, ParsedEvent, ParsedEvents, Refused
-from weir.gateway.ingest.producer import Record
+from weir.gateway.ingest.producer import KafkaRecord
 from weir.gateway.ingest.redact_keys import masked
 from weir.gateway.ingest.signing import REMEMBERED_SECONDS, key_of
 from weir.gateway.ingest.validation import validate
@@ -51,7 +51,7 @@ class RecordContext(Struct, frozen=True):
 class RequestRecords(Struct):
     """The result of a request: the records to write, the ids for the answer, the rejected events."""
 
-    records: list[Record] = []
+    records: list[KafkaRecord] = []
     event_ids: list[str] = []
     refused: list[Refused] = []
     warnings: list[str] = []
@@ -151,7 +151,7 @@ def refuse_unwritable(
     return left
 
 
-def rejected(refused: Refused, payload: bytes, context: RecordContext) -> Record:
+def rejected(refused: Refused, payload: bytes, context: RecordContext) -> KafkaRecord:
     """Return the `events.rejected` record of an event, as (topic, key, value), with write keys masked.
 
     A payload too large for a record is truncated. That happens only if the body limit is above the topic's
@@ -187,7 +187,7 @@ def rejected(refused: Refused, payload: bytes, context: RecordContext) -> Record
     return topics.REJECTED, event_id, value
 
 
-def rejected_body(problem: Problem, body: bytes, context: RecordContext) -> Record:
+def rejected_body(problem: Problem, body: bytes, context: RecordContext) -> KafkaRecord:
     """Return the `events.rejected` record of a body that was rejected as a whole."""
     refusal = Refusal(problem.code, problem.field, problem.detail)
     return rejected(Refused(0, "", refusal), body, context)

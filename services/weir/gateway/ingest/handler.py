@@ -44,7 +44,7 @@ from weir.gateway.ingest.parsed_events import (
     Outcome,
     ParsedEvents,
 )
-from weir.gateway.ingest.producer import Record, Written
+from weir.gateway.ingest.producer import KafkaRecord, Written
 from weir.gateway.registry_copy import SourceView
 from weir.runtime import logs
 
@@ -280,7 +280,7 @@ class IngestHandler:
             raise ProblemError(unacknowledged())
         return records
 
-    async def _written(self, records: list[Record], now_ms: int) -> Written:
+    async def _written(self, records: list[KafkaRecord], now_ms: int) -> Written:
         if not records:
             return Written(True)
         started = time.perf_counter()

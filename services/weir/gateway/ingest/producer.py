@@ -16,7 +16,7 @@ READY_SECONDS = 5.0  # ready: a record was acknowledged within this time
 
 
 # topic, key, value (None: a deletion); a plain tuple, because there is one for each event
-Record = tuple[str, bytes, bytes | None]
+KafkaRecord = tuple[str, bytes, bytes | None]
 
 
 class RecordProducer(Protocol):
@@ -100,7 +100,7 @@ class GatewayProducer:
         """Whether a record, of a request or a probe, was acknowledged within READY_SECONDS."""
         return time.monotonic() - self.acknowledged_at < READY_SECONDS
 
-    async def write(self, records: Sequence[Record], timestamp: int) -> Written:
+    async def write(self, records: Sequence[KafkaRecord], timestamp: int) -> Written:
         """Write records; on return each is on all in-sync replicas, or refused, or its outcome is unknown."""
         written = await self._attempt(records, timestamp)
         if not written.refused or not written.known:
@@ -118,11 +118,11 @@ class GatewayProducer:
             refused.append(place)
         return Written(True, refused)
 
-    def _fits(self, record: Record) -> bool:
+    def _fits(self, record: KafkaRecord) -> bool:
         topic, key, value = record
         return len(key) + len(value or b"") <= self._limits.present.of(topic)
 
-    async def _attempt(self, records: Sequence[Record], timestamp: int) -> Written:
+    async def _attempt(self, records: Sequence[KafkaRecord], timestamp: int) -> Written:
         delivery = Delivery(self, len(records))
         written = 0
         refused: list[int] = []

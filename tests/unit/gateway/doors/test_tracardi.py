@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from tests.doors import body_problem_of, parse, problem_of, validated
-from weir.core.receipts import Outcome as Decided
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.core.receipts import ReceiptOutcome as Decided
 from weir.gateway.doors.tracardi.door import DOOR
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.error_codes import Problem, Refusal

@@ -23,7 +23,7 @@ def records_of(body: bytes, source: Source) -> RequestRecords:
     )
 
 
-def record_of(event: dict[str, Any], source: Source | None = None) -> avro.Record:
+def record_of(event: dict[str, Any], source: Source | None = None) -> avro.AvroRecord:
     records = records_of(msgspec.json.encode(event), source or Source(id="shop"))
     return avro.decode_any(records.records[0][2] or b"")[1]
 

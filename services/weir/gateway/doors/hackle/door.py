@@ -141,10 +141,10 @@ def library_of(headers: request_headers.Headers) -> bytes:
     return b'"library":' + _encode(told) if told else b""
 
 
-Read = Callable[[bytes, bytes], SentEvent | Refusal]
+ReadEvent = Callable[[bytes, bytes], SentEvent | Refusal]
 
 
-def _parsed(sent: list[bytes], library: bytes, read: Read) -> Iterator[ParsedEvent]:
+def _parsed(sent: list[bytes], library: bytes, read: ReadEvent) -> Iterator[ParsedEvent]:
     for raw in sent:
         event: SentEvent | Refusal
         try:

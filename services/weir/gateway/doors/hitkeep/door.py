@@ -83,7 +83,7 @@ class Context(Struct, omit_defaults=True):
     tracker: Tracker | None = None
 
 
-class Wrong(Struct):
+class InvalidBody(Struct):
     """A JSON object that does not have the body's shape: its refusal, and the members that are used anyway."""
 
     refusal: Refusal
@@ -142,7 +142,7 @@ class HitKeepDoor(Door):
             raise ProblemError(Problem("unknown_site", text, "site_id"))
         if sent.dnt or self.declines(request):
             return ParsedEvents(credentials=credentials, declined=1)
-        if isinstance(sent, Wrong):
+        if isinstance(sent, InvalidBody):
             return ParsedEvents([ParsedEvent(body, sent.refusal)], credentials=credentials)
         events = self.parsed(request, body, sent)
         events.credentials = credentials
@@ -253,7 +253,7 @@ def path_of(url: str) -> str:
 
 
 def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """Decode a body; `Wrong` if it has another shape. `ProblemError` if it is not a JSON object."""
+    """Decode a body; `InvalidBody` if it has another shape. `ProblemError` if it is not a JSON object."""
     try:
         if not body.isascii():
             body.decode()
@@ -266,12 +266,12 @@ def read_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         raise ProblemError(Problem("invalid_json", f"{fault}.")) from None
 
 
-def _wrong(body: bytes, fault: str) -> Wrong:
+def _wrong(body: bytes, fault: str) -> InvalidBody:
     loose = _decode_loose(body) if body.startswith(b"{") else _decode_raw(body)
     if not isinstance(loose, _Loose):
         raise ProblemError(Problem("invalid_body", "The body must be a JSON object."))
     site_id, dnt = bytes(loose.site_id), bytes(loose.dnt)
-    return Wrong(
+    return InvalidBody(
         explain(fault),
         _decode_text(site_id) if site_id.startswith(b'"') else None,
         dnt not in (b"", b"null", b"false"),  # every other value counts as true

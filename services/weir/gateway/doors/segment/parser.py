@@ -57,21 +57,21 @@ class _Traits(Struct):
     traits: Raw = Raw()
 
 
-class _Named(Struct, rename="camel"):
+class _WithMessageId(Struct, rename="camel"):
     message_id: Id = None
 
 
-Read = tuple[bytes, SentEvent | Refusal]
+ReadCall = tuple[bytes, SentEvent | Refusal]
 _decode_message = msgspec.json.Decoder(SegmentCall).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_traits = msgspec.json.Decoder(_Traits).decode
-_decode_named = msgspec.json.Decoder(_Named).decode
+_decode_named = msgspec.json.Decoder(_WithMessageId).decode
 _encode = msgspec.json.Encoder().encode
 _place = re.compile(r" - at `\$\.([a-zA-Z]+)").search
 _unprintable = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f]").sub
 
 
-def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int | None) -> Read:
+def read_call(raw: bytes, call_type: str, received_at: int, batch_sent_at: int | None) -> ReadCall:
     """Return a call's bytes (without the members `APART`, if it decodes), and its event or refusal.
 
     `call_type`: empty if the call itself must have its `type`.

@@ -34,15 +34,15 @@ YES = frozenset({"true", "1", "yes", "on"})
 NO = frozenset({"false", "0", "no", "off", ""})
 _NOTHING = (b"", NULL, EMPTY_OBJECT)
 
-Id = Annotated[str, Meta(pattern=r"\S")] | int
+RequiredId = Annotated[str, Meta(pattern=r"\S")] | int
 
 
 class _Source(Struct):
-    id: Id
+    id: RequiredId
 
 
 class _Session(Struct):
-    id: Id
+    id: RequiredId
 
 
 class _Profile(Struct):
