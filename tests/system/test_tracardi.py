@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tests.system.weir_fixture import RunningWeir, stopped
 SOURCE = "tracardi"
 SOURCES = f"sources: {{{SOURCE}: {{workspace: {SOURCE}, open_by_id: true}}}}"
 PATIENCE = 60
+TRIES = 20
+UNHEARD = "no result yet"
 
 
 def track(weir: RunningWeir, path: str = "/track", **members: Any) -> Any:
@@ -31,6 +34,17 @@ def track(weir: RunningWeir, path: str = "/track", **members: Any) -> Any:
         reply = json.load(answer)
     print(f"{path} {payload.get('options', {})}: {time.perf_counter() - began:.3f} s")
     return reply
+
+
+def heard(track_all: Callable[[], list[Any]]) -> list[Any]:
+    """What `track_all` gives once the workers were heard in time: on a busy machine they may need longer."""
+    for _ in range(TRIES):
+        replies = track_all()
+        if not any(
+            UNHEARD in warning for reply in replies for warning in reply.get("warnings", [])
+        ):
+            break
+    return replies
 
 
 def knows(weir: RunningWeir) -> bool:
@@ -57,8 +71,18 @@ def test_the_debugger_and_the_full_profile_for_a_new_and_a_known_profile(
     weir: RunningWeir,
 ) -> None:
     options = {"debugger": True, "profile": True}
-    session = str(uuid.uuid4())
-    new = track(weir, session={"id": session}, events=[ORDER, VIEW], options=options)
+    traits = {"type": "$identify", "properties": {"name": "Ada"}}
+
+    session = ""
+
+    def both() -> list[Any]:
+        nonlocal session
+        session = str(uuid.uuid4())
+        new = track(weir, session={"id": session}, events=[ORDER, VIEW], options=options)
+        profile = {"id": new["profile"]["id"]}
+        return [new, track(weir, profile=profile, events=[traits], options=options)]
+
+    new, known = heard(both)
     profile = new["profile"]["id"]
     assert uuid.UUID(profile).version == 4
     assert (new["profile"]["events"], new["profile"]["sessions"]) == (2, 1)
@@ -70,8 +94,6 @@ def test_the_debugger_and_the_full_profile_for_a_new_and_a_known_profile(
     assert debugging["logs"] == [f"Profile {profile} is new.", f"Session {session} is new."]
     print(json.dumps(new, indent=1))
 
-    traits = {"type": "$identify", "properties": {"name": "Ada"}}
-    known = track(weir, profile={"id": profile}, events=[traits], options=options)
     assert known["profile"]["traits"] == {"name": "Ada"}
     assert (known["profile"]["events"], known["profile"]["sessions"]) == (3, 2)
     assert known["profile"]["first_seen"] == new["profile"]["first_seen"]
@@ -110,10 +132,16 @@ def test_with_identity_stopped_the_answer_says_what_is_open(weir: RunningWeir) -
 
 
 def test_a_repeat_is_told_as_one(weir: RunningWeir) -> None:
-    event = {"type": "repeated", "id": str(uuid.uuid4())}
-    first = track(weir, events=[event], options={"debugger": True})
+    event: dict[str, str] = {}
+    options = {"debugger": True}
+
+    def both() -> list[Any]:
+        event.update(type="repeated", id=str(uuid.uuid4()))
+        return [track(weir, events=[event], options=options) for _ in range(2)]
+
+    first, reply = heard(both)
     (stored,) = first["debugging"]["events"]["ids"]
-    again = track(weir, events=[event], options={"debugger": True})["debugging"]
+    again = reply["debugging"]
     assert again["events"]["saved"] == 0
     assert f"repeats {stored} with the same payload" in again["logs"][0]
 
@@ -132,14 +160,21 @@ def test_events_that_are_not_to_be_saved_are_processed_and_in_the_books_as_unsav
 ) -> None:
     before = unsaved(weir)
     options = {"saveEvents": False, "debugger": True, "profile": True}
-    reply = track(weir, events=[{"type": "not-kept"}, {"type": "not-kept"}], options=options)
+    sent = 0
+
+    def both() -> list[Any]:
+        nonlocal sent
+        sent += 2
+        return [track(weir, events=[{"type": "not-kept"}] * 2, options=options)]
+
+    (reply,) = heard(both)
     assert reply["debugging"]["events"]["saved"] == 0
     assert reply["profile"]["events"] == 2
-    assert unsaved(weir) == before + 2
+    assert unsaved(weir) == before + sent
     assert weir.ask("SELECT count() FROM weir.events WHERE event = 'not-kept'") == [(0,)]
     audit = weir.run("audit").stdout.splitlines()
     columns = dict(zip(audit[0].split(), _line(audit, SOURCE), strict=True))
-    assert (int(columns["unsaved"]), columns["difference"]) == (before + 2, "0")
+    assert (int(columns["unsaved"]), columns["difference"]) == (before + sent, "0")
 
 
 def _line(audit: list[str], source: str) -> list[str]:
@@ -148,11 +183,14 @@ def _line(audit: list[str], source: str) -> list[str]:
 
 def test_a_session_that_is_not_to_be_saved_is_not_made(weir: RunningWeir) -> None:
     options = {"saveSession": False, "debugger": True}
-    reply = track(weir, events=[{"type": "no-visit"}], options=options)
+    (reply,) = heard(lambda: [track(weir, events=[{"type": "no-visit"}], options=options)])
     assert reply["debugging"]["session"]["ids"] == []
     profile = reply["profile"]["id"]
     weir.require_balanced_books()
-    rows = "SELECT profile_id, session_id FROM weir.events WHERE event = 'no-visit'"
+    rows = (
+        "SELECT profile_id, session_id FROM weir.events"
+        f" WHERE event = 'no-visit' AND profile_id = '{profile}'"
+    )
     assert weir.ask(rows) == [(profile, "")]
     assert weir.ask(f"SELECT sessions FROM weir.profiles WHERE profile_id = '{profile}'") == [(0,)]
     sessions = f"SELECT count() FROM weir.sessions WHERE profile_id = '{profile}'"
@@ -160,19 +198,30 @@ def test_a_session_that_is_not_to_be_saved_is_not_made(weir: RunningWeir) -> Non
 
 
 def test_a_profile_less_event_creates_no_profile_but_a_session(weir: RunningWeir) -> None:
-    session = str(uuid.uuid4())
-    reply = track(
-        weir,
-        "/track?profile_less=true",
-        session={"id": session},
-        events=[{"type": "voucher", "properties": {"id": "V-1"}}],
-        options={"debugger": True},
-    )
+    session = ""
+
+    def once() -> list[Any]:
+        nonlocal session
+        session = str(uuid.uuid4())
+        return [
+            track(
+                weir,
+                "/track?profile_less=true",
+                session={"id": session},
+                events=[{"type": "voucher", "properties": {"id": "V-1"}}],
+                options={"debugger": True},
+            )
+        ]
+
+    (reply,) = heard(once)
     assert reply["profile"] == {"id": None}
     assert reply["debugging"]["session"]["ids"] == [session]
     assert reply["debugging"]["profile"]["ids"] == []
     weir.require_balanced_books()
-    rows = "SELECT profile_id, session_id FROM weir.events WHERE event = 'voucher'"
+    rows = (
+        "SELECT profile_id, session_id FROM weir.events"
+        f" WHERE event = 'voucher' AND session_id = '{session}'"
+    )
     assert weir.ask(rows) == [("", session)]
     sessions = f"SELECT profile_id, events FROM weir.sessions WHERE session_id = '{session}'"
     assert weir.ask(sessions) == [("", 1)]
