@@ -192,7 +192,7 @@ def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
             stage="identity",
             origin_topic=topics.UNIQUE,
             minute=NOON,
-            id_checksum=whose,
+            fingerprint=whose,
         ),
     ]
     for _ in range(2):

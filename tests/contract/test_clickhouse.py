@@ -466,7 +466,7 @@ def test_erased_rows_are_told_and_nothing_is_missing(tables: Tables) -> None:
 
 def test_one_lost_and_another_doubled_is_told_by_the_fingerprint(tables: Tables) -> None:
     ids = [accepted(n)["event_id"] for n in range(3)]
-    counted: dict[str, Any] = {"topic_id": "t", "id_checksum": signed(id_checksum(ids))}
+    counted: dict[str, Any] = {"topic_id": "t", "fingerprint": signed(id_checksum(ids))}
     tables.insert(
         "landing_usage_delta",
         rows.usage("accepted", 3, 3),

@@ -66,7 +66,7 @@ def test_commands_get_in(broker: SecuredBroker, listener: str, mechanism: str) -
             "PLAIN",
             "PLAIN",
             {"WEIR_KAFKA_PASSWORD": "wrong-one"},
-            "refuses the user 'weir' by PLAIN",
+            "refuses the user 'weir' with PLAIN",
         ),
         ("SCRAM", "SCRAM-SHA-512", {"WEIR_KAFKA_PASSWORD": "wrong-one"}, "refuses the user 'weir'"),
         ("SCRAM", "SCRAM-SHA-256", {"WEIR_KAFKA_USERNAME": "nobody"}, "refuses the user 'nobody'"),

@@ -255,7 +255,7 @@ def test_a_recovery_keeps_no_client(kafka: RunningKafka, unique_name: Callable[[
 
 
 def is_of_edge(value: object) -> bool:
-    return type(value).__module__.startswith(("edge", "cimpl", "confluent_kafka"))
+    return type(value).__module__.startswith(("weir.adapters", "cimpl", "confluent_kafka"))
 
 
 def test_lag_is_what_has_not_been_read(broker: Broker, open_stream: Callable[[], Stream]) -> None:
