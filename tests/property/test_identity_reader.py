@@ -9,6 +9,7 @@ from tests.profiles import examples
 from weir.adapters import avro
 from weir.core.batch import Output
 from weir.core.identifiers import PUBLIC_MARK, workspace_key
+from weir.core.registry import SESSION_GAP_SECONDS
 from weir.identity.messages import IDENTIFY, IdentityEvent, Item
 from weir.identity.person import DeviceClaim, Memory, Person, RecentSession, Stamp
 from weir.identity.reader import ItemReader
@@ -79,6 +80,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
             assert told.pop("public") == fields["public"]
             assert told.pop("name") == record["event"]
             assert told.pop("mapped_to") == ""
+            assert told.pop("session_gap_seconds") == SESSION_GAP_SECONDS
             traits = msgspec.json.encode(told.pop("traits"))
             identify = record["event"] == IDENTIFY
             assert msgspec.json.decode(traits) == (

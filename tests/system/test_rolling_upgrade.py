@@ -68,6 +68,7 @@ class Rolling(Stack):
             WEIR_DATA_DIR=str(self.folder),
             WEIR_KAFKA_BOOTSTRAP=self.broker.bootstrap,
             WEIR_CLICKHOUSE_PORT=str(self.clickhouse_port),
+            PYTHONPATH=str(root / "services"),  # before the installed version
         )
         command = [sys.executable, "-m", "weir.cli.main", *arguments]
         return subprocess.run(
