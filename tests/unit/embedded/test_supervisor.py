@@ -202,8 +202,11 @@ async def test_on_a_full_disk_it_waits_for_room_and_goes_on(supervised: Supervis
 
 
 async def test_one_that_waits_for_room_can_be_stopped(supervised: Supervised) -> None:
-    child = await supervised.supervisor.start(supervised.spec("worker", DIES, "/dev/null", 9))
+    prop = supervised.folder / "prop"
+    prop.touch()
+    child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
     supervised.free = 0
+    prop.unlink()  # not before: it would die too often while there is room
     await supervised.until("is full")
     async with asyncio.timeout(20):
         await supervised.supervisor.stop()
