@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from weir.adapters.errors import NotReachedError, RefusedError
-from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.clients import admin_client, client_options
 from weir.settings.shared import KafkaSettings
 
 CONNECT_SECONDS = 5
@@ -32,7 +32,7 @@ def connect(settings: KafkaSettings) -> AdminClient:
     # last reference, and a reference cycle would leave that to the garbage collector.
     errors: deque[KafkaError] = deque(maxlen=KEPT_ERRORS)
     # log_level 0: librdkafka would print every failed connection, and the exception reports it once.
-    client = AdminClient({**client_options(settings), "log_level": 0, "error_cb": errors.append})
+    client = admin_client({**client_options(settings), "log_level": 0, "error_cb": errors.append})
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         try:

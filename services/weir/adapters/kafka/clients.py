@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import (
@@ -14,6 +14,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 
 from weir.core.record_limits import MAX_TOPIC_BYTES
 from weir.settings.shared import KafkaSettings
@@ -36,6 +37,17 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         **_security(settings),
         **(settings.kafka_options or {}),
     }
+
+
+def admin_client(options: Mapping[str, Any]) -> AdminClient:
+    """Return a new client for administration requests that pauses between connection attempts to a dead broker.
+
+    By default librdkafka connects only to the brokers that a request needs. While such a request waits for one
+    certain broker (a partition's leader, the controller) that refuses connections, librdkafka connects again
+    without a pause, about a thousand times a second, and takes most of a core. With connections to all brokers
+    it pauses `reconnect.backoff.ms` and longer between attempts.
+    """
+    return AdminClient({"enable.sparse.connections": False, **options})
 
 
 def _security(settings: KafkaSettings) -> dict[str, str]:

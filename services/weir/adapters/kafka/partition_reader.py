@@ -17,6 +17,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
+from weir.adapters.kafka.clients import admin_client
 from weir.adapters.kafka.retry import retry
 
 MOST_RECORDS = 10_000
@@ -65,7 +66,7 @@ class PartitionReader:
     def present_topic_ids(self, names: Collection[str]) -> dict[str, str]:
         """Return topic ids by name, without missing topics."""
         if self._describer is None:
-            self._describer = AdminClient(self._options)
+            self._describer = admin_client(self._options)
         asked: dict[str, Future[TopicDescription]] = self._describer.describe_topics(
             TopicCollection(sorted(names)), request_timeout=self._seconds
         )
@@ -157,7 +158,7 @@ class PartitionReader:
             return {}
 
         def ask() -> dict[tuple[str, int], int]:
-            admin = AdminClient(self._options)  # kept referenced until all answers have arrived
+            admin = admin_client(self._options)  # kept referenced until all answers have arrived
             answers = admin.list_offsets(
                 asked, isolation_level=isolation, request_timeout=self._seconds
             )

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import ConfigResource, ResourceType
 
-from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.clients import admin_client, client_options
 from weir.core import topics
 from weir.core.record_limits import RecordLimits
 from weir.runtime import logs
@@ -35,7 +35,7 @@ REFUSED = PERMANENT | {
 def read_limits(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> RecordLimits:
     """Return the limits of the topics that exist. `KafkaException` if no broker returns them."""
     # A new client for each call: a client holds threads and connections, and calls are rare.
-    admin = AdminClient({**client_options(settings), "log_level": 0})
+    admin = admin_client({**client_options(settings), "log_level": 0})
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     allowed = {}
     answers = admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
