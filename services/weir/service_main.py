@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weir.adapters import usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.access import KafkaDeniedError, require_access
 from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.adapters.kafka.schema_announcements import SchemasTopic
@@ -86,7 +87,7 @@ def run_worker(environment: Environment, spec: WorkerSpec) -> None:
         KafkaStream(environment.kafka, options, limits),
         RocksStores(folder, spec.kept_ms),
         spec.changelog,
-        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, worker_letters),
         limits,
     )
     stop_serving = health.serve(

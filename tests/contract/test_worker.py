@@ -17,6 +17,7 @@ from confluent_kafka import TopicPartition
 from tests.events import accepted, accepted_output
 from tests.running import start_kafka
 from weir.adapters import avro, usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, write_entries
 from weir.adapters.kafka.partition_reader import PartitionReader
@@ -88,7 +89,7 @@ class Instance:
             self.stream,
             RocksStores(self._folder),
             changelog,
-            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, worker_letters),
         )
 
     def end(self) -> None:

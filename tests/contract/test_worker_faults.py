@@ -10,6 +10,7 @@ from tests.contract.gateway_fixture import make_topics
 from tests.events import accepted, accepted_output
 from tests.running import start_kafka, wait_until
 from weir.adapters import avro, usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, write_entries
 from weir.adapters.kafka.partition_reader import PartitionReader
@@ -57,7 +58,7 @@ def run(kafka: KafkaSettings, folder: Path, limits: LimitsInForce, until: int) -
         KafkaStream(kafka, options, limits),
         RocksStores(folder / "state"),
         PackedChangelog(topics.DEDUP_STATE),
-        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, worker_letters),
         limits,
     )
     settled = 0

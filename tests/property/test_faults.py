@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import Crash, FaultyStream
 from weir.adapters import avro, usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores
 from weir.core import reasons, topics
 from weir.core.batch import Batch, BatchResult, Load, Output
@@ -94,7 +95,7 @@ class EachDiesAlone(RuleBasedStateMachine):
             self.stream,
             self.disk,
             PackedChangelog(topics.DEDUP_STATE),
-            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, worker_letters),
             LowLimits(),
         )
         self.stream.assign(set(range(PARTITIONS)))

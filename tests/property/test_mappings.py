@@ -13,6 +13,7 @@ from tests.events import accepted
 from tests.profiles import examples
 from tests.unit.identity.test_stage import unique
 from weir.adapters import avro, usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.core.registry import IdMapping
@@ -47,7 +48,7 @@ class Pipeline:
             stream,
             MemoryStores(),
             KeyedChangelog(topics.PROFILES, avro.is_one_of("Profile")),
-            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, worker_letters),
         )
         stream.assign(set(range(PARTITIONS)))
 

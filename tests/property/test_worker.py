@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.events import accepted, accepted_output
 from tests.profiles import examples
 from weir.adapters import avro, usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.dedup.stage import DedupStage
@@ -69,7 +70,7 @@ class Instance:
             self.stream,
             self.disk,
             PackedChangelog(topics.DEDUP_STATE),
-            AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+            AccountEncoders(usage_records.encode_usage, worker_letters),
         )
         self.stream.assign(self.partitions)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from weir.adapters.kafka.sink_records import encode_dead
+from weir.adapters.dead_letters import sink_letter
 from weir.core import topics
 from weir.core.record_limits import WeirsOwnLimits
 from weir.runtime.sink_ports import (
@@ -164,7 +164,7 @@ class MemoryDeadLetters:
             raise self.broken
         for record in records:
             self._log.write(
-                PartitionId(topics.DEAD, 0), encode_dead(record, WeirsOwnLimits.present.letter)
+                PartitionId(topics.DEAD, 0), sink_letter(record, WeirsOwnLimits.present.letter)
             )
         return 0
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.contract.rows import resolved
 from weir.adapters import avro
-from weir.adapters.kafka.sink_records import encode_dead
+from weir.adapters.dead_letters import sink_letter
 from weir.core import topics
 from weir.core.identifiers import payload_hash
 from weir.core.record_limits import RecordLimits
@@ -24,7 +24,7 @@ DUPLICATE = {
 
 def letter(value: bytes, most: int = 1_000) -> avro.AvroRecord:
     record = DeadRecord(PartitionId("any", 1), 7, b"key", value, 9, "refused", "why")
-    return avro.decode_any(encode_dead(record, most))[1]
+    return avro.decode_any(sink_letter(record, most))[1]
 
 
 @pytest.mark.parametrize("value", [resolved(1), avro.schemas()["Duplicate"].encode(DUPLICATE)])
@@ -57,4 +57,4 @@ def test_any_record_makes_a_letter_that_its_topic_takes(beyond: int) -> None:
     source = "s" * (limits.letter - len(empty) - 8 + 8 * beyond)
     value = resolved(1, source=source)
     record = DeadRecord(PartitionId("any", 1), 7, b"key", value, 9, "refused", "w" * 5_000)
-    assert len(encode_dead(record, limits.letter)) <= limits.of(topics.DEAD)
+    assert len(sink_letter(record, limits.letter)) <= limits.of(topics.DEAD)

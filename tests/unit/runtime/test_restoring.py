@@ -6,6 +6,7 @@ import pytest
 
 from tests.events import accepted, accepted_output
 from weir.adapters import usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryChangelogReader, MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.core.batch import Batch, Output
@@ -115,7 +116,7 @@ def test_the_group_is_polled_and_other_partitions_are_worked_on_meanwhile(
         stream,
         stores,
         CHANGELOG,
-        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, worker_letters),
     )
     stores.open(0).apply({}, StorePositions(-1, 0))  # as a crash leaves it
     log.offsets["weir.dedup", topics.ACCEPTED, 0] = 1
@@ -137,7 +138,7 @@ def test_a_broker_that_goes_away_meanwhile_is_recovered_from(
         stream,
         MemoryStores(),
         CHANGELOG,
-        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, worker_letters),
     )
     log.write(topics.ACCEPTED, [Output(b"", b"")], 0)
     stream.assign({0, 1})

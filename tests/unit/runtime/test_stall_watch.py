@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY
 from tests.events import accepted, accepted_output
 from tests.property.test_worker import FaultyStream
 from weir.adapters import usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.core.batch import Batch, BatchResult, Load
@@ -114,7 +115,7 @@ def worker_of(stage: DedupStage, stream: MemoryStream, progress: StallWatch) -> 
         stream,
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
-        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, worker_letters),
         progress=progress,
     )
 

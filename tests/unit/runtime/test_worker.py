@@ -6,6 +6,7 @@ import pytest
 
 from tests.events import accepted, accepted_output
 from weir.adapters import usage_records
+from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream
 from weir.core import topics
 from weir.dedup.stage import DedupStage
@@ -58,7 +59,7 @@ def started(patience: Patience, takes_every: int) -> tuple[Worker, Broken]:
         stream,
         MemoryStores(),
         PackedChangelog(topics.DEDUP_STATE),
-        AccountEncoders(usage_records.encode_usage, usage_records.encode_dead),
+        AccountEncoders(usage_records.encode_usage, worker_letters),
         recoveries=RecoveryLimit(lambda: patience.now),
     )
     return worker, stream

@@ -4,8 +4,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any
 
 from confluent_kafka import (
     Consumer,
@@ -16,14 +14,14 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from weir.adapters import avro
+from weir.adapters.dead_letters import sink_letter
 from weir.adapters.kafka.clients import client_options, group_options, is_fatal, tells_replaced
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.positions import GroupPositions
 from weir.adapters.kafka.read_positions import ReadPositions
 from weir.adapters.kafka.transactions import Transactions
 from weir.core import topics
-from weir.core.dead_letter_content import MAX_SOURCE, is_cut, stored_in_letter
+from weir.core.dead_letter_content import is_cut
 from weir.core.record_limits import LimitsInForce, WeirsOwnLimits
 from weir.core.stages import SINK, service_of
 from weir.runtime import logs
@@ -51,7 +49,6 @@ REQUEST_SECONDS = 10.0
 SLOT_SECONDS = 5
 FAILING_SECONDS = 60.0  # how long commits may fail before all clients are replaced
 LOOK_SECONDS = 5.0  # interval of the topic id check while nothing is committed
-VERSION = version("weir")
 
 
 @dataclass(frozen=True)
@@ -388,7 +385,7 @@ class KafkaDeadLetters:
             for record in records:
                 key = f"{record.place.topic}-{record.place.partition}".encode()
                 cut += is_cut(record.key, record.value, most)
-                letter = encode_dead(record, most)
+                letter = sink_letter(record, most)
                 self._producer.produce(topics.DEAD, letter, key, on_delivery=delivered)
         except (BufferError, KafkaException) as fault:
             faults.append(str(fault))
@@ -397,40 +394,3 @@ class KafkaDeadLetters:
             self._limits.refresh()  # the letters may have been refused for their size
             raise DeadLettersFailedError("; ".join(faults[:3]) or "not acknowledged in time")
         return cut
-
-
-def encode_dead(record: DeadRecord, most: int) -> bytes:
-    """Encode the dead letter of a record: its bytes unchanged, and those of its routing fields that are readable.
-
-    `most`: the size of the largest record that a letter stores whole; see `stored_in_letter`.
-    """
-    stored = stored_in_letter(record.key, record.value, record.detail, most)
-    letter: dict[str, Any] = {
-        "origin_topic": record.place.topic,
-        "origin_partition": record.place.partition,
-        "origin_offset": record.offset,
-        "key": stored.key,
-        "value": stored.value,
-        "step": SINK.name,
-        "version": VERSION,
-        "reason": record.reason,
-        "detail": stored.detail,
-        "source": "",
-        "received_at": 0,
-        "event_id": None,
-        "died_at": max(0, record.timestamp),
-    }
-    letter |= _routing(record.value)
-    letter["source"] = letter["source"][:MAX_SOURCE]
-    return avro.schemas()["DeadLetter"].encode(letter)
-
-
-def _routing(value: bytes) -> dict[str, Any]:
-    """Return source, receipt time and event id, for records that the books count by source and minute; else {}."""
-    for name, last in (("Resolved", "source"), ("Duplicate", "received_at")):
-        reader = avro.PrefixReader(name, last)
-        with suppress(avro.UnknownSchemaError, avro.UnreadableError):
-            if reader.reads(value):
-                read = reader.read(value)
-                return {field: read[field] for field in ("source", "received_at", "event_id")}
-    return {}
