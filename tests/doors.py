@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from weir.gateway.doors.door import Door
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.ingest.parsed_events import BodyLimits, BodyProblemError, ParsedEvents
 from weir.gateway.ingest.validation import Event, validate
 

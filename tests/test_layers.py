@@ -42,6 +42,27 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "embedded": (*SERVES_ALL, "registry", "sink", "cli"),
 }
+# Inside these folders, each file and folder may import itself and those before it. Between brackets stand those
+# that may not import each other.
+ORDER_INSIDE: dict[str, tuple[str | tuple[str, ...], ...]] = {
+    "gateway": (
+        *("metrics", "http", "ingest", "registry_copy", "doors", "api"),
+        *("app_context", "ingest_handler", "routes", "app", "server", "processes", "__main__"),
+    ),
+    "gateway/doors": (
+        *("answers", "door"),
+        (
+            *("cloudevents", "events", "hackle", "hitkeep", "segment", "suprsend", "tracardi"),
+            *("userflux", "webhook"),
+        ),
+    ),
+    "adapters": (
+        *("errors", "watchdog", "avro_catalogue", "avro", "record_origin", "dead_letters"),
+        *("usage_records", "receipt_records", "rocksdb_expiry", "rocksdb"),
+        ("kafka", "clickhouse", "gateway_client", "memory", "memory_sink"),
+    ),
+    "embedded": ("errors", "ports", ("kafka", "clickhouse"), "up"),
+}
 WORKERS = tuple(stage.name for stage in STAGES)
 CLIENT_LIBRARIES = {
     "confluent_kafka",
@@ -78,6 +99,16 @@ def modules(room: str) -> list[Path]:
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
 
 
+def members(folder: str) -> set[str]:
+    """The files and folders of a folder, without suffixes."""
+    return {
+        path.stem
+        for path in (PACKAGE / folder).iterdir()
+        if path.stem not in ("__init__", "__pycache__")
+        and (path.suffix == ".py" or any(path.rglob("*.py")))
+    }
+
+
 def test_every_folder_stands_in_the_table_below_what_it_imports() -> None:
     there_are = {path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     assert set(MAY_IMPORT) == there_are - {"__init__", "__main__", "py", "resources"}
@@ -94,6 +125,25 @@ def test_a_folder_imports_what_the_table_says(room: str) -> None:
     for path in found:
         beyond = rooms(path) - {room, *MAY_IMPORT[room]}
         assert not beyond, f"{path} imports {beyond}"
+
+
+@pytest.mark.parametrize("folder", ORDER_INSIDE)
+def test_inside_a_folder_imports_run_one_way(folder: str) -> None:
+    below: set[str] = set()
+    for group in ORDER_INSIDE[folder]:
+        names = (group,) if isinstance(group, str) else group
+        for name in names:
+            found = modules(f"{folder}/{name}")
+            assert found
+            for path in found:
+                depth = folder.count("/") + 2  # of the name in `weir.<folder>.<name>`
+                there = ["weir", *folder.split("/")]
+                parts = (module.split(".") for module in imports(path))
+                used = {part[depth] for part in parts if part[:depth] == there and part[depth:]}
+                beyond = (used & members(folder)) - below - {name}
+                assert not beyond, f"{path} imports {beyond}"
+        below |= set(names)
+    assert below == members(folder)
 
 
 @pytest.mark.parametrize("path", modules("core"), ids=str)

@@ -8,7 +8,7 @@ import pytest
 from tests import signing as senders
 from tests.contract.gateway_fixture import SECRET, RunningGateway, TopicReader, new_source
 from weir.adapters import avro
-from weir.gateway.ingest import signing
+from weir.gateway.http import signing
 
 ACCEPTED = avro.schemas()["Accepted"]
 BODIES = {

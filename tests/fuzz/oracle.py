@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key
-from weir.gateway.http.app import DOCUMENT
-from weir.gateway.ingest.error_codes import PROBLEMS
+from weir.gateway.app import DOCUMENT
+from weir.gateway.http.error_codes import PROBLEMS
 from weir.gateway.ingest.event_times import AHEAD_MS, EARLIEST_MS
 from weir.gateway.ingest.producer import KafkaRecord
 from weir.gateway.ingest.validation import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENT_BYTES

@@ -11,10 +11,10 @@ from weir.adapters.kafka.clients import Entry
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.core import topics
 from weir.core.registry import Quota, Source, hash_key, is_sealed, with_keys
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.rate_limits import Bucket
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.ingest.accepted_writer import SourceFields
-from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.ingest.parsed_events import Credentials
 from weir.registry.follower import Keys, Sources
 from weir.registry.secret_encryption import SecretEncryption

@@ -21,8 +21,8 @@ from weir.gateway.api.counting import GoalCounter
 from weir.gateway.api.finding import EventFinder
 from weir.gateway.api.goal_counts import GoalCounts
 from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.app import App
 from weir.gateway.app_context import AppContext
-from weir.gateway.http.app import App
 from weir.gateway.http.body_budget import BodyBudget
 from weir.gateway.http.connection_limits import ConnectionSlots, ReadAhead
 from weir.gateway.http.connections import BodyTurns, ConnectionLimits, Server

@@ -11,7 +11,7 @@ from msgspec import Raw
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.identifiers import PUBLIC_MARK, dedup_key, identity_key, workspace_key
-from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.http.error_codes import Refusal
 from weir.gateway.ingest.validation import Policy, SentEvent, Shared, validate
 from weir.redelivery.edits import Edit, NoSuchPathError, shown
 from weir.redelivery.model import Identity, LetterKind, Write

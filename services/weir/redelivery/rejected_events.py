@@ -9,9 +9,9 @@ import uuid_utils
 
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source
+from weir.gateway.http.error_codes import ProblemError
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
-from weir.gateway.ingest.error_codes import ProblemError
 from weir.gateway.routes import DOORS
 from weir.redelivery.dead_letters import identity_in
 from weir.redelivery.edits import Edit, NoSuchPathError

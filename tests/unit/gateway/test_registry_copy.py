@@ -7,7 +7,7 @@ import pytest
 
 from weir.adapters import avro
 from weir.core.registry import ApiKey, Quota, Source, hash_key
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.registry_copy import Registry
 from weir.registry.follower import key_entry, registry_key
 from weir.registry.secret_encryption import SecretEncryption, new_key

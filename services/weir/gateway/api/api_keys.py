@@ -8,7 +8,7 @@ from aiohttp import hdrs
 
 from weir.core.registry import Source, hash_key
 from weir.gateway.http import request_headers
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 
 COOKIE = "hk_token"
 

@@ -7,7 +7,7 @@ from weir.adapters.errors import NotReachedError, RefusedError
 from weir.core.registry import Goal
 from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
 from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, TimeRange
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 from weir.runtime import logs
 
 THREADS = 4

@@ -13,10 +13,10 @@ from weir.erasure.model import Erasure, subject_of
 from weir.erasure.topic import Erasures, erasure_entries
 from weir.gateway.api.api_keys import api_key_of
 from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.error_codes import Problem, quoted
 from weir.gateway.http.problems import RETRY_SECONDS, unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.producer import GatewayProducer
 from weir.gateway.registry_copy import Registry
 

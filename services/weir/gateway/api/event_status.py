@@ -13,10 +13,10 @@ from weir.gateway.api.api_keys import api_key_of
 from weir.gateway.api.bounded_executor import RETRY_SECONDS
 from weir.gateway.api.finding import EventFinder
 from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.error_codes import Problem, quoted
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.registry_copy import Registry
 
 MAX_ID = 255  # characters, as for an idempotency key

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from weir.event_status.model import EventStatus
 from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 from weir.runtime import logs
 
 THREADS = 2

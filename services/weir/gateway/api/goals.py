@@ -11,8 +11,8 @@ import msgspec
 from weir.core.identifiers import NAMESPACE, SEPARATOR
 from weir.core.registry import Goal, GoalType
 from weir.gateway.api.goal_counts import GoalBucket, GoalCount, TimeRange
+from weir.gateway.http.error_codes import Problem, quoted
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.error_codes import Problem, quoted
 from weir.gateway.ingest.event_times import EARLIEST_MS
 from weir.registry.goal_log import GoalDecision
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from weir.adapters.errors import NotReachedError
 from weir.core.registry import Goal
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 from weir.registry.goal_log import GoalDecision, GoalQuestion
 from weir.runtime import logs
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from weir.gateway.http.error_codes import Problem, Refusal, quoted
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
 from weir.gateway.ingest.parsed_events import Outcome, Refused
 
 _quote = msgspec.json.Encoder().encode

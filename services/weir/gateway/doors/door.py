@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 
 from weir.core.registry import Source
 from weir.gateway.doors.answers import answer_of
-from weir.gateway.http import request_headers
+from weir.gateway.http import request_headers, signing
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest import signing
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,

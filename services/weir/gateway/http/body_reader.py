@@ -12,8 +12,8 @@ from weir.gateway.http.body_budget import Reservation
 from weir.gateway.http.connection_limits import ConnectionPriority
 from weir.gateway.http.connections import Connection
 from weir.gateway.http.decompression import NotReservedError, decompress, too_large
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.problems import gave_way, overloaded
-from weir.gateway.ingest.error_codes import Problem
 
 # Returns (decompressed body, None), or (body as far as it is known, why it is rejected).
 ReadBody = Callable[[], Awaitable[tuple[bytes, Problem | None]]]

@@ -24,10 +24,10 @@ from aiohttp.web_protocol import (
 from aiohttp.web_request import BaseRequest
 
 from weir.gateway.http.connection_limits import ConnectionPriority, ConnectionSlots, ReadAhead
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.problems import overloaded
 from weir.gateway.http.rate_limits import Proxies, network_of
 from weir.gateway.http.responses import Reply, closing_answer, problem
-from weir.gateway.ingest.error_codes import Problem
 from weir.runtime import logs
 
 WRITE_SECONDS = 10.0

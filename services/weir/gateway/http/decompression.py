@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 from weir.runtime import decompression
 
 # The encodings offered to clients, in the order in which messages name them.

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from weir.gateway.ingest import signing
-from weir.gateway.ingest.error_codes import PROBLEMS
+from weir.gateway.http import signing
+from weir.gateway.http.error_codes import PROBLEMS
 
 JsonSchema = dict[str, Any]
 

@@ -3,31 +3,9 @@
 import math
 
 from weir.gateway.http import request_headers
-from weir.gateway.ingest.error_codes import Problem, quoted
-from weir.gateway.ingest.parsed_events import Credentials
-from weir.gateway.registry_copy import SourceView
+from weir.gateway.http.error_codes import Problem, quoted
 
 RETRY_SECONDS = 2
-
-
-def over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
-    """Return (why the source may not send now, or None; whether its events must be marked)."""
-    quota, resets_at, marked = view.exceeded_at(now_ms)
-    if quota is None:
-        return None, marked
-    wait = max(1, math.ceil((resets_at - now_ms) / 1000))
-    text = f"Quota {quota.name!r} of {quota.limit:,} {quota.unit} per {quota.period} is used up."
-    return Problem("quota_exceeded", text, "", wait), marked
-
-
-def unauthorized(claimed: Credentials) -> Problem:
-    if claimed.site:
-        return Problem("unknown_site", f"No source has {quoted(claimed.site)} among its sites.")
-    if claimed.source and not claimed.key:
-        text = f"No source {quoted(claimed.source)} accepts events without its key."
-        return Problem("unauthorized", text)
-    text = "Send the key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
-    return Problem("unauthorized", text)
 
 
 def limited(code: str, what: str, wait: float) -> Problem:

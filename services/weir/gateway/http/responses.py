@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp.web_request import BaseRequest
 
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem
+from weir.gateway.http.error_codes import PROBLEMS, Problem
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.core.retention import ALL, RetentionPolicy, RetentionUse
 from weir.gateway import metrics
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 from weir.runtime import logs
 
 RETRY_SECONDS = 60  # longest `retry_after` of a rejected request

@@ -11,15 +11,15 @@ from weir.core.blocked_ids import BlockedIds
 from weir.core.identifiers import content_digest
 from weir.core.record_limits import ADDED_BYTES, RecordLimits
 from weir.core.registry import Source
+from weir.gateway.http.error_codes import Problem, Refusal, quoted
+from weir.gateway.http.signing import REMEMBERED_SECONDS, key_of
 from weir.gateway.ingest.accepted_writer import AcceptedWriter, Client, SourceFields
-from weir.gateway.ingest.error_codes import Problem, Refusal, quoted
 from weir.gateway.ingest.event_name_case import is_cased
 from weir.gateway.ingest.ignored_ids import explain as explain_ignored
 from weir.gateway.ingest.ignored_ids import has_ignored, ignored_in, without
 from weir.gateway.ingest.parsed_events import Outcome, ParsedEvent, ParsedEvents, Refused
 from weir.gateway.ingest.producer import KafkaRecord
 from weir.gateway.ingest.redact_keys import masked
-from weir.gateway.ingest.signing import REMEMBERED_SECONDS, key_of
 from weir.gateway.ingest.validation import validate
 from weir.runtime import logs
 

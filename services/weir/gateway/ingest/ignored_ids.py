@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from weir.core.blocked_ids import BlockedIds
-from weir.gateway.ingest.error_codes import quoted
+from weir.gateway.http.error_codes import quoted
 from weir.gateway.ingest.validation import Event, Policy
 
 MEMBER = "ignored_ids"  # the member of the context that keeps them

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.http.error_codes import Refusal
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, overload
 from msgspec import Raw, Struct, field
 
 from weir.core.receipts import Receipt
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal, quoted
 from weir.gateway.ingest.validation import Event, Policy, SentEvent, Shared
 
 
@@ -16,6 +16,16 @@ class Credentials(NamedTuple):
     key: str = ""
     source: str = ""  # a source id: enough if the source is `open_by_id`
     site: str = ""  # a host name: enough if the source has it among its `sites`
+
+    def unauthorized(self) -> Problem:
+        """Return the problem of a request whose credentials belong to no source."""
+        if self.site:
+            return Problem("unknown_site", f"No source has {quoted(self.site)} among its sites.")
+        if self.source and not self.key:
+            text = f"No source {quoted(self.source)} accepts events without its key."
+            return Problem("unauthorized", text)
+        text = "Send the key as `Authorization: Bearer`, `X-Weir-Key` or `?key=`."
+        return Problem("unauthorized", text)
 
 
 class BodyLimits(NamedTuple):

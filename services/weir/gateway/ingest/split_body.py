@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from weir.gateway.ingest.error_codes import Problem, ProblemError
+from weir.gateway.http.error_codes import Problem, ProblemError
 from weir.gateway.ingest.lenient_json import half_pair_in
 from weir.gateway.ingest.validation import MAX_DEPTH
 

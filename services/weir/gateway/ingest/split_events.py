@@ -6,8 +6,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from weir.gateway.http.error_codes import Problem, ProblemError
 from weir.gateway.ingest import lenient_json, split_body
-from weir.gateway.ingest.error_codes import Problem, ProblemError
 from weir.gateway.ingest.json_number_range import overflows
 from weir.gateway.ingest.parsed_events import BodyLimits
 from weir.gateway.ingest.validation import MAX_DEPTH, TOO_LARGE_A_NUMBER, Shared, is_deeper

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from weir.core.repeated_names import without_repeats
-from weir.gateway.ingest.error_codes import Refusal, quoted
+from weir.gateway.http.error_codes import Refusal, quoted
 from weir.gateway.ingest.event_times import AHEAD_MS, EARLIEST_MS, EPOCH, MILLISECOND, epoch_ms
 from weir.gateway.ingest.json_number_range import may_overflow, overflows
 from weir.gateway.ingest.lenient_json import not_json

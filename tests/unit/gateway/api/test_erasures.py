@@ -8,7 +8,7 @@ from weir.core.registry import Source, hash_key
 from weir.erasure.model import ErasedPlace, Erasure
 from weir.erasure.topic import Erasures, erasure_entries
 from weir.gateway.api.erasures import administered, told
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 
 SOURCES = [
     Source(

@@ -10,7 +10,7 @@ from weir.core.registry import Source, hash_key
 from weir.event_status.model import EventStatus
 from weir.gateway.api.event_status import answer_of, readable
 from weir.gateway.api.finding import WAITING, EventFinder
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 
 SOURCES = [
     Source(

@@ -18,8 +18,8 @@ from weir.gateway.api.counting import WAITING, GoalCounter
 from weir.gateway.api.goal_counts import GoalBucket, GoalCount, TimeRange
 from weir.gateway.api.shared_goals import WAITING as GOALS_WAITING
 from weir.gateway.api.shared_goals import SharedGoals
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.responses import Answer
-from weir.gateway.ingest.error_codes import Problem
 from weir.registry.goal_log import GoalDecision, GoalQuestion
 
 SIGNUP = b'{"name":"Pro Signup","type":"event","value":"signup"}'

@@ -12,8 +12,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from tests.doors import parse, validated
 from weir.gateway.doors.cloudevents.door import BATCHED, DOOR, STRUCTURED
 from weir.gateway.doors.cloudevents.parser import attribute_of, key_of
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvents, Refused
 from weir.gateway.ingest.validation import Event
 

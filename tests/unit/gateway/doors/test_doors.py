@@ -17,9 +17,9 @@ from weir.gateway.doors.answers import reply
 from weir.gateway.doors.events.door import client_id, parsed
 from weir.gateway.doors.webhook import door as webhook
 from weir.gateway.doors.webhook.door import event_of
+from weir.gateway.http.error_codes import KEPT, PROBLEMS, Problem, Refusal
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
-from weir.gateway.ingest.error_codes import KEPT, PROBLEMS, Problem, Refusal
 from weir.gateway.ingest.event_name_case import is_cased
 from weir.gateway.ingest.parsed_events import Outcome, ParsedEvent, ParsedEvents, Refused
 from weir.gateway.ingest.split_body import json_in

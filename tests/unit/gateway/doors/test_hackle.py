@@ -12,10 +12,10 @@ from tests.doors import parse, problem_of, validated
 from weir.core.registry import Source
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.hackle.workspace import ETAG, LAST_MODIFIED, is_current
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import BodyLimits, Outcome, ParsedEvents
 from weir.gateway.ingest.validation import Event
 

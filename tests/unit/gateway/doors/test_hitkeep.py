@@ -15,10 +15,10 @@ from weir.gateway.doors.door import Door
 from weir.gateway.doors.hitkeep import door as hitkeep
 from weir.gateway.doors.hitkeep import server, views
 from weir.gateway.doors.hitkeep.door import key_of
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,

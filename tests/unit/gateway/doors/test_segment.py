@@ -13,8 +13,8 @@ from tests.doors import body_problem_of, problem_of, validated
 from weir.gateway.doors.segment.door import BATCH, DOORS
 from weir.gateway.doors.segment.parser import name_of
 from weir.gateway.doors.segment.times import time_of
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     BodyProblemError,

@@ -13,11 +13,11 @@ from tests.doors import parse, problem_of, validated
 from weir.core.registry import Source
 from weir.gateway.doors.suprsend.door import BULK, DOOR, SuprSendDoor
 from weir.gateway.doors.suprsend.parser import OWN_NAMES
+from weir.gateway.http.error_codes import PROBLEMS, Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, RequestRecords, build_records
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem, Refusal
 from weir.gateway.ingest.parsed_events import BodyLimits, Credentials, Outcome, ParsedEvents
 from weir.gateway.ingest.validation import Event
 

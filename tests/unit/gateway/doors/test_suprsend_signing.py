@@ -22,9 +22,9 @@ from tests.official import PACKAGES
 from weir.core.registry import Source
 from weir.core.resource_paths import ROOT
 from weir.gateway.doors.suprsend.door import BULK, DOOR
+from weir.gateway.http import signing
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest import signing
-from weir.gateway.ingest.error_codes import Problem
 from weir.registry.secret_encryption import SecretEncryption, new_key
 
 KEY = "workspace-key-0123456789"

@@ -14,8 +14,8 @@ from tests.doors import body_problem_of, parse, problem_of, validated
 from weir.core.receipts import Receipt, ToldProfile, ToldSession
 from weir.core.receipts import ReceiptOutcome as Decided
 from weir.gateway.doors.tracardi.door import DOOR
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,

@@ -17,8 +17,8 @@ from weir.gateway.doors.userflux.door import (
     UserFluxDoor,
     split_batch,
 )
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvents
 from weir.gateway.ingest.validation import Event
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.gateway.http.decompression import ENCODINGS, decompress
-from weir.gateway.ingest.error_codes import Problem
+from weir.gateway.http.error_codes import Problem
 
 
 def raw_deflate(body: bytes) -> bytes:

@@ -2,9 +2,9 @@
 
 import json
 
-from weir.gateway.http.app import DOCUMENT
+from weir.gateway.app import DOCUMENT
+from weir.gateway.http.error_codes import PROBLEMS
 from weir.gateway.http.openapi import EVENT
-from weir.gateway.ingest.error_codes import PROBLEMS
 from weir.gateway.ingest.validation import SentEvent
 from weir.gateway.routes import ROUTES
 

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from weir.adapters.errors import NotReachedError
 from weir.core.retention import ALL, RetentionPolicy, RetentionUse
+from weir.gateway.http.error_codes import PROBLEMS, Problem
 from weir.gateway.ingest.backlog_guard import FIRST_SECONDS, NOT_KNOWN, RetentionGuard
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem
 from weir.gateway.metrics import NAMED_SOURCES, OTHERS, RefusedSources
 
 ACCEPTED = "events.accepted"

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.gateway.ingest.test_signing import request
+from tests.unit.gateway.http.test_signing import request
 from weir.adapters import avro
 from weir.core.blocked_ids import BLOCKED, DEFAULT, BlockedIds
 from weir.core.registry import IdMapping, Source

@@ -19,8 +19,8 @@ from weir.gateway.doors.suprsend import door as suprsend
 from weir.gateway.doors.tracardi import door as tracardi
 from weir.gateway.doors.userflux import door as userflux
 from weir.gateway.doors.webhook import door as webhook
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.lenient_json import (
     NOT_NUMBERS,
     has_not_numbers,

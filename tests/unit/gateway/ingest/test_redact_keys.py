@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from weir.adapters import avro
 from weir.core.registry import Source
 from weir.gateway.doors.segment import door as segment
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records, rejected_body
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.parsed_events import ParsedEvent, ParsedEvents
 from weir.gateway.ingest.redact_keys import masked
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.http.error_codes import Refusal
 from weir.gateway.ingest.validation import (
     MAX_EVENT_BYTES,
     Event,

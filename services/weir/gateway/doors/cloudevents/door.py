@@ -7,8 +7,8 @@ from aiohttp import hdrs
 from weir.gateway.doors.cloudevents.parser import read_binary, read_structured
 from weir.gateway.doors.door import Door
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.error_codes import Problem, ProblemError, quoted
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, ProblemError, quoted
 from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvent, ParsedEvents
 from weir.gateway.ingest.split_body import has_member, json_in
 from weir.gateway.ingest.split_events import split_events

@@ -15,7 +15,7 @@ from aiohttp import hdrs
 from msgspec import Meta, Raw
 
 from weir.gateway.http import request_headers
-from weir.gateway.ingest.error_codes import ProblemError, Refusal, quoted
+from weir.gateway.http.error_codes import ProblemError, Refusal, quoted
 from weir.gateway.ingest.json_number_range import may_overflow, overflows
 from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.split_body import json_in

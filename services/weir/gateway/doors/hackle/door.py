@@ -24,9 +24,9 @@ from weir.gateway.doors.hackle.parser import (
 )
 from weir.gateway.doors.hackle.schema import FIELDS, OPERATION, explain
 from weir.gateway.http import request_headers
+from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
-from weir.gateway.ingest.error_codes import Problem, Refusal
 from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,

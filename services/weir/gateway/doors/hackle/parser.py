@@ -4,8 +4,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from weir.gateway.doors.hackle.schema import body_trouble
+from weir.gateway.http.error_codes import Problem, ProblemError
 from weir.gateway.ingest import lenient_json
-from weir.gateway.ingest.error_codes import Problem, ProblemError
 from weir.gateway.ingest.split_body import parse_body
 
 Lists = tuple[list[bytes], list[bytes], list[bytes]]

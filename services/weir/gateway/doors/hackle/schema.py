@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from weir.gateway.http import openapi
-from weir.gateway.ingest.error_codes import Problem, Refusal
+from weir.gateway.http.error_codes import Problem, Refusal
 
 _TEXT = "a string"
 _NUMBER = "a finite number"

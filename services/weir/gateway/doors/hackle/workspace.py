@@ -8,7 +8,7 @@ from aiohttp import hdrs
 from weir.gateway.doors.hackle.door import DOOR
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import ReadBody
-from weir.gateway.http.problems import unauthorized, unavailable
+from weir.gateway.http.problems import unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest.parsed_events import Credentials
@@ -35,7 +35,7 @@ def refuse_key(key: str, app: WorkspaceContext) -> Answer | None:
     if not app.registry.loaded:
         return problem(unavailable("The registry is not loaded yet."))
     if app.registry.find(key) is None:
-        return problem(unauthorized(Credentials()))
+        return problem(Credentials().unauthorized())
     return None
 
 

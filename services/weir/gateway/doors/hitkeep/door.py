@@ -15,10 +15,10 @@ from multidict import istr
 
 from weir.gateway.doors.door import Door
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import TEXT, Answer
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     BodyProblemError,

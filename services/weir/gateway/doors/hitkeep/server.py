@@ -22,10 +22,10 @@ from weir.gateway.doors.hitkeep.door import (
     path_of,
 )
 from weir.gateway.doors.hitkeep.views import PAGE_VIEW, UNCASED, Number, PageView
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal, quoted
 from weir.gateway.http.rate_limits import plain_address
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal, quoted
 from weir.gateway.ingest.parsed_events import Credentials, ParsedEvents
 from weir.gateway.ingest.validation import Policy, SentEvent
 

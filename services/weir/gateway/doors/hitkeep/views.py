@@ -14,9 +14,9 @@ from weir.gateway.doors.hitkeep.door import (
     one_event,
     operation_of,
 )
+from weir.gateway.http.error_codes import Refusal
 from weir.gateway.http.request_headers import site_of
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Refusal
 from weir.gateway.ingest.parsed_events import ParsedEvents
 
 PAGE_VIEW = "page_view"

@@ -12,10 +12,10 @@ from weir.gateway.doors.door import LIMITS_AGAIN, Door
 from weir.gateway.doors.segment.parser import CALLS, message_id, read_call
 from weir.gateway.doors.segment.times import time_of
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.error_codes import PROBLEMS, Problem, ProblemError
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import JSON, Answer, problem
 from weir.gateway.ingest import lenient_json
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem, ProblemError
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     BodyProblemError,

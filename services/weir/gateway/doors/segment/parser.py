@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from weir.gateway.doors.segment.times import TIMES, Time, epoch_ms, occurred_at, plain
-from weir.gateway.ingest.error_codes import Refusal, quoted
+from weir.gateway.http.error_codes import Refusal, quoted
 from weir.gateway.ingest.event_times import unmistakable
 from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.validation import (

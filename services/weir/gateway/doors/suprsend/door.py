@@ -8,9 +8,9 @@ from weir.gateway.doors.door import Door
 from weir.gateway.doors.suprsend import signing
 from weir.gateway.doors.suprsend.parser import NO_ATTACHMENT, OWN_NAMES, payload_of, read_event
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.error_codes import PROBLEMS, Problem, ProblemError, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import JSON, Answer, problem
-from weir.gateway.ingest.error_codes import PROBLEMS, Problem, ProblemError, Refusal
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,

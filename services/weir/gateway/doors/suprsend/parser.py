@@ -6,7 +6,7 @@ import re
 import msgspec
 from msgspec import Raw, Struct
 
-from weir.gateway.ingest.error_codes import Refusal, quoted
+from weir.gateway.http.error_codes import Refusal, quoted
 from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.public_urls import why_not_public
 from weir.gateway.ingest.validation import RESERVED, TOO_DEEP, Event, SentEvent

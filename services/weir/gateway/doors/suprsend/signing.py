@@ -11,9 +11,9 @@ from aiohttp import hdrs
 
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source
+from weir.gateway.http import signing
+from weir.gateway.http.error_codes import Problem, ProblemError
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest import signing
-from weir.gateway.ingest.error_codes import Problem, ProblemError
 
 FAR_MS = 15 * 60_000  # how far a sender's clock may be off
 HOW = (

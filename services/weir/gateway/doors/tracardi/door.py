@@ -13,9 +13,9 @@ from weir.gateway.doors.answers import without_valid_event
 from weir.gateway.doors.door import RECEIPT_SECONDS, Door
 from weir.gateway.doors.tracardi import response as tracardi_reply
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.ingest.lenient_json import decoded, is_outside, not_json
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,

@@ -19,10 +19,10 @@ from weir.gateway.doors.userflux.parser import (
     explain,
 )
 from weir.gateway.http import openapi
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
 from weir.gateway.ingest import lenient_json
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.ingest.parsed_events import BodyLimits, ParsedEvent, ParsedEvents
 from weir.gateway.ingest.split_body import json_in, parse_body
 from weir.gateway.ingest.split_events import require_few

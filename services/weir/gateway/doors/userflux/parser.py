@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from weir.gateway.ingest.error_codes import Refusal
+from weir.gateway.http.error_codes import Refusal
 from weir.gateway.ingest.lenient_json import not_json
 from weir.gateway.ingest.validation import code_of
 

@@ -10,9 +10,9 @@ from msgspec import Raw
 
 from weir.gateway.doors.door import Door
 from weir.gateway.http import openapi, request_headers
+from weir.gateway.http.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
-from weir.gateway.ingest.error_codes import Problem, ProblemError, Refusal
 from weir.gateway.ingest.json_number_range import may_overflow, overflows
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,

@@ -17,8 +17,8 @@ from multidict import istr
 from weir.core.identifiers import content_digest
 from weir.core.registry import Source, is_sealed
 from weir.gateway.http import request_headers
+from weir.gateway.http.error_codes import Problem, ProblemError
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest.error_codes import Problem, ProblemError
 
 SIGNATURE = istr("X-Weir-Signature")
 FAR_SECONDS = 300  # how far a sender's clock may be off

@@ -1,5 +1,6 @@
 """Handle an ingest request: authorize, limit, read the body, build records, write to Kafka, then answer."""
 
+import math
 import time
 import uuid
 
@@ -11,23 +12,21 @@ from msgspec import Struct
 from weir.core import topics
 from weir.gateway.app_context import AppContext
 from weir.gateway.doors.door import RECEIPT_SECONDS, Door
-from weir.gateway.http import request_headers
+from weir.gateway.http import request_headers, signing
 from weir.gateway.http.body_budget import Reservation
 from weir.gateway.http.body_reader import Reading
+from weir.gateway.http.error_codes import KEPT, Problem, ProblemError
 from weir.gateway.http.problems import (
     cors,
     limited,
-    over_quota,
     overloaded,
     unacknowledged,
-    unauthorized,
     unavailable,
     unsupported,
 )
 from weir.gateway.http.rate_limits import network_of
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer
-from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client
 from weir.gateway.ingest.build_records import (
     RecordContext,
@@ -36,7 +35,6 @@ from weir.gateway.ingest.build_records import (
     refuse_unwritable,
     rejected_body,
 )
-from weir.gateway.ingest.error_codes import KEPT, Problem, ProblemError
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     BodyProblemError,
@@ -166,7 +164,7 @@ class IngestHandler:
         view = app.registry.claimed(credentials)
         if view is None:
             known = page is not None and app.registry.knows_origin(page)
-            trouble = app.registry.explained(credentials.key, unauthorized(credentials))
+            trouble = app.registry.explained(credentials.key, credentials.unauthorized())
             lines = (cors(page) if known and page else b"") + b"WWW-Authenticate: Bearer\r\n"
             raise UnauthorizedError(trouble, lines)
         headers = b""
@@ -185,7 +183,7 @@ class IngestHandler:
             raise UnauthorizedError(problem, headers)
         marked = False
         if view.exceeded:
-            used_up, marked = over_quota(view, meta.now_ms)
+            used_up, marked = _over_quota(view, meta.now_ms)
             if used_up is not None:
                 raise UnauthorizedError(used_up, headers)
         return AuthorizedRequest(view, meta.address, marked, headers, credentials.key)
@@ -202,7 +200,7 @@ class IngestHandler:
         source, events = authorized.view.source, body.events
         named = events.credentials
         if named is not None and named.source not in ("", source.id):
-            raise ProblemError(unauthorized(named))  # the key in the headers is another source's
+            raise ProblemError(named.unauthorized())  # the key in the headers is another source's
         trouble, signed = body.trouble, None
         try:
             signed = door.verify(meta, body.raw, source) if body.is_whole else None
@@ -358,3 +356,13 @@ class IngestHandler:
             return None
         wait = view.bucket.take(count, time.monotonic())
         return limited("source_rate_limited", "Events from this source", wait) if wait else None
+
+
+def _over_quota(view: SourceView, now_ms: int) -> tuple[Problem | None, bool]:
+    """Return (why the source may not send now, or None; whether its events must be marked)."""
+    quota, resets_at, marked = view.exceeded_at(now_ms)
+    if quota is None:
+        return None, marked
+    wait = max(1, math.ceil((resets_at - now_ms) / 1000))
+    text = f"Quota {quota.name!r} of {quota.limit:,} {quota.unit} per {quota.period} is used up."
+    return Problem("quota_exceeded", text, "", wait), marked

@@ -15,13 +15,13 @@ from weir.gateway.doors.door import Door
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import Reading
 from weir.gateway.http.connections import ConnectionLimits
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.openapi import document
 from weir.gateway.http.problems import cors, unavailable
 from weir.gateway.http.rate_limits import network_of
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import TEXT, Answer, Reply, problem
-from weir.gateway.ingest.error_codes import Problem
-from weir.gateway.ingest.handler import IngestHandler
+from weir.gateway.ingest_handler import IngestHandler
 from weir.gateway.routes import ROUTES, RouteMatch, Router
 from weir.runtime.browser_requests import is_loopback, refuse_foreign_page
 

@@ -14,11 +14,11 @@ from weir.adapters import avro
 from weir.core.registry import Source
 from weir.gateway.doors.door import Door
 from weir.gateway.doors.events import door as events
+from weir.gateway.http import signing
+from weir.gateway.http.error_codes import Problem
 from weir.gateway.http.request_meta import RequestMeta
-from weir.gateway.ingest import signing
 from weir.gateway.ingest.accepted_writer import Client, SourceFields
 from weir.gateway.ingest.build_records import RecordContext, build_records
-from weir.gateway.ingest.error_codes import Problem
 from weir.gateway.ingest.parsed_events import BodyLimits
 from weir.gateway.routes import ROUTES
 from weir.registry.secret_encryption import SecretEncryption, new_key
