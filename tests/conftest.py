@@ -10,7 +10,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests import profiles
-from tests.running import RunningKafka, start_kafka
+from tests.running import RunningKafka, empty_broker, start_kafka
 
 FOLDER = Path(__file__).parent
 assert profiles.chosen() in profiles.SHARES, f"no such profile: {profiles.chosen()}"
@@ -81,6 +81,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKafka]:
     running = start_kafka(tmp_path_factory.mktemp("kafka"))
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def second_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKafka]:
+    running = start_kafka(tmp_path_factory.mktemp("second-kafka"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def empty_kafka(second_kafka: RunningKafka) -> RunningKafka:
+    """A broker that is as good as new, for tests of what has a fixed name: no topic, and no group at work."""
+    empty_broker(second_kafka.bootstrap)
+    return second_kafka
 
 
 @pytest.fixture

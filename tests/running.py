@@ -162,6 +162,25 @@ def start_kafka(folder: Path, port: int | None = None) -> RunningKafka:
     return kafka
 
 
+def empty_broker(bootstrap: str) -> None:
+    """No topic of anybody's and no group without members are left on return."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def names() -> list[str]:
+        return [name for name in admin.list_topics(timeout=10).topics if not name.startswith("__")]
+
+    if found := names():
+        for deleted in admin.delete_topics(found).values():
+            deleted.result()
+        wait_until(lambda: not names(), START_SECONDS, "the topics to be gone")
+    groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
+    for gone in admin.delete_consumer_groups(groups).values() if groups else ():
+        with suppress(
+            KafkaException
+        ):  # one whose last member was killed: the next one takes its place
+            gone.result()
+
+
 def wait_for_broker(kafka: RunningProcess, bootstrap: str) -> None:
     """It answers there on return."""
     options = {"bootstrap.servers": bootstrap, "log_level": 0}

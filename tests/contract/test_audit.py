@@ -17,7 +17,7 @@ from tests.contract import rows
 from tests.contract.tables import Tables
 from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import NOON, accepted, accepted_output
-from tests.running import bare_environ, free_port, start_kafka, start_process, wait_until
+from tests.running import RunningKafka, bare_environ, free_port, start_process, wait_until
 from weir.adapters.usage_records import signed
 from weir.audit import clickhouse_counts as books
 from weir.audit import offsets
@@ -115,18 +115,16 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(warehouse: str, tmp_path: Any) -> Iterator[World]:
-    broker = start_kafka(tmp_path / "kafka")
+def world(warehouse: str, empty_kafka: RunningKafka) -> Iterator[World]:
     tables = Tables(warehouse)
     try:
-        kafka = KafkaSettings(kafka_port=broker.port)
+        kafka = KafkaSettings(kafka_port=empty_kafka.port)
         apply_topics(kafka)
         settings = ClickHouseSettings(clickhouse_url=warehouse, clickhouse_database=tables.database)
         migrate(settings, MigrationSettings())
         yield World(kafka, tables)
     finally:
         tables.close()
-        broker.stop()
 
 
 def gap(first: int, last: int, records: int, counted: int) -> str:

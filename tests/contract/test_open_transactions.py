@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import uuid_utils
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.events import accepted, accepted_output
-from tests.running import free_port, start_kafka, wait_until
+from tests.running import RunningKafka, free_port, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.group_progress import GroupProgress
 from weir.audit.unread_counts import UnreadCounter
@@ -96,14 +95,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    broker = start_kafka(tmp_path / "kafka")
-    try:
-        kafka = KafkaSettings(kafka_port=broker.port)
-        apply_topics(kafka)
-        yield World(kafka)
-    finally:
-        broker.stop()
+def world(empty_kafka: RunningKafka) -> World:
+    kafka = KafkaSettings(kafka_port=empty_kafka.port)
+    apply_topics(kafka)
+    return World(kafka)
 
 
 def test_it_is_queued_and_not_lost(world: World, tmp_path: Path) -> None:

@@ -1,12 +1,8 @@
 """The salt of profile ids, on a real broker: made once, whoever else makes it at the same time."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pytest
-
-from tests.running import RunningKafka, start_kafka
+from tests.running import RunningKafka
 from weir.adapters.errors import RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.core import topics
@@ -15,14 +11,6 @@ from weir.registry.profile_id_salt import ensure_salt, read_profile_ids
 from weir.settings.shared import KafkaSettings
 
 MAKERS = 4
-
-
-@pytest.fixture
-def empty_kafka(tmp_path: Path) -> Iterator[RunningKafka]:
-    """A broker for which nobody has made a salt yet."""
-    running = start_kafka(tmp_path)
-    yield running
-    running.kill()
 
 
 def make(settings: KafkaSettings) -> ProfileIds | None:

@@ -266,16 +266,14 @@ def test_while_clickhouse_is_away_it_says_so_and_loses_nothing(
 
 
 def test_without_the_topic_of_positions_it_says_what_to_do(
-    warehouse: RunningWarehouse, tmp_path: Path
+    empty_kafka: RunningKafka, warehouse: RunningWarehouse, tmp_path: Path
 ) -> None:
     """It could not keep how far it has come, so it puts nothing in; once it can, everything."""
     with ExitStack() as left:
-        own = start_kafka(tmp_path / "kafka")
-        left.callback(own.kill)
-        settings = KafkaSettings(kafka_bootstrap=own.bootstrap)
+        settings = KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
         apply_topics(settings)
-        delete_topic(own.bootstrap, topics.POSITIONS)
-        there = World(own, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
+        delete_topic(empty_kafka.bootstrap, topics.POSITIONS)
+        there = World(empty_kafka, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
         apply_migrations(there.schema, Dialect(there.database))
         sink = there.start_sink()
         left.callback(sink.kill)
@@ -376,12 +374,12 @@ def test_a_topic_made_anew_under_it_is_read_from_its_beginning(world: World) -> 
     assert world.one(count) == total
 
 
-def test_a_first_start_is_no_reason_to_warn(warehouse: RunningWarehouse, tmp_path: Path) -> None:
+def test_a_first_start_is_no_reason_to_warn(
+    empty_kafka: RunningKafka, warehouse: RunningWarehouse, tmp_path: Path
+) -> None:
     with ExitStack() as left:
-        own = start_kafka(tmp_path / "kafka")
-        left.callback(own.kill)
-        apply_topics(KafkaSettings(kafka_bootstrap=own.bootstrap))
-        there = World(own, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
+        apply_topics(KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap))
+        there = World(empty_kafka, warehouse, tmp_path, f"weir_{uuid.uuid4().hex[:8]}")
         apply_migrations(there.schema, Dialect(there.database))
         sink = there.start_sink(WEIR_LOG_FORMAT="json")
         left.callback(sink.kill)

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from tests.events import accepted, accepted_output
-from tests.running import start_kafka
+from tests.running import RunningKafka
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.admin import KafkaAdmin
@@ -116,43 +116,37 @@ class Instance:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_every_event_counts_once(tmp_path: Path, seed: int) -> None:
+def test_every_event_counts_once(empty_kafka: RunningKafka, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    kafka = start_kafka(tmp_path / "kafka")
-    try:
-        settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
-        apply_topics(settings)
-        instance = Instance(settings, tmp_path / "state")
-        sent: Counter[str] = Counter()
-        for number in range(ROUNDS):
-            keys = [str(chance.randrange(KEYS)) for _ in range(chance.randrange(1, 60))]
-            events = [
-                accepted(1_000 * number + n, idempotency_key=key) for n, key in enumerate(keys)
-            ]
-            write_entries(settings, topics.ACCEPTED, [accepted_output(event) for event in events])
-            sent.update(keys)
-            fault = chance.choice(FAULTS)
-            if fault == "disk lost":
-                instance.end()
-                shutil.rmtree(tmp_path / "state", ignore_errors=True)
-                instance.start()
-            instance.turns(fault)
-        instance.turns("")
-        instance.end()
-        assert not instance.unread()
-        assert Counter(keys_of(settings, topics.UNIQUE)) == dict.fromkeys(sent, 1)
-        repeats = +Counter({key: times - 1 for key, times in sent.items()})
-        assert Counter(keys_of(settings, topics.DUPLICATE)) == repeats
-        told: Counter[str] = Counter()
-        for delta in records(settings, topics.USAGE):
-            told[delta["outcome"]] += delta["events"]
-        assert told == {
-            "accepted": sent.total(),
-            "unique": len(sent),
-            "duplicate": repeats.total(),
-        }
-    finally:
-        kafka.kill()
+    settings = KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
+    apply_topics(settings)
+    instance = Instance(settings, tmp_path / "state")
+    sent: Counter[str] = Counter()
+    for number in range(ROUNDS):
+        keys = [str(chance.randrange(KEYS)) for _ in range(chance.randrange(1, 60))]
+        events = [accepted(1_000 * number + n, idempotency_key=key) for n, key in enumerate(keys)]
+        write_entries(settings, topics.ACCEPTED, [accepted_output(event) for event in events])
+        sent.update(keys)
+        fault = chance.choice(FAULTS)
+        if fault == "disk lost":
+            instance.end()
+            shutil.rmtree(tmp_path / "state", ignore_errors=True)
+            instance.start()
+        instance.turns(fault)
+    instance.turns("")
+    instance.end()
+    assert not instance.unread()
+    assert Counter(keys_of(settings, topics.UNIQUE)) == dict.fromkeys(sent, 1)
+    repeats = +Counter({key: times - 1 for key, times in sent.items()})
+    assert Counter(keys_of(settings, topics.DUPLICATE)) == repeats
+    told: Counter[str] = Counter()
+    for delta in records(settings, topics.USAGE):
+        told[delta["outcome"]] += delta["events"]
+    assert told == {
+        "accepted": sent.total(),
+        "unique": len(sent),
+        "duplicate": repeats.total(),
+    }
 
 
 def keys_of(settings: KafkaSettings, topic: str) -> Iterator[str]:

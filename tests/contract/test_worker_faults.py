@@ -1,6 +1,6 @@
 """Records that a real broker refuses: each becomes a dead letter by itself, and the others go on, once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition
 
 from tests.contract.gateway_fixture import make_topics
 from tests.events import accepted, accepted_output
-from tests.running import start_kafka, wait_until
+from tests.running import RunningKafka, wait_until
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.admin import KafkaAdmin
@@ -41,13 +41,9 @@ class StaleLimits:
 
 
 @pytest.fixture
-def kafka(tmp_path: Path) -> Iterator[KafkaSettings]:
-    broker = start_kafka(tmp_path / "kafka")
-    try:
-        make_topics(broker.bootstrap)
-        yield KafkaSettings(kafka_bootstrap=broker.bootstrap)
-    finally:
-        broker.kill()
+def kafka(empty_kafka: RunningKafka) -> KafkaSettings:
+    make_topics(empty_kafka.bootstrap)
+    return KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
 
 
 def run(kafka: KafkaSettings, folder: Path, limits: LimitsInForce, until: int) -> None:
