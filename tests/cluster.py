@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, DescribeClusterResult
 
 from tests.running import RunningProcess, free_ports, start_process, wait_until
 from weir.embedded.kafka.broker import Broker, new_cluster_id
+from weir.embedded.kafka.class_archive import class_archive
 from weir.embedded.kafka.kafka_download import resolve_jars
 from weir.embedded.kafka.toolchain import find_java
 from weir.embedded.ports import LOOPBACK
@@ -38,8 +39,11 @@ class RunningCluster:
         )
         self.bootstrap = ",".join(f"{LOOPBACK}:{port}" for port in brokers)
         java, jars = find_java(), asyncio.run(resolve_jars())
+        classes = class_archive(java, jars)
         self._brokers = {
-            node: Broker(java, jars, folder / f"kafka-{node}", port, controller, HEAP_MEGABYTES)
+            node: Broker(
+                java, jars, folder / f"kafka-{node}", port, controller, HEAP_MEGABYTES, classes
+            )
             for node, port, controller in zip(NODES, brokers, controllers, strict=True)
         }
         self.processes: dict[int, RunningProcess] = {}

@@ -1,10 +1,15 @@
 """Real processes for tests: started on free ports, logged to a file, ended by their own process group."""
 
+import asyncio
+import atexit
+import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +20,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from weir.core.resource_paths import ROOT
+from weir.embedded.kafka.broker import Broker
+from weir.embedded.kafka.kafka_download import resolve_jars
+from weir.embedded.kafka.toolchain import find_java
 from weir.embedded.ports import LOOPBACK, free_port
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "RunningProcess",
     "bare_environ",
     "ending_well",
+    "format_kafka",
     "free_port",
     "free_ports",
     "start_kafka",
@@ -146,9 +155,27 @@ class RunningKafka(RunningProcess):
         return int(self.bootstrap.rpartition(":")[2])
 
 
+@functools.cache
+def _formatted_log() -> Path:
+    """A log folder as a broker's start formats it, to be copied: each format would take a JVM of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="weir-formatted-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    broker = Broker(find_java(), asyncio.run(resolve_jars()), folder, free_port(), free_port(), 128)
+    broker.write_properties()
+    broker.format()
+    return folder / "log"
+
+
+def format_kafka(data: Path) -> None:
+    """The embedded broker of this data folder finds its log formatted, if it has none yet."""
+    if not (log := data / "kafka" / "log").exists():
+        shutil.copytree(_formatted_log(), log)
+
+
 def start_kafka(folder: Path, port: int | None = None) -> RunningKafka:
     """A broker that answers, on return. Its records are in `folder`: start again and they are there."""
     port = port or free_port()
+    format_kafka(folder)
     environ = bare_environ(WEIR_DATA_DIR=str(folder), WEIR_KAFKA_PORT=str(port))
     started = start_process(
         [sys.executable, "-m", "weir.embedded.kafka.__main__"], folder / "kafka.log", environ

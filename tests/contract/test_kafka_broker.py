@@ -12,8 +12,12 @@ import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.running import RunningKafka, bare_environ, start_kafka, wait_until
+from tests.running import RunningKafka, bare_environ, free_port, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
+from weir.embedded.kafka.broker import Broker
+from weir.embedded.kafka.class_archive import class_archive
+from weir.embedded.kafka.kafka_download import jars_folder
+from weir.embedded.kafka.toolchain import find_java
 from weir.embedded.up.readiness import is_ready
 from weir.settings.shared import KafkaSettings
 
@@ -71,6 +75,18 @@ def test_an_acknowledged_record_outlives_kill_9(tmp_path: Path) -> None:
         reader.close()
     finally:
         assert again.stop() == 143  # what a JVM says after a clean end by SIGTERM
+
+
+def test_a_broker_takes_its_classes_from_the_archive(tmp_path: Path) -> None:
+    java, jars = find_java(), jars_folder()
+    classes = class_archive(java, jars)
+    assert classes is not None
+    broker = Broker(java, jars, tmp_path, free_port(), free_port(), 128, classes)
+    *command, _ = broker.command("-Xlog:class+load:stdout")
+    said = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "kafka.Kafka source: shared objects file (top)" in said
 
 
 def test_an_administration_goes_on_after_the_broker_was_killed(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from typing import Any
 import clickhouse_connect
 
 from tests.books import settled_books
-from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+from tests.running import (
+    RunningProcess,
+    bare_environ,
+    format_kafka,
+    free_port,
+    start_process,
+    wait_until,
+)
 from weir.core.resource_paths import ROOT
 from weir.registry.profile_id_salt import read_profile_ids
 from weir.settings.environment import load
@@ -112,6 +119,7 @@ def start_weir(folder: Path, log: Path | None = None, **settings: str) -> Runnin
             **settings,
         },
     )
+    format_kafka(folder)
     process = start_process(
         [sys.executable, "-m", "weir.cli.main", "up"], log or folder / "up.log", environ
     )

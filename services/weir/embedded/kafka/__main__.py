@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
 from weir.embedded.errors import LocalFaultError
 from weir.embedded.kafka.broker import Broker
+from weir.embedded.kafka.class_archive import class_archive
 from weir.embedded.kafka.kafka_download import resolve_jars
 from weir.embedded.kafka.toolchain import find_java
 from weir.embedded.ports import free_port, require_free
@@ -28,7 +30,8 @@ def prepare() -> list[str]:
     require_free(port, "the Kafka broker", "WEIR_KAFKA_PORT")
     folder = Path(common.data_dir).resolve() / "kafka"
     FolderLock(folder, "broker.lock", inherit=True)
-    broker = Broker(java, jars, folder, port, free_port(), heap)
+    classes = class_archive(java, jars)
+    broker = Broker(java, jars, folder, port, free_port(), heap, classes)
     broker.write_properties()
     broker.format()
     return broker.command()
@@ -37,6 +40,8 @@ def prepare() -> list[str]:
 def main() -> int:
     """Become the broker: the process id stays, and SIGTERM shuts it down cleanly (exit code 143)."""
     process.begin("kafka")
+    # until it becomes the broker: Maven and other programs that it runs end with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         command = prepare()
         os.execv(command[0], command)

@@ -69,6 +69,8 @@ class Broker:
     port: int
     controller_port: int
     heap_megabytes: int
+    # loaded classes, kept on disk (see class_archive.py); a Java that they do not fit ignores them
+    classes: Path | None = None
 
     @property
     def properties(self) -> Path:
@@ -100,9 +102,9 @@ class Broker:
             said = (done.stderr or done.stdout).strip()
             raise LocalFaultError(f"Kafka could not format {self.folder / 'log'}:\n{said}")
 
-    def command(self) -> list[str]:
+    def command(self, *options: str) -> list[str]:
         """Return the command that runs the broker in the foreground; SIGTERM shuts it down cleanly."""
-        return [*self._java("kafka.Kafka", *self._tuning()), str(self.properties)]
+        return [*self._java("kafka.Kafka", *self._tuning(), *options), str(self.properties)]
 
     def _tuning(self) -> tuple[str, ...]:
         """Return JVM options for a broker that runs for minutes on two cores.
@@ -121,8 +123,10 @@ class Broker:
         )
 
     def _java(self, main: str, *options: str) -> list[str]:
+        sharing = [f"-XX:SharedArchiveFile={self.classes}", "-Xlog:cds=off"] if self.classes else []
         return [
             self.java,
+            *sharing,
             *options,
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={LOG4J}",
