@@ -25,7 +25,7 @@ from tests.drill.cluster import ClusterWorld
 from tests.drill.disk import CannotMountError
 from tests.drill.drills import CLUSTER_DRILLS, DRILLS, Drill, W
 from tests.drill.report import print_table, write_markdown
-from tests.drill.sender import Sender
+from tests.drill.sender import LONG_REST_SECONDS, REST_SECONDS, Sender
 from tests.drill.verdict import Verdict, judge
 from tests.drill.world import World
 
@@ -40,10 +40,9 @@ def drill_all(
     world.begin({name: {"workspace": name, **source} for name, source in sources.items()})
     verdicts = []
     for number, drill in enumerate(drills, 1):
-        rounds = drill.times(short)
         with console.status("") as status:
             tell = partial(_tell, status, f"{number} of {len(drills)}: {drill.name}")
-            verdict = _drill(world, drill, rounds, seed, tell)
+            verdict = _drill(world, drill, short, seed, tell)
         verdicts.append(verdict)
         mark = "[red]✗" if verdict.faults else "[yellow]-" if verdict.skipped else "[green]✓"
         console.print(
@@ -59,12 +58,14 @@ def _tell(status: Status, drill: str, at: str) -> None:
 
 
 def _drill(
-    world: W, drill: Drill[W], rounds: int, seed: int, tell: Callable[[str], None]
+    world: W, drill: Drill[W], short: bool, seed: int, tell: Callable[[str], None]
 ) -> Verdict:
     """Done so many times one after another while a sender sends, and judged."""
     source, began = _source(drill), time.monotonic()
     chance = random.Random(f"{seed} {drill.name}")
-    sender = Sender(world.gateway_port, source, f"{source}-key", seed)
+    rest = LONG_REST_SECONDS if short else REST_SECONDS
+    sender = Sender(world.gateway_port, source, f"{source}-key", seed, rest)
+    rounds = drill.times(short)
     faults, skipped, done = [], "", 0
     restarts, recoveries = world.restarts, world.recoveries()
     try:

@@ -13,6 +13,7 @@ REPEATS = 4  # of earlier events in each batch
 TIMES = 3  # that each batch is sent and acknowledged
 PEOPLE = 200
 REST_SECONDS = 0.05  # between batches: load all the while, not all there is
+LONG_REST_SECONDS = 0.25  # where other tests need the machine, too
 RETRY_SECONDS = 0.1
 PATIENCE_SECONDS = 180.0
 ANSWER_SECONDS = 20.0
@@ -30,8 +31,11 @@ class Sent:
 class Sender:
     """Sends from `with` on. After it, every event that was tried has been acknowledged."""
 
-    def __init__(self, port: int, source: str, key: str, seed: int) -> None:
+    def __init__(
+        self, port: int, source: str, key: str, seed: int, rest: float = REST_SECONDS
+    ) -> None:
         self.sent = Sent()
+        self._rest = rest
         self._port = port
         self._source = source
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -53,7 +57,7 @@ class Sender:
             batch = self._batch()
             for _ in range(TIMES):
                 self._send(batch)
-            self._over.wait(REST_SECONDS)
+            self._over.wait(self._rest)
 
     def _batch(self) -> list[dict[str, object]]:
         first = self.sent.distinct

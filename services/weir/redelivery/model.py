@@ -1,11 +1,32 @@
-"""Values of redelivery: the recovery of a letter, a record to write, an event's identity."""
+"""Values of redelivery: a rejected event, the recovery of a letter, a record to write, an event's identity."""
 
 import uuid
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
+import uuid_utils
 
 LetterKind = Literal["dead", "rejected"]
+
+
+@dataclass(frozen=True)
+class RejectedLetter:
+    """A row of `weir.rejected`."""
+
+    event_id: bytes
+    source: str
+    received_at: int
+    door: str
+    ip: str
+    user_agent: str
+    payload: bytes
+    kind: ClassVar[LetterKind] = "rejected"
+    step: ClassVar[str] = "gateway"
+
+    @property
+    def name(self) -> str:
+        return str(uuid_utils.UUID(bytes=self.event_id))
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):

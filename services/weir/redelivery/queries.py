@@ -7,8 +7,7 @@ from typing import Any
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.redelivery.dead_letters import DeadLetter
 from weir.redelivery.letter_filter import LetterFilter
-from weir.redelivery.model import Identity
-from weir.redelivery.rejected_events import RejectedLetter
+from weir.redelivery.model import Identity, RejectedLetter
 
 PAGE = 200  # letters; each may be some MiB
 NO_ID = uuid.UUID(int=0)

@@ -1,9 +1,7 @@
 """Plan how to resend a rejected event: through the gateway's own checks, under its original event id. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
-from typing import ClassVar
 
 import uuid_utils
 
@@ -15,7 +13,7 @@ from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.routes import DOORS
 from weir.redelivery.dead_letters import identity_in
 from weir.redelivery.edits import Edit, NoSuchPathError
-from weir.redelivery.model import LetterKind, Write
+from weir.redelivery.model import RejectedLetter, Write
 from weir.redelivery.plans import (
     REFUSED_AGAIN,
     NotSendable,
@@ -24,25 +22,6 @@ from weir.redelivery.plans import (
     RejectedAgain,
     gateway_partition,
 )
-
-
-@dataclass(frozen=True)
-class RejectedLetter:
-    """A row of `weir.rejected`."""
-
-    event_id: bytes
-    source: str
-    received_at: int
-    door: str
-    ip: str
-    user_agent: str
-    payload: bytes
-    kind: ClassVar[LetterKind] = "rejected"
-    step: ClassVar[str] = "gateway"
-
-    @property
-    def name(self) -> str:
-        return str(uuid_utils.UUID(bytes=self.event_id))
 
 
 def plan(

@@ -15,9 +15,8 @@ from weir.core.registry import Source
 from weir.redelivery import dead_letters, rejected_events
 from weir.redelivery.dead_letters import DeadLetter
 from weir.redelivery.edits import assignment, removal
-from weir.redelivery.model import Write
+from weir.redelivery.model import RejectedLetter, Write
 from weir.redelivery.plans import NotSendable, Plan, RejectedAgain
-from weir.redelivery.rejected_events import RejectedLetter
 
 PARTITIONS = {topics.ACCEPTED: 48}
 EVENT = accepted(1, user_id="ada", properties='{"price": 1.10, "n": 1}')

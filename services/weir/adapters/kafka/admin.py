@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 
 from weir.adapters.errors import NotReachedError, RefusedError
 from weir.adapters.kafka.access import connect
-from weir.adapters.kafka.clients import client_options
+from weir.adapters.kafka.clients import client_options, is_unknown_topic
 from weir.adapters.kafka.partition_reader import ELECTING
 from weir.adapters.kafka.retry import retry
 from weir.settings.shared import KafkaSettings
@@ -137,7 +137,7 @@ class KafkaAdmin:
         }
 
     def create(self, topics: Iterable[Topic]) -> None:
-        """Create the topics. A topic that exists already is left unchanged."""
+        """Create the topics; brokers know them on return. A topic that exists already is left unchanged."""
         wanted = [NewTopic(t.name, t.partitions, t.replicas, config=dict(t.config)) for t in topics]
         if not wanted:
             return
@@ -145,6 +145,20 @@ class KafkaAdmin:
             wanted, operation_timeout=self._timeout, request_timeout=self._timeout
         ).values():
             self._result(future, accept={KafkaError.TOPIC_ALREADY_EXISTS})
+        self._wait_until_known({topic.topic for topic in wanted})
+
+    def _wait_until_known(self, names: set[str]) -> None:
+        """Return once a broker knows these topics: the controller answers before the brokers have heard of them."""
+
+        def ask() -> None:
+            if missing := names - self._admin.list_topics(timeout=self._timeout).topics.keys():
+                text = f"{', '.join(sorted(missing))} was created but is not known yet"
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, text))
+
+        try:
+            retry(ask, KafkaException, is_unknown_topic, self._timeout)
+        except KafkaException as error:
+            raise NotReachedError(f"Kafka does not answer: {error.args[0].str()}.") from None
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
         """Set these entries of a topic's configuration and leave the others unchanged."""

@@ -16,12 +16,14 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from weir.adapters.kafka.retry import retry
 from weir.core.record_limits import MAX_TOPIC_BYTES
 from weir.settings.shared import KafkaSettings
 
 # A consumer reports every fatal error with the code `_FATAL`; only its text has the reason.
 REPLACED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 HEARTBEAT_SECONDS = 1.0
+SPREADING_SECONDS = 3.0  # until every broker knows a topic that was just created
 
 Entry = tuple[bytes, bytes | None]
 
@@ -137,11 +139,23 @@ def lone_options(settings: KafkaSettings, rest_ms: int) -> dict[str, Any]:
 
 
 def partitions_of(consumer: Consumer, topic: str, timeout: float) -> set[int]:
-    """Return the numbers of a topic's partitions; `KafkaException` if the topic or the broker is missing."""
-    metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
-    if metadata.error is not None:
-        raise KafkaException(metadata.error)
-    return set(metadata.partitions)
+    """Return the numbers of a topic's partitions; `KafkaException` if the topic or the broker is missing.
+
+    A topic counts as missing after SPREADING_SECONDS: a broker may learn late of one that was just created.
+    """
+
+    def ask() -> set[int]:
+        metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        return set(metadata.partitions)
+
+    return retry(ask, KafkaException, is_unknown_topic, min(timeout, SPREADING_SECONDS))
+
+
+def is_unknown_topic(fault: KafkaException) -> bool:
+    """Check whether a broker said that it does not know the topic, or not yet."""
+    return bool(fault.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 class TableReader:
