@@ -14,6 +14,7 @@ from weir.erasure.topic import Erasures, erasure_entries
 from weir.gateway.api.api_keys import api_key_of
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.error_codes import Problem, quoted
+from weir.gateway.http.openapi import problem_response
 from weir.gateway.http.problems import RETRY_SECONDS, unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
@@ -138,13 +139,8 @@ _ERASURE: dict[str, Any] = {
 
 
 def _operation(summary: str, status: str, text: str, **problems: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
     refused = {
-        number.removeprefix("status_"): {
-            "description": why,
-            "content": {"application/problem+json": {"schema": schema}},
-        }
-        for number, why in problems.items()
+        number.removeprefix("status_"): problem_response(why) for number, why in problems.items()
     }
     answer = {"description": text, "content": {"application/json": {"schema": _ERASURE}}}
     return {

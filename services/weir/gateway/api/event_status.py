@@ -14,6 +14,7 @@ from weir.gateway.api.bounded_executor import RETRY_SECONDS
 from weir.gateway.api.finding import EventFinder
 from weir.gateway.http.body_reader import ReadBody
 from weir.gateway.http.error_codes import Problem, quoted
+from weir.gateway.http.openapi import problem_response
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
@@ -95,11 +96,6 @@ _WHERE: dict[str, Any] = {
 }
 
 
-def _problem(text: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
-
-
 class EventStatusContext(Protocol):
     """What this page needs of the gateway."""
 
@@ -130,11 +126,11 @@ class WherePage:
                 "description": "The status of the event.",
                 "content": {"application/json": {"schema": _WHERE}},
             },
-            "400": _problem("The id is not valid."),
-            "401": _problem("The key is missing or unknown."),
-            "403": _problem("The key may not read, or may not read this source."),
-            "404": _problem("No such event in the sources that the key may read."),
-            "503": _problem("The status is not known at the moment; try again."),
+            "400": problem_response("The id is not valid."),
+            "401": problem_response("The key is missing or unknown."),
+            "403": problem_response("The key may not read, or may not read this source."),
+            "404": problem_response("No such event in the sources that the key may read."),
+            "503": problem_response("The status is not known at the moment; try again."),
         },
     }
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from weir.gateway.http.openapi import problem_response
+
 Operation = dict[str, Any]
 
 _SECURITY: list[Operation] = [{"bearer": []}, {"header": []}, {"query": []}]
@@ -50,12 +52,12 @@ def deletion(summary: str) -> Operation:
 
 def _operation(summary: str, answers: Operation, **more: Any) -> Operation:
     problems = {
-        "400": _problem("The request is not valid."),
-        "401": _problem("The key is missing or unknown."),
-        "403": _problem("The key does not permit this request."),
-        "404": _problem("No such goal."),
-        "422": _problem("The goal is not valid, or the site has too many goals."),
-        "503": _problem("The brokers or ClickHouse are not available; try again."),
+        "400": problem_response("The request is not valid."),
+        "401": problem_response("The key is missing or unknown."),
+        "403": problem_response("The key does not permit this request."),
+        "404": problem_response("No such goal."),
+        "422": problem_response("The goal is not valid, or the site has too many goals."),
+        "503": problem_response("The brokers or ClickHouse are not available; try again."),
     }
     return {
         "summary": summary, "security": _SECURITY, "responses": answers | problems, **more
@@ -64,8 +66,3 @@ def _operation(summary: str, answers: Operation, **more: Any) -> Operation:
 
 def _json(text: str) -> Operation:
     return {"description": text, "content": {"application/json": {"schema": {}}}}
-
-
-def _problem(text: str) -> Operation:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}

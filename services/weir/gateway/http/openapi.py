@@ -118,7 +118,8 @@ BODY: JsonSchema = {
 }
 
 
-def _problem(text: str) -> JsonSchema:
+def problem_response(text: str) -> JsonSchema:
+    """Return the description of an error answer, for every page and door."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
@@ -128,7 +129,7 @@ def _problems(codes: Iterable[str] = PROBLEMS) -> JsonSchema:
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
-    found = {str(s): _problem(", ".join(codes)) for s, codes in sorted(by_status.items())}
+    found = {str(s): problem_response(", ".join(codes)) for s, codes in sorted(by_status.items())}
     wait = {"description": "Seconds.", "schema": {"type": "integer"}}
     for status in {"429", "503"} & set(found):
         found[status]["headers"] = {"Retry-After": wait}
@@ -205,7 +206,10 @@ def _with_troubles(operation: JsonSchema) -> JsonSchema:
 
 _PREFLIGHT: JsonSchema = {
     "summary": "CORS preflight: granted to pages of every origin that any source allows.",
-    "responses": {"204": {"description": "Granted."}, "403": _problem("origin_not_allowed")},
+    "responses": {
+        "204": {"description": "Granted."},
+        "403": problem_response("origin_not_allowed"),
+    },
 }
 
 _DOCUMENT: JsonSchema = {

@@ -8,6 +8,7 @@ from aiohttp import hdrs
 from weir.gateway.doors.hackle.door import DOOR
 from weir.gateway.http import request_headers
 from weir.gateway.http.body_reader import ReadBody
+from weir.gateway.http.openapi import problem_response
 from weir.gateway.http.problems import unavailable
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import Answer, problem
@@ -39,14 +40,9 @@ def refuse_key(key: str, app: WorkspaceContext) -> Answer | None:
     return None
 
 
-def _refused(text: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
-
-
 _UNKNOWN = {
-    "401": _refused("No source has this key."),
-    "503": _refused("The registry is not loaded yet."),
+    "401": problem_response("No source has this key."),
+    "503": problem_response("The registry is not loaded yet."),
 }
 
 
