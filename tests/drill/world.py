@@ -14,7 +14,6 @@ from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 
-import clickhouse_connect
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -23,6 +22,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests import analyst
 from tests.bench.stack import Member, Stack
 from tests.running import bare_environ, free_port, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin
@@ -154,12 +154,7 @@ class World(Stack):
             self.ready(name, instance)
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
-        """Rows, by way of the client that analysts use."""
-        client = clickhouse_connect.get_client(host="127.0.0.1", port=self.clickhouse_port)
-        try:
-            return [tuple(row) for row in client.query(sql).result_rows]
-        finally:
-            client.close()
+        return analyst.ask(self.clickhouse_port, sql)
 
     def weir(self, arguments: Sequence[str], seconds: float) -> tuple[int, str]:
         """The exit code of a `weir` command on this Weir, and what it said."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
-
+from tests import analyst
 from tests.books import settled_books
 from tests.running import (
     RunningProcess,
@@ -59,12 +58,7 @@ class RunningWeir:
         )
 
     def ask(self, sql: str) -> list[Row]:
-        """Rows, by way of the client that analysts use."""
-        client = clickhouse_connect.get_client(host="127.0.0.1", port=self.clickhouse_port)
-        try:
-            return [tuple(row) for row in client.query(sql).result_rows]
-        finally:
-            client.close()
+        return analyst.ask(self.clickhouse_port, sql)
 
     def minted(self, workspace: str, identity: str) -> str:
         """The profile id that this Weir mints for an identifier."""
