@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.registry.follower import Goals
 from weir.registry.goal_log import GoalQuestion, decide_all, entries_of
 
@@ -19,7 +19,7 @@ class GoalsInMemory:
         decisions = decide_all(questions, self.goals)
         entries = entries_of(decisions)
         if entries and not self.durable:
-            raise NotReachedError("nobody answers")
+            raise UnavailableError("nobody answers")
         for key, value in entries:
             self.goals.apply(key, value)
         return [decision.answer for decision in decisions]

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from tests.running import RunningKafka, wait_until
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options
 from weir.adapters.kafka.partition_reader import PartitionReader
@@ -77,7 +77,7 @@ def test_a_transaction_that_took_too_long_is_not_taken_for_a_successor(
     wait_until(lambda: reader.with_open_transactions([place]), PATIENCE, "it to be written")
     wait_until(lambda: not reader.with_open_transactions([place]), PATIENCE, "it to be given up")
     with (
-        pytest.raises(NotReachedError, match="Kafka did not take it"),
+        pytest.raises(UnavailableError, match="Kafka did not take it"),
         clear_errors("Another one.", "Kafka did not take it: {fault}."),
     ):
         transactions.commit()

@@ -12,7 +12,7 @@ import yaml
 from tests.cluster import NODES, RunningCluster
 from tests.drill.world import World
 from tests.running import wait_until
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.schema_announcements import SchemasNotReadError
 from weir.cli.topics import TOPICS_FILE, apply_topics
 
@@ -49,7 +49,7 @@ class ClusterWorld(World):
         def is_applied() -> bool:
             try:
                 apply_topics(self.kafka, "production", file)
-            except (SchemasNotReadError, NotReachedError, RefusedError):
+            except (SchemasNotReadError, UnavailableError, RefusedError):
                 return False
             return True
 

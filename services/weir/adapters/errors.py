@@ -1,7 +1,7 @@
 """Base exceptions of the adapters, independent of the technology behind them."""
 
 
-class NotReachedError(Exception):
+class UnavailableError(Exception):
     """The server does not answer; the text is one sentence that says where and what to start."""
 
 

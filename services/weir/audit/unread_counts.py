@@ -46,7 +46,7 @@ class UnreadCounts:
 
 
 class UnreadCounter:
-    """A connection to Kafka; close it. `NotReachedError`, `RefusedError` if Kafka does not answer or refuses."""
+    """A connection to Kafka; close it. `UnavailableError`, `RefusedError` if Kafka does not answer or refuses."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._admin = KafkaAdmin(settings)

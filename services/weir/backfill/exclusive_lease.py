@@ -21,7 +21,7 @@ _clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
 
 
 class ExclusiveLease:
-    """A lease held from construction until a later one is constructed. `NotReachedError` if Kafka does not answer.
+    """A lease held from construction until a later one is constructed. `UnavailableError` if Kafka does not answer.
 
     Brokers accept only the latest producer of a transactional id and refuse every earlier one.
     """

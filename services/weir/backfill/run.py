@@ -11,7 +11,7 @@ from typing import Protocol
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.group_progress import GroupProgress
 from weir.backfill.accepted import AcceptedEvents
@@ -123,7 +123,7 @@ def run(asked: BackfillOptions, where: BackfillTarget, report: ProgressReport) -
         try:
             done.accounts = topic_by_topic.carry_out(_plan(asked, history, ends), made)
         except WarehouseAwayError as fault:
-            raise NotReachedError(f"ClickHouse does not accept rows now: {fault}.") from None
+            raise UnavailableError(f"ClickHouse does not accept rows now: {fault}.") from None
         except NotStoredError as fault:
             raise RefusedError(str(fault)) from None
     return done

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, lone_options, partitions_of
 from weir.adapters.kafka.partition_reader import PartitionReader
@@ -41,7 +41,7 @@ class Chunk(NamedTuple):
 
 
 class SettledReader:
-    """A reader outside of any consumer group; close it. `NotReachedError` if the brokers do not answer."""
+    """A reader outside of any consumer group; close it. `UnavailableError` if the brokers do not answer."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
         self._settings = settings
@@ -131,14 +131,14 @@ class SettledReader:
             messages = self._consumer.consume(CHUNK_OFFSETS, REST_MS / 1000)
             silent = 0.0 if messages else silent + REST_MS / 1000
             if silent > PATIENCE_SECONDS:
-                raise NotReachedError(f"Kafka has sent nothing for {PATIENCE_SECONDS:g} s.")
+                raise UnavailableError(f"Kafka has sent nothing for {PATIENCE_SECONDS:g} s.")
             for message in messages:
                 error = message.error()
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
                         return
                     if not error.retriable():
-                        raise NotReachedError(f"Kafka does not answer: {error.str()}.")
+                        raise UnavailableError(f"Kafka does not answer: {error.str()}.")
                     continue
                 if message.offset() >= end:
                     return
@@ -155,4 +155,4 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except KafkaException as fault:
-        raise NotReachedError(f"Kafka does not answer: {fault.args[0].str()}.") from None
+        raise UnavailableError(f"Kafka does not answer: {fault.args[0].str()}.") from None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.audit.auditor import Audit, Auditor, as_json
 from weir.audit.clickhouse_counts import AuditRange
 from weir.cli.base import screen
@@ -68,7 +68,7 @@ class AuditWatch:
             auditor = self._auditor
             part = self._part()
             audit = auditor.read_surely(lambda: auditor.read(part, ids=self._ids))
-        except (NotReachedError, RefusedError) as fault:
+        except (UnavailableError, RefusedError) as fault:
             FAILURES.inc()
             self._disconnect()
             if self._said != str(fault):

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.settings.environment import SettingsError, load
 
 EXIT_NO = 1
@@ -67,7 +67,7 @@ def clear_errors() -> Iterator[None]:
     """Turn an adapter's error into a click error with the same sentence, which ends the command."""
     try:
         yield
-    except NotReachedError as error:
+    except UnavailableError as error:
         raise UnreachableError(str(error)) from None
     except RefusedError as error:
         raise click.ClickException(str(error)) from None

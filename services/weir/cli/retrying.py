@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 from rich.markup import escape
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.cli.base import UnreachableError, notes, settings_of
 from weir.settings.cli import CommandSettings
 
@@ -30,7 +30,7 @@ def with_retries(work: Callable[[], T]) -> T:
     while True:
         try:
             done = work()
-        except (NotReachedError, RefusedError) as fault:
+        except (UnavailableError, RefusedError) as fault:
             if isinstance(fault, RefusedError) and not fault.passing:
                 raise click.ClickException(str(fault)) from None
             now = time.monotonic()

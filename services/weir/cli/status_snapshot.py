@@ -16,7 +16,7 @@ import psutil
 
 from weir.adapters.avro import decode_any
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin, Lag
 from weir.adapters.kafka.clients import Entry, TableReader
 from weir.adapters.kafka.retention import KafkaRetention
@@ -128,7 +128,7 @@ class StatusCollector:
             groups = self._groups()
             sources = self._sources()
             behind = self._near()
-        except (NotReachedError, RefusedError) as error:
+        except (UnavailableError, RefusedError) as error:
             kafka = str(error)
             self._admin = None
         clickhouse, stored = self._stored()
@@ -216,7 +216,7 @@ class StatusCollector:
                 self._clickhouse = ClickHouse(self._clickhouse_settings)
             table = f"{self._clickhouse_settings.clickhouse_database}.events"
             return "", self._clickhouse.ask(f"SELECT count() FROM {table}").rows[0][0]
-        except NotReachedError as error:
+        except UnavailableError as error:
             self._clickhouse = None
             return str(error), 0
         except RefusedError as error:

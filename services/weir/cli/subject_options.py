@@ -39,14 +39,14 @@ def subject_given(profile: str, user: str) -> str:
 
 
 def read_sources() -> dict[str, Source]:
-    """Return every source in the registry now, by id. `NotReachedError` if Kafka does not answer."""
+    """Return every source in the registry now, by id. `UnavailableError` if Kafka does not answer."""
     settings = settings_of(KafkaSettings)
     KafkaAdmin(settings)  # fails with one sentence if Kafka does not answer
     return read_registry(settings).sources
 
 
 def profile_ids() -> ProfileIds:
-    """Return how this installation makes profile ids. `NotReachedError` if Kafka does not answer."""
+    """Return how this installation makes profile ids. `UnavailableError` if Kafka does not answer."""
     return read_profile_ids(settings_of(KafkaSettings)) or LEGACY_IDS
 
 

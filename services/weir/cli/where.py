@@ -7,7 +7,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.cli.base import (
     EXIT_NO,
     EXIT_UNREACHABLE,
@@ -64,7 +64,7 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
         raise SystemExit(EXIT_NO if where.certain else EXIT_UNREACHABLE)
 
 
-class _UncertainError(NotReachedError):
+class _UncertainError(UnavailableError):
     """The places that could be searched do not have the event."""
 
     def __init__(self, where: EventStatus) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from weir import service_main
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.group_progress import GroupProgress
 from weir.core.identifiers import LEGACY_IDS
@@ -55,7 +55,7 @@ class Service:
                 self._follow()
             except StoppedError:
                 return
-            except (NotReachedError, RefusedError, RowsLeftError) as fault:
+            except (UnavailableError, RefusedError, RowsLeftError) as fault:
                 self.health.unready(str(fault))
                 self._log.warning("trying again", fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
@@ -85,7 +85,7 @@ class Service:
             self.health.unready(f"erasure {erasure.erasure_id}: {fault}")
             self._log.error("erasure not carried out", erasure=erasure.erasure_id, fault=str(fault))
             self._stop.wait(RETRY_SECONDS)
-        except (FencedError, NotReachedError, StoppedError):
+        except (FencedError, UnavailableError, StoppedError):
             raise  # the next erasures would fail as well
         except Exception as fault:  # noqa: BLE001 - unforeseen, most likely caused by this erasure
             self.health.unready(f"erasure {erasure.erasure_id}: {type(fault).__name__}: {fault}")

@@ -9,7 +9,7 @@ from weir.settings.shared import KafkaSettings
 
 
 class ErasedPeople:
-    """The erased people in the topic `erasures` at the time of construction. `NotReachedError`.
+    """The erased people in the topic `erasures` at the time of construction. `UnavailableError`.
 
     Code that puts rows back must construct it after it has found the rows missing: an erasure
     publishes the person's digests before it deletes any row.

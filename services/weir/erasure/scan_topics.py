@@ -2,7 +2,7 @@
 
 from confluent_kafka import KafkaException
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import TableReader
 from weir.erasure.identifier_scan import IdentifierScan
 from weir.settings.shared import KafkaSettings
@@ -15,7 +15,7 @@ def count_traces(
 ) -> int:
     """Return how many records of a topic have a trace of an identifier in key or value.
 
-    Of a compacted topic, only the latest record of each key counts. `NotReachedError` if Kafka does not
+    Of a compacted topic, only the latest record of each key counts. `UnavailableError` if Kafka does not
     answer, or does not deliver all records within `seconds`.
     """
     found: set[bytes] = set()
@@ -35,7 +35,7 @@ def count_traces(
     try:
         reader.read_all(look, seconds)
     except KafkaException as fault:
-        raise NotReachedError(f"Kafka: {fault.args[0]}.") from None
+        raise UnavailableError(f"Kafka: {fault.args[0]}.") from None
     finally:
         reader.close()
     return len(found) if compacted else number

@@ -8,7 +8,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from weir.adapters import avro
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import Entry, TableReader, client_options, write_entries
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.adapters.kafka.transactions import Transactions
@@ -47,7 +47,7 @@ def read_erasure(value: bytes) -> Erasure:
 
 
 def request_erasure(settings: KafkaSettings, erasure: Erasure) -> None:
-    """Write the erasure to its topic. It is durable on return; `NotReachedError` otherwise."""
+    """Write the erasure to its topic. It is durable on return; `UnavailableError` otherwise."""
     try:
         write_entries(settings, topics.ERASURES, erasure_entries(erasure))
     except KafkaException as fault:
@@ -99,7 +99,7 @@ class Erasures:
 class ErasureFollower:
     """`Erasures`, read to the end of the topic on construction and updated by `poll`. Close it.
 
-    `NotReachedError` if the brokers do not answer.
+    `UnavailableError` if the brokers do not answer.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -124,7 +124,7 @@ class ErasureFollower:
 class ErasureWriter:
     """The writer of the only eraser. Each call is one transaction, durable on return.
 
-    A new writer fences the one before it, which then raises `FencedError`. `NotReachedError` if the
+    A new writer fences the one before it, which then raises `FencedError`. `UnavailableError` if the
     brokers do not answer: nothing of the call counts, and the writer must not be used any more.
     """
 
@@ -135,7 +135,7 @@ class ErasureWriter:
                 client_options(settings), TRANSACTIONAL_ID, TRANSACTION_SECONDS, writes
             )
         except StreamBrokenError as fault:
-            raise NotReachedError(f"Kafka does not answer: {fault}.") from None
+            raise UnavailableError(f"Kafka does not answer: {fault}.") from None
 
     def write(self, erasure: Erasure) -> None:
         self._transact(topics.ERASURES, list(starmap(Output, erasure_entries(erasure))))
@@ -191,5 +191,5 @@ class ErasureWriter:
             raise _away(fault) from None
 
 
-def _away(fault: KafkaException) -> NotReachedError:
-    return NotReachedError(f"Kafka does not answer: {fault.args[0]}.")
+def _away(fault: KafkaException) -> UnavailableError:
+    return UnavailableError(f"Kafka does not answer: {fault.args[0]}.")

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.search import clear_errors
 from weir.event_status.clickhouse_rows import EventRowQueries, SourceScope
 from weir.event_status.model import EventRows, EventStatus, TopicEvidence, decide
@@ -68,7 +68,7 @@ class EventStatusLookup:
             return fault
         try:
             return question()
-        except NotReachedError as unreached:
+        except UnavailableError as unreached:
             self._away = (str(unreached), time.monotonic() + AWAY_SECONDS)
             return str(unreached)
         except RefusedError as refused:
@@ -80,7 +80,7 @@ class EventStatusLookup:
         try:
             with clear_errors(), closing(TopicSearch(self._kafka, seconds)) as records:
                 return search(records)
-        except (NotReachedError, RefusedError) as fault:
+        except (UnavailableError, RefusedError) as fault:
             return str(fault)
 
 

@@ -31,7 +31,7 @@ ID = slice(avro.HEADER_BYTES, avro.HEADER_BYTES + 16)
 
 
 class TopicSearch:
-    """One search; close it. `NotReachedError` if no broker answers, `RefusedError` if one refuses."""
+    """One search; close it. `UnavailableError` if no broker answers, `RefusedError` if one refuses."""
 
     def __init__(self, settings: KafkaSettings, seconds: float) -> None:
         """`seconds`: limit for all reading together; what was not read by then is named in `bounds`."""

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.core.stages import IDENTITY
 from weir.identity.snapshot import people_changelog
 from weir.identity.stage import IdentityStage
@@ -19,7 +19,7 @@ def run(environment: Environment) -> None:
     settings = load(IdentitySettings, os.environ)
     try:
         ids = read_profile_ids(environment.kafka)
-    except NotReachedError as fault:
+    except UnavailableError as fault:
         sys.exit(f"identity cannot start: {fault}")
     if ids is None:
         sys.exit("identity cannot start: there is no salt of profile ids; run `weir topics apply`")

@@ -72,7 +72,7 @@ class Recoveries:
     def write(self, writes: Sequence[Write], entries: Sequence[Recovery]) -> None:
         """Write records and ledger entries in one transaction; all are durable on return.
 
-        `ReplacedError`: none was written. `NotReachedError`: unknown; the ledger tells.
+        `ReplacedError`: none was written. `UnavailableError`: unknown; the ledger tells.
         """
         with _clear_errors():
             self._transactions.begin()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.core.registry import ApiKey, Source
 from weir.core.topics import REGISTRY
@@ -10,7 +10,7 @@ from weir.registry.follower import read_sources_and_keys
 from weir.settings.shared import KafkaSettings
 
 
-class NoRegistryError(NotReachedError):
+class NoRegistryError(UnavailableError):
     """The registry's topic does not exist yet."""
 
 
@@ -23,7 +23,7 @@ class RegistryContents:
 
 
 def read_registry(settings: KafkaSettings) -> RegistryContents:
-    """Read the registry; signing secrets stay as they are stored. `NoRegistryError`, `NotReachedError`."""
+    """Read the registry; signing secrets stay as they are stored. `NoRegistryError`, `UnavailableError`."""
     if REGISTRY not in KafkaAdmin(settings).topics(with_config=False):
         raise NoRegistryError("The topic `registry` does not exist: run `weir topics apply` first.")
     sources, keys = read_sources_and_keys(settings)

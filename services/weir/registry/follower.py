@@ -8,7 +8,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from weir.adapters import avro
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import Entry, TableReader
 from weir.adapters.kafka.table_entries import apply_entries
 from weir.adapters.kafka.table_follower import TableFollower
@@ -175,7 +175,7 @@ class Goals:
 
 
 def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple[Sources, Keys]:
-    """Return (sources, keys) as they are now. `NotReachedError` after `seconds`."""
+    """Return (sources, keys) as they are now. `UnavailableError` after `seconds`."""
     sources, keys = Sources(), Keys()
 
     def apply(key: bytes, value: bytes | None) -> None:
@@ -186,7 +186,7 @@ def read_sources_and_keys(settings: KafkaSettings, seconds: float = 30) -> tuple
     try:
         reader.read_all(lambda *entry: apply_entries(topics.REGISTRY, [entry], apply), seconds)
     except KafkaException as fault:
-        raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
+        raise UnavailableError(f"The registry cannot be read: {fault.args[0]}.") from None
     finally:
         reader.close()
     return sources, keys

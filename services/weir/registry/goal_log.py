@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import Entry, client_options
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.table_entries import apply_entries
@@ -94,7 +94,7 @@ class GoalLog:
         self._read_at = time.monotonic()
 
     def decide(self, questions: Sequence[GoalQuestion]) -> list[Any]:
-        """Return the answers; their changes are durable. `NotReachedError`: that is unknown."""
+        """Return the answers; their changes are durable. `UnavailableError`: that is unknown."""
         deadline = time.monotonic() + TURN_SECONDS
         pause = PAUSE_SECONDS
         while True:
@@ -103,12 +103,14 @@ class GoalLog:
             except FencedError:
                 self._writer = None
                 if time.monotonic() > deadline:
-                    raise NotReachedError("other gateways keep changing goals") from None
+                    raise UnavailableError("other gateways keep changing goals") from None
                 time.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except (KafkaException, StreamBrokenError, BufferError) as fault:
                 self._writer = None
-                raise NotReachedError(f"the registry cannot be read or written: {fault}") from fault
+                raise UnavailableError(
+                    f"the registry cannot be read or written: {fault}"
+                ) from fault
 
     def _attempt(self, questions: Sequence[GoalQuestion]) -> list[Any]:
         """Try once. `FencedError`: nothing is written, because another process was faster."""

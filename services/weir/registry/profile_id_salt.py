@@ -7,7 +7,7 @@ import msgspec
 from confluent_kafka import KafkaException, Producer
 
 from weir.adapters import avro
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import TableReader, client_options
 from weir.adapters.kafka.retry import retry
 from weir.adapters.kafka.transactions import FENCED, clear_errors
@@ -38,7 +38,7 @@ class SaltEntry(msgspec.Struct, frozen=True):
 
 
 def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds | None:
-    """Return how this installation mints profile ids; None if there is no salt. `NotReachedError`."""
+    """Return how this installation mints profile ids; None if there is no salt. `UnavailableError`."""
     wanted = registry_key(KIND, ENTRY_ID)
     found: list[ProfileIds] = []
 
@@ -51,7 +51,7 @@ def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds
     try:
         reader.read_all(look, seconds)
     except KafkaException as fault:
-        raise NotReachedError(f"The registry cannot be read: {fault.args[0]}.") from None
+        raise UnavailableError(f"The registry cannot be read: {fault.args[0]}.") from None
     finally:
         reader.close()
     return found[0] if found else None
@@ -60,7 +60,7 @@ def read_profile_ids(settings: KafkaSettings, seconds: float = 30) -> ProfileIds
 def _read_soon(settings: KafkaSettings) -> ProfileIds | None:
     """Call `read_profile_ids` with retries: a topic that was just created is not known to every broker at once."""
     return retry(
-        lambda: read_profile_ids(settings), NotReachedError, lambda fault: True, READ_SECONDS
+        lambda: read_profile_ids(settings), UnavailableError, lambda fault: True, READ_SECONDS
     )
 
 
@@ -68,7 +68,7 @@ def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
     """Create the salt in the registry unless there is one; return whether it was created.
 
     `legacy`: there are profiles already. If several processes do this at once, only one writes: the brokers
-    refuse the transaction of a process if another has started after it. `NotReachedError`, `ReplacedError`.
+    refuse the transaction of a process if another has started after it. `UnavailableError`, `ReplacedError`.
     """
     if _read_soon(settings) is not None:
         return False

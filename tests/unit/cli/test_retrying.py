@@ -5,7 +5,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from weir.adapters.clickhouse.query import ClickHouseRefusedError
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaRefusedError
 from weir.cli import retrying
 from weir.cli.base import UnreachableError
@@ -35,7 +35,7 @@ class Work:
 @pytest.mark.parametrize(
     "fault",
     [
-        NotReachedError("Kafka does not answer."),
+        UnavailableError("Kafka does not answer."),
         KafkaRefusedError(KafkaError(KafkaError.NOT_COORDINATOR)),
         KafkaRefusedError(KafkaError(KafkaError._TIMED_OUT)),
         ClickHouseRefusedError("too many simultaneous queries", passing=True),
@@ -69,7 +69,7 @@ def test_a_fault_that_cannot_pass_ends_it_at_once(fault: Exception) -> None:
 
 def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0.01")
-    work = Work(*[NotReachedError("Kafka does not answer.")] * 1_000)
+    work = Work(*[UnavailableError("Kafka does not answer.")] * 1_000)
     with pytest.raises(UnreachableError) as ended:
         with_retries(work)
     assert ended.value.exit_code == 3
@@ -82,5 +82,5 @@ def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPa
 def test_without_patience_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0")
     with pytest.raises(UnreachableError) as ended:
-        with_retries(Work(NotReachedError("Kafka does not answer.")))
+        with_retries(Work(UnavailableError("Kafka does not answer.")))
     assert ended.value.message == "Kafka does not answer."

@@ -3,7 +3,7 @@
 import pytest
 
 from weir.adapters import avro
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.core.registry import ApiKey, Goal, Quota, Source
 from weir.registry.follower import (
     Goals,
@@ -102,5 +102,5 @@ def test_keys_tell_whose_they_are_and_whose_they_were() -> None:
 
 def test_a_registry_that_cannot_be_read_is_said_in_a_sentence() -> None:
     nobody = KafkaSettings(kafka_bootstrap="127.0.0.1:1", kafka_options={"log_level": "0"})
-    with pytest.raises(NotReachedError, match="The registry cannot be read"):
+    with pytest.raises(UnavailableError, match="The registry cannot be read"):
         read_sources_and_keys(nobody, 0.5)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from weir.adapters import avro
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
 
@@ -47,7 +47,7 @@ class Probe:
 
     def examine(self, insert: Insert) -> Examination:
         rows_in, ordinary_in = True, False
-        with suppress(RowsRefusedError, WarehouseAwayError, NotReachedError, RefusedError):
+        with suppress(RowsRefusedError, WarehouseAwayError, UnavailableError, RefusedError):
             rows_in = self._rows_in(insert)
             ordinary_in = not rows_in and self._ordinary_in(insert.table)
         return Examination(ordinary_in, rows_in)

@@ -14,7 +14,7 @@ import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 from clickhouse_connect.driver.httputil import get_pool_manager
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.settings.shared import ClickHouseSettings
 
 # The driver logs what it raises; the code that catches the exception reports it once.
@@ -33,7 +33,7 @@ WRAPPING = re.compile(r"^.*?Code: \d+\. *(?:DB::Exception: )?", re.DOTALL)
 TRAILER = re.compile(r"\s*\((?:version|for url|official build)\b.*$", re.DOTALL)
 
 
-class ClickHouseUnreachableError(NotReachedError):
+class ClickHouseUnreachableError(UnavailableError):
     """No ClickHouse answers; the text is one sentence that says where and what to start."""
 
 

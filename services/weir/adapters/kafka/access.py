@@ -6,7 +6,7 @@ from collections import deque
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.clients import admin_client, client_options
 from weir.settings.shared import KafkaSettings
 
@@ -16,7 +16,7 @@ KEPT_ERRORS = 100
 TLS_WORDS = ("SSL handshake failed", "SSL routines")
 
 
-class KafkaUnreachableError(NotReachedError):
+class KafkaUnreachableError(UnavailableError):
     """No broker answers; the text is one sentence that says where and what to start."""
 
 

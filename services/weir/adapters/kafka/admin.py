@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.access import connect
 from weir.adapters.kafka.clients import client_options, is_unknown_topic
 from weir.adapters.kafka.partition_reader import ELECTING
@@ -123,7 +123,7 @@ class KafkaAdmin:
         try:
             listed = self._admin.list_topics(timeout=self._timeout).topics
         except KafkaException as error:
-            raise NotReachedError(f"Kafka does not answer: {error.args[0].str()}.") from None
+            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}.") from None
         names = sorted(name for name in listed if not name.startswith("__"))
         configs = self.configs(names) if with_config else {}
         return {
@@ -158,7 +158,7 @@ class KafkaAdmin:
         try:
             retry(ask, KafkaException, is_unknown_topic, self._timeout)
         except KafkaException as error:
-            raise NotReachedError(f"Kafka does not answer: {error.args[0].str()}.") from None
+            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}.") from None
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
         """Set these entries of a topic's configuration and leave the others unchanged."""

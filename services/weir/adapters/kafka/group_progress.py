@@ -10,7 +10,7 @@ from weir.core.topics import PartitionKey
 
 
 class GroupProgress:
-    """The progress of groups of a cluster. `NotReachedError`, `RefusedError`."""
+    """The progress of groups of a cluster. `UnavailableError`, `RefusedError`."""
 
     def __init__(self, admin: KafkaAdmin) -> None:
         self._admin = admin

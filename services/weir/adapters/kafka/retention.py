@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from weir.adapters.avro import source_of
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, is_record, lone_options
 from weir.adapters.kafka.partition_reader import PartitionReader
@@ -51,7 +51,7 @@ class OldestUnread(NamedTuple):
 
 
 class KafkaRetention:
-    """Measures the use of the retention repeatedly, from one thread. `NotReachedError`, `RefusedError`."""
+    """Measures the use of the retention repeatedly, from one thread. `UnavailableError`, `RefusedError`."""
 
     def __init__(self, settings: KafkaSettings, named_from: float) -> None:
         """`named_from`: the used share from which on `look` also determines the sources; 0: never."""
@@ -68,7 +68,7 @@ class KafkaRetention:
                     self._admin = KafkaAdmin(self._settings, REQUEST_SECONDS)
                 with closing(self._admin) as admin:  # closes its consumers until the next look
                     return self._look(admin, groups)
-        except (NotReachedError, RefusedError):
+        except (UnavailableError, RefusedError):
             self._admin = None
             raise
 
@@ -177,7 +177,7 @@ class KafkaRetention:
         weights: dict[str, float] = defaultdict(float)
         spots = max(1, SPOTS // len(spans))
         deadline = time.monotonic() + READ_SECONDS
-        with suppress(NotReachedError), closing(self._consumer()) as consumer:
+        with suppress(UnavailableError), closing(self._consumer()) as consumer:
             for spot in range(spots):
                 stretches = {at: _part(span, spot, spots) for at, span in spans.items()}
                 sampled = self._sample(consumer, stretches, deadline)
@@ -220,7 +220,7 @@ class KafkaRetention:
         consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
         while left:
             if time.monotonic() > deadline:
-                raise NotReachedError("Kafka did not return the oldest unread records in time.")
+                raise UnavailableError("Kafka did not return the oldest unread records in time.")
             first = consumer.poll(0.1)
             for message in [] if first is None else [first, *consumer.consume(1_000, 0)]:
                 place = (message.topic() or "", message.partition() or 0)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaException
 
 from weir.adapters import avro
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import TableReader, write_entries
 from weir.core import topics
 from weir.runtime import logs
@@ -22,7 +22,7 @@ READ_ONCE_MS = 20
 SECONDS = 10.0
 
 
-class SchemasNotReadError(StreamBrokenError, NotReachedError):
+class SchemasNotReadError(StreamBrokenError, UnavailableError):
     """The announced schemas cannot be read from Kafka, or new ones written, now: try again."""
 
 

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import UNCOMMITTED, is_record, lone_options
 from weir.core.topics import PartitionKey
 from weir.settings.shared import KafkaSettings
@@ -23,7 +23,7 @@ Matches = Callable[[Message], bool]
 
 
 class KafkaSearch:
-    """One search, first over committed records. Close it. `NotReachedError` if brokers do not answer.
+    """One search, first over committed records. Close it. `UnavailableError` if brokers do not answer.
 
     `scan_held` searches records that open transactions hold back. `bounds` has a sentence for each limit
     that cut the search short: records beyond the time limit, or too far back.
@@ -160,8 +160,8 @@ def _consume(consumer: Consumer) -> list[Message]:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Convert a `KafkaException` into `NotReachedError`."""
+    """Convert a `KafkaException` into `UnavailableError`."""
     try:
         yield
     except KafkaException as fault:
-        raise NotReachedError(f"Kafka does not answer: {fault.args[0]}.") from None
+        raise UnavailableError(f"Kafka does not answer: {fault.args[0]}.") from None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import Entry, TableReader, TailReader
 from weir.runtime import logs
 from weir.settings.shared import KafkaSettings
@@ -15,7 +15,7 @@ RETRY_SECONDS = 1.0
 READ_SECONDS = 10.0
 POLL_SECONDS = 0.5
 
-# It may raise `NotReachedError`: then the topic is read again from its start.
+# It may raise `UnavailableError`: then the topic is read again from its start.
 Apply = Callable[[list[Entry]], None]
 
 
@@ -42,7 +42,7 @@ class TopicFollower(ABC):
         while not self._stop.is_set():
             try:
                 self._follow()
-            except (KafkaException, NotReachedError) as fault:
+            except (KafkaException, UnavailableError) as fault:
                 self._log.warning(
                     "the topic cannot be read yet", topic=self._topic, fault=str(fault)
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.retry import retry
 from weir.core import topics
@@ -36,15 +36,15 @@ class ReplacedError(RefusedError):
 
 @contextmanager
 def clear_errors(replaced: str, not_taken: str) -> Iterator[None]:
-    """Convert errors into `ReplacedError(replaced)` or `NotReachedError(not_taken)` with its `{fault}` filled in."""
+    """Convert errors into `ReplacedError(replaced)` or `UnavailableError(not_taken)` with its `{fault}` filled in."""
     try:
         yield
     except FencedError:
         raise ReplacedError(replaced) from None
     except StreamBrokenError as fault:
-        raise NotReachedError(not_taken.format(fault=fault)) from None
+        raise UnavailableError(not_taken.format(fault=fault)) from None
     except KafkaException as fault:
-        raise NotReachedError(not_taken.format(fault=fault.args[0].str())) from None
+        raise UnavailableError(not_taken.format(fault=fault.args[0].str())) from None
 
 
 class Transactions:

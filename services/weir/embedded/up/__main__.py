@@ -98,16 +98,16 @@ class Up:
     # The three methods below import when they run, so that the imports load while the broker starts.
 
     def _apply_topics(self) -> None:
-        from weir.adapters.errors import NotReachedError, RefusedError
+        from weir.adapters.errors import RefusedError, UnavailableError
         from weir.cli.topics import TopicsError, apply_topics
 
         try:
             apply_topics(quiet(self._programs.kafka))
-        except (TopicsError, NotReachedError, RefusedError) as fault:
+        except (TopicsError, UnavailableError, RefusedError) as fault:
             raise LocalFaultError(f"Topics cannot be applied: {fault}") from None
 
     def _apply_sources(self) -> None:
-        from weir.adapters.errors import NotReachedError, RefusedError
+        from weir.adapters.errors import RefusedError, UnavailableError
         from weir.registry.contents import NoRegistryError
         from weir.registry.source_changes import apply_sources, sealing_of
         from weir.registry.sources_file import SourcesFileError
@@ -115,18 +115,18 @@ class Up:
         path = self._programs.up.sources_file
         try:
             apply_sources(quiet(self._programs.kafka), path, sealing_of(os.environ))
-        except (SourcesFileError, NoRegistryError, NotReachedError, RefusedError) as fault:
+        except (SourcesFileError, NoRegistryError, UnavailableError, RefusedError) as fault:
             raise LocalFaultError(f"{path} cannot be applied: {fault}") from None
 
     def _migrate(self) -> None:
-        from weir.adapters.errors import NotReachedError, RefusedError
+        from weir.adapters.errors import RefusedError, UnavailableError
         from weir.cli.migrate import migrate
         from weir.settings.shared import MigrationSettings
         from weir.sink.migrations import MigrationError
 
         try:
             migrate(self._programs.clickhouse, load(MigrationSettings, os.environ))
-        except (MigrationError, NotReachedError, RefusedError) as fault:
+        except (MigrationError, UnavailableError, RefusedError) as fault:
             raise LocalFaultError(f"ClickHouse's tables cannot be applied: {fault}") from None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.core.registry import Goal
 from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
 from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, TimeRange
@@ -56,7 +56,7 @@ class GoalCounter:
             return await self._executor.run(question, 2 * SECONDS)
         except BusyError:
             return Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
-        except (NotReachedError, RefusedError, TimeoutError) as fault:
+        except (UnavailableError, RefusedError, TimeoutError) as fault:
             self._log.warning("goals could not be counted", fault=str(fault) or "too slow")
             text = "ClickHouse cannot answer this query now; events are still accepted."
             return Problem("not_counted", text, "", RETRY_SECONDS)

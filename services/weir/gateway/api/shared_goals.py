@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.core.registry import Goal
 from weir.gateway.http.error_codes import Problem
 from weir.registry.goal_log import GoalDecision, GoalQuestion
@@ -68,7 +68,7 @@ class SharedGoals:
         decided = loop.run_in_executor(self._thread, self._log.decide, questions)
         await asyncio.wait([decided])
         fault = decided.exception()
-        if isinstance(fault, NotReachedError):
+        if isinstance(fault, UnavailableError):
             logs.get("gateway").warning("goals could not be read or changed", fault=str(fault))
             answers: list[Any] = [_not_answered()] * len(asked)
         elif fault is None:
@@ -76,7 +76,7 @@ class SharedGoals:
         for place, (_, waiter) in enumerate(asked):
             if waiter.done():
                 continue
-            if fault is None or isinstance(fault, NotReachedError):
+            if fault is None or isinstance(fault, UnavailableError):
                 waiter.set_result(answers[place])
             else:  # a fault of the program: each request fails with it, and is logged
                 waiter.set_exception(fault)

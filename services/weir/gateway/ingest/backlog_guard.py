@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from weir.adapters.errors import NotReachedError, RefusedError
+from weir.adapters.errors import RefusedError, UnavailableError
 from weir.core.retention import ALL, RetentionPolicy, RetentionUse
 from weir.gateway import metrics
 from weir.gateway.http.error_codes import Problem
@@ -86,7 +86,7 @@ class RetentionGuard:
         """Check once, and update the rejected sources, the metrics and the log."""
         try:
             found = self._look()
-        except (NotReachedError, RefusedError) as fault:
+        except (UnavailableError, RefusedError) as fault:
             metrics.RETENTION_FAILURES.inc()
             if not self._failing:
                 self._log.warning("the age of unread records is not known", fault=str(fault))

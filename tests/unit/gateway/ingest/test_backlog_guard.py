@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from weir.adapters.errors import NotReachedError
+from weir.adapters.errors import UnavailableError
 from weir.core.retention import ALL, RetentionPolicy, RetentionUse
 from weir.gateway.http.error_codes import PROBLEMS, Problem
 from weir.gateway.ingest.backlog_guard import FIRST_SECONDS, NOT_KNOWN, RetentionGuard
@@ -91,7 +91,7 @@ def test_a_look_that_fails_changes_nothing_and_is_told_once(
 ) -> None:
     looks.find(guard, dedup=0.9)
     refused = refusal_of(guard)
-    looks.found = NotReachedError("Kafka does not answer.")
+    looks.found = UnavailableError("Kafka does not answer.")
     with capture_logs() as said:
         guard.look()
         guard.look()
@@ -106,7 +106,7 @@ def test_a_share_of_0_is_off(looks: Looks) -> None:
     assert looks.find(guard, dedup=2.0) == ["warning"]
     assert refusal_of(guard) is None
     never = RetentionGuard(looks, 30, RetentionPolicy(0, 0))
-    looks.found = NotReachedError("would be asked")
+    looks.found = UnavailableError("would be asked")
     never.start()
     never.stop()
     assert not never._thread.is_alive()
@@ -170,7 +170,7 @@ class Clock:
 def test_before_the_first_look_nothing_is_taken_but_not_for_ever(looks: Looks) -> None:
     clock = Clock()
     guard = RetentionGuard(looks, 30, RetentionPolicy(0.5, 0.8), clock)
-    looks.found = NotReachedError("Kafka does not answer.")
+    looks.found = UnavailableError("Kafka does not answer.")
     guard.look()
     clock.now += 1_000  # the brokers were away, and nobody asked
     assert guard.is_waiting()
