@@ -7,7 +7,6 @@ from weir.adapters.dead_letters import sink_letter
 from weir.core import topics
 from weir.core.record_limits import WeirsOwnLimits
 from weir.runtime.sink_ports import (
-    Buried,
     Columns,
     Commit,
     CommitFailedError,
@@ -24,6 +23,7 @@ from weir.runtime.sink_ports import (
     Slice,
     Warehouse,
     WarehouseAwayError,
+    WrittenLetters,
 )
 
 
@@ -146,16 +146,16 @@ class MemoryDeadLetters:
 
     def __init__(self, log: MemoryTopics) -> None:
         self._log = log
-        self._finished: list[Buried] = []
+        self._finished: list[WrittenLetters] = []
         self.broken: DeadLettersFailedError | None = None  # if set, every write raises it
 
     def start(self, place: PartitionId, records: Sequence[DeadRecord]) -> None:
         try:
-            self._finished.append(Buried(place, records, self.write(records), None))
+            self._finished.append(WrittenLetters(place, records, self.write(records), None))
         except DeadLettersFailedError as fault:
-            self._finished.append(Buried(place, records, 0, fault))
+            self._finished.append(WrittenLetters(place, records, 0, fault))
 
-    def finished(self) -> list[Buried]:
+    def finished(self) -> list[WrittenLetters]:
         done, self._finished = self._finished, []
         return done
 

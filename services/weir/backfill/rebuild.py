@@ -183,7 +183,7 @@ class Rebuilder:
         while not rows.done:
             insert = rows.insert()
             if insert is None:
-                refused |= {record.offset for record in rows.condemned()}
+                refused |= {record.offset for record in rows.dead_records()}
                 rows.settled()
                 continue
             try:

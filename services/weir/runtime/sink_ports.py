@@ -125,7 +125,7 @@ class Examined(NamedTuple):
     finding: Examination
 
 
-class Buried(NamedTuple):
+class WrittenLetters(NamedTuple):
     """The result of writing dead letters; without a fault they are durable, `cut` of them without their content."""
 
     place: PartitionId
@@ -164,7 +164,7 @@ class DeadLetters(Protocol):
 
     def start(self, place: PartitionId, records: Sequence[DeadRecord]) -> None: ...
 
-    def finished(self) -> list[Buried]:
+    def finished(self) -> list[WrittenLetters]:
         """Return the writes that ended since the last call."""
 
 

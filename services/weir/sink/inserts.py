@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from weir.runtime.sink_ports import (
-    Buried,
     DeadLettersFailedError,
     DeadRecord,
     Examination,
@@ -18,6 +17,7 @@ from weir.runtime.sink_ports import (
     RowsRefusedError,
     Warehouse,
     WarehouseAwayError,
+    WrittenLetters,
 )
 from weir.sink import metrics
 
@@ -75,12 +75,12 @@ class ThreadedDeadLetters:
     def __init__(self, writer: LetterWriter) -> None:
         self._writer = writer
         self._pool = ThreadPoolExecutor(1, "dead-letters")
-        self._open: list[Future[Buried]] = []
+        self._open: list[Future[WrittenLetters]] = []
 
     def start(self, place: PartitionId, records: Sequence[DeadRecord]) -> None:
-        self._open.append(self._pool.submit(_bury, self._writer, place, records))
+        self._open.append(self._pool.submit(_write_letters, self._writer, place, records))
 
-    def finished(self) -> list[Buried]:
+    def finished(self) -> list[WrittenLetters]:
         """See the port. Raises the thread's unexpected exceptions here, so that they end the process."""
         self._open, done = _ended(self._open)
         return done
@@ -90,11 +90,13 @@ class ThreadedDeadLetters:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _bury(writer: LetterWriter, place: PartitionId, records: Sequence[DeadRecord]) -> Buried:
+def _write_letters(
+    writer: LetterWriter, place: PartitionId, records: Sequence[DeadRecord]
+) -> WrittenLetters:
     try:
-        return Buried(place, records, writer.write(records), None)
+        return WrittenLetters(place, records, writer.write(records), None)
     except DeadLettersFailedError as fault:
-        return Buried(place, records, 0, fault)
+        return WrittenLetters(place, records, 0, fault)
 
 
 def _run(warehouse: Warehouse, place: PartitionId, insert: Insert) -> Finished:

@@ -4,7 +4,7 @@ For each partition, repeatedly:
 
 1. read; when a range is due, fix its end;
 2. commit its *start*, with the intent in the metadata;
-3. insert its rows, with deduplication tokens that name the range; write its condemned rows as dead letters;
+3. insert its rows, with deduplication tokens that name the range; write its dead rows as dead letters;
 4. commit its *end*.
 
 A crash before 2 leaves no trace. After a crash between 2 and 4, the next owner of the partition reads the same
@@ -23,7 +23,6 @@ from weir.runtime.health import Health
 from weir.runtime.lag import LagReport
 from weir.runtime.metrics import DEAD, LETTERS_CUT, RECORDS_IN, RECORDS_OUT
 from weir.runtime.sink_ports import (
-    Buried,
     CommitFailedError,
     DeadLetters,
     DeadRecord,
@@ -33,6 +32,7 @@ from weir.runtime.sink_ports import (
     Polled,
     Records,
     RowsRefusedError,
+    WrittenLetters,
 )
 from weir.runtime.stall_watch import StallWatch
 from weir.sink import metrics
@@ -181,8 +181,8 @@ class Sink:
                 rows = len(insert.values)
                 step = partition.suspicion.examined(finding, rows, partition.asked_at)
                 self._follow(partition, insert, step)
-        for buried in self._dead_letters.finished():
-            self._settle_letters(buried)
+        for written in self._dead_letters.finished():
+            self._settle_letters(written)
 
     def _ended(
         self, place: PartitionId, attempt: Insert | Sequence[DeadRecord]
@@ -194,16 +194,16 @@ class Sink:
         partition.under_way = None
         return partition
 
-    def _settle_letters(self, buried: Buried) -> None:
-        partition = self._ended(buried.place, buried.records)
-        if buried.fault is None:
-            LETTERS_CUT.labels(SINK.name).inc(buried.cut)
+    def _settle_letters(self, written: WrittenLetters) -> None:
+        partition = self._ended(written.place, written.records)
+        if written.fault is None:
+            LETTERS_CUT.labels(SINK.name).inc(written.cut)
             if partition is not None and partition.range is not None:
-                self._settle_dead(partition, partition.range, buried.records)
+                self._settle_dead(partition, partition.range, written.records)
         else:
-            self._log.warning("dead letters not written, trying again", fault=str(buried.fault))
+            self._log.warning("dead letters not written, trying again", fault=str(written.fault))
             if partition is not None:
-                self._postpone(partition, f"{LETTERS_FAIL}{buried.fault}")
+                self._postpone(partition, f"{LETTERS_FAIL}{written.fault}")
 
     def _settle_dead(
         self, partition: Partition, range_: InsertAttempt, records: Iterable[DeadRecord]
@@ -271,7 +271,7 @@ class Sink:
         for partition, insert in self._scheduler.next_inserts(self._all(), self._inserts.free, now):
             if insert is None:
                 assert partition.range is not None
-                self._bury(partition, partition.range)
+                self._write_dead_letters(partition, partition.range)
             elif partition.examine_next:
                 partition.under_way, partition.asked_at = insert, now
                 partition.examine_next = False
@@ -280,8 +280,8 @@ class Sink:
                 partition.under_way = insert
                 self._inserts.start(partition.place, insert)
 
-    def _bury(self, partition: Partition, range_: InsertAttempt) -> None:
-        records = range_.condemned()
+    def _write_dead_letters(self, partition: Partition, range_: InsertAttempt) -> None:
+        records = range_.dead_records()
         if range_.place.topic != topics.DEAD:
             partition.under_way = records
             self._dead_letters.start(partition.place, records)

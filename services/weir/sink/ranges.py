@@ -7,9 +7,8 @@ committed intent.**
 
 The records of one schema (a *group*) go in one insert. If ClickHouse refuses the insert, none of its rows are in
 the table. Then the group is *narrowed*: its next window is the first half of the refused rows, and so on down to
-one row; after a success the window doubles. A row that is refused alone is *condemned*: it is a dead letter from
-then on, even if ClickHouse would accept it the next time. Each such decision is committed before it is carried
-out.
+one row; after a success the window doubles. A row that is refused alone becomes a dead letter, even
+if ClickHouse would accept it the next time. Each such decision is committed before it is carried out.
 """
 
 from bisect import bisect_left
@@ -31,14 +30,14 @@ class Bisection(msgspec.Struct, array_like=True):
 
     at: int
     to: int
-    condemned: str = ""  # the reason why the next records are dead letters; empty: they are not
+    dead_reason: str = ""  # the reason why the next records are dead letters; empty: they are not
     detail: str = ""
 
-    def condemn(self, verdict: PoisonReason) -> None:
-        self.condemned, self.detail = verdict.reason, verdict.detail[:MAX_DETAIL]
+    def mark_dead(self, verdict: PoisonReason) -> None:
+        self.dead_reason, self.detail = verdict.reason, verdict.detail[:MAX_DETAIL]
 
     def verdict(self) -> PoisonReason:
-        return PoisonReason(self.condemned, self.detail)
+        return PoisonReason(self.dead_reason, self.detail)
 
 
 class Intent(msgspec.Struct):
@@ -108,15 +107,15 @@ class InsertAttempt:
         return self._next() is None
 
     def intent(self) -> str:
-        """Return the metadata to commit at `start` before the result of `insert` or `condemned` is carried out."""
+        """Return the metadata to commit at `start` before the result of `insert` or `dead_records` is carried out."""
         self._next()
         groups = {_name(g.header): g.window for g in self._groups if g.narrowed}
         return msgspec.json.encode(Intent(VERSION, self.end, groups)).decode()
 
     def insert(self) -> Insert | None:
-        """Return the next insert; None if there is none, but `condemned` records may be left."""
+        """Return the next insert; None if there is none, but `dead_records` may be left."""
         group = self._next()
-        if group is None or group.window.condemned:
+        if group is None or group.window.dead_reason:
             return None
         first, last = group.span()
         group.rows = last - first
@@ -128,10 +127,10 @@ class InsertAttempt:
             f"{self._token}:{window.at}-{window.to}:{_name(group.header)}",
         )
 
-    def condemned(self) -> list[DeadRecord]:
+    def dead_records(self) -> list[DeadRecord]:
         """Return the records to write next as dead letters; empty if an insert is next."""
         group = self._next()
-        if group is None or not group.window.condemned:
+        if group is None or not group.window.dead_reason:
             return []
         offsets, window = self._records.offsets, group.window
         dead = []
@@ -149,14 +148,14 @@ class InsertAttempt:
         group = self._next()
         if group is None:
             return
-        rows = 1 if group.window.condemned else 2 * group.rows
+        rows = 1 if group.window.dead_reason else 2 * group.rows
         group.window = Bisection(group.window.to, self.end)
         if group.narrowed:
             first, _ = group.span()
             self._aim(group, first + rows)
 
     def refused(self, verdict: PoisonReason) -> None:
-        """Halve the window, or condemn its only row: ClickHouse refused the insert, and none of its rows are in."""
+        """Halve the window, or mark its only row dead: ClickHouse refused the insert, and none of its rows are in."""
         group = self._next()
         if group is None:
             return
@@ -165,7 +164,7 @@ class InsertAttempt:
         if last - first > 1:
             self._aim(group, first + (last - first) // 2)
         else:
-            group.window.condemn(verdict)
+            group.window.mark_dead(verdict)
 
     def _next(self) -> _Group | None:
         """Return the first unsettled group, with its window moved to existing records; None if all are settled."""
@@ -175,9 +174,9 @@ class InsertAttempt:
                 continue
             if first == last:  # compaction has removed all records of the window since its commit
                 group.window = Bisection(group.window.to, self.end)
-            if not group.window.condemned and self._routes.table(group.header) is None:
+            if not group.window.dead_reason and self._routes.table(group.header) is None:
                 group.narrowed = True
-                group.window.condemn(self._routes.verdict(group.header))
+                group.window.mark_dead(self._routes.verdict(group.header))
             return group
         return None
 

@@ -70,7 +70,7 @@ def settle(records: Columns, bad: set[int]) -> tuple[list[int], list[int], int]:
         range_ = again(range_, records)
         insert = range_.insert()
         if insert is None:
-            dead += [record.offset for record in range_.condemned()]
+            dead += [record.offset for record in range_.dead_records()]
             range_.settled()
             continue
         attempts += 1
@@ -92,14 +92,14 @@ def test_refused_rows_are_found_and_the_rest_goes_in_once(bad: set[int]) -> None
     assert attempts <= 1 + min(30 * len(bad), 2 * len(records.offsets))
 
 
-def test_a_condemned_row_stays_dead_even_if_it_would_be_taken_now() -> None:
+def test_a_dead_row_stays_dead_even_if_it_would_be_taken_now() -> None:
     records = columns(PROFILE + b"a")
     range_ = range_of(records)
     next_insert(range_)
     range_.refused(REFUSED)
     later = again(range_, records)
     assert later.insert() is None
-    (record,) = later.condemned()
+    (record,) = later.dead_records()
     assert (record.offset, record.value, record.reason) == (
         10,
         PROFILE + b"a",
@@ -109,14 +109,14 @@ def test_a_condemned_row_stays_dead_even_if_it_would_be_taken_now() -> None:
     assert later.done
 
 
-def test_what_has_no_table_is_condemned_at_sight() -> None:
+def test_what_has_no_table_is_dead_at_sight() -> None:
     range_ = range_of(columns(PROFILE, LINK, b"", b"\xc3\x01stranger?"))
     assert next_insert(range_).table == "landing_profile"
     range_.settled()
     found = []
     while not range_.done:
         assert range_.insert() is None
-        found += [(record.offset, record.reason) for record in range_.condemned()]
+        found += [(record.offset, record.reason) for record in range_.dead_records()]
         range_.settled()
     assert found == [
         (11, reasons.UNEXPECTED),

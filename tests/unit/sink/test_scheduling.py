@@ -77,10 +77,10 @@ def test_whoever_has_waited_longest_is_next() -> None:
 
 
 def test_dead_letters_take_no_insert() -> None:
-    burying = partition(topics.RESOLVED, 0, trouble=True)
-    burying.under_way = []
+    writing = partition(topics.RESOLVED, 0, trouble=True)
+    writing.under_way = []
     other = partition(topics.RESOLVED, 1, trouble=True)
-    assert next_of([burying, other], attempts=2, free=3) == [other.place]
+    assert next_of([writing, other], attempts=2, free=3) == [other.place]
 
 
 def test_a_full_buffer_holds_all_until_half_of_it_is_in() -> None:
