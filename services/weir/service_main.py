@@ -111,7 +111,7 @@ def main(name: str, run: Callable[[Environment], None]) -> None:
         environment = read_environment()
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
-    process.settle(environment.common, name)
+    process.configure(environment.common, name)
     with ending_clearly(logs.get(name), environment.kafka.bootstrap()):
         require_access(environment.kafka)
         environment.schemas.join()

@@ -54,7 +54,7 @@ def history(settings: KafkaSettings, unique_name: Names) -> Iterator[SettledRead
     reading.close()
 
 
-def settle(
+def commit_position(
     settings: KafkaSettings, group: str, topic: str, position: int, metadata: str = ""
 ) -> None:
     member = Consumer({"bootstrap.servers": settings.bootstrap(), "group.id": group})
@@ -72,7 +72,7 @@ def test_nothing_is_settled_by_a_group_that_has_read_nothing(
 def test_committed_records_below_the_position_in_stretches(
     settings: KafkaSettings, history: SettledReader, topic: str, unique_name: Names
 ) -> None:
-    settle(settings, unique_name("group"), topic, COUNT - 100)
+    commit_position(settings, unique_name("group"), topic, COUNT - 100)
     (span,) = history.spans(topic, None)
     assert (span.start, span.end) == (0, COUNT - 100)
     read = list(history.chunks(span))
@@ -88,7 +88,7 @@ def test_committed_records_below_the_position_in_stretches(
 def test_from_a_time_on(
     settings: KafkaSettings, history: SettledReader, topic: str, begin: int, unique_name: Names
 ) -> None:
-    settle(settings, unique_name("group"), topic, COUNT)
+    commit_position(settings, unique_name("group"), topic, COUNT)
     (span,) = history.spans(topic, begin + APART * 3_000)
     assert span.start == 3002
     (first, *_) = history.chunks(span)
@@ -101,17 +101,17 @@ def test_nothing_is_settled_of_a_topic_that_was_made_anew(
     settings: KafkaSettings, history: SettledReader, topic: str, unique_name: Names
 ) -> None:
     """The group's offset is of the one before, of the same name."""
-    settle(settings, unique_name("group"), topic, 100, "another-topics-id {}")
+    commit_position(settings, unique_name("group"), topic, 100, "another-topics-id {}")
     assert history.spans(topic, None) == []
-    settle(settings, unique_name("group"), topic, COUNT + 10)
+    commit_position(settings, unique_name("group"), topic, COUNT + 10)
     assert history.spans(topic, None) == []
     admin = KafkaAdmin(settings)
     topic_id = admin.topic_ids([topic])[topic]
     passing = GroupProgress(admin)
     ends = passing.ends([topic])
-    settle(settings, unique_name("group"), topic, 100, "another-topics-id")
+    commit_position(settings, unique_name("group"), topic, 100, "another-topics-id")
     assert passing.unread(unique_name("group"), ends) > 0
-    settle(settings, unique_name("group"), topic, COUNT, f"{topic_id} {{}}")
+    commit_position(settings, unique_name("group"), topic, COUNT, f"{topic_id} {{}}")
     assert passing.unread(unique_name("group"), ends) == 0
     admin.close()
     (span,) = history.spans(topic, None)

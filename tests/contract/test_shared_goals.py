@@ -52,7 +52,7 @@ def ask(gateway: RunningGateway, method: str, site: str, rest: str = "", **goal:
     return gateway.ask(method, f"/api/sites/{site}/goals{rest}", body, headers)
 
 
-def settle(gateway: RunningGateway, method: str, site: str, **goal: Any) -> HttpAnswer:
+def ask_until_answered(gateway: RunningGateway, method: str, site: str, **goal: Any) -> HttpAnswer:
     """As `ask`, and again after a 503, as a client would: a busy machine may take its time."""
     while (answer := ask(gateway, method, site, **goal)).status == 503:
         pass
@@ -94,7 +94,9 @@ def test_made_at_all_at_once_it_is_made_once(
     with ThreadPoolExecutor(10) as threads:
         answers = list(
             threads.map(
-                lambda n: settle(gateways[n % 2], "POST", "repeated", name="n", value="x"),
+                lambda n: ask_until_answered(
+                    gateways[n % 2], "POST", "repeated", name="n", value="x"
+                ),
                 range(10),
             )
         )
@@ -107,7 +109,9 @@ def test_many_at_once_never_pass_the_cap(gateways: tuple[RunningGateway, Running
     with ThreadPoolExecutor(count) as threads:
         answers = list(
             threads.map(
-                lambda n: settle(gateways[n % 2], "POST", "full", name=f"n{n}", value="x"),
+                lambda n: ask_until_answered(
+                    gateways[n % 2], "POST", "full", name=f"n{n}", value="x"
+                ),
                 range(count),
             )
         )

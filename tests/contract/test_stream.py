@@ -366,7 +366,7 @@ def test_members_that_end_within_a_rebalance_leave_no_partition_to_nobody(
         member.close()
 
 
-def settle(on_kafka: OnKafka, position: int) -> None:
+def write_three_and_commit(on_kafka: OnKafka, position: int) -> None:
     """Three records are there, and those before the position are settled."""
     on_kafka.write("in", [Output(b"k", b"1"), Output(b"l", b"2"), Output(b"m", b"3")])
     stream = on_kafka.stream()
@@ -377,7 +377,7 @@ def settle(on_kafka: OnKafka, position: int) -> None:
 
 
 def test_a_deleted_group_goes_on_where_it_was(on_kafka: OnKafka) -> None:
-    settle(on_kafka, 2)
+    write_three_and_commit(on_kafka, 2)
 
     def is_deleted() -> bool:  # the broker does so once the member's session is over
         (deleted,) = on_kafka.admin.delete_consumer_groups([f"weir.{on_kafka.service}"]).values()
@@ -404,7 +404,7 @@ def make_anew(on_kafka: OnKafka) -> None:
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
-    settle(on_kafka, 2)
+    write_three_and_commit(on_kafka, 2)
     make_anew(on_kafka)
     on_kafka.write("in", [Output(b"n", b"new"), Output(b"o", b"newer"), Output(b"p", b"newest")])
     again = on_kafka.stream()
@@ -436,7 +436,7 @@ def test_a_topic_made_anew_under_a_reader_is_read_from_its_beginning(on_kafka: O
 def test_one_that_has_nothing_to_read_notices_that_its_topic_is_made_anew(
     on_kafka: OnKafka,
 ) -> None:
-    settle(on_kafka, 3)
+    write_three_and_commit(on_kafka, 3)
     stream = on_kafka.stream()
     begin(stream)
     make_anew(on_kafka)
@@ -455,7 +455,7 @@ def test_one_that_has_nothing_to_read_notices_that_its_topic_is_made_anew(
 def test_what_the_broker_has_lost_is_said(
     on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settle(on_kafka, 7)
+    write_three_and_commit(on_kafka, 7)
     again = on_kafka.stream()
     assert begin(again) == 3
     on_kafka.write("in", [Output(b"n", b"4")])
@@ -467,7 +467,7 @@ def test_what_the_broker_has_lost_is_said(
 def test_what_was_deleted_before_it_was_read_is_passed_over_and_said(
     on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settle(on_kafka, 1)
+    write_three_and_commit(on_kafka, 1)
     place = TopicPartition(on_kafka.name("in"), 0, 2)
     (deleted,) = on_kafka.admin.delete_records([place]).values()
     deleted.result(PATIENCE)

@@ -76,7 +76,7 @@ def views(user: str, number: int, prefix: str, **more: Any) -> list[Event]:
     ]
 
 
-def settle(weir: RunningWeir, accepted: int) -> None:
+def wait_until_settled(weir: RunningWeir, accepted: int) -> None:
     """Everything that was accepted has an end."""
 
     def ended() -> bool:
@@ -185,7 +185,7 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
         refused = {"event": "view", "user_id": user, "value": "twelve", "id": f"refused-{n}"}
         assert ask(weir, "/v1/events", "web-write", refused)[0] == 422
     dead(weir, user)
-    settle(weir, 8_000 + 500 + 1_000 + 100 + 1)
+    wait_until_settled(weir, 8_000 + 500 + 1_000 + 100 + 1)
     wait_until(
         lambda: count(weir, "SELECT count() FROM weir.rejected FINAL") == 20, PATIENCE, "refusals"
     )
@@ -222,7 +222,7 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     assert (rows["table duplicates"], rows["table rejected"], rows["table dead"]) == (500, 20, 1)
     assert rows["state identity"] >= 3
 
-    settle(weir, 10_000 + 500 + 1_000 + 100 + 1 + sent.total())
+    wait_until_settled(weir, 10_000 + 500 + 1_000 + 100 + 1 + sent.total())
     scanned = weir.run("scan", *sought)
     print(scanned.stdout)
     assert scanned.returncode == 0, scanned.stdout

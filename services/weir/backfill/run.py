@@ -33,7 +33,7 @@ from weir.registry.follower import read_sources_and_keys
 from weir.registry.profile_id_salt import read_profile_ids
 from weir.runtime.folder_lock import FolderInUseError
 from weir.runtime.sink_ports import Insert, WarehouseAwayError
-from weir.runtime.wait_settled import Ends, NotSettledError, ServiceBacklog, settle
+from weir.runtime.wait_settled import Ends, NotSettledError, ServiceBacklog, wait_until_settled
 from weir.settings.shared import ClickHouseSettings, KafkaSettings
 from weir.settings.sink import SinkSettings
 from weir.sink.step import Routes
@@ -253,7 +253,7 @@ def _settled(kafka: KafkaSettings, report: ProgressReport) -> Ends:
 
     admin = KafkaAdmin(kafka)
     try:
-        return settle(GroupProgress(admin), tell, time.sleep)
+        return wait_until_settled(GroupProgress(admin), tell, time.sleep)
     except NotSettledError as fault:
         raise RefusedError(
             f"{fault} Events that are not decided yet would count as lost: run this again later."

@@ -100,7 +100,7 @@ def command(
     if watch:
         common = settings_of(CommonSettings)
         process.begin("audit", outputs=(2,))
-        process.settle(common, "audit")
+        process.configure(common, "audit")
         in_json = in_json or common.log_format == "json"
         AuditWatch(lambda: Auditor(kafka, clickhouse), part, in_json, ids).run(
             every, common.host, settings_of(WorkerSettings).metrics_port

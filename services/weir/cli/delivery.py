@@ -106,7 +106,7 @@ class EventSender:
             )
             self._refuse(refused)
         elif answer.status in SETTLED:
-            self._settle(batch, answer)
+            self._count_outcome(batch, answer)
         else:
             self.tally.undelivered += len(batch.events)
             self._stop_for(_sentence(answer))
@@ -145,7 +145,7 @@ class EventSender:
         while not self.stopping and (left := end - loop.time()) > 0:
             await asyncio.sleep(min(left, 0.1))
 
-    def _settle(self, batch: LineBatch, answer: GatewayResponse) -> None:
+    def _count_outcome(self, batch: LineBatch, answer: GatewayResponse) -> None:
         for refusal in answer.rejected:
             place = refusal.index
             self._refuse(

@@ -35,7 +35,7 @@ from weir.erasure.model import (
     subject_hash,
     topic_gone_by,
 )
-from weir.runtime.wait_settled import Groups, ServiceBacklog, settle
+from weir.runtime.wait_settled import Groups, ServiceBacklog, wait_until_settled
 
 LOOK_SECONDS = 0.25
 # Topics from which a replay may bring an event back to identity or to ClickHouse.
@@ -110,7 +110,7 @@ class Eraser:
         `RowsLeftError` if rows remain; adapter errors pass through.
         """
         if erasure.state == "requested":
-            erasure = self._settle(erasure)
+            erasure = self._resolve_person(erasure)
         person = ErasedPerson(
             erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles)
         )
@@ -122,7 +122,7 @@ class Eraser:
             self._world.writer.write(erasure)
         return self._delete(erasure)
 
-    def _settle(self, erasure: Erasure) -> Erasure:
+    def _resolve_person(self, erasure: Erasure) -> Erasure:
         world = self._world
         person = ErasedPerson.of(erasure.workspace, erasure.subject, world.ids)
         erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
@@ -189,7 +189,7 @@ class Eraser:
             nonlocal erasure
             erasure = self._tell(erasure, ErasureProgress("waiting", *waiting))
 
-        settle(self._world.groups, tell, self._wait)
+        wait_until_settled(self._world.groups, tell, self._wait)
         return erasure
 
     def _wait(self, seconds: float) -> None:

@@ -115,7 +115,7 @@ def main() -> None:
         environment = read_environment()
     except SettingsError as fault:
         sys.exit("\n".join(fault.faults))
-    process.settle(environment.common, "gateway")
+    process.configure(environment.common, "gateway")
     run_all(environment)
 
 

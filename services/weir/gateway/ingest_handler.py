@@ -222,7 +222,7 @@ class IngestHandler:
         if not reservation.take(expanded):
             raise ProblemError(overloaded())
         context = self._record_context(door, meta, authorized, events, signed or b"")
-        records, outcome = await self._settle(
+        records, outcome = await self._store_with_receipts(
             build_records(events, source, context), events, context
         )
         self._count(records, events)
@@ -240,7 +240,7 @@ class IngestHandler:
         for one in records.refused:
             counts.refused[one.refusal.code] += 1
 
-    async def _settle(
+    async def _store_with_receipts(
         self, records: RequestRecords, events: ParsedEvents, context: RecordContext
     ) -> tuple[RequestRecords, Outcome]:
         """Make the records durable; return (records, outcome).

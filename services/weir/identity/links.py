@@ -14,14 +14,14 @@ from weir.identity.person import DeviceClaim, Person
 def apply_link(link: Link, person: Person, decisions: Decisions) -> None:
     """Decide what a link means at the identifier that it is addressed to, and update the person."""
     if link.at.startswith("u:"):
-        _settle_user(link, person, decisions)
+        _apply_to_user(link, person, decisions)
     elif link.at.startswith("p:"):
-        _settle_profile(link, person, decisions)
+        _apply_to_profile(link, person, decisions)
     else:
-        _settle_anonymous(link, person, decisions)
+        _apply_to_anonymous(link, person, decisions)
 
 
-def _settle_user(link: Link, person: Person, decisions: Decisions) -> None:
+def _apply_to_user(link: Link, person: Person, decisions: Decisions) -> None:
     if person.profile_id == link.profile_id:
         return
     if person.version == 0 and not link.public:
@@ -31,7 +31,7 @@ def _settle_user(link: Link, person: Person, decisions: Decisions) -> None:
     person.version += 1
 
 
-def _settle_profile(link: Link, person: Person, decisions: Decisions) -> None:
+def _apply_to_profile(link: Link, person: Person, decisions: Decisions) -> None:
     """Set the owner of a client's profile. Only the owner's identifier decides whether the profile merges.
 
     So a profile merges at most once, always into the profile that its user keeps, and never in a circle.
@@ -52,7 +52,7 @@ def _settle_profile(link: Link, person: Person, decisions: Decisions) -> None:
         )
 
 
-def _settle_anonymous(link: Link, person: Person, decisions: Decisions) -> None:
+def _apply_to_anonymous(link: Link, person: Person, decisions: Decisions) -> None:
     """Give the identifier and all its events to the earliest claim, in whatever order claims arrive.
 
     The identifier's events always keep its own profile, and a merge says who owns them. If an earlier claim

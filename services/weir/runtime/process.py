@@ -33,7 +33,7 @@ def begin(service: str, outputs: tuple[int, ...] = (1, 2)) -> None:
     _log_faults(service)
 
 
-def settle(common: CommonSettings, service: str) -> None:
+def configure(common: CommonSettings, service: str) -> None:
     """Configure logs from the settings, and restrict the data folder to its owner. Call it once settings are read."""
     logs.configure(common.log_level, common.log_format)
     if told := keep_private(common.data_dir):

@@ -41,7 +41,7 @@ class Groups(Protocol):
     def unread(self, group: str, ends: Ends) -> int: ...
 
 
-def settle(
+def wait_until_settled(
     groups: Groups, tell: Callable[[ServiceBacklog], None], wait: Callable[[float], object]
 ) -> Ends:
     """Wait, and return where each partition of `events.accepted` ended at the time of the call.

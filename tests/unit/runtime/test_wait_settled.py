@@ -6,7 +6,13 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from weir.core import topics
-from weir.runtime.wait_settled import PATIENT_LOOKS, Ends, NotSettledError, ServiceBacklog, settle
+from weir.runtime.wait_settled import (
+    PATIENT_LOOKS,
+    Ends,
+    NotSettledError,
+    ServiceBacklog,
+    wait_until_settled,
+)
 
 Place = tuple[str, int]
 
@@ -50,7 +56,9 @@ class Pipeline:
 
 def test_all_that_was_accepted_is_through_every_stage() -> None:
     pipeline = Pipeline()
-    assert settle(pipeline, pipeline.told.append, pipeline.work) == {(topics.ACCEPTED, 0): 10}
+    assert wait_until_settled(pipeline, pipeline.told.append, pipeline.work) == {
+        (topics.ACCEPTED, 0): 10
+    }
     assert pipeline.ends_of[topics.RESOLVED] == 10
     for group, topic in (
         ("weir.dedup", topics.ACCEPTED),
@@ -69,7 +77,7 @@ def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
         pipeline.ends_of[topics.ACCEPTED] += 2
         pipeline.work(seconds)
 
-    assert settle(pipeline, pipeline.told.append, work) == {(topics.ACCEPTED, 0): 10}
+    assert wait_until_settled(pipeline, pipeline.told.append, work) == {(topics.ACCEPTED, 0): 10}
 
 
 @pytest.mark.parametrize("service", ["dedup", "identity", "sink"])
@@ -85,5 +93,5 @@ def test_who_does_not_get_on_is_named(service: str) -> None:
     with pytest.raises(
         NotSettledError, match=rf"{service} has not processed 1\d* accepted records"
     ):
-        settle(pipeline, pipeline.told.append, work)
+        wait_until_settled(pipeline, pipeline.told.append, work)
     assert looks >= PATIENT_LOOKS

@@ -113,7 +113,7 @@ class KafkaRecords:
             self._log.info("reading continues", after=self._told)
             self._told = ""
         lost, self._lost = self._lost, set()
-        return Polled(lost, self._settle_in(), slices)
+        return Polled(lost, self._resume_gained(), slices)
 
     def commit(self, commits: Sequence[Commit]) -> None:
         try:
@@ -292,7 +292,7 @@ class KafkaRecords:
             self._reading.advance(slice_.place, slice_.position)
         return slices
 
-    def _settle_in(self) -> list[Gain]:
+    def _resume_gained(self) -> list[Gain]:
         gained, self._gained = self._gained, {}
         if gained:
             self._consumer.resume(self._places(gained))

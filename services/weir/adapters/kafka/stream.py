@@ -184,7 +184,7 @@ class KafkaStream:
                     kept = self._positions.output(self._options.topic, position)
                     transactions.write(topics.POSITIONS, number, [kept])
                 if transaction.inputs:
-                    transactions.settle(
+                    transactions.add_offsets(
                         self._places(transaction.inputs), self._consumer.consumer_group_metadata()
                     )
                 transactions.commit()

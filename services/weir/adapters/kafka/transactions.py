@@ -150,7 +150,7 @@ class Transactions:
         # only the offset of the last record is needed, so only that record has a callback
         self._producer.produce(topic, last.value or None, last.key, partition, on_delivery=written)
 
-    def settle(self, places: list[TopicPartition], group: object) -> None:
+    def add_offsets(self, places: list[TopicPartition], group: object) -> None:
         """Add the group's offsets of these places to the transaction. `group`: its `consumer_group_metadata`."""
         with self._noticing_a_successor():
             # when a coordinator has died or moved, the transaction itself is still valid
@@ -229,7 +229,7 @@ class Transactions:
         at_beginning = [TopicPartition(place.topic, place.partition, 0) for place in places]
         self.begin()
         try:
-            self.settle(at_beginning, group)
+            self.add_offsets(at_beginning, group)
         finally:
             self._producer.abort_transaction(self.seconds)
 

@@ -82,7 +82,7 @@ def main() -> int:
     except SettingsError as fault:
         print(fault, file=sys.stderr)
         return 1
-    process.settle(common, "warehouse")
+    process.configure(common, "warehouse")
     if not is_loopback(common.host) and not clickhouse.clickhouse_password:
         print(_OPEN_TO_ALL.format(host=common.host), file=sys.stderr)
         return 1

@@ -88,11 +88,11 @@ class ClickHouseServer:
         seconds = self._settings.warehouse_drain
         for run in list(self._runs.values()):
             self._stop(run)
-        settled = await self._inserts.settle(seconds)
-        await self._queries.settle(seconds)
+        inserts_ended = await self._inserts.drain(seconds)
+        await self._queries.drain(seconds)
         if self._stops:
             await asyncio.wait(self._stops, timeout=seconds)
-        return settled
+        return inserts_ended
 
     def close(self) -> None:
         for lane in self._lanes:

@@ -44,7 +44,7 @@ class ThreadPool:
         future.add_done_callback(done)
         return asyncio.wrap_future(future, loop=loop)
 
-    async def settle(self, seconds: float) -> bool:
+    async def drain(self, seconds: float) -> bool:
         """Wait until nothing runs or waits; return False if that took longer than `seconds`."""
         pending = list(self._open)
         _, late = await asyncio.to_thread(futures.wait, pending, seconds)

@@ -22,7 +22,7 @@ from weir.settings.shared import CommonSettings, KafkaSettings
 def prepare() -> list[str]:
     """Lock and format the data folder; return the broker's command. The broker inherits the lock."""
     common = load(CommonSettings, os.environ)
-    process.settle(common, "kafka")
+    process.configure(common, "kafka")
     port = load(KafkaSettings, os.environ).kafka_port
     heap = load(BrokerSettings, os.environ).kafka_heap_megabytes
     java = find_java()

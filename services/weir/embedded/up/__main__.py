@@ -232,7 +232,7 @@ def main() -> int:
     process.begin("up")
     try:
         programs = read_programs()
-        process.settle(programs.common, "up")
+        process.configure(programs.common, "up")
         if not programs.kafka.kafka_bootstrap:
             find_java()
         require_room(programs.folder)

@@ -63,7 +63,7 @@ class Supervisor:
         self._children[spec.label] = child
         run = asyncio.create_task(child.run())
         self._runs[spec.label] = run
-        run.add_done_callback(self._settle)
+        run.add_done_callback(self._note_failure)
         try:
             async with asyncio.timeout(spec.start_seconds) as deadline:
                 while not (child.pid and await is_ready(spec.ready)):
@@ -104,7 +104,7 @@ class Supervisor:
         runs = [self._runs[child.spec.label] for child in tier]
         await asyncio.gather(*runs, return_exceptions=True)
 
-    def _settle(self, run: asyncio.Task[None]) -> None:
+    def _note_failure(self, run: asyncio.Task[None]) -> None:
         fault = None if run.cancelled() else run.exception()
         if fault is not None and not self.failed.done():
             self.failed.set_exception(fault)

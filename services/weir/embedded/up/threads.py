@@ -13,20 +13,20 @@ async def in_thread(call: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def settle(task: Callable[[], None]) -> None:
+    def complete(set_outcome: Callable[[], None]) -> None:
         if not done.done():  # cancelled: nobody waits any more
-            task()
+            set_outcome()
 
     def run() -> None:
         try:
             result = call()
         except BaseException as raised:  # noqa: BLE001  # passed on to the caller
             fault = raised
-            outcome: Callable[[], None] = lambda: done.set_exception(fault)  # noqa: E731
+            set_outcome: Callable[[], None] = lambda: done.set_exception(fault)  # noqa: E731
         else:
-            outcome = lambda: done.set_result(result)  # noqa: E731
+            set_outcome = lambda: done.set_result(result)  # noqa: E731
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, outcome)
+            loop.call_soon_threadsafe(complete, set_outcome)
 
     Thread(target=run, daemon=True).start()
     return await done

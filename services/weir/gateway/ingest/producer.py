@@ -70,7 +70,7 @@ class Delivery:
                 self.error = error
         self.left -= 1
         if not self.left:
-            self.producer.settle(self)
+            self.producer.complete(self)
 
 
 class GatewayProducer:
@@ -154,7 +154,7 @@ class GatewayProducer:
             ]
         return Written(delivery.error is None, sorted(refused), written > not_taken)
 
-    def settle(self, delivery: Delivery) -> None:
+    def complete(self, delivery: Delivery) -> None:
         """Finish a delivery after its last delivery report, and wake its request."""
         if delivery.error is None and not delivery.refused:
             self.acknowledged_at = time.monotonic()
