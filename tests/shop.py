@@ -173,8 +173,8 @@ def generate(
 
 def _wire(happening: Happening, seed: int, number: int) -> Event:
     """The event as the site sends it. Both forms of a time are in use."""
-    moment = datetime.fromtimestamp(happening.at / SECOND, UTC)
-    text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = datetime.fromtimestamp(happening.at / SECOND, UTC)
+    text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     event: Event = {
         "id": f"shop-{seed}-{number:07d}",
         "event": happening.name,

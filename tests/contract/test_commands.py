@@ -383,11 +383,11 @@ def book(source: str, minute: str, **counted: int) -> str:
     )
 
 
-def event_rows(source: str, moment: str, count: int) -> str:
+def event_rows(source: str, at: str, count: int) -> str:
     return (
         "INSERT INTO weir.events (event_id, source, event, received_at, occurred_at)"
-        f" SELECT generateUUIDv4(), '{source}', 'x', toDateTime64('{moment}', 3, 'UTC'),"
-        f" toDateTime64('{moment}', 3, 'UTC') FROM numbers({count})"
+        f" SELECT generateUUIDv4(), '{source}', 'x', toDateTime64('{at}', 3, 'UTC'),"
+        f" toDateTime64('{at}', 3, 'UTC') FROM numbers({count})"
     )
 
 

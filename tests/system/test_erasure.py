@@ -297,16 +297,16 @@ def test_the_eraser_may_be_killed_anywhere(weir: RunningWeir) -> None:
         assert status == 200, told
         return told
 
-    def has_come_to(user: str, moment: str) -> bool:
+    def has_come_to(user: str, step: str) -> bool:
         told = state_of(asked[user])
         deleting = (told["progress"]["phase"], told["progress"]["of"]) == ("deleting", "events")
-        return told["state"] in (moment, "finished") or (moment == "deleting" and deleting)
+        return told["state"] in (step, "finished") or (step == "deleting" and deleting)
 
-    for user, moment in zip(users, ("requested", "counted", "deleting"), strict=True):
+    for user, step in zip(users, ("requested", "counted", "deleting"), strict=True):
         wait_until(
-            lambda u=user, m=moment: has_come_to(u, m),  # type: ignore[misc]
+            lambda u=user, s=step: has_come_to(u, s),  # type: ignore[misc]
             PATIENCE,
-            moment,
+            step,
         )
         kill_eraser(weir)
     for user in users:

@@ -175,9 +175,9 @@ def _enter_held(unread: UnreadCounts, message: Message) -> None:
 def _enter(unread: UnreadCounts, message: Message) -> None:
     unread.records += 1
     told = _told(message)
-    moment = told.get("minute", told.get("received_at"))
-    if unread.cells is not None and moment is not None:
-        unread.cells[told["source"], moment // MINUTE_MS * 60] += 1
+    time_ms = told.get("minute", told.get("received_at"))
+    if unread.cells is not None and time_ms is not None:
+        unread.cells[told["source"], time_ms // MINUTE_MS * 60] += 1
     if told.get("stage") == DEDUP.name:
         covered = (told["first"], told["position"])
         unread.spans.setdefault(told["origin_partition"], []).append(covered)

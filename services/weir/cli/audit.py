@@ -12,7 +12,7 @@ from weir.audit.clickhouse_counts import COLUMNS, AuditRange
 from weir.cli.audit_watch import AuditWatch
 from weir.cli.base import (
     EXIT_NO,
-    Moment,
+    TimeParam,
     WrongInputError,
     cell,
     screen,
@@ -34,9 +34,9 @@ HOURS = 3.0
 
 @click.command("audit")
 @click.option(
-    "--from", "start", type=Moment(), help="Audit events received from this time (UTC) on."
+    "--from", "start", type=TimeParam(), help="Audit events received from this time (UTC) on."
 )
-@click.option("--to", "end", type=Moment(), help="Audit events received before this time (UTC).")
+@click.option("--to", "end", type=TimeParam(), help="Audit events received before this time (UTC).")
 @click.option("--all", "is_whole", is_flag=True, help="Audit from the first event on.")
 @click.option("--source", default="", help="Audit only this source.")
 @click.option("--minutes", is_flag=True, help="Show a line per source and minute.")

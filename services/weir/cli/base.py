@@ -39,7 +39,7 @@ class WrongInputError(click.ClickException):
     exit_code = EXIT_USAGE
 
 
-class Moment(click.ParamType[datetime]):
+class TimeParam(click.ParamType[datetime]):
     """A click parameter type: an ISO 8601 time, in UTC unless it has an offset."""
 
     name = "time"
@@ -48,10 +48,10 @@ class Moment(click.ParamType[datetime]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         try:
-            moment = datetime.fromisoformat(value)
+            parsed = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value} is not a time such as 2026-01-31T12:00 (UTC)", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def settings_of(cls: type[T]) -> T:

@@ -146,16 +146,16 @@ def show(erasure: Erasure) -> None:
             rows,
             "never: the topic keeps everything"
             if place.gone_by >= NEVER
-            else moment(place.gone_by),
+            else time_text(place.gone_by),
         )
     screen().print(table)
     screen().print(
-        f"Erased: everything received until {moment(erasure.until)} UTC."
+        f"Erased: everything received until {time_text(erasure.until)} UTC."
         f" The erasure stays on record: {erasure.erasure_id}, {erasure.subject_hash}"
     )
 
 
-def moment(ms: int) -> str:
+def time_text(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 

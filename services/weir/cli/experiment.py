@@ -9,7 +9,7 @@ from rich.text import Text
 
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.cli.base import (
-    Moment,
+    TimeParam,
     WrongInputError,
     clear_errors,
     screen,
@@ -73,9 +73,9 @@ def read_experiment(
 @click.option("--goal", required=True, help="The event whose people and values are compared.")
 @click.option("--control", default="", help="The variation to compare with; default: the first.")
 @click.option(
-    "--from", "start", type=Moment(), help="Exposures and events from this time (UTC) on."
+    "--from", "start", type=TimeParam(), help="Exposures and events from this time (UTC) on."
 )
-@click.option("--to", "end", type=Moment(), help="Exposures and events before this time (UTC).")
+@click.option("--to", "end", type=TimeParam(), help="Exposures and events before this time (UTC).")
 @click.option("--source", default="", help="Only exposures of this source; goal events of any.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every figure.")
 def command(
@@ -106,8 +106,8 @@ def command(
         "goal": goal,
         "control": control,
         "source": source,
-        "since": _written(start or BEGINNING),
-        "until": _written(end or END),
+        "since": _clickhouse_time(start or BEGINNING),
+        "until": _clickhouse_time(end or END),
     }
     with clear_errors():
         variations = read_experiment(ClickHouse(settings), settings.clickhouse_database, parameters)
@@ -123,9 +123,9 @@ def command(
         _show(variations)
 
 
-def _written(moment: datetime) -> str:
+def _clickhouse_time(at: datetime) -> str:
     """Return a time as ClickHouse reads a DateTime64(3)."""
-    text = moment.astimezone(UTC).isoformat(" ", timespec="milliseconds")
+    text = at.astimezone(UTC).isoformat(" ", timespec="milliseconds")
     return text.removesuffix("+00:00")
 
 

@@ -24,9 +24,9 @@ from weir.registry.key_changes import (
     Line,
     Made,
     find,
+    iso_time,
     lines,
     make,
-    moment,
     require_source,
     succeed,
 )
@@ -66,7 +66,7 @@ def _show(made: Made) -> None:
     """Print the key on standard output, so that it can be piped, and its description on standard error."""
     click.echo(made.plain)
     key = made.key
-    ends = f", until {moment(key.ends_at)}" if key.ends_at else ""
+    ends = f", until {iso_time(key.ends_at)}" if key.ends_at else ""
     notes().print(
         f"A {key.scope} key of {key.source}{ends}; digest {key.digest[:SHOWN_DIGITS]}."
         " Keep it: it is not stored, and not shown again."
@@ -196,7 +196,7 @@ def rotate(digest: str, overlap: timedelta, expires: timedelta | None) -> None:
         made, ending = succeed(old, _now_ms(), overlap, expires)
         _write(made.key, ending)
     _show(made)
-    notes().print(f"The old key {old.digest[:SHOWN_DIGITS]} ends at {moment(ending.ends_at)}.")
+    notes().print(f"The old key {old.digest[:SHOWN_DIGITS]} ends at {iso_time(ending.ends_at)}.")
 
 
 @command.command("secret-key")

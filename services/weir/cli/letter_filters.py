@@ -42,21 +42,21 @@ def times_of(since: str | None, until: str | None) -> tuple[datetime | None, dat
     """Return the times of `--since` and `--until`, each given as an age or a time; None if not given."""
     now = datetime.now(UTC)
     return (
-        None if since is None else moment_of(since, now, "--since"),
-        None if until is None else moment_of(until, now, "--until"),
+        None if since is None else time_of(since, now, "--since"),
+        None if until is None else time_of(until, now, "--until"),
     )
 
 
-def moment_of(text: str, now: datetime, option: str = "--since") -> datetime:
+def time_of(text: str, now: datetime, option: str = "--since") -> datetime:
     """Return the time that `text` gives: an age before `now` (`90m`), or a time. `WrongInputError` if neither."""
     age = AGE.fullmatch(text.strip())
     if age:
         return now - timedelta(**{UNITS[age[2]]: int(age[1])})
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         raise WrongInputError(
             f"{option} {text} is neither an age such as 90m, 24h or 7d nor a time such as"
             " 2026-01-31T12:00."
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

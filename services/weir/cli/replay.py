@@ -9,7 +9,7 @@ from weir.backfill.rebuild import EventRange, RebuildCounts
 from weir.backfill.run import BackfillOptions, BackfillResult, BackfillTarget, run
 from weir.cli.base import (
     EXIT_NO,
-    Moment,
+    TimeParam,
     WrongInputError,
     notes,
     screen,
@@ -28,11 +28,13 @@ EVENTS = (topics.RESOLVED, topics.ACCEPTED)
 @click.option(
     "--from",
     "start",
-    type=Moment(),
+    type=TimeParam(),
     required=True,
     help="Restore events received from this time (UTC) on.",
 )
-@click.option("--to", "end", type=Moment(), help="Restore events received before this time (UTC).")
+@click.option(
+    "--to", "end", type=TimeParam(), help="Restore events received before this time (UTC)."
+)
 @click.option("--source", default="", help="Restore only events of this source.")
 @click.option(
     "--origin",

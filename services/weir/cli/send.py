@@ -217,13 +217,13 @@ def _progress(chunks: Chunks) -> Iterator[tuple[Progress, TaskID]]:
 
 async def _watch(delivery: EventSender, chunks: Chunks, progress: Progress, task: TaskID) -> None:
     """Redraw a few times a second at any event rate. The rate shown is that of the last second or so."""
-    rate, before, moment = 0.0, 0, time.monotonic()
+    rate, before, measured_at = 0.0, 0, time.monotonic()
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         now, tally = time.monotonic(), delivery.tally
-        present = (tally.accepted - before) / (now - moment)
+        present = (tally.accepted - before) / (now - measured_at)
         rate = present if not rate else rate * 0.8 + present * 0.2
-        before, moment = tally.accepted, now
+        before, measured_at = tally.accepted, now
         progress.update(
             task,
             completed=chunks.position(),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from weir.adapters.clickhouse.query import ClickHouse
-from weir.adapters.clickhouse.sql_literals import moment, text
+from weir.adapters.clickhouse.sql_literals import text, time_literal
 from weir.erasure.conditions import SESSION, chosen_of, conditions, visited
 from weir.erasure.model import ErasedPerson, ErasedRows
 from weir.erasure.person_rows import UNLOGGED, PersonRows
@@ -44,7 +44,7 @@ class PersonDeletes:
         """
         self._conditions = conditions(person.workspace, until, self._database, self._chosen)
         self._shared = (
-            f"workspace = {text(person.workspace)} AND received_at <= {moment(until)}"
+            f"workspace = {text(person.workspace)} AND received_at <= {time_literal(until)}"
             f" AND anonymous_id IN {self._chosen('anonymous')}"
         )
         found = chosen_of(person, self._rows, self._database, until, workspaces)

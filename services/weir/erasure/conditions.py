@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from weir.adapters import avro
-from weir.adapters.clickhouse.sql_literals import is_in, moment, portions, text
+from weir.adapters.clickhouse.sql_literals import is_in, portions, text, time_literal
 from weir.erasure.identifier_scan import IdentifierScan
 from weir.erasure.model import ErasedPerson
 from weir.erasure.person_rows import PersonRows
@@ -30,7 +30,7 @@ Chosen = Callable[[str], str]
 
 def conditions(workspace: str, until: int, database: str, chosen: Chosen) -> dict[str, str]:
     """Return, by table, the condition for the person's rows received by `until` (epoch milliseconds)."""
-    within, before = f"workspace = {text(workspace)}", moment(until)
+    within, before = f"workspace = {text(workspace)}", time_literal(until)
     events = (
         f"{within} AND received_at <= {before} AND (profile_id IN {chosen('profile')}"
         f" OR user_id IN {chosen('user')}"
@@ -79,13 +79,13 @@ def chosen_of(
         found = rows.stream(
             "SELECT toString(event_id) AS id, base64Encode(payload) AS payload_64"
             f" FROM {database}.rejected WHERE {within}"
-            f" AND received_at <= {moment(until)} AND {mentions('payload', some['form'])}"
+            f" AND received_at <= {time_literal(until)} AND {mentions('payload', some['form'])}"
         )
         refusals |= {r["id"] for r in found if traces.named(b64decode(r["payload_64"]))}
         found = rows.stream(
             f"SELECT {LETTER} AS id, base64Encode(key) AS key_64, base64Encode(value) AS value_64"
             f" FROM {database}.dead"
-            f" WHERE {within} AND received_at <= {moment(until)}"
+            f" WHERE {within} AND received_at <= {time_literal(until)}"
             f" AND {mentions('concat(key, value)', some['form'])}"
         )
         for r in found:

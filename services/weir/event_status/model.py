@@ -129,15 +129,15 @@ def decide(sought: str, rows: EventRows | str, trail: TopicEvidence | str) -> Ev
         event_id=best.event_id or None,
         source=best.source or None,
         stage=best.stage,
-        since=moment(best.since) if best.since else None,
-        times={name: moment(at) for name, at in ordered if at > 0},
+        since=json_time(best.since) if best.since else None,
+        times={name: json_time(at) for name, at in ordered if at > 0},
         facts={name: value for name, value in best.facts.items() if value not in ("", None)},
         advice=best.advice,
         notes=tuple(notes),
     )
 
 
-def moment(ms: int) -> str:
+def json_time(ms: int) -> str:
     """Format epoch milliseconds as RFC 3339, to the millisecond."""
     text = (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
@@ -156,7 +156,7 @@ def _unknown(sought: str, trail: TopicEvidence | str, notes: tuple[str, ...]) ->
                 "The event was accepted, but the search ended before it found what happened to it"
                 " (see the notes). Try again."
             )
-        times = {TIMES[one.topic]: moment(one.at) for one in trail.seen}
+        times = {TIMES[one.topic]: json_time(one.at) for one in trail.seen}
     elif notes:
         advice = "Not known: some places could not be queried or not searched completely (see the notes)."
         times = {}

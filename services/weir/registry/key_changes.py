@@ -128,10 +128,10 @@ def _line(key: ApiKey, source: Source | None, now_ms: int) -> Line:
         state = "source gone"
     elif not source.enabled:
         state = "source disabled"
-    ends = moment(key.ends_at) if key.ends_at else None
-    created = moment(key.created_at)
+    ends = iso_time(key.ends_at) if key.ends_at else None
+    created = iso_time(key.created_at)
     return Line(key.digest, key.source, key.scope, key.name, "keys", created, ends, state)
 
 
-def moment(epoch_ms: int) -> str:
+def iso_time(epoch_ms: int) -> str:
     return f"{datetime.fromtimestamp(epoch_ms / 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -7,7 +7,7 @@ import pytest
 
 from weir.adapters.avro import schemas
 from weir.cli.base import WrongInputError
-from weir.cli.letter_filters import moment_of
+from weir.cli.letter_filters import time_of
 from weir.cli.letter_view import HEX_BYTES, hex_lines, told
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -15,7 +15,7 @@ EVENT_ID = uuid.UUID("0199c3a0-0000-7000-8000-000000000001")
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "expected"),
     [
         ("90m", NOW - timedelta(minutes=90)),
         ("24 h", NOW - timedelta(hours=24)),
@@ -24,14 +24,14 @@ EVENT_ID = uuid.UUID("0199c3a0-0000-7000-8000-000000000001")
         ("2026-01-30T10:00+02:00", datetime(2026, 1, 30, 8, tzinfo=UTC)),
     ],
 )
-def test_since_takes_an_age_or_a_time(text: str, moment: datetime) -> None:
-    assert moment_of(text, NOW) == moment
+def test_since_takes_an_age_or_a_time(text: str, expected: datetime) -> None:
+    assert time_of(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "5 weeks", "-1h"])
 def test_since_takes_nothing_else(text: str) -> None:
     with pytest.raises(WrongInputError, match="neither an age"):
-        moment_of(text, NOW)
+        time_of(text, NOW)
 
 
 def duplicate() -> bytes:

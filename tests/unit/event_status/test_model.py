@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from weir.core import topics
-from weir.event_status.model import ORDER, EventRows, TopicEvidence, TopicRecord, decide, moment
+from weir.event_status.model import ORDER, EventRows, TopicEvidence, TopicRecord, decide, json_time
 
 ID = "01a1fe2b-ec6c-74db-8b0f-3e2c2e8d5530"
 OTHER = "01a1fe2b-ec70-7424-ba48-8b9816861935"
@@ -77,7 +77,7 @@ def test_queued_where_its_next_reader_has_not_come_yet(
     seen: list[TopicRecord], stage: str, rows: EventRows | str
 ) -> None:
     told = decide(ID, rows, trail(*seen))
-    assert (told.fate, told.stage, told.since) == ("queued", stage, moment(seen[-1].at))
+    assert (told.fate, told.stage, told.since) == ("queued", stage, json_time(seen[-1].at))
     assert list(told.times) == [
         "occurred_at", "received_at", "accepted_at", "deduplicated_at", "resolved_at",
     ][: 2 + len(seen)]  # fmt: skip

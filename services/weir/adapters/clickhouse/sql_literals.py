@@ -16,7 +16,7 @@ def is_in(expression: str, values: Iterable[str]) -> str:
     return f"{expression} IN ({listed})" if listed else "0"
 
 
-def moment(ms: int) -> str:
+def time_literal(ms: int) -> str:
     return f"fromUnixTimestamp64Milli({ms}, 'UTC')"
 
 

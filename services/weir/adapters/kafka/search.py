@@ -74,13 +74,15 @@ class KafkaSearch:
             self.bounds.append(f"Only the latest {records:,} records of a partition were read.")
         return starts
 
-    def since(self, names: Collection[str], moment: int) -> dict[PartitionKey, int]:
-        """Return, by partition, the offset of the first record at or after `moment` (epoch milliseconds).
+    def since(self, names: Collection[str], since_ms: int) -> dict[PartitionKey, int]:
+        """Return, by partition, the offset of the first record at or after `since_ms` (epoch milliseconds).
 
         Partitions without such a record are omitted.
         """
         asked = [
-            TopicPartition(*place, max(0, moment)) for name in names for place in self.places(name)
+            TopicPartition(*place, max(0, since_ms))
+            for name in names
+            for place in self.places(name)
         ]
         with clear_errors():
             found = self._consumer.offsets_for_times(asked, REQUEST_SECONDS) if asked else []

@@ -194,11 +194,11 @@ def goal_id(site_id: str, sent: SentGoal) -> str:
 
 def read_span(query: Query, now_ms: int) -> TimeRange | Problem:
     """Return `from` up to `to`; default: the last 30 days until now, or the 30 days before `to`."""
-    until = _moment(query, "to", now_ms)
+    until = _epoch_ms(query, "to", now_ms)
     if isinstance(until, Problem):
         return until
     default = max(until - DEFAULT_DAYS * INTERVALS_MS["day"], EARLIEST_MS)
-    since = _moment(query, "from", default)
+    since = _epoch_ms(query, "from", default)
     if isinstance(since, Problem):
         return since
     if since >= until:
@@ -214,18 +214,18 @@ def _told(decided: Answer | Problem) -> Answer:
     return problem(decided) if isinstance(decided, Problem) else decided
 
 
-def _moment(query: Query, name: str, default: int) -> int | Problem:
+def _epoch_ms(query: Query, name: str, default: int) -> int | Problem:
     text = _last(query, name)
     if not text:
         return default
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         told = f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z (write a + as %2B)."
         return Problem("invalid_query", told, name)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    at = (moment - EPOCH) // MILLISECOND
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    at = (parsed - EPOCH) // MILLISECOND
     if not EARLIEST_MS <= at < LATEST_MS:
         return Problem("invalid_query", f"`{name}` must be a time from 1900 until 2300.", name)
     return at
@@ -266,8 +266,8 @@ def _about(site_id: str, span: TimeRange) -> dict[str, object]:
 
 
 def _time(ms: int) -> str:
-    moment = EPOCH + ms * MILLISECOND
-    text = moment.isoformat(timespec="milliseconds" if ms % 1_000 else "seconds")
+    at = EPOCH + ms * MILLISECOND
+    text = at.isoformat(timespec="milliseconds" if ms % 1_000 else "seconds")
     return text.replace("+00:00", "Z")
 
 

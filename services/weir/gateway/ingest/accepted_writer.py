@@ -30,7 +30,7 @@ LOW_BITS = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 _high_bits = lru_cache(maxsize=4_096)(varint)
 
 
-def moment(epoch_ms: int) -> bytes:
+def time_bytes(epoch_ms: int) -> bytes:
     """Encode a time as `long` does, but faster: the times of one request differ only in their lowest bits."""
     zigzag = (epoch_ms << 1) ^ (epoch_ms >> 63)
     if zigzag < 1 << 14:
@@ -111,7 +111,7 @@ class AcceptedWriter:
         window_seconds: int | None = None,
     ) -> None:
         """`window_seconds`: how long idempotency keys are remembered; None: the source's setting."""
-        self._now = moment(received_at)
+        self._now = time_bytes(received_at)
         window = source.window if window_seconds is None else long(window_seconds)
         self._before = self._now + source.encoded + window
         self._after = _client_fields(client)
@@ -133,7 +133,7 @@ class AcceptedWriter:
                 optional(self._mark + identity_key(profile, user, anonymous, session)),
                 string_length(key),
                 key,
-                self._now if occurred is None else moment(occurred),
+                self._now if occurred is None else time_bytes(occurred),
                 string_length(name),
                 name,
                 string(user) if user else ABSENT,

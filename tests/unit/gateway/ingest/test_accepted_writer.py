@@ -13,7 +13,7 @@ from weir.gateway.ingest.accepted_writer import (
     AcceptedWriter,
     Client,
     SourceFields,
-    moment,
+    time_bytes,
 )
 from weir.gateway.ingest.validation import Event
 
@@ -94,7 +94,7 @@ def test_bytes_equal_those_of_fastavro(
 
 @given(LONG)
 def test_moments_are_longs(number: int) -> None:
-    assert moment(number) == long(number)
+    assert time_bytes(number) == long(number)
 
 
 def test_varints_are_seven_bits_a_byte() -> None:

@@ -62,7 +62,7 @@ def check(asked: RequestMeta, body: bytes, given: str, source: Source) -> bytes:
 @lru_cache(maxsize=64)
 def _epoch_ms(date: str) -> int | None:
     try:
-        moment = parsedate_to_datetime(date)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        parsed = parsedate_to_datetime(date)
+        return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
