@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.shop_truth import DAY, FUNNEL, GAP, HOUR, MINUTE, SECOND, Happening, Truth, tell
+from tests.shop_truth import DAY, FUNNEL, GAP, HOUR, MINUTE, SECOND, Happening, Truth, truth_of
 
 Event = dict[str, Any]
 
@@ -166,7 +166,7 @@ def generate(
     happenings.sort(key=lambda pair: (pair[1].at, pair[0].name))
     events = [_wire(happening, seed, n) for n, (_, happening) in enumerate(happenings)]
     stream, repeats = _arrivals([h.at for _, h in happenings], events, seed)
-    return stream, tell(
+    return stream, truth_of(
         {p.name: p.happenings for p in crowd}, sum(p.logs_in for p in crowd), repeats
     )
 

@@ -57,7 +57,7 @@ class Happening:
 Crowd = Mapping[str, list[Happening]]  # what each person did, by name, in order
 
 
-def tell(crowd: Crowd, known_people: int, repeats: int) -> Truth:
+def truth_of(crowd: Crowd, known_people: int, repeats: int) -> Truth:
     everything = [happening for happenings in crowd.values() for happening in happenings]
     purchases = [h for h in everything if h.name == "purchase"]
     depths = Counter(funnel_depth(happenings) for happenings in crowd.values())

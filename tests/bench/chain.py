@@ -40,11 +40,11 @@ def measure_chain(folder: Path, count: int, quick: bool, say: Say) -> dict[str, 
             say(f"the whole chain: latency at {rate:,} events/s")
             seconds = 3.0 if quick else 20.0
             with Watch(stack.pids) as watch:
-                told = measure_latency(
+                latency = measure_latency(
                     gateway.probe.port, warehouse.probe.port, rate, seconds, SEED + number
                 )
-                told["processes"] = _uses(watch, int(rate * seconds))
-            result["latency"].append(told)
+                latency["processes"] = _uses(watch, int(rate * seconds))
+            result["latency"].append(latency)
         # dedup starts last: until then the events wait in front of the chain
         stack.end(members[0])
         result["drain"] = _drain(stack, count, say)

@@ -28,7 +28,7 @@ class Turn:
 
     wire: str
     batch: int
-    told: LoadResult
+    result: LoadResult
 
 
 def measure_doors(folder: Path, quick: bool, say: Say) -> list[dict[str, Any]]:
@@ -42,9 +42,9 @@ def measure_doors(folder: Path, quick: bool, say: Say) -> list[dict[str, Any]]:
         for number in range(rounds):
             for wire, batch in CASES:
                 say(f"doors, round {number + 1} of {rounds}: {wire}, {batch} a request")
-                told = _send(gateway, wire, batch, 1.0 if quick else SECONDS, next_id)
-                next_id = told.first_unused_id
-                turns.append(Turn(wire, batch, told))
+                measured = _send(gateway, wire, batch, 1.0 if quick else SECONDS, next_id)
+                next_id = measured.first_unused_id
+                turns.append(Turn(wire, batch, measured))
         _require_all_accepted(gateway)
     return [_row(turns, wire, batch) for wire, batch in CASES]
 
@@ -64,10 +64,10 @@ def _send(gateway: Member, wire: str, batch: int, seconds: float, first_id: int)
         source=sender.source,
         secret=sender.secret,
     )
-    told = run_apart(load)
-    if not told.events:
-        raise RuntimeError(f"{wire}: no request was answered well: {told.statuses}")
-    return told
+    result = run_apart(load)
+    if not result.events:
+        raise RuntimeError(f"{wire}: no request was answered well: {result.statuses}")
+    return result
 
 
 def _require_all_accepted(gateway: Member) -> None:
@@ -82,8 +82,8 @@ def _require_all_accepted(gateway: Member) -> None:
 
 def _row(turns: list[Turn], wire: str, batch: int) -> dict[str, Any]:
     def median(name: str, of: str) -> float:
-        its = [turn.told for turn in turns if (turn.wire, turn.batch) == (of, batch)]
-        return statistics.median(float(getattr(told, name)) for told in its)
+        its = [turn.result for turn in turns if (turn.wire, turn.batch) == (of, batch)]
+        return statistics.median(float(getattr(result, name)) for result in its)
 
     cpu = median("gateway_cpu_us_per_event", wire)
     return {

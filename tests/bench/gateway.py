@@ -35,12 +35,12 @@ def measure_gateway(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
                     gateway_pids=family(gateway.pid),
                     first_id=next_id,
                 )
-                told = run_apart(load)
+                result = run_apart(load)
                 use = watch.uses()["gateway"]
-            next_id = told.first_unused_id
+            next_id = result.first_unused_id
             results[name] = {
-                **asdict(told),
-                "cpu_us_per_event": told.gateway_cpu_us_per_event,
+                **asdict(result),
+                "cpu_us_per_event": result.gateway_cpu_us_per_event,
                 "rest_mib": use.rest_mib,
                 "peak_mib": use.peak_mib,
             }

@@ -51,19 +51,19 @@ def _workers(workers: Mapping[str, Any]) -> Table:
         "Each worker alone, draining a full topic",
         *("stage", "events", "events/s", "CPU µs/event", "RSS rest", "peak MiB", "start CPU s"),
     )
-    for name, told in workers.items():
+    for name, figures in workers.items():
         table.add_row(
             name,
-            f"{told['events']:,}",
-            f"{told['events_per_second']:,.0f}",
-            f"{told['cpu_us_per_event']:.1f}",
-            f"{told['rest_mib']:.0f}",
-            f"{told['peak_mib']:.0f}",
-            f"{told['start_cpu_seconds']:.2f}",
+            f"{figures['events']:,}",
+            f"{figures['events_per_second']:,.0f}",
+            f"{figures['cpu_us_per_event']:.1f}",
+            f"{figures['rest_mib']:.0f}",
+            f"{figures['peak_mib']:.0f}",
+            f"{figures['start_cpu_seconds']:.2f}",
         )
-        if "engine_cpu_us_per_event" in told:
-            engine = f"{told['engine_cpu_us_per_event']:.1f}"
-            table.add_row("  engine", "", "", engine, "", f"{told['engine_peak_mib']:.0f}", "")
+        if "engine_cpu_us_per_event" in figures:
+            engine = f"{figures['engine_cpu_us_per_event']:.1f}"
+            table.add_row("  engine", "", "", engine, "", f"{figures['engine_peak_mib']:.0f}", "")
     return table
 
 
@@ -72,15 +72,15 @@ def _gateway(gateway: Mapping[str, Any]) -> Table:
         "The gateway alone, against a broker",
         *("load", "requests/s", "events/s", "CPU µs/event", "p50 ms", "p99 ms", "peak MiB"),
     )
-    for load, told in gateway.items():
+    for load, figures in gateway.items():
         table.add_row(
             load,
-            f"{told['requests_per_second']:,.0f}",
-            f"{told['events_per_second']:,.0f}",
-            f"{told['cpu_us_per_event']:.1f}",
-            f"{told['p50_ms']:.1f}",
-            f"{told['p99_ms']:.1f}",
-            f"{told['peak_mib']:.0f}",
+            f"{figures['requests_per_second']:,.0f}",
+            f"{figures['events_per_second']:,.0f}",
+            f"{figures['cpu_us_per_event']:.1f}",
+            f"{figures['p50_ms']:.1f}",
+            f"{figures['p99_ms']:.1f}",
+            f"{figures['peak_mib']:.0f}",
         )
     return table
 
@@ -90,14 +90,14 @@ def _doors(doors: list[Mapping[str, Any]]) -> Table:
         "The gateway at each door; the ratio is to /v1/events with as many events a request",
         *("door", "events a request", "events/s", "p50 ms", "CPU µs/event", "ratio"),
     )
-    for told in doors:
+    for figures in doors:
         table.add_row(
-            told["path"],
-            f"{told['batch']:,}",
-            f"{told['events_per_second']:,.0f}",
-            f"{told['p50_ms']:.1f}",
-            f"{told['cpu_us_per_event']:.1f}",
-            f"{told['cpu_ratio']:.2f}",
+            figures["path"],
+            f"{figures['batch']:,}",
+            f"{figures['events_per_second']:,.0f}",
+            f"{figures['p50_ms']:.1f}",
+            f"{figures['cpu_us_per_event']:.1f}",
+            f"{figures['cpu_ratio']:.2f}",
         )
     return table
 
@@ -109,26 +109,26 @@ def _chain(chain: Mapping[str, Any]) -> list[Table]:
             "Accepted to queryable",
             *("events/s", "events", "p50 s", "p99 s", "worst s", "missing", "sender late s"),
         )
-        for told in latency:
+        for figures in latency:
             table.add_row(
-                f"{told['rate']:,}",
-                f"{told['events']:,}",
-                *(f"{told[name]:.2f}" for name in ("p50", "p99", "worst")),
-                f"{told['missing']:,}",
-                f"{told['sender_late_seconds']:.2f}",
+                f"{figures['rate']:,}",
+                f"{figures['events']:,}",
+                *(f"{figures[name]:.2f}" for name in ("p50", "p99", "worst")),
+                f"{figures['missing']:,}",
+                f"{figures['sender_late_seconds']:.2f}",
             )
         tables.append(table)
     processes = _table(
         "Whole chain, each process", "process", "CPU µs/event", "idle %", "RSS rest", "peak MiB"
     )
     drain = chain["drain"]
-    for name, told in drain["processes"].items():
+    for name, figures in drain["processes"].items():
         processes.add_row(
             name,
-            f"{told['cpu_us_per_event']:.1f}",
+            f"{figures['cpu_us_per_event']:.1f}",
             f"{chain['idle'][name]['percent']:.1f}",
             f"{chain['idle'][name]['rest_mib']:.0f}",
-            f"{told['peak_mib']:.0f}",
+            f"{figures['peak_mib']:.0f}",
         )
     processes.caption = (
         f"{drain['events']:,} events drained in {drain['seconds']:.1f} s: "

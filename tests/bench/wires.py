@@ -68,8 +68,8 @@ def _valued(event: Event) -> Event:
 
 
 def _tracardi(event: Event) -> Event:
-    told = {"type": event["event"], "id": event["id"], "context": event["context"]}
-    return {**told, "properties": _valued(event)}
+    sent = {"type": event["event"], "id": event["id"], "context": event["context"]}
+    return {**sent, "properties": _valued(event)}
 
 
 def _tracker_payload(events: list[Event], sender: Sender) -> Any:

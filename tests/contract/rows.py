@@ -156,7 +156,7 @@ def source_usage(**of_quota: Any) -> bytes:
 
 
 def erasure(state: ErasureState) -> bytes:
-    told = Erasure(
+    made = Erasure(
         "0199c3a0-0000-7000-8000-000000000001",
         "acme",
         "" if state == "finished" else "user:ada",
@@ -166,7 +166,7 @@ def erasure(state: ErasureState) -> bytes:
         places=[ErasedPlace("table events", 3, NOON)],
         counts=[ErasedRows("events", "", "shop", NOON - NOON % MINUTE, 3)],
     )
-    return erasure_entries(told)[0][1]
+    return erasure_entries(made)[0][1]
 
 
 def properties(number: int, size: int = 0) -> str:

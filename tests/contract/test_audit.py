@@ -102,9 +102,9 @@ class World:
     def audit(self) -> dict[str, Any]:
         result = CliRunner().invoke(command, ["--json"], env=self.environ)
         assert result.exit_code in (0, 1), result.output
-        told: dict[str, Any] = json.loads(result.stdout)
-        assert told["balanced"] == (result.exit_code == 0)
-        return told
+        report: dict[str, Any] = json.loads(result.stdout)
+        assert report["balanced"] == (result.exit_code == 0)
+        return report
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +166,9 @@ def test_a_delta_that_the_sink_has_yet_to_read_speaks_for_its_offsets(world: Wor
     world.account(world.usage("accepted", 2, 0, 2))
     assert _of_offsets(world.audit()) == [gap(2, 3, 2, 0)]
     world.write(topics.USAGE, world.usage("accepted", 2, 2, 4))
-    told = world.audit()
-    assert told["findings"] == []
-    assert (told["in_flight"]["weir.sink"], told["unread"]["weir.sink"]) == (1, {"shop": 1})
+    report = world.audit()
+    assert report["findings"] == []
+    assert (report["in_flight"]["weir.sink"], report["unread"]["weir.sink"]) == (1, {"shop": 1})
 
 
 def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
@@ -216,9 +216,9 @@ def test_an_audit_says_what_it_has_not_looked_at(
     world.commit("weir.dedup", topics.ACCEPTED, 9)
     for first in (0, 3, 6):  # one of three is missing each time
         world.account(world.usage("accepted", 2, first, first + 3))
-    told = world.audit()
-    assert len(_of_offsets(told)) == 2
-    (gaps,) = told["partly"]
+    report = world.audit()
+    assert len(_of_offsets(report)) == 2
+    (gaps,) = report["partly"]
     assert gaps.startswith("between Kafka and dedup: only 2 of 3 ranges of offsets")
     world.account(world.usage("accepted", 1, 1, 2, topic_id="", minute=NOW - 60_000))
     assert "all stages: only 1 of 2 minutes that do not balance" in world.audit()["partly"][1]
@@ -235,15 +235,15 @@ def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: Worl
     )
     world.tables.insert("landing_events", rows.resolved(0, received_at=NOW))
     world.write(topics.UNIQUE, accepted_output(accepted(1, received_at=NOW)).value)
-    told = world.audit()
-    assert told["findings"] == []
-    assert [(p["in_flight"], p["difference"]) for p in told["pages"]] == [(1, 0)]
+    report = world.audit()
+    assert report["findings"] == []
+    assert [(p["in_flight"], p["difference"]) for p in report["pages"]] == [(1, 0)]
     world.commit("weir.identity", topics.UNIQUE, 1)  # passed, and nothing said
-    told = world.audit()
-    (finding,) = told["findings"]
+    report = world.audit()
+    (finding,) = report["findings"]
     assert "between dedup and identity: 1 more unique than resolved" in finding
-    assert [(p["in_flight"], p["difference"]) for p in told["pages"]] == [(0, 1)]
-    assert told["differences"] == {"shop": 1}
+    assert [(p["in_flight"], p["difference"]) for p in report["pages"]] == [(0, 1)]
+    assert report["differences"] == {"shop": 1}
 
 
 def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(world: World) -> None:
@@ -251,27 +251,27 @@ def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(wor
     ids = [accepted(number)["event_id"] for number in range(3)]
 
     def unique(position: int, event_id: bytes) -> bytes:
-        told = signed(id_checksum([event_id]))
-        return world.usage("unique", 1, position - 1, position, topic_id="t", fingerprint=told)
+        report = signed(id_checksum([event_id]))
+        return world.usage("unique", 1, position - 1, position, topic_id="t", fingerprint=report)
 
     world.account(
         world.usage("accepted", 2, 0, 2, topic_id="t"), unique(1, ids[0]), unique(2, ids[1])
     )
     world.tables.insert("landing_events", rows.resolved(0, received_at=NOW))
-    told = world.audit()
-    assert len(told["findings"]) == 2
-    assert told["remarks"] == []
+    report = world.audit()
+    assert len(report["findings"]) == 2
+    assert report["remarks"] == []
     world.tables.insert("landing_events", rows.resolved(1, received_at=NOW))
-    told = world.audit()
-    assert (told["findings"], told["differences"]) == ([], {"shop": 0})
-    (remark,) = told["remarks"]
+    report = world.audit()
+    assert (report["findings"], report["differences"]) == ([], {"shop": 0})
+    (remark,) = report["remarks"]
     assert "2 stored events that dedup counted as unique are missing in identity's" in remark
-    assert [(p["stored"], p["in_flight"], p["difference"]) for p in told["pages"]] == [(2, 0, 0)]
+    assert [(p["stored"], p["in_flight"], p["difference"]) for p in report["pages"]] == [(2, 0, 0)]
     world.account(unique(3, ids[2]))
     world.tables.insert("landing_events", rows.resolved(7, received_at=NOW))
-    told = world.audit()
-    assert told["remarks"] == []
-    assert "between dedup and identity: 3 more unique than resolved" in told["findings"][1]
+    report = world.audit()
+    assert report["remarks"] == []
+    assert "between dedup and identity: 3 more unique than resolved" in report["findings"][1]
 
 
 def test_a_standing_audit_tells_of_a_difference_and_of_its_end(
@@ -304,5 +304,5 @@ def test_a_standing_audit_tells_of_a_difference_and_of_its_end(
         audit.kill()
 
 
-def _of_offsets(told: dict[str, Any]) -> list[str]:
-    return [text for text in told["findings"] if text.startswith("between Kafka")]
+def _of_offsets(report: dict[str, Any]) -> list[str]:
+    return [text for text in report["findings"] if text.startswith("between Kafka")]

@@ -365,8 +365,8 @@ def test_the_books(tables: Tables) -> None:
     for _ in range(2):
         tables.insert("landing_dead_letter", rows.dead_letter(**of_sink, received_at=NOON))
     assert tables.ask(f"SELECT {BOOKS}") == [[10, 4, 1, 3, 2, 0, 0, 0, 0]]
-    told = tables.ask("SELECT events, bytes FROM weir.usage WHERE outcome = 'rejected'")
-    assert told == [[2, 6]]
+    counted = tables.ask("SELECT events, bytes FROM weir.usage WHERE outcome = 'rejected'")
+    assert counted == [[2, 6]]
     tables.insert("landing_events", *(rows.resolved(n) for n in range(10, 12)))
     ((*_, in_flight, difference),) = tables.ask(f"SELECT {BOOKS}")
     assert (in_flight, difference) == (0, -2)

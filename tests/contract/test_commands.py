@@ -259,14 +259,14 @@ def test_a_statement_without_an_answer_says_done(weir: Weir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "expected"),
     [("SELECT nope", "`nope`"), ("SELEC 1", "Syntax error"), ("SELECT * FROM no.t", "no")],
 )
-def test_a_faulty_query_is_one_line(weir: Weir, sql: str, told: str) -> None:
+def test_a_faulty_query_is_one_line(weir: Weir, sql: str, expected: str) -> None:
     result = weir("sql", sql)
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert told in result.stderr
+    assert expected in result.stderr
 
 
 # --- groups
@@ -489,7 +489,7 @@ def test_dead_letters_are_listed_and_shown(weir: Weir, place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["topics", "apply"], "Kafka does not answer at 127.0.0.1:"),
         (["apply", "deploy/sources.yaml"], "Kafka does not answer at 127.0.0.1:"),
@@ -499,10 +499,10 @@ def test_dead_letters_are_listed_and_shown(weir: Weir, place: Place) -> None:
     ],
 )
 def test_what_is_away_is_one_sentence_and_code_3(
-    weir: Weir, away: dict[str, str], arguments: list[str], told: str
+    weir: Weir, away: dict[str, str], arguments: list[str], expected: str
 ) -> None:
     result = weir(*arguments, **away)
     assert result.exit_code == 3
-    assert result.stderr.startswith(f"Error: {told}")
+    assert result.stderr.startswith(f"Error: {expected}")
     assert "start it with `weir up`" in result.stderr
     assert result.stderr.count("\n") == 1

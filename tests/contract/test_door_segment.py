@@ -39,9 +39,9 @@ def test_an_unknown_write_key_is_401_where_the_client_looks_for_it(
         for headers in ({}, basic("wrong")):
             answer = send(gateway, path, body | members, **headers)
             assert answer.status == 401
-            told = answer.json()
-            assert (told["success"], told["code"]) == (False, "unauthorized")
-            assert told["error"] == {"code": told["code"], "message": told["message"]}
+            problem = answer.json()
+            assert (problem["success"], problem["code"]) == (False, "unauthorized")
+            assert problem["error"] == {"code": problem["code"], "message": problem["message"]}
 
 
 def test_a_retry_sent_later_has_the_same_key_and_the_same_hash(
@@ -50,8 +50,8 @@ def test_a_retry_sent_later_has_the_same_key_and_the_same_hash(
     call = CALL | {"messageId": "segment-retry", "timestamp": "2026-03-01T12:00:00Z"}
     for path, body in (("/v1/batch", {"batch": [call]}), ("/v1/track", call)):
         for sent_at in ("2026-03-01T12:00:01Z", "2026-03-01T12:00:09Z"):
-            told = {"sentAt": sent_at, "writeKey": KEY}
-            assert send(gateway, path, body | told).status == 200
+            members = {"sentAt": sent_at, "writeKey": KEY}
+            assert send(gateway, path, body | members).status == 200
     key = dedup_key(SOURCE, "segment-retry")
     records = accepted.wait_for(lambda record: record.key == key, 4)
     hashes = [ACCEPTED.decode(record.value)["payload_hash"] for record in records]
@@ -64,10 +64,10 @@ def test_what_was_refused_is_kept_without_write_keys(
 ) -> None:
     """Nor the header's, nor the body's, in calls and in whole bodies."""
     nobodys = {"type": "track", "event": "masked-write-keys"}
-    told = nobodys | {"writeKey": "another-write-key", "context": {"key": KEY}}
-    assert send(gateway, "/v1/track", told, **basic(KEY)).status == 400
+    message = nobodys | {"writeKey": "another-write-key", "context": {"key": KEY}}
+    assert send(gateway, "/v1/track", message, **basic(KEY)).status == 400
     assert send(gateway, "/v1/track", nobodys | {"writeKey": KEY}).status == 400
-    assert send(gateway, "/v1/batch", {"batch": told, "writeKey": KEY}).status == 400
+    assert send(gateway, "/v1/batch", {"batch": message, "writeKey": KEY}).status == 400
     records = rejected.wait_for(lambda record: b"masked-write-keys" in record.value, 3)
     assert len(records) == 3
     for record in records:
@@ -76,6 +76,6 @@ def test_what_was_refused_is_kept_without_write_keys(
     payloads = [REJECTED.decode(record.value)["payload"] for record in records]
     (batch,) = [json.loads(one) for one in payloads if b"batch" in one]
     assert batch == {
-        "batch": told | {"writeKey": "***", "context": {"key": "***"}},
+        "batch": message | {"writeKey": "***", "context": {"key": "***"}},
         "writeKey": "***",
     }

@@ -51,9 +51,9 @@ def test_the_sdk_tracks_events_alone_and_in_bulk(
 ) -> None:
     source, key = new_source(gateway, signing_secrets=(SECRET,))
     host = f"http://127.0.0.1:{gateway.port}"
-    told = json.loads(run_client("suprsend", host, key, SECRET, source))
+    output = json.loads(run_client("suprsend", host, key, SECRET, source))
     for what in ("event", "keyed", "keyed again", "system event", "attachment"):
-        assert (told[what]["success"], told[what]["status_code"]) == (True, 202), told[what]
+        assert (output[what]["success"], output[what]["status_code"]) == (True, 202), output[what]
     for what, status, words in (
         ("private attachment", 404, "404 not found: 'http://169.254.169.254/"),
         ("local attachment", 404, "404 not found: send a file as a public URL"),
@@ -61,9 +61,11 @@ def test_the_sdk_tracks_events_alone_and_in_bulk(
         ("wrong secret", 401, "The signature is missing or not valid"),
         ("api key", 401, "The signature is missing or not valid"),
     ):
-        assert (told[what]["success"], told[what]["status_code"]) == (False, status), told[what]
-        assert words in told[what]["message"]
-    bulk = told["bulk"]
+        assert (output[what]["success"], output[what]["status_code"]) == (False, status), output[
+            what
+        ]
+        assert words in output[what]["message"]
+    bulk = output["bulk"]
     assert [bulk[name] for name in ("status", "total", "success", "failure")] == [
         "partial",
         250,
@@ -73,7 +75,7 @@ def test_the_sdk_tracks_events_alone_and_in_bulk(
     (failed,) = bulk["failed"]
     assert failed["code"] == 400
     assert failed["error"].startswith("properties.ss_mine ")
-    assert told["wrong secret in bulk"][0] == "fail"
+    assert output["wrong secret in bulk"][0] == "fail"
     records = accepted.wait_for(lambda r: source.encode() in r.value, 5 + 249)
     events = [ACCEPTED.decode(record.value) for record in records]
     assert len(events) == 5 + 249

@@ -19,7 +19,7 @@ from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.adapters.receipt_records import encode_receipt
 from weir.core import topics
-from weir.core.receipts import Receipt, ToldProfile
+from weir.core.receipts import Receipt, ReceiptProfile
 
 ACCEPTED = avro.schemas()["Accepted"]
 
@@ -90,7 +90,7 @@ def test_the_answer_holds_what_the_workers_said(
 
         event = ACCEPTED.decode(accepted.wait_for(is_its, 1)[0].value)
         assert event["wants_receipt"]
-        told = ToldProfile(
+        receipt_profile = ReceiptProfile(
             id=profile, traits={}, events=7, sessions=2, first_seen_at=1, last_seen_at=2
         )
         receipt = Receipt(
@@ -100,7 +100,7 @@ def test_the_answer_holds_what_the_workers_said(
             received_at=event["received_at"],
             profile_id=profile,
             session_id="s-1",
-            profile=msgspec.json.encode(told).decode(),
+            profile=msgspec.json.encode(receipt_profile).decode(),
         )
         output = encode_receipt(receipt)
         write_entries(gateway.kafka, topics.RECEIPTS, [(output.key, output.value)])

@@ -49,7 +49,7 @@ def test_a_large_one_is_read_as_it_was_written_and_finished_whole(settings: Kafk
     found = read()
     assert (found.names, found.profiles) == (large.names, large.profiles)
     assert (found.counts, found.barred) == (large.counts, large.barred)
-    writer.tell_identity(found, [*found.names, "u:bob"], 9)
+    writer.write_erase_records(found, [*found.names, "u:bob"], 9)
     writer.write(found.finished(3, "hash"))
     wait_until(lambda: read().state == "finished", 30, "the fact alone")
     follower.close()

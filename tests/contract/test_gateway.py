@@ -119,8 +119,8 @@ def test_a_valid_example_is_accepted_as_it_says(
         return
     reply = answer.json()
     assert reply["accepted"] == expected["accepted"] == len(reply["event_ids"])
-    told = [{k: one[k] for k in ("index", "id", "code", "field")} for one in reply["rejected"]]
-    assert told == expected["rejected"]
+    rejected = [{k: one[k] for k in ("index", "id", "code", "field")} for one in reply["rejected"]]
+    assert rejected == expected["rejected"]
     ids = {uuid.UUID(text).bytes: text for text in reply["event_ids"]}
     written = accepted.wait_for(lambda r: r.value[10:26] in ids, len(ids))
     records = {r.value[10:26]: (r, ACCEPTED.decode(r.value)) for r in written}
@@ -169,11 +169,11 @@ def check_problem(answer: HttpAnswer, expected: dict[str, Any]) -> str:
     assert problem["title"]
     assert problem["detail"]
     assert problem.get("field") == expected.get("field")
-    told = [
+    rejected = [
         {k: one[k] for k in ("index", "id", "code", "field")} for one in problem.get("rejected", [])
     ]
-    assert told == expected.get("rejected", [])
-    return str(told[0]["code"] if told else expected["code"])
+    assert rejected == expected.get("rejected", [])
+    return str(rejected[0]["code"] if rejected else expected["code"])
 
 
 def test_a_retry_of_the_same_bytes_has_the_same_hash_in_any_batch(

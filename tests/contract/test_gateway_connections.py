@@ -52,24 +52,24 @@ def test_broken_http_is_a_400(gateway: RunningGateway, request_bytes: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "expected"),
     [
         (b"/v1/events?key=secret" + b"x" * 20_000, b"A URL may have at most 8,176 bytes"),
         (b"http://[::1?key=secret", b"URL in the request line is not valid"),
     ],
 )
 def test_what_is_wrong_is_said_without_quoting_it(
-    gateway: RunningGateway, target: bytes, told: bytes
+    gateway: RunningGateway, target: bytes, expected: bytes
 ) -> None:
     with connect(gateway) as connection:
         connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
         received = receive_all(connection)
-    assert told in received
+    assert expected in received
     assert b"secret" not in received
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "expected"),
     [
         (b"Cookie: " + b"x" * 9_000 + b"\r\n", b"A header may have at most 8,192 bytes"),
         (b"User-Agent: " + b"x" * 10_000 + b"\r\n", b"A header may have at most 8,192 bytes"),
@@ -79,15 +79,15 @@ def test_what_is_wrong_is_said_without_quoting_it(
     ],
 )
 def test_heads_that_are_too_large_are_told_the_limit(
-    gateway: RunningGateway, lines: bytes, told: bytes
+    gateway: RunningGateway, lines: bytes, expected: bytes
 ) -> None:
     with connect(gateway) as connection:
         connection.sendall(
             HEAD + lines + b'Connection: close\r\nContent-Length: 13\r\n\r\n{"event":"a"}'
         )
         received = receive_all(connection)
-    assert received.startswith(b"HTTP/1.1 431 " if told else b"HTTP/1.1 202 ")
-    assert told in received
+    assert received.startswith(b"HTTP/1.1 431 " if expected else b"HTTP/1.1 202 ")
+    assert expected in received
 
 
 def test_a_head_that_never_ends_is_refused_by_its_whole_size(gateway: RunningGateway) -> None:

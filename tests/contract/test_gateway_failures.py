@@ -51,8 +51,8 @@ def test_the_broker_away(tmp_path: Path) -> None:
         )
         left.enter_context(ending_well(running.process))
         wait_until(lambda: running.knows(KEY), 10, "the source")
-        told: list[str] = []
-        told += running.post(KEY, b'{"event":"before"}').json()["event_ids"]
+        event_ids: list[str] = []
+        event_ids += running.post(KEY, b'{"event":"before"}').json()["event_ids"]
         broker.kill()
         batch = (
             b"["
@@ -62,11 +62,11 @@ def test_the_broker_away(tmp_path: Path) -> None:
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda _: running.post(KEY, batch), range(32)))
         assert {answer.status for answer in answers} == {503}
-        told_of = {answer.json()["code"]: answer.json()["detail"] for answer in answers}
-        assert "unacknowledged" in told_of  # they were handed over, so some may be stored
-        assert "the same ids" in told_of.pop("unacknowledged")
-        assert set(told_of) <= {"unavailable", "overloaded"}
-        assert all("Nothing was accepted" in detail for detail in told_of.values())
+        details = {answer.json()["code"]: answer.json()["detail"] for answer in answers}
+        assert "unacknowledged" in details  # they were handed over, so some may be stored
+        assert "the same ids" in details.pop("unacknowledged")
+        assert set(details) <= {"unavailable", "overloaded"}
+        assert all("Nothing was accepted" in detail for detail in details.values())
         assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
         assert psutil.Process(running.process.pid).memory_info().rss < 250_000_000
         wait_until(lambda: not running.is_ready(), 20, "readiness to go")
@@ -75,8 +75,8 @@ def test_the_broker_away(tmp_path: Path) -> None:
         broker = start_kafka(tmp_path / "kafka", port)
         left.callback(broker.kill)
         wait_until(running.is_ready, 30, "readiness to come back")
-        told += running.post(KEY, b'{"event":"after"}').json()["event_ids"]
-        assert len(told) == 2
+        event_ids += running.post(KEY, b'{"event":"after"}').json()["event_ids"]
+        assert len(event_ids) == 2
 
 
 def test_without_a_broker_it_lives_but_is_not_ready(tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def test_up_to_ends_that_are_given(history: SettledReader, topic: str) -> None:
 
 
 def test_a_table_is_read_whole(history: SettledReader, topic: str) -> None:
-    told = list(history.table(topic))
-    assert [(partition, key) for partition, key, _ in told] == [(0, b"key")] * len(told)
-    assert [value for *_, value in told] == [
+    records = list(history.table(topic))
+    assert [(partition, key) for partition, key, _ in records] == [(0, b"key")] * len(records)
+    assert [value for *_, value in records] == [
         b"%d" % n for n in range(COUNT - 3) if not 100 <= n < 199
     ]

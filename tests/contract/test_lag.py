@@ -85,7 +85,7 @@ def test_what_waits_is_told_before_anything_is_read(broker: OnKafka, writer: Pro
 def test_each_partition_is_told_by_its_owner_alone(broker: OnKafka) -> None:
     members = [broker.stream("wide", 0)]
 
-    def told() -> list[int]:
+    def owned() -> list[int]:
         for member in members:
             member.poll(0.05)
             for partition in member.assignment().gained:
@@ -93,9 +93,9 @@ def test_each_partition_is_told_by_its_owner_alone(broker: OnKafka) -> None:
         return sorted(partition for member in members for partition in member.lag())
 
     everything = list(range(PARTITIONS))
-    wait_until(lambda: told() == everything, PATIENCE, "all of them")
+    wait_until(lambda: owned() == everything, PATIENCE, "all of them")
     members.append(broker.stream("wide", 1))
-    wait_until(lambda: told() == everything and members[1].lag(), PATIENCE, "some of them each")
+    wait_until(lambda: owned() == everything and members[1].lag(), PATIENCE, "some of them each")
     assert set(members[0].lag().values()) == set(members[1].lag().values()) == {0}
     for member in members:
         member.close()

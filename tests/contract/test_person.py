@@ -221,13 +221,13 @@ def test_what_is_being_erased_is_no_loss_to_the_books_and_all_else_is(people: Pe
     for _, value in erasure_entries(erasure):
         people.insert(value)
     assert people.erasing.recorded(erasure.erasure_id) == len(counts)
-    told = [people.ask(f"SELECT {SHORTS} FROM weir.ledger")[0]]
+    shorts = [people.ask(f"SELECT {SHORTS} FROM weir.ledger")[0]]
     for _ in people.erasing.delete():
-        told.append(people.ask(f"SELECT {SHORTS} FROM weir.ledger")[0])
+        shorts.append(people.ask(f"SELECT {SHORTS} FROM weir.ledger")[0])
     gone = [0, 0, 0, 3, 2, 1]
-    assert told[0] == balanced
+    assert shorts[0] == balanced
     assert people.ask(f"SELECT {SHORTS} FROM weir.ledger") == [gone]
-    assert {tuple(line[:3]) for line in told} == {(0, 0, 0)}
+    assert {tuple(line[:3]) for line in shorts} == {(0, 0, 0)}
 
     places = [ErasedPlace("table events", 3, NOON)]
     for _, value in erasure_entries(

@@ -87,9 +87,9 @@ def test_a_topic_that_allows_less_refuses_an_event_and_not_its_neighbours(
     small = [{"event": "a", "properties": {"p": "x" * 500}} for _ in range(200)]
     large = {"event": "large", "properties": {"p": "x" * 2 * LOW}}
     answer = gateway.post(KEY, json.dumps([*small[:100], large, *small[100:]]).encode())
-    told = answer.json()
-    assert (answer.status, told["accepted"]) == (202, 200)
-    assert [(one["index"], one["code"]) for one in told["rejected"]] == [(100, "too_large")]
+    reply = answer.json()
+    assert (answer.status, reply["accepted"]) == (202, 200)
+    assert [(one["index"], one["code"]) for one in reply["rejected"]] == [(100, "too_large")]
     alone = gateway.post(KEY, json.dumps(large).encode())
     assert alone.status == 422
     assert low_topic in alone.json()["rejected"][0]["message"]

@@ -213,7 +213,7 @@ def refused(running: RunningGateway, source: str) -> bool:
     return f'weir_retention_refused{{source="{source}"}} 1.0' in metrics(running)
 
 
-def told(kafka: KafkaSettings, folder: Path) -> list[dict[str, object]]:
+def reported_backlog(kafka: KafkaSettings, folder: Path) -> list[dict[str, object]]:
     environ = {"WEIR_KAFKA_BOOTSTRAP": kafka.bootstrap(), "WEIR_DATA_DIR": str(folder)}
     environ["WEIR_CLICKHOUSE_URL"] = "http://127.0.0.1:1"  # away: the backlog is told all the same
     result = CliRunner().invoke(cli, ["status", "--json"], env=environ)
@@ -235,7 +235,7 @@ def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) ->
         write(kafka, topics.ACCEPTED, 3, 0.6)
         wait_until(lambda: gauge(running) > 0.59, 10, "the warning")
         assert running.post(KEY, b'{"event":"early"}').status == 202
-        assert [(one["group"], one["topic"]) for one in told(kafka, tmp_path)] == [
+        assert [(one["group"], one["topic"]) for one in reported_backlog(kafka, tmp_path)] == [
             (DEDUP, topics.ACCEPTED)
         ]
 
@@ -292,7 +292,7 @@ def test_the_source_that_floods_is_refused_and_others_are_not(
         assert (answer.status, answer.json()["code"]) == (503, "backlog")
         assert running.post(other, b'{"event":"late"}').status == 202
         assert not refused(running, ALL)
-        (behind,) = told(kafka, tmp_path)
+        (behind,) = reported_backlog(kafka, tmp_path)
         assert behind["refused"] == [SOURCE]
 
         read_everything(kafka)

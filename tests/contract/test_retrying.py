@@ -25,12 +25,12 @@ def test_a_command_outlives_a_broker_that_hangs_for_a_while(
             text=True,
         )
         assert command.stderr is not None
-        told = command.stderr.readline()  # it has met the fault
+        line = command.stderr.readline()  # it has met the fault
     finally:
         os.killpg(kafka.pid, signal.SIGCONT)
     output, rest = command.communicate(timeout=60)
-    assert told.startswith("Kafka does not answer at")
-    assert told.rstrip().endswith("Trying again for 30 s.")
+    assert line.startswith("Kafka does not answer at")
+    assert line.rstrip().endswith("Trying again for 30 s.")
     assert command.returncode == 0, rest
     assert rest == "It works again.\n"
     assert output.split()[:2] == ["topic", "partitions"]

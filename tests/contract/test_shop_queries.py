@@ -122,9 +122,9 @@ def test_people_after_merges(sold: Shop) -> None:
 
 
 def test_events_of_each_person(sold: Shop) -> None:
-    told = [count for _, count in sold.ask("Events of each person")]
+    answered = [count for _, count in sold.ask("Events of each person")]
     counts = sorted(sold.truth.events_per_person.values(), reverse=True)
-    assert [int(count) for count in told] == counts[: len(told)]
+    assert [int(count) for count in answered] == counts[: len(answered)]
     assert int(sold.sql("SELECT count() FROM weir.events")[0][0]) == sold.truth.events
 
 
@@ -156,6 +156,6 @@ def test_the_ordered_funnel(sold: Shop) -> None:
 
 
 def test_next_day_retention(sold: Shop) -> None:
-    told = sold.ask("Of the people seen for the first time")
-    found = [(date.fromisoformat(day), int(people), int(back)) for day, people, back in told]
+    rows = sold.ask("Of the people seen for the first time")
+    found = [(date.fromisoformat(day), int(people), int(back)) for day, people, back in rows]
     assert found == sold.truth.retention

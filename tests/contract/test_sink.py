@@ -312,11 +312,11 @@ def test_one_that_was_fenced_and_not_replaced_goes_on(world: World) -> None:
     )
     ghost.subscribe(list(SINK.reads))
 
-    def is_told() -> bool:
+    def is_fenced() -> bool:
         ghost.poll(0.1)
         return "reading again from the committed offsets" in sink.said()
 
-    wait_until(is_told, WAIT_SECONDS, "it to be fenced")
+    wait_until(is_fenced, WAIT_SECONDS, "it to be fenced")
     ghost.close()
     world.write(topics.RESOLVED, events(10, 10))
     world.wait_for("SELECT count() FROM weir.events", 20)

@@ -296,14 +296,14 @@ def test_one_that_only_reads_is_told_of_its_successor_as_well(on_kafka: OnKafka)
     successor = on_kafka.stream()
     begin(successor)
 
-    def is_told() -> bool:
+    def is_fenced() -> bool:
         try:
             zombie.poll(0.1)
         except FencedError:
             return True
         return False
 
-    wait_until(is_told, PATIENCE, "the zombie to be told")
+    wait_until(is_fenced, PATIENCE, "the zombie to be told")
     successor.close()
     zombie.close()
 

@@ -139,10 +139,10 @@ def test_every_event_counts_once(empty_kafka: RunningKafka, tmp_path: Path, seed
     assert Counter(keys_of(settings, topics.UNIQUE)) == dict.fromkeys(sent, 1)
     repeats = +Counter({key: times - 1 for key, times in sent.items()})
     assert Counter(keys_of(settings, topics.DUPLICATE)) == repeats
-    told: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for delta in records(settings, topics.USAGE):
-        told[delta["outcome"]] += delta["events"]
-    assert told == {
+        counted[delta["outcome"]] += delta["events"]
+    assert counted == {
         "accepted": sent.total(),
         "unique": len(sent),
         "duplicate": repeats.total(),

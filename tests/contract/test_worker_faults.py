@@ -130,10 +130,10 @@ def test_what_brokers_refuse_is_found_by_halves(kafka: KafkaSettings, tmp_path: 
     assert keys(kafka, topics.UNIQUE) == sorted(good)
     (letter,) = records(kafka, topics.DEAD)
     assert letter["reason"] == reasons.REFUSED_BY_KAFKA
-    told = {delta["outcome"]: 0 for delta in records(kafka, topics.USAGE)}
+    counted = {delta["outcome"]: 0 for delta in records(kafka, topics.USAGE)}
     for delta in records(kafka, topics.USAGE):
-        told[delta["outcome"]] += delta["events"]
-    assert told == {"accepted": 21, "unique": 20, "dead": 1}
+        counted[delta["outcome"]] += delta["events"]
+    assert counted == {"accepted": 21, "unique": 20, "dead": 1}
 
 
 def test_nothing_dies_while_brokers_refuse_every_record(

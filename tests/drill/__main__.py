@@ -41,8 +41,8 @@ def drill_all(
     verdicts = []
     for number, drill in enumerate(drills, 1):
         with console.status("") as status:
-            tell = partial(_tell, status, f"{number} of {len(drills)}: {drill.name}")
-            verdict = _drill(world, drill, short, seed, tell)
+            show = partial(_show, status, f"{number} of {len(drills)}: {drill.name}")
+            verdict = _drill(world, drill, short, seed, show)
         verdicts.append(verdict)
         mark = "[red]✗" if verdict.faults else "[yellow]-" if verdict.skipped else "[green]✓"
         console.print(
@@ -53,12 +53,12 @@ def drill_all(
     return verdicts
 
 
-def _tell(status: Status, drill: str, at: str) -> None:
+def _show(status: Status, drill: str, at: str) -> None:
     status.update(f"{drill}, {at}")
 
 
 def _drill(
-    world: W, drill: Drill[W], short: bool, seed: int, tell: Callable[[str], None]
+    world: W, drill: Drill[W], short: bool, seed: int, show: Callable[[str], None]
 ) -> Verdict:
     """Done so many times one after another while a sender sends, and judged."""
     source, began = _source(drill), time.monotonic()
@@ -71,14 +71,14 @@ def _drill(
     try:
         with sender, world.healed():
             for done in range(1, rounds + 1):
-                tell(f"round {done} of {rounds}")
+                show(f"round {done} of {rounds}")
                 drill.fault(world, chance)
-            tell("all well again?")
+            show("all well again?")
     except CannotMountError as why:
         done, skipped = 0, f"cannot mount a small disk: {why}"
     except FAULTS as found:  # it is told, and the other drills go on
         faults.append(f"{type(found).__name__}: {found}")
-    tell("the books")
+    show("the books")
     try:
         verdict = judge(world, drill.name, done, source, sender.sent)
     except FAULTS as found:

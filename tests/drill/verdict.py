@@ -46,8 +46,8 @@ def judge(world: World, drill: str, rounds: int, source: str, sent: Sent) -> Ver
     audit = _audit(world, source)
     verdict.balanced = bool(audit["balanced"]) and not any(audit["in_flight"].values())
     if not verdict.balanced:
-        told = audit["findings"] or [f"still in flight: {audit['in_flight']}"]
-        verdict.faults += [f"books: {finding}" for finding in told]
+        problems = audit["findings"] or [f"still in flight: {audit['in_flight']}"]
+        verdict.faults += [f"books: {finding}" for finding in problems]
     ((rows, ids, keys),) = world.ask(ROWS.format(source))
     verdict.lost = sent.distinct - _number(keys)
     verdict.doubled = _number(rows) - _number(keys)
@@ -97,8 +97,8 @@ def _audit(world: World, source: str) -> Mapping[str, Any]:
     _, brace, document = said.partition("{")  # before it stands what it waited for
     if code not in (0, 1) or not brace:
         raise RuntimeError(f"weir audit ended with {code}: {said}")
-    told: Mapping[str, Any] = json.loads(brace + document)
-    return told
+    report: Mapping[str, Any] = json.loads(brace + document)
+    return report
 
 
 def _number(value: object) -> int:

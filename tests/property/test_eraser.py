@@ -32,7 +32,7 @@ class Memory:
     def __init__(self) -> None:
         self.rows = dict(ROWS)
         self.written: list[Erasure] = []
-        self.told: dict[str, int] = {}
+        self.erase_records: dict[str, int] = {}
         self.chosen = False
         self.unread_records = 2  # of each group, at the first look
         self.further: set[str] = set()  # identifiers that show only once identity was told
@@ -49,7 +49,9 @@ class Memory:
     # what is known of the person
 
     def whole(self, person: ErasedPerson) -> ErasedPerson:
-        parts = [(name, "p", "u:ada") for name in ("a:x", *(self.further if self.told else ()))]
+        parts = [
+            (name, "p", "u:ada") for name in ("a:x", *(self.further if self.erase_records else ()))
+        ]
         return person.with_ties(parts, [])
 
     def holders(self, person: ErasedPerson) -> list[str]:
@@ -65,12 +67,14 @@ class Memory:
         self.written.append(erasure)
         self.effect()
 
-    def tell(self, erasure: Erasure) -> None:
+    def write_progress(self, erasure: Erasure) -> None:
         self.write(erasure)
 
-    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
+    def write_erase_records(
+        self, erasure: Erasure, identifiers: Iterable[str], kept_until: int
+    ) -> None:
         self.effect()
-        self.told |= dict.fromkeys(told, erasure.until)
+        self.erase_records |= dict.fromkeys(identifiers, erasure.until)
         self.effect()
 
     def delete_merges(self, keys: Iterable[bytes]) -> None:
@@ -165,8 +169,8 @@ def test_however_often_it_is_ended_the_outcome_is_one(ends: list[int], further: 
     assert {row.place: row.rows for row in finished.counts} == ROWS
     assert not memory.remaining()
     assert not memory.chosen
-    assert memory.told.keys() == {"u:ada", "a:x", "u:bob"} | further
-    assert set(memory.told.values()) == {finished.until}
+    assert memory.erase_records.keys() == {"u:ada", "a:x", "u:bob"} | further
+    assert set(memory.erase_records.values()) == {finished.until}
     assert finished.finished_at > finished.until > 0
     assert "ada" not in str(msgspec.to_builtins(finished))
     barred = EraseFilter([finished])

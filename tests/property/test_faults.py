@@ -137,12 +137,12 @@ class EachDiesAlone(RuleBasedStateMachine):
             if letter["value"] != origin.value:
                 assert len(origin.key) + len(origin.value) > LowLimits.present.letter
                 assert "BLAKE2b" in letter["detail"]
-        told: Counter[str] = Counter()
+        counted: Counter[str] = Counter()
         for delta in self.log.records(topics.USAGE):
             _, usage = avro.decode_any(delta.value)
-            told[usage["outcome"]] += usage["events"]
-        assert told["accepted"] == self.sent.total()
-        assert told["dead"] == len(letters)
+            counted[usage["outcome"]] += usage["events"]
+        assert counted["accepted"] == self.sent.total()
+        assert counted["dead"] == len(letters)
 
 
 EachDiesAlone.TestCase.settings = settings(max_examples=60, stateful_step_count=12)

@@ -31,7 +31,7 @@ def known_by(workers: Workers, subject: str) -> Known:
 
 
 def holders(workers: Workers, events: list[IdentityEvent], person: Known) -> set[str]:
-    told = {
+    found = {
         m.detail.partition(" belongs to ")[0]
         for m in workers.merges
         if m.refused and {m.from_profile, m.into_profile} & person.profiles
@@ -39,9 +39,9 @@ def holders(workers: Workers, events: list[IdentityEvent], person: Known) -> set
     for one in events:
         profile_id = workers.resolved[one.event_id].profile_id
         if one.anonymous_id in person.anonymous_ids and profile_id not in person.profiles:
-            told |= {"u:" + one.user_id} if one.user_id else set()
-            told.add("p:" + profile_id)
-    return told - person.names
+            found |= {"u:" + one.user_id} if one.user_id else set()
+            found.add("p:" + profile_id)
+    return found - person.names
 
 
 def remembered(state: Person) -> set[str]:

@@ -75,18 +75,18 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
         for _ in ("perhaps learning", "learned"):
             event = reader.read(output.key, output.value)
             assert isinstance(event, IdentityEvent)
-            told = msgspec.structs.asdict(event)
-            assert told.pop("at") == record["identity_key"].removeprefix(PUBLIC_MARK)
-            assert told.pop("public") == fields["public"]
-            assert told.pop("name") == record["event"]
-            assert told.pop("mapped_to") == ""
-            assert told.pop("session_gap_seconds") == SESSION_GAP_SECONDS
-            traits = msgspec.json.encode(told.pop("traits"))
+            rest = msgspec.structs.asdict(event)
+            assert rest.pop("at") == record["identity_key"].removeprefix(PUBLIC_MARK)
+            assert rest.pop("public") == fields["public"]
+            assert rest.pop("name") == record["event"]
+            assert rest.pop("mapped_to") == ""
+            assert rest.pop("session_gap_seconds") == SESSION_GAP_SECONDS
+            traits = msgspec.json.encode(rest.pop("traits"))
             identify = record["event"] == IDENTIFY
             assert msgspec.json.decode(traits) == (
                 msgspec.json.decode(record["properties"]) if identify else {}
             )
-            assert told == {field: record[field] for field in told}
+            assert rest == {field: record[field] for field in rest}
 
 
 @examples(200)

@@ -168,13 +168,13 @@ class Exactly(RuleBasedStateMachine):
         assert emitted == dict.fromkeys(self.sent, 1)
         repeats = Counter(self._keys(topics.DUPLICATE))
         assert repeats == +Counter({key: times - 1 for key, times in self.sent.items()})
-        told = Counter(
+        counted = Counter(
             accepted=sum(self.sent.values()),
             unique=len(self.sent),
             duplicate=sum(self.sent.values()) - len(self.sent),
             reread=self.copies,
         )
-        assert self._usage() == +told
+        assert self._usage() == +counted
 
     def _keys(self, topic: str) -> Iterable[str]:
         for record in self.log.records(topic):
@@ -182,11 +182,11 @@ class Exactly(RuleBasedStateMachine):
             yield event["idempotency_key"]
 
     def _usage(self) -> Mapping[str, int]:
-        told: Counter[str] = Counter()
+        counted: Counter[str] = Counter()
         for record in self.log.records(topics.USAGE):
             _, delta = avro.decode_any(record.value)
-            told[delta["outcome"]] += delta["events"]
-        return +told
+            counted[delta["outcome"]] += delta["events"]
+        return +counted
 
 
 Exactly.TestCase.settings = examples(200, stateful_step_count=30)

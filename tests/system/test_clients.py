@@ -16,8 +16,8 @@ HACKLE_ROWS = (
 
 
 def test_hackle_sdk(weir: RunningWeir) -> None:
-    told = json.loads(run_client("hackle", weir.gateway, HACKLE_KEY))
-    assert told["logged"] == [  # of the event that the SDK refuses by itself
+    output = json.loads(run_client("hackle", weir.gateway, HACKLE_KEY))
+    assert output["logged"] == [  # of the event that the SDK refuses by itself
         "Invalid event for track: [Invalid event value: {} (expected: finite number)]"
     ]
     weir.require_balanced_books()
@@ -66,12 +66,12 @@ SUPRSEND_ROWS = (
 
 
 def test_suprsend_py_sdk(weir: RunningWeir) -> None:
-    told = json.loads(run_client("suprsend", weir.gateway, SUPRSEND_KEY, SUPRSEND_SECRET, "ada"))
+    output = json.loads(run_client("suprsend", weir.gateway, SUPRSEND_KEY, SUPRSEND_SECRET, "ada"))
     taken = ("event", "keyed", "keyed again", "system event", "attachment")
-    assert [told[what]["status_code"] for what in taken] == [202] * 5
-    assert (told["bulk"]["success"], told["bulk"]["failure"]) == (249, 1)
-    assert told["private attachment"]["status_code"] == told["local attachment"]["status_code"]
-    assert told["local attachment"]["status_code"] == 404
+    assert [output[what]["status_code"] for what in taken] == [202] * 5
+    assert (output["bulk"]["success"], output["bulk"]["failure"]) == (249, 1)
+    assert output["private attachment"]["status_code"] == output["local attachment"]["status_code"]
+    assert output["local attachment"]["status_code"] == 404
     weir.require_balanced_books()
     rows = weir.ask(SUPRSEND_ROWS)
     assert [row[:3] for row in rows] == [
@@ -112,8 +112,8 @@ SEGMENT_ROWS = (
 def test_segment_analytics_python(weir: RunningWeir) -> None:
     """Sent plain, and once more compressed: all calls are new, but for the one of a given message id."""
     for options in ((), ("gzip",)):
-        told = json.loads(run_client("segment", weir.gateway, SEGMENT_KEY, *options))
-        assert told == {"logged": [], "given_up": []}
+        output = json.loads(run_client("segment", weir.gateway, SEGMENT_KEY, *options))
+        assert output == {"logged": [], "given_up": []}
     weir.require_balanced_books()
     user = "019mr8mf4r"
     rows = weir.ask(SEGMENT_ROWS)

@@ -80,7 +80,7 @@ def wait_until_settled(weir: RunningWeir, accepted: int) -> None:
     """Everything that was accepted has an end."""
 
     def ended() -> bool:
-        told: dict[str, int] = dict(
+        counted: dict[str, int] = dict(
             weir.ask("SELECT outcome, sum(events) FROM weir.usage GROUP BY outcome")
         )
         rows = weir.ask(
@@ -89,8 +89,8 @@ def wait_until_settled(weir: RunningWeir, accepted: int) -> None:
         gone = weir.ask(
             "SELECT sum(rows) FROM weir.erased_rows FINAL WHERE place IN ('events', 'duplicates')"
         )
-        settled = rows[0][0] + gone[0][0] + told.get("erased", 0) + told.get("dead", 0)
-        return told.get("accepted", 0) == accepted == int(settled)
+        settled = rows[0][0] + gone[0][0] + counted.get("erased", 0) + counted.get("dead", 0)
+        return counted.get("accepted", 0) == accepted == int(settled)
 
     wait_until(ended, PATIENCE, f"{accepted:,} events")
 
@@ -138,9 +138,9 @@ def audited(weir: RunningWeir) -> Iterator[list[str]]:
 
     def audit() -> None:
         while not done.wait(1):
-            told = weir.run("audit")
-            if told.returncode:
-                findings.append(told.stdout + told.stderr)
+            result = weir.run("audit")
+            if result.returncode:
+                findings.append(result.stdout + result.stderr)
 
     thread = threading.Thread(target=audit)
     thread.start()
@@ -215,9 +215,9 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
         assert erased.returncode == 0, erased.stdout + erased.stderr
         assert not findings, findings[0]
     print(weir.run("erase", "--resume", erasure_id).stdout)
-    told = json.loads(erased.stdout)
-    rows = {place["place"]: place["rows"] for place in told["places"]}
-    assert (told["state"], told["subject"], told["names"]) == ("finished", "", [])
+    erasure = json.loads(erased.stdout)
+    rows = {place["place"]: place["rows"] for place in erasure["places"]}
+    assert (erasure["state"], erasure["subject"], erasure["names"]) == ("finished", "", [])
     assert rows["table events"] == 10_000
     assert (rows["table duplicates"], rows["table rejected"], rows["table dead"]) == (500, 20, 1)
     assert rows["state identity"] >= 3
@@ -234,7 +234,7 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     weir.require_balanced_books()
     assert visits(weir, quiet[2:]) == before
     fact = weir.ask("SELECT DISTINCT toString(erasure_id), subject_hash FROM weir.erasures FINAL")
-    assert fact == [(erasure_id, told["subject_hash"])]
+    assert fact == [(erasure_id, erasure["subject_hash"])]
 
     # What is put back from the topics is not theirs.
     repeats_of_others = count(weir, "SELECT count() FROM weir.duplicates FINAL")
@@ -248,7 +248,7 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     # What is read again of before comes to nothing, and who comes later is somebody new.
     send(weir, views(user, 10, "login", anonymous_id=device))  # a late retry
     old = accepted(
-        1, source="web", workspace="people", user_id=user, received_at=told["until"] - 1_000
+        1, source="web", workspace="people", user_id=user, received_at=erasure["until"] - 1_000
     )
     kafka = KafkaSettings(kafka_port=int(weir.environ["WEIR_KAFKA_PORT"]))
     value = avro.schemas()["Accepted"].encode(old)
@@ -286,21 +286,21 @@ def test_the_eraser_may_be_killed_anywhere(weir: RunningWeir) -> None:
         path = f"/v1/profiles/{weir.minted('people', f'u:{user}')}"
         assert ask(weir, path, "web-read", method="DELETE")[0] == 403
         assert ask(weir, path, "nobody's", method="DELETE")[0] == 401
-        status, told = ask(weir, path, "web-admin", method="DELETE")
-        assert status == 202, told
+        status, reply = ask(weir, path, "web-admin", method="DELETE")
+        assert status == 202, reply
         again = ask(weir, path, "web-admin", method="DELETE")[1]
-        assert again["erasure_id"] == told["erasure_id"]
-        asked[user] = told["erasure_id"]
+        assert again["erasure_id"] == reply["erasure_id"]
+        asked[user] = reply["erasure_id"]
 
     def state_of(erasure_id: str) -> Any:
-        status, told = ask(weir, f"/v1/erasures/{erasure_id}", "web-admin")
-        assert status == 200, told
-        return told
+        status, reply = ask(weir, f"/v1/erasures/{erasure_id}", "web-admin")
+        assert status == 200, reply
+        return reply
 
     def has_come_to(user: str, step: str) -> bool:
-        told = state_of(asked[user])
-        deleting = (told["progress"]["phase"], told["progress"]["of"]) == ("deleting", "events")
-        return told["state"] in (step, "finished") or (step == "deleting" and deleting)
+        reply = state_of(asked[user])
+        deleting = (reply["progress"]["phase"], reply["progress"]["of"]) == ("deleting", "events")
+        return reply["state"] in (step, "finished") or (step == "deleting" and deleting)
 
     for user, step in zip(users, ("requested", "counted", "deleting"), strict=True):
         wait_until(
@@ -344,9 +344,9 @@ def test_all_that_is_held_is_exported(weir: RunningWeir) -> None:
     dead(weir, user)
 
     def held() -> Counter[str]:
-        told = weir.run("export", "--user", user, "--source", "web")
-        assert told.returncode == 0, told.stderr
-        return Counter(json.loads(line)["kind"] for line in told.stdout.splitlines())
+        result = weir.run("export", "--user", user, "--source", "web")
+        assert result.returncode == 0, result.stderr
+        return Counter(json.loads(line)["kind"] for line in result.stdout.splitlines())
 
     whole = Counter(
         person=1,

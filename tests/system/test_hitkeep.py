@@ -30,8 +30,8 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def send(url: str, body: str, headers: dict[str, str]) -> None:
-    told = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(url, body.encode(), told)
+    sent_headers = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(url, body.encode(), sent_headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert (answer.status, answer.read()) == (202, b"")
 

@@ -106,16 +106,16 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def listed(weir: RunningWeir, *names: str) -> list[dict[str, Any]]:
-    told = weir.run("dead", "list", "--limit", "1000", "--source", SOURCE, "--json")
-    assert told.returncode == 0, told.stderr
-    return [letter for letter in json.loads(told.stdout) if letter["id"] in names]
+    result = weir.run("dead", "list", "--limit", "1000", "--source", SOURCE, "--json")
+    assert result.returncode == 0, result.stderr
+    return [letter for letter in json.loads(result.stdout) if letter["id"] in names]
 
 
 def replay(weir: RunningWeir, kind: str, *options: str, code: int = 0) -> Any:
-    told = weir.run(kind, "replay", "--json", *options)
-    print(told.stdout, told.stderr)
-    assert told.returncode == code, told.stdout + told.stderr
-    return json.loads(told.stdout)
+    result = weir.run(kind, "replay", "--json", *options)
+    print(result.stdout, result.stderr)
+    assert result.returncode == code, result.stdout + result.stderr
+    return json.loads(result.stdout)
 
 
 @contextmanager
@@ -184,8 +184,8 @@ def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None
     only = ("--step", "sink", "--id", id_of(record))
 
     def letters() -> list[Any]:
-        told = weir.run("dead", "list", *only, "--json")
-        return list(json.loads(told.stdout))
+        summary = weir.run("dead", "list", *only, "--json")
+        return list(json.loads(summary.stdout))
 
     wait_until(letters, PATIENCE, "the dead letter")
     (letter,) = letters()
@@ -196,8 +196,8 @@ def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None
     fixed = replay(weir, "dead", *only, "--set", "user_id=bob", code=1)
     assert "user_id is already decided" in next(iter(fixed["not_replayed"]))
 
-    told = replay(weir, "dead", *only, "--set", "properties.price=12.5")
-    assert (told["replayed"], told["edited"]) == (1, 1)
+    summary = replay(weir, "dead", *only, "--set", "properties.price=12.5")
+    assert (summary["replayed"], summary["edited"]) == (1, 1)
     wait_until(lambda: rows(weir, record["idempotency_key"]), PATIENCE, "the row")
     assert rows(weir, record["idempotency_key"]) == [(id_of(record), "12.5")]
     assert recovered(weir, [letter["id"]])[0][3] is True
@@ -209,16 +209,16 @@ def test_garbage_is_sent_as_it_is_and_cannot_be_edited(weir: RunningWeir) -> Non
     write(weir, topics.ACCEPTED, [(dedup_key(SOURCE, key), value)])
 
     def letters() -> list[str]:
-        told = weir.ask(
+        summary = weir.ask(
             "SELECT concat(origin_topic, '/', toString(origin_partition), '/',"
             f" toString(origin_offset)) FROM weir.dead WHERE value = unhex('{value.hex()}')"
         )
-        return [str(name) for (name,) in told]
+        return [str(name) for (name,) in summary]
 
     wait_until(letters, PATIENCE, "the dead letter")
     (name,) = letters()
-    told = replay(weir, "dead", "--id", name, "--set", "event=x", code=1)
-    assert "cannot be read" in next(iter(told["not_replayed"]))
+    summary = replay(weir, "dead", "--id", name, "--set", "event=x", code=1)
+    assert "cannot be read" in next(iter(summary["not_replayed"]))
     assert replay(weir, "dead", "--id", name)["replayed"] == 1
     wait_until(lambda: len(letters()) == 2, PATIENCE, "its second death")
     assert replay(weir, "dead", "--id", name)["recovered_before"] == 1
@@ -231,8 +231,8 @@ def test_what_dies_again_is_not_sent_again_by_the_same_replay(weir: RunningWeir)
     write(weir, topics.ACCEPTED, [(dedup_key(source, "one partition"), value)] * count)
     letters = f"SELECT count() FROM weir.dead FINAL WHERE source = '{source}'"
     wait_until(lambda: weir.ask(letters) == [(count,)], PATIENCE, "the dead letters")
-    told = replay(weir, "dead", "--source", source, "--rate", "50")
-    assert told["replayed"] == count
+    summary = replay(weir, "dead", "--source", source, "--rate", "50")
+    assert summary["replayed"] == count
     wait_until(lambda: weir.ask(letters) == [(2 * count,)], PATIENCE, "their second deaths")
 
 
@@ -245,9 +245,9 @@ def test_what_its_client_has_sent_again_is_not_doubled(weir: RunningWeir) -> Non
     status, reply = send(weir, key, properties={"price": 7})
     assert status == 202
     wait_until(lambda: rows(weir, key), PATIENCE, "the row")
-    told = replay(weir, "dead", *chosen(names))
+    summary = replay(weir, "dead", *chosen(names))
     sent = reply["event_ids"][0]
-    assert (told["replayed"], told["stored"]) == (0, dict.fromkeys(names, sent))
+    assert (summary["replayed"], summary["stored"]) == (0, dict.fromkeys(names, sent))
     assert rows(weir, key) == [(sent, "7")]
 
 
@@ -262,8 +262,8 @@ def test_a_replay_that_is_killed_and_repeated_sends_each_once(weir: RunningWeir)
     )
     with begun(weir, "dead", "replay", *since, "--rate", "10"):
         wait_until(lambda: weir.ask(counted)[0][0] > 0, PATIENCE, "the first of them")
-    told = replay(weir, "dead", *since)
-    assert 0 < told["replayed"] < MANY
+    summary = replay(weir, "dead", *since)
+    assert 0 < summary["replayed"] < MANY
     wait_until(lambda: weir.ask(counted)[0][0] >= MANY, PATIENCE, "all of them")
     assert replay(weir, "dead", *since)["replayed"] == 0
     passed_through(weir.run)
@@ -304,8 +304,8 @@ def test_a_refusal_is_edited_checked_and_stored_under_its_id(weir: RunningWeir) 
     assert again["refused_again"][letter][0]["code"] == "wrong_type"
     shown = weir.run("rejected", "show", letter)
     assert '"value": "12"' in shown.stdout
-    told = replay(weir, "rejected", "--id", letter, "--set", "value=12", "--set", "user_id=ada")
-    assert (told["replayed"], told["edited"]) == (1, 1)
+    summary = replay(weir, "rejected", "--id", letter, "--set", "value=12", "--set", "user_id=ada")
+    assert (summary["replayed"], summary["edited"]) == (1, 1)
     wait_until(lambda: rows(weir, key), PATIENCE, "the row")
     assert replay(weir, "rejected", "--id", letter, "--set", "value=12")["recovered_before"] == 1
     received = f"WHERE event_id = '{letter}'"
@@ -325,8 +325,8 @@ def test_a_refusal_that_was_mended_by_its_client_is_not_doubled(weir: RunningWei
     assert send(weir, key, value=12, properties={"price": 1})[0] == 202
     wait_until(lambda: rows(weir, key), PATIENCE, "the row")
     (letter,) = refused(weir, key)
-    told = replay(weir, "rejected", "--id", letter, "--set", "value=12")
-    assert (told["replayed"], list(told["stored"])) == (0, [letter])
+    summary = replay(weir, "rejected", "--id", letter, "--set", "value=12")
+    assert (summary["replayed"], list(summary["stored"])) == (0, [letter])
     assert len(rows(weir, key)) == 1
 
 
@@ -349,9 +349,12 @@ def test_of_a_body_of_many_what_is_stored_is_left_out_and_the_rest_is_sent(
     wait_until(lambda: rows(weir, first), PATIENCE, "its row")
     (sent,) = reply["event_ids"]
     mended = ("--id", letter, "--unset", "context")
-    for told in (replay(weir, "rejected", *mended, "--dry-run"), replay(weir, "rejected", *mended)):
-        assert (told["replayed"], told["stored"]) == (1, {})
-        assert told["stored_in_part"] == {letter: [sent]}
+    for summary in (
+        replay(weir, "rejected", *mended, "--dry-run"),
+        replay(weir, "rejected", *mended),
+    ):
+        assert (summary["replayed"], summary["stored"]) == (1, {})
+        assert summary["stored_in_part"] == {letter: [sent]}
     keyless = f"SELECT count() FROM weir.events WHERE event = '{second[:20]}'"
     wait_until(lambda: weir.ask(keyless) == [(1,)], PATIENCE, "the one without a key")
     wait_until(lambda: rows(weir, second), PATIENCE, "the other")
@@ -370,8 +373,8 @@ def test_a_webhook_says_why_it_cannot_be_read_and_how_it_can(weir: RunningWeir) 
     found = f"SELECT toString(event_id) FROM weir.rejected WHERE payload = '[{number}]'"
     wait_until(lambda: weir.ask(found), PATIENCE, "the refusal's row")
     ((letter,),) = weir.ask(found)
-    told = replay(weir, "rejected", "--id", letter, code=1)
-    (reason,) = told["not_replayed"]
+    summary = replay(weir, "rejected", "--id", letter, code=1)
+    (reason,) = summary["not_replayed"]
     assert "which was in its URL, is not kept" in reason
     assert "--door events" in reason
     sets = ("--door", "events", "--set", '[0]={"event": "paid"}')

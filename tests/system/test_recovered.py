@@ -75,8 +75,8 @@ def test_a_mended_letter_counts_once(weir: RunningWeir) -> None:
     wait_until(lambda: letters(weir, "sink") == 1, PATIENCE, "the letter")
     assert balance(weir) == (10, 9, 1, 0, 0, 0)
     for _ in range(2):  # the second finds nothing left to do
-        told = weir.run("dead", "replay", "--step", "sink", "--set", "properties.price=12.5")
-        assert told.returncode == 0, told.stdout + told.stderr
+        result = weir.run("dead", "replay", "--step", "sink", "--set", "properties.price=12.5")
+        assert result.returncode == 0, result.stdout + result.stderr
     assert balance(weir) == (10, 10, 0, 1, 0, 0)
     price = "SELECT properties.price FROM weir.events WHERE idempotency_key = 'bad'"
     assert weir.ask(price) == [(12.5,)]
@@ -86,8 +86,8 @@ def test_what_dies_again_is_dead_once(weir: RunningWeir) -> None:
     before = balance(weir)
     write(weir, "garbage", b"garbage")
     wait_until(lambda: letters(weir, "dedup") == 1, PATIENCE, "the letter")
-    told = weir.run("dead", "replay", "--step", "dedup")
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = weir.run("dead", "replay", "--step", "dedup")
+    assert result.returncode == 0, result.stdout + result.stderr
     wait_until(lambda: letters(weir, "dedup") == 2, PATIENCE, "its second death")
     after = balance(weir)
     assert after[:4] == (before[0] + 1, before[1], before[2] + 1, before[3] + 1)

@@ -69,10 +69,10 @@ def empty(weir: RunningWeir, *tables: str) -> None:
 
 
 def replay(weir: RunningWeir, *options: str, code: int = 0) -> Any:
-    told = weir.run("replay", "--from", DAY_AGO, *options)
-    print(told.stdout, told.stderr)
-    assert told.returncode == code, told.stdout + told.stderr
-    return told
+    result = weir.run("replay", "--from", DAY_AGO, *options)
+    print(result.stdout, result.stderr)
+    assert result.returncode == code, result.stdout + result.stderr
+    return result
 
 
 def test_all_of_it_comes_back_while_live_traffic_flows(weir: RunningWeir, tmp_path: Path) -> None:

@@ -137,10 +137,10 @@ def test_what_the_topics_have_lost_comes_back_while_live_traffic_flows(
         empty(weir, *LOST)
     live = threading.Thread(target=send, args=(weir, tmp_path / "live.ndjson", "live", LIVE))
     live.start()
-    told = replay(weir, "--origin", "accepted", "--rate", "3000").stdout
+    output = replay(weir, "--origin", "accepted", "--rate", "3000").stdout
     live.join()
     # who had died was told by a table that is empty, and by the topic
-    assert f"{EVENTS + UNSEEN + 1:,} missing and restored, 2 left alone, 1 unsaved" in told
+    assert f"{EVENTS + UNSEEN + 1:,} missing and restored, 2 left alone, 1 unsaved" in output
     weir.require_balanced_books("--ids")
     audit = weir.run("audit", "--ids")
     print(audit.stdout)
@@ -157,8 +157,8 @@ def test_what_the_topics_have_lost_comes_back_while_live_traffic_flows(
 
 def test_a_second_one_finds_nothing_missing_and_leaves_nothing_behind(weir: RunningWeir) -> None:
     before, visits = rows(weir, ""), weir.ask(VISITS)
-    told = replay(weir, "--origin", "accepted").stdout
-    assert "events.accepted: 4,401 events present, 0 missing and restored, 2 left alone" in told
+    output = replay(weir, "--origin", "accepted").stdout
+    assert "events.accepted: 4,401 events present, 0 missing and restored, 2 left alone" in output
     assert (rows(weir, ""), weir.ask(VISITS)) == (before, visits)
     assert list((Path(weir.environ["WEIR_DATA_DIR"]) / "state").glob("replay-*")) == []
 
@@ -181,8 +181,8 @@ def test_a_part_that_is_lost_whose_visits_stand(weir: RunningWeir) -> None:
     assert "events.accepted: 0 events present, 0 missing" in others.stdout
     dry = replay(weir, "--origin", "accepted", "--dry-run").stdout
     assert f"{4_401 - lost:,} events present, {lost:,} missing, 2 left alone" in dry
-    told = replay(weir, "--origin", "accepted").stdout
-    assert f"{4_401 - lost:,} events present, {lost:,} missing and restored, 2 left alone" in told
+    output = replay(weir, "--origin", "accepted").stdout
+    assert f"{4_401 - lost:,} events present, {lost:,} missing and restored, 2 left alone" in output
     assert (rows(weir, ""), weir.ask(VISITS)) == (before, visits)
     weir.require_balanced_books("--ids")
 

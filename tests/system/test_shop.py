@@ -20,14 +20,14 @@ PEOPLE = 3_000
 @pytest.fixture(scope="module")
 def truth(weir: RunningWeir, tmp_path_factory: pytest.TempPathFactory) -> Truth:
     """What is true of the shop whose events are all in."""
-    events, told = generate(PEOPLE)
+    events, expected = generate(PEOPLE)
     path: Path = tmp_path_factory.mktemp("shop") / "shop.ndjson"
     write(path, events)
     sent = weir.run("send", str(path), "--url", weir.gateway, "--key", KEYS["shop"])
     assert sent.returncode == 0, sent.stdout + sent.stderr
-    assert f"{told.events + told.repeats:,} accepted, 0 rejected, 0 not" in sent.stdout
+    assert f"{expected.events + expected.repeats:,} accepted, 0 rejected, 0 not" in sent.stdout
     weir.require_balanced_books()
-    return told
+    return expected
 
 
 def query(question: str) -> str:

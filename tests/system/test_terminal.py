@@ -42,5 +42,5 @@ def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
 
 
 def test_none_of_them_is_dead(weir: RunningWeir) -> None:
-    told = weir.run("dead", "list", "--source", "terminal")
-    assert told.stdout == "No dead letters.\n"
+    result = weir.run("dead", "list", "--source", "terminal")
+    assert result.stdout == "No dead letters.\n"

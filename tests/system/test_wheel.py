@@ -93,7 +93,7 @@ def test_everything_starts_from_it(installed: Installed) -> None:
 
     try:
         wait_until(is_up, 120, "weir up")
-        told = subprocess.run(
+        result = subprocess.run(
             [str(installed.weir), "audit"],
             cwd=installed.folder,
             env=environ,
@@ -101,7 +101,7 @@ def test_everything_starts_from_it(installed: Installed) -> None:
             text=True,
             timeout=120,
         )
-        assert "The books balance." in told.stdout, told.stdout + told.stderr
+        assert "The books balance." in result.stdout, result.stdout + result.stderr
     finally:
         code = weir.stop(60)
     assert code == 0, weir.said()

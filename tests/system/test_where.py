@@ -46,15 +46,15 @@ def ask(
 
 
 def where(weir: RunningWeir, sought: str, key: str = "where-read") -> tuple[int, Any]:
-    status, told = ask(weir, f"/v1/events/{urllib.parse.quote(sought, safe='')}", key)
-    print(status, json.dumps(told, indent=1))
-    return status, told
+    status, body = ask(weir, f"/v1/events/{urllib.parse.quote(sought, safe='')}", key)
+    print(status, json.dumps(body, indent=1))
+    return status, body
 
 
 def found(weir: RunningWeir, sought: str) -> Any:
-    status, told = where(weir, sought)
+    status, body = where(weir, sought)
     assert status == 200
-    return told
+    return body
 
 
 def send(weir: RunningWeir, **event: Any) -> str:
@@ -128,9 +128,9 @@ def check_fates(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
     """What is told of each, by either id, whatever is away."""
     stored, key = fates["stored"]
     for sought in (stored, key):
-        told = found(weir, sought)
-        assert (told["fate"], told["event_id"], told["source"]) == ("stored", stored, "where")
-        facts = told["facts"]
+        body = found(weir, sought)
+        assert (body["fate"], body["event_id"], body["source"]) == ("stored", stored, "where")
+        facts = body["facts"]
         assert (facts["event"], facts["user_id"], facts["idempotency_key"]) == (
             "sought",
             "ada",
@@ -138,29 +138,29 @@ def check_fates(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
         )
         assert facts["profile_id"]
         assert facts["session_id"]
-        assert {"occurred_at", "received_at", "resolved_at"} <= told["times"].keys()
-        assert list(told["times"].values()) == sorted(told["times"].values())
+        assert {"occurred_at", "received_at", "resolved_at"} <= body["times"].keys()
+        assert list(body["times"].values()) == sorted(body["times"].values())
     for name, same in (("same", True), ("other", False)):
-        told = found(weir, fates[name][0])
-        assert (told["fate"], told["facts"]["first_event_id"]) == ("duplicate", stored)
-        assert told["facts"]["same_payload"] is same
-        assert stored in told["advice"]
+        body = found(weir, fates[name][0])
+        assert (body["fate"], body["facts"]["first_event_id"]) == ("duplicate", stored)
+        assert body["facts"]["same_payload"] is same
+        assert stored in body["advice"]
     handed_on, adas = fates["handed on"]  # decided at bob's own identifier, not at ada's profile
-    told = found(weir, handed_on)
-    assert told["fate"] == "stored"
-    assert told["facts"]["profile_id"] not in ("", adas)
-    told = found(weir, fates["rejected"][1])
-    assert (told["fate"], told["facts"]["reason"]) == ("rejected", "wrong_type")
-    assert told["facts"]["field"] == "value"
-    assert found(weir, told["event_id"])["fate"] == "rejected"
+    body = found(weir, handed_on)
+    assert body["fate"] == "stored"
+    assert body["facts"]["profile_id"] not in ("", adas)
+    body = found(weir, fates["rejected"][1])
+    assert (body["fate"], body["facts"]["reason"]) == ("rejected", "wrong_type")
+    assert body["facts"]["field"] == "value"
+    assert found(weir, body["event_id"])["fate"] == "rejected"
     for sought in fates["dead"]:
-        told = found(weir, sought)
-        assert (told["fate"], told["event_id"]) == ("dead", fates["dead"][0])
-        assert (told["facts"]["step"], told["facts"]["reason"]) == ("dedup", "unreadable")
-        assert f"weir dead show {told['facts']['letter']}" in told["advice"]
-    told = found(weir, fates["unsaved"][1])
-    assert (told["fate"], told["source"]) == ("unsaved", "where")
-    assert found(weir, told["event_id"])["fate"] == "unsaved"
+        body = found(weir, sought)
+        assert (body["fate"], body["event_id"]) == ("dead", fates["dead"][0])
+        assert (body["facts"]["step"], body["facts"]["reason"]) == ("dedup", "unreadable")
+        assert f"weir dead show {body['facts']['letter']}" in body["advice"]
+    body = found(weir, fates["unsaved"][1])
+    assert (body["fate"], body["source"]) == ("unsaved", "where")
+    assert found(weir, body["event_id"])["fate"] == "unsaved"
 
 
 def test_an_event_of_each_fate(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
@@ -172,9 +172,9 @@ def test_the_same_with_clickhouse_away(
     weir: RunningWeir, fates: dict[str, tuple[str, str]]
 ) -> None:
     with stopped(weir, "warehouse"):
-        told = found(weir, fates["stored"][0])
-        assert told["fate"] == "stored"
-        assert "ClickHouse cannot be queried" in told["notes"][0]
+        body = found(weir, fates["stored"][0])
+        assert body["fate"] == "stored"
+        assert "ClickHouse cannot be queried" in body["notes"][0]
         check_fates(weir, fates)
         status, problem = where(weir, str(uuid_utils.uuid7()))
         assert (status, problem["code"]) == (503, "cannot_tell")
@@ -196,10 +196,10 @@ def test_what_is_queued_is_told_with_its_stage(
     with stopped(weir, stage):
         sent = send(weir, id=key)
         wait_until(lambda: where(weir, sent)[1].get("stage") == stage, PATIENCE, stage)
-        told = found(weir, key)
-        assert (told["fate"], told["stage"], told["event_id"]) == ("queued", stage, sent)
-        assert [name for name in STAGE_TIMES if name in told["times"]] == times
-        assert told["since"] == told["times"][times[-1]]
+        body = found(weir, key)
+        assert (body["fate"], body["stage"], body["event_id"]) == ("queued", stage, sent)
+        assert [name for name in STAGE_TIMES if name in body["times"]] == times
+        assert body["since"] == body["times"][times[-1]]
     wait_until(lambda: found(weir, sent)["fate"] == "stored", PATIENCE, "a row")
     weir.require_balanced_books()
 
@@ -220,11 +220,11 @@ def test_a_key_sees_what_is_its_sources_alone(
 
 def test_the_command_tells_the_same(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
     event_id, key = fates["stored"]
-    told = weir.run("where", key, "--source", "where")
-    print(told.stdout, told.stderr)
-    assert told.returncode == 0
-    assert told.stdout.startswith(f"stored  {key}\n")
-    assert event_id in told.stdout
+    result = weir.run("where", key, "--source", "where")
+    print(result.stdout, result.stderr)
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"stored  {key}\n")
+    assert event_id in result.stdout
     as_json = json.loads(weir.run("where", event_id, "--json").stdout)
     assert (as_json["fate"], as_json["event_id"]) == ("stored", event_id)
     unknown = weir.run("where", "never-sent")

@@ -100,7 +100,7 @@ class Auditor:
         self,
         read: Callable[[], Audit],
         wait_seconds: float = 0.0,
-        tell: Callable[[str], None] = lambda doing: None,
+        report: Callable[[str], None] = lambda doing: None,
     ) -> Audit:
         """Repeat `read` while events are in flight, for at most `wait_seconds`.
 
@@ -108,7 +108,7 @@ class Auditor:
         """
         deadline = time.monotonic() + wait_seconds
         sure = 0
-        tell("reading the books")
+        report("reading the books")
         while True:
             audit = read()
             if audit.settled:
@@ -121,7 +121,7 @@ class Auditor:
             if sure >= SURE_LOOKS and (is_over or not is_moving):
                 return audit
             waiting = sum(audit.in_flight.values())
-            tell(f"waiting: {waiting:,} records in flight" if waiting else "checking again")
+            report(f"waiting: {waiting:,} records in flight" if waiting else "checking again")
             time.sleep(LOOK_SECONDS)
 
     def close(self) -> None:

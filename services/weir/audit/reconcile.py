@@ -45,11 +45,11 @@ def reconcile(
     balance to the event. Where a topic has too many unread records to be read, the total that is missing
     behind it must not exceed their number.
     """
-    told = Reconciliation()
+    result = Reconciliation()
     unknown = {name: of.records for name, of in unread.items() if of.cells is None}
     if topics.USAGE in unknown:
-        told.blind = f"{unknown[topics.USAGE]:,} records of usage are unread"
-        return told
+        result.blind = f"{unknown[topics.USAGE]:,} records of usage are unread"
+        return result
     moving = {
         cell
         for name, of in unread.items()
@@ -73,19 +73,19 @@ def reconcile(
                 behind[stage] += short
             elif short or check.column in entry.others:
                 faults[stage, source].append((minute, short))
-                told.missing[entry.cell] += short if check.column in OF_PAGES else 0
+                result.missing[entry.cell] += short if check.column in OF_PAGES else 0
     for (stage, source), minutes in faults.items():
-        told.findings.append(_finding(stage, source, minutes))
+        result.findings.append(_finding(stage, source, minutes))
     for stage, short in behind.items():
         waiting = sum(unknown.get(name, 0) for name in CHECKS[stage].on_its_way)
         if short > waiting:
             check = CHECKS[stage]
             text = f"{check.place}: {short:,} more {check.first} than {check.second}"
             text += f", but only {waiting:,} records are unread"
-            told.findings.append(AuditFinding(stage, "", short - waiting, text))
-    told.findings.sort()
-    told.remarks = [_remark(source, minutes) for source, minutes in sorted(passed_by.items())]
-    return told
+            result.findings.append(AuditFinding(stage, "", short - waiting, text))
+    result.findings.sort()
+    result.remarks = [_remark(source, minutes) for source, minutes in sorted(passed_by.items())]
+    return result
 
 
 def explained(pages: Iterable[AuditPage], judgement: Reconciliation) -> list[AuditPage]:

@@ -174,16 +174,16 @@ def _enter_held(unread: UnreadCounts, message: Message) -> None:
 
 def _enter(unread: UnreadCounts, message: Message) -> None:
     unread.records += 1
-    told = _told(message)
-    time_ms = told.get("minute", told.get("received_at"))
+    fields = _fields(message)
+    time_ms = fields.get("minute", fields.get("received_at"))
     if unread.cells is not None and time_ms is not None:
-        unread.cells[told["source"], time_ms // MINUTE_MS * 60] += 1
-    if told.get("stage") == DEDUP.name:
-        covered = (told["first"], told["position"])
-        unread.spans.setdefault(told["origin_partition"], []).append(covered)
+        unread.cells[fields["source"], time_ms // MINUTE_MS * 60] += 1
+    if fields.get("stage") == DEDUP.name:
+        covered = (fields["first"], fields["position"])
+        unread.spans.setdefault(fields["origin_partition"], []).append(covered)
 
 
-def _told(message: Message) -> avro.AvroRecord:
+def _fields(message: Message) -> avro.AvroRecord:
     """Return the record's fields; for an unreadable record, the source and time that a worker would assume."""
     value = message.value() or b""
     try:

@@ -36,8 +36,8 @@ class DedupReplay:
         """Return the events that are the first of their key, or the first after its window."""
         outcomes, changes = decide(list(arrivals.values()), self._seen.load)
         self._seen.apply(changes, NOWHERE)
-        told = zip(arrivals.items(), outcomes, strict=True)
-        return {at: arrival for (at, arrival), outcome in told if outcome is UNIQUE}
+        decided = zip(arrivals.items(), outcomes, strict=True)
+        return {at: arrival for (at, arrival), outcome in decided if outcome is UNIQUE}
 
 
 class ResolvedEvents(NamedTuple):

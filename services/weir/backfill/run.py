@@ -74,7 +74,7 @@ class BackfillTarget:
 class ProgressReport(Protocol):
     """A receiver of the run's progress."""
 
-    def tell(self, doing: str) -> None: ...
+    def show_step(self, doing: str) -> None: ...
 
     def begin(self, total: int) -> None: ...
 
@@ -221,7 +221,7 @@ class Backfill:
 
     def _chunks(self, span: OffsetRange) -> Iterator[Chunk]:
         """Yield the chunks; report each chunk after the caller has processed it."""
-        self._report.tell(span.place.topic)
+        self._report.show_step(span.place.topic)
         at = span.start
         for chunk in self._history.chunks(span):
             yield chunk
@@ -248,12 +248,12 @@ def _scratch(asked: BackfillOptions, data_dir: Path) -> Iterator[Scratch | None]
 
 
 def _settled(kafka: KafkaSettings, report: ProgressReport) -> Ends:
-    def tell(waiting: ServiceBacklog) -> None:
-        report.tell(f"waiting for {waiting.service}: {waiting.records:,} records to go")
+    def show_backlog(waiting: ServiceBacklog) -> None:
+        report.show_step(f"waiting for {waiting.service}: {waiting.records:,} records to go")
 
     admin = KafkaAdmin(kafka)
     try:
-        return wait_until_settled(GroupProgress(admin), tell, time.sleep)
+        return wait_until_settled(GroupProgress(admin), show_backlog, time.sleep)
     except NotSettledError as fault:
         raise RefusedError(
             f"{fault} Events that are not decided yet would count as lost: run this again later."

@@ -110,7 +110,9 @@ def command(
 
     def read(report: CommandProgress) -> Audit:
         with closing(Auditor(kafka, clickhouse)) as auditor:
-            return auditor.read_surely(lambda: auditor.read(asked, minutes, ids), wait, report.tell)
+            return auditor.read_surely(
+                lambda: auditor.read(asked, minutes, ids), wait, report.show_step
+            )
 
     with reporting() as report:
         audit = with_retries(lambda: read(report))
@@ -152,8 +154,8 @@ def _show(audit: Audit, part: AuditRange, minutes: bool) -> None:
         console.print(Text(f"{text}.", style="yellow"))
     waiting = {group: records for group, records in audit.in_flight.items() if records}
     if waiting:
-        told = ", ".join(_waiting(group, audit) for group in waiting)
-        console.print(Text(f"In flight (records yet to be read): {told}", style="yellow"))
+        in_flight = ", ".join(_waiting(group, audit) for group in waiting)
+        console.print(Text(f"In flight (records yet to be read): {in_flight}", style="yellow"))
     if audit.blind:
         console.print(Text(f"Nothing can be judged yet: {audit.blind}.", style="yellow"))
     elif not audit.balanced:

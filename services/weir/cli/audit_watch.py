@@ -76,7 +76,7 @@ class AuditWatch:
                 self._log.warning("the books cannot be read", fault=str(fault))
             return
         self._publish(audit)
-        self._tell(audit)
+        self._print_if_changed(audit)
 
     def _publish(self, audit: Audit) -> None:
         if audit.blind:
@@ -91,14 +91,14 @@ class AuditWatch:
             IN_FLIGHT.labels(source).set(in_flight.get(source, 0))
         self._sources = set(audit.differences)
 
-    def _tell(self, audit: Audit) -> None:
+    def _print_if_changed(self, audit: Audit) -> None:
         """Print one line, but only if the result has changed."""
         if self._in_json:
             said = text = as_json(audit)
         else:
             accepted = sum(page.accepted for page in audit.pages)
-            told = [*audit.findings, *audit.partly]
-            state = audit.blind or "; ".join(told) or "the books balance"
+            notices = [*audit.findings, *audit.partly]
+            state = audit.blind or "; ".join(notices) or "the books balance"
             said = state
             text = f"{time.strftime('%F %T', time.gmtime())} {accepted:,} accepted: {state}"
         if said != self._said:

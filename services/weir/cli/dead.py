@@ -10,7 +10,7 @@ from rich.text import Text
 from weir.cli import letter_filters
 from weir.cli.base import WrongInputError, clear_errors, screen
 from weir.cli.letter_replay import manner, replay, replay_options, warehouse
-from weir.cli.letter_view import show_list, told
+from weir.cli.letter_view import show_list, value_lines
 from weir.redelivery import dead_letters
 from weir.redelivery.letter_filter import LetterFilter
 from weir.redelivery.queries import NO_ID
@@ -176,7 +176,7 @@ def _show(row: dict[str, Any]) -> None:
         console.print(f"  {'received_at':<12}{row['received_at']}", markup=False)
     key, value = bytes.fromhex(row["key"]), bytes.fromhex(row["value"])
     console.print(f"  {'key':<12}{key!r}", markup=False)
-    for line in told(value):
+    for line in value_lines(value):
         console.print(f"  {line}", markup=False)
 
 

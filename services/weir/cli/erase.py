@@ -110,7 +110,7 @@ def _request(subject: str, source: str, yes: bool) -> str:
 def _follow(erasure_id: str, until: float, report: CommandProgress) -> Erasure:
     """Wait for the erasure and return it finished. `until`: the deadline, by `time.monotonic`."""
     began = time.monotonic()
-    told = False
+    has_warned = False
     with closing(ErasureFollower(settings_of(KafkaSettings))) as follower:
         report.begin(len(PHASES) - 1)
         while True:
@@ -118,15 +118,15 @@ def _follow(erasure_id: str, until: float, report: CommandProgress) -> Erasure:
             if erasure is None:
                 raise click.ClickException(f"There is no erasure {erasure_id}.")
             reached = PHASES.index(erasure.progress.phase)
-            report.tell(erasure.step)
+            report.show_step(erasure.step)
             report.reach(reached)
             if erasure.state == "finished":
                 return erasure
             now = time.monotonic()
             if now > until:
                 raise UnreachableError(f"Not finished in time: {erasure.step}.")
-            if not told and now - began > PATIENCE_SECONDS and not reached:
-                told = True
+            if not has_warned and now - began > PATIENCE_SECONDS and not reached:
+                has_warned = True
                 notes().print(
                     "[yellow]No eraser has started: is `weir eraser` (or `weir up`) running?[/]"
                 )

@@ -61,7 +61,7 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
             Progress(SpinnerColumn(), TextColumn("{task.description}"), console=notes()) as shown,
         ):
             task = shown.add_task("")
-            lines.write(_line("person", _told(person)))
+            lines.write(_line("person", _identifiers_of(person)))
             for kind, row in export.rows(person, workspaces):
                 lines.write(_line(kind, row))
                 counts[kind] += 1
@@ -71,7 +71,7 @@ def command(profile: str, user: str, source: str, output: Path | None) -> None:
         sys.stdout.flush()
 
 
-def _told(person: ErasedPerson) -> dict[str, Any]:
+def _identifiers_of(person: ErasedPerson) -> dict[str, Any]:
     return {
         "workspace": person.workspace,
         "identifiers": sorted(person.names),
@@ -80,11 +80,11 @@ def _told(person: ErasedPerson) -> dict[str, Any]:
 
 
 def _line(kind: str, row: dict[str, Any]) -> bytes:
-    told = {
+    members = {
         name.removesuffix("_64"): _readable(value) if isinstance(value, bytes) else value
         for name, value in row.items()
     }
-    return msgspec.json.encode({"kind": kind} | told) + b"\n"
+    return msgspec.json.encode({"kind": kind} | members) + b"\n"
 
 
 def _readable(content: bytes) -> Any:

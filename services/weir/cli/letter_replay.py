@@ -141,7 +141,7 @@ def _replay(
     report.begin(tables.count(table, chosen))
 
     def progress(tally: RedeliveryCounts) -> None:
-        report.tell(f"{tally.replayed:,} sent")
+        report.show_step(f"{tally.replayed:,} sent")
         report.reach(tally.looked_at)
 
     replaying.run(pages(tables), progress)
@@ -150,7 +150,7 @@ def _replay(
 
 def _show(tally: RedeliveryCounts, manner: ReplayOptions) -> None:
     if manner.as_json:
-        told = {
+        summary = {
             "dry_run": manner.dry_run,
             "replayed": tally.replayed,
             "edited": tally.edited,
@@ -163,7 +163,7 @@ def _show(tally: RedeliveryCounts, manner: ReplayOptions) -> None:
             },
             "not_replayed": dict(tally.unfit),
         }
-        screen().print(msgspec.json.encode(told).decode(), markup=False)
+        screen().print(msgspec.json.encode(summary).decode(), markup=False)
         return
     for letter, refused in list(tally.refused.items())[:SHOWN]:
         for one in refused[:SHOWN]:

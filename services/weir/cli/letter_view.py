@@ -32,7 +32,7 @@ def show_list(letters: Sequence[Mapping[str, Any]], names: Iterable[str], limit:
         notes().print(f"[dim]Only the latest {limit} are shown; --limit shows more.[/]")
 
 
-def told(value: bytes) -> list[str]:
+def value_lines(value: bytes) -> list[str]:
     """Return lines that show a record's value: its fields if it is an intact record of Weir, else its bytes."""
     try:
         name, record = decode_any(value)

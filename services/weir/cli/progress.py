@@ -30,7 +30,7 @@ class CommandProgress:
         self._done = 0
         self._total: int | None = None
 
-    def tell(self, doing: str) -> None:
+    def show_step(self, doing: str) -> None:
         """Show what the command is doing from now on."""
         self._doing = doing
         self._show()

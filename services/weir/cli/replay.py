@@ -112,17 +112,17 @@ def _show(done: BackfillResult, dry_run: bool) -> None:
             notes().print(f"{name}: {whom} {account.refused:,} records", markup=False)
     side = {name: account for name, account in accounts.items() if name not in EVENTS}
     if side:
-        told = ", ".join(f"{name} {account.put_back:,}" for name, account in side.items())
-        screen().print(f"{'To write' if dry_run else 'Written'} again: {told}", markup=False)
+        counts = ", ".join(f"{name} {account.put_back:,}" for name, account in side.items())
+        screen().print(f"{'To write' if dry_run else 'Written'} again: {counts}", markup=False)
     for name in EVENTS:
         if name in accounts:
             prefix = f"{name}: " if topics.ACCEPTED in accounts else ""
-            screen().print(f"{prefix}{_told(accounts[name], dry_run)}", markup=False)
+            screen().print(f"{prefix}{_summary(accounts[name], dry_run)}", markup=False)
     if done.more:
         notes().print(SEGMENTS_LEFT.format(more=done.more), markup=False)
 
 
-def _told(events: RebuildCounts, dry_run: bool) -> str:
+def _summary(events: RebuildCounts, dry_run: bool) -> str:
     verb = "missing" if dry_run else "missing and restored"
     kept = f", {events.barred:,} left alone" if events.barred else ""
     unsaved = f", {events.unsaved:,} unsaved" if events.unsaved else ""

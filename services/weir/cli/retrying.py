@@ -26,7 +26,7 @@ def with_retries(work: Callable[[], T]) -> T:
     """
     patience = settings_of(CommandSettings).command_patience
     deadline: float | None = None
-    pause, told = FIRST_PAUSE_SECONDS, ""
+    pause, shown = FIRST_PAUSE_SECONDS, ""
     while True:
         try:
             done = work()
@@ -38,14 +38,14 @@ def with_retries(work: Callable[[], T]) -> T:
             left = deadline - now
             if left <= 0:
                 raise UnreachableError(_given_up(fault, patience)) from None
-            if str(fault) != told:
-                told = str(fault)
-                text = f"{escape(told)} Trying again for {left:.0f} s."
+            if str(fault) != shown:
+                shown = str(fault)
+                text = f"{escape(shown)} Trying again for {left:.0f} s."
                 notes().print(f"[yellow]{text}[/]")
             time.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
-            if told:
+            if shown:
                 notes().print("It works again.")
             return done
 

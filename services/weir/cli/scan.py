@@ -72,7 +72,7 @@ def command(identifiers: tuple[str, ...], retained: bool, seconds: float, as_jso
 def _tracked(places: Sequence[T], kind: str, report: CommandProgress) -> Iterator[T]:
     report.begin(len(places))
     for place in places:
-        report.tell(f"{kind} {place}")
+        report.show_step(f"{kind} {place}")
         yield place
         report.advance()
 

@@ -182,7 +182,7 @@ class StatusCollector:
             near = [
                 RetentionStatus(one.group, one.topic, one.share, self._policy.refused(one))
                 for one in self._retention.look(GROUPS)
-                if one.near(self._policy.told_from)
+                if one.near(self._policy.report_from)
             ]
             self._behind = sorted(near, key=lambda behind: -behind.share)
             self._behind_at = time.monotonic()

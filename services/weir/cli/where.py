@@ -83,7 +83,7 @@ def _found(find: Callable[[], EventStatus]) -> EventStatus:
 
     try:
         with reporting() as report:
-            report.tell("searching ClickHouse and the topics")
+            report.show_step("searching ClickHouse and the topics")
             with_retries(work)
     except UnreachableError:
         if where is None:

@@ -155,9 +155,9 @@ class BatchResult:
         """Raise `AssertionError` unless every record has an outcome and outputs go to topics in `writes` only."""
         if not (self.outputs.keys() | self.beside.keys()) <= set(writes):
             raise AssertionError(f"writes to more than {', '.join(writes)}")
-        told = self.emitted + self.dropped + self.forwarded + len(self.refusals)
-        if told != received:
-            raise AssertionError(f"{received} records have {told} outcomes")
+        outcomes = self.emitted + self.dropped + self.forwarded + len(self.refusals)
+        if outcomes != received:
+            raise AssertionError(f"{received} records have {outcomes} outcomes")
 
 
 class Step(Protocol):

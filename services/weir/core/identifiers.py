@@ -102,12 +102,12 @@ class ProfileIds(Struct, frozen=True, dict=True):
         if not self.salt or len(profile_id) != 36 or profile_id[14] != "8":
             return ""
         try:
-            told = uuid.UUID(profile_id)
+            parsed = uuid.UUID(profile_id)
         except ValueError:
             return ""
-        if str(told) != profile_id:
+        if str(parsed) != profile_id:
             return ""  # not in canonical form, so Weir did not write it
-        start, check = told.bytes[:_DIGEST_BYTES], told.bytes[_DIGEST_BYTES:]
+        start, check = parsed.bytes[:_DIGEST_BYTES], parsed.bytes[_DIGEST_BYTES:]
         if hmac.compare_digest(check, self._check(start, True)):
             return "user"
         return "other" if hmac.compare_digest(check, self._check(start, False)) else ""

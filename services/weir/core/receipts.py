@@ -20,10 +20,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     session_new: bool = False
     first_event_id: bytes | None = None  # for a duplicate
     same_payload: bool = False  # for a duplicate
-    profile: str = ""  # `ToldProfile` as JSON; empty: profile-less
+    profile: str = ""  # `ReceiptProfile` as JSON; empty: profile-less
 
 
-class ToldSession(msgspec.Struct, frozen=True):
+class ReceiptSession(msgspec.Struct, frozen=True):
     """A session as of this event. Times are event times in epoch milliseconds."""
 
     id: str
@@ -31,7 +31,7 @@ class ToldSession(msgspec.Struct, frozen=True):
     ended_at: int
 
 
-class ToldProfile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class ReceiptProfile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The profile as of this event, as known at the identifier that decided it."""
 
     id: str
@@ -41,4 +41,4 @@ class ToldProfile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     sessions: int
     first_seen_at: int
     last_seen_at: int
-    session: ToldSession | None = None
+    session: ReceiptSession | None = None

@@ -36,7 +36,7 @@ class RetentionPolicy:
     whom: str = "source"
 
     @property
-    def told_from(self) -> float:
+    def report_from(self) -> float:
         return self.warn or self.refuse
 
     @property

@@ -44,13 +44,14 @@ class DedupStage:
             _, ids, received_at, source, _, next_key = arrival
             if outcome is UNIQUE:
                 unique.append(new(Output, (next_key or ids[:ID_BYTES], value)))
-                told = "unique"
+                outcome_name = "unique"
             elif isinstance(outcome, Repeat):
                 duplicates.append(self._duplicate_of(value, arrival, outcome, receipts))
-                told = "duplicate"
+                outcome_name = "duplicate"
             else:
-                told = "reread"  # already in the books, but its offset still needs an outcome
-            place = (source, received_at // 1000, told)
+                # already in the books, but its offset still needs an outcome
+                outcome_name = "reread"
+            place = (source, received_at // 1000, outcome_name)
             cell = cells.get(place)
             if cell is None:
                 cells[place] = ([len(value)], [ids])
@@ -108,7 +109,7 @@ class DedupStage:
         source, idempotency_key, wants_receipt = self._reader.repeated(value)
         if wants_receipt:
             receipts.append(_receipt_of(arrival, outcome))
-        told = self._duplicate.encode(
+        encoded = self._duplicate.encode(
             {
                 "event_id": arrival.event_id,
                 "first_event_id": outcome.first.event_id,
@@ -119,7 +120,7 @@ class DedupStage:
                 "first_received_at": outcome.first.received_at,
             }
         )
-        return Output(arrival.key, told)
+        return Output(arrival.key, encoded)
 
 
 def _receipt_of(arrival: RoutingFields, outcome: Repeat) -> Output:

@@ -56,14 +56,14 @@ class PersonExport:
         found = chosen_of(person, self._rows, self._database, NEVER, workspaces)
         asked = list(portions(found))
         for kind, (source, table) in WRITTEN.items():
-            told: set[bytes] = set()
+            seen: set[bytes] = set()
             for portion in asked:
                 condition = self._condition(person.workspace, table, portion)
                 columns = COLUMNS.get(kind, "*")
                 sql = f"SELECT {columns} FROM {self._database}.{source} WHERE {condition}"
                 for row in self._rows.stream(sql):
                     # an event may match one portion by its profile and another by its user
-                    if len(asked) == 1 or _is_new(row, told):
+                    if len(asked) == 1 or _is_new(row, seen):
                         yield kind, {name: _plain(kind, name, value) for name, value in row.items()}
 
     def _condition(self, workspace: str, table: str | None, portion: dict[str, list[str]]) -> str:
@@ -73,10 +73,10 @@ class PersonExport:
         return conditions(workspace, NEVER, self._database, listed.__getitem__)[table]
 
 
-def _is_new(row: ExportRow, told: set[bytes]) -> bool:
+def _is_new(row: ExportRow, seen: set[bytes]) -> bool:
     digest = content_digest(msgspec.json.encode(row))
-    is_new = digest not in told
-    told.add(digest)
+    is_new = digest not in seen
+    seen.add(digest)
     return is_new
 
 

@@ -256,7 +256,7 @@ class EraseFilter:
         return content_digest(_row(row)) in self._until
 
 
-def names_told(at: str, names: list[str]) -> list[list[str]]:
+def names_to_forget(at: str, names: list[str]) -> list[list[str]]:
     """Return, for each erase record to the identifier `at`, the names that it has to forget.
 
     An identifier of the person forgets everything it knows, so one record with its own name is enough.

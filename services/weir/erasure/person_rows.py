@@ -59,7 +59,7 @@ class PersonRows:
         They share a device, or a merge of their profiles was refused.
         """
         conflicts = self._merged("conflicts", person.workspace, person.profiles, ", detail")
-        told = {row["detail"].partition(" belongs to ")[0] for row in conflicts}
+        found = {row["detail"].partition(" belongs to ")[0] for row in conflicts}
         for portion in portions({"device": person.anonymous_ids}):
             shared = self._of(
                 person.workspace,
@@ -69,9 +69,9 @@ class PersonRows:
             )
             for row in shared:
                 if row["profile_id"] not in person.profiles:
-                    told |= {f"u:{row['user_id']}"} if row["user_id"] else set()
-                    told |= {f"p:{row['profile_id']}"} if row["profile_id"] else set()
-        return sorted(told - person.names)
+                    found |= {f"u:{row['user_id']}"} if row["user_id"] else set()
+                    found |= {f"p:{row['profile_id']}"} if row["profile_id"] else set()
+        return sorted(found - person.names)
 
     def merges(self, person: ErasedPerson) -> list[tuple[str, str]]:
         """Return (from profile, into profile) of the merges of the person's profiles, refused merges included."""

@@ -15,7 +15,7 @@ from weir.adapters.kafka.transactions import Transactions
 from weir.core import topics
 from weir.core.batch import Output
 from weir.core.identifiers import workspace_key
-from weir.erasure.model import Erasure, names_told
+from weir.erasure.model import Erasure, names_to_forget
 from weir.runtime.ports import StreamBrokenError
 from weir.settings.shared import KafkaSettings
 
@@ -140,16 +140,18 @@ class ErasureWriter:
     def write(self, erasure: Erasure) -> None:
         self._transact(topics.ERASURES, list(starmap(Output, erasure_entries(erasure))))
 
-    def tell(self, erasure: Erasure) -> None:
+    def write_progress(self, erasure: Erasure) -> None:
         """Write the progress alone, in the first portion; the other portions stay as last written."""
         self._transact(topics.ERASURES, [Output(*erasure_entries(erasure)[-1])])
 
-    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None:
-        """Tell the worker of each identifier in `told` to forget the person of `erasure.names`."""
+    def write_erase_records(
+        self, erasure: Erasure, identifiers: Iterable[str], kept_until: int
+    ) -> None:
+        """Tell the worker of each identifier to forget the person of `erasure.names`."""
         schema = avro.schemas()["Erase"]
         records = []
-        for at in told:
-            for names in names_told(at, erasure.names):
+        for at in identifiers:
+            for names in names_to_forget(at, erasure.names):
                 erase = {
                     "workspace": erasure.workspace,
                     "identity_key": at,

@@ -75,8 +75,10 @@ class ErasureMessages(Protocol):
     """`weir.erasure.topic.ErasureWriter`."""
 
     def write(self, erasure: Erasure) -> None: ...
-    def tell(self, erasure: Erasure) -> None: ...
-    def tell_identity(self, erasure: Erasure, told: Iterable[str], kept_until: int) -> None: ...
+    def write_progress(self, erasure: Erasure) -> None: ...
+    def write_erase_records(
+        self, erasure: Erasure, identifiers: Iterable[str], kept_until: int
+    ) -> None: ...
     def delete_merges(self, keys: Iterable[bytes]) -> None: ...
 
 
@@ -139,8 +141,8 @@ class Eraser:
             )
             kept = kept_until([world.configs[topic] for topic in REPLAYED], erasure.until)
             erasure = msgspec.structs.replace(erasure, barred_until=kept)
-            told = [*erasure.names, *world.known.holders(person)]
-            world.writer.tell_identity(erasure, told, kept)
+            identifiers = [*erasure.names, *world.known.holders(person)]
+            world.writer.write_erase_records(erasure, identifiers, kept)
             keys = {_merge_key(person.workspace, *merge) for merge in world.known.merges(person)}
             world.writer.delete_merges(sorted(keys))
             erasure = self._pass_all(erasure)
@@ -166,7 +168,7 @@ class Eraser:
         while rows.recorded(erasure.erasure_id) < len(erasure.counts):
             self._wait(LOOK_SECONDS)
         for table in rows.delete():
-            self._tell(erasure, ErasureProgress("deleting", table))
+            self._write_progress(erasure, ErasureProgress("deleting", table))
         if left := rows.remaining():
             raise RowsLeftError(f"rows are left: {left}")
         rows.end()
@@ -185,25 +187,25 @@ class Eraser:
     def _pass_all(self, erasure: Erasure) -> Erasure:
         """Wait until everything accepted before the call is in ClickHouse or dropped."""
 
-        def tell(waiting: ServiceBacklog) -> None:
+        def write_backlog(waiting: ServiceBacklog) -> None:
             nonlocal erasure
-            erasure = self._tell(erasure, ErasureProgress("waiting", *waiting))
+            erasure = self._write_progress(erasure, ErasureProgress("waiting", *waiting))
 
-        wait_until_settled(self._world.groups, tell, self._wait)
+        wait_until_settled(self._world.groups, write_backlog, self._wait)
         return erasure
 
     def _wait(self, seconds: float) -> None:
         if self._world.wait(seconds):
             raise StoppedError
 
-    def _tell(self, erasure: Erasure, progress: ErasureProgress) -> Erasure:
+    def _write_progress(self, erasure: Erasure, progress: ErasureProgress) -> Erasure:
         """Write the progress for those who follow the erasure. Its state stays as last written."""
         if progress == erasure.progress:
             return erasure
-        told = erasure.doing(progress)
-        self._world.writer.tell(told)
+        updated = erasure.doing(progress)
+        self._world.writer.write_progress(updated)
         self._world.moved()
-        return told
+        return updated
 
     def _left_in_topics(self, erasure: Erasure, now: int) -> list[ErasedPlace]:
         configs = self._world.configs

@@ -44,7 +44,7 @@ class App:
     def __init__(self, context: AppContext, connections: ConnectionLimits) -> None:
         self.draining = False
         self._connections = connections
-        self._told: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
         self._context = context
         self._counts = context.counts
         self._ingest = IngestHandler(context)
@@ -160,9 +160,9 @@ class App:
         metrics.IN_FLIGHT.set(self._context.budget.taken)
         metrics.WAITING.set(self._context.producer.outstanding)
         metrics.READY.set(not self.why_unready())
-        self._tell_what_gave_way()
+        self._count_what_gave_way()
 
-    def _tell_what_gave_way(self) -> None:
+    def _count_what_gave_way(self) -> None:
         places, read_ahead = self._connections.places, self._connections.read_ahead
         metrics.CONNECTIONS.set(len(places))
         metrics.UNREAD.set(read_ahead.taken)
@@ -172,9 +172,9 @@ class App:
             unread=read_ahead.closed,
             body=self._context.budget.gave_way,
         )
-        for what, count in (present - self._told).items():
+        for what, count in (present - self._counted).items():
             metrics.GAVE_WAY.labels(what).inc(count)
-        self._told = present
+        self._counted = present
 
 
 def _of_foreign_page(request: BaseRequest) -> str | None:

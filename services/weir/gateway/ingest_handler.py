@@ -273,7 +273,7 @@ class IngestHandler:
         records = refuse_unwritable(records, set(written.refused), events, context)
         written = await self._written(records.records, context.received_at)
         if written.refused:
-            self._tell_not_stored(context, len(written.refused))
+            self._report_not_stored(context, len(written.refused))
         if not written.known:
             raise ProblemError(unacknowledged())
         return records
@@ -286,7 +286,7 @@ class IngestHandler:
         self._app.counts.ack_seconds += time.perf_counter() - started
         return written
 
-    def _tell_not_stored(self, context: RecordContext, count: int) -> None:
+    def _report_not_stored(self, context: RecordContext, count: int) -> None:
         self._app.counts.not_stored += count
         self._log.error(
             "rejected events are not stored anywhere: the brokers refuse their records, too",
@@ -309,7 +309,7 @@ class IngestHandler:
         context = self._record_context(door, meta, authorized, ParsedEvents(), b"")
         written = await self._written([rejected_body(trouble, body, context)], meta.now_ms)
         if written.refused:
-            self._tell_not_stored(context, 1)
+            self._report_not_stored(context, 1)
         if not written.known:
             raise ProblemError(unavailable("The brokers did not acknowledge in time."))
         self._app.counts.refused[trouble.code] += 1

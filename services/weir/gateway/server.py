@@ -184,11 +184,11 @@ class Process:
             ssl=self._tls.context if self._tls else None,
             ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
         )
-        self._tell_where()
+        self._log_address()
         await self._stop.wait()
         await self._drain(listener, server)
 
-    def _tell_where(self) -> None:
+    def _log_address(self) -> None:
         address = self._bound.getsockname()[:2]
         self._log.info("listening", address=address, tls=self._tls is not None)
         if self._tls is None and not ipaddress.ip_address(address[0]).is_loopback:

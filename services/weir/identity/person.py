@@ -138,11 +138,11 @@ class Person(msgspec.Struct):
     def unlink(self, names: Collection[str]) -> None:
         """Forget the links that name any of these identifiers."""
         linked, times = self.memory.linked, self.memory.linked_at
-        told = dict(zip(reversed(linked), reversed(times), strict=False))
+        times_by_link = dict(zip(reversed(linked), reversed(times), strict=False))
         kept = [target for target in linked if not set(target.split("\0")) & set(names)]
         if len(kept) < len(linked):
             self.memory.linked = kept
-            self.memory.linked_at = [told.get(target, EVER) for target in kept]
+            self.memory.linked_at = [times_by_link.get(target, EVER) for target in kept]
             self.version += 1
 
     def keep(self, session: RecentSession) -> None:

@@ -2,12 +2,12 @@
 
 import msgspec
 
-from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.core.receipts import Receipt, ReceiptProfile, ReceiptSession
 from weir.identity.messages import IdentityEvent
 from weir.identity.person import Person
 
 
-def tell(event: IdentityEvent, profile_id: str, session_id: str) -> Receipt:
+def receipt_of(event: IdentityEvent, profile_id: str, session_id: str) -> Receipt:
     return Receipt(
         event_id=event.event_id,
         step="identity",
@@ -18,10 +18,10 @@ def tell(event: IdentityEvent, profile_id: str, session_id: str) -> Receipt:
     )
 
 
-def tell_person(receipt: Receipt, source: str, person: Person, sessions_before: int) -> Receipt:
+def with_profile(receipt: Receipt, source: str, person: Person, sessions_before: int) -> Receipt:
     """Return the receipt with the profile as it is after the event, and whether the profile and session are new."""
     owner = person.owner or person.identity_key
-    told = ToldProfile(
+    profile = ReceiptProfile(
         id=person.profile_id,
         user_id=owner.removeprefix("u:") if owner.startswith("u:") else "",
         traits=msgspec.json.decode(person.traits, type=dict[str, msgspec.Raw]),
@@ -35,16 +35,16 @@ def tell_person(receipt: Receipt, source: str, person: Person, sessions_before: 
         receipt,
         profile_new=person.version == 1,
         session_new=person.sessions > sessions_before,
-        profile=msgspec.json.encode(told).decode(),
+        profile=msgspec.json.encode(profile).decode(),
     )
 
 
-def tell_dead(event: IdentityEvent) -> Receipt:
-    return msgspec.structs.replace(tell(event, "", ""), outcome="dead")
+def dead_receipt(event: IdentityEvent) -> Receipt:
+    return msgspec.structs.replace(receipt_of(event, "", ""), outcome="dead")
 
 
-def _session(person: Person, source: str, session_id: str) -> ToldSession | None:
+def _session(person: Person, source: str, session_id: str) -> ReceiptSession | None:
     for known in person.recent_sessions:
         if known.session_id == session_id and known.source == source:
-            return ToldSession(session_id, known.started_at, known.ended_at)
+            return ReceiptSession(session_id, known.started_at, known.ended_at)
     return None

@@ -30,7 +30,7 @@ from weir.identity.messages import Erase, IdentityEvent, Item
 from weir.identity.person import Person
 from weir.identity.person_cache import PersonCache
 from weir.identity.reader import ItemReader
-from weir.identity.receipts import tell_dead
+from weir.identity.receipts import dead_receipt
 from weir.identity.snapshot import encode_person
 from weir.identity.step import ErasedUntil, IdentifierKey, People, decide
 
@@ -174,7 +174,7 @@ class IdentityStage:
         event = self._reader.leading(key, value)
         if event is not None and event.wants_receipt:
             receipts = decided.outputs.setdefault(topics.RECEIPTS, [])
-            receipts.append(encode_receipt(tell_dead(event)))
+            receipts.append(encode_receipt(dead_receipt(event)))
 
     def _write_events(
         self, items: list[Item], values: list[bytes], decisions: Decisions, decided: BatchResult
@@ -189,26 +189,26 @@ class IdentityStage:
             if isinstance(outcome, Resolved):
                 header = headers[value[: avro.HEADER_BYTES]]
                 resolved.append(_resolved(header, value, outcome, item))
-                told = "resolved"
+                outcome_name = "resolved"
             elif isinstance(outcome, Unsaved):
-                told = "unsaved"
+                outcome_name = "unsaved"
             elif isinstance(outcome, Erased):
-                told = "erased"
+                outcome_name = "erased"
             elif isinstance(outcome, Reroute):
                 forwarded.append(Output(workspace_key(item.workspace, outcome.at), value))
                 continue
             else:
                 continue
-            place = (item.source, item.received_at // MINUTE_MS, told)
+            place = (item.source, item.received_at // MINUTE_MS, outcome_name)
             cell = cells.get(place)
             if cell is None:
                 cells[place] = ([len(value)], [item.event_id])
             else:
                 cell[0].append(len(value))
                 cell[1].append(item.event_id)
-        for (source, minute, told), (sizes, ids) in cells.items():
+        for (source, minute, outcome_name), (sizes, ids) in cells.items():
             at, size = minute * MINUTE_MS, sum(sizes)
-            decided.usage.add(source, at, told, len(sizes), size, id_checksum(ids))
+            decided.usage.add(source, at, outcome_name, len(sizes), size, id_checksum(ids))
         decided.outputs[topics.RESOLVED] = resolved
         decided.outputs[topics.UNIQUE] = forwarded
         decided.emitted = len(resolved)

@@ -23,7 +23,7 @@ from weir.identity.decisions import (
 from weir.identity.links import apply_link
 from weir.identity.messages import IDENTIFY, Erase, IdentityEvent, Item, Link
 from weir.identity.person import Person
-from weir.identity.receipts import tell, tell_person
+from weir.identity.receipts import receipt_of, with_profile
 from weir.identity.sessions import session_of
 from weir.identity.traits import learn
 
@@ -82,7 +82,7 @@ def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> Iden
         if event.mapped_to:
             return Reroute(event.mapped_to)
         if event.wants_receipt:
-            decisions.receipts.append(tell(event, "", event.client_session_id))
+            decisions.receipts.append(receipt_of(event, "", event.client_session_id))
         return _outcome(event, "", event.client_session_id)
     person = _person(people, event.workspace, event.at, decisions.ids)
     user = "u:" + event.user_id if event.user_id else ""
@@ -108,8 +108,8 @@ def _resolve(event: IdentityEvent, people: People, decisions: Decisions) -> Iden
     _link(event, person, user, decisions)
     person.version += 1
     if event.wants_receipt:
-        receipt = tell(event, profile_id, session_id)
-        decisions.receipts.append(tell_person(receipt, event.source, person, sessions))
+        receipt = receipt_of(event, profile_id, session_id)
+        decisions.receipts.append(with_profile(receipt, event.source, person, sessions))
     return _outcome(event, profile_id, session_id)
 
 
@@ -139,7 +139,7 @@ def _turn_away(
     if target:
         return Reroute(target)
     if event.wants_receipt:
-        decisions.receipts.append(tell(event, "", event.client_session_id))
+        decisions.receipts.append(receipt_of(event, "", event.client_session_id))
     return _outcome(event, "", event.client_session_id)
 
 

@@ -36,8 +36,8 @@ def begin(service: str, outputs: tuple[int, ...] = (1, 2)) -> None:
 def configure(common: CommonSettings, service: str) -> None:
     """Configure logs from the settings, and restrict the data folder to its owner. Call it once settings are read."""
     logs.configure(common.log_level, common.log_format)
-    if told := keep_private(common.data_dir):
-        logs.get(service).warning(told)
+    if warning := keep_private(common.data_dir):
+        logs.get(service).warning(warning)
 
 
 def _pass_output_on(service: str, outputs: tuple[int, ...]) -> None:
@@ -75,22 +75,22 @@ def _log_faults(service: str) -> None:
     """Log each uncaught exception, in any thread, as one line with its stack; log warnings as lines too."""
     log = logs.get(service)
 
-    def tell(
+    def log_fault(
         words: str, kind: type[BaseException], value: BaseException | None, trace: Any
     ) -> None:
         log.error(words, exc_info=(kind, value if value is not None else kind(), trace))
 
     def ended(kind: type[BaseException], value: BaseException, trace: Any) -> None:
         if not issubclass(kind, KeyboardInterrupt):
-            tell("ended by a fault", kind, value, trace)
+            log_fault("ended by a fault", kind, value, trace)
 
     def thread_ended(raised: threading.ExceptHookArgs) -> None:
         words = "a thread ended by a fault"
-        tell(words, raised.exc_type, raised.exc_value, raised.exc_traceback)
+        log_fault(words, raised.exc_type, raised.exc_value, raised.exc_traceback)
 
     def not_raised(raised: "sys.UnraisableHookArgs") -> None:
         words = "a fault that could not be raised"
-        tell(words, raised.exc_type, raised.exc_value, raised.exc_traceback)
+        log_fault(words, raised.exc_type, raised.exc_value, raised.exc_traceback)
 
     sys.excepthook = ended
     threading.excepthook = thread_ended

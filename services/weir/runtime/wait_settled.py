@@ -42,19 +42,19 @@ class Groups(Protocol):
 
 
 def wait_until_settled(
-    groups: Groups, tell: Callable[[ServiceBacklog], None], wait: Callable[[float], object]
+    groups: Groups, report: Callable[[ServiceBacklog], None], wait: Callable[[float], object]
 ) -> Ends:
     """Wait, and return where each partition of `events.accepted` ended at the time of the call.
 
     On return, ClickHouse has the outcome of every event before these ends, unless an event was lost on
-    the way. `tell` receives what the function waits for. `NotSettledError`: a stage made no progress for
+    the way. `report` receives what the function waits for. `NotSettledError`: a stage made no progress for
     a minute.
     """
     accepted: Ends | None = None
     for stage, names in WAY:
         ends = groups.ends(names)
         accepted = ends if accepted is None else accepted
-        _pass(groups, stage, ends, tell, wait)
+        _pass(groups, stage, ends, report, wait)
     return accepted or {}
 
 
@@ -62,7 +62,7 @@ def _pass(
     groups: Groups,
     stage: Stage,
     ends: Ends,
-    tell: Callable[[ServiceBacklog], None],
+    report: Callable[[ServiceBacklog], None],
     wait: Callable[[float], object],
 ) -> None:
     fewest, looks = None, 0
@@ -75,5 +75,5 @@ def _pass(
                 f"{stage.name} has not processed {unread:,} accepted records and makes no progress:"
                 " see `weir status`."
             )
-        tell(ServiceBacklog(stage.name, unread))
+        report(ServiceBacklog(stage.name, unread))
         wait(LOOK_SECONDS)

@@ -95,7 +95,7 @@ class Sink:
         self._buffer = ReadBuffer(options.buffer_bytes)
         self._draining = False
         self._commit_failed = ""  # why the latest commit failed; empty: it did not
-        self._told_away = False
+        self._refusal_logged = False
         self._lag = LagReport(SINK.name)
         self._progress = StallWatch(SINK.name, clock=clock)
         self.health = Health(self._progress)
@@ -228,10 +228,10 @@ class Sink:
             self._postpone(partition, f"ClickHouse does not accept rows: {suspicion.detail}")
             if step is Next.WAIT:
                 partition.examine_next, partition.retry_at = True, suspicion.ended_by
-            if not self._told_away:
+            if not self._refusal_logged:
                 text, table = "ClickHouse does not accept rows, trying again", insert.table
                 self._log.warning(text, table=table, fault=suspicion.detail)
-                self._told_away = True
+                self._refusal_logged = True
 
     def _begin(self, now: float) -> None:
         due = {place: p.due_at(self._limits_of(place)) for place, p in self._partitions.items()}
@@ -330,8 +330,8 @@ class Sink:
 
     def _report(self) -> None:
         troubles = [p.trouble for p in self._all() if p.trouble]
-        if self._told_away and not troubles:
-            self._told_away = False
+        if self._refusal_logged and not troubles:
+            self._refusal_logged = False
             self._log.info("ClickHouse accepts rows again")
         if troubles:
             # failing dead letters come first: they are the later problem, after ClickHouse has refused their rows

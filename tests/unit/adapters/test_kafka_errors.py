@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from weir.adapters.kafka.clients import is_fatal, tells_replaced
+from weir.adapters.kafka.clients import is_fatal, is_replaced
 
 
 def fatal(reason: int) -> KafkaError:
@@ -13,8 +13,8 @@ def fatal(reason: int) -> KafkaError:
 
 
 def test_a_static_member_that_was_fenced_may_have_been_replaced() -> None:
-    assert tells_replaced(KafkaError(KafkaError.FENCED_INSTANCE_ID))
-    assert tells_replaced(fatal(KafkaError.FENCED_INSTANCE_ID))
+    assert is_replaced(KafkaError(KafkaError.FENCED_INSTANCE_ID))
+    assert is_replaced(fatal(KafkaError.FENCED_INSTANCE_ID))
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_a_static_member_that_was_fenced_may_have_been_replaced() -> None:
     ],
 )
 def test_another_fatal_error_replaces_nobody(reason: int) -> None:
-    assert not tells_replaced(fatal(reason))
-    assert not tells_replaced(KafkaError(reason))
+    assert not is_replaced(fatal(reason))
+    assert not is_replaced(KafkaError(reason))
     assert is_fatal(fatal(reason))
 
 

@@ -19,9 +19,9 @@ def test_a_delta_says_which_offsets_of_which_topic_it_covers_and_whose_events_th
     batch = batch_of([accepted_output(accepted(n)) for n in range(4)], topics.ACCEPTED, 2)
     later = replace(batch, offsets=[5, 6, 7, 9], topic_id="made anew")
     (output,) = encode_usage("dedup", later, decided)
-    name, told = avro.decode_any(output.value)
+    name, fields = avro.decode_any(output.value)
     assert (name, output.key) == ("UsageDelta", b"shop")
-    assert told == {
+    assert fields == {
         "source": "shop",
         "minute": NOON,
         "stage": "dedup",
@@ -57,5 +57,5 @@ def test_a_delta_of_the_version_before_is_still_read() -> None:
     assert past.name == "UsageDelta", path
     known = {"source": "shop", "minute": NOON, "stage": "dedup", "outcome": "unique"}
     counted = {"events": 1, "bytes": 2, "origin_topic": "t", "origin_partition": 0, "position": 1}
-    _, told = avro.decode_any(past.encode({**known, **counted, "seconds": []}))
-    assert (told["topic_id"], told["first"], told["fingerprint"]) == ("", 0, 0)
+    _, fields = avro.decode_any(past.encode({**known, **counted, "seconds": []}))
+    assert (fields["topic_id"], fields["first"], fields["fingerprint"]) == ("", 0, 0)

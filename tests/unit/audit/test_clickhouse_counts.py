@@ -28,7 +28,9 @@ def too_many(topic: str, records: int) -> dict[str, UnreadCounts]:
     return {topic: UnreadCounts(records, None)}
 
 
-def told(*entries: UnbalancedEntry, behind: dict[str, UnreadCounts] | None = None) -> list[str]:
+def findings_of(
+    *entries: UnbalancedEntry, behind: dict[str, UnreadCounts] | None = None
+) -> list[str]:
     return [finding.text for finding in reconcile(entries, behind or {}).findings]
 
 
@@ -44,12 +46,12 @@ def told(*entries: UnbalancedEntry, behind: dict[str, UnreadCounts] | None = Non
     ],
 )
 def test_what_is_missing_is_told_with_its_place(short: dict[str, int], text: str) -> None:
-    (finding,) = told(entry(DEMO, "", **short))
+    (finding,) = findings_of(entry(DEMO, "", **short))
     assert finding.startswith(f"demo at 2026-01-01 12:00: {text}")
 
 
 def test_a_long_source_is_cut_in_a_finding() -> None:
-    (finding,) = told(entry(("x" * 300, NOON), short_of_rows=1))
+    (finding,) = findings_of(entry(("x" * 300, NOON), short_of_rows=1))
     assert finding.startswith("x" * 47 + "… at 2026-01-01 12:00: ")
 
 
@@ -65,7 +67,9 @@ def test_minutes_of_a_source_are_one_finding_and_do_not_cancel_out() -> None:
 
 def test_the_first_place_comes_first() -> None:
     other = ("another", NOON)
-    findings = told(entry(short_of_dead_rows=1, short_of_rows=1), entry(other, short_of_unique=1))
+    findings = findings_of(
+        entry(short_of_dead_rows=1, short_of_rows=1), entry(other, short_of_unique=1)
+    )
     places = [text.split(": ")[1] for text in findings]
     assert places == [
         "in dedup",
@@ -75,7 +79,7 @@ def test_the_first_place_comes_first() -> None:
 
 
 def test_other_events_of_the_same_number_are_told() -> None:
-    (finding,) = told(entry(others="short_of_rows"))
+    (finding,) = findings_of(entry(others="short_of_rows"))
     assert finding.endswith(
         "as many stored, erased or refused as resolved, but not the same events"
     )
@@ -83,30 +87,30 @@ def test_other_events_of_the_same_number_are_told() -> None:
 
 @pytest.mark.parametrize("topic", [topics.UNIQUE, topics.RESOLVED, topics.USAGE, topics.DEAD])
 def test_a_minute_that_an_unread_record_speaks_of_is_not_judged(topic: str) -> None:
-    assert told(entry(short_of_rows=1), behind=unread(topic, DEMO)) == []
+    assert findings_of(entry(short_of_rows=1), behind=unread(topic, DEMO)) == []
 
 
 @pytest.mark.parametrize("cell", [("other", NOON), ("demo", NOON + 60)])
 def test_unread_records_of_another_source_or_minute_excuse_nothing(cell: SourceMinute) -> None:
-    assert len(told(entry(short_of_rows=1), behind=unread(topics.RESOLVED, cell))) == 1
+    assert len(findings_of(entry(short_of_rows=1), behind=unread(topics.RESOLVED, cell))) == 1
 
 
 def test_what_dedup_has_not_read_excuses_nothing() -> None:
-    assert len(told(entry(short_of_rows=1), behind=unread(topics.ACCEPTED, DEMO))) == 1
+    assert len(findings_of(entry(short_of_rows=1), behind=unread(topics.ACCEPTED, DEMO))) == 1
 
 
 def test_a_backlog_explains_no_more_than_it_holds() -> None:
     missing = [entry(("demo", NOON + 60 * n), short_of_resolved=10) for n in range(10)]
-    assert told(*missing, behind=too_many(topics.UNIQUE, 100)) == []
-    (finding,) = told(*missing, behind=too_many(topics.UNIQUE, 97))
+    assert findings_of(*missing, behind=too_many(topics.UNIQUE, 100)) == []
+    (finding,) = findings_of(*missing, behind=too_many(topics.UNIQUE, 97))
     assert finding.startswith("between dedup and identity: 100 more unique than resolved")
     assert finding.endswith("but only 97 records are unread")
 
 
 def test_a_backlog_of_one_topic_explains_nothing_elsewhere_and_nothing_too_many() -> None:
     behind = too_many(topics.UNIQUE, 100)
-    assert len(told(entry(short_of_rows=1), behind=behind)) == 1
-    assert len(told(entry(short_of_resolved=-1), behind=behind)) == 1
+    assert len(findings_of(entry(short_of_rows=1), behind=behind)) == 1
+    assert len(findings_of(entry(short_of_resolved=-1), behind=behind)) == 1
 
 
 def test_nothing_is_judged_before_the_accounts_are_there() -> None:

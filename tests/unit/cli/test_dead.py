@@ -8,7 +8,7 @@ import pytest
 from weir.adapters.avro import schemas
 from weir.cli.base import WrongInputError
 from weir.cli.letter_filters import time_of
-from weir.cli.letter_view import HEX_BYTES, hex_lines, told
+from weir.cli.letter_view import HEX_BYTES, hex_lines, value_lines
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 EVENT_ID = uuid.UUID("0199c3a0-0000-7000-8000-000000000001")
@@ -48,19 +48,19 @@ def duplicate() -> bytes:
 
 
 def test_a_record_of_ours_is_told_by_its_fields() -> None:
-    lines = told(duplicate())
+    lines = value_lines(duplicate())
     assert lines[0].startswith("Duplicate, ")
     assert f'  "event_id": "{EVENT_ID}",' in lines
 
 
 def test_a_record_cut_short_is_told_by_its_bytes() -> None:
-    lines = told(duplicate()[:20])
+    lines = value_lines(duplicate()[:20])
     assert lines[0].startswith("20 bytes, truncated or damaged")
     assert lines[1].startswith("000000  c3 01 ")
 
 
 def test_anything_else_is_told_by_its_bytes() -> None:
-    lines = told(b"hello\x00world")
+    lines = value_lines(b"hello\x00world")
     assert lines[0].startswith("11 bytes, not decoded: no schema of Weir")
     assert lines[1].endswith("hello.world")
 

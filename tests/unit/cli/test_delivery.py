@@ -146,13 +146,13 @@ async def test_a_fault_of_the_whole_request_is_narrowed_down(status: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "expected"),
     [(401, "does not know this write key"), (404, "is --url a Weir gateway"), (403, "403: busy")],
 )
-async def test_going_on_is_pointless(status: int, told: str) -> None:
+async def test_going_on_is_pointless(status: int, expected: str) -> None:
     peer = Peer(*[busy(status)] * 9)
     async with delivery_to(peer) as (delivery, _):
-        with pytest.raises(DeliveryStoppedError, match=told):
+        with pytest.raises(DeliveryStoppedError, match=expected):
             await delivery.run(source(50))
     assert len(peer.requests) == 1
     assert delivery.tally.undelivered == delivery.tally.read

@@ -19,7 +19,7 @@ def test_into_a_log_goes_a_line_now_and_then() -> None:
     output, clock = io.StringIO(), Clock()
     console = Console(file=output)
     report = CommandProgress(console, Progress(console=console, disable=True), clock)
-    report.tell("events.resolved")
+    report.show_step("events.resolved")
     report.begin(2_000)
     report.advance(500)
     assert output.getvalue() == ""  # it may be done before anybody asks
@@ -38,7 +38,7 @@ def test_on_a_terminal_there_is_a_bar_and_no_line() -> None:
     console = Console(file=output, force_terminal=True, width=100)
     with Progress(console=console, auto_refresh=False) as progress:
         report = CommandProgress(console, progress, clock)
-        report.tell("events.resolved")
+        report.show_step("events.resolved")
         report.begin(4)
         clock.now += 10 * LINE_SECONDS
         report.reach(2)

@@ -47,9 +47,9 @@ def test_a_fault_that_passes_is_told_once_and_ends_well(
     work = Work(fault, fault)
     assert with_retries(work) == "done"
     assert work.calls == 3
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines() == [f"{fault} Trying again for 60 s.", "It works again."]
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines() == [f"{fault} Trying again for 60 s.", "It works again."]
 
 
 @pytest.mark.parametrize(

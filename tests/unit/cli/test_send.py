@@ -109,16 +109,16 @@ def test_refused_events_are_exit_code_1_and_go_to_the_file(peer: Peer, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["none.ndjson", "--key", KEY], "none.ndjson cannot be read: No such file"),
         ([__file__], "No write key: give --key, or set WEIR_WRITE_KEY."),
     ],
 )
-def test_wrong_use_is_exit_code_2(arguments: list[str], told: str) -> None:
+def test_wrong_use_is_exit_code_2(arguments: list[str], expected: str) -> None:
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert expected in result.stderr
 
 
 def started(peer: Peer) -> subprocess.Popen[bytes]:

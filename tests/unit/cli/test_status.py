@@ -75,7 +75,7 @@ def test_what_is_away_is_said_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "told"),
+    ("refused", "expected"),
     [
         ((), "or lengthen the retention."),
         (("flood", "shop"), "gateways reject new events of flood, shop (503)."),
@@ -83,12 +83,12 @@ def test_what_is_away_is_said_first() -> None:
     ],
 )
 def test_records_near_their_deletion_are_said_before_the_tables(
-    refused: tuple[str, ...], told: str
+    refused: tuple[str, ...], expected: str
 ) -> None:
     behind = RetentionStatus("weir.sink", "events.resolved", 0.634, refused)
     first = text_of(dataclasses.replace(LOOK, behind=[behind])).splitlines()[0]
     assert first.startswith("weir.sink has not read records of events.resolved that have used 63%")
-    assert first.endswith(told)
+    assert first.endswith(expected)
 
 
 def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:

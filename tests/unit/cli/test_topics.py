@@ -52,7 +52,7 @@ def test_segments_close_well_before_their_records_are_due(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("profiles: {}\ntopics: {}", "no profile local"),
         ("topics: [", "not valid YAML"),
@@ -60,8 +60,8 @@ def test_segments_close_well_before_their_records_are_due(tmp_path: Path) -> Non
         (FILE.replace("24", "long"), "Expected `float`, got `str`"),
     ],
 )
-def test_a_fault_of_the_file_is_told(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(TopicsError, match=re.escape(told)):
+def test_a_fault_of_the_file_is_told(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(TopicsError, match=re.escape(expected)):
         read_topics(written(tmp_path, text), "local")
 
 

@@ -109,4 +109,4 @@ def test_a_look_needs_names_only_where_one_is_refused_by_name() -> None:
     assert RetentionPolicy(0.5, 0.8).named_from == 0.8
     assert RetentionPolicy(0.5, 0.8, "all").named_from == 0
     assert RetentionPolicy(0.5, 0).named_from == 0
-    assert RetentionPolicy(0, 0.8).told_from == 0.8
+    assert RetentionPolicy(0, 0.8).report_from == 0.8

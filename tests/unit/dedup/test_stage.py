@@ -33,8 +33,8 @@ def test_a_repeat_names_the_first_event() -> None:
     (duplicate,) = process([accepted_output(first), accepted_output(repeat)]).outputs[
         topics.DUPLICATE
     ]
-    _, told = avro.decode_any(duplicate.value)
-    assert told == {
+    _, fields = avro.decode_any(duplicate.value)
+    assert fields == {
         "event_id": repeat["event_id"],
         "first_event_id": first["event_id"],
         "source": "shop",
@@ -71,8 +71,8 @@ def test_a_time_before_1970_is_refused_and_stops_nobody() -> None:
 def test_usage_says_what_became_of_every_event() -> None:
     outputs = [accepted_output(accepted(n, idempotency_key=str(n // 2))) for n in range(4)]
     counts = process(outputs).usage.counts
-    told = {outcome: count.events for (_, _, outcome), count in counts.items()}
-    assert told == {"accepted": 4, "unique": 2, "duplicate": 2}
+    counted = {outcome: count.events for (_, _, outcome), count in counts.items()}
+    assert counted == {"accepted": 4, "unique": 2, "duplicate": 2}
     accepted_count = counts[("shop", NOON, "accepted")]
     assert accepted_count.bytes == sum(len(output.value) for output in outputs)
     assert accepted_count.seconds == {0: 4}
@@ -89,15 +89,15 @@ def test_usage_says_which_events_they_were() -> None:
 def test_an_event_read_again_is_no_event_but_accounts_for_its_offset() -> None:
     output = accepted_output(accepted(1))
     decided = process([output, output])
-    told = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
-    assert told == {"accepted": 1, "unique": 1, "reread": 1}
+    counted = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
+    assert counted == {"accepted": 1, "unique": 1, "reread": 1}
 
 
 def test_a_repeat_that_its_producer_wrote_twice_is_one_repeat() -> None:
     first, repeat = (accepted_output(accepted(n, idempotency_key="k")) for n in (1, 2))
     decided = process([first, repeat, repeat])
-    told = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
-    assert told == {"accepted": 2, "unique": 1, "duplicate": 1, "reread": 1}
+    counted = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
+    assert counted == {"accepted": 2, "unique": 1, "duplicate": 1, "reread": 1}
     assert len(decided.outputs[topics.DUPLICATE]) == 1
 
 

@@ -348,9 +348,9 @@ def test_what_is_missing_is_said_in_a_line_each(tmp_path: Path) -> None:
     environ = bare_environ(PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     environ.pop("JAVA_HOME", None)
     command = [sys.executable, "-m", "weir.embedded.kafka.requirements"]
-    told = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    java, maven = told.stderr.splitlines()
-    assert (told.returncode, told.stdout) == (1, "")
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    java, maven = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (1, "")
     assert "install a JDK 17 or newer" in java
     assert "install Apache Maven" in maven
     jdk(tmp_path / "jdk", "21")

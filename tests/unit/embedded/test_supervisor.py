@@ -168,9 +168,9 @@ async def test_a_child_that_keeps_dying_is_told_of_and_the_others_go_on(
     child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
     pid = other.pid
     prop.unlink()
-    told = await supervised.until("5 times in a row")
-    assert "worker ended with exit code 4, 5 times in a row. It said last" in told
-    assert "    nothing to lean on" in told
+    said = await supervised.until("5 times in a row")
+    assert "worker ended with exit code 4, 5 times in a row. It said last" in said
+    assert "    nothing to lean on" in said
     prop.touch()
     async with asyncio.timeout(20):
         while not child.pid:
@@ -185,9 +185,9 @@ async def test_on_a_full_disk_it_waits_for_room_and_goes_on(supervised: Supervis
     child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
     supervised.free = 3 << 20
     prop.unlink()
-    told = await supervised.until("worker ended with exit code 4")
+    text = await supervised.until("worker ended with exit code 4")
     assert (
-        "is full (3 MiB left, 64 MiB needed); it is started again as soon as there is room" in told
+        "is full (3 MiB left, 64 MiB needed); it is started again as soon as there is room" in text
     )
     log = supervised.log("worker").read_text()
     assert child.waits_for_room

@@ -17,7 +17,7 @@ from weir.erasure.model import (
     Erasure,
     ErasureProgress,
     kept_until,
-    names_told,
+    names_to_forget,
     subject_hash,
     topic_gone_by,
 )
@@ -182,7 +182,7 @@ def test_a_first_record_without_the_others_is_waited_over() -> None:
 @pytest.mark.parametrize("number", [1, 200, 5_000])
 def test_what_is_told_grows_with_the_identifiers_and_not_with_their_square(number: int) -> None:
     names = [f"a:{n}" for n in range(number)]
-    assert [names_told(name, names) for name in names] == [[[name]] for name in names]
-    others = names_told("u:bob", names)
-    assert [name for told in others for name in told] == names
+    assert [names_to_forget(name, names) for name in names] == [[[name]] for name in names]
+    others = names_to_forget("u:bob", names)
+    assert [name for portion in others for name in portion] == names
     assert max(map(len, others)) <= IN_A_RECORD["names"]

@@ -76,71 +76,76 @@ def waits(at: TopicRecord) -> TopicRecord:
 def test_queued_where_its_next_reader_has_not_come_yet(
     seen: list[TopicRecord], stage: str, rows: EventRows | str
 ) -> None:
-    told = decide(ID, rows, trail(*seen))
-    assert (told.fate, told.stage, told.since) == ("queued", stage, json_time(seen[-1].at))
-    assert list(told.times) == [
+    status = decide(ID, rows, trail(*seen))
+    assert (status.fate, status.stage, status.since) == ("queued", stage, json_time(seen[-1].at))
+    assert list(status.times) == [
         "occurred_at", "received_at", "accepted_at", "deduplicated_at", "resolved_at",
     ][: 2 + len(seen)]  # fmt: skip
 
 
 def test_stored_has_the_facts_and_the_times_at_every_stage() -> None:
-    told = decide(ID, EventRows(stored=[STORED]), trail(ACCEPTED, UNIQUE, waits(RESOLVED)))
-    assert (told.fate, told.event_id, told.source, told.stage) == ("stored", ID, "shop", None)
-    assert told.facts == {
+    status = decide(ID, EventRows(stored=[STORED]), trail(ACCEPTED, UNIQUE, waits(RESOLVED)))
+    assert (status.fate, status.event_id, status.source, status.stage) == (
+        "stored",
+        ID,
+        "shop",
+        None,
+    )
+    assert status.facts == {
         "event": "hello", "profile_id": "p", "session_id": "s", "user_id": "ada",
     }  # fmt: skip
-    assert told.since == told.times["inserted_at"] == "2026-01-31T12:00:00.500Z"
-    assert list(told.times) == [
+    assert status.since == status.times["inserted_at"] == "2026-01-31T12:00:00.500Z"
+    assert list(status.times) == [
         "occurred_at", "received_at", "accepted_at", "deduplicated_at", "resolved_at",
         "inserted_at",
     ]  # fmt: skip
 
 
 def test_stored_by_the_sinks_own_account_while_clickhouse_is_away() -> None:
-    told = decide(ID, AWAY, trail(ACCEPTED, UNIQUE, RESOLVED))
-    assert told.fate == "stored"
-    assert AWAY in told.notes[0]
-    assert told.since is None
+    status = decide(ID, AWAY, trail(ACCEPTED, UNIQUE, RESOLVED))
+    assert status.fate == "stored"
+    assert AWAY in status.notes[0]
+    assert status.since is None
 
 
 def test_accepted_and_in_no_place_is_told_as_that() -> None:
-    told = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, RESOLVED))
-    assert (told.fate, told.event_id, told.certain) == ("unknown", ID, False)
-    assert "weir audit" in told.advice
+    status = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, RESOLVED))
+    assert (status.fate, status.event_id, status.certain) == ("unknown", ID, False)
+    assert "weir audit" in status.advice
 
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_duplicate_says_of_which_and_whether_the_payload_is_the_same(same: bool) -> None:
     row = DUPLICATE | {"same_payload": same}
-    told = decide(ID, EventRows(duplicates=[row]), trail(ACCEPTED, duplicate=row))
-    assert (told.fate, told.facts["first_event_id"]) == ("duplicate", OTHER)
-    assert told.facts["same_payload"] is same
-    assert ("another payload" in told.advice) is not same
-    assert decide(ID, AWAY, trail(ACCEPTED, duplicate=row)).facts == told.facts
+    status = decide(ID, EventRows(duplicates=[row]), trail(ACCEPTED, duplicate=row))
+    assert (status.fate, status.facts["first_event_id"]) == ("duplicate", OTHER)
+    assert status.facts["same_payload"] is same
+    assert ("another payload" in status.advice) is not same
+    assert decide(ID, AWAY, trail(ACCEPTED, duplicate=row)).facts == status.facts
 
 
 def test_rejected_says_why_and_what_to_mend() -> None:
-    for told in (
+    for status in (
         decide("k", EventRows(rejected=[REJECTED]), TopicEvidence()),
         decide("k", AWAY, trail(rejected=REJECTED)),
     ):
-        assert (told.fate, told.event_id) == ("rejected", ID)
-        assert (told.facts["reason"], told.facts["field"]) == ("wrong_type", "value")
-        assert "correct `value`" in told.advice
+        assert (status.fate, status.event_id) == ("rejected", ID)
+        assert (status.facts["reason"], status.facts["field"]) == ("wrong_type", "value")
+        assert "correct `value`" in status.advice
 
 
 def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
-    for told in (
+    for status in (
         decide(ID, EventRows(dead=[DEAD]), trail(ACCEPTED, UNIQUE)),
         decide(ID, AWAY, trail(ACCEPTED, UNIQUE, dead=DEAD)),
     ):
-        assert (told.fate, told.facts["step"]) == ("dead", "identity")
-        assert "weir dead show events.unique/3/14" in told.advice
+        assert (status.fate, status.facts["step"]) == ("dead", "identity")
+        assert "weir dead show events.unique/3/14" in status.advice
 
 
 def test_unsaved_as_its_sender_asked() -> None:
-    told = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, event=EVENT | {"saved": False}))
-    assert (told.fate, told.source) == ("unsaved", "shop")
+    status = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, event=EVENT | {"saved": False}))
+    assert (status.fate, status.source) == ("unsaved", "shop")
     lost = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE))
     assert lost.fate == "unknown"
 
@@ -148,9 +153,9 @@ def test_unsaved_as_its_sender_asked() -> None:
 def test_of_one_key_the_stored_event_counts_and_the_others_are_named() -> None:
     repeat = DUPLICATE | {"event_id": OTHER}
     rows = EventRows(stored=[STORED], duplicates=[repeat], rejected=[REJECTED])
-    told = decide("k", rows, TopicEvidence())
-    assert (told.fate, told.event_id) == ("stored", ID)
-    assert told.notes == (f"Other events with this id: {OTHER}.",)
+    status = decide("k", rows, TopicEvidence())
+    assert (status.fate, status.event_id) == ("stored", ID)
+    assert status.notes == (f"Other events with this id: {OTHER}.",)
 
 
 def test_what_was_mended_and_waits_counts_before_its_refusal() -> None:
@@ -165,10 +170,10 @@ def test_unknown_is_certain_only_if_every_place_was_looked_through() -> None:
         (AWAY, "Kafka does not answer."),
         (EventRows(), TopicEvidence(bounds=("Only the latest records were read.",))),
     ):
-        told = decide(ID, rows, found)
-        assert (told.fate, told.event_id, told.certain) == ("unknown", None, False)
-        assert "Not known" in told.advice
-        assert told.notes
+        status = decide(ID, rows, found)
+        assert (status.fate, status.event_id, status.certain) == ("unknown", None, False)
+        assert "Not known" in status.advice
+        assert status.notes
 
 
 def test_every_fate_but_unknown_has_its_place_in_the_order() -> None:

@@ -19,10 +19,10 @@ DAY = 86_400_000
 
 
 def erase(*names: str, at: str = "", until: int = NOON, kept_until: int = NOON + DAY) -> Output:
-    told = Erase(at or names[0], "acme", list(names), until, kept_until)
-    record = msgspec.structs.asdict(told)
+    erasing = Erase(at or names[0], "acme", list(names), until, kept_until)
+    record = msgspec.structs.asdict(erasing)
     record["identity_key"] = record.pop("at")
-    return Output(workspace_key("acme", told.at), avro.schemas()["Erase"].encode(record))
+    return Output(workspace_key("acme", erasing.at), avro.schemas()["Erase"].encode(record))
 
 
 class Worker:

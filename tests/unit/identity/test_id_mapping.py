@@ -31,8 +31,8 @@ def process(mappings: Sequence[IdMapping], *sent: Output) -> BatchResult:
 
 
 def profile_less(decided: BatchResult) -> bool:
-    _, told = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
-    return decided.forwarded == 0 and (told["profile_id"], told["session_id"]) == ("", "")
+    _, fields = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
+    return decided.forwarded == 0 and (fields["profile_id"], fields["session_id"]) == ("", "")
 
 
 def test_an_events_own_mapping_goes_before_that_of_every_event() -> None:
@@ -107,18 +107,18 @@ def test_the_next_hop_decides_by_the_record_whatever_the_mappings_are_by_then() 
     changed = IdMapping(event="paid", user_id="no.such.thing", anonymous_id="customer.id")
     decisions = [process(mappings, forwarded) for mappings in ([], [PAID], [changed])]
     for decided in decisions:
-        _, told = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
-        assert (told["user_id"], told["anonymous_id"]) == ("7", "")
-        assert told["profile_id"] == minted_profile_id("acme", "u:7")
-        assert told["session_id"]
+        _, fields = avro.decode_any(decided.outputs[topics.RESOLVED][0].value)
+        assert (fields["user_id"], fields["anonymous_id"]) == ("7", "")
+        assert fields["profile_id"] == minted_profile_id("acme", "u:7")
+        assert fields["session_id"]
     assert decisions[0].changes == decisions[1].changes == decisions[2].changes
 
 
 def test_a_session_that_the_client_gave_stays_unless_the_mapping_finds_one() -> None:
     given = webhook(1, '{"customer": {"id": 7}}', client_session_id="given")
     (forwarded,) = process([PAID], given).outputs[topics.UNIQUE]
-    _, told = avro.decode_any(forwarded.value)
-    assert (told["client_session_id"], told["identity_key"]) == ("given", "u:7")
+    _, fields = avro.decode_any(forwarded.value)
+    assert (fields["client_session_id"], fields["identity_key"]) == ("given", "u:7")
 
 
 def test_a_session_alone_names_somebody_too() -> None:

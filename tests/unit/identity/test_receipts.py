@@ -8,7 +8,7 @@ from weir.adapters.receipt_records import decode_receipt
 from weir.core import topics
 from weir.core.batch import BatchResult, Output
 from weir.core.identifiers import minted_profile_id
-from weir.core.receipts import Receipt, ToldProfile
+from weir.core.receipts import Receipt, ReceiptProfile
 from weir.identity.stage import IdentityStage
 
 MINUTE = 60_000
@@ -20,13 +20,13 @@ def asking(number: int, **fields: object) -> Output:
 
 def receipts(decided: BatchResult) -> list[Receipt]:
     outputs = decided.outputs.get(topics.RECEIPTS, [])
-    told = [decode_receipt(output.value) for output in outputs]
-    assert [receipt.event_id for receipt in told] == [output.key for output in outputs]
-    return told
+    found = [decode_receipt(output.value) for output in outputs]
+    assert [receipt.event_id for receipt in found] == [output.key for output in outputs]
+    return found
 
 
-def profile_of(receipt: Receipt) -> ToldProfile:
-    return msgspec.json.decode(receipt.profile, type=ToldProfile)
+def profile_of(receipt: Receipt) -> ReceiptProfile:
+    return msgspec.json.decode(receipt.profile, type=ReceiptProfile)
 
 
 def test_who_does_not_ask_is_told_nothing() -> None:

@@ -28,10 +28,10 @@ def process(outputs: list[Output], load: Load = lambda keys: {}) -> BatchResult:
 def test_the_resolved_event_is_the_accepted_one_and_what_identity_adds(session: str) -> None:
     record = accepted(1, user_id="7", client_session_id=session, properties='{"a": 1}')
     (resolved,) = process([unique(record)]).outputs[topics.RESOLVED]
-    name, told = avro.decode_any(resolved.value)
-    profile_id, session_id = told.pop("profile_id"), told.pop("session_id")
-    assert told.pop("session_gap_seconds") == SESSION_GAP_SECONDS
-    assert (name, told) == ("Resolved", record)
+    name, fields = avro.decode_any(resolved.value)
+    profile_id, session_id = fields.pop("profile_id"), fields.pop("session_id")
+    assert fields.pop("session_gap_seconds") == SESSION_GAP_SECONDS
+    assert (name, fields) == ("Resolved", record)
     assert profile_id == minted_profile_id("acme", "u:7")
     assert resolved.key == profile_id.encode()
     assert session_id == session or not session
@@ -47,10 +47,10 @@ def test_each_source_has_a_session_gap_of_its_own() -> None:
         )
     ]
     written = stage.process(batch_of(events, topics.UNIQUE), lambda keys: {}).outputs
-    told = [avro.decode_any(output.value)[1] for output in written[topics.RESOLVED]]
-    visits = [record["session_id"] for record in told]
+    resolved = [avro.decode_any(output.value)[1] for output in written[topics.RESOLVED]]
+    visits = [record["session_id"] for record in resolved]
     assert [visits.index(visit) for visit in visits] == [0, 0, 2, 3, 3, 5]
-    assert [record["session_gap_seconds"] for record in told] == [3_600] * 3 + [60] * 3
+    assert [record["session_gap_seconds"] for record in resolved] == [3_600] * 3 + [60] * 3
 
 
 def test_state_comes_back_as_it_went() -> None:
@@ -73,9 +73,9 @@ def test_a_merge_is_written_beside_the_state_it_follows_from() -> None:
     (link,) = login.outputs[topics.UNIQUE]
     merged = process([link], lambda keys: before.changes)
     (merge,) = merged.beside[topics.PROFILES]
-    _, told = avro.decode_any(merge.value)
-    assert told["into_profile"] == minted_profile_id("acme", "u:7")
-    assert not told["refused"]
+    _, fields = avro.decode_any(merge.value)
+    assert fields["into_profile"] == minted_profile_id("acme", "u:7")
+    assert not fields["refused"]
 
 
 def test_traits_are_read_from_an_identify() -> None:
@@ -114,8 +114,8 @@ def test_what_is_refused_is_counted_to_the_source_and_minute_that_dedup_counted_
     assert counts.keys() == {("shop", NOON + 60_000, "dead")}
     (count,) = counts.values()
     assert (count.events, count.id_checksum) == (2, 2 * id_checksum([record["event_id"]]))
-    told = {(r.source, r.received_at, r.event_id) for r in decided.refusals}
-    assert told == {("shop", NOON + 70_000, record["event_id"])}
+    refused = {(r.source, r.received_at, r.event_id) for r in decided.refusals}
+    assert refused == {("shop", NOON + 70_000, record["event_id"])}
 
 
 def test_an_identify_cut_short_in_its_traits_is_refused() -> None:

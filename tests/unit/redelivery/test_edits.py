@@ -78,9 +78,9 @@ def test_what_is_taken_away_is_gone(edit: str, left: object) -> None:
     ],
 )
 def test_a_place_that_is_not_there_is_named(edit: str, missing: str) -> None:
-    with pytest.raises(NoSuchPathError) as told:
+    with pytest.raises(NoSuchPathError) as caught:
         assignment(edit).apply(DOCUMENT)
-    assert str(told.value) == f"there is no {missing}"
+    assert str(caught.value) == f"there is no {missing}"
 
 
 def test_only_what_is_there_can_be_taken_away() -> None:

@@ -89,7 +89,7 @@ def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topic", "value", "edit", "told"),
+    ("topic", "value", "edit", "expected"),
     [
         (topics.ACCEPTED, VALUE[:40], "value=1", "its bytes cannot be read"),
         (topics.ACCEPTED, b"garbage", "value=1", "its bytes cannot be read"),
@@ -105,10 +105,10 @@ def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
         (topics.ACCEPTED, VALUE, "properties=[1]", "properties must be a JSON object"),
     ],
 )
-def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, told: str) -> None:
+def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, expected: str) -> None:
     found = planned(letter(topic, value), edit)
     assert isinstance(found, NotSendable)
-    assert told in found.reason
+    assert expected in found.reason
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_a_mended_refusal_is_accepted_under_its_own_id_and_time() -> None:
 
 def test_what_is_refused_again_says_why() -> None:
     found = again(refused(b'{"event": "paid", "value": "12"}'))
-    told = RejectedAgain("wrong_type", "value", "must be a finite number")
-    assert found == NotSendable("rejected again", (told,))
+    refusal = RejectedAgain("wrong_type", "value", "must be a finite number")
+    assert found == NotSendable("rejected again", (refusal,))
     body = again(refused(b'{"event":'))
     assert isinstance(body, NotSendable)
     assert body.refused[0].code == "invalid_json"

@@ -69,9 +69,9 @@ def test_a_quota_whose_unit_is_not_known_is_refused_and_counts_as_nothing_else(
     record = {"kind": "source", "id": "shop", "document": document, "updated_at": 0}
     sources.apply(key, avro.schemas()["RegistryEntry"].encode(record))
     assert sources.by_id["shop"].quotas == (quota,)
-    told = capsys.readouterr()
-    assert "not understood" in told.out + told.err
-    assert "people" in told.out + told.err
+    output = capsys.readouterr()
+    assert "not understood" in output.out + output.err
+    assert "people" in output.out + output.err
 
 
 def test_sources_and_goals_do_not_see_each_other() -> None:

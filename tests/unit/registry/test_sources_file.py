@@ -162,19 +162,19 @@ def test_a_file_of_another_shape_is_told(document: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (f"sources:\n  s: {{write_keys: [{SECRET}}}\n", "line 2, column"),
         ("sources:\n  s: {}\n  s: {}\n", "line 3, column 3: not valid YAML: 's' is given twice"),
         ("sources: {s: {}}\nother: 1\n", "other: unknown"),
     ],
 )
-def test_faulty_yaml_is_told_without_quoting_it(tmp_path: Path, text: str, told: str) -> None:
+def test_faulty_yaml_is_told_without_quoting_it(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "sources.yaml"
     path.write_text(text)
     with pytest.raises(SourcesFileError) as error:
         read_sources(path)
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert SECRET not in str(error.value)
 
 

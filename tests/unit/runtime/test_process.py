@@ -92,12 +92,12 @@ def test_every_line_is_json_whoever_says_it_and_however_it_ends(
 ) -> None:
     program = "\n".join((*(line for line, _ in SAYS), end))
     ended, text = said(program, WEIR_LOG_FORMAT="json")
-    told = events(text)
+    lines = events(text)
     assert ended == code
-    texts = ["\n".join(map(str, event.values())) for event in told]
+    texts = ["\n".join(map(str, event.values())) for event in lines]
     for expected in (*(word for _, word in SAYS), words):
         assert any(expected in text for text in texts), expected
-    (connection, *_) = [event for event in told if "Connection refused" in event["event"]]
+    (connection, *_) = [event for event in lines if "Connection refused" in event["event"]]
     assert (connection["logger"], connection["level"]) == ("librdkafka", "error")
 
 
@@ -115,8 +115,8 @@ def test_a_service_with_wrong_settings_says_so_in_json() -> None:
             timeout=60,
         )
         assert ended.returncode != 0
-        told = events(ended.stdout + ended.stderr)
-        assert any("WEIR_NONSENSE: no such setting" in event["event"] for event in told)
+        lines = events(ended.stdout + ended.stderr)
+        assert any("WEIR_NONSENSE: no such setting" in event["event"] for event in lines)
 
 
 @given(st.binary(max_size=300), st.text(max_size=20))
@@ -161,8 +161,8 @@ def test_what_others_could_read_is_mended_and_told(tmp_path: Path) -> None:
         path.chmod(mode)
     umask = os.umask(0o022)
     try:
-        told = keep_private(folder)
-        assert "3 files and folders are now private to the owner" in told
+        warning = keep_private(folder)
+        assert "3 files and folders are now private to the owner" in warning
         assert modes(folder) == {0o700, 0o600}
         assert stat.S_IMODE(outside.stat().st_mode) == 0o644
         (folder / "new").touch()

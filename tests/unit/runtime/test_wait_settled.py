@@ -24,7 +24,7 @@ class Pipeline:
         self.still = still
         self.ends_of: Counter[str] = Counter({topics.ACCEPTED: 10})
         self.passed: dict[tuple[str, str], int] = {}
-        self.told: list[ServiceBacklog] = []
+        self.reports: list[ServiceBacklog] = []
 
     def ends(self, names: Iterable[str]) -> dict[Place, int]:
         assert topics.ERASURES not in names  # the eraser would wait for what it writes itself
@@ -56,7 +56,7 @@ class Pipeline:
 
 def test_all_that_was_accepted_is_through_every_stage() -> None:
     pipeline = Pipeline()
-    assert wait_until_settled(pipeline, pipeline.told.append, pipeline.work) == {
+    assert wait_until_settled(pipeline, pipeline.reports.append, pipeline.work) == {
         (topics.ACCEPTED, 0): 10
     }
     assert pipeline.ends_of[topics.RESOLVED] == 10
@@ -67,7 +67,7 @@ def test_all_that_was_accepted_is_through_every_stage() -> None:
         ("weir.sink", topics.DEAD),
     ):
         assert pipeline.passed[group, topic] == pipeline.ends_of[topic], topic
-    assert pipeline.told[0] == ServiceBacklog("dedup", 10)
+    assert pipeline.reports[0] == ServiceBacklog("dedup", 10)
 
 
 def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
@@ -77,7 +77,7 @@ def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
         pipeline.ends_of[topics.ACCEPTED] += 2
         pipeline.work(seconds)
 
-    assert wait_until_settled(pipeline, pipeline.told.append, work) == {(topics.ACCEPTED, 0): 10}
+    assert wait_until_settled(pipeline, pipeline.reports.append, work) == {(topics.ACCEPTED, 0): 10}
 
 
 @pytest.mark.parametrize("service", ["dedup", "identity", "sink"])
@@ -93,5 +93,5 @@ def test_who_does_not_get_on_is_named(service: str) -> None:
     with pytest.raises(
         NotSettledError, match=rf"{service} has not processed 1\d* accepted records"
     ):
-        wait_until_settled(pipeline, pipeline.told.append, work)
+        wait_until_settled(pipeline, pipeline.reports.append, work)
     assert looks >= PATIENT_LOOKS

@@ -49,10 +49,10 @@ def test_every_kind_is_read() -> None:
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load(Example, {"WEIR_PORT": "x", "WEIR_RATE": "-1", "WEIR_ON": "maybe"})
-    told = "\n".join(caught.value.faults)
-    assert "WEIR_PORT='x': must be a whole number" in told
-    assert "WEIR_RATE: must be at least 0, not -1.0" in told
-    assert "WEIR_ON='maybe': must be true or false" in told
+    faults = "\n".join(caught.value.faults)
+    assert "WEIR_PORT='x': must be a whole number" in faults
+    assert "WEIR_RATE: must be at least 0, not -1.0" in faults
+    assert "WEIR_ON='maybe': must be true or false" in faults
 
 
 def test_a_secret_is_never_repeated() -> None:

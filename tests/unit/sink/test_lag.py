@@ -28,7 +28,7 @@ def at_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lag, "EVERY_SECONDS", 0)
 
 
-def told() -> dict[str, float]:
+def shown_lag() -> dict[str, float]:
     """Of those of the places that are told; the registry is the process's, and has other sinks'."""
     found = {
         f"{place.topic}-{place.partition}": REGISTRY.get_sample_value(
@@ -55,12 +55,12 @@ def test_a_record_waits_until_it_is_in() -> None:
     )
     records.assign(PLACES)
     sink.turn()
-    assert told() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": RECORDS}
-    while inserts.waiting or any(told().values()):
+    assert shown_lag() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": RECORDS}
+    while inserts.waiting or any(shown_lag().values()):
         if inserts.waiting:
             inserts.run()
         sink.turn()
-    assert told() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": 0}
+    assert shown_lag() == {f"{topics.RESOLVED}-0": 0, f"{topics.RESOLVED}-1": 0}
     records.assign({PartitionId(topics.RESOLVED, 0)})
     sink.turn()
-    assert told() == {f"{topics.RESOLVED}-0": 0}
+    assert shown_lag() == {f"{topics.RESOLVED}-0": 0}

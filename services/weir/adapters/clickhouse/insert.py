@@ -131,7 +131,7 @@ class ClickHouseRows:
                 compression="zstd" if self._compress else None,
             )
         except ClickHouseError as fault:
-            raise told_apart(fault) from fault
+            raise classified(fault) from fault
 
     def close(self) -> None:
         if self._connected is not None:
@@ -154,7 +154,7 @@ def _packed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield packer.flush()
 
 
-def told_apart(fault: ClickHouseError) -> Exception:
+def classified(fault: ClickHouseError) -> Exception:
     """Return `RowsRefusedError` if ClickHouse clearly blames the rows, otherwise `WarehouseAwayError`."""
     code, text = getattr(fault, "code", None), str(fault)
     reason = one_line(text)[:1_000]

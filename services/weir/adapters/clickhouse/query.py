@@ -87,7 +87,7 @@ class ClickHouse:
         try:
             self._client = client_of(settings, timeout_seconds)
         except ClickHouseError as error:
-            raise self._told_apart(error) from None
+            raise self._classified(error) from None
 
     def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
         """Return the whole result. For a statement without a result, return a `QueryResult` without columns."""
@@ -121,9 +121,9 @@ class ClickHouse:
                 while piece := source.read(CHUNK_BYTES):
                     yield piece
         except ClickHouseError as error:
-            raise self._told_apart(error) from None
+            raise self._classified(error) from None
 
-    def _told_apart(self, error: ClickHouseError) -> Exception:
+    def _classified(self, error: ClickHouseError) -> Exception:
         code = getattr(error, "code", None)
         if code is None and NOT_TRUSTED in str(error):
             return ClickHouseRefusedError(

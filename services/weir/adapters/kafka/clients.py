@@ -102,14 +102,14 @@ def group_options(
     }
 
 
-def tells_replaced(error: KafkaError) -> bool:
+def is_replaced(error: KafkaError) -> bool:
     """Check whether the error says that another consumer has joined the group in this consumer's slot.
 
     The other one may be the consumer itself: if a response of the group coordinator is lost, for example
     because that broker dies, the member joins again and its former membership gets this error.
     """
-    told = error.code() == KafkaError._FATAL and REPLACED in error.str()
-    return told or error.code() == KafkaError.FENCED_INSTANCE_ID
+    fatal = error.code() == KafkaError._FATAL and REPLACED in error.str()
+    return fatal or error.code() == KafkaError.FENCED_INSTANCE_ID
 
 
 def is_fatal(error: KafkaError) -> bool:

@@ -81,20 +81,20 @@ class GroupPositions:
         committed = self._committed(consumer, places)
         # includes `positions`, so that a missing topic fails here: without it nothing could be settled
         self._ids = self._reader.topic_ids({topics.POSITIONS, *(at.topic for at in places)})
-        told = [self._told(at) for at in committed]
-        unsure = {at.partition for at, of in zip(committed, told, strict=True) if of is None}
+        trusted = [self._trusted_position(at) for at in committed]
+        unsure = {at.partition for at, of in zip(committed, trusted, strict=True) if of is None}
         kept = kept_positions(self._reader, unsure, self._service)
         bounds = self._reader.bounds(places)
         known = [
             of or self._guessed(bounds[at.topic, at.partition], at, kept)
-            for at, of in zip(committed, told, strict=True)
+            for at, of in zip(committed, trusted, strict=True)
         ]
         self._say_guessed(
-            [(at, kn) for at, of, kn in zip(committed, told, known, strict=True) if of is None]
+            [(at, kn) for at, of, kn in zip(committed, trusted, known, strict=True) if of is None]
         )
         return [
             self._found(bounds[at.topic, at.partition], at, position, of is not None)
-            for at, of, position in zip(committed, told, known, strict=True)
+            for at, of, position in zip(committed, trusted, known, strict=True)
         ]
 
     def remade(self) -> list[str]:
@@ -108,7 +108,7 @@ class GroupPositions:
         ids = self._reader.present_topic_ids(self._ids) if self._ids else {}
         return sorted(name for name, found in ids.items() if found != self._ids[name])
 
-    def tell(self, consumer: Consumer, found: list[FoundPosition]) -> None:
+    def commit_missing(self, consumer: Consumer, found: list[FoundPosition]) -> None:
         """Commit positions that the group's offsets lack. Only tools that show the group's lag depend on it."""
         places = [
             self.place(at.topic, at.partition, at.position, at.metadata)
@@ -122,7 +122,7 @@ class GroupPositions:
         except KafkaException as fault:
             self._log.warning("the group's lag will be wrong for a while", fault=str(fault))
 
-    def _told(self, committed: TopicPartition) -> KeptPosition | None:
+    def _trusted_position(self, committed: TopicPartition) -> KeptPosition | None:
         """Return the position in the group's offset if it is from this very topic; None if that is uncertain."""
         topic_id, _, metadata = (committed.metadata or "").partition(" ")
         if committed.offset < 0 or topic_id != self._ids[committed.topic]:
@@ -180,16 +180,16 @@ class GroupPositions:
                 at.topic, at.partition, topic_id, None, "", first, end, is_committed
             )
         position, metadata = settled.next, settled.metadata
-        told = {"topic": at.topic, "partition": at.partition, "position": position}
+        fields = {"topic": at.topic, "partition": at.partition, "position": position}
         if position < first:
             self._log.error(
                 "records were deleted before they were read: lengthen the retention",
                 first=first,
-                **told,
+                **fields,
             )
         if position > end:
             self._log.error(
-                "the broker has lost records that were processed already", end=end, **told
+                "the broker has lost records that were processed already", end=end, **fields
             )
             position, metadata = end, ""
         read_from = max(first, position)
@@ -226,8 +226,8 @@ def kept_positions(
         try:
             kept[key, message.partition() or 0] = _decode(value)
         except msgspec.DecodeError as fault:
-            told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
-            logs.get(service).error("a kept position cannot be read", **told)
+            fields = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
+            logs.get(service).error("a kept position cannot be read", **fields)
     return kept
 
 

@@ -79,13 +79,13 @@ class LimitsFollower:
             try:
                 found = read_limits(self._settings)
             except KafkaException as fault:
-                self._tell_unknown(str(fault.args[0]))
+                self._log_unknown(str(fault.args[0]))
                 return False
             self._fault = ""
             if found == self.present:
                 return False
             self.present = found
-        self._tell_low(found)
+        self._log_low(found)
         if self._changed is not None:
             self._changed(found)
         return True
@@ -95,7 +95,7 @@ class LimitsFollower:
             self.refresh()
             self._stop.wait(EVERY_SECONDS)
 
-    def _tell_low(self, limits: RecordLimits) -> None:
+    def _log_low(self, limits: RecordLimits) -> None:
         for topic, allowed, needed in limits.low():
             self._log.error(
                 "a topic allows smaller records than Weir writes: run `weir topics apply`",
@@ -104,7 +104,7 @@ class LimitsFollower:
                 needed=needed,
             )
 
-    def _tell_unknown(self, fault: str) -> None:
+    def _log_unknown(self, fault: str) -> None:
         if fault != self._fault:
             self._fault = fault
             self._log.warning("the topics' record limits cannot be read", fault=fault)

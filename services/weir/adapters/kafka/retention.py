@@ -135,8 +135,8 @@ class KafkaRetention:
         kept = self._kept(group, {at for at in oldest if at[1] < kept_partitions})
         further = {at: start for at, start in kept.items() if start > starts[at]}
         read_on = {at: start for at, start in further.items() if start < spans[at].young}
-        told = {at: first for at, first in oldest.items() if at not in further}
-        return told | self._first(read_on)
+        confirmed = {at: first for at, first in oldest.items() if at not in further}
+        return confirmed | self._first(read_on)
 
     def _kept(self, group: str, places: set[PartitionKey]) -> dict[PartitionKey, int]:
         """Return the group's positions from the topic `positions`: its committed offsets may be deleted or reset."""

@@ -66,8 +66,8 @@ class SchemasTopic:
             try:
                 found.append(avro.Schema(json.loads(value)))
             except Exception as fault:  # noqa: BLE001  # fastavro raises many types; any of them: not a schema
-                told = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
-                self._log.error("an entry of the topic `schemas` is not a schema", **told)
+                fields = {"key": key.decode("utf-8", "replace"), "fault": str(fault)}
+                self._log.error("an entry of the topic `schemas` is not a schema", **fields)
 
         reader = TableReader(self._settings, topics.SCHEMAS, READ_ONCE_MS)
         try:

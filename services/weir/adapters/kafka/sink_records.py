@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 
 from weir.adapters.dead_letters import sink_letter
-from weir.adapters.kafka.clients import client_options, group_options, is_fatal, tells_replaced
+from weir.adapters.kafka.clients import client_options, group_options, is_fatal, is_replaced
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.positions import GroupPositions
 from weir.adapters.kafka.read_positions import ReadPositions
@@ -71,7 +71,7 @@ class KafkaRecords:
         self._recoveries = RecoveryLimit()
         self._failing_since: float | None = None  # since when commits fail
         self._broken: KafkaError | None = None
-        self._told = ""  # the fault that was logged, until reading continues
+        self._logged_fault = ""  # the fault that was logged, until reading continues
         self.trouble = "its partitions are not assigned yet"
         self._assigned: set[PartitionId] = set()
         self._gained: dict[PartitionId, Gain] = {}
@@ -89,7 +89,7 @@ class KafkaRecords:
         self._positions = GroupPositions(reader, service, REQUEST_SECONDS)
         self._reading = ReadPositions()
         self._keeper = Producer({**self._base, "acks": "all", "enable.idempotence": True})
-        self._slot = self._take_slot()  # before the consumer joins the group: see `tells_replaced`
+        self._slot = self._take_slot()  # before the consumer joins the group: see `is_replaced`
         self._consumer = self._new_consumer()
 
     def poll(self, seconds: float, gather: bool) -> Polled:
@@ -109,9 +109,9 @@ class KafkaRecords:
         if self._broken is not None:
             self._begin_anew(self._broken)
             slices = []
-        elif slices and self._told:
-            self._log.info("reading continues", after=self._told)
-            self._told = ""
+        elif slices and self._logged_fault:
+            self._log.info("reading continues", after=self._logged_fault)
+            self._logged_fault = ""
         lost, self._lost = self._lost, set()
         return Polled(lost, self._resume_gained(), slices)
 
@@ -200,13 +200,9 @@ class KafkaRecords:
 
     def _note(self, error: KafkaError) -> None:
         """Handle an error that the consumer returns instead of a record."""
-        if tells_replaced(error):
+        if is_replaced(error):
             self._require_slot()
-        if (
-            tells_replaced(error)
-            or is_fatal(error)
-            or error.code() == KafkaError._AUTO_OFFSET_RESET
-        ):
+        if is_replaced(error) or is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._broken = error
 
     def _require_slot(self) -> None:
@@ -232,9 +228,9 @@ class KafkaRecords:
         `RecoveryFailedError` after too many recoveries without a commit between them.
         """
         self._recoveries.begin(fault.str())
-        if self._told != fault.str():
+        if self._logged_fault != fault.str():
             self._log.warning("reading again from the committed offsets", fault=str(fault))
-            self._told = fault.str()
+            self._logged_fault = fault.str()
         self._broken, self._failing_since, self.trouble = None, None, fault.str()
         self.close()
         self._lost |= self._assigned
@@ -338,7 +334,7 @@ class KafkaRecords:
         starts = [at.start() for at in found]
         consumer.assign(starts)
         consumer.pause(starts)  # so that earlier records are not mistaken for later ones
-        self._positions.tell(consumer, found)
+        self._positions.commit_missing(consumer, found)
         gains = [
             Gain(PartitionId(at.topic, at.partition), at.topic_id, at.position, at.metadata)
             for at in found

@@ -12,7 +12,7 @@ from weir.adapters.kafka.clients import (
     client_options,
     group_options,
     is_fatal,
-    tells_replaced,
+    is_replaced,
 )
 from weir.adapters.kafka.partition_reader import EndReader, PartitionReader
 from weir.adapters.kafka.positions import FoundPosition, GroupPositions
@@ -179,7 +179,7 @@ class KafkaStream:
                 for topic, partition, outputs in transaction.writes:
                     transactions.write(topic, partition, outputs)
                 for topic, number, outputs in transaction.changelog:
-                    transactions.write_told(topic, number, outputs, ends)
+                    transactions.write_noting_ends(topic, number, outputs, ends)
                 for number, position in transaction.inputs.items():
                     kept = self._positions.output(self._options.topic, position)
                     transactions.write(topics.POSITIONS, number, [kept])
@@ -317,7 +317,7 @@ class KafkaStream:
             starts = [at.start() for at in found]
             consumer.assign(starts)
             consumer.pause(starts)  # until the partition's state is restored: see `start`
-            self._positions.tell(consumer, found)
+            self._positions.commit_missing(consumer, found)
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
         self._rebalanced = True
@@ -344,7 +344,7 @@ class KafkaStream:
         return self._positions.find(self._consumer, places)
 
     def _raise_if_grave(self, error: KafkaError) -> None:
-        if tells_replaced(error):
+        if is_replaced(error):
             self._require_slot()
         if is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise StreamBrokenError(str(error))

@@ -136,7 +136,7 @@ class Transactions:
                 chunk = [record for record in chunk if _is_left(record)]
                 self._producer.poll(0.1)
 
-    def write_told(
+    def write_noting_ends(
         self, topic: str, partition: int, outputs: list[Output], ends: dict[int, int]
     ) -> None:
         """Write as `write` does; when the commit returns, `ends` has the partition's offset after the last output."""

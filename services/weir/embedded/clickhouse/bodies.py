@@ -52,7 +52,7 @@ class Bodies:
                 yield InsertBody(b"", await _read_form(request))
                 return
             pieces = []
-            with _told():
+            with _refusing_malformed():
                 async for piece in request.content.iter_chunked(1 << 18):
                     taken += self._take(len(piece), taken)
                     pieces.append(piece)
@@ -88,14 +88,14 @@ class Bodies:
 async def _read_form(request: web.Request) -> MultiMapping[Any]:
     """Read the form fields: SQL and its parameters, which are small. `read_ask` refuses files."""
     try:
-        with _told():
+        with _refusing_malformed():
             return await request.clone(client_max_size=_FORM_BYTES).post()
     except web.HTTPRequestEntityTooLarge:
         raise refusal(TOO_MANY_BYTES, f"The form is larger than {_FORM_BYTES} bytes") from None
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _refusing_malformed() -> Iterator[None]:
     """Turn what aiohttp raises for a malformed body into code 408."""
     try:
         yield

@@ -144,9 +144,9 @@ async def run(programs: Programs) -> int:
     supervisor = Supervisor(
         programs.folder, progress.say, log_bytes=programs.up.log_megabytes * MIB
     )
-    told = stop_on_signals(supervisor.kill)
+    stop_signal = stop_on_signals(supervisor.kill)
     bringing = asyncio.create_task(Up(programs, progress, supervisor).bring_up())
-    stopping = asyncio.create_task(told.wait())
+    stopping = asyncio.create_task(stop_signal.wait())
     try:
         await first_of(bringing, stopping, supervisor.failed)
         if bringing.done():
@@ -181,16 +181,16 @@ async def first_of(
 
 def stop_on_signals(kill: Callable[[], None]) -> asyncio.Event:
     """Return an event that SIGINT and SIGTERM set; on a second signal, `kill` is called."""
-    told = asyncio.Event()
+    signalled = asyncio.Event()
 
-    def tell() -> None:
-        if told.is_set():
+    def on_signal() -> None:
+        if signalled.is_set():
             kill()
-        told.set()
+        signalled.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, tell)
-    return told
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return signalled
 
 
 def greeting(programs: Programs, seconds: float) -> str:

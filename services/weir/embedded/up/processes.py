@@ -80,10 +80,10 @@ class Guard:
         return self._process.pid
 
     def watch(self, pid: int) -> None:
-        self._tell(f"+{pid}\n")
+        self._send(f"+{pid}\n")
 
     def release(self, pid: int) -> None:
-        self._tell(f"-{pid}\n")
+        self._send(f"-{pid}\n")
 
     def close(self) -> None:
         """End the guard; it kills the process groups that it still watches."""
@@ -95,7 +95,7 @@ class Guard:
         assert self._process.stdin is not None
         return self._process.stdin
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         with suppress(BrokenPipeError):  # the guard was killed: continue without it
             self._pipe.write(line.encode())
             self._pipe.flush()
@@ -215,11 +215,11 @@ class Child:
             self._deaths.popleft()
         deaths = len(self._deaths)
         times = f", {deaths} times in a row" if deaths > 1 else ""
-        told = f"{self.spec.label} {how}{times}. It said last ({self.log}):"
+        text = f"{self.spec.label} {how}{times}. It said last ({self.log}):"
         if not self.was_ready and deaths >= policy.give_up_unready:
-            raise ChildLostError(f"{told}\n{last_lines(self.log)}")
+            raise ChildLostError(f"{text}\n{last_lines(self.log)}")
         if deaths == policy.show_after:
-            self._say(f"{told}\n{last_lines(self.log)}")
+            self._say(f"{text}\n{last_lines(self.log)}")
         return policy.pause(deaths)
 
     def described(self) -> dict[str, object]:

@@ -43,7 +43,7 @@ def administered(key: str, wanted: str, sources: Collection[Source]) -> set[str]
     )
 
 
-def told(erasure: Erasure) -> bytes:
+def erasure_json(erasure: Erasure) -> bytes:
     """Encode what a client may know of an erasure as JSON: never the person."""
     return msgspec.json.encode(
         {
@@ -196,7 +196,7 @@ class ForgetPage:
                 text = "The brokers do not acknowledge; send the request again, it is carried out only once."
                 return problem(Problem("unavailable", text, "", RETRY_SECONDS))
             app.erasures.apply(entries)  # the next request to this process finds it
-        return Answer(202, told(erasure))
+        return Answer(202, erasure_json(erasure))
 
 
 class ErasurePage:
@@ -221,7 +221,7 @@ class ErasurePage:
         if erasure is None or erasure.workspace not in scope:
             text = f"There is no erasure {quoted(asked.parts['id'])}."
             return problem(Problem("not_found", text, "id"))
-        return Answer(200, told(erasure))
+        return Answer(200, erasure_json(erasure))
 
 
 FORGET = ForgetPage()

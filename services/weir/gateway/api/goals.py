@@ -85,7 +85,7 @@ async def create_goal(site_id: str, body: bytes, store: GoalStore, now_ms: int) 
         value=sent.value,
         created_at=_time(now_ms),
     )
-    return _told(await store.decide(site_id, lambda present: _create(goal, present)))
+    return _answer_of(await store.decide(site_id, lambda present: _create(goal, present)))
 
 
 def _create(goal: Goal, present: list[Goal]) -> GoalDecision[Answer]:
@@ -100,7 +100,7 @@ def _create(goal: Goal, present: list[Goal]) -> GoalDecision[Answer]:
 
 async def delete_goal(site_id: str, goal_id: str, store: GoalStore) -> Answer:
     """`DELETE .../goals/{goal_id}`: 204 once it is durably deleted. Its events stay and can be counted again."""
-    return _told(await store.decide(site_id, lambda present: _delete(goal_id, present)))
+    return _answer_of(await store.decide(site_id, lambda present: _delete(goal_id, present)))
 
 
 def _delete(goal_id: str, present: list[Goal]) -> GoalDecision[Answer]:
@@ -210,7 +210,7 @@ async def _goals_of(site_id: str, store: GoalStore) -> list[Goal] | Problem:
     return await store.decide(site_id, GoalDecision)
 
 
-def _told(decided: Answer | Problem) -> Answer:
+def _answer_of(decided: Answer | Problem) -> Answer:
     return problem(decided) if isinstance(decided, Problem) else decided
 
 
@@ -221,8 +221,8 @@ def _epoch_ms(query: Query, name: str, default: int) -> int | Problem:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        told = f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z (write a + as %2B)."
-        return Problem("invalid_query", told, name)
+        detail = f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z (write a + as %2B)."
+        return Problem("invalid_query", detail, name)
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
     at = (parsed - EPOCH) // MILLISECOND

@@ -46,7 +46,7 @@ class RetentionGuard:
         # by source, or ALL; replaced as a whole, because requests read it in another thread
         self._problems: Mapping[str, Problem] = {ALL: NOT_KNOWN} if policy.refuse else {}
         self._asked_at: float | None = None
-        self._told: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
+        self._logged: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
         self._shown = metrics.RefusedSources()
         self._failing = False
         self._stop = threading.Event()
@@ -54,7 +54,7 @@ class RetentionGuard:
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def start(self) -> None:
-        if self._policy.told_from:
+        if self._policy.report_from:
             self._thread.start()
 
     def stop(self) -> None:
@@ -97,7 +97,7 @@ class RetentionGuard:
         self._shown.show(self._problems)
         for unread in found:
             metrics.RETENTION.labels(unread.group, unread.topic).set(unread.share)
-            self._tell(unread)
+            self._log_change(unread)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -113,22 +113,22 @@ class RetentionGuard:
     def _has_waited(self) -> bool:
         return self._asked_at is not None and self._clock() - self._asked_at >= FIRST_SECONDS
 
-    def _tell(self, unread: RetentionUse) -> None:
+    def _log_change(self, unread: RetentionUse) -> None:
         """Log the state of a group and topic when it changes."""
         refused = self._policy.refused(unread)
         level = "refuse" if refused else "warn" if unread.near(self._policy.warn) else ""
         place = unread.group, unread.topic
-        if (level, refused) == self._told.get(place, ("", ())):
+        if (level, refused) == self._logged.get(place, ("", ())):
             return
-        self._told[place] = level, refused
-        told = {"group": unread.group, "topic": unread.topic, "share": round(unread.share, 2)}
+        self._logged[place] = level, refused
+        fields = {"group": unread.group, "topic": unread.topic, "share": round(unread.share, 2)}
         if level == "refuse":
             text = "events are rejected: unread records are close to their deletion"
-            self._log.error(text, sources=",".join(refused), **told)
+            self._log.error(text, sources=",".join(refused), **fields)
         elif level == "warn":
-            self._log.warning("unread records are approaching their deletion", **told)
+            self._log.warning("unread records are approaching their deletion", **fields)
         else:
-            self._log.info("unread records are no longer approaching their deletion", **told)
+            self._log.info("unread records are no longer approaching their deletion", **fields)
 
     def _refusals(self, found: Iterable[RetentionUse]) -> dict[str, Problem]:
         """Return the problems by source; of several, the one whose unread record is nearest to deletion."""

@@ -39,13 +39,13 @@ class Decoded(NamedTuple, Generic[T]):
 
     found: T
     body: bytes
-    told: bytes  # the bytes that were decoded: the body, or its masked form
+    decoded_bytes: bytes  # the bytes that were decoded: the body, or its masked form
     fault: str  # msgspec's error for the body itself; empty: it decoded
 
     def own(self, events: Iterable[bytes | msgspec.Raw]) -> list[bytes]:
         """Return the original bytes of decoded events, which must come in the body's order."""
         raws = [bytes(event) for event in events]
-        return unmasked(raws, self.told, self.body) if self.fault else raws
+        return unmasked(raws, self.decoded_bytes, self.body) if self.fault else raws
 
 
 def decoded(body: bytes, decode: Callable[[bytes], T]) -> Decoded[T]:
@@ -55,10 +55,10 @@ def decoded(body: bytes, decode: Callable[[bytes], T]) -> Decoded[T]:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as fault:
-        told = masked(body)
-        if told == body:
+        masked_body = masked(body)
+        if masked_body == body:
             raise
-        return Decoded(decode(told), body, told, str(fault))
+        return Decoded(decode(masked_body), body, masked_body, str(fault))
 
 
 def masked(body: bytes) -> bytes:
@@ -66,21 +66,21 @@ def masked(body: bytes) -> bytes:
 
     The result is only for splitting a body into its events.
     """
-    told = _escaped(rb"\\ufffd", body)
-    if not _may_have_not_numbers(told):
-        return told
-    parts = _strings(told)
+    escaped = _escaped(rb"\\ufffd", body)
+    if not _may_have_not_numbers(escaped):
+        return escaped
+    parts = _strings(escaped)
     between = b'"'.join(parts[::2])  # the text between strings has no quotes
     parts[::2] = between.replace(*_NAN).replace(*_INFINITY).split(b'"')
     return b"".join(parts)
 
 
-def unmasked(events: Iterable[bytes], told: bytes, body: bytes) -> list[bytes]:
+def unmasked(events: Iterable[bytes], masked_body: bytes, body: bytes) -> list[bytes]:
     """Return the original bytes of the events of a masked body, which must come in its order."""
     found = []
     at = 0
     for event in events:
-        at = told.index(event, at)
+        at = masked_body.index(event, at)
         found.append(body[at : at + len(event)])
         at += len(event)
     return found
@@ -150,5 +150,7 @@ def _may_have_not_numbers(raw: bytes) -> bool:
 
 
 def _masked_bits(raw: bytes) -> int:
-    told = masked(raw)
-    return 0 if told == raw else (int.from_bytes(told) ^ int.from_bytes(raw)).bit_count()
+    masked_raw = masked(raw)
+    return (
+        0 if masked_raw == raw else (int.from_bytes(masked_raw) ^ int.from_bytes(raw)).bit_count()
+    )

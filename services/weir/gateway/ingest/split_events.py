@@ -96,16 +96,16 @@ def _split_json(body: bytes, max_events: int) -> SplitEvents:
 
 def _split_masked(body: bytes, max_events: int) -> SplitEvents | None:
     """Split a body even if an event is not JSON; validation rejects that event. None: masking does not help."""
-    told = lenient_json.masked(body)
-    if told == body:
+    masked = lenient_json.masked(body)
+    if masked == body:
         return None
     try:
-        sent = _split_json(told, max_events)
+        sent = _split_json(masked, max_events)
     except msgspec.DecodeError:
         return None
     except RecursionError:
         raise ProblemError(split_body.TOO_DEEP) from None
-    events = lenient_json.unmasked(map(bytes, sent.events), told, body)
+    events = lenient_json.unmasked(map(bytes, sent.events), masked, body)
     if events == [body] and lenient_json.has_not_numbers(body):
         return None  # a single event: nothing to split
     if lenient_json.is_outside(events, body):

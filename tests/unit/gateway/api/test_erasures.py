@@ -7,7 +7,7 @@ import pytest
 from weir.core.registry import Source, hash_key
 from weir.erasure.model import ErasedPlace, Erasure
 from weir.erasure.topic import Erasures, erasure_entries
-from weir.gateway.api.erasures import administered, told
+from weir.gateway.api.erasures import administered, erasure_json
 from weir.gateway.http.error_codes import Problem
 
 SOURCES = [
@@ -54,7 +54,7 @@ def test_what_is_told_names_nobody() -> None:
         profiles=["p-of-ada"],
         places=[ErasedPlace("table events", 3, 9)],
     )
-    answer = json.loads(told(erasure))
+    answer = json.loads(erasure_json(erasure))
     assert "ada" not in str(answer)
     assert answer["places"] == [{"place": "table events", "rows": 3, "gone_by": 9}]
     assert answer["finished_at"] is None

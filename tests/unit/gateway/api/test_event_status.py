@@ -58,8 +58,8 @@ def test_a_key_sees_the_sources_that_it_reads(
 def test_statuses(where: EventStatus, status: int) -> None:
     answer = answer_of(where)
     assert answer.status == status
-    told = json.loads(answer.body)
-    assert (told["id"], told["fate"]) == ("k", where.fate)
+    body = json.loads(answer.body)
+    assert (body["id"], body["fate"]) == ("k", where.fate)
     assert (b"Retry-After" in answer.headers) is (status == 503)
 
 

@@ -95,7 +95,7 @@ def timeseries(store: Memory, query: str, counts: Any) -> Answer:
     return asyncio.run(ask())
 
 
-def told(answer: Answer) -> Any:
+def decoded(answer: Answer) -> Any:
     return msgspec.json.decode(answer.body)
 
 
@@ -106,24 +106,24 @@ def test_a_goal_is_made_and_listed_in_the_documents_shape() -> None:
     store = Memory()
     made = create(store, SIGNUP)
     assert made.status == 201
-    assert told(made) == {
-        "id": told(made)["id"],
+    assert decoded(made) == {
+        "id": decoded(made)["id"],
         "site_id": "shop",
         "name": "Pro Signup",
         "type": "event",
         "value": "signup",
         "created_at": "2025-10-09T12:00:00Z",
     }
-    assert told(asyncio.run(goals.list_goals("shop", store))) == [told(made)]
-    assert told(asyncio.run(goals.list_goals("blog", store))) == []
+    assert decoded(asyncio.run(goals.list_goals("shop", store))) == [decoded(made)]
+    assert decoded(asyncio.run(goals.list_goals("blog", store))) == []
 
 
 def test_made_twice_it_is_one() -> None:
     store = Memory()
     first, again = create(store, SIGNUP), create(store, SIGNUP)
-    assert (again.status, told(again)) == (200, told(first))
-    assert told(create(store, SIGNUP, "blog"))["id"] != told(first)["id"]
-    assert told(create(store, THANKS))["id"] != told(first)["id"]
+    assert (again.status, decoded(again)) == (200, decoded(first))
+    assert decoded(create(store, SIGNUP, "blog"))["id"] != decoded(first)["id"]
+    assert decoded(create(store, THANKS))["id"] != decoded(first)["id"]
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,13 @@ def test_made_twice_it_is_one() -> None:
 def test_what_is_not_a_goal_is_refused(body: bytes, code: str) -> None:
     store = Memory()
     answer = create(store, body)
-    assert told(answer)["code"] == code
+    assert decoded(answer)["code"] == code
     assert store.of("shop") == []
 
 
 def test_further_fields_are_left_alone() -> None:
     sent = b'{"id":"","site_id":"other","name":"n","type":"event","value":"v","created_at":""}'
-    assert told(create(Memory(), sent))["site_id"] == "shop"
+    assert decoded(create(Memory(), sent))["site_id"] == "shop"
 
 
 def test_a_site_has_at_most_so_many() -> None:
@@ -160,21 +160,21 @@ def test_a_site_has_at_most_so_many() -> None:
     for number in range(goals.MAX_GOALS):
         body = b'{"name":"n","type":"event","value":"%d"}' % number
         assert create(store, body).status == 201
-    assert told(create(store, SIGNUP))["code"] == "too_many_goals"
+    assert decoded(create(store, SIGNUP))["code"] == "too_many_goals"
     assert create(store, b'{"name":"n","type":"event","value":"0"}').status == 200
 
 
 def test_what_is_not_durable_is_not_said_to_be() -> None:
     assert create(Memory(durable=False), SIGNUP).status == 503
     store = Memory()
-    goal = told(create(store, SIGNUP))["id"]
+    goal = decoded(create(store, SIGNUP))["id"]
     store.log.durable = False
     assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 503
 
 
 def test_a_goal_is_deleted_at_its_own_site_only() -> None:
     store = Memory()
-    goal = told(create(store, SIGNUP))["id"]
+    goal = decoded(create(store, SIGNUP))["id"]
     assert asyncio.run(goals.delete_goal("blog", goal, store)).status == 404
     assert asyncio.run(goals.delete_goal("shop", goal.upper(), store)).status == 204
     assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 404
@@ -208,7 +208,7 @@ def test_who_waits_for_the_brokers_is_answered_together_and_never_beyond_the_cap
         return await asyncio.gather(*tasks)
 
     answers = asyncio.run(make_all())
-    refused = [told(answer)["code"] for answer in answers if answer.status != 201]
+    refused = [decoded(answer)["code"] for answer in answers if answer.status != 201]
     assert refused == ["too_many_goals"] * (GOALS_WAITING - goals.MAX_GOALS) + ["overloaded"]
     assert len(log.goals.of("shop")) == goals.MAX_GOALS
     assert len(log.asked) <= 2
@@ -232,7 +232,7 @@ def test_stats_say_how_many_of_all_visitors() -> None:
     store, counts = Memory(), Fixed()
     create(store, SIGNUP)
     answer = stats(store, "from=2026-01-01&to=2026-01-02T12:00:00%2B02:00", counts)
-    assert told(answer)["goals"] == [
+    assert decoded(answer)["goals"] == [
         {
             "goal_id": store.of("shop")[0].id,
             "name": "Pro Signup",
@@ -244,7 +244,7 @@ def test_stats_say_how_many_of_all_visitors() -> None:
             "conversion_rate": 0.5,
         }
     ]
-    span = (told(answer)["from"], told(answer)["to"])
+    span = (decoded(answer)["from"], decoded(answer)["to"])
     assert span == ("2026-01-01T00:00:00Z", "2026-01-02T10:00:00Z")
 
 
@@ -260,7 +260,7 @@ def test_a_timeseries_has_every_bucket() -> None:
     store = Memory()
     create(store, SIGNUP)
     query = "from=2026-01-01T00:30:00Z&to=2026-01-01T03:00:00Z&interval=hour"
-    answer = told(timeseries(store, query, Fixed()))
+    answer = decoded(timeseries(store, query, Fixed()))
     (series,) = answer["series"]
     assert answer["interval"] == "hour"
     assert [(p["time"], p["conversions"], p["converted_visitors"]) for p in series["points"]] == [
@@ -272,10 +272,10 @@ def test_a_timeseries_has_every_bucket() -> None:
 
 def test_a_timeseries_of_chosen_goals() -> None:
     store = Memory()
-    chosen, other = told(create(store, SIGNUP))["id"], told(create(store, THANKS))["id"]
-    answer = told(timeseries(store, f"goal_id={chosen}", Fixed()))
+    chosen, other = decoded(create(store, SIGNUP))["id"], decoded(create(store, THANKS))["id"]
+    answer = decoded(timeseries(store, f"goal_id={chosen}", Fixed()))
     assert [series["goal_id"] for series in answer["series"]] == [chosen]
-    both = told(timeseries(store, f"goal_id={other}&goal_id={chosen}&goal_id={other}", Fixed()))
+    both = decoded(timeseries(store, f"goal_id={other}&goal_id={chosen}&goal_id={other}", Fixed()))
     assert [series["goal_id"] for series in both["series"]] == [other, chosen]
     assert timeseries(store, "goal_id=nonsense", Fixed()).status == 404
 
@@ -295,13 +295,13 @@ def test_a_timeseries_of_chosen_goals() -> None:
 def test_a_query_that_cannot_be_answered_is_refused(query: str, field: str) -> None:
     store = Memory()
     create(store, SIGNUP)
-    answer = told(timeseries(store, query, Fixed()))
+    answer = decoded(timeseries(store, query, Fixed()))
     assert (answer["status"], answer["code"], answer["field"]) == (400, "invalid_query", field)
 
 
 def test_no_clickhouse_is_503() -> None:
     answer = stats(Memory(), "", Away())
-    assert (answer.status, told(answer)["code"]) == (503, "not_counted")
+    assert (answer.status, decoded(answer)["code"]) == (503, "not_counted")
     assert b"Retry-After" in answer.headers
     assert timeseries(Memory(), "", Away()).status == 503
 

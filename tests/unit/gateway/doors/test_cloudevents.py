@@ -25,19 +25,19 @@ ATTRIBUTES: dict[str, Any] = {
     "source": "/mycontext",
     "id": "A234-1234-1234",
 }
-HEADERS = {f"ce-{name}": told for name, told in ATTRIBUTES.items()}
+HEADERS = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
 
 
 def request_meta(**headers: str) -> RequestMeta:
-    told = {name.replace("_", "-"): text for name, text in headers.items()}
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
     return RequestMeta(
-        "POST", "/v1/cloudevents", "", {}, CIMultiDictProxy(CIMultiDict(told)), "", NOW
+        "POST", "/v1/cloudevents", "", {}, CIMultiDictProxy(CIMultiDict(named)), "", NOW
     )
 
 
 def read(body: bytes, content_type: str, **headers: str) -> ParsedEvents | Problem:
-    told = {"Content_Type": content_type} if content_type else {}
-    return parse(DOOR, request_meta(**told, **headers), body, LIMITS)
+    typed = {"Content_Type": content_type} if content_type else {}
+    return parse(DOOR, request_meta(**typed, **headers), body, LIMITS)
 
 
 def checked(found: ParsedEvents | Problem) -> list[Event | Refusal]:
@@ -104,19 +104,19 @@ def test_the_time_is_of_rfc_3339(time: str) -> None:
 
 
 def test_the_subject_and_every_extension_are_kept_in_the_context() -> None:
-    told = {"subject": "123", "comexampleextension1": "value", "comexampleothervalue": 5}
-    event = structured(**told, dataschema="urn:x", traceparent="00-a-b-00")
+    attributes = {"subject": "123", "comexampleextension1": "value", "comexampleothervalue": 5}
+    event = structured(**attributes, dataschema="urn:x", traceparent="00-a-b-00")
     named = {"source": "/mycontext", "id": "A234-1234-1234"}
     more = {"dataschema": "urn:x", "traceparent": "00-a-b-00"}
-    assert context(event) == named | told | more
+    assert context(event) == named | attributes | more
     event = binary(b"", ce_subject="123", ce_comexampleothervalue="5")
     assert context(event) == named | {"subject": "123", "comexampleothervalue": "5"}
 
 
 def test_extensions_say_whose_the_event_is() -> None:
-    told = {"userid": 12, "anonymousid": "a", "profileid": "p", "sessionid": "s"}
+    attributes = {"userid": 12, "anonymousid": "a", "profileid": "p", "sessionid": "s"}
     for event in (
-        structured(**told),
+        structured(**attributes),
         binary(b"", ce_userid="12", ce_anonymousid="a", ce_profileid="p", ce_sessionid="s"),
     ):
         who = taken(event)
@@ -125,9 +125,9 @@ def test_extensions_say_whose_the_event_is() -> None:
         assert "userid" not in context(event)
 
 
-@pytest.mark.parametrize("told", [True, 1.5, {}, []])
-def test_an_identifier_is_a_string_or_an_integer(told: Any) -> None:
-    assert refused(structured(userid=told)) == ("wrong_type", "userid")
+@pytest.mark.parametrize("value", [True, 1.5, {}, []])
+def test_an_identifier_is_a_string_or_an_integer(value: Any) -> None:
+    assert refused(structured(userid=value)) == ("wrong_type", "userid")
 
 
 @pytest.mark.parametrize("name", ["specversion", "id", "source", "type"])
@@ -136,7 +136,7 @@ def test_every_required_attribute_must_be_there_and_not_empty(name: str) -> None
         assert refused(structured(**{name: empty})) == ("missing", name)
     assert refused(structured(**{name: 12})) == ("wrong_type", name)
     assert refused(binary(b"", **{f"ce-{name}": ""})) == ("missing", f"ce-{name}")
-    rest = {header: told for header, told in HEADERS.items() if header != f"ce-{name}"}
+    rest = {header: value for header, value in HEADERS.items() if header != f"ce-{name}"}
     assert refused(one(read(b"{}", "application/json", **rest))) == ("missing", f"ce-{name}")
 
 
@@ -208,9 +208,9 @@ def test_an_object_is_the_properties() -> None:
 @pytest.mark.parametrize("data", [1.5, "I'm just a string", [1, 2], False])
 def test_other_json_is_a_member_of_the_properties(data: Any) -> None:
     assert properties(structured(data=data)) == {"data": data}
-    told = {"data": data, "datacontenttype": "application/json"}
-    assert properties(structured(**told)) == told
-    assert properties(binary(json.dumps(data).encode(), "application/json")) == told
+    members = {"data": data, "datacontenttype": "application/json"}
+    assert properties(structured(**members)) == members
+    assert properties(binary(json.dumps(data).encode(), "application/json")) == members
 
 
 def test_null_is_no_data() -> None:
@@ -223,9 +223,9 @@ def test_a_json_string_is_not_read_again_as_json() -> None:
 
 
 def test_text_is_kept_as_text() -> None:
-    told = {"datacontenttype": "application/xml", "data": '<much wow="xml"/>'}
-    assert properties(structured(**told)) == told
-    assert properties(binary(b'<much wow="xml"/>', "application/xml")) == told
+    members = {"datacontenttype": "application/xml", "data": '<much wow="xml"/>'}
+    assert properties(structured(**members)) == members
+    assert properties(binary(b'<much wow="xml"/>', "application/xml")) == members
     event = binary("é".encode(), "text/plain; charset=UTF-8")
     assert properties(event) == {"data": "é", "datacontenttype": "text/plain; charset=UTF-8"}
 
@@ -240,20 +240,20 @@ def test_text_of_another_kind_must_be_a_string() -> None:
                      "application/json; charset=utf-16", "image/png"],
 )  # fmt: skip
 def test_what_is_not_text_is_kept_in_base64(content_type: str) -> None:
-    told = {"data_base64": "/wA=", "datacontenttype": content_type}
-    assert properties(binary(b"\xff\0", content_type)) == told
-    assert properties(structured(**told)) == told
+    members = {"data_base64": "/wA=", "datacontenttype": content_type}
+    assert properties(binary(b"\xff\0", content_type)) == members
+    assert properties(structured(**members)) == members
 
 
 def test_text_that_is_not_utf8_is_kept_in_base64() -> None:
-    told = {"data_base64": "/wA=", "datacontenttype": "text/plain"}
-    assert properties(binary(b"\xff\0", "text/plain")) == told
+    members = {"data_base64": "/wA=", "datacontenttype": "text/plain"}
+    assert properties(binary(b"\xff\0", "text/plain")) == members
 
 
 def test_without_a_content_type_no_type_is_inferred_of_bytes() -> None:
-    told = {"data_base64": "eyAieHl6IjogMTIzIH0="}
-    assert properties(structured(**told)) == told
-    assert properties(binary(b'{ "xyz": 123 }')) == told
+    members = {"data_base64": "eyAieHl6IjogMTIzIH0="}
+    assert properties(structured(**members)) == members
+    assert properties(binary(b'{ "xyz": 123 }')) == members
 
 
 def test_data_and_data_base64_exclude_each_other() -> None:
@@ -317,7 +317,7 @@ def test_a_header_that_is_not_utf8_is_refused() -> None:
 
 
 def test_header_names_are_of_any_case() -> None:
-    headers = {name.upper(): told for name, told in HEADERS.items()}
+    headers = {name.upper(): value for name, value in HEADERS.items()}
     assert taken(one(read(b"{}", "application/json", **headers))).name == ATTRIBUTES["type"]
 
 
@@ -391,6 +391,6 @@ def test_the_answers_are_those_of_weirs_own_door() -> None:
     refusal = Refusal("in_future", "time", "is too far ahead")
     answer = DOOR.reply(request_meta(), ParsedEvents(), Outcome([], [Refused(0, "/a b", refusal)]))
     assert answer.status == 422
-    (told,) = json.loads(answer.body)["rejected"]
-    assert (told["field"], told["message"]) == ("time", "time is too far ahead")
+    (rejected,) = json.loads(answer.body)["rejected"]
+    assert (rejected["field"], rejected["message"]) == ("time", "time is too far ahead")
     assert DOOR.reply(request_meta(), ParsedEvents(), Outcome(["x"], [])).status == 202

@@ -162,15 +162,15 @@ def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
     records = build_records(
         events, source, RecordContext(SourceFields.of(source), 0, Client("events", "", ""))
     )
-    told = "'aB' is not snake_case, the casing of this source's event names"
+    text = "'aB' is not snake_case, the casing of this source's event names"
     if enforce:
         assert [(r.index, r.refusal.code, r.refusal.text) for r in records.refused] == [
-            (1, "wrong_casing", told)
+            (1, "wrong_casing", text)
         ]
         assert (len(records.event_ids), records.warnings) == (1, [])
     else:
         assert (len(records.event_ids), records.refused) == (2, [])
-        assert records.warnings == [f"event 1: {told}"]
+        assert records.warnings == [f"event 1: {text}"]
 
 
 def test_routes_are_found_by_their_parts() -> None:

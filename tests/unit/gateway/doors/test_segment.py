@@ -476,23 +476,23 @@ def test_what_was_refused_of_a_batch_is_listed_beside_success() -> None:
     events = parsed("batch", batch)
     refusal = Refusal("missing", "userId", "is missing")
     bad = Refused(1, BATCH.client_id(events.events[1]), refusal)
-    status, told = answered("batch", batch, Outcome([FIRST], [bad], ["odd"]))
+    status, body = answered("batch", batch, Outcome([FIRST], [bad], ["odd"]))
     assert status == 200
-    assert told["success"] is True
-    assert told["warnings"] == ["odd"]
-    (one,) = told["rejected"]
+    assert body["success"] is True
+    assert body["warnings"] == ["odd"]
+    (one,) = body["rejected"]
     assert (one["index"], one["messageId"], one["code"]) == (1, "m-2", "missing")
     assert (one["field"], one["message"]) == ("userId", "userId is missing")
 
 
 def test_when_nothing_is_taken_the_answer_is_400_with_an_error() -> None:
     bad = Refused(0, "", Refusal("missing", "event", "is missing"))
-    status, told = answered("track", {"userId": "u"}, Outcome([], [bad]))
+    status, body = answered("track", {"userId": "u"}, Outcome([], [bad]))
     assert status == 400
-    assert told["success"] is False
-    assert told["error"] == {"code": "missing", "message": "event is missing"}
+    assert body["success"] is False
+    assert body["error"] == {"code": "missing", "message": "event is missing"}
     # where the official Python client looks for them
-    assert (told["code"], told["message"]) == ("missing", "event is missing")
+    assert (body["code"], body["message"]) == ("missing", "event is missing")
 
 
 def test_a_refused_request_has_the_same_shape_and_says_when_to_come_again() -> None:
@@ -501,8 +501,8 @@ def test_a_refused_request_has_the_same_shape_and_says_when_to_come_again() -> N
     )
     assert answer.status == 429
     assert answer.headers == b"X: y\r\nRetry-After: 7\r\n"
-    told = json.loads(answer.body)
-    assert (told["success"], told["error"]["code"]) == (False, "quota_exceeded")
+    body = json.loads(answer.body)
+    assert (body["success"], body["error"]["code"]) == (False, "quota_exceeded")
     unknown = BATCH.refuse(request_meta(), Problem("unauthorized", "Send it.", ""))
     assert unknown.status == 401
     assert "writeKey" in json.loads(unknown.body)["message"]

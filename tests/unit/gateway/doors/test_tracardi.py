@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from tests.doors import body_problem_of, parse, problem_of, validated
-from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.core.receipts import Receipt, ReceiptProfile, ReceiptSession
 from weir.core.receipts import ReceiptOutcome as Decided
 from weir.gateway.doors.tracardi.door import DOOR
 from weir.gateway.http.error_codes import Problem, Refusal
@@ -249,18 +249,18 @@ def test_what_was_refused_or_looked_odd_is_in_the_answer() -> None:
     assert replied(found, Outcome([], [refused, refused]), 422)["code"] == "no_valid_event"
 
 
-PROFILE = ToldProfile(
+PROFILE = ReceiptProfile(
     id="p-1",
     traits={"name": msgspec.Raw(b'"Ada"')},
     events=2,
     sessions=1,
     first_seen_at=0,
     last_seen_at=1_500,
-    session=ToldSession("visit-1", 0, 1_500),
+    session=ReceiptSession("visit-1", 0, 1_500),
 )
 
 
-def told(**members: Any) -> str:
+def profile_json(**members: Any) -> str:
     return msgspec.json.encode(msgspec.structs.replace(PROFILE, **members)).decode()
 
 
@@ -353,8 +353,8 @@ def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
 def test_the_full_profile_is_the_latest_that_was_told() -> None:
     found = parsed(profile={"id": "p-1"}, options={"profile": True})
     receipts = {
-        FIRST: receipt(FIRST, profile=told(events=3)),
-        SECOND: receipt(SECOND, profile=told()),
+        FIRST: receipt(FIRST, profile=profile_json(events=3)),
+        SECOND: receipt(SECOND, profile=profile_json()),
     }
     reply = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))
     assert reply == {

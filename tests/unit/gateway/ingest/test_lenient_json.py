@@ -145,9 +145,9 @@ def test_what_stands_in_strings_stays(text: bytes) -> None:
 def test_events_that_look_alike_once_masked_are_told_apart() -> None:
     sent = [b'{"a":NaN}', b'{"a":0.0}', b'{"a":"\\ud83d"}', b'{"a":-Infinity}']
     body = b"[" + b", ".join(sent) + b"]"
-    told = masked(body)
-    assert len(told) == len(body)
-    assert unmasked(map(masked, sent), told, body) == sent
+    masked_body = masked(body)
+    assert len(masked_body) == len(body)
+    assert unmasked(map(masked, sent), masked_body, body) == sent
     assert not is_outside(sent, body)
     assert is_outside(sent, body + b"NaN")
 

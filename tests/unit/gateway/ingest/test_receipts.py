@@ -13,7 +13,7 @@ LONG = 60.0  # never waited for: whoever waits this long has what it wants befor
 IDS = [bytes([n]) * 16 for n in range(4)]
 
 
-def told(event_id: bytes, profile_id: str = "p") -> Receipt:
+def receipt_of(event_id: bytes, profile_id: str = "p") -> Receipt:
     return Receipt(
         event_id=event_id,
         step="identity",
@@ -24,7 +24,7 @@ def told(event_id: bytes, profile_id: str = "p") -> Receipt:
 
 
 def entries(*event_ids: bytes) -> list[Entry]:
-    return [encode_receipt(told(event_id)) for event_id in event_ids]
+    return [encode_receipt(receipt_of(event_id)) for event_id in event_ids]
 
 
 def test_all_that_is_expected_is_given_as_soon_as_it_has_come() -> None:
@@ -34,7 +34,7 @@ def test_all_that_is_expected_is_given_as_soon_as_it_has_come() -> None:
             asyncio.get_running_loop().call_soon(receipts.apply, entries(IDS[0]))
             asyncio.get_running_loop().call_soon(receipts.apply, entries(IDS[2], IDS[1]))
             come = await waiting.wait(LONG)
-        assert come == {event_id: told(event_id) for event_id in IDS[:2]}
+        assert come == {event_id: receipt_of(event_id) for event_id in IDS[:2]}
         assert len(receipts) == 0
 
     asyncio.run(story())

@@ -55,14 +55,14 @@ def read_structured(raw: bytes) -> SentEvent | Refusal:
     try:
         members = _decode_members(raw)
         data, encoded = (bytes(members.pop(name, Raw(NULL))) for name in ("data", "data_base64"))
-        attributes: dict[str, Any] = {name: _decode_any(told) for name, told in members.items()}
+        attributes: dict[str, Any] = {name: _decode_any(value) for name, value in members.items()}
     except msgspec.ValidationError as fault:
         return Refusal("not_an_object", "", f"an event must be an object: {fault}")
     except msgspec.DecodeError as fault:
         return not_json(raw, fault)
     except RecursionError:
         return TOO_DEEP
-    attributes = {name: told for name, told in attributes.items() if told is not None}
+    attributes = {name: value for name, value in attributes.items() if value is not None}
     if refusal := check(attributes):
         return refusal
     kind: str = attributes.get("datacontenttype", "")
@@ -80,11 +80,11 @@ def read_structured(raw: bytes) -> SentEvent | Refusal:
 def read_binary(headers: request_headers.Headers, body: bytes) -> SentEvent | Refusal:
     """Parse an event whose attributes are headers and whose data is the body."""
     attributes: dict[str, Any] = {}
-    for header, told in headers.items():
+    for header, value in headers.items():
         name = header.lower()
         if not name.startswith(PREFIX):
             continue
-        text = attribute_of(told)
+        text = attribute_of(value)
         if text is None:
             return Refusal("invalid_utf8", name, "is not UTF-8 after percent-decoding")
         attributes[name[len(PREFIX) :]] = text
@@ -119,8 +119,8 @@ def check(attributes: Attributes, prefix: str = "") -> Refusal | None:
         text = f"is {quoted(version)}; only {VERSION} is supported"
         return Refusal("unknown_version", prefix + "specversion", text)
     for name in IDENTIFIERS:
-        told = attributes.get(name, "")
-        if isinstance(told, bool) or not isinstance(told, str | int):
+        value = attributes.get(name, "")
+        if isinstance(value, bool) or not isinstance(value, str | int):
             return Refusal("wrong_type", prefix + name, "must be a string or an integer")
     return None
 
@@ -159,8 +159,8 @@ def key_of(source: str, event_id: str) -> str:
     is_certain = _plain(source) and event_id.isprintable() and event_id == event_id.strip()
     if is_certain and len(key) <= MAX_CHARACTERS:
         return key
-    told_apart = f"{len(source)} {source} {event_id}"
-    return "sha256:" + hashlib.sha256(told_apart.encode()).hexdigest()
+    unambiguous = f"{len(source)} {source} {event_id}"
+    return "sha256:" + hashlib.sha256(unambiguous.encode()).hexdigest()
 
 
 def is_json(content_type: str) -> bool:
@@ -221,7 +221,7 @@ def _properties(data: bytes, content_type: str, name: str = "data") -> Raw:
         return Raw(data)
     if data == NULL:
         return Raw()
-    told: dict[str, object] = {name: Raw(data)}
+    members: dict[str, object] = {name: Raw(data)}
     if content_type:
-        told["datacontenttype"] = content_type
-    return Raw(_encode(told))
+        members["datacontenttype"] = content_type
+    return Raw(_encode(members))

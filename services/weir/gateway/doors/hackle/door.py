@@ -107,20 +107,22 @@ class HackleDoor(Door):
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         """Return 202 if any event was accepted: the SDKs look only at the status."""
-        refused = [_told(one, *place_of(events.note, one.index)) for one in outcome.refused]
+        refused = [
+            _rejected_entry(one, *place_of(events.note, one.index)) for one in outcome.refused
+        ]
         if not outcome.event_ids:
             first = Problem("no_valid_event", message(outcome.refused[0].refusal))
             return problem(first, rejected=refused)
-        told: dict[str, Any] = {"rejected": refused} if refused else {}
+        members: dict[str, Any] = {"rejected": refused} if refused else {}
         if outcome.warnings:
-            told["warnings"] = outcome.warnings
-        return Answer(202, _encode(told))
+            members["warnings"] = outcome.warnings
+        return Answer(202, _encode(members))
 
 
 DOOR = HackleDoor()
 
 
-def _told(one: Refused, name: str, index: int) -> dict[str, Any]:
+def _rejected_entry(one: Refused, name: str, index: int) -> dict[str, Any]:
     return {
         "list": name,
         "index": index,
@@ -133,12 +135,12 @@ def _told(one: Refused, name: str, index: int) -> dict[str, Any]:
 
 def library_of(headers: request_headers.Headers) -> bytes:
     """Return the SDK's name and version as a member of a context; empty: the headers have neither."""
-    told = {
+    library = {
         name: request_headers.clean(headers[header])[:MAX_LIBRARY]
         for name, header in (("name", SDK_NAME), ("version", SDK_VERSION))
         if header in headers
     }
-    return b'"library":' + _encode(told) if told else b""
+    return b'"library":' + _encode(library) if library else b""
 
 
 ReadEvent = Callable[[bytes, bytes], SentEvent | Refusal]
@@ -225,12 +227,12 @@ def _event(
         (b'"userProperties":', sent.user_properties),
         (b'"hackleProperties":', sent.hackle_properties),
     ):
-        told = bytes(raw)
-        if told in ABSENT:
+        encoded = bytes(raw)
+        if encoded in ABSENT:
             continue
-        if not told.startswith(b"{"):
+        if not encoded.startswith(b"{"):
             return Refusal("wrong_type", start.decode()[1:-2], "must be an object")
-        members.append(start + told)
+        members.append(start + encoded)
     who = bytes(sent.identifiers)
     ids = Identifiers() if who in ABSENT else decode_identifiers(who)
     own, hackles, session = _known(ids.device), _known(ids.hackle_device), _known(ids.session)

@@ -96,21 +96,21 @@ decode_common = msgspec.json.Decoder(Common).decode
 
 def read_body(body: bytes) -> Lists:
     """Return (tracked events, exposures, remote configurations), each event with its own bytes and unchecked."""
-    return parse_body(body, _tell_apart, body_trouble)
+    return parse_body(body, _split_lists, body_trouble)
 
 
-def _tell_apart(body: bytes) -> Lists:
+def _split_lists(body: bytes) -> Lists:
     if not body.strip(b" \t\r\n"):
         raise ProblemError(
             Problem("empty_body", "Send an object with `trackEvents`, an array of events.")
         )
-    told = lenient_json.decoded(body, _decode_body)
-    sent = told.found
+    decoded = lenient_json.decoded(body, _decode_body)
+    sent = decoded.found
     if not (sent.track_events or sent.exposure_events or sent.remote_config_events):
         text = "The body is well-formed but contains no event."
         raise ProblemError(Problem("no_events", text))
     return (
-        told.own(sent.track_events or ()),
-        told.own(sent.exposure_events or ()),
-        told.own(sent.remote_config_events or ()),
+        decoded.own(sent.track_events or ()),
+        decoded.own(sent.exposure_events or ()),
+        decoded.own(sent.remote_config_events or ()),
     )

@@ -124,31 +124,31 @@ class SegmentBatchDoor(Door):
 
     def calls(self, body: bytes, limits: BodyLimits, now_ms: int) -> ParsedEvents:
         """Return the calls in a body, each with its own bytes. Raise `ProblemError`, or as msgspec does."""
-        told = lenient_json.decoded(body, _decode_batch)
-        found = told.found
+        decoded = lenient_json.decoded(body, _decode_batch)
+        found = decoded.found
         if not found.batch:
             raise ProblemError(Problem("no_events", "`batch` is empty.", "batch"))
         require_few(len(found.batch), limits.events)
         shared = shared_of(bytes(found.context), body)
-        if told.fault and shared.raw and shared.raw not in body:
+        if decoded.fault and shared.raw and shared.raw not in body:
             text = "`context` contains half a surrogate pair, NaN or an infinity."
             raise ProblemError(Problem("invalid_context", text, "context"))
-        if told.fault and bytes(found.sent_at) not in body:
+        if decoded.fault and bytes(found.sent_at) not in body:
             raise ProblemError(Problem("invalid_json", "`sentAt` is not valid JSON.", "sentAt"))
-        calls = told.own(found.batch)
+        calls = decoded.own(found.batch)
         require_room(shared, len(calls), limits)
         return parsed(calls, shared, "", now_ms, time_of(bytes(found.sent_at)))
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
-        rejected = [_told(one) for one in outcome.refused]
+        rejected = [_rejected_entry(one) for one in outcome.refused]
         if not outcome.event_ids:
             return _failure(400, rejected[0]["code"], rejected[0]["message"], rejected=rejected)
-        told: dict[str, Any] = {"success": True}
+        members: dict[str, Any] = {"success": True}
         if rejected:
-            told["rejected"] = rejected
+            members["rejected"] = rejected
         if outcome.warnings:
-            told["warnings"] = outcome.warnings
-        return Answer(200, _encode(told))
+            members["warnings"] = outcome.warnings
+        return Answer(200, _encode(members))
 
     def refuse(self, request: RequestMeta, trouble: Problem, headers: bytes = b"") -> Answer:
         if trouble.code == "unauthorized":
@@ -196,8 +196,8 @@ for _type in CALLS:
 def _credentials_in(body: bytes) -> Credentials:
     """Return the credentials in a body; empty ones if it has no key or cannot be read."""
     try:
-        told = bytes(_decode_keyed(lenient_json.masked(body)).write_key)
-        return Credentials(_decode_key(told).strip())
+        key = bytes(_decode_keyed(lenient_json.masked(body)).write_key)
+        return Credentials(_decode_key(key).strip())
     except (msgspec.DecodeError, RecursionError):
         return Credentials()
 
@@ -207,7 +207,7 @@ def _misshapen(fault: str) -> Problem:
     return Problem("invalid_body", text, "batch" if "batch" in fault else "")
 
 
-def _told(one: Refused) -> dict[str, Any]:
+def _rejected_entry(one: Refused) -> dict[str, Any]:
     refusal = one.refusal
     return {
         "index": one.index,

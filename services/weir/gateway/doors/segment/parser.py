@@ -178,8 +178,8 @@ def _screen(message: SegmentCall) -> SentEvent | Refusal:
 
 def _seen(message: SegmentCall) -> Raw:
     """Return the properties, with the name and the category of the page or screen."""
-    told = {"name": message.name, "category": message.category}
-    return _with(message.properties, {name: value for name, value in told.items() if value})
+    names = {"name": message.name, "category": message.category}
+    return _with(message.properties, {name: value for name, value in names.items() if value})
 
 
 def _group(message: SegmentCall) -> SentEvent | Refusal:
@@ -198,11 +198,11 @@ def _alias(message: SegmentCall) -> SentEvent | Refusal:
         return Refusal("missing", "previousId", "is missing; an alias call links it with userId")
     if is_blank(message.user_id):
         return Refusal("missing", "userId", "is missing; an alias call links it with previousId")
-    told = {"previousId": str(previous)}
+    ids = {"previousId": str(previous)}
     if not is_blank(anonymous):
-        told["anonymousId"] = str(anonymous)
+        ids["anonymousId"] = str(anonymous)
     message.anonymous_id = previous
-    return _event("alias", message, Raw(_encode(told)))
+    return _event("alias", message, Raw(_encode(ids)))
 
 
 CALLS: Mapping[str, Callable[[SegmentCall], SentEvent | Refusal]] = {
@@ -215,23 +215,23 @@ CALLS: Mapping[str, Callable[[SegmentCall], SentEvent | Refusal]] = {
 }
 
 
-def _unknown_type(told: str | None) -> Refusal:
+def _unknown_type(kind: str | None) -> Refusal:
     known = ", ".join(CALLS)
-    if told is None:
+    if kind is None:
         return Refusal("missing", "type", f"is missing; it must be one of {known}")
-    return Refusal("unknown_type", "type", f"{quoted(told)} is not one of {known}")
+    return Refusal("unknown_type", "type", f"{quoted(kind)} is not one of {known}")
 
 
 def _with(own: Raw, further: Mapping[str, object]) -> Raw:
     """Return an object with further members, which win. A value that is no object stays, to be rejected later."""
     if not further:
         return own
-    told = bytes(own)
-    if told in _NOTHING:
+    encoded = bytes(own)
+    if encoded in _NOTHING:
         return Raw(_encode(further))
-    if not told.startswith(b"{"):
+    if not encoded.startswith(b"{"):
         return own
-    return Raw(_encode({**_decode_members(told), **further}))
+    return Raw(_encode({**_decode_members(encoded), **further}))
 
 
 def _without_apart(raw: bytes) -> bytes:

@@ -57,10 +57,10 @@ def plain(raw: bytes) -> bytes:
     """
     members: dict[str, object] = {**_decode_members(raw)}
     for name in TIMES:
-        told = members.get(name)
-        if not isinstance(told, Raw):
+        value = members.get(name)
+        if not isinstance(value, Raw):
             continue
-        at = time_of(bytes(told))
+        at = time_of(bytes(value))
         if at is not None:
             members[name] = unmistakable(at)
         elif name == "sentAt":
@@ -68,10 +68,10 @@ def plain(raw: bytes) -> bytes:
     return _encode(members)
 
 
-def time_of(told: bytes) -> int | None:
+def time_of(value: bytes) -> int | None:
     """Return epoch milliseconds of a JSON value: an ISO 8601 time or a number; None: it is no time."""
     try:
-        text = _decode_text(told) if told else None
+        text = _decode_text(value) if value else None
     except msgspec.DecodeError:
         return None
     if not isinstance(text, str):

@@ -94,8 +94,8 @@ class SuprSendDoor(Door):
 
     def reply(self, request: RequestMeta, events: ParsedEvents, outcome: Outcome) -> Answer:
         if outcome.event_ids:
-            told = b'"message_id":"%b"%b' % (outcome.event_ids[0].encode(), warned(outcome))
-            return Answer(202, b"{%b}" % told)
+            members = b'"message_id":"%b"%b' % (outcome.event_ids[0].encode(), warned(outcome))
+            return Answer(202, b"{%b}" % members)
         refusal = outcome.refused[0].refusal
         return Answer(status_of(refusal), self.error(message_of(refusal)))
 

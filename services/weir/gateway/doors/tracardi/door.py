@@ -143,11 +143,11 @@ DOOR = TracardiDoor()
 
 def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
     """Return a payload and its events' own bytes; an event that is not JSON is rejected alone, later."""
-    told = decoded(body, _decode_payload)
-    raws = told.own(told.found.events)
-    if told.fault and is_outside(raws, body):
-        raise msgspec.DecodeError(told.fault)  # the invalid JSON is outside of the events
-    return told.found, raws
+    batch = decoded(body, _decode_payload)
+    raws = batch.own(batch.found.events)
+    if batch.fault and is_outside(raws, body):
+        raise msgspec.DecodeError(batch.fault)  # the invalid JSON is outside of the events
+    return batch.found, raws
 
 
 def _credentials(request: RequestMeta, source: _Source) -> Credentials:

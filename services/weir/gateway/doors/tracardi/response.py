@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from weir.core.receipts import Receipt, ToldProfile, ToldSession
+from weir.core.receipts import Receipt, ReceiptProfile, ReceiptSession
 from weir.gateway.doors.answers import message, rejected_list
 from weir.gateway.doors.door import RECEIPT_SECONDS
 from weir.gateway.ingest.parsed_events import Outcome, ParsedEvents
@@ -15,7 +15,7 @@ from weir.gateway.ingest.parsed_events import Outcome, ParsedEvents
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITED = f"within {RECEIPT_SECONDS:g} s"
 _encode = msgspec.json.Encoder().encode
-_decode_profile = msgspec.json.Decoder(ToldProfile).decode
+_decode_profile = msgspec.json.Decoder(ReceiptProfile).decode
 
 
 class ReplyOptions(NamedTuple):
@@ -43,16 +43,17 @@ def reply(events: ParsedEvents, outcome: Outcome) -> bytes:
     }
     warnings = list(outcome.warnings)
     if events.wants_receipts:
-        told = told_of(events, outcome)
+        replies = replies_of(events, outcome)
         if note.profile:
             if profile := profile_of(outcome.receipts):
                 document["profile"] = profile
             elif note.profile_id:
                 warnings.append(
-                    "The answer does not have the whole profile: " + (_open(told) or _untold(told))
+                    "The answer does not have the whole profile: "
+                    + (_open(replies) or _why_no_profile(replies))
                 )
         if note.debugger:
-            document["debugging"] = debugging(told, outcome, events)
+            document["debugging"] = debugging(replies, outcome, events)
     if outcome.refused:
         document["rejected"] = rejected_list(outcome.refused)
     if warnings:
@@ -60,7 +61,7 @@ def reply(events: ParsedEvents, outcome: Outcome) -> bytes:
     return _encode(document)
 
 
-def told_of(events: ParsedEvents, outcome: Outcome) -> list[EventReply]:
+def replies_of(events: ParsedEvents, outcome: Outcome) -> list[EventReply]:
     refused = {one.index for one in outcome.refused}
     taken = [one.event for index, one in enumerate(events.events) if index not in refused]
     return [
@@ -74,7 +75,7 @@ def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
     found = [_decode_profile(receipt.profile) for receipt in receipts.values() if receipt.profile]
     if not found:
         return None
-    last = max(found, key=lambda told: told.events)
+    last = max(found, key=lambda profile: profile.events)
     return {
         "id": last.id,
         "user_id": last.user_id or None,
@@ -87,18 +88,20 @@ def profile_of(receipts: Mapping[str, Receipt]) -> dict[str, Any] | None:
     }
 
 
-def debugging(told: Sequence[EventReply], outcome: Outcome, events: ParsedEvents) -> dict[str, Any]:
+def debugging(
+    replies: Sequence[EventReply], outcome: Outcome, events: ParsedEvents
+) -> dict[str, Any]:
     """Return Tracardi's object `debugging`. `saved` and `ids`: what is stored, or about to be stored."""
-    heard = [one.receipt for one in told if one.receipt is not None]
-    stored = [one for one in told if one.receipt and one.receipt.outcome == "resolved"]
+    heard = [one.receipt for one in replies if one.receipt is not None]
+    stored = [one for one in replies if one.receipt and one.receipt.outcome == "resolved"]
     decided = [receipt for receipt in heard if receipt.outcome in ("resolved", "unsaved")]
     sessions = _unique(r.session_id for r in heard if r.outcome == "resolved")
     profiles = _unique(r.profile_id for r in decided)
-    still_open = _open(told)
+    still_open = _open(replies)
     errors = [still_open] if still_open else []
     dead = [
         f"Event {one.event_id} could not be processed; it is kept as a dead letter."
-        for one in told
+        for one in replies
         if one.receipt and one.receipt.outcome == "dead"
     ]
     refused = [f"Event at {one.index}: {message(one.refusal)}." for one in outcome.refused]
@@ -112,7 +115,7 @@ def debugging(told: Sequence[EventReply], outcome: Outcome, events: ParsedEvents
         "profile": _section(errors if events.wants_profile else [], profiles),
         "execution": {},
         "segmentation": {"errors": [], "ids": []},
-        "logs": [*_logs(told, events), *_begun(decided)],
+        "logs": [*_logs(replies, events), *_begun(decided)],
     }
 
 
@@ -120,34 +123,38 @@ def _section(errors: list[str], ids: list[str], types: Sequence[str] = ()) -> di
     return {"saved": len(ids), "errors": errors, "ids": ids, "types": types}
 
 
-def _open(told: Sequence[EventReply]) -> str:
+def _open(replies: Sequence[EventReply]) -> str:
     """Describe the events whose receipts did not come in time; empty: there are none."""
-    count = sum(1 for one in told if one.receipt is None)
+    count = sum(1 for one in replies if one.receipt is None)
     if not count:
         return ""
     return (
-        f"{count} of {len(told)} events have no result yet: the workers did not report them"
+        f"{count} of {len(replies)} events have no result yet: the workers did not report them"
         f" {_WAITED}; they are accepted and will be processed."
     )
 
 
-def _untold(told: Sequence[EventReply]) -> str:
-    outcomes = sorted({one.receipt.outcome for one in told if one.receipt is not None})
+def _why_no_profile(replies: Sequence[EventReply]) -> str:
+    outcomes = sorted({one.receipt.outcome for one in replies if one.receipt is not None})
     return f"nothing was decided about it, because its events are {' or '.join(outcomes)}."
 
 
-def _logs(told: Sequence[EventReply], events: ParsedEvents) -> list[str]:
-    logs = [f"Event {one.event_id} has no result yet." for one in told if one.receipt is None]
+def _logs(replies: Sequence[EventReply], events: ParsedEvents) -> list[str]:
+    logs = [f"Event {one.event_id} has no result yet." for one in replies if one.receipt is None]
     logs += [
         f"Event {event_id} {_repeated(receipt)}; it was not stored again."
-        for event_id, _, receipt in told
+        for event_id, _, receipt in replies
         if receipt is not None and receipt.outcome == "duplicate"
     ]
-    if unsaved := sum(1 for one in told if one.receipt and one.receipt.outcome == "unsaved"):
-        logs.append(f"{unsaved} of {len(told)} events were processed and not stored, as requested.")
+    if unsaved := sum(1 for one in replies if one.receipt and one.receipt.outcome == "unsaved"):
+        logs.append(
+            f"{unsaved} of {len(replies)} events were processed and not stored, as requested."
+        )
     if not events.wants_session:
         logs.append("No session was created, as requested.")
-    if not events.wants_profile and not any(one.receipt and one.receipt.profile_id for one in told):
+    if not events.wants_profile and not any(
+        one.receipt and one.receipt.profile_id for one in replies
+    ):
         logs.append("No profile was created, as requested.")
     return logs
 
@@ -172,7 +179,7 @@ def _unique(ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(filter(None, ids)))
 
 
-def _session(session: ToldSession | None) -> dict[str, str] | None:
+def _session(session: ReceiptSession | None) -> dict[str, str] | None:
     if session is None:
         return None
     return {

@@ -144,10 +144,10 @@ def _split(body: bytes) -> list[bytes]:
         raise ProblemError(
             Problem("empty_body", "Send an object with `events`, an array of events.")
         )
-    told = lenient_json.decoded(body, _decode_batch)
-    if not told.found.events:
+    decoded = lenient_json.decoded(body, _decode_batch)
+    if not decoded.found.events:
         raise ProblemError(Problem("no_events", "`events` is empty.", "events"))
-    return told.own(told.found.events)
+    return decoded.own(decoded.found.events)
 
 
 def _misshapen(fault: str) -> Problem:
