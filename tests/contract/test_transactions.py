@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.running import RunningKafka, wait_until
 from weir.adapters.errors import UnavailableError
@@ -102,3 +102,27 @@ def test_a_successor_is_noticed_whatever_is_called_first(
         goes_on()
     with pytest.raises((FencedError, KafkaException)):  # and it stays so
         first.begin()
+
+
+def test_a_refused_record_is_the_reason_though_later_ones_are_never_sent(
+    settings: KafkaSettings, unique_name: Names
+) -> None:
+    """Records behind the refused one of their partition stay in the producer, and a commit waits for them."""
+    topic, more = unique_name("small"), unique_name("more")
+    admin = KafkaAdmin(settings)
+    admin.create([Topic(topic, 1, 1, {"max.message.bytes": "100000"}), Topic(more, 1, 1, {})])
+    admin.close()
+    base = {**client_options(settings), "batch.size": 90_000, "log_level": 0}
+    small, large = Output(b"k", b"x"), Output(b"k", b"y" * 500_000)
+    codes = []
+    for attempt in range(10):  # in some of them the refusal is there before the commit
+        transactions = Transactions(base, unique_name(f"slot-{attempt}"), 20, [])
+        transactions.begin()
+        try:
+            transactions.write(topic, 0, [small] * 4 + [large] + [small] * 3)
+            transactions.write(more, 0, [small])
+            transactions.commit()
+        except KafkaException as fault:
+            codes.append(transactions.reason(fault).code())
+        transactions.purge()
+    assert codes == [KafkaError.MSG_SIZE_TOO_LARGE] * 10

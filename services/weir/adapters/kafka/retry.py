@@ -10,8 +10,14 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 
-def retry(ask: Callable[[], T], kind: type[E], passes: Callable[[E], bool], seconds: float) -> T:
-    """Return the result of `ask`, which must be repeatable.
+def retry(
+    ask: Callable[[], T],
+    kind: type[E],
+    passes: Callable[[E], bool],
+    seconds: float,
+    pause: float | None = None,
+) -> T:
+    """Return the result of `ask`, which must be repeatable. `pause`: seconds between calls; None: PAUSE_SECONDS.
 
     After an exception of type `kind` for which `passes` is true, call `ask` again, for at most `seconds`
     from the first call on. Every other exception, and the last one, is raised unchanged.
@@ -23,4 +29,4 @@ def retry(ask: Callable[[], T], kind: type[E], passes: Callable[[E], bool], seco
         except kind as fault:
             if not passes(fault) or time.monotonic() > deadline:
                 raise
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS if pause is None else pause)

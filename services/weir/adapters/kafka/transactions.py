@@ -26,6 +26,7 @@ FENCED = {
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
+COMMIT_SECONDS = 0.5  # of one call of a commit
 NOTHING = b"-"  # content of records that are written only to be aborted
 SMALL_BYTES = 1_024
 
@@ -162,8 +163,22 @@ class Transactions:
             )
 
     def commit(self) -> None:
+        """Commit within `seconds`. If brokers have refused a record, the error has their reason at once.
+
+        A commit waits for all records, also for those of the same partition that are never sent because one
+        before them was refused. The reason is in the error of the next call, so each call waits only a part.
+        """
+        deadline = time.monotonic() + self.seconds
         with self._noticing_a_successor():
-            self._producer.commit_transaction(self.seconds)
+            retry(
+                lambda: self._producer.commit_transaction(
+                    min(COMMIT_SECONDS, max(0.1, deadline - time.monotonic()))
+                ),
+                KafkaException,
+                lambda fault: fault.args[0].code() == KafkaError._TIMED_OUT,
+                self.seconds,
+                pause=0,
+            )
 
     def require_name(self) -> None:
         """Raise `FencedError` if a later producer has taken the name. `KafkaException` if that is unknown."""
