@@ -247,7 +247,7 @@ def test_a_recovery_keeps_no_client(kafka: RunningKafka, unique_name: Callable[[
     begin(stream)
     before = dict(vars(stream))
     stream.recover()
-    clients = ("_reader", "_positions", "_reading", "_transactions", "_consumer")
+    clients = ("_reader", "_positions", "_member", "_transactions", "_consumer")
     assert [name for name in clients if vars(stream)[name] is before[name]] == []
     ours = {name for name, value in vars(stream).items() if is_of_edge(value)}
     assert ours == {*clients, "_options"}

@@ -137,7 +137,9 @@ class WrittenLetters(NamedTuple):
 class Records(Protocol):
     """The topics, as one member of the sink's consumer group."""
 
-    trouble: str  # why nothing can be read now, and what to do; empty: reading works
+    @property
+    def trouble(self) -> str:
+        """Return why nothing can be read now, and what to do; empty: reading works."""
 
     def poll(self, seconds: float, gather: bool) -> Polled:
         """Return what changed within `seconds`. Unless `gather` is set, return at the first record."""

@@ -1,29 +1,28 @@
 """The sink's records on Kafka: one group member that reads many topics, and the writer of dead letters."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import (
-    Consumer,
     KafkaError,
     KafkaException,
     Message,
     Producer,
-    TopicPartition,
 )
 
 from weir.adapters.dead_letters import sink_letter
 from weir.adapters.kafka.clients import client_options, group_options, is_fatal, is_replaced
+from weir.adapters.kafka.group_member import GroupMember, Membership
 from weir.adapters.kafka.partition_reader import PartitionReader
 from weir.adapters.kafka.positions import GroupPositions
-from weir.adapters.kafka.read_positions import ReadPositions
 from weir.adapters.kafka.transactions import Transactions
 from weir.core import topics
 from weir.core.dead_letter_content import is_cut
 from weir.core.record_limits import LimitsInForce, WeirsOwnLimits
 from weir.core.stages import SINK, service_of
+from weir.core.topics import PartitionKey
 from weir.runtime import logs
 from weir.runtime.health import PARTITIONS_TAKEN
 from weir.runtime.ports import StreamBrokenError
@@ -72,12 +71,9 @@ class KafkaRecords:
         self._failing_since: float | None = None  # since when commits fail
         self._broken: KafkaError | None = None
         self._logged_fault = ""  # the fault that was logged, until reading continues
-        self.trouble = "its partitions are not assigned yet"
-        self._assigned: set[PartitionId] = set()
-        self._gained: dict[PartitionId, Gain] = {}
-        self._lost: set[PartitionId] = set()
+        self._begun_after = ""  # the fault that the present clients were created after
+        self._lost: set[PartitionId] = set()  # with clients that are closed
         self._held: frozenset[PartitionId] = frozenset()  # partitions that must not be read now
-        self._paused: Set[PartitionId] = frozenset()
         self._all_held_since: float | None = None
         self._looked_at = time.monotonic()
         self._begin()
@@ -87,16 +83,33 @@ class KafkaRecords:
         reader = PartitionReader(self._base, REQUEST_SECONDS)
         service = service_of(self._options.group)
         self._positions = GroupPositions(reader, service, REQUEST_SECONDS)
-        self._reading = ReadPositions()
         self._keeper = Producer({**self._base, "acks": "all", "enable.idempotence": True})
         self._slot = self._take_slot()  # before the consumer joins the group: see `is_replaced`
-        self._consumer = self._new_consumer()
+        options = self._options
+        group = group_options(
+            options.group, self._name, options.session_seconds, options.fetch_kilobytes
+        )
+        self._member = GroupMember(
+            {**self._base, **group}, options.topics, self._positions, self._note_not_assigned
+        )
+        self._consumer = self._member.consumer
+
+    @property
+    def trouble(self) -> str:
+        """See the port."""
+        match self._member.membership:
+            case Membership.ASSIGNED:
+                return ""
+            case Membership.REVOKED:
+                return PARTITIONS_TAKEN
+            case Membership.JOINING:
+                return self._begun_after or "its partitions are not assigned yet"
 
     def poll(self, seconds: float, gather: bool) -> Polled:
         if self._waits():
             time.sleep(min(seconds, HELD_SECONDS))  # not a poll, which would read records
             return Polled(set(), [], [])
-        self._pause(self._held & (self._assigned - self._gained.keys()))
+        self._member.pause_only(self._held & self._member.owned)
         if gather:
             messages = self._consumer.consume(FETCH_RECORDS, seconds)
         else:
@@ -112,7 +125,8 @@ class KafkaRecords:
         elif slices and self._logged_fault:
             self._log.info("reading continues", after=self._logged_fault)
             self._logged_fault = ""
-        lost, self._lost = self._lost, set()
+        lost = self._lost | _partition_ids(self._member.take_lost())
+        self._lost = set()
         return Polled(lost, self._resume_gained(), slices)
 
     def commit(self, commits: Sequence[Commit]) -> None:
@@ -152,18 +166,16 @@ class KafkaRecords:
 
     def hold(self, places: Collection[PartitionId]) -> None:
         self._held = frozenset(places)
-        if not self._held or self._assigned - self._held:
+        if not self._held or self._member.assigned - self._held:
             self._all_held_since = None
         elif self._all_held_since is None:
             self._all_held_since = time.monotonic()
 
     def lag(self) -> Mapping[PartitionId, int]:
-        waiting = self._reading.waiting(self._consumer)
-        return {PartitionId(*place): records for place, records in waiting.items()}
+        return {PartitionId(*place): n for place, n in self._member.waiting().items()}
 
     def close(self) -> None:
-        self._closing = True
-        self._consumer.close()
+        self._member.close()
 
     def _look(self) -> str:
         """Return what prevents a commit; empty: nothing. See `GroupPositions.remade`."""
@@ -205,6 +217,11 @@ class KafkaRecords:
         if is_replaced(error) or is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._broken = error
 
+    def _note_not_assigned(self, fault: KafkaException) -> None:
+        """Handle partitions that are assigned but cannot be read: new clients try it again."""
+        self._note(fault.args[0])
+        self._broken = fault.args[0]
+
     def _require_slot(self) -> None:
         """Raise `FencedError` if another process has the slot."""
         if self._slot is not None:
@@ -231,10 +248,9 @@ class KafkaRecords:
         if self._logged_fault != fault.str():
             self._log.warning("reading again from the committed offsets", fault=str(fault))
             self._logged_fault = fault.str()
-        self._broken, self._failing_since, self.trouble = None, None, fault.str()
+        self._broken, self._failing_since, self._begun_after = None, None, fault.str()
         self.close()
-        self._lost |= self._assigned
-        self._gained, self._assigned, self._paused = {}, set(), frozenset()
+        self._lost |= _partition_ids(self._member.take_lost())
         time.sleep(HELD_SECONDS)
         self._begin()
 
@@ -242,14 +258,6 @@ class KafkaRecords:
         """Check whether everything is held, but not yet for so long that the group needs a poll."""
         since = self._all_held_since
         return since is not None and time.monotonic() - since < PAUSE_AFTER_SECONDS
-
-    def _pause(self, places: Set[PartitionId]) -> None:
-        """Pause exactly these partitions, and resume all others."""
-        if places == self._paused:
-            return
-        self._consumer.resume(self._places((self._paused - places) & self._assigned))
-        self._consumer.pause(self._places(places - self._paused))
-        self._paused = places
 
     def _sliced(self, messages: Iterable[Message]) -> list[Slice]:
         columns: dict[tuple[str, int], Columns] = {}
@@ -282,79 +290,24 @@ class KafkaRecords:
             read = columns.get(at) or Columns([], [], [], [])
             last = read.offsets[-1] + 1 if read.offsets else 0
             slices.append(Slice(PartitionId(*at), read, max(last, ends.get(at, 0))))
-        # slices of just gained partitions are dropped: they were read before the loss, and are read again
-        slices = [s for s in slices if s.place in self._assigned and s.place not in self._gained]
+        owned = self._member.owned
+        slices = [slice_ for slice_ in slices if slice_.place in owned]
         for slice_ in slices:
-            self._reading.advance(slice_.place, slice_.position)
+            self._member.reading.advance(slice_.place, slice_.position)
         return slices
 
     def _resume_gained(self) -> list[Gain]:
-        gained, self._gained = self._gained, {}
+        gained = self._member.take_gained()
         if gained:
-            self._consumer.resume(self._places(gained))
-        return list(gained.values())
-
-    def _new_consumer(self) -> Consumer:
-        options = self._options
-        self._closing = False
-        consumer = Consumer(
-            {
-                **self._base,
-                **group_options(
-                    options.group,
-                    self._name,
-                    options.session_seconds,
-                    options.fetch_kilobytes,
-                ),
-                "enable.partition.eof": True,
-                # `_on_assign` always sets the offset to read from
-                "auto.offset.reset": "error",
-            }
-        )
-        consumer.subscribe(
-            list(options.topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_revoke,
-        )
-        return consumer
-
-    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        # a closing consumer may still be assigned partitions, and fetches no offsets
-        if self._closing:
-            consumer.unassign()
-            return
-        try:
-            found = self._positions.find(consumer, places)
-        except KafkaException as fault:
-            self._note(fault.args[0])
-            self._broken = fault.args[0]
-            consumer.assign([])
-            return
-        starts = [at.start() for at in found]
-        consumer.assign(starts)
-        consumer.pause(starts)  # so that earlier records are not mistaken for later ones
-        self._positions.commit_missing(consumer, found)
-        gains = [
+            self._member.resume(gained)
+        return [
             Gain(PartitionId(at.topic, at.partition), at.topic_id, at.position, at.metadata)
-            for at in found
+            for at in gained.values()
         ]
-        self._reading.begin(found)
-        self._paused = frozenset()
-        self._gained = {gain.place: gain for gain in gains}
-        self._assigned = set(self._gained)
-        self.trouble = ""
 
-    def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
-        consumer.unassign()  # a rebalance revokes all partitions: see `group_options`
-        self._lost |= self._assigned
-        self._gained, self._assigned, self._paused = {}, set(), frozenset()
-        self._reading.begin([])
-        if not self._closing and not self.trouble:
-            self.trouble = PARTITIONS_TAKEN
 
-    def _places(self, places: Iterable[PartitionId]) -> list[TopicPartition]:
-        return [TopicPartition(place.topic, place.partition) for place in places]
+def _partition_ids(places: Iterable[PartitionKey]) -> set[PartitionId]:
+    return {PartitionId(*place) for place in places}
 
 
 class KafkaDeadLetters:

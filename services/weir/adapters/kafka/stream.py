@@ -14,9 +14,9 @@ from weir.adapters.kafka.clients import (
     is_fatal,
     is_replaced,
 )
+from weir.adapters.kafka.group_member import GroupMember
 from weir.adapters.kafka.partition_reader import EndReader, PartitionReader
 from weir.adapters.kafka.positions import FoundPosition, GroupPositions
-from weir.adapters.kafka.read_positions import ReadPositions
 from weir.adapters.kafka.record_limits import REFUSED
 from weir.adapters.kafka.retry import retry
 from weir.adapters.kafka.transactions import Transactions
@@ -89,10 +89,6 @@ class KafkaStream:
         self._limits = limits or WeirsOwnLimits()
         self._options = options
         self._seconds = options.transaction_seconds  # timeout of the next transactions
-        self._gained: dict[int, int | None] = {}
-        self._lost: set[int] = set()
-        self._assigned: set[int] = set()
-        self._rebalanced = False
         self._looked_at = time.monotonic()
         self._begin()
 
@@ -102,9 +98,21 @@ class KafkaStream:
         seconds = options.transaction_seconds
         self._reader = PartitionReader(self._base, seconds, options.fetch_kilobytes)
         self._positions = GroupPositions(self._reader, options.service, seconds)
-        self._reading = ReadPositions()
         self._transactions = self._new_transactions()
-        self._consumer = self._new_consumer()
+        group = group_options(
+            group_of(options.service),
+            options.name,
+            options.session_seconds,
+            options.fetch_kilobytes,
+        )
+        self._member = GroupMember(
+            {**self._base, **group, "fetch.message.max.bytes": 2_097_152},
+            [options.topic],
+            self._positions,
+            _raise_broken,
+            self._found,
+        )
+        self._consumer = self._member.consumer
 
     # --- input
 
@@ -133,28 +141,26 @@ class KafkaStream:
             batch.timestamps.append(message.timestamp()[1])
             batch.keys.append(message.key() or b"")
             batch.values.append(message.value() or b"")
-        # Records of a just gained partition are dropped: they were read before it was lost, and are read again
-        # from its position.
-        owned = self._assigned - self._gained.keys()
+        owned = {partition for _, partition in self._member.owned}
         for partition in owned & (columns.keys() | ends.keys()):
             read = columns[partition].position if partition in columns else 0
-            self._reading.advance((topic, partition), max(read, ends.get(partition, 0)))
+            self._member.reading.advance((topic, partition), max(read, ends.get(partition, 0)))
         return [batch for partition, batch in columns.items() if partition in owned]
 
     def assignment(self) -> Assignment:
-        changed = Assignment(self._gained, self._lost, self._rebalanced)
-        self._gained, self._lost, self._rebalanced = {}, set(), False
-        return changed
+        rebalanced = self._member.take_rebalanced()
+        gained = {at.partition: at.position for at in self._member.take_gained().values()}
+        lost = {partition for _, partition in self._member.take_lost()}
+        return Assignment(gained, lost, rebalanced)
 
     def start(self, partition: int) -> None:
         try:
-            self._consumer.resume([TopicPartition(self._options.topic, partition)])
+            self._member.resume([(self._options.topic, partition)])
         except KafkaException as fault:
             raise StreamBrokenError(str(fault)) from fault
 
     def lag(self) -> Mapping[int, int]:
-        waiting = self._reading.waiting(self._consumer)
-        return {partition: records for (_, partition), records in waiting.items()}
+        return {partition: records for (_, partition), records in self._member.waiting().items()}
 
     # --- state
 
@@ -262,14 +268,12 @@ class KafkaStream:
         with returning_within(2 * self._transactions.seconds):
             self._transactions.purge()
             self.close()
-        self._gained, self._lost, self._assigned = {}, set(), set()
         # until the next commit, allow more time: brokers may be too slow for the timeout for a while
         self._seconds = min(2 * self._seconds, LONGEST_TRANSACTION_SECONDS)
         self._begin()
 
     def close(self) -> None:
-        self._closing = True
-        self._consumer.close()
+        self._member.close()
 
     def _places(self, inputs: Mapping[int, int]) -> list[TopicPartition]:
         return [self._positions.place(self._options.topic, p, at) for p, at in inputs.items()]
@@ -279,72 +283,23 @@ class KafkaStream:
         base = {**self._base, "batch.size": self._limits.present.batch}
         return Transactions(base, options.name, self._seconds, options.writes)
 
-    def _new_consumer(self) -> Consumer:
-        options = self._options
-        self._closing = False
-        consumer = Consumer(
-            {
-                **self._base,
-                **group_options(
-                    group_of(options.service),
-                    options.name,
-                    options.session_seconds,
-                    options.fetch_kilobytes,
-                ),
-                "fetch.message.max.bytes": 2_097_152,
-                "enable.partition.eof": True,
-                # `_on_assign` always sets the offset to read from
-                "auto.offset.reset": "error",
-            }
-        )
-        consumer.subscribe(
-            [options.topic],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_revoke,
-        )
-        return consumer
-
-    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        # a closing consumer may still be assigned partitions, and fetches no offsets
-        if self._closing:
-            consumer.unassign()
-            return
+    def _found(self, consumer: Consumer, places: list[TopicPartition]) -> list[FoundPosition]:
+        """Return the positions, after ending a transaction that a former owner left open on its offsets."""
         try:
-            found = self._found(places)
-            # At absolute offsets: if the consumer looked one up itself, a late response could set the
-            # partition back to an offset that has been read already.
-            starts = [at.start() for at in found]
-            consumer.assign(starts)
-            consumer.pause(starts)  # until the partition's state is restored: see `start`
-            self._positions.commit_missing(consumer, found)
-        except KafkaException as fault:
-            raise StreamBrokenError(str(fault)) from fault
-        self._rebalanced = True
-        self._reading.begin(found)
-        self._gained = {at.partition: at.position for at in found}
-        self._assigned = set(self._gained)
-
-    def _on_revoke(self, consumer: Consumer, _places: list[TopicPartition]) -> None:
-        consumer.unassign()  # a rebalance revokes all partitions: see `group_options`
-        self._lost |= self._assigned
-        self._gained, self._assigned = {}, set()
-        self._reading.begin([])
-
-    def _found(self, places: list[TopicPartition]) -> list[FoundPosition]:
-        try:
-            return self._positions.find(self._consumer, places)
+            return self._positions.find(consumer, places)
         except KafkaException as fault:
             if fault.args[0].code() != KafkaError._TIMED_OUT:
                 raise
         with returning_within(2 * self._transactions.seconds):
-            self._transactions.end_forgotten_offsets(
-                places, self._consumer.consumer_group_metadata()
-            )
-        return self._positions.find(self._consumer, places)
+            self._transactions.end_forgotten_offsets(places, consumer.consumer_group_metadata())
+        return self._positions.find(consumer, places)
 
     def _raise_if_grave(self, error: KafkaError) -> None:
         if is_replaced(error):
             self._require_slot()
         if is_fatal(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise StreamBrokenError(str(error))
+
+
+def _raise_broken(fault: KafkaException) -> None:
+    raise StreamBrokenError(str(fault)) from fault
