@@ -12,7 +12,7 @@ import pytest
 from tests.running import wait_until
 from tests.system.weir_fixture import KEYS, RunningWeir, meanwhile, start_weir
 
-EVENTS, REPEATS = 20_000, 2_000
+EVENTS, REPEATS = 10_000, 1_000
 WORKERS = ("dedup", "identity", "rates", "sink")
 COUNTS = "SELECT count(), uniqExact(event_id) FROM weir.events WHERE source = 'faults'"
 USAGE = """
@@ -75,6 +75,12 @@ def test_the_broker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> None
         wait_until(lambda: weir.run("topics", "list").returncode == 0, 60, "the broker to answer")
     weir.require_balanced_books()
     assert weir.ask(COUNTS) == [(stored + EVENTS, stored + EVENTS)]
+    # workers that were at rest meanwhile go on with the same process: none waits for a coordinator of before
+    workers = {worker: weir.pid(worker) for worker in WORKERS}
+    send(weir, write_events(tmp_path / "later.ndjson", seed=5))
+    weir.require_balanced_books()
+    assert weir.ask(COUNTS) == [(stored + 2 * EVENTS, stored + 2 * EVENTS)]
+    assert {worker: weir.pid(worker) for worker in WORKERS} == workers
 
 
 @pytest.mark.parametrize("worker", ["dedup", "identity", "rates"])

@@ -34,6 +34,10 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.bootstrap(),
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 1_000,
+        # By default librdkafka forgets all brokers when none answers, and starts again from the bootstrap servers.
+        # A transactional producer then waits for ever for the forgotten coordinator of its group, once the
+        # brokers are back (confluentinc/librdkafka#5511). Without it, the known brokers are tried again.
+        "metadata.recovery.strategy": "none",
         # consumers get records of any size regardless: brokers always send the first batch whole (KIP-74)
         "message.max.bytes": MAX_TOPIC_BYTES,
         **_security(settings),
