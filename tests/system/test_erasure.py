@@ -114,7 +114,7 @@ def flowing(weir: RunningWeir, users: list[str]) -> Iterator[Counter[str]]:
     done = threading.Event()
 
     def flow() -> None:
-        while not done.wait(0.2):
+        while not done.wait(0.5):
             events = [
                 e for user in users for e in views(user, 5, f"{user}-{uuid.uuid4()}", value=1)
             ]
@@ -137,7 +137,7 @@ def audited(weir: RunningWeir) -> Iterator[list[str]]:
     done = threading.Event()
 
     def audit() -> None:
-        while not done.wait(1):
+        while not done.wait(3):
             result = weir.run("audit")
             if result.returncode:
                 findings.append(result.stdout + result.stderr)

@@ -18,8 +18,8 @@ from weir.core import topics
 from weir.core.resource_paths import ROOT
 from weir.settings.shared import KafkaSettings
 
-EVENTS = 6_000
-LIVE = 2_000
+EVENTS = 3_000
+LIVE = 1_000
 DAY_AGO = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
 DERIVED = ("usage_deltas", "profile_parts", "merges", "duplicates", "dead", "rejected")
 COUNTS = "SELECT count(), uniqExact(event_id) FROM weir.events WHERE source = 'faults'"

@@ -14,7 +14,7 @@ ANALYSTS = (ROOT / "docs" / "analysts.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^([^\n`]+):\n\n```sql\n(.*?)```", re.DOTALL | re.MULTILINE)
 QUESTIONS: dict[str, str] = dict(BLOCK.findall(ANALYSTS))
 TABLE = re.compile(r"\bweir\.(events_current|events|sessions)\b")
-PEOPLE = 3_000
+PEOPLE = 1_500
 
 
 @pytest.fixture(scope="module")
