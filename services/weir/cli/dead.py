@@ -9,7 +9,7 @@ from rich.text import Text
 
 from weir.cli import letter_filters
 from weir.cli.base import WrongInputError, clear_errors, screen
-from weir.cli.letter_replay import manner, replay, replay_options, warehouse
+from weir.cli.letter_replay import letter_tables, manner, replay, replay_options
 from weir.cli.letter_view import show_list, value_lines
 from weir.redelivery import dead_letters
 from weir.redelivery.letter_filter import LetterFilter
@@ -47,21 +47,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     """
     chosen = _chosen(**given)
     with clear_errors():
-        clickhouse, database = warehouse()
-        letters = clickhouse.records(
-            "SELECT concat(origin_topic, '/', toString(origin_partition), '/',"
-            " toString(origin_offset)) AS id, toString(died_at) AS died_at, step, source, reason,"
-            " detail, toString(event_id) AS event_id, version, length(value) AS bytes,"
-            " if(r.letter = '', '', toString(r.recovered_at)) AS recovered"
-            f" FROM (SELECT * FROM {database}.dead FINAL WHERE {chosen.where()}"
-            " ORDER BY died_at DESC, origin_topic, origin_partition, origin_offset"
-            f" LIMIT {limit}) AS d"
-            " LEFT JOIN (SELECT letter, step, recovered_at"
-            f" FROM {database}.recoveries FINAL WHERE kind = 'dead') AS r"
-            " ON r.letter = id AND r.step = d.step"
-            " ORDER BY d.died_at DESC, id",
-            chosen.parameters,
-        )
+        letters = letter_tables().list_dead(chosen, limit)
     if as_json:
         screen().print(msgspec.json.encode(letters).decode(), markup=False)
     elif letters:
@@ -79,15 +65,10 @@ def show_command(letter_id: str) -> None:
     Example:
       weir dead show events.accepted/3/1204
     """
-    condition, parameters = _identified(letter_id)
+    chosen = LetterFilter()
+    chosen.any_of([_identified(letter_id)])
     with clear_errors():
-        clickhouse, database = warehouse()
-        rows = clickhouse.records(
-            "SELECT *, hex(key) AS key, hex(value) AS value"
-            f" FROM (SELECT * FROM {database}.dead FINAL)"
-            f" WHERE {condition} ORDER BY origin_topic, origin_partition, origin_offset, step",
-            parameters,
-        )
+        rows = letter_tables().show_dead(chosen)
     if not rows:
         raise click.ClickException(f"There is no dead letter {letter_id}.")
     for row in rows:

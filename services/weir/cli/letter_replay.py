@@ -65,10 +65,10 @@ class ReplayOptions:
     as_json: bool
 
 
-def warehouse() -> tuple[ClickHouse, str]:
-    """Return (the ClickHouse client that lists the letters, its database)."""
+def letter_tables() -> LetterTables:
+    """Connect to the tables of dead letters and rejected events."""
     settings = settings_of(ClickHouseSettings)
-    return ClickHouse(settings), settings.clickhouse_database
+    return LetterTables(ClickHouse(settings), settings.clickhouse_database)
 
 
 def replay_options(function: F) -> F:
@@ -122,7 +122,7 @@ def _replay(
 ) -> RedeliveryCounts:
     """Make one attempt. Safe to repeat: letters that an earlier attempt sent are in the ledger, as recovered."""
     kafka = settings_of(KafkaSettings)
-    tables = LetterTables(*warehouse())
+    tables = letter_tables()
     admin = KafkaAdmin(kafka)
     topics = admin.topics(with_config=False)
     admin.close()

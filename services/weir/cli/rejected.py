@@ -10,7 +10,7 @@ from rich.text import Text
 
 from weir.cli import letter_filters
 from weir.cli.base import WrongInputError, clear_errors, screen, settings_of
-from weir.cli.letter_replay import manner, replay, replay_options, warehouse
+from weir.cli.letter_replay import letter_tables, manner, replay, replay_options
 from weir.cli.letter_view import hex_lines, show_list
 from weir.gateway.routes import DOORS_FOR_REPLAY
 from weir.redelivery import rejected_events
@@ -50,19 +50,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     """
     chosen = _chosen(**given)
     with clear_errors():
-        clickhouse, database = warehouse()
-        letters = clickhouse.records(
-            "SELECT toString(event_id) AS id, toString(received_at) AS received_at, source, door,"
-            " code, field, detail, client_id, length(payload) AS bytes,"
-            " if(r.letter = '', '', toString(r.recovered_at)) AS recovered"
-            f" FROM (SELECT * FROM {database}.rejected FINAL WHERE {chosen.where()}"
-            f" ORDER BY received_at DESC, event_id LIMIT {limit}) AS d"
-            " LEFT JOIN (SELECT letter, recovered_at"
-            f" FROM {database}.recoveries FINAL WHERE kind = 'rejected') AS r"
-            " ON r.letter = id"
-            " ORDER BY d.received_at DESC, id",
-            chosen.parameters,
-        )
+        letters = letter_tables().list_rejected(chosen, limit)
     if as_json:
         screen().print(msgspec.json.encode(letters).decode(), markup=False)
     elif letters:
@@ -81,12 +69,7 @@ def show_command(event_id: str) -> None:
       weir rejected show 01a1fd6f-8faf-777b-86a6-dd52f10f1f92
     """
     with clear_errors():
-        clickhouse, database = warehouse()
-        rows = clickhouse.records(
-            f"SELECT *, hex(payload) AS payload FROM (SELECT * FROM {database}.rejected FINAL)"
-            " WHERE event_id = {event_id:UUID}",
-            {"event_id": _event_id(event_id)},
-        )
+        rows = letter_tables().show_rejected(_event_id(event_id))
     if not rows:
         raise click.ClickException(f"There is no rejected event {event_id}.")
     for row in rows:
@@ -150,16 +133,16 @@ def _chosen(
     chosen.between("received_at", *letter_filters.times_of(since, until))
     chosen.any_of(
         [
-            (f"event_id = {{id{at}:UUID}}", {f"id{at}": _event_id(text)})
+            (f"event_id = {{id{at}:UUID}}", {f"id{at}": str(_event_id(text))})
             for at, text in enumerate(ids)
         ]
     )
     return chosen
 
 
-def _event_id(text: str) -> str:
+def _event_id(text: str) -> uuid.UUID:
     try:
-        return str(uuid.UUID(text))
+        return uuid.UUID(text)
     except ValueError:
         raise WrongInputError(
             f"{text} is not an event id; `weir rejected list` shows event ids."

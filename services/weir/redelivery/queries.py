@@ -30,6 +30,57 @@ class LetterTables:
         self._clickhouse = clickhouse
         self._database = database
 
+    def list_dead(self, chosen: LetterFilter, limit: int) -> list[dict[str, Any]]:
+        """Return the latest dead letters as `weir dead list` shows them, each with the time of its replay."""
+        return self._clickhouse.records(
+            "SELECT concat(origin_topic, '/', toString(origin_partition), '/',"
+            " toString(origin_offset)) AS id, toString(died_at) AS died_at, step, source, reason,"
+            " detail, toString(event_id) AS event_id, version, length(value) AS bytes,"
+            " if(r.letter = '', '', toString(r.recovered_at)) AS recovered"
+            f" FROM (SELECT * FROM {self._database}.dead FINAL WHERE {chosen.where()}"
+            " ORDER BY died_at DESC, origin_topic, origin_partition, origin_offset"
+            f" LIMIT {limit}) AS d"
+            " LEFT JOIN (SELECT letter, step, recovered_at"
+            f" FROM {self._database}.recoveries FINAL WHERE kind = 'dead') AS r"
+            " ON r.letter = id AND r.step = d.step"
+            " ORDER BY d.died_at DESC, id",
+            chosen.parameters,
+        )
+
+    def list_rejected(self, chosen: LetterFilter, limit: int) -> list[dict[str, Any]]:
+        """Return the latest rejected events as `weir rejected list` shows them, each with the time of its replay."""
+        return self._clickhouse.records(
+            "SELECT toString(event_id) AS id, toString(received_at) AS received_at, source, door,"
+            " code, field, detail, client_id, length(payload) AS bytes,"
+            " if(r.letter = '', '', toString(r.recovered_at)) AS recovered"
+            f" FROM (SELECT * FROM {self._database}.rejected FINAL WHERE {chosen.where()}"
+            f" ORDER BY received_at DESC, event_id LIMIT {limit}) AS d"
+            " LEFT JOIN (SELECT letter, recovered_at"
+            f" FROM {self._database}.recoveries FINAL WHERE kind = 'rejected') AS r"
+            " ON r.letter = id"
+            " ORDER BY d.received_at DESC, id",
+            chosen.parameters,
+        )
+
+    def show_dead(self, chosen: LetterFilter) -> list[dict[str, Any]]:
+        """Return whole rows of dead letters, keys and values as hex."""
+        return self._clickhouse.records(
+            "SELECT *, hex(key) AS key, hex(value) AS value"
+            f" FROM (SELECT * FROM {self._database}.dead FINAL)"
+            f" WHERE {chosen.where()}"
+            " ORDER BY origin_topic, origin_partition, origin_offset, step",
+            chosen.parameters,
+        )
+
+    def show_rejected(self, event_id: uuid.UUID) -> list[dict[str, Any]]:
+        """Return the whole row of a rejected event, its payload as hex."""
+        return self._clickhouse.records(
+            "SELECT *, hex(payload) AS payload"
+            f" FROM (SELECT * FROM {self._database}.rejected FINAL)"
+            " WHERE event_id = {event_id:UUID}",
+            {"event_id": str(event_id)},
+        )
+
     def count(self, table: str, chosen: LetterFilter) -> int:
         sql = f"SELECT count() AS n FROM {self._database}.{table} FINAL WHERE {chosen.where()}"
         return int(self._clickhouse.records(sql, chosen.parameters)[0]["n"])
