@@ -66,9 +66,24 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWareh
 
 
 @pytest.fixture
-def tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
-    """A migrated database of the test's own."""
+def own_tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
+    """A migrated database of the test's own, for one that changes more than rows."""
     made = Tables(warehouse.url)
     apply_migrations(made.schema, made.dialect)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def migrated(warehouse: RunningWarehouse) -> Iterator[Tables]:
+    made = Tables(warehouse.url)
+    apply_migrations(made.schema, made.dialect)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tables(migrated: Tables) -> Iterator[Tables]:
+    """A migrated database without rows; migrations cost more than most tests, so a module has one."""
+    yield migrated
+    migrated.empty()

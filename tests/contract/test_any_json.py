@@ -22,6 +22,12 @@ FILES_A_PART = 20  # whatever its rows hold
 BATCHES = 2
 
 
+@pytest.fixture
+def tables(own_tables: Tables) -> Tables:
+    """One of the test's own: some of these tests stop merges or harm columns."""
+    return own_tables
+
+
 def own_names(number: int, names: int = 4_000) -> str:
     return json.dumps({f"n{number}_{name}": name for name in range(names)})
 
