@@ -7,7 +7,15 @@ from typing import Generic, TypeVar
 
 from tests.drill import servers, state
 from tests.drill.cluster import ClusterWorld, each_in_turn, one_killed, rolling_restart, two_killed
-from tests.drill.processes import ended, killed, killed_together, replaced, scaled, slept
+from tests.drill.processes import (
+    each_killed,
+    ended,
+    killed,
+    killed_together,
+    replaced,
+    scaled,
+    slept,
+)
 from tests.drill.state import remade
 from tests.drill.world import WORKERS, World
 from weir.core import topics
@@ -29,7 +37,8 @@ class Drill(Generic[W]):
 
 
 DRILLS: tuple[Drill[World], ...] = (
-    *(Drill(f"{name} killed", killed(name), 50, 1) for name in ("gateway", *WORKERS)),
+    *(Drill(f"{name} killed", killed(name), 50) for name in ("gateway", *WORKERS)),
+    Drill("each process killed", each_killed, 0, 1),
     Drill("any two killed", killed_together, 20),
     *(Drill(f"{name} ended", ended(name), 5) for name in ("gateway", *WORKERS)),
     *(Drill(f"{name} slept", slept(name), 2) for name in ("gateway", *WORKERS)),

@@ -19,6 +19,12 @@ def killed(name: str) -> Fault:
     return fault
 
 
+def each_killed(world: World, chance: random.Random) -> None:
+    """Gateway and workers, one after another, judged once: for the short cut."""
+    for name in ("gateway", *WORKERS):
+        killed(name)(world, chance)
+
+
 def killed_together(world: World, chance: random.Random) -> None:
     """Any two of the processes, a moment apart."""
     pair = chance.sample(["gateway", *WORKERS, "warehouse"], 2)

@@ -97,7 +97,10 @@ def died(weir: RunningWeir, step: str, topic: str, records: Sequence[dict[str, A
         letters.append((b"test", dead_letter(offset, **fields, **known)))
         names.append(f"{topic}/1/{offset}")
     write(weir, topics.DEAD, letters)
-    wait_until(lambda: len(listed(weir, *names)) == len(names), PATIENCE, "the letters' rows")
+    quoted = ", ".join(f"'{name}'" for name in names)
+    place = "concat(origin_topic, '/', toString(origin_partition), '/', toString(origin_offset))"
+    stored = f"SELECT uniqExact({place}) FROM weir.dead WHERE {place} IN ({quoted})"
+    wait_until(lambda: weir.ask(stored) == [(len(names),)], PATIENCE, "the letters' rows")
     return names
 
 
@@ -187,7 +190,8 @@ def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None
         summary = weir.run("dead", "list", *only, "--json")
         return list(json.loads(summary.stdout))
 
-    wait_until(letters, PATIENCE, "the dead letter")
+    stored = f"SELECT count() FROM weir.dead WHERE event_id = '{id_of(record)}'"
+    wait_until(lambda: weir.ask(stored) == [(1,)], PATIENCE, "the dead letter")
     (letter,) = letters()
     assert letter["reason"] == "refused_by_clickhouse"
 
