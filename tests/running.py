@@ -202,9 +202,8 @@ def empty_broker(bootstrap: str) -> None:
         wait_until(lambda: not names(), START_SECONDS, "the topics to be gone")
     groups = [group.group_id for group in admin.list_consumer_groups().result().valid]
     for gone in admin.delete_consumer_groups(groups).values() if groups else ():
-        with suppress(
-            KafkaException
-        ):  # one whose last member was killed: the next one takes its place
+        # a group whose last member was killed stays for a while: its next member takes that one's place
+        with suppress(KafkaException):
             gone.result()
 
 

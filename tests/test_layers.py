@@ -61,7 +61,7 @@ ORDER_INSIDE: dict[str, tuple[str | tuple[str, ...], ...]] = {
         *("usage_records", "receipt_records", "rocksdb_expiry", "rocksdb"),
         ("kafka", "clickhouse", "gateway_client", "memory", "memory_sink"),
     ),
-    "embedded": ("errors", "ports", ("kafka", "clickhouse"), "up"),
+    "embedded": ("errors", "ports", "readiness", ("kafka", "clickhouse"), "up"),
 }
 WORKERS = tuple(stage.name for stage in STAGES)
 CLIENT_LIBRARIES = {

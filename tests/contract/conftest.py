@@ -13,11 +13,10 @@ from tests.contract.gateway_fixture import (
     make_topics,
     start_gateway,
 )
-from tests.contract.tables import Tables
+from tests.contract.tables import Tables, migrated_tables
 from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.running import RunningKafka, ending_well, wait_until
 from weir.core import topics
-from weir.sink.migrations import apply_migrations
 
 
 @pytest.fixture(scope="session")
@@ -68,18 +67,14 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWareh
 @pytest.fixture
 def own_tables(warehouse: RunningWarehouse) -> Iterator[Tables]:
     """A migrated database of the test's own, for one that changes more than rows."""
-    made = Tables(warehouse.url)
-    apply_migrations(made.schema, made.dialect)
-    yield made
-    made.close()
+    with migrated_tables(warehouse.url) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def migrated(warehouse: RunningWarehouse) -> Iterator[Tables]:
-    made = Tables(warehouse.url)
-    apply_migrations(made.schema, made.dialect)
-    yield made
-    made.close()
+    with migrated_tables(warehouse.url) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """A migrated database of a test's own, with inserts as the sink makes them."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.runtime.sink_ports import Insert
 from weir.settings.shared import ClickHouseSettings
-from weir.sink.migrations import Dialect
+from weir.sink.migrations import Dialect, apply_migrations
 
 
 class Tables:
@@ -47,3 +49,12 @@ class Tables:
     def close(self) -> None:
         self.rows.close()
         self.schema.execute(f"DROP DATABASE {self.database}")
+
+
+@contextmanager
+def migrated_tables(url: str) -> Iterator[Tables]:
+    """A new database with all migrations applied; dropped at the end."""
+    made = Tables(url)
+    apply_migrations(made.schema, made.dialect)
+    yield made
+    made.close()

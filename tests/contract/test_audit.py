@@ -251,8 +251,8 @@ def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(wor
     ids = [accepted(number)["event_id"] for number in range(3)]
 
     def unique(position: int, event_id: bytes) -> bytes:
-        report = signed(id_checksum([event_id]))
-        return world.usage("unique", 1, position - 1, position, topic_id="t", fingerprint=report)
+        checksum = signed(id_checksum([event_id]))
+        return world.usage("unique", 1, position - 1, position, topic_id="t", fingerprint=checksum)
 
     world.account(
         world.usage("accepted", 2, 0, 2, topic_id="t"), unique(1, ids[0]), unique(2, ids[1])

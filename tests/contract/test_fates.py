@@ -1,32 +1,17 @@
 """What ClickHouse says became of accepted events, on the real engine."""
 
 import uuid
-from collections.abc import Iterator
-
-import pytest
 
 from tests.contract import rows
 from tests.contract.tables import Tables
-from tests.contract.warehouse_fixture import start_warehouse
 from tests.events import NOON
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.backfill.present import EventKey, StoredEventsQueries
 from weir.core import topics
 from weir.redelivery.model import ledger_key
 from weir.runtime.sink_ports import PartitionId
-from weir.sink.migrations import apply_migrations
 
 PLACE = PartitionId(topics.ACCEPTED, 1)
-
-
-@pytest.fixture
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
-    running = start_warehouse(tmp_path_factory.mktemp("warehouse"))
-    made = Tables(running.url)
-    apply_migrations(made.schema, made.dialect)
-    yield made
-    made.close()
-    running.stop()
 
 
 def warehouse(tables: Tables, *recovered: bytes) -> StoredEventsQueries:

@@ -18,7 +18,7 @@ from weir.embedded.kafka.broker import Broker
 from weir.embedded.kafka.class_archive import class_archive
 from weir.embedded.kafka.kafka_download import jars_folder
 from weir.embedded.kafka.toolchain import find_java
-from weir.embedded.up.readiness import is_ready
+from weir.embedded.readiness import is_ready
 from weir.settings.shared import KafkaSettings
 
 Names = Callable[[str], str]

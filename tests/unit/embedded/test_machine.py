@@ -17,9 +17,9 @@ from weir.embedded.errors import LocalFaultError
 from weir.embedded.kafka.kafka_download import POM, SUMS, jars_folder, resolve_jars, write_sums
 from weir.embedded.kafka.toolchain import find_java, find_maven, java_version
 from weir.embedded.ports import PortClaims, free_port, is_free, require_free
+from weir.embedded.readiness import is_ready
 from weir.embedded.up.disk import Disk, free_bytes
 from weir.embedded.up.process_specs import Programs
-from weir.embedded.up.readiness import is_ready
 from weir.runtime.folder_lock import FolderInUseError, FolderLock
 from weir.settings.embedded import UpSettings
 from weir.settings.embedded_clickhouse import WarehouseSettings

@@ -17,7 +17,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
-from weir.adapters.kafka.clients import admin_client
+from weir.adapters.kafka.clients import admin_client, is_unknown_topic
 from weir.adapters.kafka.retry import retry
 
 MOST_RECORDS = 10_000
@@ -75,7 +75,7 @@ class PartitionReader:
             try:
                 found[name] = str(future.result().topic_id)
             except KafkaException as fault:
-                if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                if not is_unknown_topic(fault):
                     self._describer = None  # its cached metadata of the brokers may be the cause
                     raise
         return found

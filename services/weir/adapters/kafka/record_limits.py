@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from weir.adapters.kafka.clients import admin_client, client_options
+from weir.adapters.kafka.clients import admin_client, client_options, is_unknown_topic
 from weir.core import topics
 from weir.core.record_limits import RecordLimits
 from weir.runtime import logs
@@ -43,7 +43,7 @@ def read_limits(settings: KafkaSettings, names: Iterable[str] = ALL_TOPICS) -> R
         try:
             allowed[resource.name] = int(future.result()["max.message.bytes"].value)
         except KafkaException as fault:
-            if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if not is_unknown_topic(fault):
                 raise
     return RecordLimits(allowed)
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from weir.embedded.readiness import is_ready
 from weir.embedded.up.disk import Disk
 from weir.embedded.up.processes import (
     Child,
@@ -15,7 +16,6 @@ from weir.embedded.up.processes import (
     last_lines,
     write_children,
 )
-from weir.embedded.up.readiness import is_ready
 
 READY_POLL_SECONDS = 0.05
 LOOK_SECONDS = 2.0
