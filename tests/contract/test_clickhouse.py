@@ -1,7 +1,9 @@
 """The warehouse's schema and inserts, on the real engine: tokens, refusals, and what analysts read."""
 
 import re
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +203,31 @@ def test_the_world_is_told_from_the_rows(tables: Tables) -> None:
         tables.insert("nowhere", rows.resolved(1))
     nobody = ClickHouseSettings(clickhouse_url=f"http://127.0.0.1:{free_port()}")
     away = ClickHouseRows(nobody, 5, 1, compress=False)
-    with pytest.raises(WarehouseAwayError):
+    with pytest.raises(WarehouseAwayError) as raised:
         away.insert(Insert("landing_events", rows.resolved(1)[:10], [rows.resolved(1)], "t"))
+    assert not raised.value.sent
+
+
+def test_a_refused_connection_is_not_taken_for_a_lost_answer(tmp_path: Path) -> None:
+    own = start_warehouse(tmp_path)
+    sink = ClickHouseRows(ClickHouseSettings(clickhouse_url=own.url), 5, 1, compress=False)
+
+    def fault() -> WarehouseAwayError:
+        value = rows.resolved(1)
+        with pytest.raises(WarehouseAwayError) as raised:
+            sink.insert(Insert("landing_events", value[:10], [value], "t"))
+        return raised.value
+
+    try:
+        assert fault().answered  # the database does not exist
+    finally:
+        own.kill()
+    assert not fault().sent
+    with socket.create_server(("127.0.0.1", own.port)) as listener, ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(lambda: listener.accept()[0].close())
+        assert fault().sent
+        closed.result()
+    sink.close()
 
 
 def test_compressed_inserts_are_the_same(tables: Tables) -> None:

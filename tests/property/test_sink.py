@@ -246,12 +246,13 @@ class SinkMachine(RuleBasedStateMachine):
         """Heavy rows go in for a while, those that are on their way as well."""
         self.narrow = narrow
 
-    @rule(broken=st.sampled_from([None, "refuses", "fails"]))
+    @rule(broken=st.sampled_from([None, "refuses", "fails", "resets"]))
     def break_table(self, broken: str | None) -> None:
         """Nothing goes in, whatever ClickHouse gives as the reason: it is no row's fault."""
         faults: dict[str, RowsRefusedError | WarehouseAwayError] = {
             "refuses": RowsRefusedError("a column is missing"),
             "fails": WarehouseAwayError("read-only", "242", answered=True),
+            "resets": WarehouseAwayError("connection reset"),
         }
         self.warehouse.broken = faults.get(broken or "")
 

@@ -190,7 +190,7 @@ class MemoryWarehouse:
 
     def insert(self, insert: Insert) -> None:
         if self.away:
-            raise WarehouseAwayError("away")
+            raise WarehouseAwayError("away", sent=False)
         if self.broken is not None:
             raise self.broken
         if any(self.heavy(value) for value in insert.values):

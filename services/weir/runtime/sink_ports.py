@@ -90,14 +90,22 @@ class WarehouseAwayError(Exception):
     """ClickHouse does not answer or cannot take rows now; whether these rows were inserted is unknown.
 
     `code`: ClickHouse's error code, the same if the fault repeats. `answered`: the attempt has ended and is
-    not running any more. `of_server`: the whole server lacks a resource, for which no row can be to blame.
+    not running any more. `sent`: False if there was no connection, so ClickHouse has seen none of the rows.
+    `of_server`: the whole server lacks a resource, for which no row can be to blame.
     """
 
     def __init__(
-        self, detail: str, code: str = "", *, answered: bool = False, of_server: bool = False
+        self,
+        detail: str,
+        code: str = "",
+        *,
+        sent: bool = True,
+        answered: bool = False,
+        of_server: bool = False,
     ) -> None:
         super().__init__(detail)
         self.code = code
+        self.sent = sent
         self.answered = answered
         self.of_server = of_server
 

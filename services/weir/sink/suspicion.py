@@ -53,6 +53,8 @@ class Suspicion:
             # ClickHouse checks the rows before it writes any, so none are in the table; unless an earlier
             # attempt succeeded without an answer, and ClickHouse refuses now what it accepted then
             return Next.BLAME if rows > 1 and not self.unanswered else Next.EXAMINE
+        if not fault.sent:
+            return Next.RETRY  # this tells nothing about the rows
         self.repeats = self.repeats + 1 if fault.code == self.code else 1
         self.code = fault.code
         if not fault.answered:
@@ -74,8 +76,12 @@ class Suspicion:
             self.confirmations += 1
             return Next.BLAME if self.confirmations >= REFUSALS else Next.CONFIRM
         if asked_at < self.ended_by:
-            # an answered attempt has ended, so retry; another unanswered one would only move `ended_by` further
-            return Next.RETRY if fault.answered else Next.WAIT
+            if fault.answered:
+                return Next.RETRY
+            # Once more first: ClickHouse may have recovered between the last attempt and the ordinary row's.
+            # Then wait, since each unanswered attempt moves `ended_by` further.
+            self.confirmations += 1
+            return Next.CONFIRM if self.confirmations == 1 else Next.WAIT
         if rows > 1:
             self.blamed = True
             return Next.BLAME

@@ -30,7 +30,7 @@ from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
 from weir.sink.scheduling import SLOW_SECONDS
 from weir.sink.step import Routes
-from weir.sink.suspicion import Next, Suspicion
+from weir.sink.suspicion import REPEATS, Next, Suspicion
 
 PLACE = PartitionId("profiles", 0)
 OTHER = PartitionId("profiles", 1)
@@ -184,8 +184,34 @@ def test_of_an_attempt_without_an_answer_the_end_is_waited_for() -> None:
     found = Examination(ordinary_in=True, rows_in=False)
     steps = [suspicion.failed(WarehouseAwayError("reset"), 2, ended_by=10.0) for _ in range(3)]
     assert steps == [Next.RETRY, Next.RETRY, Next.EXAMINE]
+    assert suspicion.examined(found, 2, asked_at=8.0) is Next.CONFIRM
+    assert suspicion.failed(WarehouseAwayError("reset"), 2, ended_by=10.0) is Next.EXAMINE
     assert suspicion.examined(found, 2, asked_at=9.0) is Next.WAIT
     assert suspicion.examined(found, 2, asked_at=10.0) is Next.BLAME
+
+
+def test_rows_go_in_soon_once_clickhouse_has_recovered() -> None:
+    scene = Scene()
+    rows = ordinary(4)
+    scene.write(*rows)
+    scene.warehouse.broken = WarehouseAwayError("connection reset")
+    for _ in range(REPEATS):
+        while not scene.inserts.waiting:
+            scene.turn()
+        scene.inserts.run()
+    scene.warehouse.broken = None
+    recovered_at = scene.now
+    while not scene.stored():
+        scene.work(1)
+        assert scene.now < recovered_at + ATTEMPT_SECONDS / 2
+    assert scene.stored() == Counter(rows)
+
+
+def test_a_connection_that_is_refused_tells_nothing_about_the_rows() -> None:
+    suspicion = Suspicion(0.0)
+    away = WarehouseAwayError("connection refused", sent=False)
+    assert {suspicion.failed(away, 2, ended_by=99.0) for _ in range(20)} == {Next.RETRY}
+    assert (suspicion.ended_by, suspicion.unanswered, suspicion.repeats) == (0.0, False, 0)
 
 
 def test_a_refusal_after_an_attempt_that_went_in_unheard_does_not_put_rows_in_again() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import zstandard
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from weir.adapters import avro
 from weir.adapters.clickhouse.probe import Probe
@@ -118,12 +119,16 @@ class ClickHouseRows:
         return self._probe.examine(insert)
 
     def _insert(self, insert: Insert) -> None:
+        try:
+            client = self._client()
+        except ClickHouseError as fault:
+            raise WarehouseAwayError(one_line(str(fault))[:1_000], sent=False) from fault
         schema = avro.schemas_by_header()[insert.header]
         body = container(schema, insert.values)
         if self._compress:
             body = _packed(body)
         try:
-            self._client().raw_insert(
+            client.raw_insert(
                 f"`{self._settings.clickhouse_database}`.{insert.table}",
                 insert_block=body,
                 settings={**ONE_BLOCK, **self._limits, "insert_deduplication_token": insert.token},
@@ -161,10 +166,18 @@ def classified(fault: ClickHouseError) -> Exception:
     if code in REFUSED_CODES or (code in FOREIGN_EXCEPTIONS and AVRO.search(text)):
         return RowsRefusedError(f"code {code}: {reason}")
     if not code:
-        return WarehouseAwayError(reason)
+        return WarehouseAwayError(reason, sent=not _never_connected(fault))
     of_server = code in SERVER_CODES or (code == MEMORY_LIMIT_EXCEEDED and WHOLE_SERVER in text)
     return WarehouseAwayError(
         f"code {code}: {reason}", str(code), answered=True, of_server=of_server
+    )
+
+
+def _never_connected(fault: ClickHouseError) -> bool:
+    """Check whether every attempt of a request failed to connect."""
+    cause = fault.__cause__
+    return isinstance(cause, MaxRetryError) and isinstance(
+        cause.reason, NewConnectionError | ConnectTimeoutError
     )
 
 
