@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from weir.core.service_modules import SERVICE_MODULES
+from weir.core.stages import STAGES
 from weir.runtime.private_files import UMASK
 from weir.settings.environment import (
     SettingsError,
@@ -54,27 +55,14 @@ SERVICES = {
         "Accepts events and answers once Kafka has them.",
         "WEIR_GATEWAY_PROCESSES=4 weir gateway",
     ),
-    "dedup": (
-        "Run one instance of dedup.",
-        "Passes each event's first occurrence on. Each instance needs its own WEIR_INSTANCE.",
-        "WEIR_INSTANCE=1 weir dedup",
-    ),
-    "identity": (
-        "Run one instance of identity.",
-        "Gives each event its profile and session. Each instance needs its own WEIR_INSTANCE.",
-        "WEIR_INSTANCE=1 weir identity",
-    ),
-    "rates": (
-        "Run one instance of rates.",
-        "Counts what every source sends and checks its quotas. Each instance needs its own "
-        "WEIR_INSTANCE.",
-        "WEIR_INSTANCE=1 weir rates",
-    ),
-    "sink": (
-        "Run one instance of the sink.",
-        "Inserts every record into ClickHouse once. Each instance needs its own WEIR_INSTANCE.",
-        "WEIR_CLICKHOUSE_URL=http://clickhouse:8123 weir sink",
-    ),
+    **{
+        stage.name: (
+            f"Run one instance of {stage.name}.",
+            f"{stage.does} Each instance needs its own WEIR_INSTANCE.",
+            f"WEIR_INSTANCE=1 weir {stage.name}",
+        )
+        for stage in STAGES
+    },
     "eraser": (
         "Run the eraser, which erases people on request.",
         "Carries out the erasures that `weir erase` and DELETE /v1/profiles/{id} request. One eraser "

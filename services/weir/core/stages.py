@@ -24,9 +24,10 @@ def service_of(group: str) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """One consumer group. `SERVICE_MODULES` has its module, `WEIR_<NAME>_INSTANCES` its number of processes."""
+    """One consumer group. `weir.<name>` runs it; `WEIR_<NAME>_INSTANCES` is its number of processes."""
 
     name: str
+    does: str  # for `weir --help`
     reads: tuple[str, ...]
     outputs: tuple[str, ...] = ()  # topics that its step may write to
     changelog: str = ""  # the changelog topic of its state; empty: it keeps no state
@@ -47,6 +48,7 @@ WORKERS_REPORT = (topics.DEAD, topics.USAGE, topics.POSITIONS)
 
 DEDUP = Stage(
     "dedup",
+    "Passes each event's first occurrence on.",
     reads=(topics.ACCEPTED,),
     outputs=(topics.UNIQUE, topics.DUPLICATE, topics.RECEIPTS),
     changelog=topics.DEDUP_STATE,
@@ -54,6 +56,7 @@ DEDUP = Stage(
 )
 IDENTITY = Stage(
     "identity",
+    "Gives each event its profile and session.",
     reads=(topics.UNIQUE,),
     outputs=(topics.RESOLVED, topics.UNIQUE, topics.PROFILES, topics.RECEIPTS),
     changelog=topics.PROFILES,
@@ -61,12 +64,14 @@ IDENTITY = Stage(
 )
 RATES = Stage(
     "rates",
+    "Counts what every source sends and checks its quotas.",
     reads=(topics.USAGE,),
     changelog=topics.QUOTAS,
     reports=WORKERS_REPORT,
 )
 SINK = Stage(
     "sink",
+    "Inserts every record into ClickHouse once.",
     reads=(
         topics.RESOLVED,
         topics.DUPLICATE,

@@ -1,39 +1,30 @@
-"""All settings classes, for the check for unknown `WEIR_*` variables and for the README's table."""
+"""All settings classes, for the check for unknown `WEIR_*` variables and for docs/settings.md."""
 
-from weir.settings.cli import CommandSettings, SendSettings
-from weir.settings.dedup import DedupSettings
-from weir.settings.embedded import BrokerSettings, UpSettings
-from weir.settings.embedded_clickhouse import WarehouseSettings
-from weir.settings.erasure import EraserSettings
-from weir.settings.gateway import GatewaySettings
-from weir.settings.identity import IdentitySettings
-from weir.settings.rates import RatesSettings
-from weir.settings.shared import (
-    ClickHouseSettings,
-    CommonSettings,
-    KafkaSettings,
-    MigrationSettings,
-    SecretsSettings,
-    WorkerSettings,
-)
-from weir.settings.sink import SinkSettings
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
 
-ALL_SETTINGS: tuple[type, ...] = (
-    CommonSettings,
-    KafkaSettings,
-    SecretsSettings,
-    ClickHouseSettings,
-    WorkerSettings,
-    GatewaySettings,
-    DedupSettings,
-    IdentitySettings,
-    RatesSettings,
-    EraserSettings,
-    SendSettings,
-    CommandSettings,
-    BrokerSettings,
-    UpSettings,
-    SinkSettings,
-    MigrationSettings,
-    WarehouseSettings,
-)
+import weir.settings
+
+SHARED = "weir.settings.shared"
+
+
+def _settings_classes() -> Iterator[type[Any]]:
+    """Yield every dataclass of this package whose name ends with `Settings`: what services share first."""
+    modules = {
+        module.name for module in pkgutil.iter_modules(weir.settings.__path__, "weir.settings.")
+    }
+    for name in sorted(modules - {__name__}, key=lambda name: (name != SHARED, name)):
+        for value in vars(importlib.import_module(name)).values():
+            if (
+                isinstance(value, type)
+                and dataclasses.is_dataclass(value)
+                and value.__module__ == name
+                and value.__name__.endswith("Settings")
+            ):
+                yield value
+
+
+ALL_SETTINGS: tuple[type[Any], ...] = tuple(_settings_classes())

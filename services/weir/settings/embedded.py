@@ -1,9 +1,10 @@
 """Settings for running everything on one machine: the embedded broker and `weir up`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 
 from weir.core.resource_paths import DEPLOY
+from weir.core.stages import STAGES
 from weir.settings.environment import at_least, setting
 
 
@@ -14,16 +15,23 @@ class BrokerSettings:
     )
 
 
+# one setting for each stage: WEIR_DEDUP_INSTANCES, ...
+StageInstances = make_dataclass(
+    "StageInstances",
+    [
+        (
+            f"{stage.name}_instances",
+            int,
+            setting(1, f"processes of {stage.name} that `weir up` starts", check=at_least(0)),
+        )
+        for stage in STAGES
+    ],
+    frozen=True,
+)
+
+
 @dataclass(frozen=True)
-class UpSettings:
-    dedup_instances: int = setting(1, "processes of dedup that `weir up` starts", check=at_least(0))
-    identity_instances: int = setting(
-        1, "processes of identity that `weir up` starts", check=at_least(0)
-    )
-    rates_instances: int = setting(1, "processes of rates that `weir up` starts", check=at_least(0))
-    sink_instances: int = setting(
-        1, "processes of the sink that `weir up` starts", check=at_least(0)
-    )
+class UpSettings(StageInstances):  # type: ignore[misc,valid-type]  # made above
     audit_seconds: int = setting(
         60,
         "how often the audit that `weir up` starts checks the books; 0: no audit",
