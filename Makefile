@@ -54,6 +54,12 @@ drill: $(READY) java ## Break a running Weir for 40 minutes and count every even
 fuzz: $(READY) java ## Send malformed and hostile requests to a running Weir for 15 minutes (FUZZ="--minutes 5")
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
+.PHONY: nightly
+nightly: ## Every test with all examples and full sizes, then drill and fuzz: two hours
+	HYPOTHESIS_PROFILE=nightly $(MAKE) lint test
+	$(MAKE) drill
+	$(MAKE) fuzz
+
 .PHONY: docs
 docs: $(READY) ## Write docs/settings.md from the code
 	@{ printf '# Settings\n\nEnvironment variables, read once at start. `weir settings` prints the same; `make docs` writes this page.\n\n'; $(BIN)/weir settings --markdown; } > docs/settings.md

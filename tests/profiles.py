@@ -1,4 +1,4 @@
-"""How Hypothesis is run: one profile for every suite, and how many examples a test tries under it.
+"""How much the tests try: one Hypothesis profile for every suite, its examples, and the sizes of large tests.
 
 A profile is chosen by HYPOTHESIS_PROFILE. No profile has a deadline: a busy machine fails no test. What
 fails is printed with a blob that repeats it (`@reproduce_failure`); under `ci` every run is the same.
@@ -30,6 +30,11 @@ def chosen() -> str:
 def examples(nightly: int, **more: Any) -> settings:
     """Settings of a test that is worth more than the usual number: `nightly` at night, else a share of it."""
     return settings(max_examples=max(LEAST, int(nightly * SHARES[chosen()])), **more)
+
+
+def size(nightly: int, usual: int) -> int:
+    """Return how large a test of much data is: `make nightly` has the time for `nightly`."""
+    return nightly if chosen() == NIGHTLY else usual
 
 
 settings.load_profile(chosen())

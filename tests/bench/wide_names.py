@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tests.bench.measure import percentile
 from tests.contract import rows
-from tests.contract.tables import Tables
-from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.contract.adapters.clickhouse.tables import Tables
+from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
 from weir.settings.sink import SinkSettings
 from weir.sink.migrations import apply_migrations
 from weir.sink.partition import expanded_size

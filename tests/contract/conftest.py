@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.gateway_fixture import (
+from tests.contract.adapters.clickhouse.tables import Tables, migrated_tables
+from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.contract.gateway.gateway_fixture import (
     CONTRACT,
     KEY,
     RunningGateway,
@@ -13,8 +15,6 @@ from tests.contract.gateway_fixture import (
     make_topics,
     start_gateway,
 )
-from tests.contract.tables import Tables, migrated_tables
-from tests.contract.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.running import RunningKafka, ending_well, wait_until
 from weir.core import topics
 

@@ -18,6 +18,7 @@ import pytest
 import uuid_utils
 
 from tests.events import accepted
+from tests.profiles import size
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir, start_weir, stopped
 from weir.adapters import avro
@@ -27,6 +28,7 @@ from weir.core.identifiers import dedup_key
 from weir.settings.shared import KafkaSettings
 
 PATIENCE = 120
+SHARE = size(100, 25)  # a hundredth of the person's events: 10,000 at night
 SOURCES = """
 sources:
   web: {workspace: people, write_keys: [web-write], admin_keys: [web-admin], read_keys: [web-read]}
@@ -162,21 +164,21 @@ def dead(weir: RunningWeir, user: str) -> None:
     write_entries(kafka, topics.ACCEPTED, [(dedup_key("web", f"dead-{user}"), value)])
 
 
-def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
+def test_erasing_a_person_of_many_events_touches_nobody_else(
     weir: RunningWeir,
 ) -> None:
     user, device, profile = (f"{kind}-{uuid.uuid4().hex}" for kind in ("ada", "device", "profile"))
     quiet, busy = OTHERS[:10], OTHERS[10:]
-    anonymous = views("", 2_000, "anonymous", anonymous_id=device)
+    anonymous = views("", 20 * SHARE, "anonymous", anonymous_id=device)
     for event in anonymous:
         del event["user_id"]
     send(weir, anonymous)
-    send(weir, views(user, 3_000, "login", anonymous_id=device))
-    send(weir, views(user, 2_000, "server"), "backend")
-    send(weir, views(user, 999, "named", profile_id=profile))
+    send(weir, views(user, 30 * SHARE, "login", anonymous_id=device))
+    send(weir, views(user, 20 * SHARE, "server"), "backend")
+    send(weir, views(user, 10 * SHARE - 1, "named", profile_id=profile))
     traits = {"event": "$identify", "user_id": user, "properties": {"email": f"{user}@b.example"}}
     send(weir, [traits])
-    send(weir, views(user, 500, "login", anonymous_id=device))  # repeats
+    send(weir, views(user, 5 * SHARE, "login", anonymous_id=device))  # repeats
     for other in quiet:
         send(weir, views(other, 100, other))
     send(weir, views(quiet[0], 50, "shared", anonymous_id=device))  # on the person's device
@@ -185,7 +187,7 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
         refused = {"event": "view", "user_id": user, "value": "twelve", "id": f"refused-{n}"}
         assert ask(weir, "/v1/events", "web-write", refused)[0] == 422
     dead(weir, user)
-    wait_until_settled(weir, 8_000 + 500 + 1_000 + 100 + 1)
+    wait_until_settled(weir, 85 * SHARE + 1_000 + 100 + 1)
     wait_until(
         lambda: count(weir, "SELECT count() FROM weir.rejected FINAL") == 20, PATIENCE, "refusals"
     )
@@ -205,8 +207,8 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     assert any(place.startswith("state weir-identity") for place in traces)
 
     with flowing(weir, busy) as sent:
-        with stopped(weir, "identity"):  # 2,000 are in flight when it begins
-            send(weir, views(user, 2_000, "in-flight", anonymous_id=device))
+        with stopped(weir, "identity"):  # a fifth is in flight when it begins
+            send(weir, views(user, 20 * SHARE, "in-flight", anonymous_id=device))
             asked = weir.run("erase", "--user", user, "--source", "backend", "--yes", "--no-wait")
             assert asked.returncode == 0, asked.stderr
             erasure_id = asked.stdout.strip()
@@ -218,11 +220,15 @@ def test_a_person_of_ten_thousand_events_is_forgotten_and_nobody_else_touched(
     erasure = json.loads(erased.stdout)
     rows = {place["place"]: place["rows"] for place in erasure["places"]}
     assert (erasure["state"], erasure["subject"], erasure["names"]) == ("finished", "", [])
-    assert rows["table events"] == 10_000
-    assert (rows["table duplicates"], rows["table rejected"], rows["table dead"]) == (500, 20, 1)
+    assert rows["table events"] == 100 * SHARE
+    assert (rows["table duplicates"], rows["table rejected"], rows["table dead"]) == (
+        5 * SHARE,
+        20,
+        1,
+    )
     assert rows["state identity"] >= 3
 
-    wait_until_settled(weir, 10_000 + 500 + 1_000 + 100 + 1 + sent.total())
+    wait_until_settled(weir, 105 * SHARE + 1_000 + 100 + 1 + sent.total())
     scanned = weir.run("scan", *sought)
     print(scanned.stdout)
     assert scanned.returncode == 0, scanned.stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway_fixture import TopicReader
+from tests.contract.gateway.gateway_fixture import TopicReader
 from tests.running import wait_until
 from tests.system.weir_fixture import RunningWeir
 from weir.adapters import avro

@@ -1,0 +1,51 @@
+"""What ClickHouse says became of accepted events, on the real engine."""
+
+import uuid
+
+from tests.contract import rows
+from tests.contract.adapters.clickhouse.tables import Tables
+from tests.events import NOON
+from weir.adapters.clickhouse.query import ClickHouse
+from weir.backfill.present import EventKey, StoredEventsQueries
+from weir.core import topics
+from weir.redelivery.model import ledger_key
+from weir.runtime.sink_ports import PartitionId
+
+PLACE = PartitionId(topics.ACCEPTED, 1)
+
+
+def warehouse(tables: Tables, *recovered: bytes) -> StoredEventsQueries:
+    clickhouse = ClickHouse(tables.settings)
+    return StoredEventsQueries(clickhouse, tables.database, lambda: lambda _: False, recovered)
+
+
+def known(number: int) -> EventKey:
+    return EventKey(uuid.UUID(int=number), NOON)
+
+
+def test_repeats_are_known_by_their_own_ids(tables: Tables) -> None:
+    tables.insert("landing_duplicate", rows.duplicate(1), rows.duplicate(2))
+    assert warehouse(tables).repeats([known(2), known(3)]) == {uuid.UUID(int=2)}
+
+
+def test_the_dead_are_known_by_id_or_place_until_they_were_sent_in_again(tables: Tables) -> None:
+    def died(offset: int, topic: str, step: str, number: int | None) -> bytes:
+        event_id = None if number is None else number.to_bytes(16)
+        return rows.dead_letter(offset, origin_topic=topic, step=step, event_id=event_id)
+
+    tables.insert(
+        "landing_dead_letter",
+        died(10, topics.ACCEPTED, "dedup", None),
+        died(11, topics.UNIQUE, "identity", 21),
+        died(10, topics.RESOLVED, "sink", 22),
+        died(10, topics.RESOLVED, "identity", 23),  # another's
+    )
+    events = {10: known(20), 11: known(99), 12: known(21), 14: known(22), 15: known(98)}
+    assert warehouse(tables).dead(PLACE, events) == {10, 12, 14}
+    assert warehouse(tables).dead(PartitionId(topics.ACCEPTED, 0), events) == {12, 14}
+    recovered = [
+        ledger_key("dead", "events.accepted/1/10", "dedup"),
+        ledger_key("dead", "events.resolved/1/10", "sink"),
+    ]
+    assert warehouse(tables, *recovered).dead(PLACE, events) == {12}
+    assert warehouse(tables).dead(PLACE, {}) == set()
