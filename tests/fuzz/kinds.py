@@ -198,11 +198,11 @@ def _conform(ground: Ground, number: int, amount: int) -> int:
 
 
 KINDS = (
-    Kind("requests", _one_request(inputs.requests()), 500, 2_000),
-    Kind("odd events", _one_request(inputs.odd_events()), 200, 800),
-    Kind("compressed bodies", _one_request(inputs.compressed()), 200, 800),
+    Kind("requests", _one_request(inputs.requests()), 200, 2_000),
+    Kind("odd events", _one_request(inputs.odd_events()), 100, 800),
+    Kind("compressed bodies", _one_request(inputs.compressed()), 100, 800),
     Kind("large bodies", _one_request(inputs.large(CAP)), 40, 250),
-    Kind("broken connections", _streams_inside, 150, 800),
+    Kind("broken connections", _streams_inside, 80, 800),
     Kind("the OpenAPI document", _conform, 1, 12),
     Kind("rules of HTTP", _rules, 1, 1),
     Kind("broken connections, sent", _streams_sent, 20, 60),

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tests.running import wait_until
-from tests.system.weir_fixture import KEYS, RunningWeir, meanwhile, start_weir
+from tests.system.weir_fixture import KEYS, RunningWeir, meanwhile
 
 EVENTS, REPEATS = 10_000, 1_000
 WORKERS = ("dedup", "identity", "rates", "sink")
@@ -83,21 +83,3 @@ def test_local_state_that_is_lost_comes_back_from_the_changelog(
     assert weir.ask(COUNTS) == counts
     assert sorted(weir.ask(people)) == known
     assert weir.ask(peak) == rate == [(1,)]
-
-
-def test_stopping_and_starting_again_goes_on_where_it_was(tmp_path: Path) -> None:
-    path = write_events(tmp_path / "events.ndjson", seed=3)
-    data = tmp_path / "data"
-    data.mkdir()
-    weir = start_weir(data)
-    try:
-        send(weir, path)
-    finally:
-        assert weir.stop() == 0, weir.process.said()
-    weir = start_weir(data)
-    try:
-        send(weir, path)
-        weir.require_balanced_books()
-        assert weir.ask(COUNTS) == [(EVENTS, EVENTS)]
-    finally:
-        assert weir.stop() == 0, weir.process.said()

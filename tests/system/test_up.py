@@ -58,18 +58,21 @@ class Terminal:
         return entries
 
     def post(self, event: str) -> None:
+        """Send an event; the same one again is a repeat."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.ports['WEIR_GATEWAY_PORT']}/v1/events",
-            json.dumps({"event": event, "user_id": "ada"}).encode(),
+            json.dumps({"event": event, "id": event, "user_id": "ada"}).encode(),
             {"Authorization": "Bearer demo-write-key", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=20) as answer:
             assert answer.status == 202
 
     def stored(self) -> list[str]:
-        sql = "SELECT event FROM weir.events ORDER BY received_at FORMAT TSV"
+        return self.ask("SELECT event FROM weir.events ORDER BY received_at")
+
+    def ask(self, sql: str) -> list[str]:
         port = self.ports["WEIR_CLICKHOUSE_PORT"]
-        asked = urllib.request.Request(f"http://127.0.0.1:{port}/", sql.encode())
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/", f"{sql} FORMAT TSV".encode())
         with urllib.request.urlopen(asked, timeout=20) as answer:
             return str(answer.read().decode()).split()
 
@@ -107,6 +110,10 @@ def test_up_and_down_and_up_again(tmp_path: Path) -> None:
     try:
         started = processes_of(second)
         assert terminal.stored() == ["hello"]
+        terminal.post("hello")
+        wait_until(
+            lambda: terminal.ask("SELECT count() FROM weir.duplicates") == ["1"], 20, "the repeat"
+        )
         terminal.post("again")
         wait_until(lambda: terminal.stored() == ["hello", "again"], 20, "the second row")
         second.process.send_signal(signal.SIGKILL)

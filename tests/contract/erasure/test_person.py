@@ -12,6 +12,7 @@ import pytest
 from tests.contract import rows
 from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
 from tests.events import NOON
+from tests.profiles import size
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.clickhouse.query import ClickHouse
@@ -27,7 +28,7 @@ from weir.settings.shared import ClickHouseSettings
 from weir.sink.migrations import Dialect, apply_migrations
 from weir.sink.step import TABLES
 
-MANY = 5_000
+MANY = size(5_000, 1_500)
 UNTIL = NOON + rows.MINUTE
 LATER = UNTIL + rows.MINUTE
 DECLARED = {"shop": "acme", "theirs": "other"}  # not `gone`, which was removed
@@ -100,7 +101,7 @@ def refusal(number: int, source: str, **said: Any) -> bytes:
     )
 
 
-def test_a_person_of_five_thousand_identifiers(people: People) -> None:
+def test_a_person_of_many_identifiers_is_erased_whole(people: People) -> None:
     devices = [f"device-{n:04}" for n in range(MANY)]
     used = devices[::20]
     people.insert(*(rows.profile(f"a:{device}", "p", owner="u:ada") for device in devices))
