@@ -4,9 +4,12 @@ import hashlib
 import uuid
 from typing import Any
 
+import msgspec
+
 from weir.adapters import avro
 from weir.core.batch import Batch, Output
 from weir.core.identifiers import dedup_key, identity_key, payload_hash
+from weir.identity.messages import IdentityEvent
 
 NOON = 1_760_011_200_000  # 2025-10-09T12:00:00Z
 
@@ -67,4 +70,26 @@ def batch_of(outputs: list[Output], topic: str = "events.accepted", partition: i
         [NOON] * len(outputs),
         [output.key for output in outputs],
         [output.value for output in outputs],
+    )
+
+
+def identify(at: int, text: str, number: int = 0) -> IdentityEvent:
+    """An `$identify` of the user 7, with these traits, as identity reads it."""
+    traits = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return IdentityEvent(
+        "u:7",
+        number.to_bytes(16),
+        "acme",
+        "shop",
+        "$identify",
+        at,
+        at,
+        "7",
+        "",
+        "",
+        "",
+        wants_profile=True,
+        wants_session=True,
+        saved=True,
+        traits=traits,
     )

@@ -129,5 +129,9 @@ PEOPLE = st.builds(
 def test_a_person_is_written_as_the_schema_says_and_comes_back_as_it_went(person: Person) -> None:
     record = msgspec.structs.asdict(person)
     record["memory"] = msgspec.msgpack.encode(person.memory)
+    memory = person.memory
+    times = [f"{at + 2**63:016x}{event_id.hex()}" for at, event_id in memory.stamps]
+    record["stamps"] = times if memory.trait_stamps else []
+    record["trait_stamps"] = memory.trait_stamps
     assert encode_person(person) == avro.schemas()["Profile"].encode(record)
     assert decode_person(encode_person(person)) == person

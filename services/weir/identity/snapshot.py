@@ -7,6 +7,8 @@ from weir.core.stages import IDENTITY
 from weir.identity.person import Memory, Person
 from weir.runtime.changelog import KeyedChangelog
 
+SIGN = 1 << 63  # added to a time, so that negative ones sort first as hex digits
+
 _decode_memory = msgspec.msgpack.Decoder(Memory).decode
 _encode_memory = msgspec.msgpack.Encoder().encode
 
@@ -18,6 +20,10 @@ def people_changelog() -> KeyedChangelog:
 
 def decode_person(value: bytes) -> Person:
     _, record = avro.decode_any(value)
+    del (
+        record["stamps"],
+        record["trait_stamps"],
+    )  # the memory has them, too: these are for ClickHouse
     memory = record["memory"] = _decode_memory(record["memory"])
     record["version"] -= memory.versions_before
     return Person(**record)
@@ -53,5 +59,21 @@ def encode_person(person: Person) -> bytes:
             long(person.memory.versions_before + person.version),
             length(memory),
             memory,
+            _trait_times(person.memory),
         )
     )
+
+
+def _trait_times(memory: Memory) -> bytes:
+    """Encode the fields `stamps` and `trait_stamps`."""
+    if not memory.trait_stamps:
+        return _array([]) * 2
+    stamps = (f"{at + SIGN:016x}{event_id.hex()}".encode() for at, event_id in memory.stamps)
+    return _array([avro.string_length(stamp) + stamp for stamp in stamps]) + _array(
+        [avro.long(place) for place in memory.trait_stamps]
+    )
+
+
+def _array(items: list[bytes]) -> bytes:
+    """Encode an Avro array: all items in one block, then the end."""
+    return avro.long(len(items)) + b"".join(items) + b"\0" if items else b"\0"

@@ -2,32 +2,12 @@
 
 import msgspec
 
+from tests.events import identify
 from weir.identity.messages import IdentityEvent
 from weir.identity.person import Memory, Person
 from weir.identity.snapshot import decode_person, encode_person
 from weir.identity.step import People, decide
 from weir.identity.traits import MAX_TRAITS_BYTES, learn
-
-
-def identify(at: int, text: str, number: int = 0) -> IdentityEvent:
-    traits = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    return IdentityEvent(
-        "u:7",
-        number.to_bytes(16),
-        "acme",
-        "shop",
-        "$identify",
-        at,
-        at,
-        "7",
-        "",
-        "",
-        "",
-        wants_profile=True,
-        wants_session=True,
-        saved=True,
-        traits=traits,
-    )
 
 
 def traits_after(*events: IdentityEvent) -> dict[str, object]:

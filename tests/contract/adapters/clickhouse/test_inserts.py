@@ -1,5 +1,6 @@
 """The warehouse's schema and inserts, on the real engine: tokens, refusals, and what analysts read."""
 
+import json
 import re
 import socket
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from tests.contract import rows
 from tests.contract.adapters.clickhouse.tables import Tables
 from tests.contract.embedded.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
-from tests.events import NOON, accepted
+from tests.events import NOON, accepted, identify
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.adapters.usage_records import signed
@@ -21,6 +22,9 @@ from weir.core.registry import Period
 from weir.core.repeated_names import without_repeats
 from weir.core.resource_paths import ROOT
 from weir.gateway.registry_copy import now_ms
+from weir.identity.person import Person
+from weir.identity.snapshot import encode_person
+from weir.identity.traits import learn
 from weir.rates.periods import PERIODS, ends_at
 from weir.runtime.sink_ports import Insert, RowsRefusedError, WarehouseAwayError
 from weir.settings.shared import ClickHouseSettings
@@ -364,6 +368,26 @@ def test_a_profile_is_the_sum_of_its_parts(tables: Tables) -> None:
         ["u", ["7"], ["x"], "5", "1", "pro", "12345678901234567", "1"],
         ["v", ["8"], [], "0", "0", "", "0", "0"],
     ]
+
+
+def test_a_trait_at_several_identifiers_has_its_latest_value(tables: Tables) -> None:
+    """Traits are learned as identity learns them, and a row of an earlier version stands beside them."""
+
+    def learned(key: str, *events: tuple[int, int, str]) -> bytes:
+        person = Person("acme", key, "p")
+        for at, number, traits in events:
+            learn(person, identify(at, traits, number))
+        return encode_person(person)
+
+    tables.insert(
+        "landing_profile",
+        learned("a:x", (10, 1, '{"plan":"free","city":"Oslo"}'), (30, 3, '{"color":"red"}')),
+        learned("u:7", (20, 2, '{"plan":"pro"}'), (-5, 4, '{"city":"Rome"}')),
+        learned("u:8", (30, 5, '{"color":"blue"}')),  # at the same time, and received later
+        rows.profile("u:9", "p", traits='{"plan":"old","age":7}', traits_at=15),
+    )
+    found = tables.one("SELECT toJSONString(traits) FROM weir.profiles")
+    assert json.loads(str(found)) == {"plan": "pro", "city": "Oslo", "color": "blue", "age": 7}
 
 
 BOOKS = (
