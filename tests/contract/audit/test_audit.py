@@ -1,4 +1,4 @@
-"""The audit's three witnesses on a real broker and the real engine: each lie of one is found by the others."""
+"""The audit compares Kafka, usage accounts and stored rows, and finds a fault in any of them."""
 
 import json
 import sys
@@ -134,7 +134,7 @@ def gap(first: int, last: int, records: int, counted: int) -> str:
     )
 
 
-def test_offsets_that_dedup_has_passed_are_all_in_its_accounts(world: World) -> None:
+def test_audit_reports_committed_offsets_that_dedup_did_not_count(world: World) -> None:
     world.accept(10)
     world.commit("weir.dedup", topics.ACCEPTED, 10)
     world.account(world.usage("accepted", 4, 0, 4))
@@ -147,7 +147,7 @@ def test_offsets_that_dedup_has_passed_are_all_in_its_accounts(world: World) -> 
     assert _of_offsets(world.audit()) == []
 
 
-def test_transactions_markers_and_earlier_versions_accounts_are_no_findings(world: World) -> None:
+def test_audit_ignores_transaction_markers_and_accounts_of_earlier_versions(world: World) -> None:
     world.accept(3)
     world.accept(2, transactional="replay")  # and a marker
     world.accept(1)
@@ -160,7 +160,7 @@ def test_transactions_markers_and_earlier_versions_accounts_are_no_findings(worl
     assert _of_offsets(world.audit()) == []
 
 
-def test_a_delta_that_the_sink_has_yet_to_read_speaks_for_its_offsets(world: World) -> None:
+def test_audit_counts_usage_deltas_that_the_sink_has_not_read_yet(world: World) -> None:
     world.accept(4)
     world.commit("weir.dedup", topics.ACCEPTED, 4)
     world.account(world.usage("accepted", 2, 0, 2))
@@ -171,8 +171,8 @@ def test_a_delta_that_the_sink_has_yet_to_read_speaks_for_its_offsets(world: Wor
     assert (report["in_flight"]["weir.sink"], report["unread"]["weir.sink"]) == (1, {"shop": 1})
 
 
-def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
-    """A record that its producer wrote twice, or an insert that was repeated too late."""
+def test_audit_counts_unmerged_copies_of_a_row_once(world: World) -> None:
+    """A record written twice by its producer, or inserted again too late, counts once."""
     world.tables.schema.execute(f"SYSTEM STOP MERGES {world.tables.database}.usage_deltas")
     world.tables.schema.execute(f"SYSTEM STOP MERGES {world.tables.database}.duplicates")
     world.accept(2)
@@ -207,7 +207,7 @@ def test_what_stands_twice_until_it_is_merged_counts_once(world: World) -> None:
     assert "1 fewer duplicate than rows in duplicates" in finding
 
 
-def test_an_audit_says_what_it_has_not_looked_at(
+def test_audit_reports_how_many_ranges_and_minutes_it_left_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offsets, "SUSPECTS_AT_MOST", 2)
@@ -226,7 +226,7 @@ def test_an_audit_says_what_it_has_not_looked_at(
     assert "only 2 of 3 ranges" in result.output
 
 
-def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: World) -> None:
+def test_audit_reports_a_missing_event_only_once_its_record_was_read(world: World) -> None:
     resolved = {"stage": "identity", "origin_topic": topics.UNIQUE}
     world.account(
         world.usage("accepted", 2, 0, 2, topic_id=""),
@@ -246,8 +246,8 @@ def test_an_unread_record_explains_what_is_missing_until_it_was_read(world: Worl
     assert report["differences"] == {"shop": 1}
 
 
-def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(world: World) -> None:
-    """They were put back from events.accepted. Whose rows they are is told by the ids alone."""
+def test_stored_rows_missing_in_identitys_account_are_a_remark_not_a_finding(world: World) -> None:
+    """Rows restored from events.accepted are recognized by their event ids alone."""
     ids = [accepted(number)["event_id"] for number in range(3)]
 
     def unique(position: int, event_id: bytes) -> bytes:
@@ -274,9 +274,7 @@ def test_rows_without_an_account_of_identitys_are_told_and_are_no_difference(wor
     assert "between dedup and identity: 3 more unique than resolved" in report["findings"][1]
 
 
-def test_a_standing_audit_tells_of_a_difference_and_of_its_end(
-    world: World, tmp_path: Path
-) -> None:
+def test_audit_with_watch_reports_a_difference_and_its_end(world: World, tmp_path: Path) -> None:
     port = free_port()
     environ = bare_environ(**world.environ, WEIR_METRICS_PORT=str(port))
     arguments = [sys.executable, "-m", "weir.cli.main", "audit", "--watch", "--every", "1"]

@@ -1,4 +1,4 @@
-"""A rebuild's stores on disk: empty at first, for nobody else, and gone afterwards whatever ends it."""
+"""A rebuild's stores on disk start empty, are private, and are deleted however the rebuild ends."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "state").glob("replay-*"))
 
 
-def test_stores_are_empty_at_each_partition_and_gone_in_the_end(tmp_path: Path) -> None:
+def test_scratch_stores_are_empty_for_each_partition_and_deleted_at_the_end(tmp_path: Path) -> None:
     with scratch(tmp_path) as made:
         for _ in range(2):
             with made.seen() as seen:
@@ -39,7 +39,7 @@ def test_stores_are_empty_at_each_partition_and_gone_in_the_end(tmp_path: Path) 
     assert left(tmp_path) == []
 
 
-def test_a_signal_to_end_leaves_nothing(tmp_path: Path) -> None:
+def test_sigterm_deletes_the_scratch_stores(tmp_path: Path) -> None:
     def work() -> None:
         with scratch(tmp_path) as made, made.seen() as seen:
             seen.apply(CHANGES, NOWHERE)
@@ -54,7 +54,7 @@ def test_a_signal_to_end_leaves_nothing(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_what_a_killed_one_left_goes_first(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_deleted_at_start(tmp_path: Path) -> None:
     (tmp_path / "state" / PEOPLE / "store-2-0").mkdir(parents=True)
     (tmp_path / "state" / PEOPLE / "store-2-0" / "somebody").touch()
     with scratch(tmp_path):
@@ -62,7 +62,7 @@ def test_what_a_killed_one_left_goes_first(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_one_a_folder_at_a_time(tmp_path: Path) -> None:
+def test_a_second_rebuild_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with scratch(tmp_path), pytest.raises(FolderInUseError), scratch(tmp_path):
         pass
     assert left(tmp_path) == []

@@ -1,4 +1,4 @@
-"""One rebuild at a time, by the word of a real broker."""
+"""Only one rebuild runs at a time, and a real broker enforces it."""
 
 import pytest
 
@@ -10,7 +10,9 @@ from weir.core import topics
 from weir.settings.shared import KafkaSettings
 
 
-def test_the_latest_has_the_turn(kafka: RunningKafka) -> None:
+def test_the_latest_rebuild_holds_the_lease_and_the_earlier_one_is_refused(
+    kafka: RunningKafka,
+) -> None:
     settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
     admin = KafkaAdmin(settings)
     admin.create([Topic(topics.PROBE, 1, 1)])

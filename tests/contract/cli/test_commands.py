@@ -1,4 +1,4 @@
-"""The commands against a real broker and the real engine."""
+"""The `weir` commands work against a real broker and the real ClickHouse engine."""
 
 import json
 import uuid
@@ -101,7 +101,9 @@ def test_applying_topics_again_changes_nothing(weir: Weir) -> None:
     assert weir("topics", "apply").output == "Nothing to change.\n"
 
 
-def test_a_topic_is_created_mended_and_never_repartitioned(weir: Weir, tmp_path: Path) -> None:
+def test_topics_apply_creates_and_updates_a_topic_but_never_repartitions_it(
+    weir: Weir, tmp_path: Path
+) -> None:
     name = f"test.{uuid.uuid4().hex[:8]}"
     file = tmp_path / "topics.yaml"
 
@@ -132,7 +134,9 @@ def source_file(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_sources_are_shown_written_and_read_back(weir: Weir, place: Place, tmp_path: Path) -> None:
+def test_apply_creates_updates_and_prunes_sources_and_dry_run_writes_nothing(
+    weir: Weir, place: Place, tmp_path: Path
+) -> None:
     name, key = f"s{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     file = source_file(tmp_path, f"sources: {{{name}: {{write_keys: [{key}]}}}}")
     assert "1 to change (dry run)." in weir("apply", "--dry-run", file).output
@@ -153,7 +157,9 @@ def test_sources_are_shown_written_and_read_back(weir: Weir, place: Place, tmp_p
     assert set(read_registry(place.kafka).sources) == {"other"}
 
 
-def test_only_what_changed_is_written(weir: Weir, place: Place, tmp_path: Path) -> None:
+def test_apply_writes_only_the_sources_that_changed(
+    weir: Weir, place: Place, tmp_path: Path
+) -> None:
     def written() -> int:
         admin = KafkaAdmin(place.kafka)
         return admin.record_counts([admin.topics()["registry"]])["registry"]
@@ -175,7 +181,9 @@ def test_a_faulty_file_writes_nothing(weir: Weir, place: Place, tmp_path: Path) 
     assert read_registry(place.kafka) == before
 
 
-def test_keys_live_beside_the_files(weir: Weir, place: Place, tmp_path: Path) -> None:
+def test_keys_are_created_rotated_and_revoked_independently_of_the_file(
+    weir: Weir, place: Place, tmp_path: Path
+) -> None:
     name = f"s{uuid.uuid4().hex[:8]}"
     file = source_file(tmp_path, f"sources: {{{name}: {{write_keys: [{uuid.uuid4().hex}]}}}}")
     weir("apply", file)
@@ -235,7 +243,7 @@ def test_signing_secrets_are_encrypted_at_the_next_apply(
 # --- sql
 
 
-def test_an_answer_is_a_table(weir: Weir) -> None:
+def test_sql_prints_a_result_as_a_table(weir: Weir) -> None:
     result = weir("sql", "SELECT number AS n, 'größe' AS word FROM numbers(2)")
     assert [line.split() for line in result.output.splitlines()] == [
         ["n", "word"],
@@ -245,12 +253,12 @@ def test_an_answer_is_a_table(weir: Weir) -> None:
     ]
 
 
-def test_formats_pass_through(weir: Weir) -> None:
+def test_sql_prints_the_result_in_the_requested_format(weir: Weir) -> None:
     assert weir("sql", "SELECT 1 AS a, 'x' AS b", "--format", "CSV").output == '1,"x"\n'
     assert weir("sql", "SELECT 2 AS a FORMAT JSONEachRow;").output == '{"a":2}\n'
 
 
-def test_a_statement_without_an_answer_says_done(weir: Weir) -> None:
+def test_sql_prints_done_for_a_statement_without_a_result(weir: Weir) -> None:
     table = f"t{uuid.uuid4().hex[:8]}"
     created = weir("sql", f"CREATE TABLE {table} (n UInt8) ENGINE = Memory")
     assert created.output == "Done.\n"
@@ -262,7 +270,9 @@ def test_a_statement_without_an_answer_says_done(weir: Weir) -> None:
     ("sql", "expected"),
     [("SELECT nope", "`nope`"), ("SELEC 1", "Syntax error"), ("SELECT * FROM no.t", "no")],
 )
-def test_a_faulty_query_is_one_line(weir: Weir, sql: str, expected: str) -> None:
+def test_sql_prints_a_one_line_error_for_a_faulty_query(
+    weir: Weir, sql: str, expected: str
+) -> None:
     result = weir("sql", sql)
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
@@ -272,7 +282,7 @@ def test_a_faulty_query_is_one_line(weir: Weir, sql: str, expected: str) -> None
 # --- groups
 
 
-def test_lag_counts_records_and_not_markers(place: Place) -> None:
+def test_lag_counts_committed_records_but_no_markers_or_aborted_records(place: Place) -> None:
     group, transactional = f"g.{uuid.uuid4()}", uuid.uuid4().hex
     options = {"bootstrap.servers": place.kafka.bootstrap()}
     producer = Producer({**options, "transactional.id": transactional})
@@ -303,7 +313,7 @@ def test_lag_counts_records_and_not_markers(place: Place) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_lag_names_the_member_that_reads(place: Place, protocol: str) -> None:
+def test_lag_names_the_group_member_that_reads_each_partition(place: Place, protocol: str) -> None:
     group = f"g.{uuid.uuid4()}"
     reader = Consumer(
         {
@@ -391,7 +401,7 @@ def event_rows(source: str, at: str, count: int) -> str:
     )
 
 
-def test_books_that_balance(weir: Weir, place: Place) -> None:
+def test_audit_exits_0_when_the_counts_balance(weir: Weir, place: Place) -> None:
     source = f"s{uuid.uuid4().hex[:8]}"
     counted = {"dedup_accepted": 5, "dedup_unique": 5, "identity_resolved": 4}
     rows(
@@ -406,7 +416,9 @@ def test_books_that_balance(weir: Weir, place: Place) -> None:
     assert "balance" in result.output.splitlines()[-1]
 
 
-def test_books_that_do_not_balance(weir: Weir, place: Place) -> None:
+def test_audit_exits_1_and_reports_the_difference_when_counts_do_not_balance(
+    weir: Weir, place: Place
+) -> None:
     source = f"s{uuid.uuid4().hex[:8]}"
     counted = {"dedup_accepted": 5, "dedup_unique": 5, "identity_resolved": 5}
     rows(
@@ -429,7 +441,7 @@ def test_books_that_do_not_balance(weir: Weir, place: Place) -> None:
     assert elsewhere.exit_code == 0
 
 
-def test_waiting_for_what_does_not_come_is_exit_code_1(weir: Weir, place: Place) -> None:
+def test_audit_with_wait_exits_1_when_records_stay_unread(weir: Weir, place: Place) -> None:
     producer = Producer({"bootstrap.servers": place.kafka.bootstrap()})
     producer.produce("events.accepted", b"nobody reads it here")
     assert producer.flush(20) == 0
@@ -440,7 +452,7 @@ def test_waiting_for_what_does_not_come_is_exit_code_1(weir: Weir, place: Place)
     assert "In flight (records yet to be read): weir.dedup " in waited.output
 
 
-def test_a_row_stored_twice_is_found(weir: Weir, place: Place) -> None:
+def test_audit_with_ids_finds_a_row_stored_twice(weir: Weir, place: Place) -> None:
     source = f"s{uuid.uuid4().hex[:8]}"
     twice = (
         "INSERT INTO weir.events (event_id, source, event, received_at, occurred_at)"
@@ -498,7 +510,7 @@ def test_dead_letters_are_listed_and_shown(weir: Weir, place: Place) -> None:
         (["dead", "list"], "ClickHouse does not answer at http://127.0.0.1:"),
     ],
 )
-def test_what_is_away_is_one_sentence_and_code_3(
+def test_commands_exit_3_with_one_sentence_when_kafka_or_clickhouse_is_down(
     weir: Weir, away: dict[str, str], arguments: list[str], expected: str
 ) -> None:
     result = weir(*arguments, **away)

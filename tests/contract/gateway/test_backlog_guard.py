@@ -1,4 +1,4 @@
-"""A backlog that grows old: told, refused before it is deleted, and taken again when it has been read."""
+"""The gateway warns of an old backlog, refuses events before data loss, and recovers once read."""
 
 import json
 import time
@@ -117,7 +117,7 @@ def share(kafka: KafkaSettings, group: str, topic: str) -> float:
     return next(one.share for one in found if (one.group, one.topic) == (group, topic))
 
 
-def test_the_share_is_of_the_oldest_record_that_the_group_has_not_read(
+def test_the_retention_share_is_the_age_of_the_groups_oldest_unread_record(
     kafka: KafkaSettings,
 ) -> None:
     topic = topics.UNIQUE
@@ -136,8 +136,8 @@ def test_the_share_is_of_the_oldest_record_that_the_group_has_not_read(
     assert share(kafka, IDENTITY, topic) == 0  # unread, and new
 
 
-def test_markers_of_transactions_are_not_unread(kafka: KafkaSettings) -> None:
-    """A group stands before the last one, and a quiet topic's last marker grows old."""
+def test_transaction_markers_do_not_count_as_unread_records(kafka: KafkaSettings) -> None:
+    """The share is 0 when only an old transaction marker follows the group's offset."""
     topic, name = topics.DUPLICATE, f"markers-{uuid.uuid4()}"
     write(kafka, topic, 0, 0.9, transactional=name)
     end = ends(kafka, topic)[0]
@@ -147,7 +147,9 @@ def test_markers_of_transactions_are_not_unread(kafka: KafkaSettings) -> None:
     assert share(kafka, "weir.sink", topic) == 0
 
 
-def test_positions_that_workers_keep_count_where_the_groups_are_gone(kafka: KafkaSettings) -> None:
+def test_positions_kept_by_workers_are_used_when_group_offsets_are_missing(
+    kafka: KafkaSettings,
+) -> None:
     topic = topics.USAGE
     write(kafka, topic, 2, 0.9)
     read_all(kafka, "weir.sink", topic)
@@ -164,7 +166,7 @@ def test_positions_that_workers_keep_count_where_the_groups_are_gone(kafka: Kafk
         assert share(kafka, "weir.rates", topic) == pytest.approx(expected, abs=0.01)
 
 
-def test_topics_that_are_compacted_do_not_count(kafka: KafkaSettings) -> None:
+def test_compacted_topics_have_a_retention_share_of_0(kafka: KafkaSettings) -> None:
     write_entries(kafka, topics.PROFILES, [(b"key", b"value")])
     write(kafka, topics.PROFILES, 0, 5.0)
     assert share(kafka, "weir.sink", topics.PROFILES) == 0
@@ -185,7 +187,9 @@ def heaviest_of(kafka: KafkaSettings, group: str, topic: str) -> tuple[str, ...]
     return next(one.sources for one in found if (one.group, one.topic) == (group, topic))
 
 
-def test_whose_the_greater_part_is_is_found_by_a_sample(kafka: KafkaSettings) -> None:
+def test_a_sample_finds_the_sources_with_most_of_the_old_unread_events(
+    kafka: KafkaSettings,
+) -> None:
     read_everything(kafka)
     topic = topics.ACCEPTED
     write(kafka, topic, 0, 0.84, events_of("early", 300))
@@ -222,8 +226,10 @@ def reported_backlog(kafka: KafkaSettings, folder: Path) -> list[dict[str, objec
     return found
 
 
-def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) -> None:
-    """What was refused is nowhere; sent again, with the same id, it is there once."""
+def test_an_old_backlog_warns_then_refuses_events_until_the_group_reads_it(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """A refused event is not stored; sent again with the same id, it is stored once."""
     read_everything(kafka)
     running = start_gateway(kafka.bootstrap(), tmp_path, WEIR_RETENTION_LOOK_SECONDS="0.2")
     reader = TopicReader(kafka.bootstrap(), topics.ACCEPTED)
@@ -272,7 +278,7 @@ def test_warned_refused_and_taken_again(kafka: KafkaSettings, tmp_path: Path) ->
         reader.close()
 
 
-def test_the_source_that_floods_is_refused_and_others_are_not(
+def test_only_the_flooding_source_is_refused_until_the_backlog_is_critical(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
     read_everything(kafka)

@@ -1,4 +1,4 @@
-"""Slow, broken and vanishing clients, byte by byte."""
+"""Slow, broken and disconnecting clients get a clear answer and do not harm other clients."""
 
 import re
 import socket
@@ -15,14 +15,18 @@ from tests.contract.gateway.gateway_fixture import (
 )
 
 
-def test_a_slow_body_is_given_up_and_hurts_nobody(gateway: RunningGateway) -> None:
+def test_a_slow_body_times_out_with_408_and_other_clients_are_served(
+    gateway: RunningGateway,
+) -> None:
     with connect(gateway) as slow:
         slow.sendall(HEAD + b'Content-Length: 100\r\nConnection: close\r\n\r\n{"ev')
         assert gateway.post(KEY, b'{"event":"a"}').status == 202
         assert receive_all(slow).startswith(b"HTTP/1.1 408 ")
 
 
-def test_clients_that_hang_up_hurt_nobody(gateway: RunningGateway) -> None:
+def test_other_clients_are_served_after_clients_disconnect_mid_request(
+    gateway: RunningGateway,
+) -> None:
     for part in (
         b"POST /v1/ev",
         HEAD,
@@ -58,7 +62,7 @@ def test_broken_http_is_a_400(gateway: RunningGateway, request_bytes: bytes) -> 
         (b"http://[::1?key=secret", b"URL in the request line is not valid"),
     ],
 )
-def test_what_is_wrong_is_said_without_quoting_it(
+def test_the_error_for_an_invalid_url_does_not_quote_the_url(
     gateway: RunningGateway, target: bytes, expected: bytes
 ) -> None:
     with connect(gateway) as connection:
@@ -78,7 +82,7 @@ def test_what_is_wrong_is_said_without_quoting_it(
         (b"X: " + b"x" * 8_000 + b"\r\n", b""),
     ],
 )
-def test_heads_that_are_too_large_are_told_the_limit(
+def test_too_large_request_headers_get_431_with_the_limit(
     gateway: RunningGateway, lines: bytes, expected: bytes
 ) -> None:
     with connect(gateway) as connection:
@@ -90,8 +94,8 @@ def test_heads_that_are_too_large_are_told_the_limit(
     assert expected in received
 
 
-def test_a_head_that_never_ends_is_refused_by_its_whole_size(gateway: RunningGateway) -> None:
-    """Each header is short enough, and there are few enough of them."""
+def test_endless_request_headers_are_refused_by_their_total_size(gateway: RunningGateway) -> None:
+    """The total size is limited, although each header and their number are within limits."""
     received = b""
     with connect(gateway) as connection:
         connection.sendall(HEAD)
@@ -107,8 +111,10 @@ def test_a_head_that_never_ends_is_refused_by_its_whole_size(gateway: RunningGat
 
 
 @pytest.mark.parametrize("method", ["sendall", "in two"])
-def test_who_sends_no_more_is_answered(gateway: RunningGateway, method: str) -> None:
-    """As `nc -N` does: a whole request, and then the client closes its sending half."""
+def test_a_client_that_half_closes_after_its_request_gets_an_answer(
+    gateway: RunningGateway, method: str
+) -> None:
+    """The client sends a whole request and closes its sending half, as `nc -N` does."""
     sent = HEAD + b'Content-Length: 13\r\n\r\n{"event":"a"}'
     with connect(gateway) as connection:
         if method == "sendall":
@@ -120,7 +126,9 @@ def test_who_sends_no_more_is_answered(gateway: RunningGateway, method: str) -> 
         assert receive_all(connection).startswith(b"HTTP/1.1 202 ")
 
 
-def test_who_sends_no_more_is_answered_to_all_that_was_whole(gateway: RunningGateway) -> None:
+def test_a_client_that_half_closes_gets_answers_to_all_its_complete_requests(
+    gateway: RunningGateway,
+) -> None:
     one = HEAD + b'Content-Length: 13\r\n\r\n{"event":"a"}'
     with connect(gateway) as connection:
         connection.sendall(one * 40 + HEAD)
@@ -129,7 +137,9 @@ def test_who_sends_no_more_is_answered_to_all_that_was_whole(gateway: RunningGat
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"202"] * 40
 
 
-def test_who_sends_no_more_within_a_body_is_told(gateway: RunningGateway) -> None:
+def test_a_client_that_half_closes_within_a_body_gets_400_client_gone(
+    gateway: RunningGateway,
+) -> None:
     with connect(gateway) as connection:
         connection.sendall(HEAD + b'Content-Length: 100\r\n\r\n{"ev')
         connection.shutdown(socket.SHUT_WR)
@@ -138,7 +148,7 @@ def test_who_sends_no_more_within_a_body_is_told(gateway: RunningGateway) -> Non
     assert b"client_gone" in received
 
 
-def test_nobody_is_asked_to_continue_without_a_body(gateway: RunningGateway) -> None:
+def test_expect_continue_without_a_body_gets_no_100_continue(gateway: RunningGateway) -> None:
     with connect(gateway) as connection:
         connection.sendall(
             HEAD + b"Content-Length: 0\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
@@ -146,8 +156,10 @@ def test_nobody_is_asked_to_continue_without_a_body(gateway: RunningGateway) -> 
         assert receive_all(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_many_requests_behind_one_another_are_all_answered(gateway: RunningGateway) -> None:
-    """More than is read ahead, with bodies larger than what is parsed at once."""
+def test_many_pipelined_requests_with_large_bodies_are_all_answered(
+    gateway: RunningGateway,
+) -> None:
+    """The requests exceed the read-ahead, and each body exceeds what is parsed at once."""
     body = b'{"event":"a","properties":{"x":"%b"}}' % (b"x" * 40_000)
     one = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     with connect(gateway) as connection:
@@ -160,7 +172,7 @@ def test_many_requests_behind_one_another_are_all_answered(gateway: RunningGatew
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 
 
-def test_a_body_of_some_hundred_tiny_chunks_is_taken(gateway: RunningGateway) -> None:
+def test_a_body_of_a_few_hundred_tiny_chunks_is_accepted(gateway: RunningGateway) -> None:
     body = b'{"event":"a","properties":{"x":"%b"}}' % (b"x" * 400)
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     with connect(gateway) as connection:
@@ -169,7 +181,7 @@ def test_a_body_of_some_hundred_tiny_chunks_is_taken(gateway: RunningGateway) ->
 
 
 def test_many_tiny_chunks_are_refused(gateway: RunningGateway) -> None:
-    """To tell them apart would take seconds."""
+    """A body of thousands of tiny chunks is refused, because parsing it would take seconds."""
     with connect(gateway) as connection:
         connection.sendall(CHUNKED + b"1\r\nx\r\n" * 5_000)
         with suppress(ConnectionResetError):  # it is closed while we send
@@ -177,7 +189,7 @@ def test_many_tiny_chunks_are_refused(gateway: RunningGateway) -> None:
     assert gateway.post(KEY, b'{"event":"a"}').status == 202
 
 
-def test_leading_zeros_of_a_length_are_only_zeros(gateway: RunningGateway) -> None:
+def test_leading_zeros_of_a_content_length_are_ignored(gateway: RunningGateway) -> None:
     length = b"Content-Length: " + b"0" * 5_000 + b"13\r\n"
     with connect(gateway) as connection:
         connection.sendall(HEAD + length + b'Connection: close\r\n\r\n{"event":"a"}')
@@ -194,7 +206,7 @@ def test_pipelined_requests_are_answered_in_order(gateway: RunningGateway) -> No
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"202", b"422"]
 
 
-def test_a_client_may_ask_to_continue(gateway: RunningGateway) -> None:
+def test_expect_continue_is_answered_with_100_continue(gateway: RunningGateway) -> None:
     with connect(gateway) as connection:
         connection.sendall(
             HEAD + b"Content-Length: 13\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
@@ -204,7 +216,7 @@ def test_a_client_may_ask_to_continue(gateway: RunningGateway) -> None:
         assert receive_all(connection).startswith(b"HTTP/1.1 202 ")
 
 
-def test_http_1_0_closes(gateway: RunningGateway) -> None:
+def test_an_http_1_0_request_closes_the_connection(gateway: RunningGateway) -> None:
     with connect(gateway) as connection:
         connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
         received = receive_all(connection)

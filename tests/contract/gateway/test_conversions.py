@@ -1,4 +1,4 @@
-"""Goals over HTTP and experiments on 100,000 events whose true answer is known: the numbers equal."""
+"""Goal and experiment figures for 100,000 generated events equal independently computed ones."""
 
 import json
 import math
@@ -138,13 +138,13 @@ def goals(place: Place) -> list[dict[str, Any]]:
     return made
 
 
-def test_there_are_a_hundred_thousand_events(place: Place) -> None:
+def test_the_warehouse_contains_all_100000_generated_events(place: Place) -> None:
     schema = ClickHouseSchema(ClickHouseSettings(clickhouse_url=place.warehouse.url))
     (row,) = schema.records("SELECT count() AS n FROM weir.events")
     assert int(row["n"]) == len(place.stream.happenings) == EVENTS
 
 
-def test_goals_stats_are_the_truth(place: Place, goals: list[dict[str, Any]]) -> None:
+def test_goal_stats_equal_the_expected_figures(place: Place, goals: list[dict[str, Any]]) -> None:
     answer = place.ask("GET", f"/stats?{SPAN}")
     assert answer.status == 200, answer.body
     there = true.of_site(place.stream, SINCE, UNTIL)
@@ -167,7 +167,7 @@ def test_goals_stats_are_the_truth(place: Place, goals: list[dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize(("interval", "step"), [("hour", HOUR), ("day", DAY)])
-def test_goals_timeseries_are_the_truth(
+def test_goal_timeseries_equal_the_expected_figures(
     place: Place, goals: list[dict[str, Any]], interval: str, step: int
 ) -> None:
     answer = place.ask("GET", f"/timeseries?{SPAN}&interval={interval}")
@@ -188,7 +188,7 @@ def test_goals_timeseries_are_the_truth(
         assert points == wanted
 
 
-def test_the_analysts_questions_are_answered_with_the_truth(place: Place) -> None:
+def test_the_queries_of_the_analysts_guide_return_the_expected_figures(place: Place) -> None:
     there = true.of_site(place.stream, 0, 1 << 62)
     thanks = true.reached(filter(true.is_goal("path", "/thanks"), there))
     visitors = true.reached(there).converted
@@ -213,7 +213,7 @@ def near(found: float, wanted: float) -> bool:
     return math.isclose(found, wanted, rel_tol=1e-7, abs_tol=1e-9)
 
 
-def test_the_experiment_is_the_truth(place: Place) -> None:
+def test_experiment_counts_rates_and_values_equal_the_expected_figures(place: Place) -> None:
     result = place.weir_experiment("--json")
     assert result.exit_code == 0, result.output
     truth = true.experiment(place.stream)
@@ -232,7 +232,9 @@ def test_the_experiment_is_the_truth(place: Place) -> None:
 
 
 @pytest.mark.parametrize("control", ["A", "C"])
-def test_lifts_and_intervals_are_the_truth(place: Place, control: str) -> None:
+def test_lifts_confidence_intervals_and_p_values_equal_the_expected_figures(
+    place: Place, control: str
+) -> None:
     result = place.weir_experiment("--json", "--control", control)
     truth = true.experiment(place.stream)
     base = truth[control]
@@ -256,8 +258,8 @@ def test_lifts_and_intervals_are_the_truth(place: Place, control: str) -> None:
         assert near(row["mean_p_value"], p_value)
 
 
-def test_an_experiment_of_a_time_and_a_source(place: Place) -> None:
-    """What is later does not count: who was shown another variation only then has seen one."""
+def test_an_experiment_counts_only_events_of_the_given_time_and_source(place: Place) -> None:
+    """Later events do not count: a second variation seen after the end is no mixed exposure."""
     ends = START + DAY
     early = [p for p in place.stream.people if p.variations and p.exposed_at < ends]
     apart = [p for p in early if len(p.variations) == 2 and p.exposed_at + BETWEEN >= ends]
@@ -277,7 +279,7 @@ def test_an_experiment_of_a_time_and_a_source(place: Place) -> None:
     assert (nowhere.exit_code, "Nobody was exposed" in nowhere.output) == (1, True)
 
 
-def test_the_table_of_an_experiment(place: Place) -> None:
+def test_the_experiment_command_prints_a_table_and_rejects_an_unknown_control(place: Place) -> None:
     result = place.weir_experiment()
     assert result.exit_code == 0
     lines = result.output.splitlines()
@@ -290,7 +292,9 @@ def test_the_table_of_an_experiment(place: Place) -> None:
 # --- the rest of the API
 
 
-def test_reading_keys_only_read(place: Place, goals: list[dict[str, Any]]) -> None:
+def test_a_read_key_lists_goals_but_cannot_create_or_delete_them(
+    place: Place, goals: list[dict[str, Any]]
+) -> None:
     assert [goal for goal in place.ask("GET").json() if goal in goals] == goals
     sent = {"name": "n", "type": "event", "value": "v"}
     assert place.ask("POST", body=sent).status == 403
@@ -302,8 +306,8 @@ def test_reading_keys_only_read(place: Place, goals: list[dict[str, Any]]) -> No
     assert unknown.headers["Content-Type"] == "application/problem+json"
 
 
-def test_the_documents_own_call_with_its_cookie(place: Place) -> None:
-    """`curl -b hk_token=...` as it is written, and what is made is in the registry."""
+def test_the_documented_curl_call_with_a_cookie_creates_a_goal(place: Place) -> None:
+    """`curl -b hk_token=...` creates a goal that another gateway lists until it is deleted."""
     answer = place.gateway.ask(
         "POST",
         f"/api/sites/{SITE}/goals",
@@ -334,7 +338,7 @@ def test_the_documents_own_call_with_its_cookie(place: Place) -> None:
     assert place.ask("DELETE", f"/{goal['id']}", key=ADMIN).status == 404
 
 
-def test_without_a_warehouse_goals_are_there_but_not_counted(place: Place) -> None:
+def test_goals_are_listed_but_stats_are_503_while_clickhouse_is_down(place: Place) -> None:
     assert place.ask("GET", "/stats").status == 200
     place.warehouse.stop()
     answer = place.ask("GET", "/stats")

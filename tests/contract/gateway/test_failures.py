@@ -1,4 +1,4 @@
-"""The broker away, SIGTERM, several processes, a port in use."""
+"""The gateway handles a broker outage, SIGTERM, several processes and a port in use."""
 
 import json
 import socket
@@ -35,8 +35,8 @@ from weir.core import topics
 from weir.core.registry import Source
 
 
-def test_the_broker_away(tmp_path: Path) -> None:
-    """503 that says what is known, bounded memory; ready again when it is back; what got a 202 is there."""
+def test_the_gateway_answers_503_while_the_broker_is_down_and_recovers(tmp_path: Path) -> None:
+    """503 says what may be stored, memory stays bounded, and readiness returns with the broker."""
     with ExitStack() as left:
         broker = start_kafka(tmp_path / "kafka")
         left.callback(broker.kill)
@@ -79,7 +79,7 @@ def test_the_broker_away(tmp_path: Path) -> None:
         assert len(event_ids) == 2
 
 
-def test_without_a_broker_it_lives_but_is_not_ready(tmp_path: Path) -> None:
+def test_a_gateway_started_without_a_broker_is_not_ready_and_answers_503(tmp_path: Path) -> None:
     running = start_gateway("127.0.0.1:1", tmp_path, ready=False)
     try:
         assert running.ask("GET", "/readyz").status == 503
@@ -90,8 +90,10 @@ def test_without_a_broker_it_lives_but_is_not_ready(tmp_path: Path) -> None:
         running.process.kill()
 
 
-def test_sigterm_answers_what_is_under_way(kafka: RunningKafka, tmp_path: Path) -> None:
-    """A body half sent when SIGTERM comes is still taken, answered and durable."""
+def test_a_request_in_flight_at_sigterm_is_answered_and_stored(
+    kafka: RunningKafka, tmp_path: Path
+) -> None:
+    """A body half sent at SIGTERM is still accepted, answered and stored in Kafka."""
     make_topics(kafka.bootstrap)
     declare(kafka.bootstrap, KEY, CONTRACT)
     running = start_gateway(kafka.bootstrap, tmp_path)
@@ -138,7 +140,9 @@ def test_several_processes_share_a_port_and_their_metrics(
         running.process.kill()
 
 
-def test_a_port_in_use_is_one_sentence(kafka: RunningKafka, tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_gateway_with_a_one_sentence_error(
+    kafka: RunningKafka, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = start_process(

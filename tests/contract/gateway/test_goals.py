@@ -1,4 +1,4 @@
-"""Goals at two gateways on one broker: what one has answered is true at the other at once."""
+"""A change of goals at one gateway is visible at another gateway on the same broker at once."""
 
 import json
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def names(gateway: RunningGateway, site: str) -> list[str]:
     return [goal["name"] for goal in answer.json()]
 
 
-def test_a_goal_is_listed_everywhere_when_it_is_made(
+def test_a_created_goal_is_listed_by_the_other_gateway_at_once(
     gateways: tuple[RunningGateway, RunningGateway],
 ) -> None:
     one, other = gateways
@@ -77,7 +77,7 @@ def test_a_goal_is_listed_everywhere_when_it_is_made(
         assert sorted(names(beside, "listed")) == sorted(made)
 
 
-def test_a_deletion_right_after_stays_done_everywhere(
+def test_a_goal_deleted_right_after_creation_stays_deleted_at_both_gateways(
     gateways: tuple[RunningGateway, RunningGateway],
 ) -> None:
     one, other = gateways
@@ -88,7 +88,7 @@ def test_a_deletion_right_after_stays_done_everywhere(
         assert ask(one, "DELETE", "deleted", f"/{goal['id']}").status == 404
 
 
-def test_made_at_all_at_once_it_is_made_once(
+def test_a_goal_created_concurrently_at_both_gateways_exists_once(
     gateways: tuple[RunningGateway, RunningGateway],
 ) -> None:
     with ThreadPoolExecutor(10) as threads:
@@ -104,7 +104,9 @@ def test_made_at_all_at_once_it_is_made_once(
     assert len({answer.body for answer in answers}) == 1
 
 
-def test_many_at_once_never_pass_the_cap(gateways: tuple[RunningGateway, RunningGateway]) -> None:
+def test_concurrent_creations_never_exceed_the_maximum_number_of_goals(
+    gateways: tuple[RunningGateway, RunningGateway],
+) -> None:
     count = MAX_GOALS + 20
     with ThreadPoolExecutor(count) as threads:
         answers = list(
@@ -134,10 +136,10 @@ def goal(number: int) -> Goal:
     )
 
 
-def test_who_decided_before_another_wrote_decides_again(
+def test_a_goal_decision_is_repeated_when_another_writer_commits_first(
     kafka: RunningKafka, gateways: tuple[RunningGateway, RunningGateway]
 ) -> None:
-    """The other writes between this one's decision and its transaction, for three times."""
+    """Another log writes between decision and transaction, three times in a row."""
     settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
     log, other = GoalLog(settings), GoalLog(settings)
     seen: list[list[Goal]] = []
@@ -155,7 +157,7 @@ def test_who_decided_before_another_wrote_decides_again(
     assert present == [goal(n) for n in range(4)]
 
 
-def test_goals_that_were_written_without_a_transaction_count(
+def test_goals_written_without_a_transaction_are_listed(
     kafka: RunningKafka, gateways: tuple[RunningGateway, RunningGateway]
 ) -> None:
     settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)

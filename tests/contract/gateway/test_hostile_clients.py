@@ -1,4 +1,4 @@
-"""A thousand hostile connections: memory stays within what the settings say, and good senders are served."""
+"""A thousand hostile connections leave memory within its limit and other senders served."""
 
 import gzip
 import http.client
@@ -141,7 +141,9 @@ def good_answer(gateway: RunningGateway) -> int:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_thousand_hostile_connections(flooded: RunningGateway, attack: str) -> None:
+def test_a_thousand_hostile_connections_leave_memory_bounded_and_others_served(
+    flooded: RunningGateway, attack: str
+) -> None:
     process = psutil.Process(flooded.process.pid)
     before = process.memory_info().rss
     peak = before

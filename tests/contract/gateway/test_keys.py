@@ -1,4 +1,4 @@
-"""Keys that come and go beside the file's, and secrets that only some gateways can read."""
+"""Gateways follow API keys as they change, and need the secrets key to check signatures."""
 
 import time
 from collections.abc import Iterator
@@ -37,7 +37,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def test_a_new_key_is_followed_and_so_is_its_end(gateway: RunningGateway, source: str) -> None:
+def test_a_gateway_accepts_a_new_key_and_rejects_it_after_its_deletion(
+    gateway: RunningGateway, source: str
+) -> None:
     key = made(gateway, source, "write", now_ms() + HOUR)
     wait_until(lambda: gateway.knows(key), 10, "the key")
     assert gateway.post(key, b'{"event": "hello"}').status == 202
@@ -47,7 +49,7 @@ def test_a_new_key_is_followed_and_so_is_its_end(gateway: RunningGateway, source
     assert gateway.post(key, b'{"event": "hello"}').status == 401
 
 
-def test_a_key_ends_by_itself_and_its_holder_is_told(gateway: RunningGateway, source: str) -> None:
+def test_an_expired_key_is_rejected_with_the_reason(gateway: RunningGateway, source: str) -> None:
     key = made(gateway, source, "write", now_ms() + 1_500)
     wait_until(lambda: not gateway.knows(key), 10, "the key's end")
     wait_until(lambda: "ended at" in refusal(gateway, key), 10, "the reason")
@@ -64,7 +66,7 @@ def refusal(gateway: RunningGateway, key: str) -> str:
     ("scope", "sends", "reads", "administers"),
     [("write", 202, 403, 403), ("read", 401, 200, 403), ("admin", 401, 200, 201)],
 )
-def test_a_key_opens_what_its_scope_says(
+def test_a_key_allows_only_the_requests_of_its_scope(
     gateway: RunningGateway, source: str, scope: Scope, sends: int, reads: int, administers: int
 ) -> None:
     key = made(gateway, source, scope)
@@ -95,7 +97,7 @@ def reading(
         yield running
 
 
-def test_signed_senders_need_a_gateway_with_the_key(
+def test_signed_requests_get_503_from_a_gateway_without_the_secrets_key(
     gateway: RunningGateway, reading: RunningGateway, source: str, readers_key: str
 ) -> None:
     workspace, secret = f"workspace-of-{source}", "a-secret-of-theirs"

@@ -1,4 +1,4 @@
-"""Rates and quotas at the real door."""
+"""A real gateway enforces rate limits and quotas."""
 
 import time
 import uuid
@@ -44,7 +44,9 @@ def test_server_sources_are_not_limited_by_address(gateway: RunningGateway) -> N
     assert {gateway.post(KEY, b'{"event":"a"}').status for _ in range(20)} == {202}
 
 
-def test_a_source_has_a_rate_of_its_own(gateway: RunningGateway) -> None:
+def test_a_source_over_its_own_event_rate_gets_429_with_retry_after(
+    gateway: RunningGateway,
+) -> None:
     _, key = new_source(gateway, events_per_second=10.0, events_burst=20)
     batch = b"[" + b",".join([b'{"event":"a"}'] * 50) + b"]"
     assert gateway.post(key, batch).status == 202  # into debt, once
@@ -71,7 +73,7 @@ def test_a_quota_refuses_until_its_period_ends(gateway: RunningGateway) -> None:
     assert int(time.time() * 1000) >= resets_at
 
 
-def test_a_raised_limit_counts_at_once(gateway: RunningGateway) -> None:
+def test_a_raised_quota_limit_applies_at_once(gateway: RunningGateway) -> None:
     source, key = new_source(gateway, quotas=(Quota(name="plan", period="hour", limit=10),))
     bootstrap = gateway.kafka.bootstrap()
     later = int(time.time() * 1000) + 3_600_000
@@ -83,7 +85,9 @@ def test_a_raised_limit_counts_at_once(gateway: RunningGateway) -> None:
     wait_until(lambda: gateway.post(key, b'{"event":"a"}').status == 202, 5, "the new limit")
 
 
-def test_a_quota_may_only_mark(gateway: RunningGateway, accepted: TopicReader) -> None:
+def test_an_exceeded_quota_with_action_mark_only_marks_events(
+    gateway: RunningGateway, accepted: TopicReader
+) -> None:
     quota = Quota(name="plan", period="hour", limit=10, action="mark")
     source, key = new_source(gateway, quotas=(quota,))
     later = int(time.time() * 1000) + 3_600_000

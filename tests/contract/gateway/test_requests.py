@@ -105,7 +105,7 @@ def find_records(accepted: TopicReader, wanted: list[dict[str, Any]], began: int
 
 
 @pytest.mark.parametrize("path", examples("valid"))
-def test_a_valid_example_is_accepted_as_it_says(
+def test_a_valid_example_gets_its_expected_answer_and_records(
     gateway: RunningGateway, accepted: TopicReader, path: Path
 ) -> None:
     example = json.loads(path.read_text())
@@ -134,7 +134,7 @@ def test_a_valid_example_is_accepted_as_it_says(
 
 
 @pytest.mark.parametrize("path", examples("invalid"))
-def test_an_invalid_example_is_refused_as_it_says_and_kept_whole(
+def test_an_invalid_example_gets_its_expected_error_and_is_kept_whole(
     gateway: RunningGateway, rejected: TopicReader, path: Path
 ) -> None:
     example = json.loads(path.read_text())
@@ -192,7 +192,9 @@ def test_a_retry_of_the_same_bytes_has_the_same_hash_in_any_batch(
 
 
 @pytest.mark.parametrize("way", ["Authorization", "X-Weir-Key", "query"])
-def test_each_way_to_send_the_key(gateway: RunningGateway, way: str) -> None:
+def test_the_write_key_is_accepted_in_either_header_and_in_the_query(
+    gateway: RunningGateway, way: str
+) -> None:
     body, path = b'{"event":"a"}', "/v1/events"
     headers = {"Content-Type": "application/json"}
     if way == "query":
@@ -203,7 +205,9 @@ def test_each_way_to_send_the_key(gateway: RunningGateway, way: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "wr\xf6ng"])
-def test_without_a_known_key_nothing_is_taken(gateway: RunningGateway, key: str) -> None:
+def test_events_without_a_known_write_key_are_rejected_with_401(
+    gateway: RunningGateway, key: str
+) -> None:
     for headers in ({"Authorization": f"Bearer {key}"}, {"X-Weir-Key": key}, {}):
         answer = gateway.ask("POST", "/v1/events", b'{"event":"a"}', headers)
         assert answer.status == 401
@@ -220,7 +224,7 @@ def test_without_a_known_key_nothing_is_taken(gateway: RunningGateway, key: str)
     ],
     ids=str,
 )
-def test_metrics_are_not_for_foreign_pages(
+def test_metrics_requests_of_foreign_web_pages_are_rejected_with_403(
     gateway: RunningGateway, headers: dict[str, str]
 ) -> None:
     answer = gateway.ask("GET", "/metrics", headers=headers)
@@ -229,7 +233,7 @@ def test_metrics_are_not_for_foreign_pages(
     assert gateway.ask("GET", "/livez", headers=headers).status == 200  # a proxy may look
 
 
-def test_nothing_is_taken_for_a_script(gateway: RunningGateway) -> None:
+def test_every_response_has_the_nosniff_header(gateway: RunningGateway) -> None:
     for method, path in (("GET", "/metrics"), ("POST", "/v1/events"), ("GET", "/nowhere")):
         assert gateway.ask(method, path).headers["X-Content-Type-Options"] == "nosniff"
 
@@ -261,17 +265,19 @@ def test_a_disabled_source_is_refused(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-def test_other_methods_are_refused(gateway: RunningGateway, method: str) -> None:
+def test_methods_other_than_post_and_options_get_405_with_allow(
+    gateway: RunningGateway, method: str
+) -> None:
     answer = gateway.ask(method, "/v1/events")
     assert (answer.status, answer.headers["Allow"]) == (405, "POST, OPTIONS")
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/event", "/collect/a", "/collect/a/b/c"])
-def test_other_paths_are_not_found(gateway: RunningGateway, path: str) -> None:
+def test_unknown_paths_get_404(gateway: RunningGateway, path: str) -> None:
     assert gateway.ask("POST", path, b"{}").status == 404
 
 
-def test_too_many_events(gateway: RunningGateway) -> None:
+def test_a_request_with_too_many_events_gets_413(gateway: RunningGateway) -> None:
     event = b'{"event":"a"}'
     assert gateway.post(KEY, b"[" + b",".join([event] * 2_000) + b"]").json()["accepted"] == 2_000
     for body in (b"[" + b",".join([event] * 2_001) + b"]", b"\n".join([event] * 4_001)):
@@ -280,7 +286,9 @@ def test_too_many_events(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip", "deflate", "br", "zstd"])
-def test_too_large_a_body(gateway: RunningGateway, encoding: str) -> None:
+def test_a_too_large_body_gets_413_in_every_encoding(
+    gateway: RunningGateway, encoding: str
+) -> None:
     body = b'[{"event":"a"}' + b" " * (2 * 1024 * 1024) + b"]"
     headers = {"Content-Encoding": encoding} if encoding else {}
     sent = COMPRESS[encoding](body) if encoding else body
@@ -288,35 +296,41 @@ def test_too_large_a_body(gateway: RunningGateway, encoding: str) -> None:
     assert (answer.status, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_too_large_a_body_of_unknown_length(gateway: RunningGateway) -> None:
+def test_a_too_large_body_of_unknown_length_gets_413(gateway: RunningGateway) -> None:
     parts = (b" " * 65_536 for _ in range(40))
     answer = gateway.ask("POST", "/v1/events", parts, {"X-Weir-Key": KEY})
     assert (answer.status, answer.json()["code"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
-def test_a_bomb_does_not_go_off(gateway: RunningGateway, encoding: str) -> None:
+def test_a_decompression_bomb_gets_413_and_memory_stays_bounded(
+    gateway: RunningGateway, encoding: str
+) -> None:
     before = psutil.Process(gateway.process.pid).memory_info().rss
     bomb = BOMBS[encoding](bytes(100_000_000))
     assert gateway.post(KEY, bomb, **{"Content-Encoding": encoding}).status == 413
     assert psutil.Process(gateway.process.pid).memory_info().rss - before < 50_000_000
 
 
-def test_too_large_an_event_is_refused_alone(gateway: RunningGateway) -> None:
+def test_a_too_large_event_is_rejected_and_the_rest_of_its_batch_accepted(
+    gateway: RunningGateway,
+) -> None:
     large = b'{"event":"a","properties":{"x":"' + b"x" * 102_400 + b'"}}'
     reply = gateway.post(KEY, b'[{"event":"b"},' + large + b"]").json()
     assert reply["accepted"] == 1
     assert [(one["index"], one["code"]) for one in reply["rejected"]] == [(1, "too_large")]
 
 
-def test_a_shared_context_does_not_multiply_without_bound(gateway: RunningGateway) -> None:
+def test_a_shared_context_too_large_for_its_number_of_events_is_rejected(
+    gateway: RunningGateway,
+) -> None:
     context = b'{"x":"' + b"x" * 90_000 + b'"}'
     events = b",".join([b'{"event":"a"}'] * 1_000)
     body = b'{"events":[' + events + b'],"context":' + context + b"}"
     assert gateway.post(KEY, body).json()["code"] == "context_too_large"
 
 
-def test_a_refused_body_as_large_as_may_be_is_kept_whole(
+def test_a_rejected_body_of_the_maximum_size_is_kept_whole(
     gateway: RunningGateway, rejected: TopicReader
 ) -> None:
     body = b"[" + b" " * (2 * 1024 * 1024 - 9) + b'"x' + uuid.uuid4().hex[:4].encode()
@@ -324,7 +338,7 @@ def test_a_refused_body_as_large_as_may_be_is_kept_whole(
     assert rejected.wait_for(lambda r: REJECTED.decode(r.value)["payload"] == body, 1)
 
 
-def test_cors(gateway: RunningGateway) -> None:
+def test_responses_to_an_allowed_origin_have_cors_headers(gateway: RunningGateway) -> None:
     page = {"Origin": "https://a.example"}
     asked = gateway.ask(
         "OPTIONS", "/v1/events", headers=page | {"Access-Control-Request-Method": "POST"}

@@ -1,4 +1,4 @@
-"""Who must sign, at a real gateway's doors; and a signed request that comes again, up to the topic."""
+"""Every endpoint checks signatures of sources with secrets; a replayed request has the same keys."""
 
 import time
 
@@ -32,7 +32,7 @@ def headers(method: str, path: str, body: bytes, key: str = "") -> dict[str, str
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_every_door_asks_a_source_with_secrets_for_a_signature(
+def test_every_endpoint_requires_a_signature_from_a_source_with_secrets(
     gateway: RunningGateway, path: str
 ) -> None:
     source, key = new_source(gateway, signing_secrets=(SECRET,), open_by_id=True)
@@ -44,7 +44,7 @@ def test_every_door_asks_a_source_with_secrets_for_a_signature(
     assert gateway.ask("POST", path, body, signed).status in (200, 202)
 
 
-def test_a_signed_request_that_comes_again_has_the_same_keys(
+def test_a_replayed_signed_request_produces_the_same_dedup_keys(
     gateway: RunningGateway, accepted: TopicReader
 ) -> None:
     source, key = new_source(gateway, signing_secrets=(SECRET,), dedup_window_seconds=1)

@@ -1,4 +1,4 @@
-"""A gateway that serves TLS: by several processes, with a certificate that changes while it runs."""
+"""A gateway serves TLS with several processes and renews its certificate while it runs."""
 
 import os
 import shutil
@@ -68,7 +68,7 @@ def secure(
         yield running
 
 
-def test_events_are_taken_large_ones_and_one_after_the_other(secure: RunningGateway) -> None:
+def test_small_and_large_events_are_accepted_on_one_tls_connection(secure: RunningGateway) -> None:
     large = b'{"event": "large", "properties": {"text": "%b"}}' % (b"x" * 90_000)
     connection = secure.connect()
     for body in (b'{"event": "small"}', b"[" + b",".join([large] * 20) + b"]", large):
@@ -79,7 +79,7 @@ def test_events_are_taken_large_ones_and_one_after_the_other(secure: RunningGate
     connection.close()
 
 
-def test_send_goes_by_tls_to_whom_it_trusts(
+def test_weir_send_uses_tls_and_refuses_an_untrusted_certificate(
     secure: RunningGateway, authority: Authority, tmp_path: Path
 ) -> None:
     events = tmp_path / "events.ndjson"
@@ -134,7 +134,7 @@ def subjects(gateway: RunningGateway) -> set[str]:
     return found
 
 
-def test_a_certificate_is_renewed_while_it_runs(
+def test_sighup_renews_the_certificate_and_keeps_the_old_one_if_invalid(
     secure: RunningGateway, served: Certificate, authority: Authority
 ) -> None:
     before = subjects(secure)
@@ -149,7 +149,7 @@ def test_a_certificate_is_renewed_while_it_runs(
 
 
 @pytest.mark.parametrize("wrong", ["another's key", "no key", "no PEM", "a password", "no file"])
-def test_files_of_no_use_are_told_in_one_sentence(
+def test_unusable_tls_files_end_the_gateway_with_a_one_sentence_error(
     authority: Authority, tmp_path: Path, wrong: str
 ) -> None:
     made, other = authority.issue("one"), authority.issue("other")
@@ -186,7 +186,9 @@ def test_files_of_no_use_are_told_in_one_sentence(
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
 
 
-def test_the_local_gateways_address_is_as_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_gateway_url_is_https_when_tls_is_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert local_gateway() == "http://127.0.0.1:8080"
     monkeypatch.setenv("WEIR_GATEWAY_TLS_CERT", __file__)
     monkeypatch.setenv("WEIR_GATEWAY_TLS_KEY", __file__)

@@ -82,7 +82,7 @@ def stall(gateway: RunningGateway, path: str, size: int, lines: str = "") -> soc
         ("/v1/events", f"X-Weir-Key: {SHOWN}\r\n"),
     ],
 )
-def test_stalled_bodies_of_strangers_hurt_nobody(
+def test_stalled_bodies_of_unidentified_clients_do_not_block_others(
     busy: RunningGateway, path: str, lines: str
 ) -> None:
     with ExitStack() as held:
@@ -113,7 +113,9 @@ def test_stalled_bodies_of_strangers_hurt_nobody(
         ("GET", "/v1/erasures/some-id"),
     ],
 )
-def test_pages_check_the_key_before_the_body(busy: RunningGateway, method: str, path: str) -> None:
+def test_api_endpoints_check_the_key_before_the_body(
+    busy: RunningGateway, method: str, path: str
+) -> None:
     with connect(busy) as connection:
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n\r\n"
         connection.sendall(head.encode())
@@ -136,8 +138,8 @@ def test_a_key_and_the_id_of_another_source_are_refused(busy: RunningGateway) ->
     assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
 
 
-def test_a_source_that_stalls_leaves_room_for_others(busy: RunningGateway) -> None:
-    """Also one with a secret key."""
+def test_stalled_bodies_of_one_source_leave_memory_for_other_sources(busy: RunningGateway) -> None:
+    """A source takes at most half of the memory, even with a secret write key."""
     with ExitStack() as held:
         for _ in range(STALLED):
             held.enter_context(stall(busy, "/v1/events", SIZE, f"X-Weir-Key: {KEY}\r\n"))
@@ -152,8 +154,8 @@ def test_a_source_that_stalls_leaves_room_for_others(busy: RunningGateway) -> No
     wait_until(lambda: metric(busy, "weir_gateway_inflight_bytes") == 0, 20, "the memory")
 
 
-def test_small_compressed_bodies_reserve_what_comes_out_of_them(busy: RunningGateway) -> None:
-    """Many at once: each would have reserved the cap."""
+def test_small_compressed_bodies_reserve_only_their_decompressed_size(busy: RunningGateway) -> None:
+    """A hundred at once are accepted, though not if each reserved the maximum body size."""
     body = gzip.compress(b'{"event":"a"}')
     head = (
         f"POST /v1/events HTTP/1.1\r\nHost: x\r\nX-Weir-Key: {KEY}\r\nContent-Encoding: gzip\r\n"

@@ -1,4 +1,4 @@
-"""The salt of profile ids, on a real broker: made once, whoever else makes it at the same time."""
+"""The salt of profile ids is created only once on a real broker, even by concurrent creators."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +22,9 @@ def make(settings: KafkaSettings) -> ProfileIds | None:
     return read_profile_ids(settings)
 
 
-def test_of_several_that_make_it_at_once_all_have_the_same(empty_kafka: RunningKafka) -> None:
+def test_concurrent_creators_of_the_profile_id_salt_all_read_the_same_salt(
+    empty_kafka: RunningKafka,
+) -> None:
     settings = KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
     admin = KafkaAdmin(settings)
     admin.create([Topic(topics.REGISTRY, 1, 1, {"cleanup.policy": "compact"})])

@@ -1,4 +1,4 @@
-"""The next version adds a field: records of every generation go through every mix of versions into ClickHouse.
+"""Records of every schema generation pass through every mix of versions into ClickHouse.
 
 `pytest -s` prints what became of each.
 """
@@ -137,7 +137,9 @@ def sent(generation: Schema, key: str) -> Output:
     return Output(b"shop\0" + key.encode()[-16:], generation.encode(event))
 
 
-def test_every_generation_passes_every_mix_of_versions(versions: Versions, tables: Tables) -> None:
+def test_every_schema_generation_passes_every_mix_of_worker_versions(
+    versions: Versions, tables: Tables
+) -> None:
     before = sent(versions.generations()[0], "key-of-a-row-from-before")
     resolved_before = passed(versions, (OLD, OLD), before)
     with versions.of(OLD):
@@ -178,7 +180,7 @@ def passed(versions: Versions, mix: tuple[str, str], output: Output) -> bytes:
     return resolved.value
 
 
-def test_a_record_that_is_rewritten_keeps_the_field_that_this_version_does_not_know(
+def test_a_rewritten_record_keeps_a_field_unknown_to_this_version(
     versions: Versions,
 ) -> None:
     (generation,) = (g for g in versions.generations() if FIELD in g.fields)
@@ -232,7 +234,7 @@ def example(kind: Any, name: str = "") -> Any:
 # --- the topic
 
 
-def test_a_header_that_nobody_announced_is_nobodys(versions: Versions) -> None:
+def test_a_record_with_an_unannounced_schema_is_refused_as_unreadable(versions: Versions) -> None:
     with versions.of(OLD):
         assert avro.name_of(avro.MARKER + b"8 bytes.") == ""
         output = Output(b"shop\0" + bytes(16), avro.MARKER + b"8 bytes. and a datum")
@@ -240,7 +242,7 @@ def test_a_header_that_nobody_announced_is_nobodys(versions: Versions) -> None:
     assert [refusal.reason for refusal in decided.refusals] == ["unreadable"]
 
 
-def test_what_is_no_schema_in_the_topic_is_passed_over(
+def test_invalid_entries_of_the_schemas_topic_are_skipped(
     settings: KafkaSettings, versions: Versions
 ) -> None:
     entries = [(b"garbage", b"{"), (b"none", b'{"type": "record"}'), (b"gone", None)]
@@ -251,7 +253,7 @@ def test_what_is_no_schema_in_the_topic_is_passed_over(
     assert {schema.header for schema in versions.catalogues[NEW].current.values()} <= there
 
 
-def test_while_kafka_does_not_say_it_nothing_is_decided(
+def test_a_batch_with_a_new_schema_is_not_decided_until_kafka_answers(
     versions: Versions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("weir.adapters.kafka.schema_announcements.SECONDS", 0.5)

@@ -1,4 +1,4 @@
-"""The worker's loop on a real broker and a real disk, ended between any two effects: every event counts once.
+"""The worker counts every event exactly once although it crashes between any two effects.
 
 As tests/property/test_worker.py, which has the many cases; the oracle is a plain dictionary here, too.
 """
@@ -116,7 +116,9 @@ class Instance:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_every_event_counts_once(empty_kafka: RunningKafka, tmp_path: Path, seed: int) -> None:
+def test_every_event_counts_once_despite_crashes_and_lost_disks(
+    empty_kafka: RunningKafka, tmp_path: Path, seed: int
+) -> None:
     chance = random.Random(seed)
     settings = KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
     apply_topics(settings)

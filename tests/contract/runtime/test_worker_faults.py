@@ -1,4 +1,4 @@
-"""Records that a real broker refuses: each becomes a dead letter by itself, and the others go on, once."""
+"""Each record that a real broker refuses becomes a dead letter; all others pass exactly once."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -104,10 +104,10 @@ def send(kafka: KafkaSettings, **properties: str) -> None:
     write_entries(kafka, topics.ACCEPTED, [accepted_output(event) for event in events])
 
 
-def test_what_a_lowered_topic_refuses_dies_and_the_rest_goes_on(
+def test_only_a_record_over_a_lowered_topic_limit_becomes_a_dead_letter(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The whole batch of many records exceeds the topic's limit, too, and none of these dies."""
+    """The other records pass, although their whole batch exceeds the topic's limit, too."""
     limits = LimitsFollower(kafka, "dedup")
     limits.refresh()
     lower(kafka, topics.UNIQUE, max_message_bytes=str(LOW))
@@ -122,7 +122,9 @@ def test_what_a_lowered_topic_refuses_dies_and_the_rest_goes_on(
     assert avro.decode_any(letter["value"])[1]["idempotency_key"] == "large"
 
 
-def test_what_brokers_refuse_is_found_by_halves(kafka: KafkaSettings, tmp_path: Path) -> None:
+def test_a_record_refused_by_the_broker_is_found_by_halving_the_batch(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
     lower(kafka, topics.UNIQUE, max_message_bytes="1100000")
     good = {f"good{n:02}": "x" for n in range(20)}
     send(kafka, **good, bad="y" * 2_000_000)
@@ -136,7 +138,7 @@ def test_what_brokers_refuse_is_found_by_halves(kafka: KafkaSettings, tmp_path: 
     assert counted == {"accepted": 21, "unique": 20, "dead": 1}
 
 
-def test_nothing_dies_while_brokers_refuse_every_record(
+def test_no_dead_letters_are_written_while_brokers_refuse_every_record(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
     # room for a transaction's marker (78 bytes), and for no record with a key
@@ -151,10 +153,10 @@ def test_nothing_dies_while_brokers_refuse_every_record(
     assert keys(kafka, topics.UNIQUE) == ["one", "two"]
 
 
-def test_records_from_outside_become_dead_letters_whole(
+def test_foreign_records_become_dead_letters_with_whole_key_and_value(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The largest record that a topic takes, absurd keys, an empty value, a deletion."""
+    """This holds for the largest record, huge keys, an empty value and a tombstone."""
     largest = b"z" * (RECORD_BYTES - 10)
     outside = [
         (b"k", largest),

@@ -1,4 +1,4 @@
-"""The sink as a process, between a real broker and the real engine, killed and cut off."""
+"""The sink process stores a real broker's records in ClickHouse once, despite kills and outages."""
 
 import json
 import sys
@@ -191,7 +191,7 @@ def test_every_topic_goes_into_its_table(world: World) -> None:
     assert world.readiness() == (200, "ready\n")
 
 
-def test_killed_again_and_again_it_stores_each_event_once(world: World) -> None:
+def test_a_sink_killed_repeatedly_stores_each_event_once(world: World) -> None:
     sink = world.start_sink(WEIR_SINK_FLUSH_ROWS="400")
     total = 0
     for _ in range(5):
@@ -212,7 +212,7 @@ def test_killed_again_and_again_it_stores_each_event_once(world: World) -> None:
     assert world.one("SELECT sum(events) FROM weir.session_segments") == total
 
 
-def test_refused_rows_are_dead_letters_and_the_rest_goes_in(world: World) -> None:
+def test_rows_refused_by_clickhouse_become_dead_letters_and_others_are_stored(world: World) -> None:
     values = events(1_000)
     for n, text in ((5, "{"), (6, "[]"), (999, "")):
         values[n] = rows.resolved(100_000 + n, properties=text, received_at=NOON + n)
@@ -228,7 +228,7 @@ def test_refused_rows_are_dead_letters_and_the_rest_goes_in(world: World) -> Non
     assert world.one("SELECT sum(dead) FROM weir.books") == 4
 
 
-def test_what_is_not_ours_is_a_dead_letter(world: World) -> None:
+def test_unreadable_and_unexpected_records_become_dead_letters(world: World) -> None:
     world.start_sink()
     world.write(
         topics.RESOLVED, [b"", b"garbage", *events(10), rows.encode("Accepted", **accepted())]
@@ -238,7 +238,7 @@ def test_what_is_not_ours_is_a_dead_letter(world: World) -> None:
     world.wait_for("SELECT count() FROM weir.dead FINAL WHERE reason = 'unexpected_record'", 1)
 
 
-def test_while_clickhouse_is_away_it_says_so_and_loses_nothing(
+def test_a_clickhouse_outage_shows_in_readiness_and_loses_no_event(
     world: World, tmp_path: Path
 ) -> None:
     with ExitStack() as left:
@@ -265,10 +265,10 @@ def test_while_clickhouse_is_away_it_says_so_and_loses_nothing(
         assert sink.stop() == 0
 
 
-def test_without_the_topic_of_positions_it_says_what_to_do(
+def test_readiness_says_what_to_do_when_the_positions_topic_is_missing(
     empty_kafka: RunningKafka, warehouse: RunningWarehouse, tmp_path: Path
 ) -> None:
-    """It could not keep how far it has come, so it puts nothing in; once it can, everything."""
+    """The sink stores nothing while it cannot keep its position, and everything afterwards."""
     with ExitStack() as left:
         settings = KafkaSettings(kafka_bootstrap=empty_kafka.bootstrap)
         apply_topics(settings)
@@ -299,8 +299,8 @@ def delete_topic(bootstrap: str, topic: str) -> None:
     wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 20, "it to be gone")
 
 
-def test_one_that_was_fenced_and_not_replaced_goes_on(world: World) -> None:
-    """As by its own former name in the group: the answer that has the new one may be lost with its broker."""
+def test_a_sink_that_was_fenced_but_not_replaced_continues(world: World) -> None:
+    """The sink can be fenced by its own former member id when a broker's answer is lost."""
     sink = world.start_sink()
     world.write(topics.RESOLVED, events(10))
     world.wait_for("SELECT count() FROM weir.events", 10)
@@ -324,7 +324,7 @@ def test_one_that_was_fenced_and_not_replaced_goes_on(world: World) -> None:
     assert "slot" not in sink.said()
 
 
-def test_a_second_process_in_the_same_slot_ends_the_first_and_goes_on(world: World) -> None:
+def test_a_second_sink_in_the_same_slot_ends_the_first_and_takes_over(world: World) -> None:
     first = world.start_sink()
     wait_until(lambda: world.readiness()[0] == 200, WAIT_SECONDS, "the first to be ready")
     second = world.start_sink()
@@ -335,7 +335,9 @@ def test_a_second_process_in_the_same_slot_ends_the_first_and_goes_on(world: Wor
     assert second.running
 
 
-def test_instances_come_and_go(world: World) -> None:
+def test_each_event_is_stored_once_when_a_sink_instance_joins_and_another_dies(
+    world: World,
+) -> None:
     first = world.start_sink(0, WEIR_SINK_FLUSH_ROWS="200")
     world.write(topics.RESOLVED, events(2_000))
     wait_until(lambda: world.one("SELECT count() FROM weir.events") > 0, WAIT_SECONDS, "some rows")
@@ -350,8 +352,8 @@ def test_instances_come_and_go(world: World) -> None:
     assert second.stop() == 0
 
 
-def test_a_topic_made_anew_under_it_is_read_from_its_beginning(world: World) -> None:
-    """Longer than the one before, and after a restart of the broker, whose partitions' epoch is higher.
+def test_a_topic_recreated_while_the_sink_runs_is_read_from_its_beginning(world: World) -> None:
+    """This holds for a longer new topic, and after a broker restart has raised the epochs.
 
     Of the one the consumer passes records by, of the other it reads nothing: it says so of neither.
     """
@@ -374,7 +376,7 @@ def test_a_topic_made_anew_under_it_is_read_from_its_beginning(world: World) -> 
     assert world.one(count) == total
 
 
-def test_a_first_start_is_no_reason_to_warn(
+def test_a_first_start_logs_no_warning(
     empty_kafka: RunningKafka, warehouse: RunningWarehouse, tmp_path: Path
 ) -> None:
     with ExitStack() as left:

@@ -1,4 +1,4 @@
-"""The gateway's copy of sources and quotas: plain entries in, decisions out."""
+"""The gateway's registry copy applies source, key and usage entries and decides access and quotas."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def refuses(registry: Registry, now: int = NOW) -> bool:
 PLAN = Quota(name="plan", period="hour", limit=10)
 
 
-def test_every_key_of_a_source_finds_it_until_it_is_gone() -> None:
+def test_every_write_key_finds_its_source_until_the_key_or_source_is_removed() -> None:
     registry = registry_of(shop())
     assert not Registry().loaded
     assert registry.loaded
@@ -84,7 +84,7 @@ def test_every_key_of_a_source_finds_it_until_it_is_gone() -> None:
     assert registry.find("k2") is None
 
 
-def test_a_disabled_source_has_no_keys_and_no_origins() -> None:
+def test_a_disabled_source_is_found_by_no_key_and_no_origin() -> None:
     registry = registry_of(shop(enabled=False, allowed_origins=("https://a",)))
     assert registry.find("k1") is None
     assert not registry.knows_origin("https://a")
@@ -93,7 +93,7 @@ def test_a_disabled_source_has_no_keys_and_no_origins() -> None:
 @pytest.mark.parametrize(
     "origin", ["https://a.example", "http://a.example:8080", "https://www.A.example"]
 )
-def test_pages_of_a_site_may_send(origin: str) -> None:
+def test_pages_of_a_sources_site_are_allowed_origins(origin: str) -> None:
     registry = registry_of(shop(sites=("a.example",)), Source(id="b"))
     assert registry.knows_origin(origin)
     assert registry.by_id["shop"].allows(origin)
@@ -101,20 +101,20 @@ def test_pages_of_a_site_may_send(origin: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://b.a.example", "ftp://a.example", "a.example", "null"])
-def test_other_pages_may_not(origin: str) -> None:
+def test_pages_of_other_hosts_or_schemes_are_not_allowed_origins(origin: str) -> None:
     registry = registry_of(shop(sites=("a.example",)))
     assert not registry.knows_origin(origin)
     assert not registry.by_id["shop"].allows(origin)
 
 
-def test_origins_of_any_source_are_known() -> None:
+def test_the_registry_knows_the_allowed_origins_of_every_source() -> None:
     registry = registry_of(shop(allowed_origins=("https://a",)), Source(id="b"))
     assert registry.knows_origin("https://a")
     assert not registry.knows_origin("https://b")
     assert registry_of(shop(allowed_origins=("*",))).knows_origin("https://b")
 
 
-def test_without_usage_nobody_is_refused() -> None:
+def test_a_source_without_usage_is_not_refused() -> None:
     assert not refuses(registry_of(shop(quotas=(PLAN,))))
 
 
@@ -130,14 +130,14 @@ def test_a_used_up_quota_refuses_until_its_period_ends() -> None:
     assert not refuses(registry)  # nothing known: open
 
 
-def test_usage_may_come_before_its_source() -> None:
+def test_usage_that_arrives_before_its_source_is_applied() -> None:
     registry = Registry()
     registry.apply_usage([usage_entry("shop")])
     registry.apply_sources([source_entry(shop(quotas=(PLAN,)))])
     assert refuses(registry)
 
 
-def test_a_changed_quota_is_weighed_anew() -> None:
+def test_usage_of_a_quota_that_has_since_changed_does_not_refuse() -> None:
     registry = registry_of(shop(quotas=(PLAN,)))
     registry.apply_usage([usage_entry("shop")])
     for changed in (
@@ -153,7 +153,7 @@ def test_a_changed_quota_is_weighed_anew() -> None:
     assert refuses(registry)
 
 
-def test_a_quota_that_marks_does_not_refuse() -> None:
+def test_a_used_up_quota_with_action_mark_marks_events_without_refusing() -> None:
     mark = Quota(name="plan", period="hour", limit=10, action="mark")
     registry = registry_of(shop(quotas=(mark,)))
     registry.apply_usage([usage_entry("shop")])
@@ -161,7 +161,7 @@ def test_a_quota_that_marks_does_not_refuse() -> None:
     assert registry.by_id["shop"].exceeded_at(NOW + HOUR) == (None, 0, False)
 
 
-def test_a_bucket_outlives_changes_that_do_not_concern_it() -> None:
+def test_a_rate_bucket_is_kept_until_the_sources_rate_changes() -> None:
     registry = registry_of(shop(events_per_second=5.0))
     bucket = registry.by_id["shop"].bucket
     registry.apply_sources([source_entry(shop(events_per_second=5.0, quotas=(PLAN,)))])
@@ -177,7 +177,7 @@ def made(plain: str, **fields: Any) -> ApiKey:
     return ApiKey(digest=hash_key(plain), **values)
 
 
-def test_a_key_made_beside_the_file_lets_in_whichever_comes_first_it_or_its_source() -> None:
+def test_an_api_key_finds_its_source_whichever_entry_arrives_first() -> None:
     entries = [key_entry(made("w")), source_entry(shop())]
     for order in (entries, entries[::-1]):
         registry = Registry()
@@ -189,14 +189,14 @@ def test_a_key_made_beside_the_file_lets_in_whichever_comes_first_it_or_its_sour
     assert registry.find("k1") is not None
 
 
-def test_a_key_outlives_what_the_file_changes_of_its_source() -> None:
+def test_an_api_key_remains_valid_when_its_source_changes() -> None:
     registry = registry_of(shop())
     registry.apply_sources([key_entry(made("w"))])
     registry.apply_sources([source_entry(shop(kind="browser"))])
     assert registry.find("w") is not None
 
 
-def test_a_key_is_good_for_its_scope_alone() -> None:
+def test_an_api_key_is_valid_only_for_its_scope() -> None:
     registry = registry_of(shop())
     registry.apply_sources(
         [key_entry(made("r", scope="read")), key_entry(made("a", scope="admin"))]
@@ -207,7 +207,7 @@ def test_a_key_is_good_for_its_scope_alone() -> None:
     assert source.admin_key_hashes == (hash_key("a"),)
 
 
-def test_a_key_is_refused_from_its_end_on_and_its_holder_is_told() -> None:
+def test_an_expired_api_key_is_refused_and_the_refusal_says_when_it_ended() -> None:
     now = [NOW]
     registry = Registry(clock=lambda: now[0])
     entries = [key_entry(made("one", ends_at=NOW + 1)), key_entry(made("two", ends_at=NOW + 2))]
@@ -226,7 +226,7 @@ def test_a_key_is_refused_from_its_end_on_and_its_holder_is_told() -> None:
     assert registry.find("k1") is not None
 
 
-def test_secrets_are_open_to_whoever_has_the_key() -> None:
+def test_signing_secrets_are_decrypted_only_with_the_encryption_key() -> None:
     keys = new_key(), new_key()
     signed = shop(signing_secrets=("a-secret-of-theirs",))
     entry = source_entry(SecretEncryption(keys[:1]).sealed(signed))

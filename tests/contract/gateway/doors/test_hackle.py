@@ -1,4 +1,4 @@
-"""Hackle's own SDK, unmodified, against a real gateway; and what it asks for beside its door."""
+"""Hackle's unmodified SDK works against a real gateway: events, workspace config and metrics."""
 
 import json
 import re
@@ -60,13 +60,15 @@ def test_the_sdk_starts_tracks_and_posts_its_metrics(
     ]
 
 
-def test_the_sdk_is_told_of_an_unknown_key(gateway: RunningGateway) -> None:
+def test_the_sdk_logs_a_401_for_an_unknown_key(gateway: RunningGateway) -> None:
     logged = run_sdk(gateway, "wrong")["logged"]
     assert "Failed to poll Workspace: Http status code: 401" in logged
     assert "Failed to dispatch events: Http status code: 401" in logged
 
 
-def test_the_workspace_is_an_empty_object_sent_once(gateway: RunningGateway) -> None:
+def test_the_workspace_config_is_an_empty_object_and_304_when_unchanged(
+    gateway: RunningGateway,
+) -> None:
     first = gateway.ask("GET", CONFIG)
     assert (first.status, first.json()) == (200, {})
     for name, value in (
@@ -80,7 +82,9 @@ def test_the_workspace_is_an_empty_object_sent_once(gateway: RunningGateway) -> 
     assert gateway.ask("GET", "/api/v2/workspaces/wrong/config").status == 401
 
 
-def test_the_sdks_metrics_are_taken_where_prometheus_asks_for_ours(gateway: RunningGateway) -> None:
+def test_post_metrics_accepts_sdk_metrics_and_get_metrics_serves_prometheus(
+    gateway: RunningGateway,
+) -> None:
     body = b'{"metrics": []}'
     assert gateway.ask("POST", "/metrics", body, {"X-HACKLE-SDK-KEY": KEY}).status == 202
     assert gateway.ask("POST", "/metrics", body, {"X-HACKLE-SDK-KEY": "wrong"}).status == 401
@@ -90,12 +94,14 @@ def test_the_sdks_metrics_are_taken_where_prometheus_asks_for_ours(gateway: Runn
 
 
 @pytest.mark.parametrize("key", ["", "wrong"])
-def test_without_a_known_sdk_key_nothing_is_taken(gateway: RunningGateway, key: str) -> None:
+def test_events_without_a_known_sdk_key_are_rejected_with_401(
+    gateway: RunningGateway, key: str
+) -> None:
     answer = gateway.ask("POST", "/api/v2/events", b"{}", {"X-HACKLE-SDK-KEY": key})
     assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
 
 
-def test_a_refused_event_is_kept_whole_and_named(
+def test_a_rejected_event_is_kept_with_its_whole_payload_code_and_field(
     gateway: RunningGateway, rejected: TopicReader
 ) -> None:
     event = b'{"insertId": "hackle-kept", "eventTypeKey": "a", "value": "1", "x": 5}'

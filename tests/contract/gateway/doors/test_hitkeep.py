@@ -1,4 +1,4 @@
-"""HitKeep's rules over HTTP: whose an event is, who declines, how fast, and from which pages."""
+"""HitKeep's API over HTTP: source lookup, visitors' opt-out, rate limits and allowed origins."""
 
 import http.client
 import json
@@ -65,7 +65,7 @@ def declined(gateway: RunningGateway) -> float:
     return float(found[0]) if found else 0.0
 
 
-def test_the_documented_call_needs_no_key_where_the_source_is_open_by_its_id(
+def test_the_documented_call_needs_no_key_for_a_source_open_by_id(
     gateway: RunningGateway, accepted: TopicReader
 ) -> None:
     source, _ = new_source(gateway, open_by_id=True)
@@ -82,7 +82,7 @@ def test_the_documented_call_needs_no_key_where_the_source_is_open_by_its_id(
     assert ACCEPTED.decode(record.value)["event"] == "purchase"
 
 
-def test_an_unknown_site_is_an_error(gateway: RunningGateway) -> None:
+def test_an_unknown_site_or_wrong_key_is_rejected_with_401(gateway: RunningGateway) -> None:
     other, key = new_source(gateway, sites=("other.example",))
     call = json.dumps(CALL).encode()
     api = "/api/ingest/server/event"
@@ -119,7 +119,7 @@ def test_pages_of_a_site_may_send(gateway: RunningGateway, path: str, origin: st
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (202, origin)
 
 
-def test_other_pages_may_not(gateway: RunningGateway) -> None:
+def test_pages_of_other_sites_are_rejected_with_403(gateway: RunningGateway) -> None:
     origin = "https://evil.example"
     preflight = gateway.ask("OPTIONS", "/ingest", headers={"Origin": origin})
     assert preflight.status == 403
@@ -130,7 +130,9 @@ def test_other_pages_may_not(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("way", ["DNT", "Sec_GPC", "dnt"])
-def test_who_declines_is_answered_and_nothing_is_kept(gateway: RunningGateway, way: str) -> None:
+def test_events_of_a_visitor_who_opted_out_get_202_and_are_not_stored(
+    gateway: RunningGateway, way: str
+) -> None:
     headers = {} if way == "dnt" else {way: "1"}
     more = b'"dnt": true, ' if way == "dnt" else b""
     of_source = b'{%b"site_id": "%b", "name": "a"}' % (more, SOURCE.encode())
@@ -183,14 +185,16 @@ def passes(gateway: RunningGateway, client: str, at_most: int) -> int:
         connection.close()
 
 
-def test_by_default_forty_come_at_once_and_twenty_a_second(by_default: RunningGateway) -> None:
+def test_the_default_rate_limit_allows_a_burst_of_40_per_client_address(
+    by_default: RunningGateway,
+) -> None:
     # while they are sent, more is allowed, 20 a second: so many at least, and not without end
     assert 40 <= passes(by_default, "192.0.2.7", 5_000) < 5_000
     path = "/ingest/event"  # the limit is of both, and of each address
     assert send(by_default, path, EVENT, "192.0.2.8", Origin=PAGE).status == 202
 
 
-def test_a_server_with_its_key_is_not_limited(gateway: RunningGateway) -> None:
+def test_a_server_with_its_write_key_is_not_rate_limited(gateway: RunningGateway) -> None:
     call = json.dumps(CALL).encode()
     body = b'{"site_id": "%b", "name": "a"}' % SOURCE.encode()
     for path, sent in (("/ingest/event", body), ("/api/ingest/server/event", call)):
@@ -198,7 +202,7 @@ def test_a_server_with_its_key_is_not_limited(gateway: RunningGateway) -> None:
         assert statuses == {202}
 
 
-def test_a_server_without_a_key_is_limited_as_browsers_are(gateway: RunningGateway) -> None:
+def test_a_server_without_a_write_key_is_rate_limited(gateway: RunningGateway) -> None:
     source, _ = new_source(gateway, open_by_id=True)
     body = b'{"site_id": "%b", "name": "a"}' % source.encode()
 
@@ -208,7 +212,7 @@ def test_a_server_without_a_key_is_limited_as_browsers_are(gateway: RunningGatew
     wait_until(is_limited, 10, "the limit")
 
 
-def test_hitkeeps_variables_are_read_and_a_flag_wins(
+def test_hitkeep_environment_variables_apply_and_a_flag_overrides_them(
     gateway: RunningGateway, tmp_path: Path
 ) -> None:
     running = start_gateway(
@@ -225,7 +229,7 @@ def test_hitkeeps_variables_are_read_and_a_flag_wins(
         running.process.stop()
 
 
-def test_a_site_that_leaves_is_unknown(gateway: RunningGateway) -> None:
+def test_a_site_removed_from_its_source_is_rejected_with_401(gateway: RunningGateway) -> None:
     source, key = new_source(gateway, sites=("leaving.example",))
     headers = {"Origin": "https://leaving.example", "X-Forwarded-For": "198.51.100.2"}
     assert gateway.ask("POST", "/ingest", VIEW, headers).status == 202

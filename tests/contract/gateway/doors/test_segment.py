@@ -1,4 +1,4 @@
-"""Segment's doors at a real gateway: keys, and what a retry has in common with the first try."""
+"""Segment's API at a real gateway: write keys, stable retries and masked keys in rejected events."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def test_basic_authentication_has_the_write_key_as_user_name(gateway: RunningGat
 
 
 @pytest.mark.parametrize("members", [{}, {"writeKey": "wrong"}, {"writeKey": 12}])
-def test_an_unknown_write_key_is_401_where_the_client_looks_for_it(
+def test_an_unknown_write_key_is_rejected_with_401_in_segments_error_format(
     gateway: RunningGateway, members: dict[str, Any]
 ) -> None:
     for path, body in (("/v1/batch", {"batch": [CALL]}), ("/v1/track", CALL)):
@@ -50,7 +50,7 @@ def test_an_unknown_write_key_is_401_where_the_client_looks_for_it(
             assert problem["error"] == {"code": problem["code"], "message": problem["message"]}
 
 
-def test_a_retry_sent_later_has_the_same_key_and_the_same_hash(
+def test_a_later_retry_has_the_same_dedup_key_and_payload_hash(
     gateway: RunningGateway, accepted: TopicReader
 ) -> None:
     call = CALL | {"messageId": "segment-retry", "timestamp": "2026-03-01T12:00:00Z"}
@@ -65,10 +65,10 @@ def test_a_retry_sent_later_has_the_same_key_and_the_same_hash(
     assert hashes[2] == hashes[3]
 
 
-def test_what_was_refused_is_kept_without_write_keys(
+def test_rejected_events_are_kept_with_write_keys_masked(
     gateway: RunningGateway, rejected: TopicReader
 ) -> None:
-    """Nor the header's, nor the body's, in calls and in whole bodies."""
+    """Write keys of header and body are masked, in single calls and in whole batches."""
     nobodys = {"type": "track", "event": "masked-write-keys"}
     message = nobodys | {"writeKey": "another-write-key", "context": {"key": KEY}}
     assert send(gateway, "/v1/track", message, **basic(KEY)).status == 400

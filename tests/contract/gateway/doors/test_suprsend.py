@@ -1,4 +1,4 @@
-"""SuprSend's own SDK, unmodified, against a real gateway; and who is let in at its doors."""
+"""SuprSend's unmodified SDK works against a real gateway: events, signatures, keys and errors."""
 
 import json
 import re
@@ -87,7 +87,9 @@ def test_the_sdk_tracks_events_alone_and_in_bulk(
     assert {event["dedup_window_seconds"] for event in events} == {86_400}
 
 
-def test_the_sdks_api_key_is_enough_where_nobody_signs(gateway: RunningGateway) -> None:
+def test_the_sdks_api_key_suffices_for_a_source_without_signing_secrets(
+    gateway: RunningGateway,
+) -> None:
     _, key = new_source(gateway)
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     assert gateway.ask("POST", TRACK, EVENT, headers).status == 202
@@ -107,7 +109,7 @@ def test_a_wrong_signature_is_401(gateway: RunningGateway) -> None:
     assert 'problems_total{code="wrong_signature"}' in metrics(gateway)
 
 
-def test_a_date_too_far_off_is_401(gateway: RunningGateway) -> None:
+def test_a_signature_date_too_far_from_now_is_401(gateway: RunningGateway) -> None:
     for seconds in (-1_000, 1_000):
         date = formatdate(time.time() + seconds, usegmt=True)
         status, message = error(send(gateway, Date=date))
@@ -124,23 +126,25 @@ def test_an_unknown_key_is_401(gateway: RunningGateway, authorization: str) -> N
     assert "Authorization: <workspace key>:<signature>" in message
 
 
-def test_a_source_without_secrets_says_what_to_configure(gateway: RunningGateway) -> None:
+def test_a_signed_request_to_a_source_without_secrets_says_what_to_configure(
+    gateway: RunningGateway,
+) -> None:
     source, key = new_source(gateway)
     status, message = error(send(gateway, key=key))
     assert status == 401
     assert f"Source '{source}' has no signing secret: add the workspace secret to its" in message
 
 
-def test_too_large_a_body_is_said_to_be_that(gateway: RunningGateway) -> None:
-    """Rather than signed wrongly: it was not read to its end."""
+def test_a_too_large_signed_body_is_413_and_not_a_signature_error(gateway: RunningGateway) -> None:
+    """The answer is 413, not 401, although an unread body's signature cannot be checked."""
     status, message = error(send(gateway, BULK, TOO_LARGE))
     assert (status, message[:21]) == (413, "The body is too large")
 
 
-def test_only_what_is_signed_can_be_kept_of_a_source_that_has_secrets(
+def test_a_too_large_body_is_not_kept_for_a_source_with_signing_secrets(
     gateway: RunningGateway,
 ) -> None:
-    """A body that was not read to its end is not: its key alone would fill the source's account."""
+    """An unread body is unverified; keeping it would let a key alone fill the account."""
     _, key = new_source(gateway, signing_secrets=(SECRET,))
     _, open_key = new_source(gateway)
 
@@ -156,10 +160,10 @@ def test_only_what_is_signed_can_be_kept_of_a_source_that_has_secrets(
     assert kept() == before + 1
 
 
-def test_a_refused_event_is_kept_without_the_workspace_key(
+def test_a_rejected_event_is_kept_with_the_workspace_key_masked(
     gateway: RunningGateway, rejected: TopicReader
 ) -> None:
-    """The SDK writes it into every event, as `env`."""
+    """The SDK writes the workspace key into every event, as `env`."""
     source, key = new_source(gateway, signing_secrets=(SECRET,))
     sent = json.dumps({"event": "$mine", "distinct_id": source, "env": key}).encode()
     assert send(gateway, TRACK, sent, key)[0] == 400
@@ -172,7 +176,7 @@ def test_a_refused_event_is_kept_without_the_workspace_key(
     assert payloads == {masked, b"[%b," % masked}
 
 
-def test_too_fast_a_source_is_429_with_the_time_to_wait(gateway: RunningGateway) -> None:
+def test_a_source_over_its_rate_limit_gets_429_with_retry_after(gateway: RunningGateway) -> None:
     _, key = new_source(gateway, signing_secrets=(SECRET,), events_per_second=0.01, events_burst=1)
     assert send(gateway, key=key)[0] == 202
     headers = signing.suprsend("POST", TRACK, EVENT, key, SECRET)

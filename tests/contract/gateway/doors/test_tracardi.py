@@ -1,4 +1,4 @@
-"""Tracardi's door over HTTP, on a real broker: whose a payload is, and the workers' word in the answer."""
+"""Tracardi's endpoints over HTTP on a real broker: source keys, profiles and worker results."""
 
 import json
 import uuid
@@ -60,7 +60,7 @@ def test_a_source_that_is_not_open_needs_its_key(gateway: RunningGateway) -> Non
     assert track(gateway, other, key=KEY).status == 401
 
 
-def test_a_profile_is_minted_and_used_at_once(
+def test_a_request_without_a_profile_gets_a_new_profile_id_for_its_events(
     gateway: RunningGateway, accepted: TopicReader
 ) -> None:
     answer = track(gateway, key=KEY, events=[{"type": "a"}, {"type": "b"}]).json()
@@ -75,7 +75,7 @@ def test_a_profile_is_minted_and_used_at_once(
     assert again == {"profile": {"id": profile}, "source": {"consent": False}}
 
 
-def test_the_answer_holds_what_the_workers_said(
+def test_the_response_contains_profile_and_debug_data_of_worker_receipts(
     gateway: RunningGateway, accepted: TopicReader
 ) -> None:
     profile = str(uuid.uuid4())
@@ -111,7 +111,7 @@ def test_the_answer_holds_what_the_workers_said(
     assert reply["debugging"]["logs"] == []
 
 
-def test_the_answer_says_what_is_still_open(gateway: RunningGateway) -> None:
+def test_the_debug_response_reports_events_without_a_result_yet(gateway: RunningGateway) -> None:
     reply = track(
         gateway, key=KEY, events=[{"type": "a"}, {"type": "b"}], options={"debugger": True}
     ).json()
@@ -121,7 +121,7 @@ def test_the_answer_says_what_is_still_open(gateway: RunningGateway) -> None:
         assert "2 of 2 events have no result yet" in reply["debugging"][section]["errors"][0]
 
 
-def test_a_page_may_ask_whether_it_may_track(gateway: RunningGateway) -> None:
+def test_a_cors_preflight_of_the_track_endpoint_allows_post(gateway: RunningGateway) -> None:
     page = {"Origin": "https://a.example"}
     asked = gateway.ask("OPTIONS", "/track", headers=page)
     assert (asked.status, asked.headers["Access-Control-Allow-Methods"]) == (204, "POST")

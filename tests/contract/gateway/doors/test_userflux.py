@@ -1,4 +1,4 @@
-"""UserFlux's doors over HTTP, on a real broker: pages and backends, repeats, casings."""
+"""UserFlux's API over HTTP on a real broker: CORS, retries and the casing of event names."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def post(
 
 @pytest.mark.parametrize("path", [BATCH, "/event/ingest", "/profile"])
 def test_a_page_may_send_with_the_authorization_header(gateway: RunningGateway, path: str) -> None:
-    """As a browser asks before the SDK's fetch, and as it then posts."""
+    """The CORS preflight allows the header, and the POST that follows is accepted."""
     _, key = new_source(gateway, kind="browser", allowed_origins=(PAGE["Origin"],))
     where = f"{path}?locationEnrichment=true"
     asking = {
@@ -62,7 +62,7 @@ def test_a_page_may_send_with_the_authorization_header(gateway: RunningGateway, 
     assert (reply["accepted"], reply["rejected"]) == (1, [])
 
 
-def test_a_page_that_comes_too_fast_may_not_read_so_and_keeps_its_events(
+def test_a_rate_limited_page_gets_429_with_retry_after_and_no_cors_header(
     gateway: RunningGateway,
 ) -> None:
     _, key = new_source(gateway, kind="browser", allowed_origins=(PAGE["Origin"],))
@@ -84,7 +84,7 @@ def test_an_unknown_write_key_is_unauthorized(gateway: RunningGateway) -> None:
     assert post(gateway, "wrong", {"events": [sent("click")]}).status == 401
 
 
-def test_a_retry_has_the_key_of_its_event_and_a_second_click_has_not(
+def test_a_retry_has_the_same_idempotency_key_and_a_second_click_another(
     gateway: RunningGateway, accepted: TopicReader
 ) -> None:
     source, key = new_source(gateway)
@@ -120,7 +120,9 @@ def names_at(gateway: RunningGateway, door: str, key: str, names: list[str]) -> 
 
 
 @pytest.mark.parametrize("door", [BATCH, "/v1/events"])
-def test_an_enforced_casing_refuses_that_event_alone(gateway: RunningGateway, door: str) -> None:
+def test_an_enforced_casing_rejects_only_the_events_that_violate_it(
+    gateway: RunningGateway, door: str
+) -> None:
     _, key = new_source(gateway, event_casing="camelCase", enforce_casing=True)
     answer = names_at(gateway, door, key, ["planUpgraded", "plan_upgraded", "parseHTML"])
     assert (answer.status, answer.json()["accepted"]) == (202, 2)
@@ -146,7 +148,7 @@ def test_a_casing_that_is_not_enforced_warns(gateway: RunningGateway, door: str)
     assert warned(gateway) == before + 2
 
 
-def test_what_the_sdk_captures_by_itself_is_of_any_casing(gateway: RunningGateway) -> None:
+def test_automatic_sdk_events_are_exempt_from_an_enforced_casing(gateway: RunningGateway) -> None:
     _, key = new_source(gateway, event_casing="TitleCase", enforce_casing=True)
     captured = ["page_view", "page_leave", "click"]
     assert names_at(gateway, BATCH, key, captured).json()["accepted"] == 3

@@ -1,4 +1,4 @@
-"""Who may use a site's API: where a key may be, and what it opens."""
+"""The site API reads a key from headers, query or cookie and opens only its own source and scope."""
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -33,7 +33,9 @@ def headers(**given: str) -> CIMultiDictProxy[str]:
         ({"Authorization": "Basic k", "Cookie": "@;=\x7f"}, "", ""),
     ],
 )
-def test_where_a_key_may_be(given: dict[str, str], query: str, key: str) -> None:
+def test_api_key_is_read_from_header_query_or_same_origin_cookie(
+    given: dict[str, str], query: str, key: str
+) -> None:
     assert api_key_of(headers(**given), query) == key
 
 
@@ -63,12 +65,14 @@ SOURCES = [
         ("shut-admin", "shut", "unauthorized", "unauthorized"),
     ],
 )
-def test_who_may(key: str, site: str, reads: str | None, administers: str | None) -> None:
+def test_site_access_requires_a_key_of_the_enabled_source_with_the_right_scope(
+    key: str, site: str, reads: str | None, administers: str | None
+) -> None:
     for wants, expected in ((False, reads), (True, administers)):
         refused = refuse_access(key, site, wants, SOURCES)
         assert (refused.code if refused else None) == expected
 
 
 @pytest.mark.parametrize("page", ["http://[", "https://[::1", "http://\u2100x"])
-def test_a_page_whose_host_cannot_be_read_needs_a_key(page: str) -> None:
+def test_api_key_cookie_is_ignored_when_the_origin_cannot_be_parsed(page: str) -> None:
     assert api_key_of(headers(Origin=page, Host="a", Cookie="hk_token=k"), "") == ""

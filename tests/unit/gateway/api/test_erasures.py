@@ -1,4 +1,4 @@
-"""Who may have a person forgotten, and what is told of it."""
+"""Erasures require an admin key of the workspace, and the answer never names the erased person."""
 
 import json
 
@@ -36,14 +36,14 @@ SOURCES = [
         ("", "", "unauthorized"),
     ],
 )
-def test_it_takes_an_admin_key_of_the_workspace(
+def test_erasure_requires_an_admin_key_of_the_workspace(
     key: str, wanted: str, scope: set[str] | str
 ) -> None:
     found = administered(key, wanted, SOURCES)
     assert (found.code if isinstance(found, Problem) else found) == scope
 
 
-def test_what_is_told_names_nobody() -> None:
+def test_erasure_answer_contains_no_identifier_of_the_person() -> None:
     erasure = Erasure(
         "id",
         "w1",
@@ -60,7 +60,7 @@ def test_what_is_told_names_nobody() -> None:
     assert answer["finished_at"] is None
 
 
-def test_asked_for_twice_it_is_one_until_it_is_finished() -> None:
+def test_a_pending_erasure_is_found_by_subject_until_it_is_finished() -> None:
     erasures = Erasures()
     one = Erasure("id", "w1", "user:ada", 1)
     erasures.apply(erasure_entries(one))

@@ -1,4 +1,4 @@
-"""Who may ask where an event is, and how the answer is put into HTTP."""
+"""A read key finds the status of events of its own sources only, with a fitting HTTP status."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ SOURCES = [
         ("other", "shop", "unauthorized"),
     ],
 )
-def test_a_key_sees_the_sources_that_it_reads(
+def test_a_key_reads_event_status_of_its_own_sources_only(
     key: str, wanted: str, scope: tuple[str, ...] | str
 ) -> None:
     found = readable(key, wanted, SOURCES)
@@ -55,7 +55,7 @@ def test_a_key_sees_the_sources_that_it_reads(
         (EventStatus(id="k", fate="unknown", notes=("away",), certain=False), 503),
     ],
 )
-def test_statuses(where: EventStatus, status: int) -> None:
+def test_event_status_maps_to_http_200_404_or_503(where: EventStatus, status: int) -> None:
     answer = answer_of(where)
     assert answer.status == status
     body = json.loads(answer.body)
@@ -74,7 +74,7 @@ class Slow:
         return EventStatus(id=sought, fate="stored")
 
 
-def test_more_than_can_wait_are_refused_at_once() -> None:
+def test_event_lookups_beyond_the_waiting_cap_are_refused_as_overloaded() -> None:
     async def ask_many() -> None:
         slow = Slow()
         finding = EventFinder(slow)

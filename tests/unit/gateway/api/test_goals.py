@@ -1,4 +1,4 @@
-"""The goals API by plain values: what is a goal, what is a time, and what is answered."""
+"""The goals API validates goals and query times and returns goals, stats and time series."""
 
 import asyncio
 import threading
@@ -102,7 +102,7 @@ def decoded(answer: Answer) -> Any:
 # --- making, listing, deleting
 
 
-def test_a_goal_is_made_and_listed_in_the_documents_shape() -> None:
+def test_a_goal_is_created_and_listed_in_the_documented_shape() -> None:
     store = Memory()
     made = create(store, SIGNUP)
     assert made.status == 201
@@ -118,7 +118,7 @@ def test_a_goal_is_made_and_listed_in_the_documents_shape() -> None:
     assert decoded(asyncio.run(goals.list_goals("blog", store))) == []
 
 
-def test_made_twice_it_is_one() -> None:
+def test_creating_the_same_goal_twice_returns_the_existing_goal() -> None:
     store = Memory()
     first, again = create(store, SIGNUP), create(store, SIGNUP)
     assert (again.status, decoded(again)) == (200, decoded(first))
@@ -143,19 +143,19 @@ def test_made_twice_it_is_one() -> None:
         (b'{"name":"n","type":"path","value":"/%b"}' % (b"x" * 2_048), "invalid_goal"),
     ],
 )
-def test_what_is_not_a_goal_is_refused(body: bytes, code: str) -> None:
+def test_an_invalid_goal_is_rejected_and_not_stored(body: bytes, code: str) -> None:
     store = Memory()
     answer = create(store, body)
     assert decoded(answer)["code"] == code
     assert store.of("shop") == []
 
 
-def test_further_fields_are_left_alone() -> None:
+def test_unknown_and_server_set_fields_of_a_goal_are_ignored() -> None:
     sent = b'{"id":"","site_id":"other","name":"n","type":"event","value":"v","created_at":""}'
     assert decoded(create(Memory(), sent))["site_id"] == "shop"
 
 
-def test_a_site_has_at_most_so_many() -> None:
+def test_a_site_has_at_most_max_goals() -> None:
     store = Memory()
     for number in range(goals.MAX_GOALS):
         body = b'{"name":"n","type":"event","value":"%d"}' % number
@@ -164,7 +164,7 @@ def test_a_site_has_at_most_so_many() -> None:
     assert create(store, b'{"name":"n","type":"event","value":"0"}').status == 200
 
 
-def test_what_is_not_durable_is_not_said_to_be() -> None:
+def test_goal_changes_return_503_when_the_log_is_not_durable() -> None:
     assert create(Memory(durable=False), SIGNUP).status == 503
     store = Memory()
     goal = decoded(create(store, SIGNUP))["id"]
@@ -172,7 +172,7 @@ def test_what_is_not_durable_is_not_said_to_be() -> None:
     assert asyncio.run(goals.delete_goal("shop", goal, store)).status == 503
 
 
-def test_a_goal_is_deleted_at_its_own_site_only() -> None:
+def test_a_goal_can_be_deleted_only_through_its_own_site() -> None:
     store = Memory()
     goal = decoded(create(store, SIGNUP))["id"]
     assert asyncio.run(goals.delete_goal("blog", goal, store)).status == 404
@@ -194,7 +194,7 @@ class Slow(GoalsInMemory):
         return super().decide(questions)
 
 
-def test_who_waits_for_the_brokers_is_answered_together_and_never_beyond_the_cap() -> None:
+def test_concurrent_goal_requests_are_decided_together_and_refused_beyond_the_cap() -> None:
     log = Slow()
     store = SharedGoals(log)
     bodies = [b'{"name":"n","type":"event","value":"%d"}' % n for n in range(GOALS_WAITING + 1)]
@@ -214,7 +214,7 @@ def test_who_waits_for_the_brokers_is_answered_together_and_never_beyond_the_cap
     assert len(log.asked) <= 2
 
 
-def test_a_fault_of_the_program_fails_its_request_and_no_later_one() -> None:
+def test_an_exception_fails_its_own_goal_request_and_no_later_one() -> None:
     store = Memory()
 
     def fail(present: list[Goal]) -> GoalDecision[Answer]:
@@ -228,7 +228,7 @@ def test_a_fault_of_the_program_fails_its_request_and_no_later_one() -> None:
 # --- counting
 
 
-def test_stats_say_how_many_of_all_visitors() -> None:
+def test_goal_stats_include_conversions_visitors_and_conversion_rate() -> None:
     store, counts = Memory(), Fixed()
     create(store, SIGNUP)
     answer = stats(store, "from=2026-01-01&to=2026-01-02T12:00:00%2B02:00", counts)
@@ -248,7 +248,7 @@ def test_stats_say_how_many_of_all_visitors() -> None:
     assert span == ("2026-01-01T00:00:00Z", "2026-01-02T10:00:00Z")
 
 
-def test_without_a_time_it_is_the_last_thirty_days() -> None:
+def test_goal_stats_cover_the_last_30_days_by_default() -> None:
     counts = Fixed()
     stats(Memory(), "", counts)
     stats(Memory(), "to=2026-01-31", counts)
@@ -256,7 +256,7 @@ def test_without_a_time_it_is_the_last_thirty_days() -> None:
     assert counts.spans[1].until - counts.spans[1].since == 30 * 24 * HOUR
 
 
-def test_a_timeseries_has_every_bucket() -> None:
+def test_a_timeseries_includes_empty_buckets() -> None:
     store = Memory()
     create(store, SIGNUP)
     query = "from=2026-01-01T00:30:00Z&to=2026-01-01T03:00:00Z&interval=hour"
@@ -270,7 +270,7 @@ def test_a_timeseries_has_every_bucket() -> None:
     ]
 
 
-def test_a_timeseries_of_chosen_goals() -> None:
+def test_a_timeseries_contains_only_the_requested_goals() -> None:
     store = Memory()
     chosen, other = decoded(create(store, SIGNUP))["id"], decoded(create(store, THANKS))["id"]
     answer = decoded(timeseries(store, f"goal_id={chosen}", Fixed()))
@@ -292,21 +292,23 @@ def test_a_timeseries_of_chosen_goals() -> None:
         ("from=1900-01-01&to=2299-01-01&interval=hour", "from"),
     ],
 )
-def test_a_query_that_cannot_be_answered_is_refused(query: str, field: str) -> None:
+def test_a_timeseries_query_with_invalid_times_or_interval_is_rejected(
+    query: str, field: str
+) -> None:
     store = Memory()
     create(store, SIGNUP)
     answer = decoded(timeseries(store, query, Fixed()))
     assert (answer["status"], answer["code"], answer["field"]) == (400, "invalid_query", field)
 
 
-def test_no_clickhouse_is_503() -> None:
+def test_goal_queries_return_503_when_clickhouse_is_unreachable() -> None:
     answer = stats(Memory(), "", Away())
     assert (answer.status, decoded(answer)["code"]) == (503, "not_counted")
     assert b"Retry-After" in answer.headers
     assert timeseries(Memory(), "", Away()).status == 503
 
 
-def test_no_more_than_so_many_questions_wait() -> None:
+def test_goal_queries_beyond_the_waiting_cap_are_refused_as_overloaded() -> None:
     gate = threading.Event()
 
     class Slow(Fixed):

@@ -1,4 +1,4 @@
-"""The door of CloudEvents: the rules of its specification, JSON format and HTTP binding."""
+"""The CloudEvents door follows the specification, its JSON format and its HTTP binding."""
 
 import base64
 import json
@@ -79,7 +79,7 @@ def context(event: Event | Refusal) -> Any:
 # Attributes
 
 
-def test_the_type_is_the_name_and_source_with_id_the_idempotency_key() -> None:
+def test_type_becomes_the_event_name_and_source_plus_id_the_idempotency_key() -> None:
     for event in (structured(), binary(b"")):
         assert taken(event).name == "com.example.someevent"
         assert taken(event).idempotency_key == "/mycontext A234-1234-1234"
@@ -88,7 +88,7 @@ def test_the_type_is_the_name_and_source_with_id_the_idempotency_key() -> None:
         assert properties(event) == {}
 
 
-def test_the_time_is_when_it_occurred() -> None:
+def test_time_becomes_occurred_at() -> None:
     for time, epoch_ms in (
         ("2018-04-05T17:31:00Z", 1522949460000),
         ("2018-04-05T17:31:00.123456789+02:00", 1522942260123),
@@ -98,12 +98,12 @@ def test_the_time_is_when_it_occurred() -> None:
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2018-04-05", "2018-04-05T17:31:00", ""])
-def test_the_time_is_of_rfc_3339(time: str) -> None:
+def test_a_time_that_is_not_rfc_3339_is_rejected(time: str) -> None:
     assert refused(structured(time=time)) == ("invalid_time", "time")
     assert refused(binary(b"", ce_time=time)) == ("invalid_time", "time")
 
 
-def test_the_subject_and_every_extension_are_kept_in_the_context() -> None:
+def test_subject_and_extensions_are_kept_in_the_context() -> None:
     attributes = {"subject": "123", "comexampleextension1": "value", "comexampleothervalue": 5}
     event = structured(**attributes, dataschema="urn:x", traceparent="00-a-b-00")
     named = {"source": "/mycontext", "id": "A234-1234-1234"}
@@ -113,7 +113,7 @@ def test_the_subject_and_every_extension_are_kept_in_the_context() -> None:
     assert context(event) == named | {"subject": "123", "comexampleothervalue": "5"}
 
 
-def test_extensions_say_whose_the_event_is() -> None:
+def test_identifier_extensions_set_user_anonymous_profile_and_session_ids() -> None:
     attributes = {"userid": 12, "anonymousid": "a", "profileid": "p", "sessionid": "s"}
     for event in (
         structured(**attributes),
@@ -126,12 +126,12 @@ def test_extensions_say_whose_the_event_is() -> None:
 
 
 @pytest.mark.parametrize("value", [True, 1.5, {}, []])
-def test_an_identifier_is_a_string_or_an_integer(value: Any) -> None:
+def test_an_identifier_that_is_no_string_or_integer_is_rejected(value: Any) -> None:
     assert refused(structured(userid=value)) == ("wrong_type", "userid")
 
 
 @pytest.mark.parametrize("name", ["specversion", "id", "source", "type"])
-def test_every_required_attribute_must_be_there_and_not_empty(name: str) -> None:
+def test_a_missing_or_empty_required_attribute_is_rejected(name: str) -> None:
     for empty in ("", None):
         assert refused(structured(**{name: empty})) == ("missing", name)
     assert refused(structured(**{name: 12})) == ("wrong_type", name)
@@ -141,19 +141,19 @@ def test_every_required_attribute_must_be_there_and_not_empty(name: str) -> None
 
 
 @pytest.mark.parametrize("version", ["0.3", "1", "1.0.2", "2.0"])
-def test_the_specversion_is_1_0(version: str) -> None:
+def test_a_specversion_other_than_1_0_is_rejected(version: str) -> None:
     assert refused(structured(specversion=version)) == ("unknown_version", "specversion")
     event = binary(b"", **{"ce-specversion": version})
     assert refused(event) == ("unknown_version", "ce-specversion")
 
 
 @pytest.mark.parametrize("name", ["subject", "time", "dataschema", "datacontenttype"])
-def test_optional_attributes_are_strings_and_null_is_as_good_as_absent(name: str) -> None:
+def test_optional_attributes_must_be_strings_and_null_counts_as_absent(name: str) -> None:
     assert refused(structured(**{name: 5})) == ("wrong_type", name)
     assert context(structured(**{name: None})) == context(structured())
 
 
-def test_types_may_hold_spaces() -> None:
+def test_type_may_contain_spaces() -> None:
     assert taken(structured(type="Order Completed")).name == "Order Completed"
 
 
@@ -164,7 +164,9 @@ def test_types_may_hold_spaces() -> None:
         ("urn:event:from:myapi/resource/123", "x y", "urn:event:from:myapi/resource/123 x y"),
     ],
 )
-def test_the_key_is_readable_where_it_can_be(source: str, event_id: str, key: str) -> None:
+def test_idempotency_key_is_source_and_id_in_plain_text_when_unambiguous(
+    source: str, event_id: str, key: str
+) -> None:
     assert key_of(source, event_id) == key
 
 
@@ -172,7 +174,9 @@ def test_the_key_is_readable_where_it_can_be(source: str, event_id: str, key: st
     ("source", "event_id"),
     [("/a b", "c"), ("/a", " b"), ("/a", "b\0"), ("/a", "b" * 254), ("/ä", "b")],
 )
-def test_else_it_is_a_digest(source: str, event_id: str) -> None:
+def test_idempotency_key_is_a_sha256_digest_when_plain_text_is_ambiguous(
+    source: str, event_id: str
+) -> None:
     assert key_of(source, event_id).startswith("sha256:")
     assert taken(structured(source=source, id=event_id)).idempotency_key == key_of(source, event_id)
 
@@ -183,7 +187,7 @@ _text = st.text("ab /\0é", min_size=1, max_size=4)
 @given(_text, _text, _text, _text)
 @example("a\0b", "c", "a", "b\0c")
 @example("a b", "c", "a", "b c")
-def test_two_events_have_one_key_only_if_source_and_id_are_the_same(
+def test_idempotency_keys_are_equal_only_if_source_and_id_are_equal(
     source: str, event_id: str, other_source: str, other_id: str
 ) -> None:
     is_same = key_of(source, event_id) == key_of(other_source, other_id)
@@ -193,7 +197,7 @@ def test_two_events_have_one_key_only_if_source_and_id_are_the_same(
 # Data
 
 
-def test_an_object_is_the_properties() -> None:
+def test_a_json_object_in_data_becomes_the_properties() -> None:
     data = {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True, "$own": 1}
     assert properties(structured(data=data)) == data
     assert properties(structured(data=data, datacontenttype="application/json")) == data
@@ -206,23 +210,23 @@ def test_an_object_is_the_properties() -> None:
 
 
 @pytest.mark.parametrize("data", [1.5, "I'm just a string", [1, 2], False])
-def test_other_json_is_a_member_of_the_properties(data: Any) -> None:
+def test_non_object_json_data_is_stored_under_the_property_data(data: Any) -> None:
     assert properties(structured(data=data)) == {"data": data}
     members = {"data": data, "datacontenttype": "application/json"}
     assert properties(structured(**members)) == members
     assert properties(binary(json.dumps(data).encode(), "application/json")) == members
 
 
-def test_null_is_no_data() -> None:
+def test_null_data_yields_empty_properties() -> None:
     assert properties(structured(data=None)) == {}
     assert properties(binary(b"null", "application/json")) == {}
 
 
-def test_a_json_string_is_not_read_again_as_json() -> None:
+def test_a_json_string_in_data_is_not_parsed_again_as_json() -> None:
     assert properties(structured(data='{"a": 1}')) == {"data": '{"a": 1}'}
 
 
-def test_text_is_kept_as_text() -> None:
+def test_text_data_is_stored_as_a_string_with_its_content_type() -> None:
     members = {"datacontenttype": "application/xml", "data": '<much wow="xml"/>'}
     assert properties(structured(**members)) == members
     assert properties(binary(b'<much wow="xml"/>', "application/xml")) == members
@@ -230,7 +234,7 @@ def test_text_is_kept_as_text() -> None:
     assert properties(event) == {"data": "é", "datacontenttype": "text/plain; charset=UTF-8"}
 
 
-def test_text_of_another_kind_must_be_a_string() -> None:
+def test_data_with_a_text_content_type_must_be_a_string() -> None:
     event = structured(datacontenttype="text/xml", data={"a": 1})
     assert refused(event) == ("wrong_type", "data")
 
@@ -239,29 +243,29 @@ def test_text_of_another_kind_must_be_a_string() -> None:
     "content_type", ["application/vnd.apache.thrift.binary", "text/plain; charset=latin1",
                      "application/json; charset=utf-16", "image/png"],
 )  # fmt: skip
-def test_what_is_not_text_is_kept_in_base64(content_type: str) -> None:
+def test_binary_data_is_stored_as_base64(content_type: str) -> None:
     members = {"data_base64": "/wA=", "datacontenttype": content_type}
     assert properties(binary(b"\xff\0", content_type)) == members
     assert properties(structured(**members)) == members
 
 
-def test_text_that_is_not_utf8_is_kept_in_base64() -> None:
+def test_text_data_that_is_not_utf8_is_stored_as_base64() -> None:
     members = {"data_base64": "/wA=", "datacontenttype": "text/plain"}
     assert properties(binary(b"\xff\0", "text/plain")) == members
 
 
-def test_without_a_content_type_no_type_is_inferred_of_bytes() -> None:
+def test_bytes_without_a_content_type_are_stored_as_base64_without_a_type() -> None:
     members = {"data_base64": "eyAieHl6IjogMTIzIH0="}
     assert properties(structured(**members)) == members
     assert properties(binary(b'{ "xyz": 123 }')) == members
 
 
-def test_data_and_data_base64_exclude_each_other() -> None:
+def test_data_together_with_data_base64_is_rejected() -> None:
     assert refused(structured(data=1, data_base64="YQ==")) == ("invalid_body", "data_base64")
 
 
 @pytest.mark.parametrize("encoded", ["... base64 encoded string ...", "YQ", 12, {}])
-def test_data_base64_is_base64(encoded: Any) -> None:
+def test_invalid_data_base64_is_rejected(encoded: Any) -> None:
     assert refused(structured(data_base64=encoded)) == ("wrong_type", "data_base64")
 
 
@@ -277,7 +281,7 @@ def test_data_base64_is_base64(encoded: Any) -> None:
         (b"I'm just a string", "invalid_json"),
     ],
 )
-def test_data_is_what_its_type_says(body: bytes, code: str) -> None:
+def test_invalid_json_data_with_a_json_content_type_is_rejected(body: bytes, code: str) -> None:
     assert refused(binary(body, "application/json"))[0] == code
     encoded = base64.b64encode(body).decode()
     event = structured(data_base64=encoded, datacontenttype="application/json")
@@ -287,7 +291,7 @@ def test_data_is_what_its_type_says(body: bytes, code: str) -> None:
 # Content modes
 
 
-def test_header_values_are_percent_encoded() -> None:
+def test_percent_encoded_header_values_are_decoded() -> None:
     event = binary(b"", ce_subject="Euro%20%E2%82%AC%20%F0%9F%98%80")
     assert context(event)["subject"] == "Euro € 😀"
 
@@ -308,7 +312,9 @@ def test_header_values_are_percent_encoded() -> None:
         ("\udcff", None),  # as a byte that is no UTF-8 comes
     ],
 )
-def test_header_values_are_decoded_as_the_binding_says(header: str, text: str | None) -> None:
+def test_header_values_are_decoded_according_to_the_http_binding(
+    header: str, text: str | None
+) -> None:
     assert attribute_of(header) == text
 
 
@@ -316,12 +322,12 @@ def test_a_header_that_is_not_utf8_is_refused() -> None:
     assert refused(binary(b"", ce_subject="%C0%A0")) == ("invalid_utf8", "ce-subject")
 
 
-def test_header_names_are_of_any_case() -> None:
+def test_header_names_are_case_insensitive() -> None:
     headers = {name.upper(): value for name, value in HEADERS.items()}
     assert taken(one(read(b"{}", "application/json", **headers))).name == ATTRIBUTES["type"]
 
 
-def test_the_content_type_alone_says_the_datas_type() -> None:
+def test_a_ce_datacontenttype_header_is_rejected_in_binary_mode() -> None:
     event = binary(b"{}", "application/json", ce_datacontenttype="text/xml")
     assert refused(event) == ("unknown_field", "ce-datacontenttype")
 
@@ -331,20 +337,22 @@ def test_the_content_type_alone_says_the_datas_type() -> None:
     ["application/cloudevents+avro", "application/cloudevents", "application/cloudevents-batch",
      "application/cloudevents+json; charset=utf-16"],
 )  # fmt: skip
-def test_event_formats_other_than_json_are_not_taken(content_type: str) -> None:
+def test_event_formats_other_than_json_are_rejected_as_unsupported_media_type(
+    content_type: str,
+) -> None:
     trouble = read(b"{}", content_type, **HEADERS)
     assert isinstance(trouble, Problem)
     assert trouble.code == "unsupported_media_type"
 
 
-def test_the_media_type_is_of_any_case_and_headers_beside_it_count_for_nothing() -> None:
+def test_structured_mode_matches_the_media_type_in_any_case_and_ignores_ce_headers() -> None:
     body = json.dumps(ATTRIBUTES).encode()
     headers = {**HEADERS, "ce-type": "other"}
     event = one(read(body, "Application/CloudEvents+JSON; charset=UTF-8", **headers))
     assert taken(event).name == ATTRIBUTES["type"]
 
 
-def test_a_batch_has_several_events_each_for_itself() -> None:
+def test_each_event_of_a_batch_is_validated_independently() -> None:
     batch = [ATTRIBUTES | {"id": "1"}, ATTRIBUTES | {"id": ""}, 12]
     first, second, third = checked(read(json.dumps(batch).encode(), BATCHED))
     assert taken(first).idempotency_key == "/mycontext 1"
@@ -364,13 +372,15 @@ def test_a_batch_has_several_events_each_for_itself() -> None:
         (b"[{]", BATCHED, "invalid_json"),
     ],
 )
-def test_a_body_that_is_none_is_refused_whole(body: bytes, content_type: str, code: str) -> None:
+def test_an_empty_or_malformed_body_is_rejected_as_a_whole(
+    body: bytes, content_type: str, code: str
+) -> None:
     trouble = read(body, content_type)
     assert isinstance(trouble, Problem)
     assert trouble.code == code
 
 
-def test_in_binary_mode_the_digest_is_of_the_attributes_too() -> None:
+def test_payload_digest_includes_the_attributes_in_binary_mode() -> None:
     def payload(**headers: str) -> bytes:
         found = read(b"{}", "application/json", **HEADERS, **headers)
         assert isinstance(found, ParsedEvents)
@@ -381,13 +391,13 @@ def test_in_binary_mode_the_digest_is_of_the_attributes_too() -> None:
     assert len({payload(), payload(ce_subject="a"), payload(ce_userid="a")}) == 3
 
 
-def test_a_refusal_is_told_in_the_words_of_cloudevents() -> None:
+def test_a_refusal_names_the_cloudevents_attribute() -> None:
     assert refused(structured(time="2999-01-01T00:00:00Z")) == ("in_future", "time")
     assert refused(structured(type="tab\there")) == ("invalid_name", "type")
     assert refused(structured(userid="x" * 256)) == ("too_long", "userid")
 
 
-def test_the_answers_are_those_of_weirs_own_door() -> None:
+def test_replies_have_the_format_of_the_events_door() -> None:
     refusal = Refusal("in_future", "time", "is too far ahead")
     answer = DOOR.reply(request_meta(), ParsedEvents(), Outcome([], [Refused(0, "/a b", refusal)]))
     assert answer.status == 422

@@ -1,4 +1,4 @@
-"""The doors tell events apart, whatever shape they come in, and say what became of them."""
+"""Doors split bodies of every shape into events and report the result of each event."""
 
 import json
 import re
@@ -57,12 +57,12 @@ def test_pretty_printed_json_is_not_ndjson() -> None:
     assert split(pretty[:-2]) == "invalid_json"
 
 
-def test_what_is_too_deep_is_so_with_half_a_surrogate_pair_in_it() -> None:
+def test_a_body_nested_too_deep_is_rejected_even_with_half_a_surrogate_pair() -> None:
     deep = b'{"event":"a","properties":' + b'{"x":"\\ud80a","p":' * 2_000 + b"1" + b"}" * 2_001
     assert split(deep) == "too_deep"
 
 
-def test_ndjson_by_its_lines_or_its_type() -> None:
+def test_ndjson_is_recognised_by_its_lines_or_its_content_type() -> None:
     assert split(EVENT + b"\n" + EVENT) == [EVENT, EVENT]
     assert split(b'{"event":\n' + EVENT, is_ndjson=True) == [b'{"event":', EVENT]
     assert split(b"x\ny", is_ndjson=True) == [b"x", b"y"]
@@ -70,7 +70,7 @@ def test_ndjson_by_its_lines_or_its_type() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_the_cap_is_the_same_for_each_shape(count: int) -> None:
+def test_the_event_cap_is_the_same_for_array_ndjson_and_envelope(count: int) -> None:
     expected = [EVENT] * 3 if count == 3 else "too_many_events"
     assert split(b"[" + b",".join([EVENT] * count) + b"]") == expected
     assert split(b"\n".join([EVENT] * count)) == expected
@@ -78,12 +78,12 @@ def test_the_cap_is_the_same_for_each_shape(count: int) -> None:
 
 
 @given(st.binary(max_size=100), st.booleans())
-def test_any_body_gets_an_answer(body: bytes, is_ndjson: bool) -> None:
+def test_splitting_any_body_yields_events_or_a_problem(body: bytes, is_ndjson: bool) -> None:
     assert isinstance(attempt(split_events, body, is_ndjson, 3), SplitEvents | Problem)
     assert isinstance(attempt(json_in, body), bytes | Problem)
 
 
-def test_the_reply_is_json() -> None:
+def test_the_reply_is_json_with_accepted_rejected_event_ids_and_warnings() -> None:
     refused = [Refused(1, 'k"1', Refusal("wrong_type", "value", "must be a finite number"))]
     assert json.loads(reply(Outcome(["x", "y"], refused, ["odd"]))) == {
         "accepted": 2,
@@ -114,11 +114,13 @@ def test_the_reply_is_json() -> None:
         (b"[" * 100_000, ""),
     ],
 )
-def test_a_refused_event_is_named_if_it_can_be(raw: bytes, expected: str) -> None:
+def test_a_rejected_event_is_identified_by_its_idempotency_key_or_id(
+    raw: bytes, expected: str
+) -> None:
     assert client_id(raw) == expected
 
 
-def test_a_webhook_keeps_its_bytes_and_any_names() -> None:
+def test_a_webhook_event_keeps_its_body_bytes_and_reserved_property_names() -> None:
     body = b'{"$x": 1.0,  "nested": {"a": []}}'
     sent = event_of("push", body, "key")
     events = ParsedEvents([ParsedEvent(body, sent)], Shared(b"", body), Policy(own_names=None))
@@ -128,7 +130,7 @@ def test_a_webhook_keeps_its_bytes_and_any_names() -> None:
     assert event.user_id == ""
 
 
-def test_names_of_a_product_pass_and_others_that_are_reserved_do_not() -> None:
+def test_reserved_names_are_rejected_except_the_doors_own_names() -> None:
     own = frozenset({"$its_event", "$its_property"})
     for name, place, code in (
         ("$its_event", b'{"$its_property":1}', None),
@@ -150,13 +152,15 @@ def test_names_of_a_product_pass_and_others_that_are_reserved_do_not() -> None:
         ("kebab-case", ["signup", "plan-upgraded"], ["plan_upgraded", "Plan-x", "a-"]),
     ],
 )
-def test_casing(casing: Any, good: list[str], bad: list[str]) -> None:
+def test_is_cased_recognises_each_casing(casing: Any, good: list[str], bad: list[str]) -> None:
     assert [name for name in [*good, *bad] if is_cased(name, casing)] == good
     assert is_cased("$identify", casing)
 
 
 @pytest.mark.parametrize("enforce", [False, True])
-def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
+def test_a_wrongly_cased_event_name_is_rejected_if_enforced_and_else_warned_about(
+    enforce: bool,
+) -> None:
     source = Source(id="s", event_casing="snake_case", enforce_casing=enforce)
     events = parsed(split_events(b'[{"event":"a_b"},{"event":"aB"}]', False, 9))
     records = build_records(
@@ -173,7 +177,7 @@ def test_a_source_holds_its_senders_to_a_casing_or_warns(enforce: bool) -> None:
         assert records.warnings == [f"event 1: {text}"]
 
 
-def test_routes_are_found_by_their_parts() -> None:
+def test_the_router_finds_a_route_and_decodes_its_path_parts() -> None:
     router = Router(ROUTES)
     found = router.find("/collect/a%20b/shop/")
     assert found is not None
@@ -184,13 +188,13 @@ def test_routes_are_found_by_their_parts() -> None:
     assert router.find("/v1/events" + 3_000 * "/") is None
 
 
-def test_every_problem_has_a_place() -> None:
+def test_every_kept_problem_is_defined_and_every_status_is_an_error() -> None:
     assert set(PROBLEMS) >= KEPT
     assert {kind.status for kind in PROBLEMS.values()} <= set(range(400, 504))
 
 
 @pytest.mark.parametrize("door", sorted(set(DOORS) - {"events", "collect"}))
-def test_every_door_has_examples_and_stands_in_the_documents(door: str) -> None:
+def test_every_door_has_examples_and_is_documented(door: str) -> None:
     router = Router(ROUTES)
 
     def is_of(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Hackle's door, rule by rule as its documentation states them, and what its SDKs are known to send."""
+"""Hackle's door follows the documented rules and accepts what Hackle's SDKs send."""
 
 import json
 from typing import Any
@@ -81,16 +81,16 @@ def test_example_2_sends_the_event_key_and_a_numeric_value_together() -> None:
 
 
 @pytest.mark.parametrize("value", [13200, -1, 0, 0.5, 2**60, 1e300])
-def test_the_value_can_be_any_number(value: float) -> None:
+def test_value_may_be_any_number(value: float) -> None:
     assert taken(value=value).value == value
 
 
 @pytest.mark.parametrize("value", ["13200", "", True, False, [1], {"amount": 1}])
-def test_the_value_can_only_be_in_the_form_of_numerical_values(value: object) -> None:
+def test_a_value_that_is_not_a_number_is_rejected(value: object) -> None:
     assert refused(value=value) == ("wrong_type", "value")
 
 
-def test_an_event_needs_its_key() -> None:
+def test_an_event_without_an_event_type_key_is_rejected() -> None:
     assert refused(eventTypeKey=None) == ("wrong_type", "eventTypeKey")
     assert refused(eventTypeKey="") == ("invalid_name", "eventTypeKey")
     (event,) = checked(trackEvents=[{"identifiers": {"$id": "a"}}])
@@ -98,8 +98,8 @@ def test_an_event_needs_its_key() -> None:
     assert (event.code, event.field) == ("missing", "eventTypeKey")
 
 
-def test_a_key_may_have_spaces_inside() -> None:
-    """The SDK takes any key but an empty one."""
+def test_event_type_key_may_contain_spaces_but_not_be_blank() -> None:
+    """The event key may contain spaces: the SDK accepts any key but an empty one."""
     assert taken(eventTypeKey="add to cart").name == "add to cart"
     assert refused(eventTypeKey=" ") == ("invalid_name", "eventTypeKey")
 
@@ -114,41 +114,41 @@ def test_a_key_may_have_spaces_inside() -> None:
         {"customerId": "77"},  # of the sender's own making: says nobody whom Weir could know
     ],
 )
-def test_an_event_needs_a_user_identifier(identifiers: object) -> None:
+def test_an_event_without_a_user_identifier_is_rejected(identifiers: object) -> None:
     assert refused(identifiers=identifiers) == ("missing", "identifiers")
 
 
-def test_a_key_of_a_property_must_be_of_string_type() -> None:
+def test_a_property_key_that_is_not_a_string_makes_the_body_invalid_json() -> None:
     body = b'{"trackEvents":[{"eventTypeKey":"purchase","properties":{1:"x"}}]}'
     assert problem(body).code == "invalid_json"
 
 
 @pytest.mark.parametrize("value", ["CARD", "", "a[b]{c}", 800, -0.5, True, False])
-def test_the_value_of_a_property_is_a_boolean_a_string_or_a_number(value: object) -> None:
+def test_a_property_value_may_be_a_boolean_string_or_number(value: object) -> None:
     properties = {"first": "}{", "pay_method": value}
     assert json.loads(taken(properties=properties).properties) == properties
 
 
 @pytest.mark.parametrize("value", [[], ["a"], [1, 2], {}, {"a": 1}])
-def test_no_other_value_of_a_property_is_taken(value: object) -> None:
+def test_an_array_or_object_as_a_property_value_is_rejected(value: object) -> None:
     assert refused(properties={"is_discount": True, "pay_method": value}) == (
         "wrong_type",
         "properties.pay_method",
     )
 
 
-def test_a_property_without_a_value_is_as_good_as_absent() -> None:
-    """The SDK leaves out what is None; a null on the wire refuses nothing either."""
+def test_a_null_property_or_null_properties_is_accepted() -> None:
+    """A null property rejects nothing; the SDK itself omits properties that are None."""
     assert taken(properties={"pay_method": None, "x": 1}).properties
     assert taken(properties=None).properties == b"{}"
 
 
 @pytest.mark.parametrize("properties", ["x", 5, [], [{}], True])
-def test_properties_are_pairs_of_a_key_and_a_value(properties: object) -> None:
+def test_properties_that_are_not_an_object_are_rejected(properties: object) -> None:
     assert refused(properties=properties) == ("wrong_type", "properties")
 
 
-def test_one_bad_event_refuses_none_of_its_neighbours() -> None:
+def test_an_invalid_event_does_not_reject_its_neighbours() -> None:
     found = checked(
         trackEvents=[PURCHASE, PURCHASE | {"value": "1"}, 5],
         exposureEvents=[{"experimentKey": 1}, EXPOSURE],
@@ -156,11 +156,11 @@ def test_one_bad_event_refuses_none_of_its_neighbours() -> None:
     assert [isinstance(one, Event) for one in found] == [True, False, False, False, True]
 
 
-def test_names_of_properties_are_the_senders_affair() -> None:
+def test_property_names_with_reserved_prefixes_are_accepted() -> None:
     assert taken(properties={"ss_x": 1, "$y": 2}).properties == b'{"ss_x": 1, "$y": 2}'
 
 
-def test_the_update_of_a_users_properties_is_taken_as_the_sdk_sends_it() -> None:
+def test_the_sdks_properties_event_is_accepted_and_other_reserved_names_are_not() -> None:
     properties = {"$set": {"age": 30}, "$increment": {"n": 1}}
     event = taken(eventTypeKey="$properties", properties=properties)
     assert (event.name, json.loads(event.properties)) == ("$properties", properties)
@@ -188,7 +188,7 @@ def test_the_update_of_a_users_properties_is_taken_as_the_sdk_sends_it() -> None
         ({"$id": 5, "$deviceId": "5"}, "", "5", ""),
     ],
 )
-def test_who_an_event_is_of(
+def test_identifiers_map_to_user_anonymous_and_session_id(
     identifiers: dict[str, object], user: str, anonymous: str, session: str
 ) -> None:
     event = taken(identifiers=identifiers)
@@ -196,14 +196,14 @@ def test_who_an_event_is_of(
     assert json.loads(event.context)["identifiers"] == identifiers
 
 
-def test_an_older_body_names_the_user_without_identifiers() -> None:
+def test_user_id_is_read_from_the_older_field_when_identifiers_are_missing() -> None:
     assert taken(identifiers=None, userId="ae2182e0").user_id == "ae2182e0"
     assert taken(identifiers={"$id": ""}, userId="ae2182e0").user_id == "ae2182e0"
     assert refused(identifiers=None, userId=" ") == ("missing", "identifiers")
 
 
-def test_a_clock_that_is_ahead_loses_no_event() -> None:
-    """The SDKs take the time from it, and never send again."""
+def test_a_timestamp_too_far_in_the_future_is_dropped_and_the_event_accepted() -> None:
+    """An event from a clock that is ahead is accepted: the SDKs never send a rejected event again."""
     assert taken(timestamp=NOW + 3_600_000).occurred_at == NOW + 3_600_000
     assert taken(timestamp=NOW + 3_600_001).occurred_at is None  # as when it has none
     (exposed,) = checked(exposureEvents=[EXPOSURE | {"timestamp": 2 * NOW}])
@@ -211,7 +211,7 @@ def test_a_clock_that_is_ahead_loses_no_event() -> None:
     assert exposed.occurred_at is None
 
 
-def test_what_else_an_event_brings_is_its_context() -> None:
+def test_remaining_event_fields_and_sdk_headers_are_kept_in_the_context() -> None:
     sent = {
         "insertId": "i-1",
         "timestamp": NOW - 5,
@@ -245,7 +245,9 @@ def test_what_else_an_event_brings_is_its_context() -> None:
         ("hackleProperties", 1, "wrong_type"),
     ],
 )
-def test_a_field_of_the_wrong_type_is_named(field: str, value: object, code: str) -> None:
+def test_a_field_of_the_wrong_type_is_rejected_by_name(
+    field: str, value: object, code: str
+) -> None:
     assert refused(**{field: value}) == (code, field)
 
 
@@ -261,17 +263,15 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: object, code: str
         ({"identifiers": {"$sessionId": "a" * 256}}, "too_long", "identifiers.$sessionId"),
     ],
 )
-def test_a_refusal_speaks_of_the_sdks_fields(
-    fields: dict[str, object], code: str, field: str
-) -> None:
+def test_a_refusal_names_the_sdks_field(fields: dict[str, object], code: str, field: str) -> None:
     assert refused(**fields) == (code, field)
 
 
-def test_an_identifier_of_the_wrong_type_is_named() -> None:
+def test_an_identifier_of_the_wrong_type_is_rejected_by_name() -> None:
     assert refused(identifiers={"$userId": {}}) == ("wrong_type", "identifiers.$userId")
 
 
-def test_an_exposure_is_an_event_of_its_own_name() -> None:
+def test_an_exposure_becomes_an_exposure_event() -> None:
     (event,) = checked(exposureEvents=[EXPOSURE])
     assert isinstance(event, Event)
     assert (event.name, event.user_id) == ("$exposure", "ae2182e0")
@@ -288,14 +288,14 @@ def test_an_exposure_is_an_event_of_its_own_name() -> None:
 
 
 @pytest.mark.parametrize("field", ["experimentKey", "variationKey"])
-def test_an_exposure_names_its_experiment_and_its_variation(field: str) -> None:
+def test_an_exposure_without_experiment_or_variation_key_is_rejected(field: str) -> None:
     sent = {name: value for name, value in EXPOSURE.items() if name != field}
     (event,) = checked(exposureEvents=[sent])
     assert isinstance(event, Refusal)
     assert (event.code, event.field) == ("missing", field)
 
 
-def test_a_remote_configuration_is_an_event_of_its_own_name() -> None:
+def test_a_remote_configuration_becomes_a_remote_config_event() -> None:
     sent = {
         "identifiers": {"$id": "a"},
         "parameterId": 1,
@@ -323,13 +323,13 @@ def records_of(events: ParsedEvents) -> RequestRecords:
     return build_records(events, source, context)
 
 
-def test_the_reply_is_empty_when_everything_is_taken() -> None:
+def test_the_reply_is_an_empty_object_when_every_event_is_accepted() -> None:
     events = parsed(json.dumps({"trackEvents": [PURCHASE]}).encode())
     answer = hackle.DOOR.reply(request_meta(), events, records_of(events).outcome())
     assert (answer.status, answer.body) == (202, b"{}")
 
 
-def test_the_reply_names_what_is_refused_by_its_list() -> None:
+def test_the_reply_lists_rejected_events_by_list_and_index() -> None:
     bad = {"insertId": "i-2", "experimentKey": 1}
     body = json.dumps({"trackEvents": [PURCHASE], "exposureEvents": [EXPOSURE, bad]}).encode()
     events = parsed(body)
@@ -349,14 +349,14 @@ def test_the_reply_names_what_is_refused_by_its_list() -> None:
     }
 
 
-def test_the_reply_warns() -> None:
+def test_the_reply_includes_warnings() -> None:
     events = parsed(json.dumps({"trackEvents": [PURCHASE]}).encode())
     answer = hackle.DOOR.reply(request_meta(), events, Outcome(["x"], [], ["odd"]))
     assert json.loads(answer.body) == {"warnings": ["odd"]}
 
 
-def test_a_request_of_refused_events_alone_is_refused() -> None:
-    """The SDK logs any status but 2xx, and does not send again."""
+def test_a_request_with_only_rejected_events_returns_422() -> None:
+    """A request with no valid event returns 422; the SDK logs it and does not send again."""
     events = parsed(json.dumps({"trackEvents": [PURCHASE | {"value": "1"}]}).encode())
     answer = hackle.DOOR.reply(request_meta(), events, records_of(events).outcome())
     assert answer.status == 422
@@ -376,7 +376,7 @@ def test_a_request_of_refused_events_alone_is_refused() -> None:
         (b'{"trackEvents":' + b"[" * 100_000, "too_deep"),
     ],
 )
-def test_bodies_whose_events_cannot_be_told_apart(body: bytes, code: str) -> None:
+def test_a_body_that_cannot_be_split_into_events_is_rejected(body: bytes, code: str) -> None:
     assert problem(body).code == code
 
 
@@ -386,7 +386,7 @@ def test_the_cap_counts_the_events_of_all_lists() -> None:
     assert problem(body, 2).code == "too_many_events"
 
 
-def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
+def test_half_a_surrogate_pair_rejects_only_its_own_event() -> None:
     half = b'{"eventTypeKey":"half","insertId":"h","properties":{"x":"\\ud83d"}}'
     whole = json.dumps(PURCHASE | {"properties": {"x": "\U0001f600"}}).encode()
     body = b'{"exposureEvents":[],"trackEvents":[%b, %b,%b]}' % (half, whole, half)
@@ -402,7 +402,9 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
     ),
     st.sampled_from(["value", "properties", "identifiers", "timestamp", "eventTypeId", "x"]),
 )
-def test_anything_in_a_field_gets_an_answer(value: object, field: str) -> None:
+def test_any_field_value_yields_an_event_a_refusal_or_invalid_json(
+    value: object, field: str
+) -> None:
     body = json.dumps({"trackEvents": [PURCHASE | {field: value}]}).encode()
     found = parse(hackle.DOOR, request_meta(), body, BodyLimits(9, 2**21))
     if isinstance(found, ParsedEvents):  # NaN is no JSON
@@ -411,7 +413,7 @@ def test_anything_in_a_field_gets_an_answer(value: object, field: str) -> None:
         assert found.code == "invalid_json"
 
 
-def test_the_key_is_the_sdk_key_or_a_write_key() -> None:
+def test_the_write_key_is_read_from_the_sdk_key_or_authorization_header() -> None:
     assert hackle.DOOR.credentials(request_meta(X_HACKLE_SDK_KEY=" k ")).key == "k"
     assert hackle.DOOR.credentials(request_meta(Authorization="Bearer k")).key == "k"
     assert hackle.DOOR.credentials(request_meta()).key == ""
@@ -431,5 +433,7 @@ def test_the_key_is_the_sdk_key_or_a_write_key() -> None:
         ({"If_Modified_Since": "Sat, 01 Jan 99999 00:00:00 GMT"}, False),
     ],
 )
-def test_the_workspace_is_conditional(headers: dict[str, str], expected: bool) -> None:
+def test_the_workspace_honours_conditional_request_headers(
+    headers: dict[str, str], expected: bool
+) -> None:
     assert is_current(request_meta(**headers).headers) is expected

@@ -1,4 +1,4 @@
-"""HitKeep's doors: what each body becomes, whose it is, and what is refused or not kept."""
+"""HitKeep's doors map bodies to events, find their site, and reject or drop what they must."""
 
 import json
 from typing import Any
@@ -102,7 +102,7 @@ def refusal_of(door: Door, body: Any, request: RequestMeta) -> Refusal:
     return event
 
 
-def test_the_documented_server_body() -> None:
+def test_the_documented_server_body_becomes_an_event() -> None:
     events = parsed(hitkeep.DOOR, DOCUMENTED, request_meta())
     ((raw, event),) = validated(events, NOW)
     assert isinstance(event, Event)
@@ -126,14 +126,14 @@ def test_properties_keep_their_bytes() -> None:
     )
 
 
-def test_names_are_the_sites_own_affair() -> None:
+def test_event_and_property_names_with_reserved_prefixes_are_accepted() -> None:
     body = {"n": " Pro Signup ", "p": {"$step": 1, "ss_x": 2}}
     event = event_of(hitkeep.DOOR, body, request_meta(Origin=PAGE))
     assert event.name == "Pro Signup"
     assert json.loads(event.properties) == body["p"]
 
 
-def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
+def test_the_scripts_compact_body_becomes_an_event_of_the_origins_site() -> None:
     events = parsed(hitkeep.DOOR, COMPACT, request_meta(Origin=PAGE))
     ((_, event),) = validated(events, NOW)
     assert isinstance(event, Event)
@@ -147,7 +147,7 @@ def test_the_scripts_compact_body_and_its_site_from_the_origin() -> None:
     }
 
 
-def test_a_page_view_has_plain_names() -> None:
+def test_page_view_abbreviations_become_plain_property_names() -> None:
     events = parsed(views.DOOR, VIEW, request_meta(Origin="http://shop.example:8080"))
     ((_, event),) = validated(events, NOW)
     assert isinstance(event, Event)
@@ -176,13 +176,13 @@ def test_a_page_view_has_plain_names() -> None:
     }
 
 
-def test_what_a_page_view_does_not_say_is_left_out() -> None:
+def test_absent_and_null_page_view_fields_are_omitted() -> None:
     body = {"path": "/", "referrer": None, "unique": False, "u_src": None}
     event = event_of(views.DOOR, body, request_meta(Origin=PAGE))
     assert json.loads(event.properties) == {"host": "shop.example", "path": "/", "unique": False}
 
 
-def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
+def test_a_server_event_has_the_visitors_address_user_agent_and_time() -> None:
     events = parsed(server.EVENT, CALL, request_meta(X_Api_Key="k"))
     ((_, event),) = validated(events, NOW)
     assert isinstance(event, Event)
@@ -197,7 +197,7 @@ def test_a_servers_event_is_the_visitors_and_of_its_time() -> None:
     }
 
 
-def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
+def test_a_server_page_view_reads_campaign_parameters_from_the_url() -> None:
     body = CALL | {"page_id": "p1", "language": "de", "viewport_width": 10, "screen_height": 20}
     event = event_of(server.VIEW, body, request_meta(X_Api_Key="k"))
     assert event.name == "page_view"
@@ -217,8 +217,8 @@ def test_a_servers_page_view_reads_campaigns_from_the_url() -> None:
 
 
 @pytest.mark.parametrize(("door", "body"), [(views.DOOR, VIEW), (server.VIEW, CALL)])
-def test_the_name_of_a_page_view_is_right_in_every_casing(door: Door, body: Any) -> None:
-    """Nobody at the source chose it; a custom event's name somebody did."""
+def test_a_page_view_name_is_exempt_from_the_sources_casing(door: Door, body: Any) -> None:
+    """The page view name is exempt from casing because the door sets it; a custom name is checked."""
     source = Source(id="s", event_casing="TitleCase", enforce_casing=True)
     context = RecordContext(SourceFields.of(source), NOW, Client("hitkeep", "", ""))
     records = build_records(parsed(door, body, request_meta(Origin=PAGE)), source, context)
@@ -240,7 +240,7 @@ def test_the_name_of_a_page_view_is_right_in_every_casing(door: Door, body: Any)
         ({"Origin": "http://www.www.a.example"}, "", Credentials(site="www.a.example")),
     ],
 )
-def test_whose_an_event_is(
+def test_credentials_come_from_the_key_the_site_id_or_the_origin(
     headers: dict[str, str], site_id: str | None, credentials: Credentials
 ) -> None:
     body = {"site_id": site_id, "name": "a"}
@@ -248,18 +248,18 @@ def test_whose_an_event_is(
 
 
 @pytest.mark.parametrize("origin", ["", "null", "ftp://a.example", "https://", "https://[x"])
-def test_an_event_of_no_site_is_an_error(origin: str) -> None:
+def test_an_event_without_site_id_and_valid_origin_is_rejected_as_unknown_site(origin: str) -> None:
     problem = problem_of(hitkeep.DOOR.parse, request_meta(Origin=origin), b'{"n": "a"}', LIMITS)
     assert (problem.code, problem.field) == ("unknown_site", "site_id")
 
 
-def test_a_server_is_known_by_bearer_or_api_key() -> None:
+def test_a_server_key_is_read_from_the_bearer_or_x_api_key_header() -> None:
     assert key_of(request_meta(Authorization="Bearer k")) == "k"
     assert key_of(request_meta(X_Api_Key=" k ")) == "k"
     assert server.EVENT.credentials(request_meta(X_Api_Key="k")) == Credentials("k")
 
 
-def test_the_site_of_a_servers_url_is_its_sources() -> None:
+def test_a_server_event_whose_url_is_not_a_site_of_its_source_is_rejected() -> None:
     def verify(url: object, *sites: str) -> bytes | None:
         body = json.dumps(CALL | {"url": url}).encode()
         return server.EVENT.verify(request_meta(), body, Source(id="shop", sites=sites))
@@ -274,7 +274,9 @@ def test_the_site_of_a_servers_url_is_its_sources() -> None:
 
 
 @pytest.mark.parametrize("session", [None, "", "00000000-0000-0000-0000-000000000000"])
-def test_without_a_session_nobody_is_made_up(session: str | None) -> None:
+def test_an_event_without_a_session_gets_no_profile_and_no_identity_key(
+    session: str | None,
+) -> None:
     body = COMPACT | {"sid": session}
     events = parsed(hitkeep.DOOR, body, request_meta(Origin=PAGE))
     assert not events.wants_profile  # and so no session, unless a mapping names somebody
@@ -282,7 +284,7 @@ def test_without_a_session_nobody_is_made_up(session: str | None) -> None:
     assert identity_key(event.profile_id, event.user_id, event.anonymous_id, event.session_id) == ""
 
 
-def test_a_session_is_the_identifier() -> None:
+def test_the_session_id_is_the_identity_key() -> None:
     events = parsed(hitkeep.DOOR, COMPACT, request_meta(Origin=PAGE))
     assert (events.wants_profile, events.wants_session) == (True, True)
     event = event_of(hitkeep.DOOR, COMPACT, request_meta(Origin=PAGE))
@@ -300,7 +302,9 @@ def test_a_session_is_the_identifier() -> None:
     ],
 )
 @pytest.mark.parametrize("way", ["DNT", "Sec_GPC", "body", "body, not of its shape"])
-def test_who_declines_is_not_kept(door: Door, body: dict[str, Any], way: str) -> None:
+def test_events_of_a_visitor_who_opts_out_are_dropped_with_202(
+    door: Door, body: dict[str, Any], way: str
+) -> None:
     headers = {"Origin": PAGE} | ({way: "1"} if way in ("DNT", "Sec_GPC") else {})
     if way == "body":
         body = body | {"dnt": True}
@@ -314,7 +318,7 @@ def test_who_declines_is_not_kept(door: Door, body: dict[str, Any], way: str) ->
 
 
 @pytest.mark.parametrize("said", [{"DNT": "0"}, {"Sec_GPC": "0"}, {"DNT": "unspecified"}, {}])
-def test_who_does_not_decline_is_kept(said: dict[str, str]) -> None:
+def test_events_of_a_visitor_who_does_not_opt_out_are_kept(said: dict[str, str]) -> None:
     events = parsed(hitkeep.DOOR, COMPACT | {"dnt": False}, request_meta(Origin=PAGE, **said))
     assert (events.declined, len(events.events)) == (0, 1)
 
@@ -341,7 +345,7 @@ def test_who_does_not_decline_is_kept(said: dict[str, str]) -> None:
         (server.EVENT, {"user_agent": " "}, ("empty", "user_agent")),
     ],
 )
-def test_a_wrong_field_is_named_as_the_client_calls_it(
+def test_a_refusal_names_the_field_as_the_client_spells_it(
     door: Door, change: dict[str, Any], refusal: tuple[str, str]
 ) -> None:
     whole: dict[str, Any] = COMPACT if door is hitkeep.DOOR else CALL
@@ -354,7 +358,7 @@ def test_a_wrong_field_is_named_as_the_client_calls_it(
 
 
 @pytest.mark.parametrize("field", ["url", "timestamp", "visitor_ip", "user_agent"])
-def test_what_a_server_must_say(field: str) -> None:
+def test_a_server_event_without_a_required_field_is_rejected(field: str) -> None:
     body = {name: value for name, value in CALL.items() if name != field}
     for door in (server.EVENT, server.VIEW):
         assert refusal_of(door, body, request_meta())[:2] == ("missing", field)
@@ -372,25 +376,25 @@ def test_what_a_server_must_say(field: str) -> None:
         (b'{"n":"a","p":' + b"[" * 100_000, "too_deep"),
     ],
 )
-def test_a_body_that_is_no_event_is_a_problem_of_its_site(body: bytes, code: str) -> None:
+def test_an_unreadable_body_is_rejected_and_attributed_to_its_site(body: bytes, code: str) -> None:
     found = body_problem_of(hitkeep.DOOR.parse, request_meta(Origin=PAGE), body, LIMITS)
     assert (found.problem.code, found.credentials) == (code, Credentials(site="shop.example"))
     assert problem_of(hitkeep.DOOR.parse, request_meta(), body, LIMITS).code == code
 
 
 @pytest.mark.parametrize("body", [b'{"n": 5, "x": ', b'{"site_id": "\\ud83d", "n": 5}', b"[5"])
-def test_a_wrong_field_does_not_hide_that_the_body_is_no_json(body: bytes) -> None:
+def test_invalid_json_is_reported_even_when_a_field_is_also_wrong(body: bytes) -> None:
     assert problem_of(hitkeep.DOOR.parse, request_meta(), body, LIMITS).code == "invalid_json"
 
 
 @given(st.binary(max_size=100))
-def test_any_body_gets_an_answer(body: bytes) -> None:
+def test_any_body_yields_events_or_a_problem(body: bytes) -> None:
     for door in (hitkeep.DOOR, views.DOOR, server.EVENT):
         for text in (body, b'{"url":5,' + body, b'{"n":5,"site_id":"' + body):
             assert isinstance(parse(door, request_meta(), text, LIMITS), ParsedEvents | Problem)
             assert door.verify(request_meta(), text, Source(id="shop")) is None
 
 
-def test_a_key_makes_a_servers_retry_safe() -> None:
+def test_the_idempotency_key_header_becomes_the_idempotency_key() -> None:
     event = event_of(hitkeep.DOOR, DOCUMENTED, request_meta(Idempotency_Key=" order-1 "))
     assert event.idempotency_key == "order-1"

@@ -1,4 +1,4 @@
-"""Segment's doors: what its HTTP API documents of calls, keys, times and answers."""
+"""Segment's doors follow its HTTP API for calls, write keys, times and answers."""
 
 import base64
 import json
@@ -86,7 +86,7 @@ def test_the_write_key_is_the_user_name_of_basic_authentication() -> None:
     assert parsed("track", track(writeKey="other"), **BASIC).credentials == Credentials("write-key")
 
 
-def test_the_write_key_may_be_in_the_body_when_there_is_no_header() -> None:
+def test_the_write_key_is_read_from_the_body_when_there_is_no_header() -> None:
     assert BATCH.credentials(request_meta()) is None
     assert parsed("track", track(writeKey="k")).credentials == Credentials("k")
     assert parsed(
@@ -95,17 +95,17 @@ def test_the_write_key_may_be_in_the_body_when_there_is_no_header() -> None:
 
 
 @pytest.mark.parametrize("key", [None, 12, "", ["k"]])
-def test_a_body_without_a_write_key_is_nobodys(key: Any) -> None:
+def test_a_body_without_a_valid_write_key_has_empty_credentials(key: Any) -> None:
     assert parsed("track", track(writeKey=key)).credentials == Credentials()
 
 
-def test_a_batch_that_cannot_be_read_is_still_its_sources_to_mend() -> None:
+def test_an_unreadable_batch_is_rejected_with_its_sources_credentials() -> None:
     found = refused_whole("batch", {"batch": {}, "writeKey": "k"})
     assert found.credentials == Credentials("k")
     assert (found.problem.code, found.problem.field) == ("invalid_body", "batch")
 
 
-def test_the_write_key_is_not_kept_with_the_event() -> None:
+def test_the_write_key_is_removed_from_the_stored_event() -> None:
     for path, body in (
         ("track", track(writeKey="secret")),
         ("batch", {"batch": [track(type="track", writeKey="secret")], "writeKey": "secret"}),
@@ -118,7 +118,7 @@ def test_the_write_key_is_not_kept_with_the_event() -> None:
 # What a call is
 
 
-def test_track_is_an_event_with_properties() -> None:
+def test_a_track_call_becomes_an_event_with_properties_and_context() -> None:
     event = taken(
         "track",
         track(anonymousId="a-1", properties={"revenue": 14.99}, context={"ip": "24.5.68.47"}),
@@ -144,7 +144,7 @@ def test_track_is_an_event_with_properties() -> None:
         ("x" * 300, "x" * 255),
     ],
 )
-def test_any_name_of_a_track_call_is_taken_and_what_was_called_is_kept(
+def test_any_track_name_is_accepted_and_a_changed_original_is_kept_in_the_context(
     called: str, name: str
 ) -> None:
     event = taken("track", track(event=called, context={"a": 1}))
@@ -154,7 +154,7 @@ def test_any_name_of_a_track_call_is_taken_and_what_was_called_is_kept(
 
 
 @given(st.text(min_size=1))
-def test_no_name_but_a_blank_one_is_refused(called: str) -> None:
+def test_a_track_name_is_rejected_only_when_it_is_blank(called: str) -> None:
     body = json.dumps(track(event=called)).encode()
     if name_of(called):
         assert taken("track", body).name == name_of(called)
@@ -163,12 +163,12 @@ def test_no_name_but_a_blank_one_is_refused(called: str) -> None:
 
 
 @pytest.mark.parametrize("event", [None, "", "  "])
-def test_every_track_call_has_an_event(event: Any) -> None:
+def test_a_track_call_without_an_event_name_is_rejected(event: Any) -> None:
     assert refused("track", track(event=event)) == ("missing", "event")
     assert refused("track", {"userId": "u"}) == ("missing", "event")
 
 
-def test_identify_sets_traits() -> None:
+def test_an_identify_call_becomes_an_identify_event_with_traits() -> None:
     event = taken("identify", {"userId": "u-1", "traits": {"email": "p@example.com"}})
     assert (event.name, properties(event)) == ("$identify", {"email": "p@example.com"})
 
@@ -177,22 +177,20 @@ def test_identify_sets_traits() -> None:
     ("traits", "merged"), [({"a": 1}, {"a": 1, "b": 0}), ({}, {"a": 0, "b": 0}),
                            (None, {"a": 0, "b": 0})],
 )  # fmt: skip
-def test_identify_takes_the_traits_of_the_context_below_its_own(traits: Any, merged: Any) -> None:
+def test_identify_merges_context_traits_under_its_own_traits(traits: Any, merged: Any) -> None:
     body = {"userId": "u-1", "traits": traits, "context": {"traits": {"a": 0, "b": 0}}}
     event = taken("identify", body)
     assert properties(event) == merged
     assert context(event) == {"traits": {"a": 0, "b": 0}}
 
 
-def test_the_traits_of_another_calls_context_set_nothing() -> None:
+def test_context_traits_of_a_track_call_are_not_applied() -> None:
     event = taken("track", track(context={"traits": {"a": 1}}))
     assert (event.name, properties(event)) == ("Item Purchased", {})
 
 
 @pytest.mark.parametrize(("path", "name"), [("page", "page_view"), ("screen", "screen_view")])
-def test_page_and_screen_have_name_and_category_among_their_properties(
-    path: str, name: str
-) -> None:
+def test_page_and_screen_store_name_and_category_in_their_properties(path: str, name: str) -> None:
     body = {
         "userId": "u-1",
         "name": "Home",
@@ -206,14 +204,14 @@ def test_page_and_screen_have_name_and_category_among_their_properties(
     assert properties(taken(path, {"userId": "u-1", "name": "Home"})) == {"name": "Home"}
 
 
-def test_the_names_that_the_door_gives_are_held_to_no_casing() -> None:
+def test_event_names_set_by_the_door_are_exempt_from_casing() -> None:
     for path in ("page", "batch"):
         events = parsed(path, {"batch": [track(type="page")], "userId": "u"})
         names = {getattr(event, "name", "$identify") for _, event in validated(events, NOW)}
         assert names <= events.policy.uncased_names
 
 
-def test_group_has_the_groups_id_and_its_traits() -> None:
+def test_a_group_call_becomes_an_event_with_group_id_and_traits() -> None:
     event = taken("group", {"userId": "u-1", "groupId": 17, "traits": {"name": "Initech"}})
     assert event.name == "group"
     assert properties(event) == {"groupId": "17", "traits": {"name": "Initech"}}
@@ -221,19 +219,19 @@ def test_group_has_the_groups_id_and_its_traits() -> None:
     assert refused("group", {"userId": "u-1", "groupId": " "}) == ("missing", "groupId")
 
 
-def test_alias_carries_both_identifiers_so_that_they_are_linked() -> None:
+def test_an_alias_call_stores_previous_id_as_anonymous_id_beside_user_id() -> None:
     event = taken("alias", {"previousId": "anon-1", "userId": "u-1", "anonymousId": "device"})
     assert (event.name, event.anonymous_id, event.user_id) == ("alias", "anon-1", "u-1")
     assert properties(event) == {"previousId": "anon-1", "anonymousId": "device"}
 
 
-def test_alias_needs_both_identifiers() -> None:
+def test_an_alias_call_without_both_identifiers_is_rejected() -> None:
     assert refused("alias", {"userId": "u-1"}) == ("missing", "previousId")
     assert refused("alias", {"previousId": "a", "anonymousId": "b"}) == ("missing", "userId")
 
 
 @pytest.mark.parametrize("path", ["track", "identify", "page", "screen", "group"])
-def test_every_call_has_a_user_id_or_an_anonymous_id(path: str) -> None:
+def test_a_call_without_user_id_and_anonymous_id_is_rejected(path: str) -> None:
     body = {"event": "e", "groupId": "g", "name": "n"}
     assert refused(path, body) == ("missing", "userId")
     assert refused(path, body | {"userId": " ", "anonymousId": None}) == ("missing", "userId")
@@ -248,7 +246,7 @@ def test_the_message_id_is_the_idempotency_key() -> None:
     assert refused("track", track(messageId="m" * 256)) == ("too_long", "messageId")
 
 
-def test_integrations_and_other_members_are_passed_over() -> None:
+def test_integrations_and_unknown_members_are_ignored() -> None:
     event = taken("track", track(integrations={"All": False}, version=2, email="x", channel="s"))
     assert (properties(event), context(event)) == ({}, {})
 
@@ -268,19 +266,21 @@ def test_integrations_and_other_members_are_passed_over() -> None:
         ({"userId": "nul\0"}, "control_character", "userId"),
     ],
 )
-def test_what_a_call_cannot_be_is_said_of_its_field(members: Any, code: str, field: str) -> None:
+def test_a_call_with_an_invalid_field_is_rejected_by_field_name(
+    members: Any, code: str, field: str
+) -> None:
     assert refused("track", track(**members)) == (code, field)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"12", b'"x"'])
-def test_a_call_is_an_object(body: bytes) -> None:
+def test_a_call_that_is_not_an_object_is_rejected(body: bytes) -> None:
     assert refused("track", body) == ("not_an_object", "")
 
 
 # When
 
 
-def test_the_timestamp_is_when_it_occurred() -> None:
+def test_the_timestamp_becomes_occurred_at() -> None:
     assert taken("track", track(timestamp="2012-12-02T00:30:12.984Z")).occurred_at == 1354408212984
     assert taken("track", track()).occurred_at is None  # when received
 
@@ -299,13 +299,13 @@ def test_the_timestamp_is_when_it_occurred() -> None:
         ("2016-12-31T23:59:60Z", 1483228799000),
     ],
 )
-def test_timestamps_are_iso_8601(text: str, epoch_ms: int) -> None:
+def test_iso_8601_timestamps_are_parsed(text: str, epoch_ms: int) -> None:
     assert taken("track", track(timestamp=text)).occurred_at == epoch_ms
     assert time_of(json.dumps(text).encode()) == epoch_ms
 
 
-def test_a_wrong_clock_is_corrected_by_when_the_client_says_it_sent() -> None:
-    """Its clock is a day ahead: ten seconds before it sent are ten seconds before it was received."""
+def test_clock_skew_is_corrected_by_sent_at() -> None:
+    """A timestamp 10 s before `sentAt` becomes 10 s before receipt, though the clock is a day ahead."""
     early = {"timestamp": "2026-11-22T11:59:50Z"}
     sent_at = "2026-11-22T12:00:00Z"
     assert taken("track", track(**early, sentAt=sent_at)).occurred_at == NOW - 10_000
@@ -315,7 +315,7 @@ def test_a_wrong_clock_is_corrected_by_when_the_client_says_it_sent() -> None:
     assert taken("batch", batch).occurred_at == NOW - 15_000  # the call's own counts
 
 
-def test_without_sent_at_nothing_is_corrected() -> None:
+def test_timestamps_are_not_corrected_without_a_usable_sent_at() -> None:
     unusable: list[Any] = [None, "soon", [], {}, ""]
     for sent_at in unusable:
         single = track(timestamp=NOW - 5_000, sentAt=sent_at)
@@ -324,18 +324,18 @@ def test_without_sent_at_nothing_is_corrected() -> None:
         assert taken("batch", batch).occurred_at == NOW - 5_000
 
 
-def test_the_original_timestamp_stands_in_for_the_timestamp() -> None:
+def test_original_timestamp_is_used_when_timestamp_is_missing() -> None:
     event = taken("track", track(originalTimestamp=NOW - 9_000, sentAt=NOW - 1_000))
     assert event.occurred_at == NOW - 8_000
 
 
-def test_a_call_that_was_corrected_before_is_not_corrected_again() -> None:
+def test_a_call_with_timestamp_and_original_timestamp_is_not_corrected_again() -> None:
     members = {"timestamp": NOW - 7_000, "originalTimestamp": 0, "sentAt": 5_000}
     assert taken("track", track(**members)).occurred_at == NOW - 7_000
 
 
-def test_a_clock_that_is_ahead_loses_no_call() -> None:
-    """Without a `sentAt` to correct it by; the clients do not send again what was refused."""
+def test_a_timestamp_too_far_in_the_future_is_dropped_and_the_call_accepted() -> None:
+    """A call from a clock that is ahead is accepted without `sentAt`: clients do not send again."""
     ahead = track(timestamp=NOW + 3_600_001)
     assert taken("track", ahead).occurred_at is None  # when it was received
     assert taken("batch", {"batch": [ahead | {"type": "track"}]}).occurred_at is None
@@ -352,20 +352,20 @@ def test_a_clock_that_is_ahead_loses_no_call() -> None:
         "9999-12-31T23:59:59Z",  # before 1900, if that were so
     ],
 )
-def test_a_sent_at_that_cannot_be_corrects_nothing(sent_at: int | str) -> None:
+def test_an_implausible_sent_at_corrects_nothing(sent_at: int | str) -> None:
     call = track(timestamp=NOW - 5_000)
     assert taken("track", call | {"sentAt": sent_at}).occurred_at == NOW - 5_000
     batch = {"batch": [call | {"type": "track"}], "sentAt": sent_at}
     assert taken("batch", batch).occurred_at == NOW - 5_000
 
 
-def test_a_sent_at_to_the_second_may_seem_earlier_than_its_call() -> None:
+def test_a_sent_at_rounded_down_to_the_second_still_corrects_the_timestamp() -> None:
     call = track(timestamp=NOW + 86_400_500, sentAt=NOW + 86_400_000)
     assert taken("track", call).occurred_at == NOW + 500
 
 
 @given(st.integers(-8 * 10**11, 10**12), st.integers(0, 10**9))
-def test_any_skew_is_taken_out(skew: int, age: int) -> None:
+def test_sent_at_corrects_any_clock_skew(skew: int, age: int) -> None:
     body = track(timestamp=NOW + skew - age, sentAt=NOW + skew)
     assert taken("track", body).occurred_at == NOW - age
 
@@ -373,7 +373,7 @@ def test_any_skew_is_taken_out(skew: int, age: int) -> None:
 # Batches
 
 
-def test_a_batch_has_calls_of_every_type() -> None:
+def test_a_batch_may_contain_calls_of_every_type() -> None:
     calls = [
         track(type="track"),
         {"type": "identify", "userId": "u", "traits": {"a": 1}},
@@ -384,16 +384,16 @@ def test_a_batch_has_calls_of_every_type() -> None:
     assert checked("import", {"batch": calls}) == checked("batch", {"batch": calls})
 
 
-def test_every_call_of_a_batch_has_a_type_of_segments() -> None:
+def test_a_batch_call_with_a_missing_or_unknown_type_is_rejected() -> None:
     assert refused("batch", {"batch": [track()]}) == ("missing", "type")
     assert refused("batch", {"batch": [track(type="buy")]}) == ("unknown_type", "type")
 
 
-def test_the_path_outranks_the_type_of_a_single_call() -> None:
+def test_the_path_overrides_the_type_of_a_single_call() -> None:
     assert taken("page", {"type": "track", "userId": "u"}).name == "page_view"
 
 
-def test_the_context_of_a_batch_is_merged_with_that_of_each_call() -> None:
+def test_the_batch_context_is_merged_under_each_calls_context() -> None:
     batch = {
         "batch": [track(type="track", context={"ip": "1.2.3.4"}), track(type="track")],
         "context": {"device": {"type": "phone"}, "ip": "0.0.0.0"},
@@ -405,7 +405,7 @@ def test_the_context_of_a_batch_is_merged_with_that_of_each_call() -> None:
     assert context(second) == batch["context"]
 
 
-def test_one_bad_call_refuses_no_other() -> None:
+def test_an_invalid_call_does_not_reject_other_calls_of_the_batch() -> None:
     body = b'{"batch": [{"type": "track", "userId": "u", "event": "\\ud83d"}, {"type": "track",'
     body += b' "userId": "u", "event": "fine", "properties": {"a": "\\ud83d\\ude00"}}]}'
     (_, bad), (raw, good) = checked("batch", body)
@@ -431,11 +431,11 @@ def test_one_bad_call_refuses_no_other() -> None:
         (b'{"batch": ' + b"[" * 5_000, "too_deep"),
     ],
 )
-def test_a_batch_that_is_none_is_refused_whole(body: bytes, code: str) -> None:
+def test_an_invalid_batch_is_rejected_as_a_whole(body: bytes, code: str) -> None:
     assert refused_whole("batch", body, **BASIC).problem.code == code
 
 
-def test_a_body_that_is_not_utf8_is_refused_whole() -> None:
+def test_a_body_that_is_not_utf8_is_rejected_as_a_whole() -> None:
     for path in ("batch", "track"):
         problem = problem_of(DOORS[path].parse, request_meta(**BASIC), b'{"event": "\xff"}', LIMITS)
         assert problem.code == "invalid_utf8"
@@ -445,7 +445,7 @@ def test_an_empty_call_is_refused() -> None:
     assert refused_whole("track", b" ", **BASIC).problem.code == "empty_body"
 
 
-def test_a_retry_has_the_same_bytes_though_it_is_sent_later() -> None:
+def test_a_retry_has_the_same_payload_bytes_despite_a_later_sent_at() -> None:
     first, second = (
         checked(path, body)[0][0]
         for path, body in (
@@ -467,11 +467,11 @@ def answered(path: str, body: Any, outcome: Outcome) -> tuple[int, Any]:
     return answer.status, json.loads(answer.body)
 
 
-def test_what_was_taken_is_answered_with_success() -> None:
+def test_accepted_calls_are_answered_with_success() -> None:
     assert answered("track", track(), Outcome([FIRST], [])) == (200, {"success": True})
 
 
-def test_what_was_refused_of_a_batch_is_listed_beside_success() -> None:
+def test_rejected_calls_of_a_batch_are_listed_beside_success() -> None:
     batch = {"batch": [track(type="track"), {"type": "track", "messageId": "m-2"}]}
     events = parsed("batch", batch)
     refusal = Refusal("missing", "userId", "is missing")
@@ -485,7 +485,7 @@ def test_what_was_refused_of_a_batch_is_listed_beside_success() -> None:
     assert (one["field"], one["message"]) == ("userId", "userId is missing")
 
 
-def test_when_nothing_is_taken_the_answer_is_400_with_an_error() -> None:
+def test_a_request_with_no_accepted_call_returns_400_with_an_error() -> None:
     bad = Refused(0, "", Refusal("missing", "event", "is missing"))
     status, body = answered("track", {"userId": "u"}, Outcome([], [bad]))
     assert status == 400
@@ -495,7 +495,7 @@ def test_when_nothing_is_taken_the_answer_is_400_with_an_error() -> None:
     assert (body["code"], body["message"]) == ("missing", "event is missing")
 
 
-def test_a_refused_request_has_the_same_shape_and_says_when_to_come_again() -> None:
+def test_a_refused_request_returns_a_segment_error_with_retry_after() -> None:
     answer = BATCH.refuse(
         request_meta(), Problem("quota_exceeded", "All used.", "", 7), b"X: y\r\n"
     )
@@ -508,7 +508,7 @@ def test_a_refused_request_has_the_same_shape_and_says_when_to_come_again() -> N
     assert "writeKey" in json.loads(unknown.body)["message"]
 
 
-def test_every_documented_path_has_a_door_and_so_have_the_browser_clients_letters() -> None:
+def test_every_documented_path_and_its_one_letter_alias_has_a_door() -> None:
     documented = {"track", "identify", "page", "screen", "group", "alias", "batch", "import"}
     assert set(DOORS) == documented | set("tipsgab")
     for path in documented - {"import"}:

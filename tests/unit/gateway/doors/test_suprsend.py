@@ -1,4 +1,4 @@
-"""SuprSend's doors: what its document says of events, and what its SDK sends, signs and reads."""
+"""SuprSend's doors follow its documentation and accept and answer what its SDK sends and reads."""
 
 import json
 import uuid
@@ -100,21 +100,21 @@ def answer(door: SuprSendDoor, sent: bytes) -> Answer:
         (UUID, UUID),
     ],
 )
-def test_distinct_id_is_an_integer_of_any_size_a_string_or_a_uuid(sent: Any, user: str) -> None:
+def test_distinct_id_may_be_an_integer_of_any_size_a_string_or_a_uuid(sent: Any, user: str) -> None:
     assert accepted(changed(distinct_id=sent)).user_id == user
 
 
 @pytest.mark.parametrize("sent", [None, 1.5, True, [], {}])
-def test_distinct_id_is_nothing_else(sent: Any) -> None:
+def test_a_distinct_id_of_any_other_type_is_rejected(sent: Any) -> None:
     assert refused(changed(distinct_id=sent)) == ("wrong_type", "distinct_id")
 
 
-def test_distinct_id_is_mandatory() -> None:
+def test_a_missing_or_blank_distinct_id_is_rejected() -> None:
     assert refused(changed(without="distinct_id")) == ("missing", "distinct_id")
     assert refused(changed(distinct_id="  ")) == ("missing", "distinct_id")
 
 
-def test_event_name_is_a_string_and_mandatory() -> None:
+def test_event_name_must_be_a_non_blank_string_without_control_characters() -> None:
     assert refused(changed(without="event")) == ("missing", "event")
     assert refused(changed(event=" ")) == ("invalid_name", "event")
     assert refused(changed(event=5)) == ("wrong_type", "event")
@@ -122,7 +122,7 @@ def test_event_name_is_a_string_and_mandatory() -> None:
     assert refused(changed(event="Product\tPurchased")) == ("invalid_name", "event")
 
 
-def test_properties_are_a_dictionary_and_optional() -> None:
+def test_properties_are_optional_and_must_be_an_object() -> None:
     assert accepted(changed(without="properties")).properties == b"{}"
     assert accepted(changed(properties=None)).properties == b"{}"
     assert json.loads(accepted(SENT).properties) == SENT["properties"]
@@ -130,19 +130,19 @@ def test_properties_are_a_dictionary_and_optional() -> None:
 
 
 @pytest.mark.parametrize("name", ["$mine", "ss_mine", "SS_mine", "Ss_mine"])
-def test_an_event_name_should_not_start_with_a_reserved_mark(name: str) -> None:
+def test_an_event_name_with_a_reserved_prefix_is_rejected(name: str) -> None:
     assert refused(changed(event=name)) == ("reserved_name", "event")
 
 
 @pytest.mark.parametrize("name", ["$mine", "ss_mine", "SS_mine", "sS_mine", " $mine", "\u00a0Ss_"])
-def test_a_property_name_should_not_start_with_a_reserved_mark(name: str) -> None:
+def test_a_top_level_property_name_with_a_reserved_prefix_is_rejected(name: str) -> None:
     code, field = refused(changed(properties={"fine": {name: 1}, name: 1}))
     assert (code, field) == ("reserved_name", f"properties.{name}")
     assert accepted(changed(properties={"fine": {name: 1}}))
     assert accepted(changed(properties={"fine": name, "mass_": 1, "US$": "\\"}))
 
 
-def test_a_reserved_property_name_hides_behind_no_escape() -> None:
+def test_a_reserved_property_name_is_rejected_when_written_with_json_escapes() -> None:
     sent = json.dumps(changed(properties={"SS_mine": 1})).replace("SS_", "\\u0053S_")
     found = validated(parsed(DOOR, sent.encode()), NOW)[0][1]
     assert isinstance(found, Refusal)
@@ -150,7 +150,7 @@ def test_a_reserved_property_name_hides_behind_no_escape() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(n for n in OWN_NAMES if n not in ("$attachments",)))
-def test_the_sdks_own_names_are_let_through(name: str) -> None:
+def test_the_sdks_own_reserved_names_are_accepted(name: str) -> None:
     if name.startswith("$ss_"):
         assert accepted(changed(properties={name: "suprsend-py-sdk/0.20.0"}))
     else:
@@ -168,7 +168,7 @@ def test_an_idempotency_key_is_trimmed_and_has_at_most_255_characters() -> None:
     assert refused(changed(dollar_idempotency_key=5)) == ("wrong_type", "$idempotency_key")
 
 
-def test_without_an_idempotency_key_the_insert_id_is_it() -> None:
+def test_insert_id_is_the_idempotency_key_when_none_is_sent() -> None:
     assert accepted(SENT).idempotency_key == SENT["$insert_id"]
     assert accepted(changed(dollar_idempotency_key=None)).idempotency_key == SENT["$insert_id"]
     for blank in ("", "  "):
@@ -177,12 +177,12 @@ def test_without_an_idempotency_key_the_insert_id_is_it() -> None:
     assert accepted(changed(without="$insert_id")).idempotency_key == ""
 
 
-def test_an_idempotency_key_is_remembered_for_24_hours() -> None:
+def test_the_dedup_window_is_24_hours() -> None:
     assert parsed(DOOR, json.dumps(SENT).encode()).window_seconds == 24 * 60 * 60
 
 
-def test_a_repeat_with_the_same_key_has_the_same_payload() -> None:
-    """The SDK gives every try another `$insert_id` and `$time`."""
+def test_a_retry_with_the_same_idempotency_key_has_the_same_payload_digest() -> None:
+    """The digest ignores `$insert_id` and `$time`, which the SDK changes on every retry."""
 
     def digest(**members: Any) -> bytes:
         sent = changed(dollar_idempotency_key="k", **members)
@@ -197,7 +197,7 @@ def test_a_repeat_with_the_same_key_has_the_same_payload() -> None:
     assert digest(tenant_id="another") != first
 
 
-def test_an_event_is_at_most_100_kb() -> None:
+def test_an_event_larger_than_100_kb_is_rejected_with_413() -> None:
     room = 100 * 1024 - len(json.dumps(changed(properties={"x": ""})))
     assert accepted(changed(properties={"x": "x" * room}))
     large = json.dumps(changed(properties={"x": "x" * (room + 1)})).encode()
@@ -216,7 +216,7 @@ def by_url(url: str | None, **members: Any) -> dict[str, Any]:
     return {**empty, "url": url, **members}
 
 
-def test_an_attachment_is_a_public_url() -> None:
+def test_an_attachment_with_a_public_url_is_accepted() -> None:
     found = accepted(attached(by_url("https://files.example.com/1.pdf", filename="1.pdf")))
     assert json.loads(found.properties)["$attachments"][0]["filename"] == "1.pdf"
     assert accepted(changed(properties={"$attachments": None}))
@@ -236,7 +236,9 @@ def test_an_attachment_is_a_public_url() -> None:
         by_url("http://2130706433/report.pdf", ignore_if_error=True),
     ],
 )
-def test_a_local_path_or_a_private_address_is_404_not_found(attachment: Any) -> None:
+def test_an_attachment_with_a_local_path_or_private_address_is_rejected_with_404(
+    attachment: Any,
+) -> None:
     code, field = refused(attached(by_url("https://files.example.com/1.pdf"), attachment))
     assert (code, field) == ("attachment_not_found", "properties.$attachments[1]")
     said = answer(DOOR, json.dumps(attached(attachment)).encode())
@@ -245,19 +247,19 @@ def test_a_local_path_or_a_private_address_is_404_not_found(attachment: Any) -> 
 
 
 @pytest.mark.parametrize("attachments", [{}, "https://files.example.com/1.pdf", [1], [{"url": 1}]])
-def test_attachments_are_a_list_of_objects(attachments: Any) -> None:
+def test_attachments_that_are_not_a_list_of_objects_are_rejected(attachments: Any) -> None:
     sent = changed(properties={"$attachments": attachments})
     assert refused(sent) == ("wrong_type", "properties.$attachments")
 
 
-def test_an_attachment_hides_behind_no_escape() -> None:
+def test_a_private_attachment_is_rejected_when_its_name_has_json_escapes() -> None:
     escaped = json.dumps(attached(by_url("http://10.0.0.1/x"))).replace("$att", "\\u0024\\u0061tt")
     found = validated(parsed(DOOR, escaped.encode()), NOW)[0][1]
     assert isinstance(found, Refusal)
     assert found.code == "attachment_not_found"
 
 
-def test_an_attachment_hides_behind_no_second_name() -> None:
+def test_a_private_attachment_behind_a_duplicate_member_name_is_rejected() -> None:
     plain = json.dumps(attached(by_url("https://files.example.com/1.pdf")))
     for hidden in (
         plain.replace(
@@ -273,13 +275,13 @@ def test_an_attachment_hides_behind_no_second_name() -> None:
 # What the SDK sends
 
 
-def test_what_the_sdk_sends_becomes_an_event() -> None:
+def test_an_sdk_event_becomes_an_event_with_its_name_and_time() -> None:
     found = accepted(SENT)
     assert (found.name, found.occurred_at) == ("product_purchased", NOW)
     assert found.context == b"{}"
 
 
-def test_what_else_there_is_goes_into_the_context_but_for_the_key() -> None:
+def test_other_members_except_the_workspace_key_go_into_the_context() -> None:
     sent = changed(tenant_id="acme", brand_id="b", more={"x": [1.0]}, env="workspace-uid")
     assert json.loads(accepted(sent).context) == {
         "env": "workspace-uid",
@@ -290,7 +292,7 @@ def test_what_else_there_is_goes_into_the_context_but_for_the_key() -> None:
     assert KEY.encode() not in accepted(changed(more=1)).context
 
 
-def test_in_bulk_each_event_is_its_own() -> None:
+def test_each_event_of_a_bulk_request_is_validated_independently() -> None:
     sent = body(SENT, changed(without="event"), 5, changed(event="another"))
     found = parsed(BULK, sent)
     assert [one.raw in sent for one in found.events] == [True] * 4
@@ -298,7 +300,7 @@ def test_in_bulk_each_event_is_its_own() -> None:
     assert codes == ["product_purchased", "missing", "not_an_object", "another"]
 
 
-def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
+def test_half_a_surrogate_pair_rejects_only_its_own_event() -> None:
     sent = body(SENT, changed(properties={"x": "CUT"})).replace(b"CUT", b"\\ud83d")
     found = validated(parsed(BULK, sent), NOW)
     codes = [event.code if isinstance(event, Refusal) else "" for _, event in found]
@@ -318,12 +320,14 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
         (BULK, b"[" + b",".join([b"{}"] * 2_001) + b"]", "too_many_events"),
     ],
 )
-def test_a_body_without_events_is_a_problem(door: SuprSendDoor, sent: bytes, code: str) -> None:
+def test_a_body_without_readable_events_is_rejected_as_a_whole(
+    door: SuprSendDoor, sent: bytes, code: str
+) -> None:
     assert problem_of(door.parse, request_meta(), sent, LIMITS).code == code
 
 
 @given(st.binary(max_size=80) | st.recursive(st.none() | st.text(), st.lists).map(body))
-def test_any_body_gets_an_answer(sent: bytes) -> None:
+def test_any_body_gets_a_reply_with_status_202_or_400_or_a_problem(sent: bytes) -> None:
     for door in (DOOR, BULK):
         found = parse(door, request_meta(), sent, LIMITS)
         if isinstance(found, ParsedEvents):
@@ -333,13 +337,13 @@ def test_any_body_gets_an_answer(sent: bytes) -> None:
 # What the SDK reads
 
 
-def test_the_answer_is_the_message_id() -> None:
+def test_an_accepted_event_returns_its_message_id() -> None:
     said = answer(DOOR, json.dumps(SENT).encode())
     assert said.status == 202
     assert uuid.UUID(json.loads(said.body)["message_id"])
 
 
-def test_a_refusal_speaks_the_sdks_words() -> None:
+def test_a_refusal_names_the_sdks_field() -> None:
     for members, message in (
         ({"dollar_idempotency_key": "k" * 256}, "$idempotency_key has 256 characters"),
         ({"dollar_insert_id": "k" * 256}, "$insert_id has 256 characters"),
@@ -352,13 +356,13 @@ def test_a_refusal_speaks_the_sdks_words() -> None:
         assert json.loads(said.body)["error"]["message"].startswith(message)
 
 
-def test_a_clock_that_is_ahead_loses_no_event() -> None:
-    """The SDK takes `$time` from it, and does not send again."""
+def test_a_time_too_far_in_the_future_is_dropped_and_the_event_accepted() -> None:
+    """An event from a clock that is ahead is accepted: the SDK does not send a rejected event again."""
     assert accepted(changed(dollar_time=NOW + 3_600_000)).occurred_at == NOW + 3_600_000
     assert accepted(changed(dollar_time=NOW + 3_600_001)).occurred_at is None  # when received
 
 
-def test_in_bulk_there_is_a_record_for_each_event_in_order() -> None:
+def test_a_bulk_reply_has_one_record_per_event_in_order() -> None:
     said = answer(BULK, body(SENT, changed(event="$mine"), SENT, attached(by_url("http://db/"))))
     assert said.status == 202
     records = json.loads(said.body)["records"]
@@ -369,7 +373,7 @@ def test_in_bulk_there_is_a_record_for_each_event_in_order() -> None:
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
-def test_every_problem_is_an_error_with_a_message(code: str) -> None:
+def test_every_problem_is_answered_as_an_error_with_a_message(code: str) -> None:
     trouble = Problem(code, "Why.", "", 2)
     for door in (DOOR, BULK):
         said = door.refuse(request_meta(), trouble, b"X: y\r\n")
@@ -381,7 +385,7 @@ def test_every_problem_is_an_error_with_a_message(code: str) -> None:
         assert set(reply) == ({"error"} if door is DOOR else {"error", "records"})
 
 
-def test_nobody_has_no_key() -> None:
+def test_the_key_is_read_from_the_authorization_header_and_else_empty() -> None:
     for given_, key in (
         (f"{KEY}:abc=", KEY),
         (f"Bearer {KEY}", KEY),
@@ -392,14 +396,14 @@ def test_nobody_has_no_key() -> None:
         assert DOOR.credentials(request_meta(Authorization=given_)) == Credentials(key=key)
 
 
-def test_refused_events_are_kept_as_they_came() -> None:
+def test_rejected_events_are_stored_with_their_original_bytes() -> None:
     found = parsed(BULK, body(changed(event="$mine")))
     ((topic, _, value),) = taken(found).records
     assert topic == "events.rejected"
     assert found.events[0].raw in (value or b"")
 
 
-def test_the_outcome_of_nothing_taken_is_still_read() -> None:
+def test_a_bulk_reply_lists_records_even_when_no_event_is_accepted() -> None:
     found = parsed(BULK, body(changed(event="$mine")))
     said = BULK.reply(request_meta(), found, Outcome([], taken(found).refused))
     assert [r["status"] for r in json.loads(said.body)["records"]] == ["error"]

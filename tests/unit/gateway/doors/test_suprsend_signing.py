@@ -1,4 +1,4 @@
-"""The signature: equal to the SDK's own for any body, and void when any signed part differs."""
+"""A SuprSend signature is valid when it equals the SDK's own and invalid when any signed part differs."""
 
 import base64
 import hashlib
@@ -58,7 +58,7 @@ def verdict(request_meta: RequestMeta, body: bytes = BODY, source: Source = SOUR
     return found.code if isinstance(found, Problem) else "fine"
 
 
-def test_what_cannot_be_checked_for_want_of_a_key_is_neither_taken_nor_called_wrong() -> None:
+def test_a_signature_is_refused_as_secrets_locked_when_secrets_cannot_be_decrypted() -> None:
     shut = SecretEncryption((new_key(),)).sealed(
         Source(id="shop", signing_secrets=("unknown-here",))
     )
@@ -73,7 +73,7 @@ def test_what_cannot_be_checked_for_want_of_a_key_is_neither_taken_nor_called_wr
 
 
 @pytest.mark.parametrize("secret", SOURCE.signing_secrets)
-def test_a_signature_with_any_of_the_sources_secrets_is_good(secret: str) -> None:
+def test_a_signature_with_any_secret_of_the_source_is_valid(secret: str) -> None:
     assert verdict(request(signed(secret=secret))) == "fine"
 
 
@@ -97,18 +97,20 @@ def test_a_signature_with_any_of_the_sources_secrets_is_good(secret: str) -> Non
     ],
     ids=str,
 )
-def test_a_changed_part_is_a_wrong_signature(changed: dict[str, Any]) -> None:
+def test_a_changed_signed_part_or_malformed_header_makes_the_signature_wrong(
+    changed: dict[str, Any],
+) -> None:
     assert verdict(request(signed(), **changed)) == "wrong_signature"
 
 
 @given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
-def test_a_changed_byte_of_the_body_is_a_wrong_signature(place: int, change: int) -> None:
+def test_a_changed_body_byte_makes_the_signature_wrong(place: int, change: int) -> None:
     altered = bytearray(BODY)
     altered[place] ^= change
     assert verdict(request(signed()), bytes(altered)) == "wrong_signature"
 
 
-def test_another_secret_is_a_wrong_signature() -> None:
+def test_a_signature_with_another_secret_is_wrong() -> None:
     assert verdict(request(signed(secret=SECRET + "x"))) == "wrong_signature"
 
 
@@ -122,24 +124,24 @@ def test_a_date_more_than_15_minutes_off_is_refused(seconds: int, expected: str)
 
 
 @pytest.mark.parametrize("date", [None, "", "now", "Mon, 99 Dec 2025 12:00:00 GMT", "1764590400"])
-def test_a_date_that_is_none_is_refused(date: str | None) -> None:
+def test_a_missing_or_invalid_date_is_refused(date: str | None) -> None:
     assert verdict(request(signed(date=date or ""), Date=date)) == "wrong_date"
 
 
 @given(st.text(max_size=40))
-def test_any_date_gets_an_answer(date: str) -> None:
+def test_any_date_header_yields_a_verdict(date: str) -> None:
     assert verdict(request(signed(), Date=date)) in ("wrong_date", "wrong_signature", "fine")
 
 
-def test_a_source_without_secrets_is_told_what_to_configure() -> None:
+def test_a_signed_request_to_a_source_without_secrets_names_the_missing_setting() -> None:
     problem = problem_of(BULK.verify, request(signed()), BODY, Source(id="shop"))
     assert problem.code == "wrong_signature"
     assert "'shop' has no signing secret" in problem.detail
     assert "signing_secrets" in problem.detail
 
 
-def test_a_key_alone_is_enough_only_where_nobody_signs() -> None:
-    """The SDK's `with_workspace_api_key` sends a bearer token and signs nothing."""
+def test_a_bearer_key_suffices_only_when_the_source_has_no_signing_secrets() -> None:
+    """A bearer key alone suffices without signing secrets; `with_workspace_api_key` signs nothing."""
     bearer = request("", Authorization=f"Bearer {KEY}")
     assert verdict(bearer, source=Source(id="shop")) == "fine"
     assert verdict(bearer) == "wrong_signature"
@@ -184,7 +186,7 @@ _json = st.recursive(
 
 
 @given(st.dictionaries(_text, _json, max_size=4) | st.lists(_json, max_size=4), _text.filter(bool))
-def test_what_the_sdk_signs_is_good_and_nothing_else_is(
+def test_an_sdk_signature_is_valid_and_fails_for_a_changed_body_or_secret(
     sdk: Sdk, content: Any, secret: str
 ) -> None:
     body, signature = sdk.sign(

@@ -1,4 +1,4 @@
-"""Tracardi's door: what its document says of tracker payloads, and what its clients are told."""
+"""Tracardi's door reads documented tracker payloads and returns profile and debug data."""
 
 import json
 import uuid
@@ -77,27 +77,27 @@ def receipt(event_id: str, outcome: Decided = "resolved", **members: Any) -> Rec
     )
 
 
-def test_the_source_must_match_one_that_is_defined() -> None:
+def test_credentials_are_the_payloads_source_id_and_the_requests_key() -> None:
     assert parsed().credentials == Credentials("", "shop")
     for keyed in (request_meta("key=k"), request_meta(**{"X-Weir-Key": "k"})):
         found = DOOR.parse(keyed, payload(), LIMITS)
         assert found.credentials == Credentials("k", "shop")
 
 
-def test_there_may_be_several_events_within_one_query() -> None:
+def test_one_payload_may_contain_several_events() -> None:
     found = parsed()
     assert [event.name for event in events(found)] == ["purchase-order", "page-view"]
     assert [event.properties for event in events(found)] == [b'{"quantity": 1}', b"{}"]
     assert bytes(found.events[1].raw) == b'{"type": "page-view"}'
 
 
-def test_a_session_id_is_needed() -> None:
+def test_a_payload_without_a_session_id_is_rejected() -> None:
     for session in ({}, {"id": " "}, {"id": None}):
         assert problem(session=session).field == "session.id"
     assert problem(session=None).field == "session"
 
 
-def test_an_event_without_a_type_is_none() -> None:
+def test_an_event_without_a_string_type_is_rejected() -> None:
     found = parsed(events=[{"properties": {}}, {"type": 1}, 7])
     refusals = [event for _, event in validated(found, 0)]
     assert [r.code for r in refusals if isinstance(r, Refusal)] == [
@@ -107,7 +107,7 @@ def test_an_event_without_a_type_is_none() -> None:
     ]
 
 
-def test_if_no_profile_id_is_sent_a_new_one_is_generated_for_all_events() -> None:
+def test_a_profile_id_is_generated_for_all_events_when_none_is_sent() -> None:
     found = parsed()
     assert len({event.profile_id for event in sent(found) + sent(parsed())}) == 2
     for profile in (None, {}, {"id": None}, {"id": " "}):
@@ -117,7 +117,7 @@ def test_if_no_profile_id_is_sent_a_new_one_is_generated_for_all_events() -> Non
         assert replied(found, Outcome([FIRST, SECOND], []))["profile"] == {"id": minted}
 
 
-def test_a_profile_id_that_is_sent_is_used_and_returned() -> None:
+def test_a_sent_profile_id_is_used_and_returned() -> None:
     found = parsed(profile={"id": " p-1 "})
     assert {event.profile_id for event in events(found)} == {"p-1"}
     assert replied(found, Outcome([FIRST, SECOND], [])) == {
@@ -126,7 +126,7 @@ def test_a_profile_id_that_is_sent_is_used_and_returned() -> None:
     }
 
 
-def test_the_context_is_every_events_under_its_own() -> None:
+def test_the_payloads_context_is_merged_under_each_events_context() -> None:
     own = [{"type": "a", "context": {"x": 1}}, {"type": "b"}]
     found = parsed(context={"x": 0, "y": 2}, events=own)
     assert [json.loads(event.context) for event in events(found)] == [
@@ -135,7 +135,7 @@ def test_the_context_is_every_events_under_its_own() -> None:
     ]
 
 
-def test_the_requests_properties_are_a_member_of_the_context() -> None:
+def test_the_payloads_properties_become_a_member_of_each_events_context() -> None:
     for context, seen in (({}, {"p": 1}), ({"properties": 2}, 2)):
         found = parsed(context=context, properties={"p": 1})
         assert [json.loads(event.context)["properties"] for event in events(found)] == [seen, seen]
@@ -150,7 +150,7 @@ def test_context_and_properties_may_have_any_schema() -> None:
     assert problem(properties=[1]).field == "properties"
 
 
-def test_a_context_does_not_multiply_without_bound() -> None:
+def test_a_shared_context_too_large_for_the_number_of_events_is_rejected() -> None:
     two, one = [{"type": "a"}] * 2, [{"type": "a"}]
     large = {"x": "x" * 9_000}
     assert problem(context=large, events=two).code == "context_too_large"
@@ -158,30 +158,30 @@ def test_a_context_does_not_multiply_without_bound() -> None:
     assert parsed(context=large, events=one)
 
 
-def test_without_options_all_is_saved_and_nothing_waited_for() -> None:
+def test_events_are_saved_without_waiting_for_receipts_by_default() -> None:
     for options in ({}, None, {"debugger": False, "profile": False}, {"saveEvents": True}):
         found = parsed(options=options)
         assert (found.saved, found.wants_session, found.wants_receipts) == (True, True, False)
 
 
 @pytest.mark.parametrize("option", ["debugger", "profile"])
-def test_the_debugger_and_the_full_profile_need_the_workers_word(option: str) -> None:
+def test_the_debugger_and_profile_options_wait_for_receipts(option: str) -> None:
     assert parsed(options={option: True}).wants_receipts
 
 
-def test_save_session_false_makes_no_session() -> None:
+def test_save_session_false_creates_no_session() -> None:
     found = parsed(options={"saveSession": False})
     assert not found.wants_session
     assert {event.session_id for event in events(found)} == {""}
 
 
-def test_save_events_false_processes_the_events_only() -> None:
+def test_save_events_false_processes_events_without_storing_them() -> None:
     found = parsed(options={"saveEvents": False})
     assert not found.saved
     assert {event.session_id for event in events(found)} == {"visit-1"}
 
 
-def test_an_option_is_true_or_false() -> None:
+def test_an_option_that_is_not_a_boolean_is_rejected() -> None:
     assert problem(options={"saveEvents": "false"}).field == "options.saveEvents"
     assert problem(options={"saveSession": 0}).field == "options.saveSession"
 
@@ -199,11 +199,11 @@ def test_a_profile_less_event_has_no_profile_but_a_session(query: str, is_so: bo
     assert reply["profile"] == {"id": None if is_so else "p-1"}
 
 
-def test_profile_less_is_true_or_false() -> None:
+def test_a_profile_less_value_that_is_not_a_boolean_is_rejected() -> None:
     assert problem("profile_less=perhaps").code == "invalid_query"
 
 
-def test_the_number_of_events_is_bounded() -> None:
+def test_a_payload_with_no_events_or_too_many_is_rejected() -> None:
     assert problem(events=[{"type": "a"}] * 4).code == "too_many_events"
     assert problem(events=[]).code == "no_events"
 
@@ -219,11 +219,13 @@ def test_the_number_of_events_is_bounded() -> None:
         (b'{"events":' + b"[" * 100_000, "too_deep"),
     ],
 )
-def test_a_body_that_does_not_say_whose_it_is(body: bytes, code: str) -> None:
+def test_an_unreadable_body_or_one_without_required_fields_is_rejected(
+    body: bytes, code: str
+) -> None:
     assert problem_of(DOOR.parse, request_meta(), body, LIMITS).code == code
 
 
-def test_half_a_surrogate_pair_is_its_events_fault_alone() -> None:
+def test_half_a_surrogate_pair_rejects_only_its_own_event() -> None:
     body = rb"""{"source": {"id": "shop"}, "session": {"id": "s"}, "events":
         [{"type": "a", "id": "\ud83d"}, {"type": "b", "id": "\ud83d\ude00 \ufffd"}]}"""
     found = DOOR.parse(request_meta(), body, LIMITS)
@@ -236,11 +238,11 @@ def test_half_a_surrogate_pair_is_its_events_fault_alone() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_body_gets_an_answer(body: bytes) -> None:
+def test_any_body_yields_events_or_a_problem(body: bytes) -> None:
     assert isinstance(parse(DOOR, request_meta(), body, LIMITS), Problem | ParsedEvents)
 
 
-def test_what_was_refused_or_looked_odd_is_in_the_answer() -> None:
+def test_the_reply_lists_rejected_events_and_warnings() -> None:
     found = parsed(events=[{"type": "a b"}, {"type": "page-view"}])
     refused = Refused(0, "", Refusal("invalid_name", "event", "must not contain whitespace"))
     reply = replied(found, Outcome([FIRST], [refused], ["it is odd"]))
@@ -264,7 +266,7 @@ def profile_json(**members: Any) -> str:
     return msgspec.json.encode(msgspec.structs.replace(PROFILE, **members)).decode()
 
 
-def test_the_debugger_says_how_it_went() -> None:
+def test_the_debugger_reports_saved_events_sessions_and_profiles() -> None:
     found = parsed(profile={"id": "p-1"}, options={"debugger": True})
     common: dict[str, Any] = {"profile_id": "p-1", "session_id": "visit-1"}
     receipts = {
@@ -290,7 +292,7 @@ def test_the_debugger_says_how_it_went() -> None:
     }
 
 
-def test_the_debugger_says_what_is_still_open() -> None:
+def test_the_debugger_reports_events_without_a_receipt_yet() -> None:
     found = parsed(profile={"id": "p-1"}, options={"debugger": True})
     receipts = {FIRST: receipt(FIRST, profile_id="p-1", session_id="visit-1")}
     debugging = replied(found, Outcome([FIRST, SECOND], [], receipts=receipts))["debugging"]
@@ -308,7 +310,7 @@ def test_the_debugger_says_what_is_still_open() -> None:
     assert debugging["logs"] == [f"Event {SECOND} has no result yet."]
 
 
-def test_the_debugger_names_repeats_dead_letters_and_refusals() -> None:
+def test_the_debugger_reports_duplicates_dead_letters_and_rejected_events() -> None:
     found = parsed(
         events=[{"type": "a b"}, {"type": "x"}, {"type": "y"}], options={"debugger": True}
     )
@@ -329,7 +331,7 @@ def test_the_debugger_names_repeats_dead_letters_and_refusals() -> None:
     ]
 
 
-def test_the_debugger_counts_nothing_that_was_not_to_be_saved() -> None:
+def test_the_debugger_counts_no_unsaved_events_or_sessions_as_saved() -> None:
     options = {"debugger": True, "saveEvents": False, "saveSession": False}
     found = parsed(profile={"id": "p-1"}, options=options)
     receipts = {one: receipt(one, "unsaved", profile_id="p-1") for one in (FIRST, SECOND)}
@@ -341,7 +343,7 @@ def test_the_debugger_counts_nothing_that_was_not_to_be_saved() -> None:
     ]
 
 
-def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
+def test_the_debugger_reports_no_profile_for_a_profile_less_event() -> None:
     found = parsed("profile_less=true", events=[{"type": "a"}], options={"debugger": True})
     receipts = {FIRST: receipt(FIRST, session_id="visit-1")}
     debugging = replied(found, Outcome([FIRST], [], receipts=receipts))["debugging"]
@@ -350,7 +352,7 @@ def test_the_debugger_knows_no_profile_of_a_profile_less_event() -> None:
     assert debugging["logs"] == ["No profile was created, as requested."]
 
 
-def test_the_full_profile_is_the_latest_that_was_told() -> None:
+def test_the_full_profile_comes_from_the_receipt_with_the_most_events() -> None:
     found = parsed(profile={"id": "p-1"}, options={"profile": True})
     receipts = {
         FIRST: receipt(FIRST, profile=profile_json(events=3)),
@@ -383,7 +385,7 @@ def test_the_full_profile_is_the_latest_that_was_told() -> None:
         ({FIRST: receipt(FIRST, "duplicate")}, "its events are duplicate"),
     ],
 )
-def test_a_profile_that_was_not_told_is_its_id_and_why(
+def test_the_reply_has_only_the_profile_id_and_a_warning_without_a_profile_receipt(
     receipts: dict[str, Receipt], why: str
 ) -> None:
     found = parsed(profile={"id": "p-1"}, events=[{"type": "a"}], options={"profile": True})

@@ -1,4 +1,4 @@
-"""UserFlux's doors: what its SDKs send, event by event, and what makes two of them the same."""
+"""UserFlux's doors accept what its SDKs send and recognise a repeated event by its bytes."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ def refusal_of(**members: Any) -> tuple[str, str]:
     return found.code, found.field
 
 
-def test_an_event_of_the_sdk_in_weirs_terms() -> None:
+def test_an_sdk_event_is_mapped_to_weirs_fields() -> None:
     event = event_of(userId="ada")
     assert (event.name, event.user_id) == ("page_view", "ada")
     assert (event.anonymous_id, event.session_id) == (
@@ -77,7 +77,7 @@ def test_an_event_of_the_sdk_in_weirs_terms() -> None:
     assert event.properties == text(EVENT_SENT["properties"])
 
 
-def test_device_data_external_id_and_location_enrichment_are_context() -> None:
+def test_device_data_external_id_and_location_enrichment_go_into_the_context() -> None:
     event = event_of("locationEnrichment=true", externalId='x"1')
     assert json.loads(event.context) == {
         "device": EVENT_SENT["deviceData"],
@@ -89,11 +89,11 @@ def test_device_data_external_id_and_location_enrichment_are_context() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "locationEnrichment=undefined", "locationEnrichment", "a=b"])
-def test_without_enrichment_said_nothing_is_kept_of_it(query: str) -> None:
+def test_location_enrichment_is_omitted_from_the_context_when_not_specified(query: str) -> None:
     assert event_of(query, deviceData=None).context == b"{}"
 
 
-def test_a_repeat_is_the_same_event_in_whatever_batch() -> None:
+def test_a_repeated_event_has_the_same_idempotency_key_in_any_batch() -> None:
     one, other = text(EVENT_SENT), text(EVENT_SENT | {"name": "click"})
     first = checked(b'{"events":[' + one + b"]}")
     again = checked(b'{"events": [' + other + b" , " + one + b"]}")
@@ -117,18 +117,20 @@ def test_a_repeat_is_the_same_event_in_whatever_batch() -> None:
         {"deviceData": None},
     ],
 )
-def test_another_id_name_time_or_payload_is_another_event(change: dict[str, Any]) -> None:
+def test_a_changed_id_name_time_or_payload_changes_the_idempotency_key(
+    change: dict[str, Any],
+) -> None:
     assert event_of(**change).idempotency_key != event_of().idempotency_key
 
 
-def test_the_order_of_members_is_part_of_the_bytes() -> None:
+def test_a_changed_member_order_changes_the_idempotency_key() -> None:
     turned = dict(reversed(EVENT_SENT.items()))
     (event,) = checked(text({"events": [turned]}))
     assert isinstance(event, Event)
     assert event.idempotency_key != event_of().idempotency_key
 
 
-def test_without_a_timestamp_each_sending_counts() -> None:
+def test_an_event_without_a_timestamp_gets_no_idempotency_key() -> None:
     untimed = {k: v for k, v in EVENT_SENT.items() if k != "timestamp"}
     for sent in (untimed, untimed | {"timestamp": None}):
         (event,) = checked(text({"events": [sent]}))
@@ -136,12 +138,12 @@ def test_without_a_timestamp_each_sending_counts() -> None:
         assert (event.idempotency_key, event.occurred_at) == ("", None)
 
 
-def test_a_single_event_is_as_in_a_batch() -> None:
+def test_a_single_event_is_parsed_as_in_a_batch() -> None:
     body = text(EVENT_SENT)
     assert checked(body, EVENT) == checked(b'{"events":[' + body + b"]}")
 
 
-def test_a_profile_is_an_identify_with_traits() -> None:
+def test_a_profile_becomes_an_identify_event_with_traits() -> None:
     sent = {
         "userId": "ada",
         "externalId": None,
@@ -156,14 +158,14 @@ def test_a_profile_is_an_identify_with_traits() -> None:
     assert json.loads(event.context) == {"device": {"os": "Linux"}, "location_enrichment": True}
 
 
-def test_profiles_that_are_alike_all_count_since_traits_may_be_set_back() -> None:
+def test_a_profile_gets_no_idempotency_key_since_traits_may_be_set_back() -> None:
     (event,) = checked(text({"userId": "ada", "properties": {"plan": "pro"}}), PROFILE)
     assert isinstance(event, Event)
     assert event.idempotency_key == ""
 
 
 @pytest.mark.parametrize("nobody", ["null", "undefined", "", "  ", None])
-def test_an_id_that_storage_lost_is_nobodys(nobody: str | None) -> None:
+def test_a_null_undefined_or_blank_id_is_treated_as_absent(nobody: str | None) -> None:
     event = event_of(userId=nobody, anonymousId=nobody, sessionId=nobody)
     assert (event.user_id, event.anonymous_id, event.session_id) == ("", "", "")
 
@@ -174,7 +176,7 @@ def test_ids_may_be_integers() -> None:
     assert json.loads(event.context)["external_id"] == 9
 
 
-def test_arrays_and_nested_objects_are_kept_as_they_were_written() -> None:
+def test_arrays_and_nested_objects_keep_their_bytes() -> None:
     written = b'{"items": [{"sku":"A1", "tags":["new",null]}, 2.50],"a":{"b":{"c":[[]]}}}'
     body = text({"events": [EVENT_SENT]}).replace(text(EVENT_SENT["properties"]), written)
     (event,) = checked(body)
@@ -182,19 +184,19 @@ def test_arrays_and_nested_objects_are_kept_as_they_were_written() -> None:
     assert event.properties == written
 
 
-def test_there_is_no_limit_on_the_number_of_properties() -> None:
+def test_the_number_of_properties_is_not_limited() -> None:
     many = {f"property{n}": [n, {"nested": True}] for n in range(2_500)}
     event = event_of(properties=many)
     assert len(event.properties) > 90_000
     assert json.loads(event.properties) == many
 
 
-def test_an_event_has_at_most_100_kib() -> None:
+def test_an_event_larger_than_100_kib_is_rejected() -> None:
     assert refusal_of(properties={"note": "x" * 102_400}) == ("too_large", "")
 
 
 @pytest.mark.parametrize("name", ["sign up", " signup", "signup\n", "sign\u3000up"])
-def test_event_names_do_not_support_white_spaces(name: str) -> None:
+def test_an_event_name_with_whitespace_is_rejected(name: str) -> None:
     assert refusal_of(name=name) == ("invalid_name", "name")
 
 
@@ -213,22 +215,22 @@ def test_event_names_do_not_support_white_spaces(name: str) -> None:
         ({"deviceData": "phone"}, ("wrong_type", "deviceData")),
     ],
 )
-def test_a_refusal_speaks_of_the_sdks_fields(
-    change: dict[str, Any], expected: tuple[str, str]
-) -> None:
+def test_a_refusal_names_the_sdks_field(change: dict[str, Any], expected: tuple[str, str]) -> None:
     assert refusal_of(**change) == expected
 
 
 @pytest.mark.parametrize("ahead", [NOW + 3_600_001, "2999-01-01T00:00:00Z"])
-def test_a_clock_that_is_ahead_loses_no_event(ahead: int | str) -> None:
-    """The SDK takes the time from it, and a refusal for a success."""
+def test_a_timestamp_too_far_in_the_future_is_dropped_and_the_event_accepted(
+    ahead: int | str,
+) -> None:
+    """An event from a clock that is ahead is accepted: the SDK takes a rejection for a success."""
     event = event_of(timestamp=ahead)
     assert event.occurred_at is None  # when it was received
     assert event.idempotency_key == event_of(timestamp=ahead).idempotency_key
     assert event_of(timestamp=NOW + 3_600_000).occurred_at == NOW + 3_600_000
 
 
-def test_one_bad_event_leaves_its_neighbours_alone() -> None:
+def test_an_invalid_event_does_not_reject_its_neighbours() -> None:
     parts = [text(EVENT_SENT), b"7", b'{"anonymousId":"a"}']
     found = checked(b'{"events":[' + b",".join(parts) + b"]}")
     assert [one.code if isinstance(one, Refusal) else one.name for one in found] == [
@@ -238,7 +240,7 @@ def test_one_bad_event_leaves_its_neighbours_alone() -> None:
     ]
 
 
-def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
+def test_half_a_surrogate_pair_rejects_only_its_own_event() -> None:
     cut = text(EVENT_SENT).replace(b'"Shop"', b'"Shop \\ud83d"')
     body = b'{"events":[' + cut + b"," + text(EVENT_SENT) + b"]}"
     assert parsed(body).events[0].raw == cut
@@ -263,20 +265,20 @@ def test_half_a_surrogate_pair_refuses_its_event_alone() -> None:
         (b'{"events":' + b"[" * 100_000, "too_deep"),
     ],
 )
-def test_a_body_without_events_is_refused_as_a_whole(body: bytes, code: str) -> None:
+def test_a_body_without_readable_events_is_rejected_as_a_whole(body: bytes, code: str) -> None:
     assert problem_of(split_batch, body, LIMITS.events).code == code
 
 
 @given(st.binary(max_size=80) | st.text(max_size=40).map(str.encode))
-def test_any_body_gets_an_answer(body: bytes) -> None:
+def test_any_body_yields_events_or_a_problem(body: bytes) -> None:
     for door in (BATCH, EVENT, PROFILE):
         found = parse(door, request_meta(), body, LIMITS)
         if isinstance(found, ParsedEvents):
             assert len(validated(found, NOW)) == len(found)
 
 
-def test_where_waiting_helps_the_page_may_not_read_the_answer() -> None:
-    """The SDK would take whatever it can read for a success, and forget its events."""
+def test_a_refusal_worth_retrying_soon_omits_cors_headers() -> None:
+    """A refusal worth retrying omits CORS headers: the SDK takes any readable answer for a success."""
     cors = b"Access-Control-Allow-Origin: https://a.example\r\n"
     away = BATCH.refuse(request_meta(), Problem("unavailable", "x", "", 2), cors)
     assert (away.status, away.headers) == (503, b"Retry-After: 2\r\n")

@@ -1,4 +1,4 @@
-"""The memory for bodies is shared: nobody can take all of it, and nothing stays taken."""
+"""The body budget limits each source and address, and released memory always returns to it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ def waiting(reservation: Reservation, size: int, gone: list[Reservation]) -> Res
     return reservation
 
 
-def test_one_source_gets_half_and_others_still_find_room() -> None:
+def test_one_source_gets_at_most_half_and_other_sources_still_get_memory() -> None:
     budget = BodyBudget(64 * MIB, LARGEST)
     held = [budget.of_source("greedy") for _ in range(64)]
     taken = sum(one.take(2 * MIB) for one in held)
@@ -24,7 +24,7 @@ def test_one_source_gets_half_and_others_still_find_room() -> None:
     assert budget.of_source("other").take(2 * MIB)
 
 
-def test_however_many_sources_fill_theirs_the_next_finds_room() -> None:
+def test_a_new_source_gets_memory_however_many_sources_fill_their_share() -> None:
     budget = BodyBudget(64 * MIB, LARGEST)
     gone: list[Reservation] = []
     for source in range(30):
@@ -34,7 +34,7 @@ def test_however_many_sources_fill_theirs_the_next_finds_room() -> None:
     assert budget.of_stranger("10.0.0.1").take(MIB)
 
 
-def test_strangers_share_a_quarter_and_an_address_a_part_of_that() -> None:
+def test_unidentified_clients_share_a_quarter_and_each_address_part_of_it() -> None:
     budget = BodyBudget(64 * MIB, LARGEST)
     gone: list[Reservation] = []
     for address in range(20):
@@ -48,7 +48,7 @@ def test_strangers_share_a_quarter_and_an_address_a_part_of_that() -> None:
     assert alone.taken <= 4 * MIB
 
 
-def test_who_is_awaited_longest_gives_way_to_the_next_of_the_same_address() -> None:
+def test_the_longest_stalled_body_is_evicted_for_the_next_of_the_same_address() -> None:
     budget = BodyBudget(64 * MIB, LARGEST)
     gone: list[Reservation] = []
     first, second = (waiting(budget.of_stranger("10.0.0.1"), 2 * MIB, gone) for _ in range(2))
@@ -60,14 +60,14 @@ def test_who_is_awaited_longest_gives_way_to_the_next_of_the_same_address() -> N
     assert (second.taken, elsewhere.taken) == (2 * MIB, 2 * MIB)
 
 
-def test_what_is_whole_gives_way_to_nobody() -> None:
+def test_a_complete_body_is_never_evicted() -> None:
     budget = BodyBudget(64 * MIB, LARGEST)
     whole = [budget.of_stranger("10.0.0.1") for _ in range(2)]
     assert all(one.take(2 * MIB) for one in whole)
     assert not budget.of_stranger("10.0.0.1").take(1)
 
 
-def test_who_is_identified_leaves_the_strangers() -> None:
+def test_an_identified_request_no_longer_counts_as_unidentified() -> None:
     budget = BodyBudget(64 * MIB, LARGEST)
     one = budget.of_stranger("10.0.0.1")
     assert one.take(4 * MIB)
@@ -88,7 +88,9 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_the_limits_hold_and_all_is_given_back(steps: list[tuple[int, str, int]]) -> None:
+def test_limits_hold_and_all_memory_is_released_in_any_order_of_steps(
+    steps: list[tuple[int, str, int]],
+) -> None:
     budget = BodyBudget(64, 4)
     made = [
         budget.of_source("a"),

@@ -1,4 +1,4 @@
-"""Connections that have shown least for their place make room for others, and so do unread bytes."""
+"""Lowest-priority connections are closed first at a limit, as are those with the most unread bytes."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ class Peer:
         self.held = False
 
 
-def test_an_address_has_a_limit_of_its_own() -> None:
+def test_an_address_at_its_limit_closes_its_own_oldest_connection() -> None:
     places = ConnectionSlots(1_000, 2)
     first, second, third = (Peer(since=n) for n in range(3))
     elsewhere = Peer(since=-1)
@@ -43,7 +43,7 @@ def test_an_address_has_a_limit_of_its_own() -> None:
     assert len(places) == 3
 
 
-def test_who_has_shown_least_goes_first_and_who_waits_for_an_answer_stays() -> None:
+def test_the_lowest_priority_connection_closes_first_and_a_waiting_one_never() -> None:
     places = ConnectionSlots(1_000, 4)
     peers = [Peer(standing, since=9 - standing) for standing in ConnectionPriority]
     for peer in peers:
@@ -54,7 +54,7 @@ def test_who_has_shown_least_goes_first_and_who_waits_for_an_answer_stays() -> N
     assert (places.closed, places.refused) == (3, 1)
 
 
-def test_trusted_proxies_have_no_limit_but_that_of_all() -> None:
+def test_trusted_proxies_have_only_the_total_connection_limit() -> None:
     places = ConnectionSlots(128, 2)
     peers = [Peer(since=n) for n in range(200)]
     assert all(places.enter(peer, "") for peer in peers)
@@ -62,7 +62,7 @@ def test_trusted_proxies_have_no_limit_but_that_of_all() -> None:
     assert not any(peer.closed for peer in peers[100:])
 
 
-def test_a_place_is_left_once() -> None:
+def test_leaving_a_connection_slot_twice_counts_once() -> None:
     places = ConnectionSlots(10, 2)
     peer = Peer()
     places.enter(peer, "10.0.0.1")
@@ -86,7 +86,7 @@ class Loop:
             one()
 
 
-def test_nothing_is_received_at_the_limit_until_requests_have_taken_what_is_there() -> None:
+def test_reading_pauses_at_the_limit_until_requests_consume_unread_bytes() -> None:
     loop = Loop()
     read_ahead = ReadAhead(100, loop.later)
     peers = [Peer(unread=60), Peer(unread=60), Peer()]
@@ -102,7 +102,7 @@ def test_nothing_is_received_at_the_limit_until_requests_have_taken_what_is_ther
     assert read_ahead.taken == 60
 
 
-def test_what_nobody_takes_is_closed_the_largest_first() -> None:
+def test_connections_are_closed_when_unread_bytes_stay_above_the_limit() -> None:
     loop = Loop()
     read_ahead = ReadAhead(100, loop.later)
     waiting = Peer(ConnectionPriority.WAITING, unread=60)

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the gateway does: its routes, its problems, its fields."""
+"""The OpenAPI document matches the gateway's routes, problems and event fields."""
 
 import json
 
@@ -14,7 +14,7 @@ METHODS = {"get", "post", "put", "patch", "delete", "options", "head"}
 OWN = {"/livez", "/readyz", "/metrics", "/openapi.json"}
 
 
-def test_its_paths_are_the_routes() -> None:
+def test_openapi_paths_equal_the_routes() -> None:
     documented = {
         (method.upper(), path)
         for path, operations in DOCUMENT["paths"].items()
@@ -27,22 +27,22 @@ def test_its_paths_are_the_routes() -> None:
     assert set(DOCUMENT["paths"]) >= OWN
 
 
-def test_its_event_has_the_fields_that_are_read() -> None:
+def test_the_openapi_event_has_exactly_the_fields_the_gateway_reads() -> None:
     assert tuple(EVENT["properties"]) == SentEvent.__struct_fields__
 
 
-def test_posting_documents_every_problem() -> None:
+def test_post_v1_events_documents_the_status_of_every_problem() -> None:
     responses = DOCUMENT["paths"]["/v1/events"]["post"]["responses"]
     assert set(responses) == {"202"} | {str(kind.status) for kind in PROBLEMS.values()}
 
 
-def test_every_route_documents_a_body_that_cannot_be_read() -> None:
+def test_every_route_documents_the_responses_to_an_unreadable_body() -> None:
     for route in ROUTES:
         known = set(DOCUMENT["paths"][route.path][route.method.lower()]["responses"])
         assert "default" in known or known >= {"400", "408", "413", "415", "503"}, route.path
 
 
-def test_every_reference_has_its_target() -> None:
+def test_every_openapi_schema_reference_resolves() -> None:
     text = json.dumps(DOCUMENT)
     names = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
     assert names <= set(DOCUMENT["components"]["schemas"])

@@ -1,4 +1,4 @@
-"""What headers say: keys, types, agents, in any spelling."""
+"""Request headers yield the key, media type and site, whatever their spelling."""
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -29,7 +29,7 @@ def headers(**fields: str) -> CIMultiDictProxy[str]:
         (headers(authorization="Basic"), "", ""),
     ],
 )
-def test_the_first_key_that_is_there(
+def test_the_write_key_is_taken_from_the_first_place_that_has_one(
     given: CIMultiDictProxy[str], query: str, expected: str
 ) -> None:
     assert key_of(given, query) == expected
@@ -58,11 +58,13 @@ def test_the_first_key_that_is_there(
         ("json", False, False),
     ],
 )
-def test_types(content_type: str, taken: bool, is_ndjson: bool) -> None:
+def test_content_types_are_accepted_or_refused_and_ndjson_is_recognised(
+    content_type: str, taken: bool, is_ndjson: bool
+) -> None:
     assert media_of(content_type) == (taken, is_ndjson)
 
 
-def test_text_of_headers_can_always_be_written() -> None:
+def test_header_and_path_text_is_always_valid_unicode() -> None:
     assert clean("caf\udce9") == "caf\ufffd"
     assert clean("caf\udcc3\udca9") == "café"
     assert path_part("a%20b") == "a b"
@@ -86,5 +88,5 @@ def test_text_of_headers_can_always_be_written() -> None:
         ("", ""),
     ],
 )
-def test_the_site_of_a_page(url: str, site: str) -> None:
+def test_the_site_is_the_host_of_an_http_url_without_www(url: str, site: str) -> None:
     assert site_of(url) == site

@@ -1,4 +1,4 @@
-"""The signature of every door: who must sign, what is right, and what a request is that comes again."""
+"""Signing decides at every door who must sign, which signatures are valid and what is a repeat."""
 
 import uuid
 from typing import Any
@@ -50,7 +50,7 @@ def verdict(request_meta: RequestMeta, body: bytes = BODY, source: Source = SOUR
     return found.code if isinstance(found, Problem) else "fine"
 
 
-def test_what_is_signed_as_documented_is_fine() -> None:
+def test_a_signature_made_as_documented_is_valid() -> None:
     assert verdict(request()) == "fine"
     assert verdict(request(secret=SOURCE.signing_secrets[0])) == "fine"
     both = request().headers["X-Weir-Signature"] + ",v1=" + "0" * 64
@@ -72,12 +72,14 @@ def test_what_is_signed_as_documented_is_fine() -> None:
     ],
     ids=str,
 )
-def test_a_changed_part_is_a_wrong_signature(changed: dict[str, Any]) -> None:
+def test_a_changed_signed_part_or_malformed_header_makes_the_signature_wrong(
+    changed: dict[str, Any],
+) -> None:
     assert verdict(request(**changed)) == "wrong_signature"
 
 
 @given(st.integers(0, len(BODY) - 1), st.integers(1, 255))
-def test_a_changed_byte_of_the_body_is_a_wrong_signature(place: int, change: int) -> None:
+def test_a_changed_body_byte_makes_the_signature_wrong(place: int, change: int) -> None:
     altered = bytearray(BODY)
     altered[place] ^= change
     assert verdict(request(), bytes(altered)) == "wrong_signature"
@@ -91,7 +93,7 @@ def test_a_time_more_than_5_minutes_off_is_refused(seconds: int, expected: str) 
     assert verdict(request(at=NOW + seconds)) == expected
 
 
-def test_a_secret_that_cannot_be_read_is_neither_right_nor_wrong() -> None:
+def test_a_signature_is_refused_as_secrets_locked_when_secrets_cannot_be_decrypted() -> None:
     shut = SecretEncryption((new_key(),)).sealed(
         Source(id="shop", signing_secrets=("unknown-here",))
     )
@@ -99,7 +101,7 @@ def test_a_secret_that_cannot_be_read_is_neither_right_nor_wrong() -> None:
     assert signing.must_sign(shut, "events")
 
 
-def test_a_source_with_secrets_must_sign_at_every_door_unless_it_says_otherwise() -> None:
+def test_a_source_with_secrets_must_sign_at_every_door_not_listed_as_unsigned() -> None:
     doors = {route.at.name for route in ROUTES if isinstance(route.at, Door)}
     assert doors == DOORS
     assert all(signing.must_sign(SOURCE, door) for door in doors)
@@ -125,7 +127,7 @@ def keys_of(request_meta: RequestMeta, body: bytes = BODY) -> list[str]:
     return [record["idempotency_key"] for record in records]
 
 
-def test_a_signed_request_that_comes_again_is_the_same_events() -> None:
+def test_a_repeated_signed_request_has_the_same_idempotency_keys() -> None:
     first = keys_of(request())
     assert keys_of(request()) == first
     assert first[1] == "own"
@@ -135,12 +137,12 @@ def test_a_signed_request_that_comes_again_is_the_same_events() -> None:
     assert other[0] != first[0]
 
 
-def test_two_alike_in_one_request_are_two() -> None:
+def test_two_equal_events_in_one_signed_request_have_different_keys() -> None:
     body = b'[{"event": "paid"}, {"event": "paid"}]'
     assert len(set(keys_of(request(body), body))) == 2
 
 
-def test_without_a_signature_each_event_counts() -> None:
+def test_an_unsigned_event_without_a_key_gets_a_new_uuid_as_its_key() -> None:
     parsed = events.DOOR.parse(request(), BODY, BodyLimits(100, 1_000_000))
     context = RecordContext(SourceFields.of(SOURCE), NOW * 1_000, Client("events", "", ""))
     (_, _, value), _ = build_records(parsed, SOURCE, context).records

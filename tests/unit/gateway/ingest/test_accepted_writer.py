@@ -1,4 +1,4 @@
-"""The fast encoder writes what a general Avro writer writes, for any event."""
+"""The accepted-record encoder writes the same bytes as a general Avro writer, for any event."""
 
 import uuid
 
@@ -50,7 +50,7 @@ clients = st.builds(
 
 
 @given(events, sources, clients, LONG, st.uuids(), st.binary(min_size=16, max_size=16), text)
-def test_bytes_equal_those_of_fastavro(
+def test_accepted_writer_bytes_equal_those_of_the_avro_schema_encoder(
     event: Event,
     source: Source,
     client: Client,
@@ -93,11 +93,11 @@ def test_bytes_equal_those_of_fastavro(
 
 
 @given(LONG)
-def test_moments_are_longs(number: int) -> None:
+def test_times_are_encoded_as_avro_longs(number: int) -> None:
     assert time_bytes(number) == long(number)
 
 
-def test_varints_are_seven_bits_a_byte() -> None:
+def test_varints_carry_seven_bits_per_byte() -> None:
     assert varint(0) == b"\x00"
     assert varint(127) == b"\x7f"
     assert varint(128) == b"\x80\x01"

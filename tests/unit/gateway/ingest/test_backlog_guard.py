@@ -1,4 +1,4 @@
-"""The guard refuses while old records are unread, tells each change once, and keeps its mind when blind."""
+"""The guard refuses events when lag nears retention, logs changes once and survives failed checks."""
 
 import pytest
 from prometheus_client import REGISTRY
@@ -57,7 +57,9 @@ def guard(looks: Looks) -> RetentionGuard:
     return RetentionGuard(looks, 30, RetentionPolicy(0.5, 0.8))
 
 
-def test_warn_refuse_and_take_again(looks: Looks, guard: RetentionGuard) -> None:
+def test_the_guard_warns_then_refuses_and_accepts_again_as_the_backlog_changes(
+    looks: Looks, guard: RetentionGuard
+) -> None:
     assert looks.find(guard, dedup=0.0) == []
     assert refusal_of(guard) is None
     assert looks.find(guard, dedup=0.6) == ["warning"]
@@ -79,14 +81,16 @@ def test_warn_refuse_and_take_again(looks: Looks, guard: RetentionGuard) -> None
     assert share_of("weir.dedup") == 0
 
 
-def test_the_group_that_is_nearest_is_named(looks: Looks, guard: RetentionGuard) -> None:
+def test_the_refusal_names_the_consumer_group_nearest_to_losing_records(
+    looks: Looks, guard: RetentionGuard
+) -> None:
     assert looks.find(guard, dedup=0.85, sink=0.95, rates=0.6) == ["error", "error", "warning"]
     problem = refusal_of(guard)
     assert problem is not None
     assert problem.detail.startswith("weir.sink ")
 
 
-def test_a_look_that_fails_changes_nothing_and_is_told_once(
+def test_a_failed_check_keeps_the_decision_and_is_logged_once(
     looks: Looks, guard: RetentionGuard
 ) -> None:
     looks.find(guard, dedup=0.9)
@@ -100,7 +104,7 @@ def test_a_look_that_fails_changes_nothing_and_is_told_once(
     assert looks.find(guard, dedup=0.9) == []
 
 
-def test_a_share_of_0_is_off(looks: Looks) -> None:
+def test_a_share_of_0_disables_the_guard(looks: Looks) -> None:
     guard = RetentionGuard(looks, 30, RetentionPolicy(0.5, 0))
     assert refusal_of(guard) is None  # nothing is waited for
     assert looks.find(guard, dedup=2.0) == ["warning"]
@@ -112,7 +116,7 @@ def test_a_share_of_0_is_off(looks: Looks) -> None:
     assert not never._thread.is_alive()
 
 
-def test_the_source_that_floods_is_refused_and_no_other_until_that_does_not_help(
+def test_only_the_flooding_source_is_refused_until_the_backlog_grows_further(
     looks: Looks, guard: RetentionGuard
 ) -> None:
     def find(share: float, *sources: str) -> list[str]:
@@ -138,7 +142,9 @@ def test_the_source_that_floods_is_refused_and_no_other_until_that_does_not_help
     assert refused_in_metrics(ALL) == 0
 
 
-def test_of_several_reasons_the_nearest_is_told(looks: Looks, guard: RetentionGuard) -> None:
+def test_the_refusal_names_the_group_with_the_highest_share_for_that_source(
+    looks: Looks, guard: RetentionGuard
+) -> None:
     looks.found = [
         RetentionUse("weir.dedup", ACCEPTED, 0.87, ("shop", "flood")),
         RetentionUse("weir.sink", ACCEPTED, 0.82, ("shop", "blog")),
@@ -150,7 +156,7 @@ def test_of_several_reasons_the_nearest_is_told(looks: Looks, guard: RetentionGu
         assert problem.detail.startswith(f"{group} ")
 
 
-def test_labels_are_bounded() -> None:
+def test_the_refused_sources_metric_has_a_bounded_number_of_labels() -> None:
     shown = RefusedSources()
     shown.show([f"source-{n:03}" for n in range(NAMED_SOURCES + 5)])
     assert refused_in_metrics("source-000") == 1
@@ -167,7 +173,7 @@ class Clock:
         return self.now
 
 
-def test_before_the_first_look_nothing_is_taken_but_not_for_ever(looks: Looks) -> None:
+def test_events_are_refused_before_the_first_check_for_a_limited_time_only(looks: Looks) -> None:
     clock = Clock()
     guard = RetentionGuard(looks, 30, RetentionPolicy(0.5, 0.8), clock)
     looks.found = UnavailableError("Kafka does not answer.")
@@ -184,7 +190,7 @@ def test_before_the_first_look_nothing_is_taken_but_not_for_ever(looks: Looks) -
     assert refusal_of(guard) is not None
 
 
-def test_a_first_look_ends_the_waiting(looks: Looks, guard: RetentionGuard) -> None:
+def test_the_first_successful_check_ends_the_waiting(looks: Looks, guard: RetentionGuard) -> None:
     assert guard.is_waiting()
     assert looks.find(guard, dedup=0.6) == ["warning"]
     assert not guard.is_waiting()

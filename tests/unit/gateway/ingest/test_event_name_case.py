@@ -1,4 +1,4 @@
-"""How names may be written: each casing, what is an abbreviation, and scripts that have no case."""
+"""Event name casing recognises each casing, abbreviations, digits and scripts without case."""
 
 from typing import get_args
 
@@ -40,7 +40,7 @@ def casings_of(name: str) -> set[Casing]:
         ("_", set()),
     ],
 )
-def test_a_name_has_the_casings_that_it_is_written_in(name: str, expected: set[Casing]) -> None:
+def test_a_name_matches_only_the_casings_it_is_written_in(name: str, expected: set[Casing]) -> None:
     assert casings_of(name) == expected
 
 
@@ -56,7 +56,9 @@ def test_a_name_has_the_casings_that_it_is_written_in(name: str, expected: set[C
         ("user-ID", set()),
     ],
 )
-def test_capitals_in_a_row_are_an_abbreviation(name: str, expected: set[Casing]) -> None:
+def test_consecutive_capitals_count_as_an_abbreviation_in_title_and_camel_case(
+    name: str, expected: set[Casing]
+) -> None:
     assert casings_of(name) == expected
 
 
@@ -71,7 +73,7 @@ def test_capitals_in_a_row_are_an_abbreviation(name: str, expected: set[Casing])
         ("404", set(CASINGS)),
     ],
 )
-def test_digits_have_no_case(name: str, expected: set[Casing]) -> None:
+def test_digits_match_any_casing(name: str, expected: set[Casing]) -> None:
     assert casings_of(name) == expected
 
 
@@ -88,7 +90,7 @@ def test_digits_have_no_case(name: str, expected: set[Casing]) -> None:
         ("cafe\u0301-opened", {KEBAB}),
     ],
 )
-def test_letters_of_any_script(name: str, expected: set[Casing]) -> None:
+def test_casing_applies_to_letters_of_any_script(name: str, expected: set[Casing]) -> None:
     assert casings_of(name) == expected
 
 
@@ -96,7 +98,7 @@ WORDS = st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), min_size=2, max_s
 
 
 @given(WORDS.filter(lambda words: words[0] != "ss"))  # `ss_…` is Weir's own
-def test_words_joined_in_one_casing_are_of_no_other(words: list[str]) -> None:
+def test_words_joined_in_one_casing_match_no_other_casing(words: list[str]) -> None:
     title = "".join(word.capitalize() for word in words)
     assert casings_of(title) == {TITLE}
     assert casings_of(title[0].lower() + title[1:]) == {CAMEL}
@@ -117,12 +119,12 @@ def take_names(
 
 
 @pytest.mark.parametrize("enforced", [False, True])
-def test_names_that_a_client_gives_by_itself_are_nobodys_choice(enforced: bool) -> None:
+def test_names_set_by_the_client_library_are_exempt_from_casing(enforced: bool) -> None:
     source = Source(id="s", event_casing=TITLE, enforce_casing=enforced)
     records = take_names(source, "page_view", "$identify", uncased=frozenset({"page_view"}))
     assert (len(records.event_ids), records.refused, records.warnings) == (2, [], [])
 
 
-def test_a_source_without_a_casing_takes_any() -> None:
+def test_a_source_without_a_casing_accepts_any_event_name() -> None:
     records = take_names(Source(id="s"), "a-b", "A_b", "aB")
     assert (len(records.event_ids), records.refused, records.warnings) == (3, [], [])

@@ -1,4 +1,4 @@
-"""Numbers that say when: seconds and milliseconds are told apart by their size, at every door."""
+"""Numeric times are read as seconds or milliseconds according to their size, at every door."""
 
 from typing import Any
 
@@ -39,7 +39,9 @@ DOORS: dict[str, tuple[Door, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("sent", [1_795_968_850, 1_795_968_850_000, 1_795_968_850.0])
 @pytest.mark.parametrize("name", DOORS)
-def test_seconds_are_seconds_at_every_door(name: str, sent: float) -> None:
+def test_times_in_seconds_or_milliseconds_are_recognised_at_every_door(
+    name: str, sent: float
+) -> None:
     door, event, field = DOORS[name]
     headers = CIMultiDict({"Content-Type": "application/json", "Authorization": "Basic azo="})
     request_meta = RequestMeta("POST", "/", "", {}, CIMultiDictProxy(headers), "", NOW)
@@ -64,18 +66,20 @@ def test_seconds_are_seconds_at_every_door(name: str, sent: float) -> None:
         (-100_000_000_000, -100_000_000_000),
     ],
 )
-def test_the_size_tells_the_unit(number: float, expected: int) -> None:
+def test_epoch_ms_reads_small_numbers_as_seconds_and_large_as_milliseconds(
+    number: float, expected: int
+) -> None:
     assert epoch_ms(number) == expected
 
 
 @given(st.integers(-2_208_988_800_000, 4_000_000_000_000))
-def test_milliseconds_of_ours_are_never_taken_for_seconds(ms: int) -> None:
+def test_any_millisecond_time_survives_unmistakable_and_epoch_ms(ms: int) -> None:
     at = unmistakable(ms)
     assert (epoch_ms(at) if isinstance(at, int) else (at - EPOCH) // MILLISECOND) == ms
 
 
-def test_a_clock_that_was_never_set_stays_in_1970() -> None:
-    """Segment's ISO 8601 is turned into numbers on the way."""
+def test_an_iso_time_in_1970_is_not_mistaken_for_seconds() -> None:
+    """A time from a clock never set stays in 1970, though Segment's ISO 8601 becomes a number."""
     for text in ("1970-01-01T00:05:00Z", "1970-1-1 00:05:00"):
         parsed = segment.DOORS["track"].parse(
             RequestMeta("POST", "/", "", {}, CIMultiDictProxy(CIMultiDict({})), "", NOW),

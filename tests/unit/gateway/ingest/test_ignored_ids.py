@@ -1,4 +1,4 @@
-"""Ids that are none: they make nobody one person, and what was sent is not lost."""
+"""Placeholder ids such as "null" identify nobody and are kept in the context."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def record_of(event: dict[str, Any], source: Source | None = None) -> avro.AvroR
     ],
 )
 @pytest.mark.parametrize("field", ["user_id", "anonymous_id", "profile_id", "session_id"])
-def test_what_is_no_id_is_absent_and_stands_in_the_context(field: str, text: str) -> None:
+def test_a_placeholder_id_is_ignored_and_kept_in_the_context(field: str, text: str) -> None:
     record = record_of({"event": "view", field: text, "context": {"page": "/"}})
     stored = {"profile_id": "client_profile_id", "session_id": "client_session_id"}.get(
         field, field
@@ -47,7 +47,7 @@ def test_what_is_no_id_is_absent_and_stands_in_the_context(field: str, text: str
     assert context == {"page": "/", "ignored_ids": {field: text.strip()}}
 
 
-def test_the_other_ids_of_the_event_stay() -> None:
+def test_other_ids_of_an_event_with_a_placeholder_id_are_kept() -> None:
     record = record_of({"event": "$identify", "anonymous_id": "dev1", "user_id": "undefined"})
     assert (record["user_id"], record["identity_key"]) == ("", "a:dev1")
     assert record_of({"event": "view", "user_id": 0})["user_id"] == ""
@@ -56,12 +56,12 @@ def test_the_other_ids_of_the_event_stay() -> None:
 @pytest.mark.parametrize(
     "text", ["1", "-2", "10", "ada", "nullable", "undefined-1", "0a", "a" * 255, "null@example.com"]
 )
-def test_what_is_an_id_stays(text: str) -> None:
+def test_a_real_id_that_resembles_a_placeholder_is_kept(text: str) -> None:
     record = record_of({"event": "view", "user_id": text})
     assert (record["user_id"], record["context"]) == (text, "{}")
 
 
-def test_the_answer_warns_and_the_metric_counts() -> None:
+def test_ignored_ids_produce_a_warning_and_are_reported_for_the_metric() -> None:
     body = (
         b'[{"event": "a", "user_id": "ada"}, {"event": "a", "user_id": "NaN", "session_id": "0"}]'
     )
@@ -74,7 +74,7 @@ def test_the_answer_warns_and_the_metric_counts() -> None:
     assert len(records.event_ids) == 2
 
 
-def test_a_source_may_name_more_and_switch_the_list_off() -> None:
+def test_a_source_may_add_blocked_ids_and_disable_the_default_list() -> None:
     more = Source(id="shop", blocked_ids=("Walk-In",))
     assert record_of({"event": "a", "user_id": "walk-in"}, more)["user_id"] == ""
     assert record_of({"event": "a", "user_id": "null"}, more)["user_id"] == ""
@@ -83,11 +83,11 @@ def test_a_source_may_name_more_and_switch_the_list_off() -> None:
     assert record_of({"event": "a", "user_id": "0"}, off)["user_id"] == "0"
 
 
-def test_the_list_is_in_the_form_that_is_looked_up() -> None:
+def test_default_blocked_ids_are_trimmed_lowercase_and_found() -> None:
     assert all(DEFAULT.has(text) and text == text.strip().lower() for text in BLOCKED)
 
 
-def test_mappings_find_no_such_ids_either() -> None:
+def test_id_mappings_ignore_placeholder_ids() -> None:
     mapping = IdMapping(event="*", user_id="customer", anonymous_id="device")
     assert named_by(mapping, '{"customer": "undefined", "device": 0}') is None
     named = named_by(mapping, '{"customer": "null", "device": "phone"}')

@@ -1,4 +1,4 @@
-"""Events are told apart though one of them holds what is no JSON; it alone is refused, at every door."""
+"""An event with invalid JSON such as NaN is rejected alone, at every door."""
 
 import json
 from math import inf, nan
@@ -67,7 +67,7 @@ def body_of(name: str, sent: list[dict[str, Any]], **beside: Any) -> bytes:
 
 @pytest.mark.parametrize("number", [nan, inf, -inf])
 @pytest.mark.parametrize("name", DOORS)
-def test_not_a_number_refuses_its_event_alone(name: str, number: float) -> None:
+def test_nan_or_infinity_rejects_only_its_own_event(name: str, number: float) -> None:
     door, event, *_ = DOORS[name]
     held = "data" if door is cloudevents.DOOR else "properties"
     text = 'NaN, \\"Infinity" \\'
@@ -90,7 +90,9 @@ def test_not_a_number_refuses_its_event_alone(name: str, number: float) -> None:
         ("tracardi", "context", "invalid_json"),
     ],
 )
-def test_beside_the_events_it_is_the_requests_fault(name: str, member: str, code: str) -> None:
+def test_nan_outside_the_events_rejects_the_whole_request(
+    name: str, member: str, code: str
+) -> None:
     door, event, *_ = DOORS[name]
     value = nan if member == "sentAt" else {"a": nan}
     found = read(door, body_of(name, [event], **{member: value}))
@@ -101,7 +103,7 @@ def test_beside_the_events_it_is_the_requests_fault(name: str, member: str, code
 @pytest.mark.parametrize(
     "body", [b'{"event":"a","value":NaN}', b'[{"event":"a","value":NaN}', b"N"]
 )
-def test_what_has_nothing_to_tell_apart_is_refused_whole(body: bytes) -> None:
+def test_a_body_with_nan_that_cannot_be_split_is_rejected_as_a_whole(body: bytes) -> None:
     found = read(events.DOOR, body)
     assert isinstance(found, Problem)
     assert found.code == "invalid_json"
@@ -111,7 +113,7 @@ HALF = r"\ud83d"
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
+def test_half_a_surrogate_pair_rejects_its_event_and_names_field_and_byte(name: str) -> None:
     door, event, *_ = DOORS[name]
     held = "data" if door is cloudevents.DOOR else "properties"
     whole = "\N{GRINNING FACE}"
@@ -126,7 +128,7 @@ def test_half_a_surrogate_pair_is_named_with_its_place(name: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud83d"}', b'{"a":"\\\\\\ud83d"'])
-def test_a_body_of_one_event_names_it_too(body: bytes) -> None:
+def test_a_single_event_body_with_half_a_surrogate_pair_is_rejected_by_name(body: bytes) -> None:
     problem = problem_of(webhook.DOOR.parse, webhook_request(), body, LIMITS)
     assert "half a surrogate pair" in problem.detail
 
@@ -137,12 +139,12 @@ def webhook_request() -> RequestMeta:
 
 
 @pytest.mark.parametrize("text", [b'"NaN"', b'["\\"NaN", "-Infinity\\\\"]', b'"NaN', b'"\\"NaN\\'])
-def test_what_stands_in_strings_stays(text: bytes) -> None:
+def test_nan_and_infinity_inside_strings_are_not_masked(text: bytes) -> None:
     assert masked(text) == text
     assert not has_not_numbers(text)
 
 
-def test_events_that_look_alike_once_masked_are_told_apart() -> None:
+def test_events_that_look_equal_when_masked_are_unmasked_correctly() -> None:
     sent = [b'{"a":NaN}', b'{"a":0.0}', b'{"a":"\\ud83d"}', b'{"a":-Infinity}']
     body = b"[" + b", ".join(sent) + b"]"
     masked_body = masked(body)
@@ -160,7 +162,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES, min_size=1, max_size=4))
-def test_whatever_python_writes_is_told_apart(values: list[Any]) -> None:
+def test_any_events_serialised_by_python_are_split_correctly(values: list[Any]) -> None:
     found = read(events.DOOR, body := json.dumps([{"event": "a", "x": v} for v in values]).encode())
     assert isinstance(found, ParsedEvents), (found, body)
     assert [one.raw for one in found.events] == [

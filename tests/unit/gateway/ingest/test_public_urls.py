@@ -1,4 +1,4 @@
-"""Which URLs are public by their spelling, and every known way to spell one that is not."""
+"""URLs are classified as public or not by their spelling, including every known evasion."""
 
 import ipaddress
 
@@ -110,28 +110,30 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("url", PUBLIC)
-def test_public(url: str) -> None:
+def test_a_public_url_is_accepted(url: str) -> None:
     assert why_not_public(url) == ""
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-def test_private(url: str) -> None:
+def test_a_url_of_a_private_or_local_host_is_rejected(url: str) -> None:
     assert why_not_public(url)
 
 
 @pytest.mark.parametrize("url", TRICKS)
-def test_not_a_plain_web_address(url: str) -> None:
+def test_a_url_that_is_not_a_plain_web_address_is_rejected(url: str) -> None:
     assert why_not_public(url)
 
 
-def test_a_url_has_at_most_2048_characters() -> None:
+def test_a_url_longer_than_2048_characters_is_rejected() -> None:
     start = "https://files.example.com/"
     assert why_not_public(start + "x" * (MAX_URL_CHARACTERS - len(start))) == ""
     assert "2,049" in why_not_public(start + "x" * (MAX_URL_CHARACTERS - len(start) + 1))
 
 
 @given(st.ip_addresses(v=4))
-def test_no_private_ipv4_address_in_any_spelling(address: ipaddress.IPv4Address) -> None:
+def test_a_private_ipv4_address_is_rejected_and_so_is_every_unusual_spelling(
+    address: ipaddress.IPv4Address,
+) -> None:
     parts = address.packed
     dotted = why_not_public(f"http://{address}/")
     if not address.is_global:
@@ -152,12 +154,12 @@ def test_no_private_ipv4_address_in_any_spelling(address: ipaddress.IPv4Address)
 
 
 @given(st.ip_addresses(v=6))
-def test_no_private_ipv6_address(address: ipaddress.IPv6Address) -> None:
+def test_a_private_or_multicast_ipv6_address_is_rejected(address: ipaddress.IPv6Address) -> None:
     if not address.is_global or address.is_multicast:
         assert why_not_public(f"http://[{address}]/")
 
 
 @given(st.text(max_size=60), st.text(max_size=20))
-def test_any_text_gets_an_answer(host: str, rest: str) -> None:
+def test_checking_any_text_returns_a_string(host: str, rest: str) -> None:
     assert isinstance(why_not_public(f"http://{host}/{rest}"), str)
     assert isinstance(why_not_public(rest), str)

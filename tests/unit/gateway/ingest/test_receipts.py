@@ -1,4 +1,4 @@
-"""Requests hear of their own events, and leave nothing behind."""
+"""A request receives the receipts of its own events only and leaves no state behind."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ def entries(*event_ids: bytes) -> list[Entry]:
     return [encode_receipt(receipt_of(event_id)) for event_id in event_ids]
 
 
-def test_all_that_is_expected_is_given_as_soon_as_it_has_come() -> None:
+def test_a_wait_returns_as_soon_as_all_expected_receipts_have_arrived() -> None:
     async def story() -> None:
         receipts = Receipts()
         with receipts.expect(IDS[:2]) as waiting:
@@ -40,7 +40,7 @@ def test_all_that_is_expected_is_given_as_soon_as_it_has_come() -> None:
     asyncio.run(story())
 
 
-def test_what_comes_before_the_wait_counts() -> None:
+def test_a_receipt_that_arrives_before_the_wait_is_returned() -> None:
     async def story() -> None:
         receipts = Receipts()
         with receipts.expect(IDS[:1]) as waiting:
@@ -50,7 +50,7 @@ def test_what_comes_before_the_wait_counts() -> None:
     asyncio.run(story())
 
 
-def test_after_the_time_there_is_what_has_come_and_the_rest_is_named() -> None:
+def test_a_timed_out_wait_returns_arrived_receipts_and_names_the_open_ones() -> None:
     async def story() -> None:
         receipts = Receipts()
         with receipts.expect(IDS[:3]) as waiting:
@@ -65,7 +65,7 @@ def test_after_the_time_there_is_what_has_come_and_the_rest_is_named() -> None:
     asyncio.run(story())
 
 
-def test_requests_side_by_side_hear_of_their_own_events_only() -> None:
+def test_concurrent_requests_receive_only_receipts_of_their_own_events() -> None:
     async def story() -> None:
         receipts = Receipts()
         with receipts.expect(IDS[:2]) as one, receipts.expect(IDS[2:]) as other:
@@ -76,7 +76,7 @@ def test_requests_side_by_side_hear_of_their_own_events_only() -> None:
     asyncio.run(story())
 
 
-def test_a_request_that_fails_or_is_cancelled_leaves_nothing() -> None:
+def test_a_failed_or_cancelled_request_leaves_no_expected_receipts() -> None:
     async def story() -> None:
         receipts = Receipts()
         with pytest.raises(ZeroDivisionError), receipts.expect(IDS):
@@ -97,7 +97,7 @@ def test_a_request_that_fails_or_is_cancelled_leaves_nothing() -> None:
     asyncio.run(story())
 
 
-def test_nothing_expected_is_not_waited_for() -> None:
+def test_a_wait_without_expected_receipts_returns_at_once() -> None:
     async def story() -> None:
         with Receipts().expect([]) as waiting:
             assert await waiting.wait(LONG) == {}
@@ -105,7 +105,7 @@ def test_nothing_expected_is_not_waited_for() -> None:
     asyncio.run(story())
 
 
-def test_what_an_unknown_version_says_is_passed_over() -> None:
+def test_a_receipt_of_an_unknown_schema_version_is_ignored() -> None:
     async def story() -> None:
         receipts = Receipts()
         with receipts.expect(IDS[:2]) as waiting:

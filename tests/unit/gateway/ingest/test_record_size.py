@@ -1,4 +1,4 @@
-"""The size that counts is that of the record: what is too large with its context is refused alone, and stored whole."""
+"""The size limit applies to the whole record: a too large event is rejected alone and stored whole."""
 
 import itertools
 import json
@@ -74,7 +74,7 @@ def record_context(agent: str, limits: RecordLimits) -> RecordContext:
 
 
 @pytest.mark.parametrize("door", BODIES)
-def test_an_event_too_large_with_its_context_is_refused_and_stored_with_it(door: str) -> None:
+def test_an_event_too_large_with_its_context_is_rejected_and_stored_whole(door: str) -> None:
     path, body = BODIES[door]
     records = taken(parsed(path, body))
     assert not records.event_ids
@@ -91,7 +91,7 @@ def test_an_event_too_large_with_its_context_is_refused_and_stored_with_it(door:
         assert taken(again).refused[0].refusal == refused.refusal
 
 
-def test_its_neighbours_are_accepted() -> None:
+def test_neighbours_of_a_too_large_event_are_accepted() -> None:
     body = {"events": [SMALL, {"event": "a", "properties": {"p": "x" * 90_000}}, SMALL]}
     body["context"] = {"b": "y" * (EVENT_BYTES - 50_000)}  # type: ignore[assignment]
     records = taken(parsed("/v1/events", body))
@@ -105,7 +105,7 @@ def test_its_neighbours_are_accepted() -> None:
 
 
 def test_the_largest_accepted_record_has_exactly_the_limit() -> None:
-    """The user agent counts, too: it stands in the record."""
+    """The largest accepted record has exactly the limit's size; it includes the user agent."""
     key_bytes = len(dedup_prefix("shop")) + DIGEST_BYTES
     sizes = {}
     for more in itertools.count():
@@ -121,7 +121,7 @@ def test_the_largest_accepted_record_has_exactly_the_limit() -> None:
     assert sizes[more - 1] == [EVENT_BYTES]
 
 
-def test_a_lower_limit_of_a_topic_is_named() -> None:
+def test_the_refusal_names_a_topic_with_a_lower_record_limit() -> None:
     limits = RecordLimits({topics.UNIQUE: 200_000})
     records = taken(
         parsed("/v1/events", {"events": [SMALL], "context": {"b": "y" * 200_000}}), "", limits
@@ -129,7 +129,7 @@ def test_a_lower_limit_of_a_topic_is_named() -> None:
     assert "events.unique allows only 200,000" in records.refused[0].refusal.text
 
 
-def test_a_payload_that_no_record_can_hold_is_cut_and_says_so() -> None:
+def test_a_rejected_payload_too_large_for_its_record_is_truncated_with_a_note() -> None:
     limits = RecordLimits({topics.REJECTED: 100_000})
     records = taken(parsed(*BODIES["events"]), "", limits)
     ((topic, key, value),) = records.records
@@ -138,7 +138,7 @@ def test_a_payload_that_no_record_can_hold_is_cut_and_says_so() -> None:
     assert record["detail"].startswith("Only the first ")
 
 
-def test_events_whose_records_brokers_refuse_are_refused_and_the_others_stay() -> None:
+def test_an_event_whose_record_the_broker_refuses_is_rejected_and_others_are_kept() -> None:
     body = {"events": [SMALL, {"event": "a", "id": "other"}, {"no": "event"}]}
     events = parsed("/v1/events", body)
     records = taken(events)

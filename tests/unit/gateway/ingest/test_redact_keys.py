@@ -1,4 +1,4 @@
-"""Write keys do not reach the topic of what was refused, however they are spelled."""
+"""Write keys never reach the topic of rejected events, in any spelling."""
 
 import json
 
@@ -50,18 +50,18 @@ TEXTS = st.text(min_size=8, alphabet=st.characters(codec="utf-8", exclude_charac
 
 
 @given(TEXTS, st.booleans())
-def test_no_key_outlives_it_as_json(key: str, is_ascii: bool) -> None:
+def test_any_key_in_a_json_payload_is_masked(key: str, is_ascii: bool) -> None:
     payload = json.dumps([key, "a\n"], ensure_ascii=is_ascii).encode()
     assert json.loads(masked(payload, key)) == ["***", "a\n"]
 
 
-def test_what_has_no_key_is_kept_as_it_came() -> None:
+def test_a_payload_without_the_key_is_unchanged() -> None:
     payload = b'{"event": "\\u006b"}'
     assert masked(payload, "") == payload
     assert masked(payload, "another-key") == payload
 
 
-def test_refused_events_are_kept_without_the_key_that_the_request_claimed() -> None:
+def test_rejected_events_are_stored_without_the_requests_key() -> None:
     raw = b'{"env": "key-of-shop", "event": 5}'
     events = ParsedEvents([ParsedEvent(raw, Refusal("wrong_type", "event", "must be a string"))])
     ((topic, _, value),) = build_records(events, SOURCE, record_context("key-of-shop")).records
@@ -71,7 +71,7 @@ def test_refused_events_are_kept_without_the_key_that_the_request_claimed() -> N
     assert payload_of(whole) == raw
 
 
-def test_bodies_are_kept_without_it_too() -> None:
+def test_rejected_bodies_are_stored_without_the_requests_key() -> None:
     trouble = Problem("invalid_json", "Not JSON.")
     _, _, value = rejected_body(trouble, b'["key-of-shop", ', record_context("key-of-shop"))
     assert payload_of(value) == b'["***", '
@@ -86,6 +86,6 @@ def test_bodies_are_kept_without_it_too() -> None:
         (b'{"writeKey": 12}', b'{"writeKey": 12}'),
     ],
 )  # fmt: skip
-def test_segments_bodies_lose_their_write_keys(body: bytes, kept: bytes) -> None:
-    """Even those that are not JSON, or differ from the header's."""
+def test_every_write_key_in_a_segment_body_is_masked(body: bytes, kept: bytes) -> None:
+    """Write keys are masked even in bodies that are not JSON, or when they differ from the header's."""
     assert segment.BATCH.redact(body) == kept

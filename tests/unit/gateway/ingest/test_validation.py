@@ -1,4 +1,4 @@
-"""One event's rules: what the golden examples cannot say, and any input at all."""
+"""Validation accepts or rejects one event for any input, beyond what the golden examples cover."""
 
 import json
 from typing import Any
@@ -35,11 +35,11 @@ def code(raw: bytes) -> str:
 @pytest.mark.parametrize(
     ("at", "expected"), [(NOW + HOUR, ""), (NOW + HOUR + 1, "in_future"), (0, ""), (-1, "")]
 )
-def test_an_hour_ahead_is_the_limit(at: int, expected: str) -> None:
+def test_an_event_more_than_one_hour_in_the_future_is_rejected(at: int, expected: str) -> None:
     assert code(b'{"event":"a","occurred_at":%d}' % at) == expected
 
 
-def test_fractions_of_milliseconds_are_cut() -> None:
+def test_fractions_of_milliseconds_are_truncated() -> None:
     event = check(b'{"event":"a","occurred_at":1760011200000.9}')
     assert isinstance(event, Event)
     assert event.occurred_at == NOW
@@ -48,18 +48,18 @@ def test_fractions_of_milliseconds_are_cut() -> None:
     assert event.occurred_at == NOW
 
 
-def test_size_is_counted_in_bytes_of_the_event_itself() -> None:
+def test_an_event_with_more_bytes_than_the_limit_is_rejected() -> None:
     room = MAX_EVENT_BYTES - len(b'{"event":"a","properties":{"x":""}}')
     assert code(b'{"event":"a","properties":{"x":"%b"}}' % (b"x" * room)) == ""
     assert code(b'{"event":"a","properties":{"x":"%b"}}' % (b"x" * (room + 1))) == "too_large"
 
 
-def test_many_brackets_are_not_depth() -> None:
+def test_many_sibling_brackets_and_brackets_in_strings_do_not_count_as_depth() -> None:
     wide = json.dumps({"event": "a", "properties": {"x": [{}] * 500, "y": '{[\\"' * 50}})
     assert code(wide.encode()) == ""
 
 
-def test_a_thousand_levels_are_too_deep_and_no_crash() -> None:
+def test_deeply_nested_events_are_rejected_without_a_crash() -> None:
     for levels in (40, 900, 20_000):
         assert code(b'{"event":"a","properties":' + b'{"a":' * levels) in {
             "too_deep",
@@ -87,7 +87,9 @@ def depth(value: Any) -> int:
 
 
 @given(json_values, st.integers(0, 6), st.booleans())
-def test_depth_is_exact(value: Any, levels: int, ascii_only: bool) -> None:
+def test_is_deeper_computes_the_exact_depth_of_any_json(
+    value: Any, levels: int, ascii_only: bool
+) -> None:
     raw = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
     assert is_deeper(raw, levels) == (depth(value) > levels)
 
@@ -102,7 +104,7 @@ def spelled_out(name: str) -> str:
         st.one_of(st.text(), st.sampled_from(["$", "ss_", "s", "ss", "$a", "ss_b"])), st.none()
     )
 )
-def test_reserved_names_are_found_in_any_spelling(members: dict[str, None]) -> None:
+def test_reserved_names_are_found_in_any_json_escaping(members: dict[str, None]) -> None:
     members = {name.encode("utf-8", "replace").decode(): None for name in members}
     reserved = any(name.startswith(("$", "ss_")) for name in members)
     escaped = ",".join(f'"{spelled_out(name)}":null' for name in members)
@@ -115,7 +117,7 @@ def test_reserved_names_are_found_in_any_spelling(members: dict[str, None]) -> N
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_get_an_answer(raw: bytes) -> None:
+def test_any_bytes_yield_an_event_or_a_refusal(raw: bytes) -> None:
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -127,12 +129,12 @@ def test_any_bytes_get_an_answer(raw: bytes) -> None:
     json_values,
     st.sampled_from(["event", "user_id", "id", "value", "occurred_at", "properties", "x"]),
 )
-def test_any_field_of_any_kind_gets_an_answer(value: Any, field: str) -> None:
+def test_any_value_in_any_field_yields_an_event_or_a_refusal(value: Any, field: str) -> None:
     raw = json.dumps({"event": "a", field: value}, ensure_ascii=True).encode()
     assert isinstance(check(raw), Event | Refusal)
 
 
-def test_shared_context_lies_under_the_events_own() -> None:
+def test_the_shared_context_is_merged_under_the_events_own_context() -> None:
     shared = b'{"a": 1.0, "b": {"x": 1}}'
     event = check(b'{"event":"a","context":{"b":{"y":2},"c":3e0}}', shared)
     assert isinstance(event, Event)
@@ -151,6 +153,6 @@ def test_large_integers_keep_their_digits() -> None:
     assert code(b'{"event":"a","user_id":%b}' % (b"9" * 5_000)) == "out_of_range"
 
 
-def test_a_string_without_an_end_is_looked_through_once() -> None:
+def test_an_unterminated_string_is_scanned_in_linear_time() -> None:
     # quadratic, this took half a minute; the test's own limit is what would fail it
     assert is_deeper(b"{" * 33 + b'"' + b'\\"' * 50_000, 32)
