@@ -1,22 +1,22 @@
--- Weir's two users on a ClickHouse server of your own. Put passwords of your own in, then, as somebody
--- who may manage access: clickhouse-client --multiquery < users.sql
+-- Weir's two users for a ClickHouse server of your own. Set passwords, then run, as a user with access
+-- management: clickhouse-client --multiquery < users.sql
 --
--- `weir` is what WEIR_CLICKHOUSE_USER names: it makes Weir's tables and writes their rows.
--- `weir_reader` is for analysts: it reads Weir's database and nothing else; not the table `erasing`
--- either, which names people while they are being erased. In read-only mode it
--- cannot change a setting, so its limits hold. Without grants on SOURCES the server refuses file(),
--- url(), remote(), s3(), mysql() and the like, without CREATE TEMPORARY TABLE executable() too.
--- What no grant guards is the function file(path), which reads the files in the server's
+-- `weir` (WEIR_CLICKHOUSE_USER) creates Weir's tables and writes their rows.
+-- `weir_reader` is for analysts. It reads Weir's database and nothing else, and not the table `erasing`,
+-- which names people while they are being erased. It is read-only: it cannot change a setting, so its
+-- limits hold. Without grants on SOURCES the server refuses file(), url(), remote(), s3(), mysql() and the
+-- like; without CREATE TEMPORARY TABLE it refuses executable().
+-- No grant protects against the function file(path), which reads the files in the server's
 -- user_files_path: keep nothing there that analysts may not read.
--- Of others' queries the reader sees nothing: the server has to ask for grants on its database `system`,
--- as the packages' config.xml and access.xml (beside this file) have it, and if it does not, the row
--- policies below hide the tables that hold queries or errors.
+-- The reader sees nothing of other users' queries if the server checks grants on its database `system`,
+-- as the packages' config.xml and access.xml (beside this file) do. If it does not, the row policies below
+-- hide the tables that contain queries or errors.
 --
--- Checked (tests/contract/test_users_sql.py), with the embedded engine, 26.9: it parses every statement;
--- with the operating role's grants alone all of Weir's tables are made; with the reading role's and the
--- profile, tables and views are read, and the functions above, writes and settings refused. Not
--- checked: that a server keeps the users and asks for their passwords, and ON CLUSTER, for which `weir`
--- needs GRANT CLUSTER ON *.* too. A server with table_engines_require_grant wants GRANT TABLE ENGINE.
+-- Tested with the embedded engine, 26.9 (tests/contract/adapters/clickhouse/test_users_sql.py): it parses
+-- every statement; the operating role's grants suffice to create all of Weir's tables; the reading role can
+-- read tables and views, and is refused the functions above, writes and settings. Not tested: that a server
+-- keeps the users and asks for their passwords, and ON CLUSTER, for which `weir` also needs
+-- GRANT CLUSTER ON *.*. A server with table_engines_require_grant needs GRANT TABLE ENGINE.
 
 CREATE DATABASE IF NOT EXISTS weir;
 

@@ -128,13 +128,16 @@ def ending_clearly(log: Any, bootstrap: str) -> Iterator[None]:
         sys.exit(1)
     except StreamBrokenError as fault:
         log.error(
-            "cannot start: is Kafka there, and `weir topics apply` done?",
+            "cannot start: Kafka does not answer, or topics are missing: run `weir topics apply`",
             bootstrap=bootstrap,
             fault=str(fault),
         )
         sys.exit(1)
     except RecoveryFailedError as fault:
-        log.error("ended: recovering does not help, a new process may", fault=str(fault))
+        log.error(
+            "ended: recovery inside the process failed, a supervisor should start a new one",
+            fault=str(fault),
+        )
         sys.exit(EXIT_FOR_ANOTHER)
     except FencedError as fault:
         log.error("ended: another process has taken this instance's slot", fault=str(fault))

@@ -1,4 +1,4 @@
-"""How long after the gateway's 202 a query first sees an event: measured with both ends' own eyes."""
+"""Measure the time from the gateway's 202 to the first query that returns the event."""
 
 import http.client
 import json

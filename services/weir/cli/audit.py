@@ -157,7 +157,7 @@ def _show(audit: Audit, part: AuditRange, minutes: bool) -> None:
         in_flight = ", ".join(_waiting(group, audit) for group in waiting)
         console.print(Text(f"In flight (records yet to be read): {in_flight}", style="yellow"))
     if audit.blind:
-        console.print(Text(f"Nothing can be judged yet: {audit.blind}.", style="yellow"))
+        console.print(Text(f"The audit cannot compare yet: {audit.blind}.", style="yellow"))
     elif not audit.balanced:
         console.print(Text("NOT BALANCED.", style="bold red"))
     elif audit.partly:

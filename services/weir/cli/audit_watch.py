@@ -18,7 +18,11 @@ DIFFERENCE = Gauge(
     "Events that the books cannot explain; empty source: records counted by Kafka",
     ["source"],
 )
-IN_FLIGHT = Gauge("weir_books_in_flight", "Events between two stages' accounts", ["source"])
+IN_FLIGHT = Gauge(
+    "weir_books_in_flight",
+    "Events that one stage has counted and the next stage has not counted yet",
+    ["source"],
+)
 AGE = Gauge(
     "weir_books_audit_age_seconds", "Seconds since the last audit with a result, or the start"
 )

@@ -20,15 +20,15 @@ from weir.registry.follower import KEY_KIND, key_entry, registry_key
 from weir.registry.key_changes import (
     SCOPES,
     SHOWN_DIGITS,
+    KeyRow,
     KeysError,
-    Line,
-    Made,
+    NewKey,
+    create_key,
     find,
     iso_time,
     lines,
-    make,
     require_source,
-    succeed,
+    rotate_key,
 )
 from weir.registry.secret_encryption import new_key
 from weir.settings.shared import KafkaSettings
@@ -62,7 +62,7 @@ def _write(*keys: ApiKey) -> None:
     write_entries(settings_of(KafkaSettings), REGISTRY, map(key_entry, keys))
 
 
-def _show(made: Made) -> None:
+def _show(made: NewKey) -> None:
     """Print the key on standard output, so that it can be piped, and its description on standard error."""
     click.echo(made.plain)
     key = made.key
@@ -74,7 +74,7 @@ def _show(made: Made) -> None:
 
 
 @contextmanager
-def _mending() -> Iterator[None]:
+def _wrong_input_on_keys_error() -> Iterator[None]:
     try:
         yield
     except KeysError as fault:
@@ -117,9 +117,9 @@ def create(source: str, scope: Scope, name: str, expires: timedelta | None) -> N
     """
     if not NAME.fullmatch(name):
         raise WrongInputError("--name must have at most 64 characters, and no control characters.")
-    with clear_errors(), _mending():
+    with clear_errors(), _wrong_input_on_keys_error():
         require_source(source, read_registry(settings_of(KafkaSettings)).sources)
-        made = make(source, scope, name, _now_ms(), expires)
+        made = create_key(source, scope, name, _now_ms(), expires)
         _write(made.key)
     _show(made)
 
@@ -136,7 +136,7 @@ def list_keys(source: str | None, as_json: bool) -> None:
     Example:
       weir keys list --source shop
     """
-    with clear_errors(), _mending():
+    with clear_errors(), _wrong_input_on_keys_error():
         registered = read_registry(settings_of(KafkaSettings))
         if source is not None:
             require_source(source, registered.sources)
@@ -147,7 +147,7 @@ def list_keys(source: str | None, as_json: bool) -> None:
     screen().print(_table(found))
 
 
-def _table(found: Iterable[Line]) -> Table:
+def _table(found: Iterable[KeyRow]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("digest", "source", "scope", "name", "made by", "created", "ends", "state"):
         table.add_column(name, no_wrap=True)
@@ -167,7 +167,7 @@ def revoke(digest: str) -> None:
     Example:
       weir keys revoke 3f9a1c04
     """
-    with clear_errors(), _mending():
+    with clear_errors(), _wrong_input_on_keys_error():
         settings = settings_of(KafkaSettings)
         key = find(digest, read_registry(settings))
         write_entries(settings, REGISTRY, [(registry_key(KEY_KIND, key.digest), None)])
@@ -191,9 +191,9 @@ def rotate(digest: str, overlap: timedelta, expires: timedelta | None) -> None:
     Example:
       weir keys rotate 3f9a1c04 --overlap 24h
     """
-    with clear_errors(), _mending():
+    with clear_errors(), _wrong_input_on_keys_error():
         old = find(digest, read_registry(settings_of(KafkaSettings)))
-        made, ending = succeed(old, _now_ms(), overlap, expires)
+        made, ending = rotate_key(old, _now_ms(), overlap, expires)
         _write(made.key, ending)
     _show(made)
     notes().print(f"The old key {old.digest[:SHOWN_DIGITS]} ends at {iso_time(ending.ends_at)}.")

@@ -46,7 +46,7 @@ def with_retries(work: Callable[[], T]) -> T:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
             if shown:
-                notes().print("It works again.")
+                notes().print("Connected again, continuing.")
             return done
 
 

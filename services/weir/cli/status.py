@@ -51,7 +51,7 @@ def command(once: bool, as_json: bool, every: float) -> None:
       weir status
       weir status --json | jq .groups
     """
-    looker = StatusCollector(
+    collector = StatusCollector(
         settings_of(KafkaSettings),
         settings_of(ClickHouseSettings),
         settings_of(CommonSettings).data_dir,
@@ -59,47 +59,47 @@ def command(once: bool, as_json: bool, every: float) -> None:
     )
     try:
         if once or as_json or not sys.stdout.isatty():
-            _show_once(looker, as_json)
+            _show_once(collector, as_json)
         else:
-            _show_live(looker, every)
+            _show_live(collector, every)
     except KeyboardInterrupt:
         pass
     finally:
-        looker.close()
+        collector.close()
 
 
-def _show_once(looker: StatusCollector, as_json: bool) -> None:
-    looker.look()
+def _show_once(collector: StatusCollector, as_json: bool) -> None:
+    collector.snapshot()
     time.sleep(MEASURED_SECONDS)
-    look = looker.look()  # this also retries a service that was away for a moment
+    snapshot = collector.snapshot()  # this also retries a service that was away for a moment
     if as_json:
-        screen().print(msgspec.json.encode(dataclasses.asdict(look)).decode(), markup=False)
+        screen().print(msgspec.json.encode(dataclasses.asdict(snapshot)).decode(), markup=False)
     else:
-        screen().print(rendered(look))
-    if look.kafka or look.clickhouse:
+        screen().print(rendered(snapshot))
+    if snapshot.kafka or snapshot.clickhouse:
         raise SystemExit(EXIT_UNREACHABLE)
 
 
-def _show_live(looker: StatusCollector, every: float) -> None:
-    with Live(rendered(looker.look()), console=screen(), auto_refresh=False) as live:
+def _show_live(collector: StatusCollector, every: float) -> None:
+    with Live(rendered(collector.snapshot()), console=screen(), auto_refresh=False) as live:
         while True:
             time.sleep(every)
-            live.update(rendered(looker.look()), refresh=True)
+            live.update(rendered(collector.snapshot()), refresh=True)
 
 
-def rendered(look: StatusSnapshot) -> RenderableType:
+def rendered(snapshot: StatusSnapshot) -> RenderableType:
     """Return the snapshot as tables, problems first."""
     parts: list[RenderableType] = []
-    parts += [Text(why, style="red") for why in (look.kafka, look.clickhouse) if why]
-    parts += [Text(_behind(behind), style="red") for behind in look.behind]
-    parts += [Text(_held(group), style="yellow") for group in look.groups if group.held]
-    parts.append(_processes(look.processes))
-    if look.groups:
-        parts += [Text(), _groups(look.groups)]
-    if look.sources:
-        parts += [Text(), _sources(look.sources)]
-    if not look.clickhouse:
-        parts += [Text(), Text(f"{look.stored:,} events stored")]
+    parts += [Text(why, style="red") for why in (snapshot.kafka, snapshot.clickhouse) if why]
+    parts += [Text(_behind(behind), style="red") for behind in snapshot.behind]
+    parts += [Text(_held(group), style="yellow") for group in snapshot.groups if group.held]
+    parts.append(_processes(snapshot.processes))
+    if snapshot.groups:
+        parts += [Text(), _groups(snapshot.groups)]
+    if snapshot.sources:
+        parts += [Text(), _sources(snapshot.sources)]
+    if not snapshot.clickhouse:
+        parts += [Text(), Text(f"{snapshot.stored:,} events stored")]
     return Group(*parts)
 
 
@@ -134,43 +134,43 @@ def _processes(processes: list[ProcessStatus]) -> RenderableType:
     if not processes:
         return Text("No process of `weir up` runs on this data folder.", style="dim")
     table = _table("process", ">pid", ">cpu", ">memory", "health")
-    for look in processes:
-        name = f"{look.name}-{look.instance}" if look.instance else look.name
-        healthy = look.health in ("ready", "running")
+    for process in processes:
+        name = f"{process.name}-{process.instance}" if process.instance else process.name
+        healthy = process.health in ("ready", "running")
         table.add_row(
             name,
-            str(look.pid),
-            f"{look.cpu_percent:.0f} %",
-            f"{look.memory_mb:.0f} MB",
-            Text(look.health, style="green" if healthy else "red"),
+            str(process.pid),
+            f"{process.cpu_percent:.0f} %",
+            f"{process.memory_mb:.0f} MB",
+            Text(process.health, style="green" if healthy else "red"),
         )
     return table
 
 
 def _groups(groups: list[GroupStatus]) -> RenderableType:
     table = _table("group", ">instances", ">lag", ">arriving/s", ">done/s")
-    for look in groups:
+    for group in groups:
         table.add_row(
-            look.group,
-            Text(str(look.instances), style="" if look.instances else "red"),
-            Text(f"{look.lag:,}", style="yellow" if look.lag else "green"),
-            f"{look.arriving:,.0f}",
-            f"{look.rate:,.0f}",
+            group.group,
+            Text(str(group.instances), style="" if group.instances else "red"),
+            Text(f"{group.lag:,}", style="yellow" if group.lag else "green"),
+            f"{group.arriving:,.0f}",
+            f"{group.rate:,.0f}",
         )
     return table
 
 
 def _sources(sources: list[SourceStatus]) -> RenderableType:
     table = _table("source", ">events/s", ">peak/s", "quotas")
-    for look in sources:
+    for source in sources:
         quotas = Text(", ").join(
             Text(
                 f"{cell(q['name'])} {q['used']:,}/{q['limit']:,} {q['unit']} a {q['period']}",
                 style="red" if q["exceeded"] else "",
             )
-            for q in look.quotas
+            for q in source.quotas
         )
-        table.add_row(cell(look.source), f"{look.rate:,.1f}", f"{look.peak:,.0f}", quotas)
+        table.add_row(cell(source.source), f"{source.rate:,.1f}", f"{source.peak:,.0f}", quotas)
     return table
 
 

@@ -122,7 +122,7 @@ class StatusCollector:
         self._held: dict[str, set[tuple[str, int, int]]] = {}  # group: (topic, partition, offset)
         self._processes: dict[int, psutil.Process] = {}
 
-    def look(self) -> StatusSnapshot:
+    def snapshot(self) -> StatusSnapshot:
         kafka, groups, sources, behind = "", [], [], []
         try:
             groups = self._groups()
@@ -181,7 +181,7 @@ class StatusCollector:
         if time.monotonic() - self._behind_at >= RETENTION_SECONDS:
             near = [
                 RetentionStatus(one.group, one.topic, one.share, self._policy.refused(one))
-                for one in self._retention.look(GROUPS)
+                for one in self._retention.measure(GROUPS)
                 if one.near(self._policy.report_from)
             ]
             self._behind = sorted(near, key=lambda behind: -behind.share)
@@ -197,7 +197,7 @@ class StatusCollector:
             self._quotas.read_all(lambda *entry: self._keep_usages([entry]))
         self._keep_usages(self._quotas.poll(0.05))
         now = int(time.time() * 1_000)
-        return [source_look(name, usage, now) for name, usage in sorted(self._usage.items())]
+        return [source_status(name, usage, now) for name, usage in sorted(self._usage.items())]
 
     def _keep_usages(self, entries: Iterable[Entry]) -> None:
         apply_entries(topics.QUOTAS, entries, self._keep_usage)
@@ -278,7 +278,7 @@ def _reason(body: bytes) -> str:
     return text[:200]
 
 
-def source_look(name: str, usage: Mapping[str, Any], now: int) -> SourceStatus:
+def source_status(name: str, usage: Mapping[str, Any], now: int) -> SourceStatus:
     """Return a source's status at `now` (epoch milliseconds). An old rate and an ended quota period count as 0."""
     quiet = usage["updated_at"] < now - QUIET_MS
     quotas = [

@@ -53,57 +53,57 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
     sought = event.strip()
     if not sought:
         raise WrongInputError("ID is empty: give an event_id or the id that the client sent.")
-    whereabouts = EventStatusLookup(settings_of(KafkaSettings), settings_of(ClickHouseSettings))
-    where = _found(lambda: whereabouts.find(sought, (source,) if source else None, seconds))
+    lookup = EventStatusLookup(settings_of(KafkaSettings), settings_of(ClickHouseSettings))
+    status = _found(lambda: lookup.find(sought, (source,) if source else None, seconds))
     if as_json:
-        screen().print(msgspec.json.encode(where).decode(), markup=False)
+        screen().print(msgspec.json.encode(status).decode(), markup=False)
     else:
-        for line in account(where):
+        for line in status_lines(status):
             screen().print(line)
-    if where.fate == "unknown":
-        raise SystemExit(EXIT_NO if where.certain else EXIT_UNREACHABLE)
+    if status.fate == "unknown":
+        raise SystemExit(EXIT_NO if status.certain else EXIT_UNREACHABLE)
 
 
 class _UncertainError(UnavailableError):
     """The places that could be searched do not have the event."""
 
-    def __init__(self, where: EventStatus) -> None:
-        super().__init__(" ".join((*where.notes, where.advice)))
+    def __init__(self, status: EventStatus) -> None:
+        super().__init__(" ".join((*status.notes, status.advice)))
 
 
 def _found(find: Callable[[], EventStatus]) -> EventStatus:
     """Return the event's status. While it is uncertain, ask again, for as long as commands retry."""
-    where: EventStatus | None = None
+    status: EventStatus | None = None
 
     def work() -> None:
-        nonlocal where
-        where = find()
-        if where.fate == "unknown" and not where.certain:
-            raise _UncertainError(where)
+        nonlocal status
+        status = find()
+        if status.fate == "unknown" and not status.certain:
+            raise _UncertainError(status)
 
     try:
         with reporting() as report:
             report.show_step("searching ClickHouse and the topics")
             with_retries(work)
     except UnreachableError:
-        if where is None:
+        if status is None:
             raise
-    assert where is not None
-    return where
+    assert status is not None
+    return status
 
 
-def account(where: EventStatus) -> list[Text]:
+def status_lines(status: EventStatus) -> list[Text]:
     """Return the status as lines: the outcome, what is known, the times, notes and advice."""
-    head = where.fate if where.stage is None else f"{where.fate} for {where.stage}"
-    lines = [Text.assemble((head, f"bold {COLORS.get(where.fate, '')}"), f"  {where.id}")]
-    known: dict[str, Any] = {"event_id": where.event_id, "source": where.source, **where.facts}
-    known |= {"since": where.since} if where.stage else {}
-    for name, value in (known | where.times).items():
+    head = status.fate if status.stage is None else f"{status.fate} for {status.stage}"
+    lines = [Text.assemble((head, f"bold {COLORS.get(status.fate, '')}"), f"  {status.id}")]
+    known: dict[str, Any] = {"event_id": status.event_id, "source": status.source, **status.facts}
+    known |= {"since": status.since} if status.stage else {}
+    for name, value in (known | status.times).items():
         if value not in (None, ""):
             shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
             lines.append(Text(f"  {name:<18}{shown}"))
-    lines += [Text(f"  {note}", style="dim") for note in where.notes]
-    return [*lines, Text(where.advice)]
+    lines += [Text(f"  {note}", style="dim") for note in status.notes]
+    return [*lines, Text(status.advice)]
 
 
 if __name__ == "__main__":

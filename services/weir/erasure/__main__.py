@@ -57,7 +57,7 @@ class Service:
                 return
             except (UnavailableError, RefusedError, RowsLeftError) as fault:
                 self.health.unready(str(fault))
-                self._log.warning("trying again", fault=str(fault))
+                self._log.warning("erasures paused, retrying", fault=str(fault))
                 self._stop.wait(RETRY_SECONDS)
 
     def _follow(self) -> None:
@@ -96,13 +96,13 @@ class Service:
 
     def _carry_out(self, erasure: Erasure, writer: ErasureWriter) -> None:
         """Carry out one erasure. Read sources and topic configurations anew each time: erasures are rare."""
-        self._log.info("begins", erasure=erasure.erasure_id, state=erasure.state)
+        self._log.info("erasure started", erasure=erasure.erasure_id, state=erasure.state)
         sources, _ = read_sources_and_keys(self._kafka)
         clickhouse = ClickHouse(self._clickhouse, TIMEOUT_SECONDS)
         database = self._clickhouse.clickhouse_database
         admin = KafkaAdmin(self._kafka)
         try:
-            world = ErasureContext(
+            context = ErasureContext(
                 PersonRows(clickhouse, database),
                 PersonDeletes(clickhouse, database, self._cluster),
                 writer,
@@ -115,12 +115,12 @@ class Service:
                 self._stop.wait,
                 lambda: self._progress.moved([PENDING]),
             )
-            finished = Eraser(world).carry_out(erasure)
+            finished = Eraser(context).carry_out(erasure)
         finally:
             admin.close()
         self._progress.moved([PENDING])
         rows = sum(place.rows for place in finished.places)
-        self._log.info("finished", erasure=erasure.erasure_id, rows=rows)
+        self._log.info("erasure finished", erasure=erasure.erasure_id, rows=rows)
 
 
 def run(environment: service_main.Environment) -> None:

@@ -102,8 +102,8 @@ class ErasureContext:
 class Eraser:
     """Carries out one erasure at a time. Safe to interrupt anywhere, and to repeat."""
 
-    def __init__(self, world: ErasureContext) -> None:
-        self._world = world
+    def __init__(self, context: ErasureContext) -> None:
+        self._context = context
 
     def carry_out(self, erasure: Erasure) -> Erasure:
         """Erase the person. On return the person is gone, and the finished erasure is in the topic.
@@ -116,41 +116,41 @@ class Eraser:
         person = ErasedPerson(
             erasure.workspace, frozenset(erasure.names), frozenset(erasure.profiles)
         )
-        by_id = self._world.rows.begin(person, erasure.until, self._world.workspaces)
+        by_id = self._context.rows.begin(person, erasure.until, self._context.workspaces)
         if erasure.state == "requested":
             barred = EraseFilter.digests(person, by_id)
             erasure = self._count(msgspec.structs.replace(erasure, barred=barred))
         else:  # an earlier version of the sink may have skipped it: then the books lack the counts
-            self._world.writer.write(erasure)
+            self._context.writer.write(erasure)
         return self._delete(erasure)
 
     def _resolve_person(self, erasure: Erasure) -> Erasure:
-        world = self._world
-        person = ErasedPerson.of(erasure.workspace, erasure.subject, world.ids)
+        context = self._context
+        person = ErasedPerson.of(erasure.workspace, erasure.subject, context.ids)
         erasure = self._pass_all(msgspec.structs.replace(erasure, until=0))
         while True:
-            known = world.known.whole(person)
+            known = context.known.whole(person)
             if known == person and erasure.until:
                 return erasure
             person = known
             erasure = msgspec.structs.replace(
                 erasure,
-                until=world.now(),
+                until=context.now(),
                 names=sorted(person.names),
                 profiles=sorted(person.profiles),
             )
-            kept = kept_until([world.configs[topic] for topic in REPLAYED], erasure.until)
+            kept = kept_until([context.configs[topic] for topic in REPLAYED], erasure.until)
             erasure = msgspec.structs.replace(erasure, barred_until=kept)
-            identifiers = [*erasure.names, *world.known.holders(person)]
-            world.writer.write_erase_records(erasure, identifiers, kept)
-            keys = {_merge_key(person.workspace, *merge) for merge in world.known.merges(person)}
-            world.writer.delete_merges(sorted(keys))
+            identifiers = [*erasure.names, *context.known.holders(person)]
+            context.writer.write_erase_records(erasure, identifiers, kept)
+            keys = {_merge_key(person.workspace, *merge) for merge in context.known.merges(person)}
+            context.writer.delete_merges(sorted(keys))
             erasure = self._pass_all(erasure)
 
     def _count(self, erasure: Erasure) -> Erasure:
-        totals, counts = self._world.rows.count()
+        totals, counts = self._context.rows.count()
         names = len(erasure.names)
-        now = self._world.now()
+        now = self._context.now()
         places = [ErasedPlace(f"table {t}", rows, now + OLD_PARTS_MS) for t, rows in totals.items()]
         places.append(ErasedPlace("state identity", names, now))
         places += self._left_in_topics(erasure, now)
@@ -160,11 +160,11 @@ class Eraser:
             places=places,
             counts=counts,
         )
-        self._world.writer.write(erasure)
+        self._context.writer.write(erasure)
         return erasure
 
     def _delete(self, erasure: Erasure) -> Erasure:
-        rows = self._world.rows
+        rows = self._context.rows
         while rows.recorded(erasure.erasure_id) < len(erasure.counts):
             self._wait(LOOK_SECONDS)
         for table in rows.delete():
@@ -173,15 +173,15 @@ class Eraser:
             raise RowsLeftError(f"rows are left: {left}")
         rows.end()
         hashed = subject_hash(
-            self._world.secret, erasure.erasure_id, erasure.workspace, erasure.subject
+            self._context.secret, erasure.erasure_id, erasure.workspace, erasure.subject
         )
-        now = self._world.now()
+        now = self._context.now()
         for place in erasure.places:
             # the rows have left the active parts only now
             if place.place.startswith("table "):
                 place.gone_by = now + OLD_PARTS_MS
         finished = erasure.finished(now, hashed)
-        self._world.writer.write(finished)
+        self._context.writer.write(finished)
         return finished
 
     def _pass_all(self, erasure: Erasure) -> Erasure:
@@ -191,11 +191,11 @@ class Eraser:
             nonlocal erasure
             erasure = self._write_progress(erasure, ErasureProgress("waiting", *waiting))
 
-        wait_until_settled(self._world.groups, write_backlog, self._wait)
+        wait_until_settled(self._context.groups, write_backlog, self._wait)
         return erasure
 
     def _wait(self, seconds: float) -> None:
-        if self._world.wait(seconds):
+        if self._context.wait(seconds):
             raise StoppedError
 
     def _write_progress(self, erasure: Erasure, progress: ErasureProgress) -> Erasure:
@@ -203,12 +203,12 @@ class Eraser:
         if progress == erasure.progress:
             return erasure
         updated = erasure.doing(progress)
-        self._world.writer.write_progress(updated)
-        self._world.moved()
+        self._context.writer.write_progress(updated)
+        self._context.moved()
         return updated
 
     def _left_in_topics(self, erasure: Erasure, now: int) -> list[ErasedPlace]:
-        configs = self._world.configs
+        configs = self._context.configs
         return [
             ErasedPlace(f"topic {topic}", 0, topic_gone_by(configs[topic], erasure.until, now))
             for topic in LEFT_IN

@@ -118,7 +118,7 @@ class Process:
         policy = settings.retention
         retention = KafkaRetention(kafka, policy.named_from)
         self._guard = RetentionGuard(
-            lambda: retention.look(GROUPS), settings.retention_look_seconds, policy
+            lambda: retention.measure(GROUPS), settings.retention_look_seconds, policy
         )
         self._registry = registry = Registry(settings.gateway_processes, sealing)
         receipts = Receipts()

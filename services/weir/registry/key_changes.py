@@ -22,14 +22,16 @@ class KeysError(Exception):
 
 
 @dataclass(frozen=True)
-class Made:
+class NewKey:
     """A new key: the only time that it is known in plain text."""
 
     plain: str
     key: ApiKey
 
 
-def make(source: str, scope: Scope, name: str, now_ms: int, lives: timedelta | None) -> Made:
+def create_key(
+    source: str, scope: Scope, name: str, now_ms: int, lifetime: timedelta | None
+) -> NewKey:
     """Return a new key of 160 random bits; its prefix shows its scope, so that people and scanners recognize it."""
     plain = f"weir_{scope[0]}_{secrets.token_hex(KEY_BYTES)}"
     key = ApiKey(
@@ -38,14 +40,14 @@ def make(source: str, scope: Scope, name: str, now_ms: int, lives: timedelta | N
         scope=scope,
         name=name,
         created_at=now_ms,
-        ends_at=_after(now_ms, lives) if lives else 0,
+        ends_at=_after(now_ms, lifetime) if lifetime else 0,
     )
-    return Made(plain, key)
+    return NewKey(plain, key)
 
 
-def succeed(
-    old: ApiKey, now_ms: int, overlap: timedelta, lives: timedelta | None
-) -> tuple[Made, ApiKey]:
+def rotate_key(
+    old: ApiKey, now_ms: int, overlap: timedelta, lifetime: timedelta | None
+) -> tuple[NewKey, ApiKey]:
     """Return (new, old): a new key of the same source, scope and name, and the old one with its end set.
 
     The old key ends after `overlap`, or earlier if it already had an earlier end. `KeysError` if it has ended.
@@ -56,7 +58,7 @@ def succeed(
         )
     end = _after(now_ms, overlap)
     ending = msgspec.structs.replace(old, ends_at=min(end, old.ends_at or end))
-    return make(old.source, old.scope, old.name, now_ms, lives), ending
+    return create_key(old.source, old.scope, old.name, now_ms, lifetime), ending
 
 
 def _after(now_ms: int, span: timedelta) -> int:
@@ -93,7 +95,7 @@ def require_source(name: str, sources: Mapping[str, Source]) -> None:
 
 
 @dataclass(frozen=True)
-class Line:
+class KeyRow:
     """One key as `weir keys list` shows it."""
 
     digest: str
@@ -106,14 +108,14 @@ class Line:
     state: str  # in force, ended, or why the key is not accepted
 
 
-def lines(registered: RegistryContents, source: str | None, now_ms: int) -> list[Line]:
+def lines(registered: RegistryContents, source: str | None, now_ms: int) -> list[KeyRow]:
     """Return every key, by source: those of the file, then those of `weir keys`, the oldest first."""
     found = []
     for one in registered.sources.values():
         state = "in force" if one.enabled else "source disabled"
         for scope in SCOPES:
             for digest in getattr(one, f"{scope}_key_hashes"):
-                found.append(Line(digest, one.id, scope, "", "file", None, None, state))
+                found.append(KeyRow(digest, one.id, scope, "", "file", None, None, state))
     for key in sorted(registered.keys.values(), key=lambda key: (key.created_at, key.digest)):
         found.append(_line(key, registered.sources.get(key.source), now_ms))
     return sorted(
@@ -122,7 +124,7 @@ def lines(registered: RegistryContents, source: str | None, now_ms: int) -> list
     )
 
 
-def _line(key: ApiKey, source: Source | None, now_ms: int) -> Line:
+def _line(key: ApiKey, source: Source | None, now_ms: int) -> KeyRow:
     state = "in force" if key.in_force(now_ms) else "ended"
     if source is None:
         state = "source gone"
@@ -130,7 +132,7 @@ def _line(key: ApiKey, source: Source | None, now_ms: int) -> Line:
         state = "source disabled"
     ends = iso_time(key.ends_at) if key.ends_at else None
     created = iso_time(key.created_at)
-    return Line(key.digest, key.source, key.scope, key.name, "keys", created, ends, state)
+    return KeyRow(key.digest, key.source, key.scope, key.name, "keys", created, ends, state)
 
 
 def iso_time(epoch_ms: int) -> str:

@@ -22,5 +22,7 @@ LOST = Counter(
     "Dead letters that cannot be inserted: they are only in events.dead",
 )
 COMMIT_FAILURES = Counter("weir_sink_commit_failures", "Commits that the broker did not accept")
-BUFFERED_BYTES = Gauge("weir_sink_buffered_bytes", "Records read and not inserted yet")
+BUFFERED_BYTES = Gauge(
+    "weir_sink_buffered_bytes", "Bytes of records that were read and are not inserted yet"
+)
 HELD = Gauge("weir_sink_held", "1 while reading pauses because the buffer is full")

@@ -110,7 +110,7 @@ def delete_all(kafka: KafkaSettings, topic: str) -> None:
 
 
 def share(kafka: KafkaSettings, group: str, topic: str) -> float:
-    found = KafkaRetention(kafka, 0).look(GROUPS)
+    found = KafkaRetention(kafka, 0).measure(GROUPS)
     assert [(unread.group, unread.topic) for unread in found] == [
         (name, read) for name, reads in GROUPS.items() for read in reads
     ]
@@ -183,7 +183,7 @@ def events_of(source: str, count: int) -> list[bytes]:
 
 
 def heaviest_of(kafka: KafkaSettings, group: str, topic: str) -> tuple[str, ...]:
-    found = KafkaRetention(kafka, 0.8).look(GROUPS)
+    found = KafkaRetention(kafka, 0.8).measure(GROUPS)
     return next(one.sources for one in found if (one.group, one.topic) == (group, topic))
 
 

@@ -8,7 +8,7 @@ import pytest
 from weir.cli.keys import Duration
 from weir.core.registry import ApiKey, Source, hash_key
 from weir.registry.contents import RegistryContents
-from weir.registry.key_changes import KeysError, find, lines, make, require_source, succeed
+from weir.registry.key_changes import KeysError, create_key, find, lines, require_source, rotate_key
 
 NOW = 1_700_000_000_000
 HOUR = 3_600_000
@@ -27,7 +27,7 @@ def registered(*keys: ApiKey, **fields: Any) -> RegistryContents:
 
 @pytest.mark.parametrize(("scope", "prefix"), [("write", "w"), ("read", "r"), ("admin", "a")])
 def test_a_key_says_what_it_is_for_and_no_two_are_the_same(scope: Any, prefix: str) -> None:
-    one, other = (make("shop", scope, "n", NOW, None) for _ in range(2))
+    one, other = (create_key("shop", scope, "n", NOW, None) for _ in range(2))
     assert one.plain.startswith(f"weir_{prefix}_")
     assert len(one.plain) - len("weir_w_") >= 128 // 4
     assert one.plain != other.plain
@@ -37,26 +37,26 @@ def test_a_key_says_what_it_is_for_and_no_two_are_the_same(scope: Any, prefix: s
 
 
 def test_a_key_ends_when_it_was_told_to() -> None:
-    made = make("shop", "write", "", NOW, timedelta(hours=1)).key
+    made = create_key("shop", "write", "", NOW, timedelta(hours=1)).key
     assert made.ends_at == NOW + HOUR
     assert made.in_force(NOW + HOUR - 1)
     assert not made.in_force(NOW + HOUR)
-    assert make("shop", "write", "", NOW, None).key.in_force(NOW * 2)
+    assert create_key("shop", "write", "", NOW, None).key.in_force(NOW * 2)
 
 
 def test_a_successor_is_good_for_the_same_and_the_old_one_ends() -> None:
     old = key("abc", name="till", scope="admin")
-    made, ending = succeed(old, NOW, timedelta(hours=2), None)
+    made, ending = rotate_key(old, NOW, timedelta(hours=2), None)
     assert (made.key.source, made.key.scope, made.key.name) == ("shop", "admin", "till")
     assert made.key.digest != old.digest
     assert (ending.digest, ending.ends_at) == (old.digest, NOW + 2 * HOUR)
 
 
 def test_an_overlap_lengthens_no_life() -> None:
-    _, ending = succeed(key("abc", ends_at=NOW + HOUR), NOW, timedelta(hours=2), None)
+    _, ending = rotate_key(key("abc", ends_at=NOW + HOUR), NOW, timedelta(hours=2), None)
     assert ending.ends_at == NOW + HOUR
     with pytest.raises(KeysError, match="has ended"):
-        succeed(key("abc", ends_at=NOW), NOW, timedelta(hours=2), None)
+        rotate_key(key("abc", ends_at=NOW), NOW, timedelta(hours=2), None)
 
 
 def test_a_key_is_found_by_the_beginning_of_its_digest() -> None:

@@ -49,7 +49,10 @@ def test_a_fault_that_passes_is_told_once_and_ends_well(
     assert work.calls == 3
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.splitlines() == [f"{fault} Trying again for 60 s.", "It works again."]
+    assert output.err.splitlines() == [
+        f"{fault} Trying again for 60 s.",
+        "Connected again, continuing.",
+    ]
 
 
 @pytest.mark.parametrize(

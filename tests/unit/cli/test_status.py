@@ -19,7 +19,7 @@ from weir.cli.status_snapshot import (
     StatusSnapshot,
     probe,
     read_children,
-    source_look,
+    source_status,
 )
 from weir.embedded.ports import free_port
 
@@ -94,8 +94,8 @@ def test_records_near_their_deletion_are_said_before_the_tables(
 def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:
     quota = {**QUOTA, "exceeded": True, "resets_at": 500_000}
     usage = {"updated_at": 400_000, "current_rate": 9.5, "peak_rate": 20.0, "quotas": [quota]}
-    assert source_look("s", usage, 450_000) == SourceStatus("s", 9.5, 20.0, [quota])
-    later = source_look("s", usage, 600_000)
+    assert source_status("s", usage, 450_000) == SourceStatus("s", 9.5, 20.0, [quota])
+    later = source_status("s", usage, 600_000)
     assert (later.rate, later.peak) == (0.0, 20.0)
     assert (later.quotas[0]["used"], later.quotas[0]["exceeded"]) == (0, False)
 

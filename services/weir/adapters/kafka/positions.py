@@ -86,10 +86,10 @@ class GroupPositions:
         kept = kept_positions(self._reader, unsure, self._service)
         bounds = self._reader.bounds(places)
         known = [
-            of or self._guessed(bounds[at.topic, at.partition], at, kept)
+            of or self._recovered_position(bounds[at.topic, at.partition], at, kept)
             for at, of in zip(committed, trusted, strict=True)
         ]
-        self._say_guessed(
+        self._log_recovered_positions(
             [(at, kn) for at, of, kn in zip(committed, trusted, known, strict=True) if of is None]
         )
         return [
@@ -120,7 +120,10 @@ class GroupPositions:
         try:
             consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as fault:
-            self._log.warning("the group's lag will be wrong for a while", fault=str(fault))
+            self._log.warning(
+                "positions not committed to the group: its offsets show a wrong lag until the next commit",
+                fault=str(fault),
+            )
 
     def _trusted_position(self, committed: TopicPartition) -> KeptPosition | None:
         """Return the position in the group's offset if it is from this very topic; None if that is uncertain."""
@@ -129,7 +132,7 @@ class GroupPositions:
             return None
         return KeptPosition(topic_id, committed.offset, metadata)
 
-    def _guessed(
+    def _recovered_position(
         self, bounds: Bounds, committed: TopicPartition, kept: dict[tuple[bytes, int], KeptPosition]
     ) -> KeptPosition | None:
         """Return the later of the kept position and an offset without a topic id; None if nothing is settled.
@@ -150,9 +153,11 @@ class GroupPositions:
             settled = of_group if of_group and of_group.next > found.next else found
         return settled
 
-    def _say_guessed(self, guessed: list[tuple[TopicPartition, KeptPosition | None]]) -> None:
+    def _log_recovered_positions(
+        self, recovered: list[tuple[TopicPartition, KeptPosition | None]]
+    ) -> None:
         """Log one line for all partitions of a first start, and one for those whose offsets were lost or reset."""
-        first = [at for at, settled in guessed if settled is None and at.offset < 0]
+        first = [at for at, settled in recovered if settled is None and at.offset < 0]
         if first:
             names = sorted({at.topic for at in first})
             self._log.info(
@@ -160,7 +165,7 @@ class GroupPositions:
             )
         others = {
             f"{at.topic}-{at.partition}": (at.offset, settled.next if settled else None)
-            for at, settled in guessed
+            for at, settled in recovered
             if settled is not None or at.offset >= 0
         }
         if others:

@@ -60,7 +60,7 @@ class KafkaRetention:
         self._options = {**client_options(settings), "log_level": 0}
         self._admin: KafkaAdmin | None = None
 
-    def look(self, groups: GroupTopics) -> list[RetentionUse]:
+    def measure(self, groups: GroupTopics) -> list[RetentionUse]:
         """Return the retention use by each group and topic; share 0 also for topics that never delete by age."""
         try:
             with clear_errors():

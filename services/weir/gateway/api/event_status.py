@@ -106,7 +106,7 @@ class EventStatusContext(Protocol):
     def finding(self) -> EventFinder: ...
 
 
-class WherePage:
+class EventStatusPage:
     """The page for an event's status. Without ClickHouse it answers from the topics, or that it cannot tell."""
 
     name = "where"
@@ -151,4 +151,4 @@ class WherePage:
         return problem(where) if isinstance(where, Problem) else answer_of(where)
 
 
-PAGE = WherePage()
+PAGE = EventStatusPage()

@@ -82,7 +82,7 @@ class RetentionGuard:
         """Check whether all events are rejected because no check has succeeded yet. Call it as `problem`."""
         return self.problem(ALL) is NOT_KNOWN
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check once, and update the rejected sources, the metrics and the log."""
         try:
             found = self._look()
@@ -101,7 +101,7 @@ class RetentionGuard:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.look()
+            self.check()
             self._stop.wait(self._pause())
 
     def _pause(self) -> float:

@@ -129,11 +129,11 @@ def test_it_is_queued_and_not_lost(world: World, tmp_path: Path) -> None:
 
 def held_by_look(world: World, folder: Path) -> GroupStatus:
     clickhouse = ClickHouseSettings(clickhouse_url=f"http://127.0.0.1:{free_port()}")
-    looker = StatusCollector(world.kafka, clickhouse, folder, RetentionPolicy(0.5, 0))
+    collector = StatusCollector(world.kafka, clickhouse, folder, RetentionPolicy(0.5, 0))
     try:
-        first, second = looker.look(), looker.look()
+        first, second = collector.snapshot(), collector.snapshot()
     finally:
-        looker.close()
+        collector.close()
     assert not any(group.held for group in first.groups)  # it may be a worker's own
     return next(group for group in second.groups if group.group == IDENTITY.group)
 

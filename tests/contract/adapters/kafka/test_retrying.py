@@ -32,5 +32,5 @@ def test_a_command_outlives_a_broker_that_hangs_for_a_while(
     assert line.startswith("Kafka does not answer at")
     assert line.rstrip().endswith("Trying again for 30 s.")
     assert command.returncode == 0, rest
-    assert rest == "It works again.\n"
+    assert rest == "Connected again, continuing.\n"
     assert output.split()[:2] == ["topic", "partitions"]

@@ -30,7 +30,7 @@ class Looks:
             RetentionUse(f"weir.{name}", ACCEPTED, share) for name, share in shares.items()
         ]
         with capture_logs() as said:
-            guard.look()
+            guard.check()
         return [line["log_level"] for line in said]
 
 
@@ -97,8 +97,8 @@ def test_a_failed_check_keeps_the_decision_and_is_logged_once(
     refused = refusal_of(guard)
     looks.found = UnavailableError("Kafka does not answer.")
     with capture_logs() as said:
-        guard.look()
-        guard.look()
+        guard.check()
+        guard.check()
     assert [line["log_level"] for line in said] == ["warning"]
     assert refusal_of(guard) is refused is not None
     assert looks.find(guard, dedup=0.9) == []
@@ -122,7 +122,7 @@ def test_only_the_flooding_source_is_refused_until_the_backlog_grows_further(
     def find(share: float, *sources: str) -> list[str]:
         looks.found = [RetentionUse("weir.dedup", ACCEPTED, share, sources)]
         with capture_logs() as said:
-            guard.look()
+            guard.check()
         return [line["sources"] for line in said if line["log_level"] == "error"]
 
     assert find(0.82, "flood") == ["flood"]
@@ -149,7 +149,7 @@ def test_the_refusal_names_the_group_with_the_highest_share_for_that_source(
         RetentionUse("weir.dedup", ACCEPTED, 0.87, ("shop", "flood")),
         RetentionUse("weir.sink", ACCEPTED, 0.82, ("shop", "blog")),
     ]
-    guard.look()
+    guard.check()
     for source, group in (("shop", "weir.dedup"), ("blog", "weir.sink")):
         problem = guard.problem(source)
         assert problem is not None
@@ -177,7 +177,7 @@ def test_events_are_refused_before_the_first_check_for_a_limited_time_only(looks
     clock = Clock()
     guard = RetentionGuard(looks, 30, RetentionPolicy(0.5, 0.8), clock)
     looks.found = UnavailableError("Kafka does not answer.")
-    guard.look()
+    guard.check()
     clock.now += 1_000  # the brokers were away, and nobody asked
     assert guard.is_waiting()
     assert refusal_of(guard) is NOT_KNOWN
