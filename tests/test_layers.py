@@ -172,6 +172,7 @@ def test_a_class_name_or_an_alias_stands_for_one_thing() -> None:
                 name = node.name
             elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 name = node.targets[0].id
+            name = name.lstrip("_")
             if re.fullmatch(r"[A-Z][a-z]\w*", name):
                 found.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}

@@ -22,8 +22,8 @@ from weir.runtime.ports import Changelog, FencedError, StreamBrokenError
 from weir.runtime.recovery_limit import RecoveryFailedError
 from weir.runtime.signals import stop_on_signals
 from weir.runtime.worker import Worker
-from weir.settings.catalogue import ALL_SETTINGS
-from weir.settings.environment import SettingsError, load, unknown_variables
+from weir.settings.catalogue import require_known_variables
+from weir.settings.environment import SettingsError, load
 from weir.settings.shared import CommonSettings, KafkaSettings, WorkerSettings
 
 EXIT_FOR_ANOTHER = os.EX_TEMPFAIL  # 75: tells the supervisor to start a new process
@@ -52,9 +52,7 @@ class WorkerSpec:
 
 def read_environment() -> Environment:
     """Read all settings; `SettingsError` lists the faults, or the unknown `WEIR_*` variables."""
-    faults = unknown_variables(os.environ, ALL_SETTINGS)
-    if faults:
-        raise SettingsError(faults)
+    require_known_variables(os.environ)
     kafka = load(KafkaSettings, os.environ)
     return Environment(
         load(CommonSettings, os.environ),

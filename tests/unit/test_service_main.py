@@ -12,8 +12,8 @@ from weir.service_main import ending_clearly
     ("fault", "code", "words"),
     [
         (FencedError("static member fenced"), 1, "another process has taken this instance's slot"),
-        (RecoveryFailedError("6 recoveries in 150 s"), 75, "recovering does not help"),
-        (StreamBrokenError("no coordinator"), 1, "is Kafka there"),
+        (RecoveryFailedError("6 recoveries in 150 s"), 75, "recovery inside the process failed"),
+        (StreamBrokenError("no coordinator"), 1, "Kafka does not answer, or topics are missing"),
         (RuntimeError("a bug"), 1, "ended by a fault"),
     ],
 )

@@ -26,7 +26,7 @@ class RejectedEvent(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Reply(msgspec.Struct):
+class _GatewayReply(msgspec.Struct):
     accepted: int = 0
     rejected: list[RejectedEvent] = []
     title: str = ""
@@ -111,9 +111,9 @@ def _reason(address: str, error: Exception) -> str:
 
 def _answer(status: int, text: bytes, retry_after: str) -> GatewayResponse:
     try:
-        reply = msgspec.json.decode(text, type=_Reply)
+        reply = msgspec.json.decode(text, type=_GatewayReply)
     except msgspec.DecodeError:  # perhaps a proxy's page: only the status counts
-        reply = _Reply()
+        reply = _GatewayReply()
     problem = ": ".join(filter(None, (reply.title, reply.detail)))
     seconds = float(retry_after) if retry_after.strip().isdigit() else 0.0
     return GatewayResponse(status, reply.accepted, reply.rejected, problem, seconds)

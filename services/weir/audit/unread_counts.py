@@ -12,8 +12,7 @@ from confluent_kafka.admin import OffsetSpec
 from weir.adapters import avro
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import UNCOMMITTED, client_options, is_record, lone_options
-from weir.adapters.kafka.partition_reader import PartitionReader
-from weir.adapters.kafka.search import clear_errors
+from weir.adapters.kafka.partition_reader import PartitionReader, unavailable_on_error
 from weir.core.stages import DEDUP, RATES, STAGES
 from weir.core.topics import PartitionKey
 from weir.settings.shared import KafkaSettings
@@ -77,7 +76,7 @@ class UnreadCounter:
         return found
 
     def topic_id(self, name: str) -> str:
-        with clear_errors():
+        with unavailable_on_error():
             return self._partitions.topic_ids([name])[name]
 
     def unread(self, positions: Mapping[PartitionKey, int]) -> dict[str, UnreadCounts]:
@@ -143,7 +142,7 @@ class UnreadCounter:
         """
         left = {at: span for at, span in spans.items() if span[0] < span[1]}
         deadline = time.monotonic() + READ_SECONDS
-        with clear_errors():
+        with unavailable_on_error():
             reader.assign([TopicPartition(*at, span[0]) for at, span in left.items()])
             while left and time.monotonic() < deadline:
                 for message in _consume(reader):

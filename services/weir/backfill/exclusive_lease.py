@@ -3,7 +3,7 @@
 from functools import partial
 
 from weir.adapters.kafka.clients import client_options
-from weir.adapters.kafka.transactions import Transactions, clear_errors
+from weir.adapters.kafka.transactions import Transactions, transaction_errors
 from weir.core import topics
 from weir.core.batch import Output
 from weir.settings.shared import KafkaSettings
@@ -17,7 +17,7 @@ REPLACED = (
 )
 NOT_TAKEN = "Kafka does not answer: {fault}."
 
-_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
+_lease_errors = partial(transaction_errors, REPLACED, NOT_TAKEN)
 
 
 class ExclusiveLease:
@@ -28,12 +28,12 @@ class ExclusiveLease:
 
     def __init__(self, settings: KafkaSettings) -> None:
         options = {**client_options(settings), "log_level": 0}
-        with _clear_errors():
+        with _lease_errors():
             self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, [topics.PROBE])
 
     def require(self) -> None:
         """Check that no later lease exists at the time of the call; otherwise raise `ReplacedError`."""
-        with _clear_errors():
+        with _lease_errors():
             self._transactions.begin()
             self._transactions.write(topics.PROBE, None, [PROOF])
             self._transactions.commit()

@@ -1,15 +1,14 @@
 """Re-read a topic in order up to the group's committed position."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, lone_options, partitions_of
-from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.partition_reader import PartitionReader, unavailable_on_error
 from weir.adapters.kafka.positions import settled_positions
 from weir.runtime.sink_ports import Columns, PartitionId
 from weir.settings.shared import KafkaSettings
@@ -66,7 +65,7 @@ class SettledReader:
         Settled are the offsets that the group has passed, or, if another group reads the topic, those before
         `ends`. `RefusedError` if the topic does not exist.
         """
-        with _clear_errors():
+        with unavailable_on_error():
             admin = KafkaAdmin(self._settings)
             try:
                 found = admin.topics(with_config=False).get(topic)
@@ -106,7 +105,7 @@ class SettledReader:
 
     def table(self, topic: str) -> Iterator[tuple[int, bytes, bytes | None]]:
         """Yield (partition, key, value) of every record of a compacted topic, up to its present end."""
-        with _clear_errors():
+        with unavailable_on_error():
             numbers = sorted(partitions_of(self._consumer, topic, SECONDS))
             reader = PartitionReader({**client_options(self._settings), "log_level": 0}, SECONDS)
             for message in reader.read_to_end([TopicPartition(topic, n, 0) for n in numbers]):
@@ -148,11 +147,3 @@ class SettledReader:
 
 def _floor(offset: int) -> int:
     return offset - offset % CHUNK_OFFSETS
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as fault:
-        raise UnavailableError(f"Kafka does not answer: {fault.args[0].str()}.") from None

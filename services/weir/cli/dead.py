@@ -4,7 +4,6 @@ import uuid
 from typing import Any
 
 import click
-import msgspec
 from rich.text import Text
 
 from weir.cli import letter_filters
@@ -48,12 +47,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     chosen = _chosen(**given)
     with clear_errors():
         letters = letter_tables().list_dead(chosen, limit)
-    if as_json:
-        screen().print(msgspec.json.encode(letters).decode(), markup=False)
-    elif letters:
-        show_list(letters, COLUMNS, limit)
-    else:
-        screen().print("No dead letters.")
+    show_list(letters, "dead letters", COLUMNS, limit, as_json)
 
 
 @command.command("show")

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -14,8 +15,16 @@ from weir.cli.base import cell, notes, screen
 HEX_BYTES = 512
 
 
-def show_list(letters: Sequence[Mapping[str, Any]], names: Iterable[str], limit: int) -> None:
-    """Print one line per letter; `letters` has at most `limit` of them."""
+def show_list(
+    letters: Sequence[Mapping[str, Any]], what: str, names: Iterable[str], limit: int, as_json: bool
+) -> None:
+    """Print one line per letter, or JSON; `letters` has at most `limit` of them. `what`: their name."""
+    if as_json:
+        screen().print(msgspec.json.encode(letters).decode(), markup=False)
+        return
+    if not letters:
+        screen().print(f"No {what}.")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = tuple(names)
     for name in columns:

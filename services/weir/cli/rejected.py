@@ -5,7 +5,6 @@ import uuid
 from typing import Any
 
 import click
-import msgspec
 from rich.text import Text
 
 from weir.cli import letter_filters
@@ -51,12 +50,7 @@ def list_command(limit: int, as_json: bool, **given: Any) -> None:
     chosen = _chosen(**given)
     with clear_errors():
         letters = letter_tables().list_rejected(chosen, limit)
-    if as_json:
-        screen().print(msgspec.json.encode(letters).decode(), markup=False)
-    elif letters:
-        show_list(letters, COLUMNS, limit)
-    else:
-        screen().print("No rejected events.")
+    show_list(letters, "rejected events", COLUMNS, limit, as_json)
 
 
 @command.command("show")

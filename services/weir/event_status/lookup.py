@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from weir.adapters.errors import RefusedError, UnavailableError
-from weir.adapters.kafka.search import clear_errors
+from weir.adapters.kafka.partition_reader import unavailable_on_error
 from weir.event_status.clickhouse_rows import EventRowQueries, SourceScope
 from weir.event_status.model import EventRows, EventStatus, TopicEvidence, decide
 from weir.event_status.topic_records import TopicSearch
@@ -78,7 +78,7 @@ class EventStatusLookup:
         self, search: Callable[[TopicSearch], TopicEvidence], seconds: float
     ) -> TopicEvidence | str:
         try:
-            with clear_errors(), closing(TopicSearch(self._kafka, seconds)) as records:
+            with unavailable_on_error(), closing(TopicSearch(self._kafka, seconds)) as records:
                 return search(records)
         except (UnavailableError, RefusedError) as fault:
             return str(fault)

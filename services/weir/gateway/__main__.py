@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from weir.gateway.http.tls import Tls, tls_of
 from weir.gateway.processes import run_together
 from weir.runtime import logs, process
-from weir.settings.catalogue import ALL_SETTINGS
+from weir.settings.catalogue import require_known_variables
 from weir.settings.environment import (
     SettingsError,
     flag,
     flags_of,
     load,
-    unknown_variables,
     variable,
 )
 from weir.settings.gateway import GatewaySettings
@@ -44,8 +43,7 @@ class GatewayEnvironment:
 
 def read_environment() -> GatewayEnvironment:
     """Read all settings. `SettingsError` if there are unknown variables, or faults in a class of settings."""
-    if faults := unknown_variables(os.environ, ALL_SETTINGS):
-        raise SettingsError(faults)
+    require_known_variables(os.environ)
     gateway = load(GatewaySettings, os.environ)
     return GatewayEnvironment(
         load(CommonSettings, os.environ),

@@ -21,6 +21,7 @@ from weir.gateway.http.problems import cors, unavailable
 from weir.gateway.http.rate_limits import network_of
 from weir.gateway.http.request_meta import RequestMeta
 from weir.gateway.http.responses import TEXT, Answer, Reply, problem
+from weir.gateway.ingest.validation import EVENT_SCHEMA
 from weir.gateway.ingest_handler import IngestHandler
 from weir.gateway.routes import ROUTES, RouteMatch, Router
 from weir.runtime.browser_requests import is_loopback, refuse_foreign_page
@@ -32,7 +33,7 @@ PREFLIGHT = (
     b" idempotency-key\r\n"
     b"Access-Control-Max-Age: 7200\r\n"
 )
-DOCUMENT = document(ROUTES)
+DOCUMENT = document(ROUTES, EVENT_SCHEMA)
 _OPENAPI = msgspec.json.encode(DOCUMENT)
 _METRICS_KIND = CONTENT_TYPE_LATEST.encode()
 Get = Callable[[], Answer]

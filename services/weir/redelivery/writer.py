@@ -11,7 +11,7 @@ from weir.adapters.errors import RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options
 from weir.adapters.kafka.partition_reader import PartitionReader
-from weir.adapters.kafka.transactions import Transactions, clear_errors
+from weir.adapters.kafka.transactions import Transactions, transaction_errors
 from weir.core import topics
 from weir.core.batch import Output
 from weir.redelivery.model import Recovery, Write
@@ -36,7 +36,7 @@ REPLACED = (
 NOT_TAKEN = "Kafka did not accept it: {fault}. Run it again: it finds out what was sent, and continues with the rest."
 NO_LEDGER = "The topic `recoveries` does not exist: run `weir topics apply` first."
 
-_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
+_writer_errors = partial(transaction_errors, REPLACED, NOT_TAKEN)
 
 
 def read_ledger(settings: KafkaSettings) -> set[bytes]:
@@ -49,7 +49,7 @@ def read_ledger(settings: KafkaSettings) -> set[bytes]:
     if ledger is None:
         raise RefusedError(NO_LEDGER)
     places = [TopicPartition(topics.RECOVERIES, p, 0) for p in range(ledger.partitions)]
-    with _clear_errors():
+    with _writer_errors():
         reader = PartitionReader({**client_options(settings), "log_level": 0}, SECONDS)
         return {message.key() or b"" for message in reader.read_to_end(places)}
 
@@ -66,7 +66,7 @@ class Recoveries:
             "log_level": 0,  # its messages are raised as errors as well
         }
         self._schema = avro.schemas()["Recovery"]
-        with _clear_errors():
+        with _writer_errors():
             self._transactions = Transactions(options, TRANSACTIONAL_ID, SECONDS, WRITES)
 
     def write(self, writes: Sequence[Write], entries: Sequence[Recovery]) -> None:
@@ -74,7 +74,7 @@ class Recoveries:
 
         `ReplacedError`: none was written. `UnavailableError`: unknown; the ledger tells.
         """
-        with _clear_errors():
+        with _writer_errors():
             self._transactions.begin()
             for write in writes:
                 output = Output(write.key, write.value)

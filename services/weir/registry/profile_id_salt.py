@@ -10,7 +10,7 @@ from weir.adapters import avro
 from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import TableReader, client_options
 from weir.adapters.kafka.retry import retry
-from weir.adapters.kafka.transactions import FENCED, clear_errors
+from weir.adapters.kafka.transactions import FENCED, transaction_errors
 from weir.core import topics
 from weir.core.identifiers import ProfileIds
 from weir.registry.follower import registry_entry, registry_key
@@ -27,7 +27,7 @@ READ_ONCE_MS = 20
 REPLACED = "Another process is creating the salt of profile ids: run this again."
 NOT_TAKEN = "The salt of profile ids cannot be written: {fault}."
 
-_clear_errors = partial(clear_errors, REPLACED, NOT_TAKEN)
+_writer_errors = partial(transaction_errors, REPLACED, NOT_TAKEN)
 
 
 class SaltEntry(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ def ensure_salt(settings: KafkaSettings, legacy: bool) -> bool:
         {**client_options(settings), "transactional.id": TRANSACTIONAL_ID, "log_level": 0}
     )
     key, value = registry_entry(KIND, ENTRY_ID, SaltEntry(secrets.token_hex(SALT_BYTES), legacy))
-    with _clear_errors():
+    with _writer_errors():
         try:
             producer.init_transactions(SECONDS)  # earlier producers cannot commit any more
             if read_profile_ids(settings) is not None:

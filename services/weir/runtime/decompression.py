@@ -41,7 +41,7 @@ class _Member(Protocol):
     def feed(self, piece: bytes) -> Iterator[bytes]: ...
 
 
-class _Stream:
+class _CompressedStream:
     """The common attributes of the libraries' decompressors."""
 
     def __init__(self, stream: Any) -> None:
@@ -56,7 +56,7 @@ class _Stream:
         return self._stream.unused_data or b""
 
 
-class _Inflate(_Stream):
+class _Inflate(_CompressedStream):
     def __init__(self, window: int) -> None:
         super().__init__(zlib.decompressobj(window))
 
@@ -85,7 +85,7 @@ class _Brotli:
             part = b"" if self.ended else self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
 
 
-class _Zstd(_Stream):
+class _Zstd(_CompressedStream):
     def __init__(self) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
         super().__init__(decompressor.decompressobj(read_across_frames=False))
@@ -94,7 +94,7 @@ class _Zstd(_Stream):
         yield self._stream.decompress(piece)
 
 
-class _Lz4(_Stream):
+class _Lz4(_CompressedStream):
     def __init__(self) -> None:
         super().__init__(lz4.frame.LZ4FrameDecompressor())
 

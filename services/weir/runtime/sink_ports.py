@@ -12,7 +12,7 @@ class PartitionId(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Records of one partition in offset order, stored as columns (cheaper than one object for each record)."""
+    """Records of one partition as columns, as in `core.batch.Batch`; here a value may be null (a tombstone)."""
 
     offsets: list[int]
     values: list[bytes | None]

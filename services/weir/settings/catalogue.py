@@ -3,10 +3,11 @@
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import weir.settings
+from weir.settings.environment import SettingsError, unknown_variables
 
 SHARED = "weir.settings.shared"
 
@@ -28,3 +29,9 @@ def _settings_classes() -> Iterator[type[Any]]:
 
 
 ALL_SETTINGS: tuple[type[Any], ...] = tuple(_settings_classes())
+
+
+def require_known_variables(environ: Mapping[str, str]) -> None:
+    """Raise a `SettingsError` that lists the `WEIR_*` variables that no setting reads."""
+    if faults := unknown_variables(environ, ALL_SETTINGS):
+        raise SettingsError(faults)

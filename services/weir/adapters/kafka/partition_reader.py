@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -17,6 +17,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
+from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import admin_client, is_unknown_topic
 from weir.adapters.kafka.retry import retry
 
@@ -234,3 +235,12 @@ class EndReader:
             return False
         self._at[partition] = offset
         return True
+
+
+@contextmanager
+def unavailable_on_error() -> Iterator[None]:
+    """Convert a `KafkaException` into `UnavailableError`."""
+    try:
+        yield
+    except KafkaException as fault:
+        raise UnavailableError(f"Kafka does not answer: {fault.args[0]}.") from None

@@ -17,9 +17,8 @@ from weir.adapters.avro import source_of
 from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, is_record, lone_options
-from weir.adapters.kafka.partition_reader import PartitionReader
+from weir.adapters.kafka.partition_reader import PartitionReader, unavailable_on_error
 from weir.adapters.kafka.positions import kept_positions, key_of
-from weir.adapters.kafka.search import clear_errors
 from weir.core import topics
 from weir.core.retention import FLOOR, RetentionUse, first_unread, heaviest, retention_ms, used
 from weir.core.stages import service_of
@@ -63,7 +62,7 @@ class KafkaRetention:
     def measure(self, groups: GroupTopics) -> list[RetentionUse]:
         """Return the retention use by each group and topic; share 0 also for topics that never delete by age."""
         try:
-            with clear_errors():
+            with unavailable_on_error():
                 if self._admin is None:
                     self._admin = KafkaAdmin(self._settings, REQUEST_SECONDS)
                 with closing(self._admin) as admin:  # closes its consumers until the next look

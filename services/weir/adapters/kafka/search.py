@@ -1,13 +1,13 @@
 """Search ranges of topics for a few records, within a time limit."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.clients import UNCOMMITTED, is_record, lone_options
+from weir.adapters.kafka.partition_reader import unavailable_on_error
 from weir.core.topics import PartitionKey
 from weir.settings.shared import KafkaSettings
 
@@ -61,7 +61,7 @@ class KafkaSearch:
         """Return, by partition, the offset `records` before `ends`, or before the partition's end."""
         starts = {}
         cut = False
-        with clear_errors():
+        with unavailable_on_error():
             for place in places:
                 low, high = self._consumer.get_watermark_offsets(
                     TopicPartition(*place), REQUEST_SECONDS
@@ -84,7 +84,7 @@ class KafkaSearch:
             for name in names
             for place in self.places(name)
         ]
-        with clear_errors():
+        with unavailable_on_error():
             found = self._consumer.offsets_for_times(asked, REQUEST_SECONDS) if asked else []
         return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
 
@@ -111,7 +111,10 @@ class KafkaSearch:
         if not held:
             return []
         starts = {place: first for place, (first, _) in held.items()}
-        with clear_errors(), closing(Consumer({**self._options, **UNCOMMITTED})) as consumer:
+        with (
+            unavailable_on_error(),
+            closing(Consumer({**self._options, **UNCOMMITTED})) as consumer,
+        ):
             return self._scan(consumer, starts, matches, LATEST, ending)
 
     def is_held(self, message: Message) -> bool:
@@ -130,7 +133,7 @@ class KafkaSearch:
     ) -> list[Message]:
         found: list[Message] = []
         left = set(starts)
-        with clear_errors():
+        with unavailable_on_error():
             consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
             while left and not any(message.topic() in ending for message in found):
                 if time.monotonic() > self._deadline:
@@ -158,12 +161,3 @@ class KafkaSearch:
 def _consume(consumer: Consumer) -> list[Message]:
     first = consumer.poll(0.1)
     return [] if first is None else [first, *consumer.consume(FETCH_RECORDS, 0)]
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Convert a `KafkaException` into `UnavailableError`."""
-    try:
-        yield
-    except KafkaException as fault:
-        raise UnavailableError(f"Kafka does not answer: {fault.args[0]}.") from None

@@ -36,7 +36,7 @@ class ReplacedError(RefusedError):
 
 
 @contextmanager
-def clear_errors(replaced: str, not_taken: str) -> Iterator[None]:
+def transaction_errors(replaced: str, not_taken: str) -> Iterator[None]:
     """Convert errors into `ReplacedError(replaced)` or `UnavailableError(not_taken)` with its `{fault}` filled in."""
     try:
         yield

@@ -27,10 +27,10 @@ from weir.embedded.up.threads import in_thread
 from weir.runtime import process
 from weir.runtime.folder_lock import FolderInUseError, FolderLock
 from weir.runtime.logs import Unfailing
-from weir.settings.catalogue import ALL_SETTINGS
+from weir.settings.catalogue import require_known_variables
 from weir.settings.embedded import UpSettings
 from weir.settings.embedded_clickhouse import WarehouseSettings
-from weir.settings.environment import SettingsError, load, unknown_variables
+from weir.settings.environment import SettingsError, load
 from weir.settings.gateway import GatewaySettings
 from weir.settings.shared import ClickHouseSettings, CommonSettings, KafkaSettings
 
@@ -206,9 +206,7 @@ def greeting(programs: Programs, seconds: float) -> str:
 
 def read_programs() -> Programs:
     """Read all settings. `SettingsError` lists the unknown variables, or else the faults of the first wrong group."""
-    faults = unknown_variables(os.environ, ALL_SETTINGS)
-    if faults:
-        raise SettingsError(faults)
+    require_known_variables(os.environ)
     common = load(CommonSettings, os.environ)
     return Programs(
         common,

@@ -5,13 +5,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from weir.gateway.http.error_codes import Problem
+
 RETRY_SECONDS = 2
 
 T = TypeVar("T")
 
 
+OVERLOADED = Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
+
+
 class BusyError(Exception):
-    """Too many calls are running or queued."""
+    """Too many calls are running or queued: `OVERLOADED` is the answer."""
 
 
 class BoundedExecutor:

@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 from weir.adapters.errors import RefusedError, UnavailableError
 from weir.core.registry import Goal
-from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
+from weir.gateway.api.bounded_executor import OVERLOADED, RETRY_SECONDS, BoundedExecutor, BusyError
 from weir.gateway.api.goal_counts import SECONDS, GoalBucket, GoalCount, TimeRange
 from weir.gateway.http.error_codes import Problem
 from weir.runtime import logs
@@ -55,7 +55,7 @@ class GoalCounter:
         try:
             return await self._executor.run(question, 2 * SECONDS)
         except BusyError:
-            return Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
+            return OVERLOADED
         except (UnavailableError, RefusedError, TimeoutError) as fault:
             self._log.warning("goals could not be counted", fault=str(fault) or "too slow")
             text = "ClickHouse cannot answer this query now; events are still accepted."

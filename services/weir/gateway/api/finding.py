@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from weir.event_status.model import EventStatus
-from weir.gateway.api.bounded_executor import RETRY_SECONDS, BoundedExecutor, BusyError
+from weir.gateway.api.bounded_executor import OVERLOADED, RETRY_SECONDS, BoundedExecutor, BusyError
 from weir.gateway.http.error_codes import Problem
 from weir.runtime import logs
 
@@ -33,7 +33,7 @@ class EventFinder:
                 lambda: self._search.find(sought, scope, SEARCH_SECONDS), PATIENCE_SECONDS
             )
         except BusyError:
-            return Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
+            return OVERLOADED
         except TimeoutError:
             self._log.warning("the search for an event took too long")
             return Problem("cannot_tell", "The search took too long; try again.", "", RETRY_SECONDS)

@@ -9,47 +9,7 @@ from weir.gateway.http.error_codes import PROBLEMS
 
 JsonSchema = dict[str, Any]
 
-_TEXT: JsonSchema = {"type": ["string", "null"], "maxLength": 255}
-_KEY: JsonSchema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
 _OBJECT: JsonSchema = {"type": ["object", "null"], "additionalProperties": True}
-
-EVENT: JsonSchema = {
-    "type": "object",
-    "required": ["event"],
-    "additionalProperties": False,
-    "properties": {
-        "event": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": 255,
-            "pattern": r"^\S+$",
-            "description": "The event's name. Names that start with `$` or `ss_` are reserved for Weir,"
-            " except `$identify`, whose properties are the person's traits.",
-        },
-        "user_id": {
-            "type": ["string", "integer", "null"],
-            "description": "Stored as text, with all digits of an integer of any size.",
-        },
-        "anonymous_id": _TEXT,
-        "profile_id": _TEXT,
-        "session_id": _TEXT,
-        "id": {**_KEY, "description": "The client's id of the event: the idempotency key if"
-               " `idempotency_key` is absent."},
-        "idempotency_key": {**_KEY, "description": "White space around it is removed. A second event"
-                            " from the source with the same key, within the source's window, is a"
-                            " duplicate."},
-        "value": {"type": ["number", "null"]},
-        "occurred_at": {
-            "description": "RFC 3339 with an offset, or epoch seconds or milliseconds: a number below"
-            " 100,000,000,000 is seconds and may have a fraction. Default: the time of receipt."
-            " From 1900 until an hour ahead.",
-            "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["number", "null"]}],
-        },
-        "properties": {**_OBJECT, "description": "Top-level names that start with `$` or `ss_` are"
-                       " rejected."},
-        "context": _OBJECT,
-    },
-}  # fmt: skip
 
 REJECTED: JsonSchema = {
     "type": "object",
@@ -222,7 +182,7 @@ _DOCUMENT: JsonSchema = {
         " event counts twice.",
     },
     "components": {
-        "schemas": {"Event": EVENT, "Rejected": REJECTED, "Reply": REPLY, "Problem": PROBLEM},
+        "schemas": {"Rejected": REJECTED, "Reply": REPLY, "Problem": PROBLEM},
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-Weir-Key"},
@@ -249,8 +209,8 @@ _OWN: JsonSchema = {
 }
 
 
-def document(routes: Iterable[tuple[str, str, Described]]) -> JsonSchema:
-    """Return the OpenAPI document of a table of (method, path, door or page) routes."""
+def document(routes: Iterable[tuple[str, str, Described]], event: JsonSchema) -> JsonSchema:
+    """Return the OpenAPI document of a table of (method, path, door or page) routes. `event`: Weir's own event."""
     paths: JsonSchema = {}
     for method, path, at in routes:
         there = paths.setdefault(path, {"options": _PREFLIGHT})
@@ -258,4 +218,6 @@ def document(routes: Iterable[tuple[str, str, Described]]) -> JsonSchema:
         if names := re.findall(r"{(\w+)}", path):
             there["parameters"] = [_path_parameter(name) for name in names]
     own = {path: paths.get(path, {}) | operations for path, operations in _OWN.items()}
-    return _DOCUMENT | {"paths": paths | own}
+    components = _DOCUMENT["components"]
+    schemas = {"Event": event, **components["schemas"]}
+    return _DOCUMENT | {"paths": paths | own, "components": components | {"schemas": schemas}}

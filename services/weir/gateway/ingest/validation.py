@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -69,6 +69,49 @@ class Event(Struct, gc=False, frozen=True):
     context: bytes
     properties: bytes
 
+
+# The same for /openapi.json.
+_ID: dict[str, Any] = {"type": ["string", "null"], "maxLength": 255}
+_KEY: dict[str, Any] = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
+_OBJECT: dict[str, Any] = {"type": ["object", "null"], "additionalProperties": True}
+
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["event"],
+    "additionalProperties": False,
+    "properties": {
+        "event": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": r"^\S+$",
+            "description": "The event's name. Names that start with `$` or `ss_` are reserved for Weir,"
+            " except `$identify`, whose properties are the person's traits.",
+        },
+        "user_id": {
+            "type": ["string", "integer", "null"],
+            "description": "Stored as text, with all digits of an integer of any size.",
+        },
+        "anonymous_id": _ID,
+        "profile_id": _ID,
+        "session_id": _ID,
+        "id": {**_KEY, "description": "The client's id of the event: the idempotency key if"
+               " `idempotency_key` is absent."},
+        "idempotency_key": {**_KEY, "description": "White space around it is removed. A second event"
+                            " from the source with the same key, within the source's window, is a"
+                            " duplicate."},
+        "value": {"type": ["number", "null"]},
+        "occurred_at": {
+            "description": "RFC 3339 with an offset, or epoch seconds or milliseconds: a number below"
+            " 100,000,000,000 is seconds and may have a fraction. Default: the time of receipt."
+            " From 1900 until an hour ahead.",
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": ["number", "null"]}],
+        },
+        "properties": {**_OBJECT, "description": "Top-level names that start with `$` or `ss_` are"
+                       " rejected."},
+        "context": _OBJECT,
+    },
+}  # fmt: skip
 
 WHAT_FIELDS_ARE = {
     "event": "a string of 1 to 255 characters",
@@ -215,7 +258,7 @@ def _check_fields(
             _check_numbers(properties, context)
         if shared.raw:
             context = shared.under(context)
-    except _RefusedError as refused:
+    except _EventRefusedError as refused:
         return refused.refusal
     return Event(
         sent.event,
@@ -231,7 +274,7 @@ def _check_fields(
     )
 
 
-class _RefusedError(Exception):
+class _EventRefusedError(Exception):
     """A refusal that ends the checks of one event early; it never leaves this module."""
 
     def __init__(self, code: str, field: str, text: str) -> None:
@@ -244,18 +287,20 @@ def _identifier(field: str, text: str) -> str:
         return text
     text = text.strip()
     if len(text) > MAX_CHARACTERS:
-        raise _RefusedError(
+        raise _EventRefusedError(
             "too_long", field, f"has {len(text)} characters; at most 255 are allowed"
         )
     if _control(text):
-        raise _RefusedError("control_character", field, "must not contain control characters")
+        raise _EventRefusedError("control_character", field, "must not contain control characters")
     return text
 
 
 def _key(field: str, text: str) -> str:
     key = _identifier(field, text)
     if not key:
-        raise _RefusedError("empty", field, "must not be blank; leave it out if it has no value")
+        raise _EventRefusedError(
+            "empty", field, "must not be blank; leave it out if it has no value"
+        )
     return key
 
 
@@ -264,27 +309,29 @@ def _time(sent: datetime | int | float, now_ms: int, clamps_future: bool) -> int
     if at - now_ms > AHEAD_MS:
         if clamps_future:
             return None
-        raise _RefusedError("in_future", "occurred_at", "is more than an hour ahead of the gateway")
+        raise _EventRefusedError(
+            "in_future", "occurred_at", "is more than an hour ahead of the gateway"
+        )
     if at < EARLIEST_MS:
-        raise _RefusedError("too_early", "occurred_at", "is before 1900 and cannot be stored")
+        raise _EventRefusedError("too_early", "occurred_at", "is before 1900 and cannot be stored")
     return at
 
 
 def _absent(field: str, raw: bytes) -> bytes:
     if not raw or raw == NULL:
         return EMPTY_OBJECT
-    raise _RefusedError("wrong_type", field, "must be an object")
+    raise _EventRefusedError("wrong_type", field, "must be an object")
 
 
 def _check_numbers(properties: bytes, context: bytes) -> None:
     for field, raw in (("properties", properties), ("context", context)):
         if overflows(raw):
-            raise _RefusedError("out_of_range", field, TOO_LARGE_A_NUMBER)
+            raise _EventRefusedError("out_of_range", field, TOO_LARGE_A_NUMBER)
 
 
 def _check_names(properties: bytes, own_names: frozenset[str]) -> None:
     if name := reserved_in(properties, own_names):
-        raise _RefusedError(
+        raise _EventRefusedError(
             "reserved_name",
             f"properties.{name}",
             "is reserved: names starting with $ or ss_ are for Weir only",

@@ -10,7 +10,7 @@ from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options
 from weir.adapters.kafka.partition_reader import PartitionReader
-from weir.adapters.kafka.transactions import ENDED_AT_ONCE, Transactions, clear_errors
+from weir.adapters.kafka.transactions import ENDED_AT_ONCE, Transactions, transaction_errors
 from weir.core.batch import Output
 from weir.runtime.ports import FencedError
 from weir.settings.shared import KafkaSettings
@@ -78,7 +78,7 @@ def test_a_transaction_that_took_too_long_is_not_taken_for_a_successor(
     wait_until(lambda: not reader.with_open_transactions([place]), PATIENCE, "it to be given up")
     with (
         pytest.raises(UnavailableError, match="Kafka did not take it"),
-        clear_errors("Another one.", "Kafka did not take it: {fault}."),
+        transaction_errors("Another one.", "Kafka did not take it: {fault}."),
     ):
         transactions.commit()
 

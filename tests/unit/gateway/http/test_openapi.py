@@ -4,8 +4,7 @@ import json
 
 from weir.gateway.app import DOCUMENT
 from weir.gateway.http.error_codes import PROBLEMS
-from weir.gateway.http.openapi import EVENT
-from weir.gateway.ingest.validation import SentEvent
+from weir.gateway.ingest.validation import EVENT_SCHEMA, SentEvent
 from weir.gateway.routes import ROUTES
 
 METHODS = {"get", "post", "put", "patch", "delete", "options", "head"}
@@ -28,7 +27,7 @@ def test_openapi_paths_equal_the_routes() -> None:
 
 
 def test_the_openapi_event_has_exactly_the_fields_the_gateway_reads() -> None:
-    assert tuple(EVENT["properties"]) == SentEvent.__struct_fields__
+    assert tuple(EVENT_SCHEMA["properties"]) == SentEvent.__struct_fields__
 
 
 def test_post_v1_events_documents_the_status_of_every_problem() -> None:

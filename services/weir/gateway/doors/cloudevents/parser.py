@@ -47,7 +47,7 @@ _encode = msgspec.json.Encoder().encode
 _quoted = re.compile(r'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)', re.DOTALL).sub
 _backslashed = re.compile(r"\\(.)", re.DOTALL).sub
 _plain = re.compile(r"[!-~]+").fullmatch
-_Time = Annotated[datetime, Meta(tz=True)]
+_ZonedTime = Annotated[datetime, Meta(tz=True)]
 
 
 def read_structured(raw: bytes) -> SentEvent | Refusal:
@@ -132,7 +132,7 @@ def event_of(attributes: Attributes, properties: Raw | Refusal) -> SentEvent | R
     occurred_at = None
     if "time" in attributes:
         try:
-            occurred_at = msgspec.convert(attributes["time"], _Time)
+            occurred_at = msgspec.convert(attributes["time"], _ZonedTime)
         except msgspec.ValidationError:
             text = "must be an RFC 3339 time with an offset from UTC"
             return Refusal("invalid_time", "time", text)

@@ -54,12 +54,12 @@ def _parsed_event(raw: bytes) -> ParsedEvent:
     return ParsedEvent(raw, parse_event(raw))
 
 
-class _Named(Struct):
+class _SentName(Struct):
     id: Raw = Raw()
     idempotency_key: Raw = Raw()
 
 
-_decode_named = msgspec.json.Decoder(_Named).decode
+_decode_named = msgspec.json.Decoder(_SentName).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 

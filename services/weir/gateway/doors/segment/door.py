@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 _mask_keys = re.compile(rb'("writeKey"\s*+:\s*+")[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).sub
 
 
-class _Batch(Struct, rename="camel"):
+class _SentBatch(Struct, rename="camel"):
     batch: list[Raw]
     context: Raw = Raw()
     sent_at: Raw = Raw()
@@ -64,7 +64,7 @@ POLICY = Policy(
     field_names=WORDS,
 )
 
-_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_batch = msgspec.json.Decoder(_SentBatch).decode
 _decode_keyed = msgspec.json.Decoder(_Keyed).decode
 _decode_key = msgspec.json.Decoder(str).decode
 

@@ -37,7 +37,7 @@ _NOTHING = (b"", NULL, EMPTY_OBJECT)
 RequiredId = Annotated[str, Meta(pattern=r"\S")] | int
 
 
-class _Source(Struct):
+class _SentSource(Struct):
     id: RequiredId
 
 
@@ -49,7 +49,7 @@ class _Profile(Struct):
     id: str | int | None = None
 
 
-class _Options(Struct, rename="camel"):
+class _SentOptions(Struct, rename="camel"):
     debugger: bool | None = None
     profile: bool | None = None
     save_session: bool | None = None
@@ -59,20 +59,20 @@ class _Options(Struct, rename="camel"):
 class _Payload(Struct):
     """The members of a tracker payload that Weir uses; other members are ignored."""
 
-    source: _Source
+    source: _SentSource
     session: _Session
     events: list[Raw]
     profile: _Profile | None = None
     context: Raw = Raw()
     properties: Raw = Raw()
-    options: _Options | None = None
+    options: _SentOptions | None = None
 
 
 class _Sender(Struct):
-    source: _Source
+    source: _SentSource
 
 
-class _Event(Struct):
+class _TracardiEvent(Struct):
     type: str
     id: str | None = None
     properties: Raw = Raw()
@@ -81,7 +81,7 @@ class _Event(Struct):
 
 _decode_payload = msgspec.json.Decoder(_Payload).decode
 _decode_sender = msgspec.json.Decoder(_Sender).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_event = msgspec.json.Decoder(_TracardiEvent).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _place = re.compile(r".* at `\$\.([a-z.A-Z]+)").match
@@ -150,7 +150,7 @@ def _decode(body: bytes) -> tuple[_Payload, list[bytes]]:
     return batch.found, raws
 
 
-def _credentials(request: RequestMeta, source: _Source) -> Credentials:
+def _credentials(request: RequestMeta, source: _SentSource) -> Credentials:
     return Credentials(request_headers.key_of(request.headers, request.query), str(source.id))
 
 
@@ -181,7 +181,7 @@ def _parsed(
     require_few(len(raws), limits.events)
     shared = _shared(payload, body)
     require_room(shared, len(raws), limits)
-    options = payload.options or _Options()
+    options = payload.options or _SentOptions()
     wants_session = options.save_session is not False
     who = _who(payload, profile_less, wants_session)
     note = tracardi_reply.ReplyOptions(
