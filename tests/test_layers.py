@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from weir.core.resource_paths import ROOT
 from weir.core.stages import STAGES
 
 PACKAGE = Path(__file__).parents[1] / "services" / "weir"
@@ -176,3 +177,15 @@ def test_a_class_name_or_an_alias_stands_for_one_thing() -> None:
             if re.fullmatch(r"[A-Z][a-z]\w*", name):
                 found.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_the_architecture_page_has_the_table_of_imports() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    _, _, table = page.partition("| folder | may import |\n|---|---|\n")
+    found: dict[str, tuple[str, ...]] = {}
+    for line in table.partition("\n\n")[0].splitlines():
+        _, folders, allowed, _ = line.split("|")
+        names = re.findall(r"`(\w+)`", allowed)
+        four = SERVES_ALL if "the four" in allowed else ()
+        found |= dict.fromkeys(re.findall(r"`(\w+)`", folders), (*four, *names))
+    assert found == MAY_IMPORT
