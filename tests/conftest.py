@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from tests import profiles
-from tests.running import RunningKafka, empty_broker, start_kafka
+from tests.support import profiles
+from tests.support.running import RunningKafka, empty_broker, start_kafka
 
 FOLDER = Path(__file__).parent
 assert profiles.chosen() in profiles.SHARES, f"no such profile: {profiles.chosen()}"

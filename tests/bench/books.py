@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.measure import cpu_seconds, machine
-from tests.running import bare_environ, free_port, start_process, wait_until
+from tests.support.running import bare_environ, free_port, start_process, wait_until
 from weir.adapters.clickhouse.query import ClickHouse, ClickHouseUnreachableError
 from weir.audit.clickhouse_counts import AuditRange, read_counts, read_entries, read_pages
 from weir.audit.offsets import read_behind, read_within

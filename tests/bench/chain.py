@@ -12,7 +12,7 @@ from tests.bench.input import SEED, accepted_records, sent_events
 from tests.bench.latency import measure_latency
 from tests.bench.measure import Watch, per_event
 from tests.bench.stack import Stack
-from tests.running import bare_environ, start_process, wait_until
+from tests.support.running import bare_environ, start_process, wait_until
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.embedded.ports import free_port
 

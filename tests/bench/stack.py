@@ -10,7 +10,7 @@ import yaml
 
 from tests.bench import input
 from tests.bench.measure import Probe
-from tests.running import (
+from tests.support.running import (
     RunningProcess,
     bare_environ,
     free_port,

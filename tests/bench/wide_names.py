@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.measure import percentile
-from tests.contract import rows
-from tests.contract.adapters.clickhouse.tables import Tables
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.support import records as rows
+from tests.support.migrated_tables import Tables
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.settings.sink import SinkSettings
 from weir.sink.migrations import apply_migrations
 from weir.sink.partition import expanded_size

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.adapters.clickhouse.tables import Tables, migrated_tables
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.migrated_tables import Tables, migrated_tables
+from tests.support.running import RunningKafka, ending_well, wait_until
+from tests.support.running_gateway import (
     CONTRACT,
     KEY,
     RunningGateway,
@@ -15,7 +15,7 @@ from tests.contract.gateway.gateway_fixture import (
     make_topics,
     start_gateway,
 )
-from tests.running import RunningKafka, ending_well, wait_until
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.core import topics
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.cluster import NODES, RunningCluster
 from tests.drill.world import World
-from tests.running import wait_until
+from tests.support.cluster import NODES, RunningCluster
+from tests.support.running import wait_until
 from weir.adapters.errors import RefusedError, UnavailableError
 from weir.adapters.kafka.schema_announcements import SchemasNotReadError
 from weir.cli.topics import TOPICS_FILE, apply_topics

@@ -5,7 +5,7 @@ import signal
 import time
 
 from tests.drill.world import SESSION_SECONDS, WORKERS, Fault, World
-from tests.running import wait_until
+from tests.support.running import wait_until
 
 
 def killed(name: str) -> Fault:

@@ -6,7 +6,7 @@ import time
 
 from tests.drill.disk import SmallDisk
 from tests.drill.world import World
-from tests.running import wait_until
+from tests.support.running import wait_until
 
 DISK_MEGABYTES = 512
 AWAY_SECONDS = 300

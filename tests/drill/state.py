@@ -10,7 +10,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicParti
 
 from tests.drill.disk import SmallDisk
 from tests.drill.world import WORKERS, Fault, World
-from tests.running import wait_until
+from tests.support.running import wait_until
 from weir.cli.topics import apply_topics
 from weir.core import topics
 from weir.core.stages import GROUPS, STAGES, group_of

@@ -22,9 +22,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from tests import analyst
 from tests.bench.stack import Member, Stack
-from tests.running import bare_environ, free_port, start_kafka, wait_until
+from tests.support import analyst
+from tests.support.running import bare_environ, free_port, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options
 from weir.core.resource_paths import ROOT

@@ -13,7 +13,7 @@ import zstandard
 from msgspec import Struct
 
 from tests.fuzz.sources import ADMIN_KEY, KEY, READ_KEY, SECRET, SITE, SOURCE
-from tests.signing import SIGN
+from tests.support.signing import SIGN
 from weir.core.resource_paths import SCHEMAS
 
 COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from tests.goals import GoalsInMemory
+from tests.support.goals import GoalsInMemory
 from weir.adapters import avro
 from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.core.registry import Goal, Source

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.stack import Member, Stack
-from tests.books import settled_books
 from tests.fuzz.rules import LAST, ONE
 from tests.fuzz.sources import DECLARED
-from tests.running import bare_environ
+from tests.support.books import settled_books
+from tests.support.running import bare_environ
 from weir.adapters.kafka.producer import DurableProducer, ProducerOptions
 from weir.core.resource_paths import ROOT
 from weir.gateway.ingest.producer import KafkaRecord

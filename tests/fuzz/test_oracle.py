@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from tests.events import NOON, accepted, accepted_output
 from tests.fuzz.explore import FoundError, explore
 from tests.fuzz.golden import Sent
 from tests.fuzz.inputs import requests
@@ -15,6 +14,7 @@ from tests.fuzz.oracle import (
     check_record,
     read_answers,
 )
+from tests.support.events import NOON, accepted, accepted_output
 from weir.core import topics
 
 

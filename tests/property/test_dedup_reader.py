@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.events import accepted, accepted_output
-from tests.profiles import examples
+from tests.support.events import accepted, accepted_output
+from tests.support.profiles import examples
 from weir.core.batch import Output
 from weir.core.identifiers import PUBLIC_MARK, workspace_key
 from weir.dedup.reader import RoutingFieldsReader

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.profiles import examples
+from tests.support.profiles import examples
 from weir.core import topics
 from weir.core.identifiers import LEGACY_IDS
 from weir.erasure.model import LEFT_IN, ErasedPerson, ErasedRows, EraseFilter, Erasure

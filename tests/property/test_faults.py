@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.events import accepted, accepted_output
 from tests.property.test_worker import Crash, FaultyStream
+from tests.support.events import accepted, accepted_output
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores

@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.profiles import examples
+from tests.support.profiles import examples
 from weir.core.identifiers import ProfileIds, identity_key
 from weir.core.registry import SESSION_GAP_SECONDS
 from weir.identity.decisions import Merge, Reroute, Resolved

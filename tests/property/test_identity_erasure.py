@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.profiles import examples
 from tests.property.test_identity import EVENTS, IDS, MINUTE, Workers, event, run
+from tests.support.profiles import examples
 from weir.erasure.model import ErasedPerson as Known
 from weir.identity.messages import Erase, IdentityEvent
 from weir.identity.person import Person

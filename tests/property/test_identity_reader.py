@@ -4,8 +4,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.events import accepted
-from tests.profiles import examples
+from tests.support.events import accepted
+from tests.support.profiles import examples
 from weir.adapters import avro
 from weir.core.batch import Output
 from weir.core.identifiers import PUBLIC_MARK, workspace_key

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.events import accepted
-from tests.profiles import examples
+from tests.support.events import accepted
+from tests.support.profiles import examples
 from tests.unit.identity.test_stage import unique
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters

@@ -7,8 +7,8 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.contract.rows import resolved
-from tests.events import NOON, accepted
+from tests.support.events import NOON, accepted
+from tests.support.records import resolved
 from weir.adapters import avro
 from weir.adapters.memory_sink import MemoryWarehouse
 from weir.backfill.present import EventKey

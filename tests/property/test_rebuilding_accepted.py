@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.events import NOON, accepted, accepted_output, batch_of
-from tests.profiles import examples
+from tests.support.events import NOON, accepted, accepted_output, batch_of
+from tests.support.profiles import examples
 from weir.adapters import avro
 from weir.adapters.memory import MemoryStore
 from weir.backfill.accepted import AcceptedEvents

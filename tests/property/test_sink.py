@@ -7,7 +7,7 @@ import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.profiles import examples
+from tests.support.profiles import examples
 from weir.adapters import avro
 from weir.adapters.memory_sink import (
     MemoryDeadLetters,

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.events import accepted, accepted_output
-from tests.profiles import examples
+from tests.support.events import accepted, accepted_output
+from tests.support.profiles import examples
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.webhooks import STAND_IN_NOTE, WEBHOOKS
-from tests.system.weir_fixture import RunningWeir, start_weir
+from tests.support.running_weir import RunningWeir, start_weir
+from tests.support.webhooks import STAND_IN_NOTE, WEBHOOKS
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.running import bare_environ, start_process, wait_until
+from tests.support.running import bare_environ, start_process, wait_until
 
 BENCH = [sys.executable, "-m", "tests.bench", "--quick", "--only", "dedup"]
 

@@ -3,8 +3,8 @@
 import json
 import urllib.request
 
-from tests.official import run_client
-from tests.system.weir_fixture import RunningWeir
+from tests.support.official import run_client
+from tests.support.running_weir import RunningWeir
 
 HACKLE_KEY = "hackle-write-key"
 HACKLE_ROWS = (

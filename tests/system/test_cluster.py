@@ -9,11 +9,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 from rich.console import Console
 
-from tests.cluster import NODES
 from tests.drill.__main__ import drill_all
 from tests.drill.cluster import ClusterWorld
 from tests.drill.drills import CLUSTER_DRILLS
 from tests.drill.world import WORKERS
+from tests.support.cluster import NODES
 from weir.adapters.kafka.clients import admin_client, client_options
 from weir.adapters.kafka.record_limits import ALL_TOPICS
 from weir.runtime.recovery_limit import LIMIT

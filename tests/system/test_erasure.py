@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from tests.events import accepted
-from tests.profiles import size
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, start_weir, stopped
+from tests.support.events import accepted
+from tests.support.profiles import size
+from tests.support.running import wait_until
+from tests.support.running_weir import RunningWeir, start_weir, stopped
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics

@@ -7,8 +7,8 @@ import shutil
 import signal
 from pathlib import Path
 
-from tests.running import wait_until
-from tests.system.weir_fixture import KEYS, RunningWeir, meanwhile
+from tests.support.running import wait_until
+from tests.support.running_weir import KEYS, RunningWeir, meanwhile
 
 EVENTS, REPEATS = 10_000, 1_000
 WORKERS = ("dedup", "identity", "rates", "sink")

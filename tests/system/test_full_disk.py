@@ -13,8 +13,8 @@ import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tests.drill.disk import CannotMountError, SmallDisk
-from tests.running import wait_until
-from tests.system.weir_fixture import KEYS, RunningWeir, start_weir
+from tests.support.running import wait_until
+from tests.support.running_weir import KEYS, RunningWeir, start_weir
 
 MEGABYTES = 512
 NEARLY_FULL_BYTES = 16 << 20

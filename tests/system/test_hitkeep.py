@@ -5,7 +5,7 @@ import shlex
 import sys
 import urllib.request
 
-from tests.system.weir_fixture import RunningWeir
+from tests.support.running_weir import RunningWeir
 
 # As HitKeep documents it, but for its two placeholders.
 DOCUMENTED = """\

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from tests.books import passed_through
-from tests.contract.rows import dead_letter
-from tests.events import accepted, accepted_output
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, start_weir
+from tests.support.books import passed_through
+from tests.support.events import accepted, accepted_output
+from tests.support.records import dead_letter
+from tests.support.running import wait_until
+from tests.support.running_weir import RunningWeir, start_weir
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.identifiers import dedup_key, workspace_key

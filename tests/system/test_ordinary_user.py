@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+from tests.support.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 from weir.embedded.kafka.kafka_download import cache_root
 
 NOBODY = 65_534

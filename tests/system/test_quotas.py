@@ -5,8 +5,8 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from tests.running import wait_until
-from tests.system.weir_fixture import KEYS, RunningWeir
+from tests.support.running import wait_until
+from tests.support.running_weir import KEYS, RunningWeir
 
 PATIENCE = 30
 

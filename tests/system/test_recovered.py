@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.events import accepted
-from tests.running import wait_until
-from tests.system.weir_fixture import Row, RunningWeir, start_weir
+from tests.support.events import accepted
+from tests.support.running import wait_until
+from tests.support.running_weir import Row, RunningWeir, start_weir
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics

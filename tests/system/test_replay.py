@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.events import accepted, accepted_output
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, meanwhile, start_weir, stopped
+from tests.support.events import accepted, accepted_output
+from tests.support.running import wait_until
+from tests.support.running_weir import RunningWeir, meanwhile, start_weir, stopped
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.resource_paths import ROOT

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.events import accepted, accepted_output
-from tests.running import start_process, wait_until
+from tests.support.events import accepted, accepted_output
+from tests.support.running import start_process, wait_until
+from tests.support.running_weir import Row, RunningWeir, start_weir, stopped
 from tests.system.test_replay import (
     DAY_AGO,
     DERIVED,
@@ -25,7 +26,6 @@ from tests.system.test_replay import (
     replay,
     send,
 )
-from tests.system.weir_fixture import Row, RunningWeir, start_weir, stopped
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import write_entries
 from weir.adapters.kafka.group_progress import GroupProgress

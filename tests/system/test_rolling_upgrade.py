@@ -13,10 +13,10 @@ import pytest
 import uuid_utils
 
 from tests.bench.stack import Member, Stack
-from tests.books import settled_books
-from tests.events import accepted
-from tests.next_version import DEFAULT, FIELD, tree, write_migration
-from tests.running import bare_environ, wait_until
+from tests.support.books import settled_books
+from tests.support.events import accepted
+from tests.support.next_version import DEFAULT, FIELD, tree, write_migration
+from tests.support.running import bare_environ, wait_until
 from weir.adapters.avro_catalogue import Catalogue, Schema
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.kafka.clients import write_entries

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.shop import generate, write
-from tests.shop_truth import Truth
-from tests.system.weir_fixture import KEYS, RunningWeir
+from tests.data.shop import generate, write
+from tests.data.shop_truth import Truth
+from tests.support.running_weir import KEYS, RunningWeir
 from weir.core.resource_paths import ROOT
 
 ANALYSTS = (ROOT / "docs" / "analysts.md").read_text(encoding="utf-8")

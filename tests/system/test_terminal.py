@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir
+from tests.support.running import wait_until
+from tests.support.running_weir import RunningWeir
 from weir.core.stages import GROUPS
 
 

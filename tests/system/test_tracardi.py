@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, stopped
+from tests.support.running import wait_until
+from tests.support.running_weir import RunningWeir, stopped
 
 SOURCE = "tracardi"
 SOURCES = f"sources: {{{SOURCE}: {{workspace: {SOURCE}, open_by_id: true}}}}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+from tests.support.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 from weir.embedded.ports import is_free
 
 START_SECONDS = 120

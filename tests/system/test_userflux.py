@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import TopicReader
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir
+from tests.support.running import wait_until
+from tests.support.running_gateway import TopicReader
+from tests.support.running_weir import RunningWeir
 from weir.adapters import avro
 from weir.core import topics
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from tests.system.webhooks import Delivery, deliveries
-from tests.system.weir_fixture import KEYS, RunningWeir
+from tests.support.running_weir import KEYS, RunningWeir
+from tests.support.webhooks import Delivery, deliveries
 
 
 async def collect(weir: RunningWeir, delivered: list[Delivery]) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import bare_environ, free_port, start_process, wait_until
+from tests.support.running import bare_environ, free_port, start_process, wait_until
 from weir.core.resource_paths import ROOT
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from tests.running import wait_until
-from tests.system.weir_fixture import RunningWeir, stopped
+from tests.support.running import wait_until
+from tests.support.running_weir import RunningWeir, stopped
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import profiles
+from tests.support import profiles
 
 TESTS = Path(__file__).parents[1]
 OWN_SETTINGS = {"profiles.py", "explore.py", "test_profiles.py"}  # the latter runs without pytest

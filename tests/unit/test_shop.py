@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.shop import REPEATED, Event, generate, write
-from tests.shop_truth import DAY, GAP, Happening, Truth, count_sessions, funnel_depth
+from tests.data.shop import REPEATED, Event, generate, write
+from tests.data.shop_truth import DAY, GAP, Happening, Truth, count_sessions, funnel_depth
 
 UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
 PEOPLE = 300

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.drill.disk import CannotMountError, SmallDisk
-from tests.running import wait_until
+from tests.support.running import wait_until
 from weir.adapters.memory import MemoryStores
 from weir.adapters.rocksdb import POSITIONS_KEY, RocksStores, read_entries
 from weir.runtime.ports import StorePositions, Stores

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.bench.measure import Probe
-from tests.contract import rows
-from tests.contract.adapters.clickhouse.tables import Tables
-from tests.contract.embedded.warehouse_fixture import start_warehouse
-from tests.events import NOON, accepted, accepted_output
-from tests.running import RunningKafka, bare_environ, free_port, start_process, wait_until
+from tests.support import records as rows
+from tests.support.events import NOON, accepted, accepted_output
+from tests.support.migrated_tables import Tables
+from tests.support.running import RunningKafka, bare_environ, free_port, start_process, wait_until
+from tests.support.running_warehouse import start_warehouse
 from weir.adapters.usage_records import signed
 from weir.audit import clickhouse_counts as books
 from weir.audit import offsets

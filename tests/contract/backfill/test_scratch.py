@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import rows
+from tests.support import records as rows
 from weir.adapters.rocksdb import read_entries
 from weir.backfill.redecide import NOWHERE
 from weir.backfill.scratch import PEOPLE, SEEN, TERMINATED, scratch

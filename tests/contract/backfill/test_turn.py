@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.running import RunningKafka
+from tests.support.running import RunningKafka
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.transactions import ReplacedError
 from weir.backfill.exclusive_lease import ExclusiveLease

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from tests.contract.embedded.warehouse_fixture import start_warehouse
-from tests.running import start_kafka, wait_until
+from tests.support.running import start_kafka, wait_until
+from tests.support.running_warehouse import start_warehouse
 from weir.adapters.avro import schemas
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.kafka.admin import KafkaAdmin

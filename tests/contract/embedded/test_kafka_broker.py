@@ -12,7 +12,7 @@ import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.running import RunningKafka, bare_environ, free_port, start_kafka, wait_until
+from tests.support.running import RunningKafka, bare_environ, free_port, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.embedded.kafka.broker import Broker
 from weir.embedded.kafka.class_archive import class_archive

@@ -11,7 +11,7 @@ import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.cli.migrate import migrate
 from weir.settings.shared import ClickHouseSettings, MigrationSettings
 

@@ -26,7 +26,7 @@ import lz4.frame
 import pytest
 import zstandard
 
-from tests.contract.embedded.warehouse_fixture import (
+from tests.support.running_warehouse import (
     RunningWarehouse,
     free_port,
     start_warehouse,

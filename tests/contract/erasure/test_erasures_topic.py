@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import make_topics
-from tests.running import RunningKafka, wait_until
+from tests.support.running import RunningKafka, wait_until
+from tests.support.running_gateway import make_topics
 from weir.erasure.model import ErasedRows, Erasure
 from weir.erasure.topic import ErasureFollower, ErasureWriter, request_erasure
 from weir.runtime.ports import FencedError

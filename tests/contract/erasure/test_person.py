@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.contract import rows
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.events import NOON
-from tests.profiles import size
+from tests.support import records as rows
+from tests.support.events import NOON
+from tests.support.profiles import size
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.clickhouse.query import ClickHouse

@@ -2,9 +2,9 @@
 
 import uuid
 
-from tests.contract import rows
-from tests.contract.adapters.clickhouse.tables import Tables
-from tests.events import NOON
+from tests.support import records as rows
+from tests.support.events import NOON
+from tests.support.migrated_tables import Tables
 from weir.adapters.clickhouse.query import ClickHouse
 from weir.backfill.present import EventKey, StoredEventsQueries
 from weir.core import topics

@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.contract import rows
-from tests.contract.gateway.gateway_fixture import (
+from tests.support import records as rows
+from tests.support.events import accepted
+from tests.support.running import RunningKafka, start_kafka, wait_until
+from tests.support.running_gateway import (
     CONTRACT,
     KEY,
     SOURCE,
@@ -26,8 +28,6 @@ from tests.contract.gateway.gateway_fixture import (
     metrics,
     start_gateway,
 )
-from tests.events import accepted
-from tests.running import RunningKafka, start_kafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import write_entries
 from weir.adapters.kafka.partition_reader import PartitionReader

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running_gateway import (
     HEAD,
     KEY,
     RunningGateway,

@@ -12,16 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests import conversions_truth as true
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.contract.gateway.gateway_fixture import (
-    RunningGateway,
-    declare,
-    make_topics,
-    start_gateway,
-)
-from tests.contract.rows import merge, resolved
-from tests.conversions import (
+from tests.data import conversions_truth as true
+from tests.data.conversions import (
     BACKEND,
     BETWEEN,
     EVENTS,
@@ -32,7 +24,15 @@ from tests.conversions import (
     Stream,
     generate,
 )
-from tests.running import RunningKafka, ending_well, free_port, wait_until
+from tests.support.records import merge, resolved
+from tests.support.running import RunningKafka, ending_well, free_port, wait_until
+from tests.support.running_gateway import (
+    RunningGateway,
+    declare,
+    make_topics,
+    start_gateway,
+)
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.cli.experiment import command

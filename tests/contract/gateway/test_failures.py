@@ -10,7 +10,15 @@ from pathlib import Path
 
 import psutil
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import (
+    RunningKafka,
+    bare_environ,
+    ending_well,
+    start_kafka,
+    start_process,
+    wait_until,
+)
+from tests.support.running_gateway import (
     CONTRACT,
     HEAD,
     KEY,
@@ -22,14 +30,6 @@ from tests.contract.gateway.gateway_fixture import (
     metrics,
     receive_all,
     start_gateway,
-)
-from tests.running import (
-    RunningKafka,
-    bare_environ,
-    ending_well,
-    start_kafka,
-    start_process,
-    wait_until,
 )
 from weir.core import topics
 from weir.core.registry import Source

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import RunningKafka, ending_well, wait_until
+from tests.support.running_gateway import (
     HttpAnswer,
     RunningGateway,
     declare,
     make_topics,
     start_gateway,
 )
-from tests.running import RunningKafka, ending_well, wait_until
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.registry import Goal, Source, hash_key

@@ -11,13 +11,13 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import RunningKafka, ending_well, wait_until
+from tests.support.running_gateway import (
     RunningGateway,
     declare,
     make_topics,
     start_gateway,
 )
-from tests.running import RunningKafka, ending_well, wait_until
 from weir.core.registry import Source
 
 GOOD = "key-of-a-good-sender"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import signing
-from tests.contract.gateway.gateway_fixture import RunningGateway, new_source, start_gateway
-from tests.running import RunningKafka, ending_well, wait_until
+from tests.support import signing
+from tests.support.running import RunningKafka, ending_well, wait_until
+from tests.support.running_gateway import RunningGateway, new_source, start_gateway
 from weir.adapters.kafka.clients import write_entries
 from weir.core import topics
 from weir.core.registry import ApiKey, Scope, Source, hash_key

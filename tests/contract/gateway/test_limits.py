@@ -3,7 +3,8 @@
 import time
 import uuid
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import wait_until
+from tests.support.running_gateway import (
     KEY,
     HttpAnswer,
     RunningGateway,
@@ -12,7 +13,6 @@ from tests.contract.gateway.gateway_fixture import (
     new_source,
     write_quota,
 )
-from tests.running import wait_until
 from weir.adapters import avro
 from weir.core.registry import Quota, Source
 

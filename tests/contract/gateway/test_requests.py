@@ -14,7 +14,8 @@ import psutil
 import pytest
 import zstandard
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import wait_until
+from tests.support.running_gateway import (
     KEY,
     SECRET,
     SOURCE,
@@ -25,8 +26,7 @@ from tests.contract.gateway.gateway_fixture import (
     metrics,
     new_source,
 )
-from tests.running import wait_until
-from tests.signing import SIGN
+from tests.support.signing import SIGN
 from weir.adapters import avro
 from weir.core.identifiers import dedup_key, payload_hash
 from weir.core.registry import Source

@@ -5,8 +5,8 @@ import time
 import msgspec
 import pytest
 
-from tests import signing as senders
-from tests.contract.gateway.gateway_fixture import SECRET, RunningGateway, TopicReader, new_source
+from tests.support import signing as senders
+from tests.support.running_gateway import SECRET, RunningGateway, TopicReader, new_source
 from weir.adapters import avro
 from weir.gateway.http import signing
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, Certificate
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.certificates import Authority, Certificate
+from tests.support.running import RunningKafka, bare_environ, ending_well, free_port, wait_until
+from tests.support.running_gateway import (
     RunningGateway,
     declare,
     make_topics,
     start_gateway,
 )
-from tests.running import RunningKafka, bare_environ, ending_well, free_port, wait_until
 from weir.cli.send import local_gateway
 from weir.core.registry import Source
 from weir.core.resource_paths import ROOT

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import RunningKafka, ending_well, wait_until
+from tests.support.running_gateway import (
     CONTRACT,
     KEY,
     RunningGateway,
@@ -18,7 +19,6 @@ from tests.contract.gateway.gateway_fixture import (
     receive_all,
     start_gateway,
 )
-from tests.running import RunningKafka, ending_well, wait_until
 from weir.core.registry import Source
 
 OPEN = "open-to-all"

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.running import RunningKafka
+from tests.support.running import RunningKafka
 from weir.adapters.errors import RefusedError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.core import topics

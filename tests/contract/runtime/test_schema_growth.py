@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.contract.embedded.warehouse_fixture import start_warehouse
-from tests.contract.gateway.gateway_fixture import make_topics
-from tests.events import accepted, batch_of
-from tests.next_version import DEFAULT, FIELD, columns, grown
-from tests.running import RunningKafka
+from tests.support.events import accepted, batch_of
+from tests.support.next_version import DEFAULT, FIELD, columns, grown
+from tests.support.running import RunningKafka
+from tests.support.running_gateway import make_topics
+from tests.support.running_warehouse import start_warehouse
 from weir.adapters import avro
 from weir.adapters.avro_catalogue import Catalogue, Schema
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema

@@ -14,8 +14,8 @@ from typing import TypeVar
 import pytest
 from confluent_kafka import TopicPartition
 
-from tests.events import accepted, accepted_output
-from tests.running import RunningKafka
+from tests.support.events import accepted, accepted_output
+from tests.support.running import RunningKafka
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.admin import KafkaAdmin

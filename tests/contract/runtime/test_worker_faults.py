@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from tests.contract.gateway.gateway_fixture import make_topics
-from tests.events import accepted, accepted_output
-from tests.running import RunningKafka, wait_until
+from tests.support.events import accepted, accepted_output
+from tests.support.running import RunningKafka, wait_until
+from tests.support.running_gateway import make_topics
 from weir.adapters import avro, usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.kafka.admin import KafkaAdmin

@@ -15,10 +15,9 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from tests.contract import rows
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.events import NOON, accepted
-from tests.running import (
+from tests.support import records as rows
+from tests.support.events import NOON, accepted
+from tests.support.running import (
     RunningKafka,
     RunningProcess,
     bare_environ,
@@ -27,6 +26,7 @@ from tests.running import (
     start_process,
     wait_until,
 )
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.adapters.clickhouse.insert import ClickHouseSchema
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.clients import client_options, group_options

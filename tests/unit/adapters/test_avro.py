@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.contract import rows
-from tests.events import accepted
+from tests.support import records as rows
+from tests.support.events import accepted
 from weir.adapters import avro
 from weir.core.resource_paths import SCHEMAS
 

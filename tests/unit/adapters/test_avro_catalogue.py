@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.events import accepted
-from tests.next_version import DEFAULT, FIELD, grown
+from tests.support.events import accepted
+from tests.support.next_version import DEFAULT, FIELD, grown
 from weir.adapters import avro
 from weir.adapters.avro_catalogue import Catalogue, Schema
 from weir.core.resource_paths import SCHEMAS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.rows import resolved
+from tests.support.records import resolved
 from weir.adapters import avro
 from weir.adapters.dead_letters import sink_letter
 from weir.core import topics

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.events import NOON, accepted, accepted_output, batch_of
+from tests.support.events import NOON, accepted, accepted_output, batch_of
 from weir.adapters import avro
 from weir.adapters.usage_records import encode_usage, signed
 from weir.core import topics

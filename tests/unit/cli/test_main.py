@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.running import bare_environ
+from tests.support.running import bare_environ
 from weir.cli.main import COMMANDS, SERVICES, cli
 from weir.core.service_modules import SERVICE_MODULES
 from weir.settings.catalogue import ALL_SETTINGS

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.running import bare_environ, wait_until
+from tests.support.running import bare_environ, wait_until
 from weir.cli.send import command
 
 KEY = "a-key-of-the-shop"

@@ -1,6 +1,6 @@
 """Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
 
-from tests.events import NOON, accepted, accepted_output, batch_of
+from tests.support.events import NOON, accepted, accepted_output, batch_of
 from weir.adapters import avro
 from weir.adapters.receipt_records import decode_receipt
 from weir.core import topics

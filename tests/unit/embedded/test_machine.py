@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import bare_environ
+from tests.support.running import bare_environ
 from weir.embedded.errors import LocalFaultError
 from weir.embedded.kafka.kafka_download import POM, SUMS, jars_folder, resolve_jars, write_sums
 from weir.embedded.kafka.toolchain import find_java, find_maven, java_version

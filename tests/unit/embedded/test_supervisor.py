@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.running import start_process, wait_until
+from tests.support.running import start_process, wait_until
 from weir.embedded.ports import free_port
 from weir.embedded.up.disk import Disk
 from weir.embedded.up.processes import ChildLostError, ChildSpec, RestartPolicy

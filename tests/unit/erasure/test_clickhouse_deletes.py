@@ -1,6 +1,6 @@
 """The statements that forget, on one server and on a cluster: synchronous, unlogged, and naming nobody."""
 
-from tests.contract import rows
+from tests.support import records as rows
 from weir.adapters.clickhouse.sql_literals import PORTION_BYTES, is_in, portions, text
 from weir.erasure.clickhouse_deletes import TABLES, mutation
 from weir.erasure.conditions import conditions, is_of, mentions

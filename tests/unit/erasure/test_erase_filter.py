@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from tests.events import NOON, accepted
+from tests.support.events import NOON, accepted
 from weir.adapters import avro
 from weir.erasure.erase_filter import is_barred
 from weir.erasure.model import ErasedPerson, EraseFilter, Erasure

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.events import NOON, accepted, batch_of
+from tests.support.events import NOON, accepted, batch_of
 from tests.unit.identity.test_stage import unique
 from weir.adapters import avro
 from weir.core import topics

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tests.events import accepted, batch_of
+from tests.support.events import accepted, batch_of
 from tests.unit.identity.test_stage import unique
 from weir.adapters import avro
 from weir.core.batch import Batch, State

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.events import NOON, accepted, batch_of
+from tests.support.events import NOON, accepted, batch_of
 from tests.unit.identity.test_stage import process, unique
 from weir.adapters.receipt_records import decode_receipt
 from weir.core import topics

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.events import NOON, accepted, batch_of
+from tests.support.events import NOON, accepted, batch_of
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.batch import BatchResult, Load, Output, id_checksum

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.events import identify
+from tests.support.events import identify
 from weir.identity.messages import IdentityEvent
 from weir.identity.person import Memory, Person
 from weir.identity.snapshot import decode_person, encode_person

@@ -1,6 +1,6 @@
 """Rates on records: totals as state, quotas as the registry has them now."""
 
-from tests.events import NOON, batch_of
+from tests.support.events import NOON, batch_of
 from weir.adapters import avro
 from weir.core.batch import Output
 from weir.core.registry import Quota

@@ -6,8 +6,8 @@ from zlib import crc32
 import pytest
 import uuid_utils
 
-from tests.contract.rows import duplicate, resolved
-from tests.events import NOON, accepted, accepted_output
+from tests.support.events import NOON, accepted, accepted_output
+from tests.support.records import duplicate, resolved
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.identifiers import dedup_key, workspace_key

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.events import batch_of
+from tests.support.events import batch_of
 from weir.core.batch import Batch, Output
 from weir.runtime.narrowing import SHRINK, Suspects, halves, narrowed
 

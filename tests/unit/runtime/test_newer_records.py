@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.events import accepted
-from tests.next_version import FIELD, grown
 from tests.property.test_worker import FaultyStream, Instance
+from tests.support.events import accepted
+from tests.support.next_version import FIELD, grown
 from weir.adapters import avro
 from weir.adapters.avro_catalogue import Catalogue, Schema
 from weir.adapters.kafka.schema_announcements import SchemasNotReadError

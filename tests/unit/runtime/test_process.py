@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.running import bare_environ
+from tests.support.running import bare_environ
 from weir.runtime.json_log_lines import as_json
 from weir.runtime.private_files import keep_private
 

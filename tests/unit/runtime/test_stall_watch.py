@@ -5,8 +5,8 @@ import threading
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.events import accepted, accepted_output
 from tests.property.test_worker import FaultyStream
+from tests.support.events import accepted, accepted_output
 from weir.adapters import usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream

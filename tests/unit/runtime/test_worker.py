@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.events import accepted, accepted_output
+from tests.support.events import accepted, accepted_output
 from weir.adapters import usage_records
 from weir.adapters.dead_letters import worker_letters
 from weir.adapters.memory import MemoryLog, MemoryStores, MemoryStream

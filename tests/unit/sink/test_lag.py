@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.contract import rows
+from tests.support import records as rows
 from weir.adapters import avro
 from weir.adapters.memory_sink import (
     MemoryDeadLetters,

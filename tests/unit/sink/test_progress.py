@@ -1,7 +1,7 @@
 """The sink is ready while rows go in or none waits, and not while rows wait and none goes in."""
 
 from tests.property.test_sink import HEADERS, PLACES, Clock, Fuse, Member
-from tests.running import wait_until
+from tests.support.running import wait_until
 from weir.adapters.memory_sink import MemoryTopics, MemoryWarehouse
 from weir.runtime.stall_watch import STALLED_SECONDS
 from weir.sink.partition import Limits

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
-from tests.contract import rows
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, start_warehouse
-from tests.running import free_port, start_process, wait_until
+from tests.support import records as rows
+from tests.support.certificates import Authority
+from tests.support.running import free_port, start_process, wait_until
+from tests.support.running_warehouse import RunningWarehouse, start_warehouse
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.adapters.clickhouse.query import ClickHouse, ClickHouseRefusedError
 from weir.runtime.sink_ports import Insert, WarehouseAwayError
@@ -42,7 +42,7 @@ def port(
     made, port = authority.issue("clickhouse"), free_port()
     front = start_process(
         [
-            *(sys.executable, "-m", "tests.tls_front"),
+            *(sys.executable, "-m", "tests.support.tls_front"),
             *(str(port), str(warehouse.port), str(made.cert), str(made.key)),
         ],
         tmp_path_factory.mktemp("front") / "front.log",

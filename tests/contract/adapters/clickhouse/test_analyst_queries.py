@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests import shop
-from tests.contract.embedded.warehouse_fixture import start_warehouse
-from tests.events import NOON, accepted
-from tests.shop_truth import Truth
+from tests.data import shop
+from tests.data.shop_truth import Truth
+from tests.support.events import NOON, accepted
+from tests.support.running_warehouse import start_warehouse
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows, ClickHouseSchema
 from weir.core import topics

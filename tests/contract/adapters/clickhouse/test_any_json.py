@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract import rows
-from tests.contract.adapters.clickhouse.tables import Tables
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse
-from tests.events import NOON
+from tests.support import records as rows
+from tests.support.events import NOON
+from tests.support.migrated_tables import Tables
+from tests.support.running_warehouse import RunningWarehouse
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.core.resource_paths import ROOT
 from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError

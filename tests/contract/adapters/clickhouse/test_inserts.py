@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract import rows
-from tests.contract.adapters.clickhouse.tables import Tables
-from tests.contract.embedded.warehouse_fixture import RunningWarehouse, free_port, start_warehouse
-from tests.events import NOON, accepted, identify
+from tests.support import records as rows
+from tests.support.events import NOON, accepted, identify
+from tests.support.migrated_tables import Tables
+from tests.support.running_warehouse import RunningWarehouse, free_port, start_warehouse
 from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.adapters.usage_records import signed

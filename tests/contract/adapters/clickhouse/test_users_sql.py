@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.running import bare_environ
+from tests.support.running import bare_environ
 from weir.core.resource_paths import ROOT
 from weir.sink.migrations import Dialect, apply_migrations, read_migrations
 
@@ -99,7 +99,7 @@ def configured(role: str, profile: str) -> str:
 def started(folder: Path, role: str, profile: str = "default") -> Iterator[Engine]:
     (folder / "users.xml").write_text(configured(role, profile))
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.embedded.granted_engine", str(folder)],
+        [sys.executable, "-m", "tests.support.granted_engine", str(folder)],
         cwd=ROOT,
         env=bare_environ(),
         stdin=subprocess.PIPE,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
-from tests.contract.adapters.kafka.secured_broker import (
+from tests.support.certificates import Authority
+from tests.support.running import bare_environ, free_port, start_process, wait_until
+from tests.support.running_warehouse import start_warehouse
+from tests.support.secured_broker import (
     PASSWORD,
     SecuredBroker,
     start_secured_broker,
 )
-from tests.contract.embedded.warehouse_fixture import start_warehouse
-from tests.running import bare_environ, free_port, start_process, wait_until
 from weir.adapters.kafka.access import KafkaUnreachableError, connect
 from weir.cli.topics import apply_topics
 from weir.core.resource_paths import ROOT

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tests.contract.adapters.kafka.test_stream import begin, read_committed
-from tests.running import RunningKafka, start_kafka
+from tests.support.running import RunningKafka, start_kafka
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options
 from weir.adapters.kafka.retry import retry

@@ -12,7 +12,7 @@ from tests.contract.adapters.kafka.test_stream import (
     begin,
     next_batch,
 )
-from tests.running import RunningKafka, wait_until
+from tests.support.running import RunningKafka, wait_until
 from weir.runtime.ports import Stream
 from weir.settings.shared import KafkaSettings
 

@@ -10,8 +10,8 @@ import pytest
 import uuid_utils
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from tests.events import accepted, accepted_output
-from tests.running import RunningKafka, free_port, wait_until
+from tests.support.events import accepted, accepted_output
+from tests.support.running import RunningKafka, free_port, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.group_progress import GroupProgress
 from weir.audit.unread_counts import UnreadCounter

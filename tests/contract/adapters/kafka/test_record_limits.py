@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import ending_well, start_kafka, wait_until
+from tests.support.running_gateway import (
     KEY,
     SOURCE,
     RunningGateway,
@@ -14,7 +15,6 @@ from tests.contract.gateway.gateway_fixture import (
     make_topics,
     start_gateway,
 )
-from tests.running import ending_well, start_kafka, wait_until
 from weir.adapters import avro
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.adapters.kafka.record_limits import LimitsFollower, read_limits

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.running import RunningKafka, bare_environ
+from tests.support.running import RunningKafka, bare_environ
 from weir.core.resource_paths import DEPLOY
 
 

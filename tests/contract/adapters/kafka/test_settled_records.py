@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from tests.running import RunningKafka
+from tests.support.running import RunningKafka
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.group_progress import GroupProgress
 from weir.backfill.settled_reader import CHUNK_OFFSETS, SettledReader

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.running import RunningKafka, wait_until
+from tests.support.running import RunningKafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options, group_options, write_entries
 from weir.adapters.kafka.stream import KafkaStream, StreamOptions

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Producer
 
-from tests.running import RunningKafka, wait_until
+from tests.support.running import RunningKafka, wait_until
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import Entry, client_options, write_entries
 from weir.adapters.kafka.table_follower import TailFollower

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from tests.running import RunningKafka, wait_until
+from tests.support.running import RunningKafka, wait_until
 from weir.adapters.errors import UnavailableError
 from weir.adapters.kafka.admin import KafkaAdmin, Topic
 from weir.adapters.kafka.clients import client_options

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.official import run_client
+from tests.support.running_gateway import (
     KEY,
     RunningGateway,
     TopicReader,
     metrics,
     new_source,
 )
-from tests.official import run_client
 from weir.adapters import avro
 
 ACCEPTED = avro.schemas()["Accepted"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import ending_well, wait_until
+from tests.support.running_gateway import (
     KEY,
     SOURCE,
     HttpAnswer,
@@ -19,7 +20,6 @@ from tests.contract.gateway.gateway_fixture import (
     new_source,
     start_gateway,
 )
-from tests.running import ending_well, wait_until
 from weir.adapters import avro
 from weir.core import topics
 from weir.core.registry import Source

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running_gateway import (
     KEY,
     SOURCE,
     HttpAnswer,

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests import signing
-from tests.contract.gateway.gateway_fixture import (
+from tests.support import signing
+from tests.support.official import run_client
+from tests.support.running_gateway import (
     KEY,
     SECRET,
     RunningGateway,
@@ -17,7 +18,6 @@ from tests.contract.gateway.gateway_fixture import (
     metrics,
     new_source,
 )
-from tests.official import run_client
 from weir.adapters import avro
 
 ACCEPTED = avro.schemas()["Accepted"]

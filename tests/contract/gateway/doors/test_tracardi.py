@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running_gateway import (
     KEY,
     SOURCE,
     HttpAnswer,

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway.gateway_fixture import (
+from tests.support.running import wait_until
+from tests.support.running_gateway import (
     HttpAnswer,
     RunningGateway,
     TopicReader,
     metrics,
     new_source,
 )
-from tests.running import wait_until
 from weir.adapters import avro
 
 ACCEPTED = avro.schemas()["Accepted"]

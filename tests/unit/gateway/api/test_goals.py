@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 import msgspec
 import pytest
 
-from tests.events import NOON
-from tests.goals import GoalsInMemory
+from tests.support.events import NOON
+from tests.support.goals import GoalsInMemory
 from weir.adapters.clickhouse.query import ClickHouseUnreachableError
 from weir.core.registry import Goal
 from weir.gateway.api import goals

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import parse, validated
+from tests.support.doors import parse, validated
 from weir.gateway.doors.cloudevents.door import BATCHED, DOOR, STRUCTURED
 from weir.gateway.doors.cloudevents.parser import attribute_of, key_of
 from weir.gateway.http.error_codes import Problem, Refusal

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.doors import attempt, validated
+from tests.support.doors import attempt, validated
 from weir.core.registry import Source
 from weir.core.resource_paths import ROOT, SCHEMAS
 from weir.gateway.doors.answers import reply

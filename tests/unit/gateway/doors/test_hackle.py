@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import parse, problem_of, validated
+from tests.support.doors import parse, problem_of, validated
 from weir.core.registry import Source
 from weir.gateway.doors.hackle import door as hackle
 from weir.gateway.doors.hackle.workspace import ETAG, LAST_MODIFIED, is_current

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import body_problem_of, parse, problem_of, validated
+from tests.support.doors import body_problem_of, parse, problem_of, validated
 from weir.core.identifiers import identity_key
 from weir.core.registry import Source
 from weir.gateway.doors.door import Door

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import body_problem_of, problem_of, validated
+from tests.support.doors import body_problem_of, problem_of, validated
 from weir.gateway.doors.segment.door import BATCH, DOORS
 from weir.gateway.doors.segment.parser import name_of
 from weir.gateway.doors.segment.times import time_of

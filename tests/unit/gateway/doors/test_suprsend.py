@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import parse, problem_of, validated
+from tests.support.doors import parse, problem_of, validated
 from weir.core.registry import Source
 from weir.gateway.doors.suprsend.door import BULK, DOOR, SuprSendDoor
 from weir.gateway.doors.suprsend.parser import OWN_NAMES

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import attempt, problem_of
-from tests.official import PACKAGES
+from tests.support.doors import attempt, problem_of
+from tests.support.official import PACKAGES
 from weir.core.registry import Source
 from weir.core.resource_paths import ROOT
 from weir.gateway.doors.suprsend.door import BULK, DOOR

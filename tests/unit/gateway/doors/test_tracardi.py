@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import body_problem_of, parse, problem_of, validated
+from tests.support.doors import body_problem_of, parse, problem_of, validated
 from weir.core.receipts import Receipt, ReceiptProfile, ReceiptSession
 from weir.core.receipts import ReceiptOutcome as Decided
 from weir.gateway.doors.tracardi.door import DOOR

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import attempt
+from tests.support.doors import attempt
 from weir.adapters import avro
 from weir.core.registry import Source
 from weir.gateway.doors.door import Door

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import validated
+from tests.support.doors import validated
 from tests.unit.gateway.ingest.test_lenient_json import (
     CALL,
     PLAIN,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.doors import parse, problem_of, validated
+from tests.support.doors import parse, problem_of, validated
 from weir.gateway.doors.cloudevents import door as cloudevents
 from weir.gateway.doors.door import Door
 from weir.gateway.doors.events import door as events

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.conversions import CHANCES, SITE, Happening, Stream
+from tests.data.conversions import CHANCES, SITE, Happening, Stream
 
 Z = 1.959963984540054  # 95 % of a normal distribution lie within
 

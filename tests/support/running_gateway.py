@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.running import RunningProcess, bare_environ, free_port, start_process, wait_until
+from tests.support.running import RunningProcess, bare_environ, free_port, start_process, wait_until
 from weir.adapters import avro
 from weir.adapters.kafka.clients import write_entries
 from weir.cli.topics import apply_topics

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests import analyst
-from tests.books import settled_books
-from tests.running import (
+from tests.support import analyst
+from tests.support.books import settled_books
+from tests.support.running import (
     RunningProcess,
     bare_environ,
     format_kafka,

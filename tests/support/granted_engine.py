@@ -1,6 +1,6 @@
 """ClickHouse's engine with a configuration of its own, a process since there is one engine in each.
 
-`python -m tests.contract.embedded.granted_engine FOLDER`: a line in is a statement as JSON, a line out its rows,
+`python -m tests.support.granted_engine FOLDER`: a line in is a statement as JSON, a line out its rows,
 or `{"code": ..., "fault": ...}`. `FOLDER/users.xml` says who asks, and what that user may.
 """
 

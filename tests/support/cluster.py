@@ -7,7 +7,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, DescribeClusterResult
 
-from tests.running import RunningProcess, free_ports, start_process, wait_until
+from tests.support.running import RunningProcess, free_ports, start_process, wait_until
 from weir.embedded.kafka.broker import Broker, new_cluster_id
 from weir.embedded.kafka.class_archive import class_archive
 from weir.embedded.kafka.kafka_download import resolve_jars

@@ -1,6 +1,6 @@
 """A fortnight of a shop, generated: the events as its site would send them, and the truth about them.
 
-The same people and seed give the same stream. `python -m tests.shop --people 3000 --out shop.ndjson`
+The same people and seed give the same stream. `python -m tests.data.shop --people 3000 --out shop.ndjson`
 writes it and prints the truth. People have one or two devices and share none; most log in, in the
 middle of a visit, on each device they use; some never do. No session ids are sent, 3 % of the events
 are sent again, and neighbours arrive out of order.
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.shop_truth import DAY, FUNNEL, GAP, HOUR, MINUTE, SECOND, Happening, Truth, truth_of
+from tests.data.shop_truth import DAY, FUNNEL, GAP, HOUR, MINUTE, SECOND, Happening, Truth, truth_of
 
 Event = dict[str, Any]
 
@@ -227,7 +227,7 @@ def write(path: Path, events: Iterable[Event]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.shop", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.data.shop", description=__doc__)
     parser.add_argument("--people", type=int, default=3_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)

@@ -12,8 +12,8 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from tests.certificates import Authority, Certificate
-from tests.running import RunningProcess, start_process, wait_for_broker
+from tests.support.certificates import Authority, Certificate
+from tests.support.running import RunningProcess, start_process, wait_for_broker
 from weir.embedded.kafka.broker import FIXED, Broker
 from weir.embedded.kafka.kafka_download import resolve_jars
 from weir.embedded.kafka.toolchain import find_java

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.events import NOON, accepted
+from tests.support.events import NOON, accepted
 from weir.adapters import avro
 from weir.erasure.model import ErasedPlace, ErasedRows, Erasure, ErasureState
 from weir.erasure.topic import erasure_entries

@@ -1,4 +1,4 @@
-"""`python -m tests.tls_front LISTEN TARGET CERT KEY`: takes TLS connections to a port, passes them on in plain."""
+"""`python -m tests.support.tls_front LISTEN TARGET CERT KEY`: accept TLS connections and forward them in plain text."""
 
 import asyncio
 import ssl

@@ -72,7 +72,7 @@ def start_warehouse(
         process = subprocess.Popen(
             [sys.executable, "-m", "weir.embedded.clickhouse"],
             env=warehouse_environ(folder, port) | dict(settings or {}),
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[2],
             stdout=stderr,
             stderr=stderr,
         )
