@@ -23,31 +23,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Files begin in this order. A worker is given its next file while it runs the last test of one, so behind
 # each file with a single long test stands a short one.
 FIRST = (
-    "system/test_full_disk.py",
-    "system/test_cluster.py",
-    "system/test_drill.py",
-    "system/test_shop.py",
-    "contract/backfill/test_turn.py",
+    "system/embedded/up/test_full_disk.py",
+    "drill/test_cluster.py",
+    "drill/test_drill.py",
+    "system/docs/test_analyst_queries.py",
+    "contract/backfill/test_exclusive_lease.py",
     "contract/adapters/kafka/test_group_progress.py",
     "contract/backfill/test_scratch.py",
     "fuzz/test_fuzz.py",
-    "system/test_erasure.py",
-    "system/test_letters.py",
-    "system/test_rolling_upgrade.py",
-    "system/test_replay_accepted.py",
+    "system/erasure/test_erasure.py",
+    "system/redelivery/test_replay.py",
+    "system/runtime/test_rolling_upgrade.py",
+    "system/backfill/test_accepted.py",
     "contract/sink/test_sink.py",
     "contract/runtime/test_worker.py",
     "contract/embedded/test_warehouse.py",
-    "system/test_faults.py",
+    "system/runtime/test_killed_processes.py",
 )
 # Files that share one running Weir: they run in one worker, so that only one is started.
 SHARING_A_WEIR = frozenset(
-    f"tests/system/test_{name}.py"
+    f"tests/system/{name}.py"
     for name in (
-        *("clients", "hitkeep", "mappings", "quotas", "shop", "terminal", "tracardi", "userflux"),
-        *("webhooks", "where"),
+        *(f"gateway/doors/test_{door}" for door in ("clients", "hitkeep", "tracardi", "userflux")),
+        *("gateway/doors/test_webhooks", "identity/test_mappings", "rates/test_quotas"),
+        *(
+            "docs/test_analyst_queries",
+            "cli/test_status_and_send",
+            "event_status/test_event_status",
+        ),
     )
 )
+assert all((FOLDER.parent / name).exists() for name in SHARING_A_WEIR)
+assert all((FOLDER / name).exists() for name in FIRST)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -95,3 +95,10 @@ def test_the_compose_file_runs_commands_that_exist() -> None:
     assert sorted(commands) == sorted(["audit --watch", "eraser", "gateway", *stages])
     for command in commands:
         assert "Usage" in run(*command.split(), "--help")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`((?:services|tests|schemas|deploy)/[\w./-]+\.\w+)`", page.read_text())
+    real = (name for name in named if not re.search(r"NNN_|_N\.", name))  # examples of names
+    assert [name for name in real if not (ROOT / name).exists()] == []

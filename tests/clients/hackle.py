@@ -1,6 +1,6 @@
 """Hackle's own Python SDK, unmodified, against a host: `python hackle.py HOST SDK_KEY`.
 
-Prints a JSON object of what it logged. Run by tests/system/test_clients.py, with .venv/clients first
+Prints a JSON object of what it logged. Run by tests/system/gateway/doors/test_clients.py, with .venv/clients first
 on the path; by hand with `PYTHONPATH=.venv/clients python -P tests/clients/hackle.py ...`, since the
 script has the package's own name.
 """

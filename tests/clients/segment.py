@@ -1,7 +1,7 @@
 """Segment's own Python SDK, unmodified, against a host: `python segment.py HOST WRITE_KEY [gzip]`.
 
 Prints a JSON object of what it logged and how many calls it had to give up. Run by
-tests/system/test_clients.py, with .venv/clients first on the path; by hand with
+tests/system/gateway/doors/test_clients.py, with .venv/clients first on the path; by hand with
 `PYTHONPATH=.venv/clients python -P tests/clients/segment.py ...`, since the script has the package's name.
 """
 

@@ -1,7 +1,7 @@
 """SuprSend's own Python SDK, unmodified, against a host: `python suprsend.py HOST KEY SECRET MARK`.
 
 Prints a JSON object of what it answered. `MARK` tells one run's users and keys from another's. Run by
-tests/system/test_clients.py, with .venv/clients first on the path; by hand with
+tests/system/gateway/doors/test_clients.py, with .venv/clients first on the path; by hand with
 `PYTHONPATH=.venv/clients python -P tests/clients/suprsend.py ...`, since the script has the package's
 own name.
 """

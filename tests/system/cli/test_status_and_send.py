@@ -27,7 +27,7 @@ def test_status_shows_every_process_ready_and_every_group_at_work(weir: RunningW
 def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
     sql = "SELECT count() FROM weir.events WHERE source = 'terminal'"
     sent = weir.run(
-        "send", "tests/system/terminal.ndjson", "--url", weir.gateway, "--key", "terminal-key"
+        "send", "tests/system/cli/sent.ndjson", "--url", weir.gateway, "--key", "terminal-key"
     )
     assert sent.returncode == 1  # one of them is refused
     assert "2 accepted, 1 rejected, 0 not delivered of 3" in sent.stdout

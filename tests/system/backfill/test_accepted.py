@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from tests.support.events import accepted, accepted_output
 from tests.support.running import start_process, wait_until
 from tests.support.running_weir import Row, RunningWeir, start_weir, stopped
-from tests.system.test_replay import (
+from tests.system.backfill.test_resolved import (
     DAY_AGO,
     DERIVED,
     MAKE_VISITS,
