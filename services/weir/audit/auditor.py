@@ -72,12 +72,12 @@ class Auditor:
         entries, there_are = read_entries(self._clickhouse, self._database, part)
         doubles = self._doubles(part) if ids else []
         unread = self._kafka.unread(positions)
-        judgement = reconcile(entries, unread)
-        if judgement.findings:
+        reconciled = reconcile(entries, unread)
+        if reconciled.findings:
             copies = read_copies(self._clickhouse, self._database, entries)
-            judgement = reconcile(without_copies(entries, copies), unread)
+            reconciled = reconcile(without_copies(entries, copies), unread)
         of_offsets, not_looked_at = self._offsets.findings(part, positions, unread)
-        found = [*of_offsets, *judgement.findings]
+        found = [*of_offsets, *reconciled.findings]
         what = "minutes that do not balance in ClickHouse alone"
         of_minutes = looked_at_in_part("all stages", len(entries), there_are, what)
         differences: dict[str, int] = dict.fromkeys((page.source for page in pages), 0)
@@ -87,12 +87,12 @@ class Auditor:
             {g: sum(unread[t].records for t in read if t in unread) for g, read in AUDITED.items()},
             {g: sum(unread[t].held for t in read if t in unread) for g, read in AUDITED.items()},
             {group: _by_source(unread, read) for group, read in AUDITED.items()},
-            explained(pages, judgement),
+            explained(pages, reconciled),
             counts,
             [*(finding.text for finding in found), *doubles],
             differences,
-            judgement.blind,
-            judgement.remarks,
+            reconciled.blind,
+            reconciled.remarks,
             [text for text in (not_looked_at, of_minutes) if text],
         )
 

@@ -27,7 +27,7 @@ class AuditFinding(NamedTuple):
 
 @dataclass
 class Reconciliation:
-    """The judgement. `missing`: by source and minute, the unexplained events (signed)."""
+    """The result of a comparison. `missing`: by source and minute, the unexplained events (signed)."""
 
     findings: list[AuditFinding] = field(default_factory=list)
     missing: dict[SourceMinute, int] = field(default_factory=lambda: defaultdict(int))
@@ -88,13 +88,13 @@ def reconcile(
     return result
 
 
-def explained(pages: Iterable[AuditPage], judgement: Reconciliation) -> list[AuditPage]:
+def explained(pages: Iterable[AuditPage], reconciled: Reconciliation) -> list[AuditPage]:
     """Return the pages with the judged difference; whatever else is missing counts as in flight."""
     found = []
     for page in pages:
         cells = (
             missing
-            for (source, minute), missing in judgement.missing.items()
+            for (source, minute), missing in reconciled.missing.items()
             if source == page.source and page.minute in ("", _minute(minute, "%F %T"))
         )
         difference = sum(cells)

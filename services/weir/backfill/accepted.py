@@ -36,14 +36,14 @@ class AcceptedEvents:
     def __init__(
         self,
         place: PartitionId,
-        fates: KnownOutcomes,
+        outcomes: KnownOutcomes,
         present: Callable[[Collection[EventKey]], set[uuid.UUID]],
         first_occurrences: DedupReplay,
         resolving: IdentityReplay,
     ) -> None:
         """`present`: returns the ids of the given events that have a row."""
         self._place = place
-        self._fates = fates
+        self._outcomes = outcomes
         self._present = present
         self._first_occurrences = first_occurrences
         self._resolving = resolving
@@ -57,7 +57,7 @@ class AcceptedEvents:
         }
         # Leave out known duplicates. If the topic no longer has the first event of a key, its duplicate
         # would count as the first, and an event after the first one's window would count as a duplicate.
-        repeats = self._fates.repeats(known.values())
+        repeats = self._outcomes.repeats(known.values())
         firsts = self._first_occurrences.of(
             {at: a for at, a in arrivals.items() if known[at].event_id not in repeats}
         )
@@ -65,7 +65,7 @@ class AcceptedEvents:
         there = self._present([known[at] for at in meant])
         lost = {at: known[at] for at in meant if known[at].event_id not in there}
         account.there += len(meant) - len(lost)
-        dead = self._fates.dead(self._place, lost)
+        dead = self._outcomes.dead(self._place, lost)
         account.barred += len(dead)
         return self._resolved(chunk, {at: firsts[at] for at in sorted(lost.keys() - dead)}, account)
 

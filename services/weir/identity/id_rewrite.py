@@ -20,7 +20,7 @@ class IdMapper:
         self._mappings_of = mappings_of
         self._blocked_of = blocked_of
 
-    def attach(self, event: IdentityEvent, value: bytes) -> bytes:
+    def map_ids(self, event: IdentityEvent, value: bytes) -> bytes:
         """Return the record to continue with; rewritten if a mapping finds identifiers in the event.
 
         Then `event.mapped_to` is set to the identifier that decides it. A rewritten record asks for a profile, so

@@ -69,7 +69,7 @@ class IdentityStage:
         self._origins = OriginReader()
         self._recall = PersonCache()
         self._markers = AllMarkers()
-        self._attachment = IdMapper(mappings_of, blocked_of)
+        self._mapper = IdMapper(mappings_of, blocked_of)
         self._ids = ids
         self._gap_of = gap_of
 
@@ -152,7 +152,7 @@ class IdentityStage:
                 if isinstance(item, IdentityEvent):
                     item.session_gap_seconds = self._gap_of(item.source)
                     if not item.wants_profile:
-                        value = self._attachment.attach(item, value)
+                        value = self._mapper.map_ids(item, value)
             except (avro.UnknownSchemaError, avro.UnreadableError, msgspec.DecodeError) as fault:
                 self._refuse(decided, batch, index, reasons.UNREADABLE, str(fault))
                 continue
