@@ -97,8 +97,10 @@ SELECT
     people.last_seen AS last_seen,
     people.events AS events,
     visits.sessions AS sessions,
-    if(trait_texts.text = '', '{}', trait_texts.text)::JSON AS traits
+    if(trait_texts.text = '', '{}', trait_texts.text)::JSON(max_dynamic_paths=32, max_dynamic_types=8) AS traits
 FROM people
 LEFT ANY JOIN visits ON visits.workspace = people.workspace AND visits.profile_id = people.profile_id
 LEFT ANY JOIN trait_texts
-    ON trait_texts.workspace = people.workspace AND trait_texts.profile_id = people.profile_id;
+    ON trait_texts.workspace = people.workspace AND trait_texts.profile_id = people.profile_id
+-- one person's traits must not make the query fail for all: of two names that come to one path, the first counts
+SETTINGS type_json_skip_duplicated_paths = 1, json_type_escape_dots_in_keys = 1;

@@ -35,7 +35,13 @@ from weir.erasure.model import (
     subject_hash,
     topic_gone_by,
 )
-from weir.runtime.wait_settled import Groups, ServiceBacklog, wait_until_settled
+from weir.runtime.wait_settled import (
+    PATIENT_LOOKS,
+    Groups,
+    NotSettledError,
+    ServiceBacklog,
+    wait_until_settled,
+)
 
 LOOK_SECONDS = 0.25
 # Topics from which a replay may bring an event back to identity or to ClickHouse.
@@ -165,7 +171,11 @@ class Eraser:
 
     def _delete(self, erasure: Erasure) -> Erasure:
         rows = self._context.rows
+        looks = 0
         while rows.recorded(erasure.erasure_id) < len(erasure.counts):
+            looks += 1
+            if looks > PATIENT_LOOKS:
+                raise NotSettledError("the sink has not stored the erasure's counts")
             self._wait(LOOK_SECONDS)
         for table in rows.delete():
             self._write_progress(erasure, ErasureProgress("deleting", table))

@@ -146,8 +146,8 @@ class App:
             return "draining"
         if not self._context.registry.loaded:
             return "the registry is not loaded yet"
-        if not self._context.producer.ready:
-            return "the brokers acknowledged no record in the last seconds"
+        if trouble := self._context.producer.trouble():
+            return trouble
         if self._context.guard.is_waiting():
             return "the age of unread records is not known yet"
         return ""

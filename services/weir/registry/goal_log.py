@@ -157,4 +157,7 @@ class GoalLog:
     def _forget(self) -> None:
         self._goals = Goals()
         self._next = 0
+        self._read_at = (
+            time.monotonic()
+        )  # else a topic that takes several attempts would be forgotten at each
         self._writer = None  # brokers forget a transactional id that is idle for days

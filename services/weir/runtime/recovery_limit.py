@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 LIMIT = 6
 AT_LEAST_SECONDS = 60.0  # so that the supervisor does not have to restart it constantly
-WITHIN_SECONDS = 600.0
+WITHIN_SECONDS = 3_600.0  # long enough for recoveries that each take minutes
 
 
 class RecoveryFailedError(Exception):

@@ -38,7 +38,7 @@ from weir.runtime.stall_watch import StallWatch
 from weir.sink import metrics
 from weir.sink.partition import Limits, Partition
 from weir.sink.ranges import InsertAttempt
-from weir.sink.scheduling import InsertScheduler, ReadBuffer, is_bookkeeping
+from weir.sink.scheduling import InsertScheduler, ReadBuffer, is_bookkeeping, is_overdue
 from weir.sink.step import PoisonReason, Routes
 from weir.sink.suspicion import Next
 
@@ -304,8 +304,14 @@ class Sink:
     def _settle(self, partition: Partition, range_: InsertAttempt) -> None:
         range_.settled()
         partition.suspicion.went_in()
-        # partitions that wait for their turn count as moving too: with many partitions a turn may take long
-        waiting = (p for p in self._all() if p.range and not p.in_trouble and p.under_way is None)
+        # partitions that wait for their turn count as moving too, as long as they are not overdue: with many
+        # partitions a turn may take a while
+        now = self._clock()
+        waiting = (
+            p
+            for p in self._all()
+            if p.range and not p.in_trouble and p.under_way is None and not is_overdue(p, now)
+        )
         self._progress.moved(_label(p.place) for p in (partition, *waiting))
         partition.failures, partition.retry_at, partition.trouble = 0, self._clock(), ""
         if range_.done:

@@ -1,8 +1,9 @@
 """Decide which partition inserts next, and which partitions to pause reading. Pure: the time is an argument.
 
-Events come first, because analysts wait for them. Partitions in trouble use at most all but one of the concurrent
-inserts, and so do bookkeeping partitions; each of the two kinds may use at least one. After that, the partition
-that has waited longest is next.
+Events come first, because analysts wait for them; but whatever has waited for more than OVERDUE_SECONDS goes before
+all that has waited less, so that no kind starves while another one keeps every insert busy. Partitions in trouble
+use at most all but one of the concurrent inserts, and so do bookkeeping partitions; each of the two kinds may use
+at least one. After that, the partition that has waited longest is next.
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ from weir.sink.partition import Partition
 # until the range is inserted. Its memory does not count against the buffer, but against a separate limit of
 # BUFFERS_ASIDE times the buffer.
 SLOW_SECONDS = 5.0
+OVERDUE_SECONDS = 10.0
 BUFFERS_ASIDE = 4
 
 
@@ -39,7 +41,8 @@ class InsertScheduler:
         `free`: how many inserts may begin; the last of them would wait for a thread.
         """
         running = Counter(_priority(p) for p in partitions if isinstance(p.under_way, Insert))
-        for partition in sorted(filter(lambda p: _is_ready(p, now), partitions), key=_order):
+        ready = [partition for partition in partitions if _is_ready(partition, now)]
+        for partition in sorted(ready, key=lambda partition: _order(partition, now)):
             assert partition.range is not None
             insert, priority = partition.range.insert(), _priority(partition)
             if insert is None:
@@ -49,7 +52,7 @@ class InsertScheduler:
                 yield partition, insert
             elif (
                 priority is not InsertPriority.EVENTS
-                and free > 1
+                and free > (0 if is_overdue(partition, now) else 1)
                 and running[priority] < self._most
             ):
                 free -= 1
@@ -71,10 +74,20 @@ def _priority(partition: Partition) -> InsertPriority:
     return InsertPriority.BOOKKEEPING if is_bookkeeping(partition.place) else InsertPriority.EVENTS
 
 
-def _order(partition: Partition) -> tuple[bool, float]:
-    """Return the sort key: events first, then the partition that has waited longest."""
-    waits_since = max(partition.retry_at, partition.begun_at)
-    return _priority(partition) is not InsertPriority.EVENTS, waits_since
+def is_overdue(partition: Partition, now: float) -> bool:
+    """Check whether a partition that could insert has waited for so long that it goes first."""
+    return now - _waits_since(partition) > OVERDUE_SECONDS
+
+
+def _waits_since(partition: Partition) -> float:
+    return max(partition.retry_at, partition.begun_at)
+
+
+def _order(partition: Partition, now: float) -> tuple[bool, bool, float]:
+    """Return the sort key: who is overdue, then events, then the partition that has waited longest."""
+    overdue = is_overdue(partition, now)
+    is_event = _priority(partition) is InsertPriority.EVENTS
+    return not overdue, not overdue and not is_event, _waits_since(partition)
 
 
 def _is_ready(partition: Partition, now: float) -> bool:

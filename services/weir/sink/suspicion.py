@@ -1,8 +1,9 @@
 """Decide whether a failing insert is the fault of its rows or of ClickHouse. Pure: the time is an argument.
 
-If the same error repeats and an ordinary row can be inserted into the same table at that time, the rows are at
-fault. Then the insert is narrowed, and a row that still fails alone is given up. Otherwise ClickHouse is at fault
-(read-only, too many parts, no disk space, no memory), and no rows are given up.
+If the same error repeats, or an insert fails again and again with several errors, and an ordinary row can be inserted
+into the same table at that time, the rows are at fault. Then the insert is narrowed, and a row that still fails alone
+is given up. Otherwise ClickHouse is at fault (read-only, too many parts, no disk space, no memory), and no rows are
+given up.
 
 Rows are never narrowed while an earlier attempt at them may still be running, or if some of them are already in
 the table: a narrowed insert has another token, so ClickHouse would not drop the rows that it already has.
@@ -14,6 +15,7 @@ from enum import Enum, auto
 from weir.runtime.sink_ports import Examination, RowsRefusedError, WarehouseAwayError
 
 REPEATS = 3  # of the same error, before the insert is examined
+FAILURES = 6  # of the same insert, whatever the errors, before it is examined
 # How often a row must fail alone while an ordinary row can be inserted, before it is given up. More than once:
 # ClickHouse may have recovered between the row's attempt and the ordinary row's.
 CONFIRMATIONS = 3
@@ -36,6 +38,7 @@ class Suspicion:
     unanswered: bool = False  # an attempt at the current range may have succeeded without an answer
     code: str = ""
     repeats: int = 0
+    failures: int = 0
     confirmations: int = 0
     blamed: bool = False  # the range is being narrowed: examine each error at once
     _fault: RowsRefusedError | WarehouseAwayError | None = None
@@ -56,11 +59,13 @@ class Suspicion:
         if not fault.sent:
             return Next.RETRY  # this tells nothing about the rows
         self.repeats = self.repeats + 1 if fault.code == self.code else 1
+        self.failures += 1
         self.code = fault.code
         if not fault.answered:
             self.unanswered = True
             self.ended_by = max(self.ended_by, ended_by)
-        return Next.EXAMINE if self.repeats >= REPEATS or self.blamed else Next.RETRY
+        is_repeated = self.repeats >= REPEATS or self.failures >= FAILURES
+        return Next.EXAMINE if is_repeated or self.blamed else Next.RETRY
 
     def examined(self, finding: Examination, rows: int, asked_at: float) -> Next:
         """Decide what follows an examination. `asked_at`: when it began; it may miss rows inserted since then."""
@@ -91,7 +96,7 @@ class Suspicion:
         return Next.BLAME if self.confirmations >= CONFIRMATIONS else Next.RETRY
 
     def went_in(self) -> None:
-        self.code, self.repeats, self.confirmations = "", 0, 0
+        self.code, self.repeats, self.failures, self.confirmations = "", 0, 0, 0
 
     def range_done(self) -> None:
         self.went_in()

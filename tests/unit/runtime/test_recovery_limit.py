@@ -37,6 +37,12 @@ def test_one_too_many_without_a_commit_ends_it_and_says_the_last_fault() -> None
     )
 
 
+def test_recoveries_that_each_take_minutes_end_it_too() -> None:
+    clock = Clock()
+    with pytest.raises(RecoveryFailedError):
+        begin(RecoveryLimit(clock), clock, LIMIT + 1, 300)
+
+
 def test_a_commit_shows_that_it_has_helped() -> None:
     clock = Clock()
     recoveries = RecoveryLimit(clock)

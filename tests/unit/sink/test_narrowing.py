@@ -30,7 +30,7 @@ from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
 from weir.sink.scheduling import SLOW_SECONDS
 from weir.sink.step import Routes
-from weir.sink.suspicion import REPEATS, Next, Suspicion
+from weir.sink.suspicion import FAILURES, REPEATS, Next, Suspicion
 
 PLACE = PartitionId("profiles", 0)
 OTHER = PartitionId("profiles", 1)
@@ -257,6 +257,33 @@ def test_nobody_waits_for_a_partition_whose_inserts_are_never_answered() -> None
     assert len(scene.stored()) + len(scene.dead()) == 200 + 3 * BUFFER_BYTES // 1_000
     assert set(scene.stored().values()) == {1}
     assert scene.sink.health.why_unready == ""
+
+
+def test_bookkeeping_goes_in_while_events_keep_every_insert_busy() -> None:
+    """Each answer begins the next insert of events, as while a backlog is read and ClickHouse is slow."""
+    scene = Scene()
+    events = [PartitionId("events.resolved", n) for n in range(4)]
+    scene.records.assign({PLACE, *events, DEAD})
+    header = avro.schemas()["Resolved"].header
+    scene.write(*ordinary(3))
+    for step in range(80):
+        for place in events:
+            scene.write(header + b"%d-%d" % (place.partition, step), place=place)
+        scene.turn()
+        if scene.inserts.waiting:
+            scene.inserts.run()  # one answer a turn
+    assert len(scene.stored()) == 3
+    assert scene.sink.health.why_unready == ""
+
+
+def test_different_errors_in_turn_are_examined_like_one_that_repeats() -> None:
+    suspicion = Suspicion(0.0)
+    codes = ["241", "159"] * FAILURES
+    steps = [
+        suspicion.failed(WarehouseAwayError("no", code, sent=True), 10, 0.0)
+        for code in codes[:FAILURES]
+    ]
+    assert steps == [Next.RETRY] * (FAILURES - 1) + [Next.EXAMINE]
 
 
 def test_partitions_in_trouble_leave_an_attempt_to_the_others() -> None:

@@ -1,10 +1,12 @@
 """Whose insert is next, and of whom nothing more is read."""
 
+import pytest
+
 from weir.adapters import avro
 from weir.core import topics
 from weir.runtime.sink_ports import Columns, Gain, Insert, PartitionId, Slice
 from weir.sink.partition import Limits, Partition
-from weir.sink.scheduling import SLOW_SECONDS, InsertScheduler, ReadBuffer
+from weir.sink.scheduling import OVERDUE_SECONDS, SLOW_SECONDS, InsertScheduler, ReadBuffer
 from weir.sink.step import Routes
 
 ROUTES = Routes(avro.name_of)
@@ -34,8 +36,10 @@ def filled(topic: str, number: int, size: int, metadata: str = "") -> Partition:
     return made
 
 
-def next_of(partitions: list[Partition], attempts: int, free: int) -> list[PartitionId]:
-    begun = InsertScheduler(attempts).next_inserts(partitions, free, 10.0)
+def next_of(
+    partitions: list[Partition], attempts: int, free: int, now: float = 10.0
+) -> list[PartitionId]:
+    begun = InsertScheduler(attempts).next_inserts(partitions, free, now)
     return [one.place for one, insert in begun if insert is not None]
 
 
@@ -51,6 +55,27 @@ def test_events_begin_before_everything_else_and_take_all_that_is_free() -> None
     events = [partition(topics.RESOLVED, number, 5.0) for number in range(3)]
     assert next_of([side, *events], attempts=2, free=3) == [one.place for one in events]
     assert next_of([side, events[0]], attempts=2, free=3) == [events[0].place, side.place]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 8])
+def test_overdue_bookkeeping_and_trouble_get_an_insert_while_events_keep_all_busy(
+    attempts: int,
+) -> None:
+    """The only free insert goes to whatever is overdue and has waited longest."""
+    now = 100.0
+    due = now - OVERDUE_SECONDS
+    busy = [run(partition(topics.RESOLVED, n, now)) for n in range(attempts)]
+    busy += [partition(topics.RESOLVED, n, now) for n in range(50, 60)]
+    for late in (
+        partition("profiles", 0, due - 1),
+        partition(topics.RESOLVED, 9, due - 1, trouble=True),
+    ):
+        assert next_of([*busy, late], attempts, 1, now) == [late.place]
+    soon = partition("profiles", 0, due + 1)
+    assert next_of([*busy, soon], attempts, 1, now) == [busy[attempts].place]
+    older = partition(topics.RESOLVED, 7, due - 2)  # no kind starves the other
+    late = partition("profiles", 0, due - 1)
+    assert next_of([*busy, late, older], attempts, 1, now) == [older.place]
 
 
 def test_trouble_and_bookkeeping_leave_one_insert_each() -> None:

@@ -172,7 +172,7 @@ class ForgetPage:
         status_400="The id is not valid, or the key has several workspaces and `source` is missing.",
         status_401="The key is missing or unknown.",
         status_403="The key is not an admin key, or not one of this source.",
-        status_503="The request is not durable; send it again.",
+        status_503="It is not known whether the request is durable; send it again.",
     )
 
     async def answer(self, asked: RequestMeta, read: ReadBody, app: ErasurePagesContext) -> Answer:
@@ -193,8 +193,11 @@ class ForgetPage:
             entries = erasure_entries(erasure)
             written = [(topics.ERASURES, key, value) for key, value in entries]
             if not (await app.producer.write(written, asked.now_ms)).durable:
-                text = "The brokers do not acknowledge; send the request again, it is carried out only once."
-                return problem(Problem("unavailable", text, "", RETRY_SECONDS))
+                text = (
+                    "The brokers did not acknowledge the request, so it may be carried out or not. Send it"
+                    " again: it is carried out only once."
+                )
+                return problem(Problem("unacknowledged", text, "", RETRY_SECONDS))
             app.erasures.apply(entries)  # the next request to this process finds it
         return Answer(202, erasure_json(erasure))
 

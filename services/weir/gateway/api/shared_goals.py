@@ -84,7 +84,7 @@ class SharedGoals:
 
 def _not_answered() -> Problem:
     text = (
-        "The brokers did not answer in time. Send the request again: a goal is created or deleted"
-        " only once, however often the request is sent."
+        "The brokers did not answer in time, so the goal may be changed or not. Send the request again: it is done"
+        " only once, however often it is sent."
     )
-    return Problem("unavailable", text, "", RETRY_SECONDS)
+    return Problem("unacknowledged", text, "", RETRY_SECONDS)

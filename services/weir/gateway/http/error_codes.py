@@ -82,7 +82,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "secrets_locked": ProblemKind(503, "The signature cannot be checked at the moment"),
     "unavailable": ProblemKind(503, "Events cannot be made durable at the moment"),
-    "unacknowledged": ProblemKind(503, "It is not known whether the events are stored"),
+    "unacknowledged": ProblemKind(503, "It is not known whether this is stored"),
 }
 
 # Problems whose body is stored in `events.rejected`, because the client can fix them. A body that was not

@@ -13,6 +13,8 @@ from weir.gateway.http.timerfd_poller import Pulse, make_pulse
 PULSE_SECONDS = 0.000_5
 PROBE_SECONDS = 1.0
 READY_SECONDS = 5.0  # ready: a record was acknowledged within this time
+# A partition fails if writes to it have failed for READY_SECONDS, the last one within this time, and none succeeded.
+FAILING_SECONDS = 30.0
 
 
 # topic, key, value (None: a deletion); a plain tuple, because there is one for each event
@@ -34,6 +36,7 @@ class DeliveredMessage(Protocol):
     """A record as the Kafka client returns it with its delivery report."""
 
     def topic(self) -> str | None: ...
+    def partition(self) -> int | None: ...
     def value(self) -> bytes | None: ...
 
 
@@ -68,9 +71,40 @@ class Delivery:
                 self.refused.append(record)
             else:
                 self.error = error
+                self.producer.failing.failed(record, time.monotonic())
+        elif self.producer.failing:
+            self.producer.failing.succeeded(record)
         self.left -= 1
         if not self.left:
             self.producer.complete(self)
+
+
+class FailingPartitions:
+    """The partitions whose latest writes have failed, so that a gateway that cannot write events says so."""
+
+    def __init__(self) -> None:
+        self._spans: dict[
+            tuple[str, int], tuple[float, float]
+        ] = {}  # times of the first and last failure
+
+    def __bool__(self) -> bool:
+        return bool(self._spans)
+
+    def failed(self, record: DeliveredMessage, now: float) -> None:
+        place = (record.topic() or "", record.partition() or 0)
+        first, last = self._spans.get(place, (now, now))
+        self._spans[place] = (now if now - last > FAILING_SECONDS else first, now)
+
+    def succeeded(self, record: DeliveredMessage) -> None:
+        self._spans.pop((record.topic() or "", record.partition() or 0), None)
+
+    def named(self, now: float) -> list[str]:
+        """Return the partitions that fail now, as topic-partition."""
+        return sorted(
+            f"{topic}-{partition}"
+            for (topic, partition), (first, last) in self._spans.items()
+            if last - first >= READY_SECONDS and now - last < FAILING_SECONDS
+        )
 
 
 class GatewayProducer:
@@ -82,6 +116,7 @@ class GatewayProducer:
         self.loop = loop
         self._limits = limits
         self.outstanding = 0  # deliveries in progress
+        self.failing = FailingPartitions()
         self.acknowledged_at = float("-inf")
         self._output = output
         self._pulse: Pulse = make_pulse(loop, PULSE_SECONDS, lambda: output.poll(0))
@@ -99,6 +134,15 @@ class GatewayProducer:
     def ready(self) -> bool:
         """Whether a record, of a request or a probe, was acknowledged within READY_SECONDS."""
         return time.monotonic() - self.acknowledged_at < READY_SECONDS
+
+    def trouble(self) -> str:
+        """Return why events cannot be written, in one sentence; empty if they can, as far as is known."""
+        if not self.ready:
+            return "the brokers acknowledged no record in the last seconds"
+        failing = self.failing.named(time.monotonic())
+        return (
+            f"the brokers do not acknowledge records of {', '.join(failing[:5])}" if failing else ""
+        )
 
     async def write(self, records: Sequence[KafkaRecord], timestamp: int) -> Written:
         """Write records; on return each is on all in-sync replicas, or refused, or its outcome is unknown."""

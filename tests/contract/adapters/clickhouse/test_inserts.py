@@ -390,6 +390,20 @@ def test_a_trait_at_several_identifiers_has_its_latest_value(tables: Tables) -> 
     assert json.loads(str(found)) == {"plan": "pro", "city": "Oslo", "color": "blue", "age": 7}
 
 
+def test_traits_whose_names_come_to_one_path_leave_the_view_readable(tables: Tables) -> None:
+    """`a.b` is written `a%2Eb`: a person who sends both must not make the query fail for everybody."""
+    tables.insert(
+        "landing_profile",
+        rows.profile(
+            "u:1", "p", traits='{"a.b":1,"a%2Eb":2,"o":[{"x.y":1,"x%2Ey":2}],"plan":"pro"}'
+        ),
+        rows.profile("u:2", "q", traits='{"a":{"b":1},"a.b":2,"plan":"free"}'),
+    )
+    found = tables.ask("SELECT traits.plan::String, toString(traits) FROM weir.profiles ORDER BY 1")
+    assert [row[0] for row in found] == ["free", "pro"]
+    assert json.loads(str(found[0][1]))["a"] == {"b": 1}
+
+
 BOOKS = (
     "accepted, stored, duplicate, dead, unsaved, recovered, erased, in_flight, difference"
     " FROM weir.books"

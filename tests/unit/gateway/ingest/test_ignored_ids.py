@@ -34,6 +34,16 @@ def record_of(event: dict[str, Any], source: Source | None = None) -> avro.AvroR
         *("undefined", "null", "NaN", "nil", "None", "0", "-1", "[object Object]", "false", "TRUE"),
         *("00000000-0000-0000-0000-000000000000", "0000", "--", '"undefined"', "'null'", " null "),
         *("Anonymous", "guest", "unknown", "(not set)", "distinct_id", "email"),
+        *(
+            "[object Window]",
+            "[object Undefined]",
+            "{{user.id}}",
+            "${userId}",
+            "%user_id%",
+            "<null>",
+        ),
+        *("0.0", "Infinity", "-Infinity", "#N/A", "undefined undefined", "null,null"),
+        *("\u200b", "\ufeff", "\u2060", "\u00ad", "undefined\u200b", "null\u00a0"),
     ],
 )
 @pytest.mark.parametrize("field", ["user_id", "anonymous_id", "profile_id", "session_id"])
@@ -81,6 +91,14 @@ def test_a_source_may_add_blocked_ids_and_disable_the_default_list() -> None:
     off = Source(id="shop", blocked_ids=("walk-in",), block_default_ids=False)
     assert record_of({"event": "a", "user_id": "walk-in"}, off)["user_id"] == ""
     assert record_of({"event": "a", "user_id": "0"}, off)["user_id"] == "0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["user-17", "42", "00x", "1.0", "John Doe", "null island", "--x", "a/b", "José", "guest-1"],
+)
+def test_ordinary_ids_are_kept(text: str) -> None:
+    assert not DEFAULT.has(text)
 
 
 def test_default_blocked_ids_are_trimmed_lowercase_and_found() -> None:
