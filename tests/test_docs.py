@@ -1,4 +1,4 @@
-"""Documentation that cannot drift: the settings table, the links, the commands and the compose file."""
+"""The documentation matches the code: settings table, links, commands, alerts and compose file."""
 
 import re
 from pathlib import Path
@@ -34,13 +34,13 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def test_the_settings_page_is_what_the_code_says() -> None:
+def test_the_settings_page_contains_the_generated_settings_table() -> None:
     table = run("settings", "--markdown").strip()
     assert table in (ROOT / "docs" / "settings.md").read_text(), "run `make docs`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_relative_links_point_to_existing_files_and_headings(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)", page.read_text()):
         file, _, anchor = target.partition("#")
         path = page.parent / file if file else page
@@ -56,27 +56,27 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_command_of_the_readme_is_there() -> None:
+def test_every_command_named_in_the_readme_exists() -> None:
     named = set(re.findall(r"(?:`|bin/)weir ([a-z]+)", README))
     assert named >= {"send", "audit", "status", "sql"}
     for name in named:
         assert "Usage" in run(name, "--help")
 
 
-def test_every_command_has_an_example() -> None:
+def test_help_of_every_command_has_an_example() -> None:
     context = cli.make_context("weir", ["--help"], resilient_parsing=True)
     for name in cli.list_commands(context):
         assert "xample" in run(name, "--help"), name
 
 
-def test_every_variable_that_is_written_about_exists() -> None:
+def test_every_environment_variable_named_in_the_docs_exists() -> None:
     known = known_variables(ALL_SETTINGS)
     for page in (*PAGES, DEPLOY / "compose.yaml", DEPLOY / "Dockerfile"):
         for name in re.findall(r"\bWEIR_[A-Z][A-Z_]*[A-Z]\b", page.read_text()):
             assert name in known, f"{page.name}: {name}"
 
 
-def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
+def test_alert_rules_use_existing_metrics_and_the_default_retention_shares() -> None:
     groups = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     named = {name for rule in rules for name in re.findall(r"weir_\w+", rule["expr"])}
@@ -88,7 +88,7 @@ def test_the_alerts_are_of_metrics_and_shares_that_exist() -> None:
     assert shares == {GatewaySettings().retention_warn, GatewaySettings().retention_refuse}
 
 
-def test_the_compose_file_runs_commands_that_exist() -> None:
+def test_the_compose_file_runs_existing_commands() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     commands = [service["command"] for service in services.values() if "command" in service]
     stages = (stage.name for stage in STAGES)

@@ -1,4 +1,4 @@
-"""Hold every import against one table: who may import whom. `docs/architecture.md` has the picture."""
+"""Every import obeys the table of allowed imports below; `docs/architecture.md` has the picture."""
 
 import ast
 import re
@@ -110,7 +110,7 @@ def members(folder: str) -> set[str]:
     }
 
 
-def test_every_folder_stands_in_the_table_below_what_it_imports() -> None:
+def test_the_import_table_lists_every_folder_after_the_folders_it_imports() -> None:
     there_are = {path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     assert set(MAY_IMPORT) == there_are - {"__init__", "__main__", "py", "resources"}
     seen: set[str] = set()
@@ -120,7 +120,7 @@ def test_every_folder_stands_in_the_table_below_what_it_imports() -> None:
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_folder_imports_what_the_table_says(room: str) -> None:
+def test_a_folder_imports_only_the_folders_the_table_allows(room: str) -> None:
     found = modules(room)
     assert found
     for path in found:
@@ -129,7 +129,7 @@ def test_a_folder_imports_what_the_table_says(room: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ORDER_INSIDE)
-def test_inside_a_folder_imports_run_one_way(folder: str) -> None:
+def test_modules_of_a_folder_import_only_modules_listed_before_them(folder: str) -> None:
     below: set[str] = set()
     for group in ORDER_INSIDE[folder]:
         names = (group,) if isinstance(group, str) else group
@@ -148,23 +148,23 @@ def test_inside_a_folder_imports_run_one_way(folder: str) -> None:
 
 
 @pytest.mark.parametrize("path", modules("core"), ids=str)
-def test_core_is_pure(path: Path) -> None:
+def test_core_imports_no_client_library_clock_randomness_or_io(path: Path) -> None:
     assert not imports(path) & (CLIENT_LIBRARIES | {"aiohttp", "time", "random", "os", "asyncio"})
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_a_step_imports_core_and_its_own_folder(worker: str) -> None:
+def test_a_step_imports_only_core_and_its_own_folder(worker: str) -> None:
     assert rooms(PACKAGE / worker / "step.py") <= {"core", worker}
 
 
-def test_client_libraries_are_imported_by_adapters_and_features_alone() -> None:
+def test_only_adapters_and_features_import_client_libraries() -> None:
     for room in MAY_IMPORT.keys() - KNOW_CLIENT_LIBRARIES:
         for path in modules(room):
             used = {name.split(".")[0] for name in imports(path)} & CLIENT_LIBRARIES
             assert not used, f"{path} imports {used}"
 
 
-def test_a_class_name_or_an_alias_stands_for_one_thing() -> None:
+def test_a_class_or_alias_name_is_defined_in_only_one_file() -> None:
     found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:

@@ -1,4 +1,4 @@
-"""Records: prefixes, appended fields, and versions."""
+"""Avro records: schema headers, prefix reads, the order of fields, and the source of any record."""
 
 import io
 
@@ -13,7 +13,7 @@ from weir.adapters import avro
 from weir.core.resource_paths import SCHEMAS
 
 
-def test_a_record_names_its_schema() -> None:
+def test_a_record_starts_with_the_header_of_its_schema() -> None:
     value = avro.schemas()["Accepted"].encode(accepted(1))
     assert avro.decode_any(value) == ("Accepted", accepted(1))
     with pytest.raises(avro.UnknownSchemaError):
@@ -28,7 +28,7 @@ def test_a_prefix_reads_the_leading_fields_of_shorter_and_longer_records() -> No
 
 
 @pytest.mark.parametrize("size", [0, 9, 10, 11, 30, 60])
-def test_a_record_cut_short_is_unreadable_or_unknown(size: int) -> None:
+def test_reading_a_truncated_record_raises_an_error(size: int) -> None:
     value = avro.schemas()["Accepted"].encode(accepted(1))[:size]
     reader = avro.PrefixReader("Accepted", "idempotency_key")
     with pytest.raises((avro.UnreadableError, avro.UnknownSchemaError)):
@@ -36,13 +36,13 @@ def test_a_record_cut_short_is_unreadable_or_unknown(size: int) -> None:
 
 
 @given(st.binary(max_size=300) | st.integers(0, 20_000).map(bytes))
-def test_a_string_is_its_length_and_its_bytes(text: bytes) -> None:
+def test_string_length_plus_bytes_equals_avros_encoding(text: bytes) -> None:
     buffer = io.BytesIO()
     fastavro.schemaless_writer(buffer, "bytes", text)
     assert avro.string_length(text) + text == buffer.getvalue()
 
 
-def test_accepted_is_the_beginning_of_resolved() -> None:
+def test_the_resolved_schema_begins_with_the_fields_of_accepted() -> None:
     accepted_fields = avro.schemas()["Accepted"].definition["fields"]
     assert (
         avro.schemas()["Resolved"].definition["fields"][: len(accepted_fields)] == accepted_fields
@@ -62,7 +62,7 @@ def test_accepted_is_the_beginning_of_resolved() -> None:
     ],
     ids=lambda value: avro.schema_of(value).name,
 )
-def test_a_record_says_whose_it_is_whatever_follows(value: bytes) -> None:
+def test_source_of_reads_the_source_even_with_extra_trailing_bytes(value: bytes) -> None:
     assert avro.source_of(value) == "shop"
     assert avro.source_of(value + b"of a longer schema") == "shop"
 
@@ -72,11 +72,11 @@ def test_a_record_says_whose_it_is_whatever_follows(value: bytes) -> None:
     [b"", b"garbage", rows.encode("Accepted", **accepted())[:20], rows.dead_letter()],
     ids=["none", "not ours", "cut short", "nobody's"],
 )
-def test_what_says_nobody_is_nobodys(value: bytes) -> None:
+def test_source_of_is_empty_for_a_record_without_a_readable_source(value: bytes) -> None:
     assert avro.source_of(value) == ""
 
 
-def test_a_record_of_a_kind_that_only_a_later_version_has_is_nobodys(
+def test_source_of_is_empty_for_a_record_type_this_version_does_not_know(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     later = avro.Schema(

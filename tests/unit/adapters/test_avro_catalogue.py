@@ -1,4 +1,4 @@
-"""Schemas by header: generations of accepted and resolved events, and those that others announce."""
+"""The catalogue finds schemas by header: own ones, past ones, and those of newer processes."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def generation(catalogue: Catalogue, name: str = "Accepted") -> Schema:
     return catalogue.current[name]
 
 
-def test_every_generation_of_accepted_has_its_generation_of_resolved(new: Catalogue) -> None:
+def test_every_generation_of_accepted_has_a_matching_generation_of_resolved(new: Catalogue) -> None:
     found = [schema for schema in new.by_header.values() if schema.name == "Accepted"]
     assert len(found) >= 2
     for schema in found:
@@ -35,13 +35,13 @@ def test_every_generation_of_accepted_has_its_generation_of_resolved(new: Catalo
         assert resolved.header in new.by_header
 
 
-def test_this_versions_file_is_the_generation_that_follows() -> None:
+def test_the_resolved_schema_file_equals_the_generation_derived_from_accepted() -> None:
     definition = json.loads((SCHEMAS / "resolved.avsc").read_text())
     assert Schema(definition).header == avro.schemas()["Resolved"].header
     assert avro.catalogue.resolved(avro.schemas()["Accepted"]) is avro.schemas()["Resolved"]
 
 
-def test_past_files_of_resolved_need_not_be_kept(tmp_path: Path) -> None:
+def test_past_resolved_schemas_are_derived_without_their_files(tmp_path: Path) -> None:
     folder = grown(tmp_path / "schemas")
     expected = Catalogue(folder).by_header.keys()
     for path in folder.glob("past/resolved_*"):
@@ -49,13 +49,13 @@ def test_past_files_of_resolved_need_not_be_kept(tmp_path: Path) -> None:
     assert Catalogue(folder).by_header.keys() == expected
 
 
-def test_what_was_added_has_a_default_in_every_kind_of_record() -> None:
+def test_every_field_added_since_a_past_schema_has_a_default() -> None:
     for past in avro.schemas_by_header().values():
         for field in avro.schemas()[past.name].definition["fields"]:
             assert field["name"] in past.fields or "default" in field, (past.name, field["name"])
 
 
-def test_an_unknown_header_is_asked_for_once(new: Catalogue) -> None:
+def test_an_unknown_schema_header_is_looked_up_once(new: Catalogue) -> None:
     old, asked = Catalogue(SCHEMAS), 0
 
     def ask() -> list[Schema]:
@@ -75,7 +75,7 @@ def test_an_unknown_header_is_asked_for_once(new: Catalogue) -> None:
     assert asked == 2
 
 
-def test_a_question_without_an_answer_is_asked_again(new: Catalogue) -> None:
+def test_a_failed_schema_lookup_is_retried_at_the_next_read(new: Catalogue) -> None:
     old = Catalogue(SCHEMAS)
     newer = generation(new)
 
@@ -89,7 +89,7 @@ def test_a_question_without_an_answer_is_asked_again(new: Catalogue) -> None:
     assert old.find(newer.header) is newer
 
 
-def test_a_prefix_has_the_default_of_a_field_that_came_later(
+def test_a_prefix_read_of_an_old_record_fills_newer_fields_with_defaults(
     new: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_value = avro.schemas()["Accepted"].encode(accepted(1))
@@ -101,7 +101,7 @@ def test_a_prefix_has_the_default_of_a_field_that_came_later(
     assert avro.read_whole(old_value)[FIELD] == DEFAULT
 
 
-def test_quick_readers_take_only_generations_that_begin_as_their_own(new: Catalogue) -> None:
+def test_fast_readers_take_only_generations_with_the_same_leading_fields(new: Catalogue) -> None:
     old = Catalogue(SCHEMAS)
     alike, all_of_them = old.headers("Accepted", "wants_receipt"), old.headers("Accepted", "")
     moved = generation(new).definition

@@ -1,4 +1,4 @@
-"""A dead letter of the sink says whose event it was wherever the books count it."""
+"""A dead letter of the sink names source, time and id of its event, so the audit can count it."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def letter(value: bytes, most: int = 1_000) -> avro.AvroRecord:
 
 
 @pytest.mark.parametrize("value", [resolved(1), avro.schemas()["Duplicate"].encode(DUPLICATE)])
-def test_it_says_whose_it_was(value: bytes) -> None:
+def test_a_dead_letter_keeps_source_received_at_and_event_id_of_its_record(value: bytes) -> None:
     _, record = avro.decode_any(value)
     found = letter(value)
     names = ("source", "received_at", "event_id")
@@ -37,11 +37,11 @@ def test_it_says_whose_it_was(value: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"garbage"])
-def test_garbage_is_nobodys(value: bytes) -> None:
+def test_a_dead_letter_of_an_undecodable_record_has_no_source(value: bytes) -> None:
     assert (letter(value)["source"], letter(value)["received_at"]) == ("", 0)
 
 
-def test_one_that_is_too_large_for_the_topic_of_letters_leaves_its_place_and_digest() -> None:
+def test_a_dead_letter_over_the_size_limit_keeps_offset_and_digest_not_value() -> None:
     value = resolved(1)
     found = letter(value, len(value))
     assert (found["key"], found["value"], found["origin_offset"]) == (b"key", b"", 7)
@@ -51,7 +51,7 @@ def test_one_that_is_too_large_for_the_topic_of_letters_leaves_its_place_and_dig
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
-def test_any_record_makes_a_letter_that_its_topic_takes(beyond: int) -> None:
+def test_a_dead_letter_of_the_largest_record_fits_its_topic(beyond: int) -> None:
     limits = RecordLimits()
     empty = resolved(1, source="")
     source = "s" * (limits.letter - len(empty) - 8 + 8 * beyond)

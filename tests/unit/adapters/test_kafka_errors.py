@@ -1,4 +1,4 @@
-"""Which of a client's errors mean that another process has the slot, and which that the client is done for."""
+"""Kafka client errors are classified as replaced by another process, fatal, or transient."""
 
 import pytest
 from confluent_kafka import KafkaError
@@ -12,7 +12,7 @@ def fatal(reason: int) -> KafkaError:
     return KafkaError(KafkaError._FATAL, f"Fatal error: {text}: it was told so")
 
 
-def test_a_static_member_that_was_fenced_may_have_been_replaced() -> None:
+def test_a_fenced_static_member_counts_as_replaced() -> None:
     assert is_replaced(KafkaError(KafkaError.FENCED_INSTANCE_ID))
     assert is_replaced(fatal(KafkaError.FENCED_INSTANCE_ID))
 
@@ -28,13 +28,13 @@ def test_a_static_member_that_was_fenced_may_have_been_replaced() -> None:
         KafkaError.INVALID_PRODUCER_EPOCH,
     ],
 )
-def test_another_fatal_error_replaces_nobody(reason: int) -> None:
+def test_other_fatal_errors_do_not_count_as_replaced(reason: int) -> None:
     assert not is_replaced(fatal(reason))
     assert not is_replaced(KafkaError(reason))
     assert is_fatal(fatal(reason))
 
 
-def test_a_passing_error_is_not_fatal() -> None:
+def test_a_transient_error_is_not_fatal() -> None:
     for code in (
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,

@@ -1,4 +1,4 @@
-"""A topic that was just created may be unknown to a broker for a moment; one that stays unknown is missing."""
+"""The partition lookup waits for a topic just created and fails for one that stays unknown."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -34,14 +34,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "SPREADING_SECONDS", 0.05)
 
 
-def test_a_topic_that_becomes_known_is_read() -> None:
+def test_partitions_of_retries_until_the_topic_is_known() -> None:
     consumer: Any = AnsweringConsumer(UNKNOWN, UNKNOWN, None)
     assert partitions_of(consumer, "new", 10) == {0, 1}
     assert consumer.asked == 3
 
 
 @pytest.mark.parametrize(("error", "repeated"), [(UNKNOWN, True), (DENIED, False)])
-def test_a_topic_that_stays_away_is_missing(error: KafkaError, repeated: bool) -> None:
+def test_partitions_of_raises_for_a_topic_that_stays_unknown_or_is_denied(
+    error: KafkaError, repeated: bool
+) -> None:
     consumer: Any = AnsweringConsumer(error)
     with pytest.raises(KafkaException) as raised:
         partitions_of(consumer, "missing", 10)

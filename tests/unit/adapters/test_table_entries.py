@@ -1,4 +1,4 @@
-"""Damaged entries of the small tables: each is skipped, and every other one counts."""
+"""A damaged entry of a compacted topic is skipped and every other entry still applies."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,9 @@ BROKEN: list[Callable[[bytes, bytes], Entry]] = [
 
 
 @pytest.mark.parametrize("damage", BROKEN)
-def test_a_damaged_registry_entry_stops_no_gateway(damage: Callable[[bytes, bytes], Entry]) -> None:
+def test_a_damaged_registry_entry_is_skipped_and_the_others_load(
+    damage: Callable[[bytes, bytes], Entry],
+) -> None:
     registry = Registry()
     other = source_entry(Source(id="blog"))
     registry.apply_sources([GOOD, damage(*GOOD), other])
@@ -35,7 +37,7 @@ def test_a_damaged_registry_entry_stops_no_gateway(damage: Callable[[bytes, byte
     assert {"shop", "blog"} <= registry.by_id.keys()
 
 
-def test_an_entry_with_a_document_that_is_no_json_is_skipped() -> None:
+def test_a_registry_entry_whose_document_is_not_json_is_skipped() -> None:
     record = {"kind": "source", "id": "shop", "document": "{", "updated_at": 0}
     value = avro.schemas()["RegistryEntry"].encode(record)
     registry = Registry()
@@ -45,7 +47,9 @@ def test_an_entry_with_a_document_that_is_no_json_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("damage", BROKEN)
-def test_a_damaged_quota_stops_no_gateway(damage: Callable[[bytes, bytes], Entry]) -> None:
+def test_a_damaged_quota_entry_does_not_stop_the_registry_from_loading(
+    damage: Callable[[bytes, bytes], Entry],
+) -> None:
     registry = Registry()
     registry.apply_usage([damage(b"shop", avro.schemas()["RegistryEntry"].header + b"x" * 20)])
     registry.apply_sources([GOOD])
@@ -53,7 +57,9 @@ def test_a_damaged_quota_stops_no_gateway(damage: Callable[[bytes, bytes], Entry
 
 
 @pytest.mark.parametrize("damage", BROKEN)
-def test_a_damaged_erasure_hides_no_other(damage: Callable[[bytes, bytes], Entry]) -> None:
+def test_a_damaged_erasure_entry_is_skipped_and_the_others_load(
+    damage: Callable[[bytes, bytes], Entry],
+) -> None:
     (first,) = erasure_entries(Erasure("one", "acme", "user:ada", 1))
     (second,) = erasure_entries(Erasure("two", "acme", "user:bob", 2))
     erasures = Erasures()
@@ -63,7 +69,9 @@ def test_a_damaged_erasure_hides_no_other(damage: Callable[[bytes, bytes], Entry
 
 
 @pytest.mark.parametrize("damage", BROKEN)
-def test_a_damaged_receipt_is_not_heard(damage: Callable[[bytes, bytes], Entry]) -> None:
+def test_a_damaged_receipt_is_skipped_and_the_next_one_counts(
+    damage: Callable[[bytes, bytes], Entry],
+) -> None:
     event_id = bytes(16)
     receipt = Receipt(event_id=event_id, step="identity", outcome="resolved", received_at=0)
     receipts = Receipts()

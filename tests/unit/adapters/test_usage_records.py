@@ -1,4 +1,4 @@
-"""What a batch came to, as records: named for good, and of which offsets and which events."""
+"""A usage delta records a batch's counts, its topic and offsets, and a fingerprint of its events."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from weir.core.batch import BatchResult
 from weir.core.resource_paths import SCHEMAS
 
 
-def test_a_delta_says_which_offsets_of_which_topic_it_covers_and_whose_events_they_were() -> None:
+def test_a_usage_delta_names_its_source_counts_topic_offsets_and_fingerprint() -> None:
     decided = BatchResult()
     decided.usage.add("shop", NOON + 5, "unique", 3, 300, (1 << 64) - 1)
     decided.usage.add("shop", NOON + 9, "unique", 1, 100, 3)
@@ -38,7 +38,7 @@ def test_a_delta_says_which_offsets_of_which_topic_it_covers_and_whose_events_th
     }
 
 
-def test_a_batch_that_was_settled_by_half_keeps_its_topic() -> None:
+def test_the_rest_of_a_half_settled_batch_keeps_its_topic_id() -> None:
     batch = batch_of([accepted_output(accepted(n)) for n in range(4)])
     assert replace(batch, topic_id="t").since(2).topic_id == "t"
 
@@ -47,11 +47,13 @@ def test_a_batch_that_was_settled_by_half_keeps_its_topic() -> None:
     ("number", "held"),
     [(0, 0), ((1 << 63) - 1, (1 << 63) - 1), (1 << 63, -(1 << 63)), ((1 << 64) + 7, 7)],
 )
-def test_a_number_is_held_as_clickhouse_holds_it(number: int, held: int) -> None:
+def test_a_fingerprint_wraps_to_a_signed_64_bit_integer_as_in_clickhouse(
+    number: int, held: int
+) -> None:
     assert signed(number) == held
 
 
-def test_a_delta_of_the_version_before_is_still_read() -> None:
+def test_a_usage_delta_of_the_previous_version_is_read_with_defaults() -> None:
     (path,) = SCHEMAS.glob("past/usage_delta_*.avsc")
     past = next(s for s in avro.schemas_by_header().values() if s.fields[-1] == "seconds")
     assert past.name == "UsageDelta", path

@@ -1,4 +1,4 @@
-"""The books judged: every way in which they may not balance is told, and nothing that is merely on its way."""
+"""The audit reports every difference between the accounts, except for events still in flight."""
 
 from collections import Counter
 from dataclasses import replace
@@ -45,17 +45,19 @@ def findings_of(
         ({"short_of_dead_rows": 5}, "between the workers and ClickHouse: 5 more dead than rows"),
     ],
 )
-def test_what_is_missing_is_told_with_its_place(short: dict[str, int], text: str) -> None:
+def test_a_finding_names_the_stage_and_the_number_of_missing_events(
+    short: dict[str, int], text: str
+) -> None:
     (finding,) = findings_of(entry(DEMO, "", **short))
     assert finding.startswith(f"demo at 2026-01-01 12:00: {text}")
 
 
-def test_a_long_source_is_cut_in_a_finding() -> None:
+def test_a_long_source_name_is_truncated_in_a_finding() -> None:
     (finding,) = findings_of(entry(("x" * 300, NOON), short_of_rows=1))
     assert finding.startswith("x" * 47 + "… at 2026-01-01 12:00: ")
 
 
-def test_minutes_of_a_source_are_one_finding_and_do_not_cancel_out() -> None:
+def test_minutes_of_a_source_form_one_finding_and_do_not_cancel_out() -> None:
     later = ("demo", NOON + 120)
     judged = reconcile([entry(short_of_rows=2), entry(later, short_of_rows=-2)], {})
     (finding,) = judged.findings
@@ -65,7 +67,7 @@ def test_minutes_of_a_source_are_one_finding_and_do_not_cancel_out() -> None:
     assert finding.events == 4
 
 
-def test_the_first_place_comes_first() -> None:
+def test_findings_are_sorted_by_pipeline_stage() -> None:
     other = ("another", NOON)
     findings = findings_of(
         entry(short_of_dead_rows=1, short_of_rows=1), entry(other, short_of_unique=1)
@@ -78,7 +80,7 @@ def test_the_first_place_comes_first() -> None:
     ]
 
 
-def test_other_events_of_the_same_number_are_told() -> None:
+def test_different_events_in_equal_number_are_a_finding() -> None:
     (finding,) = findings_of(entry(others="short_of_rows"))
     assert finding.endswith(
         "as many stored, erased or refused as resolved, but not the same events"
@@ -86,20 +88,22 @@ def test_other_events_of_the_same_number_are_told() -> None:
 
 
 @pytest.mark.parametrize("topic", [topics.UNIQUE, topics.RESOLVED, topics.USAGE, topics.DEAD])
-def test_a_minute_that_an_unread_record_speaks_of_is_not_judged(topic: str) -> None:
+def test_a_minute_with_unread_records_is_not_judged(topic: str) -> None:
     assert findings_of(entry(short_of_rows=1), behind=unread(topic, DEMO)) == []
 
 
 @pytest.mark.parametrize("cell", [("other", NOON), ("demo", NOON + 60)])
-def test_unread_records_of_another_source_or_minute_excuse_nothing(cell: SourceMinute) -> None:
+def test_unread_records_of_another_source_or_minute_do_not_hide_a_finding(
+    cell: SourceMinute,
+) -> None:
     assert len(findings_of(entry(short_of_rows=1), behind=unread(topics.RESOLVED, cell))) == 1
 
 
-def test_what_dedup_has_not_read_excuses_nothing() -> None:
+def test_unread_accepted_events_do_not_hide_a_finding() -> None:
     assert len(findings_of(entry(short_of_rows=1), behind=unread(topics.ACCEPTED, DEMO))) == 1
 
 
-def test_a_backlog_explains_no_more_than_it_holds() -> None:
+def test_a_backlog_explains_at_most_as_many_events_as_it_holds() -> None:
     missing = [entry(("demo", NOON + 60 * n), short_of_resolved=10) for n in range(10)]
     assert findings_of(*missing, behind=too_many(topics.UNIQUE, 100)) == []
     (finding,) = findings_of(*missing, behind=too_many(topics.UNIQUE, 97))
@@ -107,18 +111,18 @@ def test_a_backlog_explains_no_more_than_it_holds() -> None:
     assert finding.endswith("but only 97 records are unread")
 
 
-def test_a_backlog_of_one_topic_explains_nothing_elsewhere_and_nothing_too_many() -> None:
+def test_a_backlog_of_a_topic_explains_no_other_stage_and_no_surplus() -> None:
     behind = too_many(topics.UNIQUE, 100)
     assert len(findings_of(entry(short_of_rows=1), behind=behind)) == 1
     assert len(findings_of(entry(short_of_resolved=-1), behind=behind)) == 1
 
 
-def test_nothing_is_judged_before_the_accounts_are_there() -> None:
+def test_no_minute_is_judged_while_too_many_usage_records_are_unread() -> None:
     judged = reconcile([entry(short_of_rows=1)], too_many(topics.USAGE, 12_345))
     assert (judged.findings, judged.blind) == ([], "12,345 records of usage are unread")
 
 
-def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight() -> None:
+def test_a_page_shows_lost_events_as_difference_and_the_rest_as_in_flight() -> None:
     lost, waiting = entry(short_of_rows=2), entry(("demo", NOON + 60), short_of_resolved=3)
     judged = reconcile([lost, waiting], unread(topics.UNIQUE, waiting.cell))
     whole = AuditPage("demo", accepted=10, stored=5, in_flight=5)
@@ -127,7 +131,7 @@ def test_a_page_shows_what_is_lost_as_the_difference_and_the_rest_as_in_flight()
     assert shown == [(3, 2), (3, 2), (4, 0)]
 
 
-def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
+def test_stored_events_missing_from_identitys_account_are_a_remark_not_a_finding() -> None:
     known = entry(short_of_resolved=4, short_of_rows=-4, short_of_dead_rows=1)
     judged = reconcile([known._replace(passed_by=4)], too_many(topics.UNIQUE, 2))
     (finding,) = judged.findings
@@ -142,13 +146,13 @@ def test_what_identity_has_no_account_of_and_is_stored_is_a_remark() -> None:
     assert judged.remarks == []
 
 
-def test_a_row_too_many_is_a_negative_difference() -> None:
+def test_a_surplus_row_is_a_negative_difference() -> None:
     judged = reconcile([entry(short_of_rows=-1)], {})
     (page,) = explained([AuditPage("demo", accepted=1, stored=2, difference=-1)], judged)
     assert (page.in_flight, page.difference) == (0, -1)
 
 
-def test_a_range_asks_with_parameters_alone() -> None:
+def test_an_audit_range_passes_its_values_only_as_query_parameters() -> None:
     whole = AuditRange()
     assert (whole.where("minute"), whole.parameters()) == ("1", {})
     start = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Dead letters: ages and places as people write them, values as people read them."""
+"""`weir dead` reads ages and times for --since and shows values as fields or as a hex dump."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def test_since_takes_an_age_or_a_time(text: str, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "5 weeks", "-1h"])
-def test_since_takes_nothing_else(text: str) -> None:
+def test_since_rejects_anything_but_an_age_or_a_time(text: str) -> None:
     with pytest.raises(WrongInputError, match="neither an age"):
         time_of(text, NOW)
 
@@ -47,23 +47,23 @@ def duplicate() -> bytes:
     )
 
 
-def test_a_record_of_ours_is_told_by_its_fields() -> None:
+def test_a_record_of_a_weir_schema_is_shown_by_its_fields() -> None:
     lines = value_lines(duplicate())
     assert lines[0].startswith("Duplicate, ")
     assert f'  "event_id": "{EVENT_ID}",' in lines
 
 
-def test_a_record_cut_short_is_told_by_its_bytes() -> None:
+def test_a_truncated_record_is_shown_as_a_hex_dump() -> None:
     lines = value_lines(duplicate()[:20])
     assert lines[0].startswith("20 bytes, truncated or damaged")
     assert lines[1].startswith("000000  c3 01 ")
 
 
-def test_anything_else_is_told_by_its_bytes() -> None:
+def test_a_value_without_a_weir_schema_is_shown_as_a_hex_dump() -> None:
     lines = value_lines(b"hello\x00world")
     assert lines[0].startswith("11 bytes, not decoded: no schema of Weir")
     assert lines[1].endswith("hello.world")
 
 
-def test_a_long_value_is_told_in_part() -> None:
+def test_the_hex_dump_of_a_long_value_is_truncated() -> None:
     assert hex_lines(b"x" * (HEX_BYTES + 1_000))[-1] == "... 1,000 more bytes"

@@ -1,4 +1,4 @@
-"""Delivery against a gateway that answers as it is told: nothing lost, nothing sent under another id."""
+"""The event sender loses no event and retries under the same ids, against a scripted gateway."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ def source(count: int, size: int = 10) -> Iterator[LineBatch | None]:
         yield LineBatch([b'{"id":"%d"}' % n for n in numbers], [n + 1 for n in numbers])
 
 
-async def test_everything_is_accepted_once() -> None:
+async def test_every_event_is_delivered_exactly_once() -> None:
     peer = Peer()
     async with delivery_to(peer, concurrency=4) as (delivery, refused):
         await delivery.run(source(95))
@@ -85,7 +85,7 @@ async def test_everything_is_accepted_once() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-async def test_what_cannot_be_taken_now_is_sent_again_under_the_same_ids(status: int) -> None:
+async def test_a_batch_is_retried_with_the_same_ids_after_429_or_5xx(status: int) -> None:
     peer = Peer(busy(status), busy(status))
     async with delivery_to(peer) as (delivery, _):
         await delivery.run(iter([LineBatch([with_id(b'{"event":"x"}')], [1])]))
@@ -94,7 +94,7 @@ async def test_what_cannot_be_taken_now_is_sent_again_under_the_same_ids(status:
     assert (delivery.tally.accepted, delivery.tally.retries) == (1, 2)
 
 
-async def test_retry_after_is_honoured() -> None:
+async def test_the_sender_waits_as_long_as_retry_after_says() -> None:
     peer = Peer(busy(503, "1"))
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -104,7 +104,7 @@ async def test_retry_after_is_honoured() -> None:
     assert delivery.tally.accepted == 1
 
 
-async def test_a_wait_beyond_the_patience_ends_it_at_once() -> None:
+async def test_a_retry_after_beyond_the_patience_stops_delivery_at_once() -> None:
     peer = Peer(busy(429, "3600"))
     async with delivery_to(peer, patience=5) as (delivery, _):
         with pytest.raises(DeliveryStoppedError, match="Gave up after 5 s: busy"):
@@ -114,7 +114,7 @@ async def test_a_wait_beyond_the_patience_ends_it_at_once() -> None:
     assert delivery.tally.undelivered == delivery.tally.read > 0
 
 
-async def test_nobody_there_is_one_sentence() -> None:
+async def test_an_unreachable_gateway_stops_delivery_with_a_plain_message() -> None:
     client = GatewayClient(f"http://127.0.0.1:{free_port()}", "a-key", connections=1)
     async with client:
         delivery = EventSender(client, 1, 0.3, lambda refused: None)
@@ -123,7 +123,7 @@ async def test_nobody_there_is_one_sentence() -> None:
     assert delivery.tally.undelivered == 1
 
 
-async def test_refused_events_are_told_and_their_neighbours_are_in() -> None:
+async def test_rejected_events_are_reported_and_the_rest_of_the_batch_is_accepted() -> None:
     def reply(events: Events) -> Reply:
         refusal = {"index": 1, "id": "1", "code": "bad", "field": "value", "message": "no"}
         return 202, {"accepted": len(events) - 1, "rejected": [refusal]}, {}
@@ -135,7 +135,7 @@ async def test_refused_events_are_told_and_their_neighbours_are_in() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_a_fault_of_the_whole_request_is_narrowed_down(status: int) -> None:
+async def test_a_wholly_rejected_request_is_split_until_the_bad_event_is_found(status: int) -> None:
     peer = Peer(*[whole_refused(status, "6")] * 20)
     async with delivery_to(peer) as (delivery, refused):
         await delivery.run(source(10))
@@ -149,7 +149,9 @@ async def test_a_fault_of_the_whole_request_is_narrowed_down(status: int) -> Non
     ("status", "expected"),
     [(401, "does not know this write key"), (404, "is --url a Weir gateway"), (403, "403: busy")],
 )
-async def test_going_on_is_pointless(status: int, expected: str) -> None:
+async def test_a_permanent_http_error_stops_delivery_after_one_request(
+    status: int, expected: str
+) -> None:
     peer = Peer(*[busy(status)] * 9)
     async with delivery_to(peer) as (delivery, _):
         with pytest.raises(DeliveryStoppedError, match=expected):
@@ -158,7 +160,7 @@ async def test_going_on_is_pointless(status: int, expected: str) -> None:
     assert delivery.tally.undelivered == delivery.tally.read
 
 
-async def test_broken_lines_are_refused_without_a_request() -> None:
+async def test_invalid_json_lines_are_rejected_without_a_request() -> None:
     peer = Peer()
     async with delivery_to(peer) as (delivery, refused):
         await delivery.run(iter([LineBatch(broken=[(4, b"nope", "not JSON")]), None]))
@@ -167,7 +169,7 @@ async def test_broken_lines_are_refused_without_a_request() -> None:
     assert (delivery.tally.read, delivery.tally.refused) == (1, 1)
 
 
-async def test_stopping_reads_no_more_and_accounts_for_what_was_read() -> None:
+async def test_a_stopped_sender_reads_no_more_and_accounts_for_every_event_read() -> None:
     async with delivery_to(Peer()) as (delivery, _):
 
         def endless() -> Iterator[LineBatch | None]:

@@ -1,4 +1,4 @@
-"""Every command explains itself, with an example."""
+"""Every command has a help text with an example."""
 
 import pkgutil
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def commands() -> Iterator[click.Command]:
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.name)
-def test_help_says_what_it_does_and_shows_an_example(command: click.Command) -> None:
+def test_help_of_a_command_shows_an_example_in_lines_of_at_most_100(command: click.Command) -> None:
     result = CliRunner().invoke(command, ["--help"])
     assert result.exit_code == 0
     assert "Example:\n    weir " in result.output

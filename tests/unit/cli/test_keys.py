@@ -1,4 +1,4 @@
-"""Keys as values: made, followed by others, found by their digests, and listed."""
+"""`weir keys` makes API keys, rotates them, finds them by digest and lists them."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ def registered(*keys: ApiKey, **fields: Any) -> RegistryContents:
 
 
 @pytest.mark.parametrize(("scope", "prefix"), [("write", "w"), ("read", "r"), ("admin", "a")])
-def test_a_key_says_what_it_is_for_and_no_two_are_the_same(scope: Any, prefix: str) -> None:
+def test_a_new_key_is_unique_and_has_a_prefix_for_its_scope(scope: Any, prefix: str) -> None:
     one, other = (create_key("shop", scope, "n", NOW, None) for _ in range(2))
     assert one.plain.startswith(f"weir_{prefix}_")
     assert len(one.plain) - len("weir_w_") >= 128 // 4
@@ -36,7 +36,7 @@ def test_a_key_says_what_it_is_for_and_no_two_are_the_same(scope: Any, prefix: s
     )
 
 
-def test_a_key_ends_when_it_was_told_to() -> None:
+def test_a_key_with_a_lifetime_expires_at_its_end() -> None:
     made = create_key("shop", "write", "", NOW, timedelta(hours=1)).key
     assert made.ends_at == NOW + HOUR
     assert made.in_force(NOW + HOUR - 1)
@@ -44,7 +44,7 @@ def test_a_key_ends_when_it_was_told_to() -> None:
     assert create_key("shop", "write", "", NOW, None).key.in_force(NOW * 2)
 
 
-def test_a_successor_is_good_for_the_same_and_the_old_one_ends() -> None:
+def test_rotating_a_key_keeps_source_scope_and_name_and_ends_the_old_key() -> None:
     old = key("abc", name="till", scope="admin")
     made, ending = rotate_key(old, NOW, timedelta(hours=2), None)
     assert (made.key.source, made.key.scope, made.key.name) == ("shop", "admin", "till")
@@ -52,14 +52,14 @@ def test_a_successor_is_good_for_the_same_and_the_old_one_ends() -> None:
     assert (ending.digest, ending.ends_at) == (old.digest, NOW + 2 * HOUR)
 
 
-def test_an_overlap_lengthens_no_life() -> None:
+def test_rotating_a_key_never_extends_the_old_keys_lifetime() -> None:
     _, ending = rotate_key(key("abc", ends_at=NOW + HOUR), NOW, timedelta(hours=2), None)
     assert ending.ends_at == NOW + HOUR
     with pytest.raises(KeysError, match="has ended"):
         rotate_key(key("abc", ends_at=NOW), NOW, timedelta(hours=2), None)
 
 
-def test_a_key_is_found_by_the_beginning_of_its_digest() -> None:
+def test_a_key_is_found_by_a_unique_digest_prefix_of_at_least_6_characters() -> None:
     one, other = key("abcdef1"), key("abcdef2")
     assert find("abcdef1", registered(one, other)) == one
     for digest, why in (
@@ -73,13 +73,13 @@ def test_a_key_is_found_by_the_beginning_of_its_digest() -> None:
             find(digest, registered(one, other))
 
 
-def test_a_source_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_an_unknown_source_error_lists_the_known_sources() -> None:
     require_source("shop", registered().sources)
     with pytest.raises(KeysError, match="no source shoq; there are: shop"):
         require_source("shoq", registered().sources)
 
 
-def test_the_list_has_the_files_keys_too_and_what_became_of_each() -> None:
+def test_the_key_list_shows_file_keys_and_the_state_of_every_key() -> None:
     keys = [key("aa"), key("bb", ends_at=NOW + 1), key("cc", source="gone")]
     found = {line.digest[:2]: line for line in lines(registered(*keys), None, NOW + 1)}
     assert found[FILES[:2]].made_by == "file"
@@ -98,5 +98,5 @@ def test_the_list_has_the_files_keys_too_and_what_became_of_each() -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90d", 7_776_000), ("24h", 86_400), ("30m", 1_800)])
-def test_spans_are_read_as_people_write_them(text: str, seconds: int) -> None:
+def test_a_duration_is_parsed_from_days_hours_or_minutes(text: str, seconds: int) -> None:
     assert Duration().convert(text, None, None).total_seconds() == seconds

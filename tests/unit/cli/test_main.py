@@ -1,4 +1,4 @@
-"""`weir`: every command is there, quick to list, and clear about wrong settings."""
+"""`weir` offers every command, lists them without imports, and reports wrong settings clearly."""
 
 import importlib
 import subprocess
@@ -34,18 +34,18 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_a_click_command_of_that_name(name: str) -> None:
+def test_every_command_module_holds_a_click_command_of_its_name(name: str) -> None:
     command = importlib.import_module(COMMANDS[name][0]).command
     assert isinstance(command, click.Command)
     assert command.name == name
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_has_a_main(name: str) -> None:
+def test_every_service_module_has_a_main_function(name: str) -> None:
     assert callable(importlib.import_module(f"{SERVICE_MODULES[name]}.__main__").main)
 
 
-def test_help_lists_every_service_and_command_with_its_line() -> None:
+def test_help_lists_every_service_and_command_with_its_summary() -> None:
     shown = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
     for name, (line, _, _) in SERVICES.items():
         assert f" {name} {line}" in shown
@@ -53,7 +53,7 @@ def test_help_lists_every_service_and_command_with_its_line() -> None:
         assert f" {name} {line}" in shown
 
 
-def test_help_imports_no_command() -> None:
+def test_help_imports_neither_commands_nor_heavy_libraries() -> None:
     listing = (
         "import sys, weir.cli.main; sys.argv[1:] = ['--help']\n"
         "try: weir.cli.main.main()\n"
@@ -67,13 +67,13 @@ def test_help_imports_no_command() -> None:
 
 
 @pytest.mark.parametrize("command", [("topics", "list"), ("up",), ("kafka",), ("dedup",)])
-def test_an_unknown_setting_is_refused(command: tuple[str, ...]) -> None:
+def test_an_unknown_weir_variable_ends_a_command_with_exit_code_2(command: tuple[str, ...]) -> None:
     ended = weir(*command, WEIR_GATEWAY_PROT="8080")
     assert ended.returncode == 2
     assert ended.stderr == ("WEIR_GATEWAY_PROT: no such setting; `weir settings` lists them all\n")
 
 
-def test_all_faults_of_the_settings_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     ended = weir("up", WEIR_KAFKA_PORT="x", WEIR_LOG_LEVEL="LOUD")
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
@@ -91,7 +91,7 @@ def test_settings_lists_every_variable() -> None:
 
 
 @pytest.mark.parametrize("command", ["gateway", "up"])
-def test_the_gateways_rates_are_flags(command: str) -> None:
+def test_ingest_rate_and_burst_are_flags_of_gateway_and_up(command: str) -> None:
     shown = CliRunner().invoke(cli, [command, "--help"])
     assert "--ingest-rate" in shown.output
     assert "--ingest-burst" in shown.output

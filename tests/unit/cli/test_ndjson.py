@@ -1,4 +1,4 @@
-"""Events from NDJSON: the same bytes, an id where there is none, batches within the gateway's caps."""
+"""NDJSON lines become unchanged events with ids, in batches within the gateway's limits."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ def read(*pieces: bytes, limit: int = 500) -> list[LineBatch | None]:
 @pytest.mark.parametrize(
     "line", [b'{"id":"a"}', b'{"event":"x","idempotency_key":"k"}', b' {"id": 7, "a": null} ']
 )
-def test_an_event_that_has_an_id_is_sent_as_it_is(line: bytes) -> None:
+def test_an_event_with_an_id_is_unchanged(line: bytes) -> None:
     assert with_id(line) == line
 
 
@@ -55,7 +55,7 @@ def test_an_event_that_has_an_id_is_sent_as_it_is(line: bytes) -> None:
         '{"event":"größe","properties":{"n":1.10}}'.encode(),
     ],
 )
-def test_an_event_without_an_id_gets_one_and_nothing_else(line: bytes) -> None:
+def test_an_event_without_an_id_gets_a_uuid_and_no_other_change(line: bytes) -> None:
     event = json.loads(with_id(line))
     assert uuid.UUID(event.pop("id")).version == 4
     before = {k: v for k, v in json.loads(line).items() if k not in ("id", "idempotency_key")}
@@ -63,13 +63,13 @@ def test_an_event_without_an_id_gets_one_and_nothing_else(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"[1]", b"nope", b'{"a":', b"7", b'"text"', b'{"a":1} x'])
-def test_what_is_no_object_is_refused(line: bytes) -> None:
+def test_a_line_that_is_not_a_json_object_raises_a_decode_error(line: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         with_id(line)
 
 
 @given(st.lists(st.integers(0, 9).map(lambda n: b'{"id":"%d"}' % n), max_size=30), st.data())
-def test_lines_come_out_whole_however_the_bytes_are_cut(
+def test_lines_are_read_whole_wherever_the_chunks_are_cut(
     lines: list[bytes], data: st.DataObject
 ) -> None:
     whole = b"\n".join(lines)
@@ -81,28 +81,28 @@ def test_lines_come_out_whole_however_the_bytes_are_cut(
     assert all(len(batch.events) <= 4 for batch in found)
 
 
-def test_blank_lines_are_skipped_but_counted() -> None:
+def test_blank_lines_are_skipped_but_count_in_line_numbers() -> None:
     (batch,) = read(b'\n{"id":"1"}\r\n  \n\n{"id":"2"}')
     assert batch is not None
     assert batch.lines == [2, 5]
     assert json.loads(batch.body()) == [{"id": "1"}, {"id": "2"}]
 
 
-def test_broken_lines_are_kept_apart_with_their_numbers() -> None:
+def test_invalid_lines_are_kept_separately_with_their_line_numbers() -> None:
     (batch,) = read(b'{"id":"1"}\nnope\n[2]\n')
     assert batch is not None
     assert batch.lines == [1]
     assert [(line, text) for line, text, _ in batch.broken] == [(2, b"nope"), (3, b"[2]")]
 
 
-def test_a_trickle_leaves_without_waiting_for_a_full_batch() -> None:
+def test_available_lines_are_sent_without_waiting_for_a_full_batch() -> None:
     first, nothing, second = read(b'{"id":"1"}\n', b"", b"", b'{"id":"2"}\n')
     assert first is not None
     assert nothing is None
     assert second is not None
 
 
-def test_a_batch_stays_below_what_the_gateway_takes() -> None:
+def test_a_batch_stays_within_the_gateways_body_limit() -> None:
     line = json.dumps({"id": "1", "properties": {"text": "x" * 90_000}}).encode()
     found = [batch for batch in read(b"\n".join([line] * 40)) if batch is not None]
     assert sum(len(batch.events) for batch in found) == 40
@@ -110,7 +110,7 @@ def test_a_batch_stays_below_what_the_gateway_takes() -> None:
     assert len(found) > 1
 
 
-def test_halves_hold_the_same_events() -> None:
+def test_the_halves_of_a_batch_hold_the_same_events_and_line_numbers() -> None:
     (batch,) = read(b"\n".join(b'{"id":"%d"}' % n for n in range(5)))
     assert batch is not None
     left, right = batch.halves()
@@ -119,7 +119,7 @@ def test_halves_hold_the_same_events() -> None:
 
 
 @pytest.mark.parametrize("name", ["events.ndjson", "events.ndjson.gz"])
-def test_a_file_is_read_packed_or_not(tmp_path: Path, name: str) -> None:
+def test_a_file_is_read_plain_or_gzipped(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     content = b'{"id":"1"}\n{"id":"2"}\n'
     path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)

@@ -1,4 +1,4 @@
-"""Who watches a terminal sees a bar; who reads a log sees a line now and then."""
+"""Progress is shown as a bar on a terminal and as an occasional line in a log."""
 
 import io
 
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_into_a_log_goes_a_line_now_and_then() -> None:
+def test_progress_in_a_log_is_one_line_per_interval() -> None:
     output, clock = io.StringIO(), Clock()
     console = Console(file=output)
     report = CommandProgress(console, Progress(console=console, disable=True), clock)
@@ -33,7 +33,7 @@ def test_into_a_log_goes_a_line_now_and_then() -> None:
     ]
 
 
-def test_on_a_terminal_there_is_a_bar_and_no_line() -> None:
+def test_progress_on_a_terminal_is_a_bar_without_lines() -> None:
     output, clock = io.StringIO(), Clock()
     console = Console(file=output, force_terminal=True, width=100)
     with Progress(console=console, auto_refresh=False) as progress:

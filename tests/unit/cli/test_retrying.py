@@ -1,4 +1,4 @@
-"""What passes is tried again, what stays is said, and what cannot pass ends a command at once."""
+"""A command retries transient errors until its patience ends and stops at once for permanent ones."""
 
 import click
 import pytest
@@ -41,7 +41,7 @@ class Work:
         ClickHouseRefusedError("too many simultaneous queries", passing=True),
     ],
 )
-def test_a_fault_that_passes_is_told_once_and_ends_well(
+def test_a_transient_error_is_retried_and_reported_once(
     fault: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = Work(fault, fault)
@@ -63,14 +63,16 @@ def test_a_fault_that_passes_is_told_once_and_ends_well(
         ClickHouseRefusedError("syntax error"),
     ],
 )
-def test_a_fault_that_cannot_pass_ends_it_at_once(fault: Exception) -> None:
+def test_a_permanent_error_ends_the_command_without_a_retry(fault: Exception) -> None:
     work = Work(fault)
     with pytest.raises(click.ClickException, match=str(fault)):
         with_retries(work)
     assert work.calls == 1
 
 
-def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lasting_error_ends_the_command_with_exit_code_3_after_the_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0.01")
     work = Work(*[UnavailableError("Kafka does not answer.")] * 1_000)
     with pytest.raises(UnreachableError) as ended:
@@ -82,7 +84,7 @@ def test_a_fault_that_stays_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPa
     assert work.calls >= 2
 
 
-def test_without_patience_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patience_of_zero_disables_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIR_COMMAND_PATIENCE", "0")
     with pytest.raises(UnreachableError) as ended:
         with_retries(Work(UnavailableError("Kafka does not answer.")))

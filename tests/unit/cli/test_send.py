@@ -1,4 +1,4 @@
-"""`weir send` as it is called: exit codes, the rejects file, standard input, Ctrl-C."""
+"""`weir send` as a command: exit codes, the rejects file, standard input and Ctrl-C."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def written(folder: Path, *lines: str) -> str:
     return str(path)
 
 
-def test_all_in_is_exit_code_0(peer: Peer, tmp_path: Path) -> None:
+def test_send_exits_with_0_when_every_event_is_accepted(peer: Peer, tmp_path: Path) -> None:
     file = written(tmp_path, *(json.dumps({"event": "x", "n": n}) for n in range(1_234)))
     result = CliRunner().invoke(command, [file, "--url", peer.url, "--key", KEY, "--batch", "100"])
     assert result.exit_code == 0, result.output
@@ -82,7 +82,9 @@ def test_all_in_is_exit_code_0(peer: Peer, tmp_path: Path) -> None:
     assert peer.keys == {f"Bearer {KEY}"}
 
 
-def test_the_key_may_come_from_the_environment(peer: Peer, tmp_path: Path) -> None:
+def test_send_takes_write_key_and_gateway_url_from_the_environment(
+    peer: Peer, tmp_path: Path
+) -> None:
     result = CliRunner().invoke(
         command,
         [written(tmp_path, '{"event":"x"}')],
@@ -92,7 +94,9 @@ def test_the_key_may_come_from_the_environment(peer: Peer, tmp_path: Path) -> No
     assert peer.keys == {f"Bearer {KEY}"}
 
 
-def test_refused_events_are_exit_code_1_and_go_to_the_file(peer: Peer, tmp_path: Path) -> None:
+def test_send_exits_with_1_and_writes_rejected_events_to_the_rejects_file(
+    peer: Peer, tmp_path: Path
+) -> None:
     file = written(tmp_path, '{"id":"1","event":"x"}', "nope", '{"id":"3","event":"bad"}')
     rejects = tmp_path / "refused.ndjson"
     result = CliRunner().invoke(
@@ -115,7 +119,9 @@ def test_refused_events_are_exit_code_1_and_go_to_the_file(peer: Peer, tmp_path:
         ([__file__], "No write key: give --key, or set WEIR_WRITE_KEY."),
     ],
 )
-def test_wrong_use_is_exit_code_2(arguments: list[str], expected: str) -> None:
+def test_send_exits_with_2_without_a_readable_file_or_a_write_key(
+    arguments: list[str], expected: str
+) -> None:
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
     assert expected in result.stderr
@@ -131,7 +137,7 @@ def started(peer: Peer) -> subprocess.Popen[bytes]:
     )
 
 
-def test_a_trickle_on_standard_input_is_sent_as_it_comes(peer: Peer) -> None:
+def test_send_delivers_each_line_of_standard_input_at_once(peer: Peer) -> None:
     with started(peer) as sender:
         assert sender.stdin is not None
         for number in ("1", "2", "3"):
@@ -142,7 +148,7 @@ def test_a_trickle_on_standard_input_is_sent_as_it_comes(peer: Peer) -> None:
     assert b"3 accepted, 0 rejected" in stdout
 
 
-def test_ctrl_c_ends_safely_and_tells_what_was_sent(peer: Peer) -> None:
+def test_ctrl_c_stops_send_and_reports_the_events_sent(peer: Peer) -> None:
     with started(peer) as sender:
         assert sender.stdin is not None
         os.write(sender.stdin.fileno(), b'{"id":"1"}\n')

@@ -1,4 +1,4 @@
-"""Cells and errors as they are shown."""
+"""`weir sql` formats cells, recognises queries with their own FORMAT and shortens errors."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from weir.cli.sql import NUMBER_TYPE, OWN_FORMAT, cell
         ({"a": {"b": None}}, '{"a":{"b":null}}'),
     ],
 )
-def test_a_value_as_a_person_reads_it(value: Any, text: str) -> None:
+def test_a_cell_shows_a_value_as_readable_text(value: Any, text: str) -> None:
     assert cell(value) == text
 
 
@@ -35,7 +35,7 @@ def test_a_value_as_a_person_reads_it(value: Any, text: str) -> None:
         ("SELECT 1", False),
     ],
 )
-def test_a_query_that_names_its_format_is_passed_through(sql: str, own: bool) -> None:
+def test_a_query_with_its_own_format_clause_is_recognised(sql: str, own: bool) -> None:
     assert (OWN_FORMAT.search(sql) is not None) == own
 
 
@@ -43,7 +43,7 @@ def test_a_query_that_names_its_format_is_passed_through(sql: str, own: bool) ->
     ("kind", "numeric"),
     [("UInt64", True), ("Nullable(Float64)", True), ("Decimal(9, 2)", True), ("String", False)],
 )
-def test_numbers_are_told_by_their_type(kind: str, numeric: bool) -> None:
+def test_a_numeric_column_is_recognised_by_its_type(kind: str, numeric: bool) -> None:
     assert (NUMBER_TYPE.match(kind) is not None) == numeric
 
 
@@ -56,5 +56,5 @@ def test_numbers_are_told_by_their_type(kind: str, numeric: bool) -> None:
         "Unknown table x. (UNKNOWN_TABLE)",
     ],
 )
-def test_an_error_is_clickhouses_own_sentence_in_one_line(text: str) -> None:
+def test_an_error_is_shortened_to_one_line_of_clickhouses_own_message(text: str) -> None:
     assert one_line(text) == "Unknown table x. (UNKNOWN_TABLE)"

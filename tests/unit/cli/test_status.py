@@ -1,4 +1,4 @@
-"""Status: what is wrong comes first; health is what a process says of itself."""
+"""`weir status` shows problems first, then tables; a process's health is its /readyz answer."""
 
 import dataclasses
 import threading
@@ -42,7 +42,7 @@ def text_of(look: StatusSnapshot) -> str:
     return capture.get()
 
 
-def test_everything_is_in_the_tables() -> None:
+def test_status_tables_show_processes_groups_sources_and_stored_events() -> None:
     lines = [line.split() for line in text_of(LOOK).splitlines()]
     assert ["dedup-1", "4711", "12", "%", "100", "MB", "restoring"] in lines
     assert ["weir.dedup", "2", "1,500", "1,000", "900"] in lines
@@ -50,14 +50,14 @@ def test_everything_is_in_the_tables() -> None:
     assert ["1,234,567", "events", "stored"] in lines
 
 
-def test_a_long_name_is_cut_and_widens_no_table() -> None:
-    """A source is whatever bytes a foreign record has for a key."""
+def test_a_long_source_name_is_truncated_and_does_not_widen_the_table() -> None:
+    """A foreign record's key can be any bytes, so a source name can have any length."""
     look = dataclasses.replace(LOOK, sources=[SourceStatus("x" * 300, 1, 1, [])])
     assert max(len(line.rstrip()) for line in text_of(look).splitlines()) < 100
     assert "x" * 47 + "…" in text_of(look)
 
 
-def test_records_behind_an_open_transaction_are_said_before_the_tables() -> None:
+def test_records_behind_an_open_transaction_are_reported_before_the_tables() -> None:
     group = GroupStatus("weir.identity", 1, 5, 0, 0, 5, ("events.unique",))
     first = text_of(dataclasses.replace(LOOK, groups=[group])).splitlines()[0]
     assert first.startswith(
@@ -65,7 +65,7 @@ def test_records_behind_an_open_transaction_are_said_before_the_tables() -> None
     )
 
 
-def test_what_is_away_is_said_first() -> None:
+def test_unreachable_services_are_reported_first() -> None:
     look = StatusSnapshot(0, "Kafka does not answer.", "ClickHouse does not answer.", 0, [], [], [])
     assert text_of(look).splitlines() == [
         "Kafka does not answer.",
@@ -82,7 +82,7 @@ def test_what_is_away_is_said_first() -> None:
         (("*",), "gateways reject new events of every source (503)."),
     ],
 )
-def test_records_near_their_deletion_are_said_before_the_tables(
+def test_unread_records_near_their_deletion_are_reported_before_the_tables(
     refused: tuple[str, ...], expected: str
 ) -> None:
     behind = RetentionStatus("weir.sink", "events.resolved", 0.634, refused)
@@ -91,7 +91,7 @@ def test_records_near_their_deletion_are_said_before_the_tables(
     assert first.endswith(expected)
 
 
-def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None:
+def test_a_silent_source_has_rate_0_and_a_reset_quota_has_usage_0() -> None:
     quota = {**QUOTA, "exceeded": True, "resets_at": 500_000}
     usage = {"updated_at": 400_000, "current_rate": 9.5, "peak_rate": 20.0, "quotas": [quota]}
     assert source_status("s", usage, 450_000) == SourceStatus("s", 9.5, 20.0, [quota])
@@ -100,7 +100,7 @@ def test_a_source_that_fell_silent_has_no_rate_and_a_past_quota_no_use() -> None
     assert (later.quotas[0]["used"], later.quotas[0]["exceeded"]) == (0, False)
 
 
-def test_no_file_or_a_broken_one_is_no_process(tmp_path: Path) -> None:
+def test_a_missing_or_broken_process_file_lists_no_processes(tmp_path: Path) -> None:
     path = tmp_path / "up.json"
     assert read_children(path) == []
     path.write_text('[{"name": ')
@@ -144,7 +144,7 @@ def worker() -> Iterator[tuple[int, dict[str, tuple[int, bytes]]]]:
         (404, b"none", "running"),
     ],
 )
-def test_health_is_what_readyz_says(
+def test_health_of_a_process_is_its_readyz_answer(
     worker: tuple[int, dict[str, tuple[int, bytes]]], status: int, body: bytes, health: str
 ) -> None:
     port, says = worker
@@ -152,6 +152,6 @@ def test_health_is_what_readyz_says(
     assert probe(ProcessEntry("any", 1, 0, port)) == health
 
 
-def test_a_silent_process_is_told() -> None:
+def test_a_process_that_does_not_answer_is_reported() -> None:
     assert probe(ProcessEntry("any", 1, 0, free_port())) == "does not answer"
     assert probe(ProcessEntry("any", 1)) == "running"

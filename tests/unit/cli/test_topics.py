@@ -1,4 +1,4 @@
-"""Topics: what the file asks for, what differs, what is refused."""
+"""`weir topics` reads the topics file, plans creations and config changes, and rejects bad changes."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_projects_file_holds_every_topic_for_both_profiles() -> None:
+def test_the_projects_topics_file_declares_every_topic_for_both_profiles() -> None:
     used = {value for name, value in vars(names).items() if re.fullmatch("[A-Z_]+", name)}
     for profile in ("local", "production"):
         topics = {topic.name: topic for topic in read_topics(TOPICS_FILE, profile)}
@@ -34,7 +34,7 @@ def test_the_projects_file_holds_every_topic_for_both_profiles() -> None:
     assert topics["events.accepted"].config["min.insync.replicas"] == "2"
 
 
-def test_a_topic_has_its_profiles_size_unless_it_says_otherwise(tmp_path: Path) -> None:
+def test_a_topic_takes_partitions_of_its_profile_unless_it_sets_its_own(tmp_path: Path) -> None:
     events, table = read_topics(written(tmp_path, FILE), "local")
     assert (events.partitions, table.partitions) == (4, 1)
     assert events.config["cleanup.policy"] == "delete"
@@ -44,7 +44,7 @@ def test_a_topic_has_its_profiles_size_unless_it_says_otherwise(tmp_path: Path) 
     assert "retention.ms" not in table.config
 
 
-def test_segments_close_well_before_their_records_are_due(tmp_path: Path) -> None:
+def test_segments_roll_within_a_quarter_of_retention_or_compaction_lag(tmp_path: Path) -> None:
     for topic in read_topics(written(tmp_path, FILE), "local"):
         segment = int(topic.config["segment.ms"])
         due = int(topic.config.get("retention.ms") or topic.config["max.compaction.lag.ms"])
@@ -60,17 +60,19 @@ def test_segments_close_well_before_their_records_are_due(tmp_path: Path) -> Non
         (FILE.replace("24", "long"), "Expected `float`, got `str`"),
     ],
 )
-def test_a_fault_of_the_file_is_told(tmp_path: Path, text: str, expected: str) -> None:
+def test_an_invalid_topics_file_raises_an_error_that_names_the_fault(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     with pytest.raises(TopicsError, match=re.escape(expected)):
         read_topics(written(tmp_path, text), "local")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_topics_file_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(TopicsError, match="cannot be read"):
         read_topics(tmp_path / "none.yaml", "local")
 
 
-def test_what_is_missing_is_created_and_what_differs_is_mended() -> None:
+def test_missing_topics_are_created_and_differing_configs_are_changed() -> None:
     wanted = [Topic("new", 4, 1, {"a": "1"}), Topic("old", 4, 1, {"a": "1", "b": "2"})]
     present = {"old": Topic("old", 4, 1, {"a": "1", "b": "3", "other": "kept"})}
     changes = plan(wanted, present)
@@ -81,12 +83,12 @@ def test_what_is_missing_is_created_and_what_differs_is_mended() -> None:
     assert differing(wanted[1], present["old"]) == {"b": ("3", "2")}
 
 
-def test_nothing_to_do_is_nothing() -> None:
+def test_the_plan_is_empty_when_no_topic_differs() -> None:
     topic = Topic("same", 4, 1, {"a": "1"})
     assert plan([topic], {"same": topic}) == []
 
 
-def test_a_changed_partition_count_is_refused_in_one_sentence() -> None:
+def test_a_changed_partition_count_is_rejected_in_one_line() -> None:
     wanted = [Topic("one", 48, 1), Topic("two", 48, 1), Topic("new", 48, 1)]
     with pytest.raises(TopicsError) as refused:
         plan(wanted, {"one": Topic("one", 4, 1), "two": Topic("two", 4, 1)})
@@ -102,5 +104,5 @@ def test_a_changed_partition_count_is_refused_in_one_sentence() -> None:
         ({"cleanup.policy": "delete", "retention.ms": "-1"}, "for ever"),
     ],
 )
-def test_what_keeps_records_in_words(config: dict[str, str], words: str) -> None:
+def test_retention_of_a_topic_is_described_in_words(config: dict[str, str], words: str) -> None:
     assert kept(Topic("any", 1, 1, config)) == words

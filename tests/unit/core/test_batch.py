@@ -1,4 +1,4 @@
-"""The vocabulary of batches: what names a batch's events, whatever their order."""
+"""A batch's fingerprint depends on its events' ids and not on their order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ HEAD, HALF = st.binary(min_size=8, max_size=8), st.integers(0, (1 << 64) - 1)
 
 
 @given(st.lists(st.tuples(HEAD, HALF)), st.sampled_from([b"", bytes(16)]))
-def test_a_fingerprint_is_the_sum_of_the_ids_second_halves(
+def test_the_checksum_of_ids_is_the_sum_of_their_second_halves_in_any_order(
     ids: list[tuple[bytes, int]], behind: bytes
 ) -> None:
     values = [head + half.to_bytes(8) + behind for head, half in ids]

@@ -1,4 +1,4 @@
-"""Record limits: each fits into the next one, whatever the topics of the cluster allow."""
+"""A record that one stage accepts fits every later topic, whatever limits the cluster's topics have."""
 
 import pytest
 
@@ -16,14 +16,14 @@ from weir.core.record_limits import (
 KAFKAS_OWN = 1_048_588  # max.message.bytes of a topic that nobody has configured
 
 
-def test_an_accepted_event_can_be_written_by_every_later_stage() -> None:
+def test_the_largest_accepted_event_fits_the_topic_of_every_later_stage() -> None:
     limits = RecordLimits()
     assert limits.event == EVENT_BYTES
     for topic in (topics.UNIQUE, topics.RESOLVED):
         assert limits.event + ADDED_BYTES <= limits.of(topic)
 
 
-def test_a_dead_letter_holds_any_record_whole() -> None:
+def test_a_dead_letter_has_room_for_any_whole_record() -> None:
     limits = RecordLimits()
     for topic in (topics.ACCEPTED, topics.UNIQUE, topics.REJECTED, topics.PROFILES, topics.USAGE):
         assert limits.of(topic) == RECORD_BYTES
@@ -32,7 +32,7 @@ def test_a_dead_letter_holds_any_record_whole() -> None:
 
 
 @pytest.mark.parametrize("topic", [topics.UNIQUE, topics.RESOLVED, topics.DEAD, topics.ACCEPTED])
-def test_a_topic_that_allows_less_lowers_what_an_event_may_have(topic: str) -> None:
+def test_a_topic_with_a_lower_limit_lowers_the_event_limit(topic: str) -> None:
     limits = RecordLimits({topic: KAFKAS_OWN})
     assert limits.of(topic) == KAFKAS_OWN - FRAME_BYTES
     assert limits.event <= limits.of(topic)
@@ -43,16 +43,16 @@ def test_a_topic_that_allows_less_lowers_what_an_event_may_have(topic: str) -> N
         assert f"{KAFKAS_OWN:,}" in limits.explain_event(2_000_000)
 
 
-def test_a_batch_is_never_larger_than_what_the_smallest_topic_allows() -> None:
+def test_the_batch_limit_is_at_most_the_smallest_topic_limit() -> None:
     assert RecordLimits({topics.UNIQUE: 100_000, topics.DEAD: 1_000_000}).batch == 100_000
 
 
-def test_a_topic_that_allows_more_changes_nothing() -> None:
+def test_a_topic_with_a_higher_limit_changes_no_record_limit() -> None:
     limits = RecordLimits({topics.ACCEPTED: 100_000_000})
     assert limits.of(topics.ACCEPTED) == RECORD_BYTES
     assert not limits.low()
 
 
-def test_limits_are_equal_when_the_topics_allow_the_same() -> None:
+def test_record_limits_with_equal_topic_limits_are_equal() -> None:
     assert RecordLimits({topics.DEAD: 1}) == RecordLimits({topics.DEAD: 1})
     assert RecordLimits({topics.DEAD: 1}) != RecordLimits()

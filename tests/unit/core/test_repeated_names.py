@@ -1,4 +1,4 @@
-"""Of a name that an object holds twice the first value stands, wherever it is read."""
+"""The first value of a repeated JSON member name wins everywhere."""
 
 import json
 
@@ -21,7 +21,7 @@ REPEATED = {
 
 
 @pytest.mark.parametrize("raw", REPEATED)
-def test_the_first_stands(raw: bytes) -> None:
+def test_the_first_value_of_a_repeated_name_is_kept(raw: bytes) -> None:
     assert without_repeats(raw) == REPEATED[raw]
 
 
@@ -36,12 +36,12 @@ def test_the_first_stands(raw: bytes) -> None:
         max_leaves=20,
     )
 )
-def test_what_repeats_nothing_keeps_its_bytes(value: object) -> None:
+def test_json_without_repeated_names_is_returned_unchanged(value: object) -> None:
     raw = json.dumps({"a": value}, indent=1).encode()
     assert without_repeats(raw) is raw
 
 
-def test_an_event_and_the_profile_that_it_makes_say_the_same() -> None:
+def test_identity_reads_the_first_value_of_a_trait_repeated_in_an_event() -> None:
     raw = b'{"event":"$identify","user_id":"u","properties":{"plan":"free","plan":"pro"}}'
     event = validate(parse_event(raw), raw, Shared(b"", raw), 0, Policy())
     assert isinstance(event, Event)

@@ -1,4 +1,4 @@
-"""What counts as unread, what a topic keeps, and how near is near."""
+"""Retention use: which records are unread, how near their deletion is, and which sources to refuse."""
 
 import pytest
 
@@ -26,7 +26,9 @@ HOUR_MS = 3_600_000
         ({}, None),
     ],
 )
-def test_only_what_age_deletes_has_a_limit(config: dict[str, str], limit: int | None) -> None:
+def test_only_a_topic_that_deletes_by_age_has_a_retention_limit(
+    config: dict[str, str], limit: int | None
+) -> None:
     assert retention_ms(config) == limit
 
 
@@ -41,11 +43,13 @@ def test_only_what_age_deletes_has_a_limit(config: dict[str, str], limit: int | 
         (50, 0, 10, 0),  # the topic was made anew
     ],
 )
-def test_what_is_read_next(position: int, first: int, end: int, start: int) -> None:
+def test_first_unread_is_the_committed_offset_or_the_first_existing_one(
+    position: int, first: int, end: int, start: int
+) -> None:
     assert first_unread(position, first, end) == start
 
 
-def test_the_share_is_age_over_retention_and_nothing_while_young() -> None:
+def test_the_share_used_is_age_over_retention_and_0_for_young_records() -> None:
     now = 100 * HOUR_MS
     assert used(now - 8 * HOUR_MS, now, 10 * HOUR_MS) == pytest.approx(0.8)
     assert used(now - 15 * HOUR_MS, now, 10 * HOUR_MS) == pytest.approx(1.5)
@@ -53,7 +57,7 @@ def test_the_share_is_age_over_retention_and_nothing_while_young() -> None:
     assert used(now + HOUR_MS, now, 10 * HOUR_MS) == 0  # a clock ahead
 
 
-def test_near_is_from_the_share_on_and_never_with_the_share_off() -> None:
+def test_retention_use_is_near_from_the_threshold_on_and_never_with_0() -> None:
     unread = RetentionUse("weir.dedup", "events.accepted", 0.8)
     assert unread.near(0.8)
     assert unread.near(0.5)
@@ -81,7 +85,7 @@ def test_near_is_from_the_share_on_and_never_with_the_share_off() -> None:
         ({"": 10, "a": 90}, ("a",)),
     ],
 )
-def test_the_heaviest_make_up_the_greater_part(
+def test_the_heaviest_sources_make_up_more_than_half_or_are_all_sources(
     weights: dict[str, float], sources: tuple[str, ...] | None
 ) -> None:
     found = heaviest(weights)
@@ -89,7 +93,7 @@ def test_the_heaviest_make_up_the_greater_part(
     assert ALL in found or sum(weights[source] for source in found) > sum(weights.values()) / 2
 
 
-def test_who_is_refused_follows_the_share() -> None:
+def test_refused_sources_depend_on_the_share_of_retention_used() -> None:
     def refused(share: float, whom: str = "source", refuse: float = 0.8) -> tuple[str, ...]:
         unread = RetentionUse("weir.dedup", "events.accepted", share, ("flood",))
         return RetentionPolicy(0.5, refuse, whom).refused(unread)
@@ -105,7 +109,7 @@ def test_who_is_refused_follows_the_share() -> None:
     )  # whose they are is not known
 
 
-def test_a_look_needs_names_only_where_one_is_refused_by_name() -> None:
+def test_source_names_are_needed_only_when_refusing_by_source() -> None:
     assert RetentionPolicy(0.5, 0.8).named_from == 0.8
     assert RetentionPolicy(0.5, 0.8, "all").named_from == 0
     assert RetentionPolicy(0.5, 0).named_from == 0

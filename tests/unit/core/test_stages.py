@@ -1,4 +1,4 @@
-"""The one table of stages, held against everything that is written down elsewhere."""
+"""The table of stages agrees with services, compose file, topics file and the steps' outputs."""
 
 import importlib.util
 
@@ -19,7 +19,7 @@ from weir.settings.embedded import UpSettings
 STEPS: tuple[Step, ...] = (DedupStage(), IdentityStage(), RatesStage(lambda source: (), set))
 
 
-def test_every_stage_is_a_service_that_can_be_started_everywhere() -> None:
+def test_every_stage_is_a_service_of_cli_compose_file_and_weir_up() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     for stage in STAGES:
         assert importlib.util.find_spec(f"{SERVICE_MODULES[stage.name]}.__main__"), stage
@@ -29,7 +29,7 @@ def test_every_stage_is_a_service_that_can_be_started_everywhere() -> None:
         assert service_of(stage.group) == stage.name
 
 
-def test_the_topics_of_every_stage_are_declared_with_partitions_that_fit() -> None:
+def test_topics_of_every_stage_are_declared_with_matching_partition_counts() -> None:
     for profile in ("local", "production"):
         declared = {topic.name: topic for topic in read_topics(TOPICS_FILE, profile)}
         for stage in STAGES:
@@ -39,14 +39,14 @@ def test_the_topics_of_every_stage_are_declared_with_partitions_that_fit() -> No
                 assert declared[stage.changelog].partitions == declared[read].partitions
 
 
-def test_the_steps_write_what_the_table_says() -> None:
+def test_the_steps_write_the_topics_that_the_stage_table_lists() -> None:
     assert [step.name for step in STEPS] == [stage.name for stage in STAGES if stage.changelog]
     for step, stage in zip(STEPS, STAGES, strict=False):
         assert step.writes == stage.outputs
         assert set(step.writes) <= set(stage.writes)
 
 
-def test_what_one_stage_writes_of_an_event_another_one_reads() -> None:
+def test_every_event_topic_is_written_by_one_stage_and_read_by_another() -> None:
     for topic, stage in EVENT_STAGES.items():
         assert topic in stage.reads
         written = topic == topics.ACCEPTED or any(topic in other.outputs for other in STAGES)

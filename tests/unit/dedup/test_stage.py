@@ -1,4 +1,4 @@
-"""Dedup on bytes: what is forwarded is untouched, what is dropped is told, what is unreadable is kept."""
+"""Dedup forwards events unchanged, reports each duplicate and turns unreadable records into refusals."""
 
 from tests.support.events import NOON, accepted, accepted_output, batch_of
 from weir.adapters import avro
@@ -15,19 +15,19 @@ def process(outputs: list[Output]) -> BatchResult:
     return decided
 
 
-def test_the_first_occurrence_is_forwarded_byte_for_byte_under_its_identity_key() -> None:
+def test_the_first_occurrence_is_forwarded_unchanged_under_its_identity_key() -> None:
     output = accepted_output(accepted(1, user_id="7", properties='{"a": 1}'))
     (forwarded,) = process([output]).outputs[topics.UNIQUE]
     assert forwarded == Output(b"acme\0u:7", output.value)
 
 
-def test_an_event_of_nobody_is_keyed_by_its_own_id() -> None:
+def test_an_event_without_identifiers_is_keyed_by_its_event_id() -> None:
     record = accepted(1)
     (forwarded,) = process([accepted_output(record)]).outputs[topics.UNIQUE]
     assert forwarded.key == record["event_id"]
 
 
-def test_a_repeat_names_the_first_event() -> None:
+def test_a_duplicate_record_names_the_first_event() -> None:
     first = accepted(1, idempotency_key="k")
     repeat = accepted(2, idempotency_key="k", properties='{"other": true}', received_at=NOON + 5)
     (duplicate,) = process([accepted_output(first), accepted_output(repeat)]).outputs[
@@ -45,13 +45,13 @@ def test_a_repeat_names_the_first_event() -> None:
     }
 
 
-def test_the_same_key_of_another_source_is_another_event() -> None:
+def test_the_same_idempotency_key_of_another_source_is_not_a_duplicate() -> None:
     here, there = accepted(1, idempotency_key="k"), accepted(2, idempotency_key="k", source="blog")
     decided = process([accepted_output(here), accepted_output(there)])
     assert decided.emitted == 2
 
 
-def test_unreadable_bytes_are_refused_and_counted_to_the_source_their_key_names() -> None:
+def test_an_unreadable_record_is_refused_and_counted_for_the_source_in_its_key() -> None:
     good = accepted_output(accepted(1))
     cut = Output(good.key, good.value[:20])
     strange = Output(b"", b"not avro")
@@ -61,14 +61,14 @@ def test_unreadable_bytes_are_refused_and_counted_to_the_source_their_key_names(
     assert decided.emitted == 1
 
 
-def test_a_time_before_1970_is_refused_and_stops_nobody() -> None:
+def test_an_event_received_before_1970_is_refused_and_the_next_one_is_processed() -> None:
     wrong, good = accepted_output(accepted(1, received_at=-1)), accepted_output(accepted(2))
     decided = process([wrong, good])
     assert [refusal.at for refusal in decided.refusals] == [0]
     assert decided.emitted == 1
 
 
-def test_usage_says_what_became_of_every_event() -> None:
+def test_usage_counts_accepted_unique_and_duplicate_events() -> None:
     outputs = [accepted_output(accepted(n, idempotency_key=str(n // 2))) for n in range(4)]
     counts = process(outputs).usage.counts
     counted = {outcome: count.events for (_, _, outcome), count in counts.items()}
@@ -78,7 +78,7 @@ def test_usage_says_what_became_of_every_event() -> None:
     assert accepted_count.seconds == {0: 4}
 
 
-def test_usage_says_which_events_they_were() -> None:
+def test_usage_has_a_fingerprint_of_the_event_ids_of_each_outcome() -> None:
     records = [accepted(n, idempotency_key=str(n // 2)) for n in range(4)]
     counts = process([accepted_output(record) for record in records]).usage.counts
     ids = [record["event_id"] for record in records]
@@ -86,14 +86,14 @@ def test_usage_says_which_events_they_were() -> None:
     assert counts[("shop", NOON, "duplicate")].id_checksum == id_checksum([ids[1], ids[3]])
 
 
-def test_an_event_read_again_is_no_event_but_accounts_for_its_offset() -> None:
+def test_an_event_read_twice_counts_once_and_its_second_offset_as_reread() -> None:
     output = accepted_output(accepted(1))
     decided = process([output, output])
     counted = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
     assert counted == {"accepted": 1, "unique": 1, "reread": 1}
 
 
-def test_a_repeat_that_its_producer_wrote_twice_is_one_repeat() -> None:
+def test_a_duplicate_written_twice_by_the_producer_counts_as_one_duplicate() -> None:
     first, repeat = (accepted_output(accepted(n, idempotency_key="k")) for n in (1, 2))
     decided = process([first, repeat, repeat])
     counted = {outcome: count.events for (_, _, outcome), count in decided.usage.counts.items()}
@@ -101,7 +101,7 @@ def test_a_repeat_that_its_producer_wrote_twice_is_one_repeat() -> None:
     assert len(decided.outputs[topics.DUPLICATE]) == 1
 
 
-def test_a_repeat_whose_sender_asks_is_told_of_the_first_event() -> None:
+def test_a_duplicate_with_wants_receipt_gets_a_receipt_naming_the_first_event() -> None:
     first = accepted(1, idempotency_key="k", wants_receipt=True)
     repeat = accepted(2, idempotency_key="k", wants_receipt=True)
     silent = accepted(3, idempotency_key="k")
@@ -118,7 +118,7 @@ def test_a_repeat_whose_sender_asks_is_told_of_the_first_event() -> None:
     assert receipt.key == repeat["event_id"]
 
 
-def test_a_repeat_cut_short_behind_its_key_is_still_a_repeat() -> None:
+def test_a_duplicate_truncated_after_its_idempotency_key_is_still_a_duplicate() -> None:
     first, repeat = accepted(1, idempotency_key="k"), accepted(2, idempotency_key="k")
     whole = accepted_output(repeat)
     cut = Output(whole.key, whole.value[: whole.value.index(b"page_view")])

@@ -1,4 +1,4 @@
-"""What a machine may lack or have in the way: each told in one sentence."""
+"""`weir up` reports each thing a machine lacks or has in use in one sentence."""
 
 import asyncio
 import hashlib
@@ -43,22 +43,26 @@ def jdk(folder: Path, version: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "version"), [("17.0.15", 17), ("21", 21), ("1.8.0_392", 8), ("25-ea", 25)]
 )
-def test_java_versions(tmp_path: Path, text: str, version: int) -> None:
+def test_java_version_is_read_from_the_release_file(
+    tmp_path: Path, text: str, version: int
+) -> None:
     assert java_version(str(jdk(tmp_path, text) / "bin" / "java")) == version
 
 
-def test_a_java_without_a_release_file_is_asked(tmp_path: Path) -> None:
+def test_java_version_is_read_from_java_itself_without_a_release_file(tmp_path: Path) -> None:
     java = program(tmp_path / "bin" / "java", "echo 'openjdk version \"21.0.2\" 2024' >&2")
     assert java_version(str(java)) == 21
 
 
-def test_an_old_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_older_than_17_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(jdk(tmp_path, "11.0.2")))
     with pytest.raises(LocalFaultError, match=r"needs Java 17, and .* is version 11: install"):
         find_java()
 
 
-def test_missing_tools_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_for_missing_java_and_maven_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(LocalFaultError, match="install a JDK 17 or newer"):
@@ -90,7 +94,7 @@ def sums(folder: Path, content: bytes = b"jar\n") -> Path:
     return path
 
 
-async def test_jars_are_fetched_once_and_whole(cache: Path, tmp_path: Path) -> None:
+async def test_jars_are_downloaded_once_by_concurrent_callers(cache: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin" / "mvn", f"echo x >> {tmp_path}/runs{FETCHES}")
     said: list[str] = []
     pinned = sums(tmp_path)
@@ -106,7 +110,9 @@ async def test_jars_are_fetched_once_and_whole(cache: Path, tmp_path: Path) -> N
     assert (tmp_path / "runs").read_text() == before
 
 
-async def test_jars_of_another_hash_are_not_kept(cache: Path, tmp_path: Path) -> None:
+async def test_jars_with_a_wrong_hash_or_without_one_are_rejected(
+    cache: Path, tmp_path: Path
+) -> None:
     program(tmp_path / "bin" / "mvn", FETCHES)
     with pytest.raises(LocalFaultError, match=r"do not match .*jars.sha256: kafka.jar"):
         await resolve_jars(sums=sums(tmp_path, b"another"))
@@ -121,14 +127,16 @@ async def test_jars_of_another_hash_are_not_kept(cache: Path, tmp_path: Path) ->
         await resolve_jars(sums=sums(tmp_path))
 
 
-async def test_hashes_are_written_for_what_maven_gives(cache: Path, tmp_path: Path) -> None:
+async def test_write_sums_writes_the_hashes_of_the_jars_from_maven(
+    cache: Path, tmp_path: Path
+) -> None:
     program(tmp_path / "bin" / "mvn", FETCHES)
     written = tmp_path / "written.sha256"
     await write_sums(sums=written)
     assert written.read_text() == sums(tmp_path).read_text()
 
 
-def test_every_jar_of_the_broker_has_a_hash() -> None:
+def test_the_hash_file_is_sorted_and_holds_the_kafka_version_of_the_pom() -> None:
     names = [line.split()[1] for line in SUMS.read_text().splitlines()]
     version = ElementTree.fromstring(POM.read_bytes()).findtext(
         "{*}properties/{*}kafka.version", ""
@@ -137,14 +145,16 @@ def test_every_jar_of_the_broker_has_a_hash() -> None:
     assert names == sorted(names)
 
 
-async def test_a_failed_fetch_leaves_nothing_and_tells_why(cache: Path, tmp_path: Path) -> None:
+async def test_a_failed_download_leaves_no_files_and_reports_mavens_error(
+    cache: Path, tmp_path: Path
+) -> None:
     program(tmp_path / "bin" / "mvn", "echo '[INFO] so far'; echo '[ERROR] no route'; exit 1")
     with pytest.raises(LocalFaultError, match=r"could not fetch.*\n\[ERROR\] no route"):
         await resolve_jars()
     assert list(cache.iterdir()) == []
 
 
-async def test_a_cancelled_fetch_leaves_nothing(cache: Path, tmp_path: Path) -> None:
+async def test_a_cancelled_download_leaves_no_files(cache: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin" / "mvn", f"touch {tmp_path}/began; exec sleep 100")
     fetching = asyncio.create_task(resolve_jars())
     async with asyncio.timeout(20):
@@ -156,7 +166,7 @@ async def test_a_cancelled_fetch_leaves_nothing(cache: Path, tmp_path: Path) -> 
     assert list(cache.iterdir()) == []
 
 
-def test_another_pom_is_another_folder(cache: Path, tmp_path: Path) -> None:
+def test_a_changed_pom_gets_another_jar_folder(cache: Path, tmp_path: Path) -> None:
     pom = tmp_path / "pom.xml"
     pom.write_text("<project/>")
     first = jars_folder(pom)
@@ -164,7 +174,7 @@ def test_another_pom_is_another_folder(cache: Path, tmp_path: Path) -> None:
     assert jars_folder(pom) != first
 
 
-def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+def test_a_folder_lock_is_held_by_one_owner_at_a_time(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, "up.lock")
     with pytest.raises(FolderInUseError, match=f"is in use by process {os.getpid()}: stop that"):
         FolderLock(tmp_path, "up.lock")
@@ -172,7 +182,7 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     FolderLock(tmp_path, "up.lock").release()
 
 
-def test_an_inherited_lock_lasts_as_long_as_its_heir(tmp_path: Path) -> None:
+def test_an_inherited_lock_is_held_until_the_child_process_ends(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, "broker.lock", inherit=True)
     with subprocess.Popen(["sleep", "100"], close_fds=False) as heir:
         lock.release()
@@ -182,7 +192,7 @@ def test_an_inherited_lock_lasts_as_long_as_its_heir(tmp_path: Path) -> None:
     FolderLock(tmp_path, "broker.lock").release()
 
 
-def test_ports(tmp_path: Path) -> None:
+def test_a_port_in_use_is_rejected_or_skipped(tmp_path: Path) -> None:
     claims = PortClaims(folder=tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -198,8 +208,8 @@ def test_ports(tmp_path: Path) -> None:
         claims.take(65_535, 3)
 
 
-def test_a_port_that_another_one_is_about_to_use_is_not_free(tmp_path: Path) -> None:
-    """Two `weir up` started at once: nobody listens yet, and still they get different ports."""
+def test_a_port_claimed_by_another_weir_up_is_not_free(tmp_path: Path) -> None:
+    """Two `weir up` started at once get different ports although neither listens yet."""
     first, second = (PortClaims(f"with data in /{name}", tmp_path) for name in ("one", "two"))
     port = free_port()
     first.require(port, "the gateway", "WEIR_GATEWAY_PORT")
@@ -216,7 +226,7 @@ def test_a_port_that_another_one_is_about_to_use_is_not_free(tmp_path: Path) -> 
     second.release()
 
 
-def test_where_no_claim_can_be_kept_ports_are_looked_at_all_the_same(tmp_path: Path) -> None:
+def test_ports_are_still_checked_when_claims_cannot_be_stored(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     claims = PortClaims(folder=tmp_path / "file")  # no folder can be made there
     with (
@@ -228,7 +238,7 @@ def test_where_no_claim_can_be_kept_ports_are_looked_at_all_the_same(tmp_path: P
     assert len(claims.take(0, 2)) == 2
 
 
-def test_what_has_no_room_is_said_in_words(tmp_path: Path) -> None:
+def test_a_full_disk_is_described_with_free_and_needed_space(tmp_path: Path) -> None:
     free = 100 << 20
     disk = Disk(tmp_path, 64 << 20, lambda folder: free)
     assert disk.why_full() == ""
@@ -238,7 +248,7 @@ def test_what_has_no_room_is_said_in_words(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "nowhere") > 1 << 60
 
 
-async def test_nobody_there_is_not_ready() -> None:
+async def test_an_address_where_nothing_listens_is_not_ready() -> None:
     port = free_port()
     assert not await is_ready(f"http://127.0.0.1:{port}/readyz")
     assert not await is_ready(f"kafka://127.0.0.1:{port}")
@@ -260,7 +270,7 @@ def free_ports() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["GATEWAY", "CLICKHOUSE", "KAFKA"])
-def test_up_with_a_port_in_use(tmp_path: Path, name: str) -> None:
+def test_up_exits_with_1_when_a_port_is_in_use(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         variable = f"WEIR_{name}_PORT"
         ended = up(tmp_path, **(free_ports() | {variable: str(taken.getsockname()[1])}))
@@ -269,8 +279,8 @@ def test_up_with_a_port_in_use(tmp_path: Path, name: str) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_up_beside_another_one_that_has_just_begun(tmp_path: Path) -> None:
-    """The other one does not listen yet; what it is going to use is not free any more."""
+def test_up_exits_with_1_when_another_up_has_claimed_a_port(tmp_path: Path) -> None:
+    """A port that another `weir up` has claimed is taken even before it listens."""
     ports, claims = free_ports(), PortClaims("with data in /elsewhere")
     claims.require(int(ports["WEIR_KAFKA_PORT"]), "the Kafka broker", "WEIR_KAFKA_PORT")
     try:
@@ -283,7 +293,7 @@ def test_up_beside_another_one_that_has_just_begun(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_up_with_a_folder_in_use(tmp_path: Path) -> None:
+def test_up_exits_with_1_when_the_data_folder_is_in_use(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path, "up.lock")
     ended = up(tmp_path, **free_ports())
     lock.release()
@@ -292,14 +302,14 @@ def test_up_with_a_folder_in_use(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_up_without_java(tmp_path: Path) -> None:
+def test_up_exits_with_1_without_java(tmp_path: Path) -> None:
     ended = up(tmp_path, PATH=str(tmp_path), JAVA_HOME="", **free_ports())
     assert ended.returncode == 1
     assert "install a JDK 17 or newer" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
-def test_up_without_maven_and_jars(tmp_path: Path) -> None:
+def test_up_exits_with_1_without_maven_and_jars(tmp_path: Path) -> None:
     home = jdk(tmp_path / "jdk", "17.0.1")
     settings = {"PATH": str(tmp_path), "JAVA_HOME": str(home), "XDG_CACHE_HOME": str(tmp_path)}
     ended = up(tmp_path, **settings, **free_ports())
@@ -309,7 +319,7 @@ def test_up_without_maven_and_jars(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "audits"), [(0, []), (30, ["--watch --every 30"])])
-def test_an_audit_stands_beside_the_services_unless_it_is_turned_off(
+def test_up_runs_an_audit_process_unless_audit_seconds_is_0(
     seconds: int, audits: list[str]
 ) -> None:
     programs = Programs(
@@ -327,7 +337,7 @@ def test_an_audit_stands_beside_the_services_unless_it_is_turned_off(
     assert len(set(ports)) == len(ports) == 6 + len(audits)
 
 
-def test_a_child_has_more_time_to_end_than_its_drain_takes() -> None:
+def test_a_childs_grace_period_is_longer_than_its_drain() -> None:
     programs = Programs(
         CommonSettings(),
         KafkaSettings(),
@@ -343,8 +353,8 @@ def test_a_child_has_more_time_to_end_than_its_drain_takes() -> None:
     assert warehouse.grace_seconds > 200
 
 
-def test_what_is_missing_is_said_in_a_line_each(tmp_path: Path) -> None:
-    """`make up` and `make test` ask this first, so that nothing fails test by test."""
+def test_the_requirements_check_reports_each_missing_tool_in_one_line(tmp_path: Path) -> None:
+    """`make up` and `make test` run this check first, so that not every test fails."""
     environ = bare_environ(PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     environ.pop("JAVA_HOME", None)
     command = [sys.executable, "-m", "weir.embedded.kafka.requirements"]

@@ -1,4 +1,4 @@
-"""The supervisor on small programs of its own: real processes, real signals."""
+"""The supervisor starts, restarts and stops real child processes with real signals."""
 
 import asyncio
 import json
@@ -119,7 +119,7 @@ async def supervised(tmp_path: Path) -> AsyncIterator[Supervised]:
     await one.supervisor.stop()
 
 
-async def test_stops_tier_by_tier_and_leaves_nothing(supervised: Supervised) -> None:
+async def test_stop_ends_children_tier_by_tier_and_removes_up_json(supervised: Supervised) -> None:
     ended = supervised.folder / "ended"
     supervisor = supervised.supervisor
     pids = []
@@ -143,7 +143,7 @@ def up_file(supervised: Supervised) -> list[dict[str, object]]:
     return entries
 
 
-async def test_a_child_that_dies_is_started_again_and_said_so(supervised: Supervised) -> None:
+async def test_a_child_that_dies_is_restarted_and_reported(supervised: Supervised) -> None:
     prop = supervised.folder / "prop"
     prop.touch()
     child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
@@ -159,7 +159,7 @@ async def test_a_child_that_dies_is_started_again_and_said_so(supervised: Superv
     assert child.pid in {entry["pid"] for entry in up_file(supervised)}
 
 
-async def test_a_child_that_keeps_dying_is_told_of_and_the_others_go_on(
+async def test_a_child_that_keeps_dying_is_reported_and_other_children_keep_running(
     supervised: Supervised,
 ) -> None:
     prop = supervised.folder / "prop"
@@ -179,7 +179,9 @@ async def test_a_child_that_keeps_dying_is_told_of_and_the_others_go_on(
     assert not supervised.supervisor.failed.done()
 
 
-async def test_on_a_full_disk_it_waits_for_room_and_goes_on(supervised: Supervised) -> None:
+async def test_a_child_that_dies_on_a_full_disk_is_restarted_when_there_is_room(
+    supervised: Supervised,
+) -> None:
     prop = supervised.folder / "prop"
     prop.touch()
     child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
@@ -201,7 +203,7 @@ async def test_on_a_full_disk_it_waits_for_room_and_goes_on(supervised: Supervis
     assert not any("starting it again" in said for said in supervised.said)
 
 
-async def test_one_that_waits_for_room_can_be_stopped(supervised: Supervised) -> None:
+async def test_stop_works_while_a_child_waits_for_disk_space(supervised: Supervised) -> None:
     prop = supervised.folder / "prop"
     prop.touch()
     child = await supervised.supervisor.start(supervised.spec("worker", LEANS, prop))
@@ -213,7 +215,7 @@ async def test_one_that_waits_for_room_can_be_stopped(supervised: Supervised) ->
     assert child.pid == 0
 
 
-async def test_a_disk_that_fills_up_is_told_though_nothing_ended(supervised: Supervised) -> None:
+async def test_a_full_disk_is_reported_while_all_children_run(supervised: Supervised) -> None:
     supervised.free = 0
     assert "events are not accepted or not stored" in await supervised.until("is full")
     supervised.free = 1 << 40
@@ -234,7 +236,7 @@ async def test_a_disk_that_fills_up_is_told_though_nothing_ended(supervised: Sup
         ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
     ],
 )
-async def test_however_a_child_dies_the_others_go_on(
+async def test_other_children_keep_running_however_a_child_dies(
     supervised: Supervised, program: str, words: str
 ) -> None:
     other = await supervised.supervisor.start(supervised.spec("other", STAYS, "/dev/null", ""))
@@ -247,13 +249,15 @@ async def test_however_a_child_dies_the_others_go_on(
     assert other.pid == pid
 
 
-async def test_a_program_that_is_not_there_is_told(supervised: Supervised) -> None:
+async def test_a_missing_program_raises_child_lost_error(supervised: Supervised) -> None:
     spec = ChildSpec("worker", "worker", (str(supervised.folder / "none"),))
     with pytest.raises(ChildLostError, match=r"could not be started \(No such file"):
         await supervised.supervisor.start(spec)
 
 
-async def test_a_child_that_never_gets_ready_is_given_up_sooner(supervised: Supervised) -> None:
+async def test_a_child_that_dies_before_it_was_ready_is_given_up_after_2_starts(
+    supervised: Supervised,
+) -> None:
     spec = supervised.spec(
         "worker", DIES, supervised.folder / "starts", 99, ready="http://127.0.0.1:1/readyz"
     )
@@ -262,7 +266,7 @@ async def test_a_child_that_never_gets_ready_is_given_up_sooner(supervised: Supe
     assert (supervised.folder / "starts").read_text() == "xx"
 
 
-async def test_a_child_that_is_killed_is_named_by_its_signal(supervised: Supervised) -> None:
+async def test_a_killed_child_is_reported_with_its_signal(supervised: Supervised) -> None:
     ended = supervised.folder / "ended"
     child = await supervised.supervisor.start(supervised.spec("worker", STAYS, ended, "worker"))
     psutil.Process(child.pid).send_signal(signal.SIGKILL)
@@ -272,7 +276,7 @@ async def test_a_child_that_is_killed_is_named_by_its_signal(supervised: Supervi
     assert supervised.said[0].startswith("worker was ended by SIGKILL; starting it again")
 
 
-async def test_ready_is_when_its_address_answers_200(supervised: Supervised) -> None:
+async def test_a_child_is_ready_when_its_address_answers_200(supervised: Supervised) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}/readyz"
     child = await supervised.supervisor.start(
@@ -281,7 +285,9 @@ async def test_ready_is_when_its_address_answers_200(supervised: Supervised) -> 
     assert child.was_ready
 
 
-async def test_not_ready_in_time_shows_its_last_lines(supervised: Supervised) -> None:
+async def test_a_child_that_is_not_ready_in_time_raises_child_lost_error(
+    supervised: Supervised,
+) -> None:
     spec = supervised.spec(
         "worker", STAYS, "/dev/null", "", ready="http://127.0.0.1:1/", start_seconds=1
     )
@@ -289,7 +295,9 @@ async def test_not_ready_in_time_shows_its_last_lines(supervised: Supervised) ->
         await supervised.supervisor.start(spec)
 
 
-async def test_what_ignores_sigterm_is_killed_with_its_children(supervised: Supervised) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed_with_its_children(
+    supervised: Supervised,
+) -> None:
     child = await supervised.supervisor.start(
         supervised.spec("worker", STUBBORN, grace_seconds=0.2)
     )
@@ -301,7 +309,7 @@ async def test_what_ignores_sigterm_is_killed_with_its_children(supervised: Supe
     wait_until(lambda: has_ended(pid) and has_ended(grandchild), 20, "both to end")
 
 
-async def test_instances_have_logs_and_slots_of_their_own(supervised: Supervised) -> None:
+async def test_each_instance_has_its_own_log_and_instance_number(supervised: Supervised) -> None:
     for slot in range(2):
         spec = supervised.spec("dedup", STAYS, "/dev/null", "", instance=slot)
         await supervised.supervisor.start(spec)
@@ -310,7 +318,7 @@ async def test_instances_have_logs_and_slots_of_their_own(supervised: Supervised
     assert supervised.log("dedup-1").exists()
 
 
-async def test_stopping_while_something_starts(supervised: Supervised) -> None:
+async def test_stop_works_while_a_child_is_starting(supervised: Supervised) -> None:
     spec = supervised.spec("worker", STAYS, "/dev/null", "", ready="http://127.0.0.1:1/")
     starting = asyncio.create_task(supervised.supervisor.start(spec))
     await asyncio.sleep(0)  # it has begun, nothing more
@@ -319,7 +327,7 @@ async def test_stopping_while_something_starts(supervised: Supervised) -> None:
     assert [child.pid for child in supervised.supervisor.children] == [0]
 
 
-def test_a_killed_supervisor_takes_its_children_along(tmp_path: Path) -> None:
+def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     running = start_process([sys.executable, "-c", ORPHANS, str(tmp_path)], tmp_path / "log")
     try:
         wait_until(lambda: "child" in running.said(), 20, "the child")
@@ -338,7 +346,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def test_a_log_that_is_too_large_starts_anew(tmp_path: Path) -> None:
+def test_a_log_above_its_size_limit_is_rotated(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with log.open("ab", buffering=0) as writer:
         writer.write(b"old\n" * 10)
@@ -350,6 +358,6 @@ def test_a_log_that_is_too_large_starts_anew(tmp_path: Path) -> None:
     assert (tmp_path / "worker.log.1").read_bytes() == b"d\nold\nold\n"
 
 
-def test_pauses_double_up_to_the_longest() -> None:
+def test_restart_pauses_double_up_to_the_longest() -> None:
     policy = RestartPolicy(first_seconds=0.5, longest_seconds=30)
     assert [policy.pause(deaths) for deaths in (1, 2, 3, 7, 99)] == [0.5, 1, 2, 30, 30]

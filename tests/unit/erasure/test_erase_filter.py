@@ -1,4 +1,4 @@
-"""What topics still have of an erased person is told apart from everything else, by digests."""
+"""The erase filter recognises an erased person's records in the topics by digests."""
 
 import uuid
 
@@ -56,7 +56,7 @@ def letter(offset: int) -> tuple[str, avro.AvroRecord]:
         letter(9),
     ],
 )
-def test_what_is_theirs(record: tuple[str, avro.AvroRecord]) -> None:
+def test_records_of_an_erased_person_are_barred(record: tuple[str, avro.AvroRecord]) -> None:
     assert is_barred(barred(), *record)
     assert not is_barred(EraseFilter([]), *record)
 
@@ -75,5 +75,7 @@ def test_what_is_theirs(record: tuple[str, avro.AvroRecord]) -> None:
         ("UsageDelta", {}),
     ],
 )
-def test_what_is_not(record: tuple[str, avro.AvroRecord]) -> None:
+def test_records_of_other_people_or_of_later_times_are_not_barred(
+    record: tuple[str, avro.AvroRecord],
+) -> None:
     assert not is_barred(barred(), *record)

@@ -1,4 +1,4 @@
-"""An identifier is found where it stands by itself, in whatever way it is written, and nowhere else."""
+"""The scan finds an identifier as a whole word in any notation, and never inside another word."""
 
 import re
 
@@ -20,7 +20,7 @@ from weir.erasure.identifier_scan import IdentifierScan, forms
         b'"previousId" : "ada-17"',
     ],
 )
-def test_who_a_payload_is_about(content: bytes) -> None:
+def test_an_identifier_in_an_id_field_is_found(content: bytes) -> None:
     assert IdentifierScan(["ada-17"]).named(content)
     assert IdentifierScan(["ada-17"]).anywhere(content)
 
@@ -29,35 +29,37 @@ def test_who_a_payload_is_about(content: bytes) -> None:
     "content",
     [b'{"user_id": "ada-170"}', b'{"user_id": "xada-17"}', b'{"user_id": "ada-17-b"}', b""],
 )
-def test_a_part_of_another_is_not_it(content: bytes) -> None:
+def test_an_identifier_inside_a_longer_one_is_not_found(content: bytes) -> None:
     assert not IdentifierScan(["ada-17"]).named(content)
     assert not IdentifierScan(["ada-17"]).anywhere(content)
 
 
-def test_a_mention_is_a_trace_and_does_not_say_whose_it_is() -> None:
+def test_an_identifier_outside_id_fields_is_found_anywhere_but_not_as_named() -> None:
     content = b'{"user_id": "bob", "friend": "ada-17"}'
     assert IdentifierScan(["ada-17"]).anywhere(content)
     assert not IdentifierScan(["ada-17"]).named(content)
 
 
-def test_integers_are_identifiers_too() -> None:
+def test_an_integer_identifier_is_found_only_in_an_id_field() -> None:
     assert IdentifierScan(["7"]).named(b'{"user_id": 7}')
     assert not IdentifierScan(["7"]).named(b'{"user_id": 77}')
     assert not IdentifierScan(["7"]).named(b'{"quantity": 7}')
 
 
 @pytest.mark.parametrize("written", [b'"\\u00e9-1"', '"é-1"'.encode()])
-def test_json_may_escape_it(written: bytes) -> None:
+def test_a_json_escaped_identifier_is_found(written: bytes) -> None:
     assert IdentifierScan(["é-1"]).named(b'{"id": ' + written + b"}")
 
 
-def test_of_nobody_there_is_no_trace() -> None:
+def test_a_scan_without_identifiers_finds_nothing() -> None:
     assert not IdentifierScan([]).anywhere(b"anything")
     assert not IdentifierScan([""]).named(b'{"id": ""}')
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=100), st.text(max_size=10))
-def test_in_an_avro_record_it_is_found_whatever_stands_beside_it(sought: str, beside: str) -> None:
+def test_an_identifier_in_an_avro_record_is_found_beside_any_other_fields(
+    sought: str, beside: str
+) -> None:
     schema = avro.schemas()["Link"]
     link = {
         "workspace": beside,
@@ -75,8 +77,10 @@ WRITTEN = st.lists(st.text("ab-7 =:\"'id/é", min_size=1, max_size=4), max_size=
 
 
 @given(WRITTEN, st.text("ab-7 =:\"'id/éD", max_size=30))
-def test_many_are_found_where_each_would_be(identifiers: list[str], content: str) -> None:
-    """Held against an expression for each of their forms."""
+def test_a_scan_for_many_identifiers_finds_the_same_as_a_regular_expression(
+    identifiers: list[str], content: str
+) -> None:
+    """The scan agrees with a regular expression over every form of every identifier."""
     sought = content.encode()
     traces = IdentifierScan(identifiers)
     written = b"|".join(re.escape(form.encode()) for i in identifiers for form in forms(i))

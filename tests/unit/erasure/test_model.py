@@ -1,4 +1,4 @@
-"""Who is meant, and how long what an erasure cannot reach stays."""
+"""The erasure model: the person's identifiers, the records' size, and when topics lose old data."""
 
 import msgspec
 import pytest
@@ -28,7 +28,7 @@ HOUR = 3_600_000
 NOW = 1_760_000_000_000
 
 
-def test_a_user_has_the_profile_that_is_minted_for_them() -> None:
+def test_a_user_has_the_profile_id_minted_from_the_user_id() -> None:
     person = ErasedPerson.of("acme", "user:ada")
     assert person.names == {"u:ada"}
     assert person.profiles == {minted_profile_id("acme", "u:ada")}
@@ -38,24 +38,24 @@ def test_a_colon_in_an_identifier_is_part_of_it() -> None:
     assert ErasedPerson.of("acme", "user:org:ada").users == ["org:ada"]
 
 
-def test_ties_add_owners_profiles_and_both_sides_of_merges() -> None:
+def test_ties_add_owners_profiles_and_both_profiles_of_a_merge() -> None:
     person = ErasedPerson.of("acme", "profile:p").with_ties([("a:x", "p", "u:ada")], [("old", "p")])
     assert person.names == {"p:p", "a:x", "u:ada"}
     assert person.profiles >= {"p", "old", minted_profile_id("acme", "a:x")}
     assert person.identifiers() == sorted({"p", "x", "ada"} | person.profiles)
 
 
-def test_an_anonymous_owner_is_nobody() -> None:
+def test_a_tie_without_an_owner_adds_no_name() -> None:
     person = ErasedPerson.of("acme", "profile:p").with_ties([("a:x", "p", "")], [])
     assert "" not in person.names
 
 
-def test_a_finished_erasure_names_nobody() -> None:
+def test_a_finished_erasure_holds_no_identifier() -> None:
     erasure = Erasure("id", "acme", "user:ada", NOW, names=["u:ada"], profiles=["p-of-ada"])
     assert "ada" not in str(erasure.finished(NOW, "hash"))
 
 
-def test_the_hash_takes_the_secret_and_all_of_the_subject() -> None:
+def test_the_subject_hash_depends_on_secret_workspace_and_subject() -> None:
     hashes = {
         subject_hash("s", "id", "acme", "user:ada"),
         subject_hash("t", "id", "acme", "user:ada"),
@@ -69,7 +69,7 @@ def test_the_hash_takes_the_secret_and_all_of_the_subject() -> None:
     )
 
 
-def test_a_topic_with_retention_loses_a_whole_file_at_a_time() -> None:
+def test_a_topic_with_retention_deletes_whole_segments() -> None:
     config = {
         "cleanup.policy": "delete",
         "retention.ms": str(10 * HOUR),
@@ -79,7 +79,7 @@ def test_a_topic_with_retention_loses_a_whole_file_at_a_time() -> None:
     assert topic_gone_by(config | {"retention.ms": "-1"}, NOW, NOW) == NEVER
 
 
-def test_a_compacted_topic_is_cleaned_twice() -> None:
+def test_a_compacted_topic_loses_a_key_after_compaction_and_delete_retention() -> None:
     config = {
         "cleanup.policy": "compact",
         "segment.ms": str(HOUR),
@@ -90,7 +90,7 @@ def test_a_compacted_topic_is_cleaned_twice() -> None:
     assert topic_gone_by({"cleanup.policy": "compact"}, NOW, NOW) == NEVER
 
 
-def test_markers_are_kept_as_long_as_the_topic_that_keeps_longest() -> None:
+def test_erase_markers_are_kept_as_long_as_the_longest_topic_retention() -> None:
     short, long = ({"retention.ms": str(n * HOUR)} for n in (1, 5))
     assert kept_until([short, long], NOW) == NOW + 5 * HOUR + KAFKA_DELETES_MS
 
@@ -114,7 +114,7 @@ def large(names: int, profiles: int, counts: int, digests: int) -> Erasure:
 
 
 @given(*(st.integers(0, 3 * IN_A_RECORD[name]) for name in ("names", "profiles", "counts")))
-def test_of_whatever_size_its_records_come_to_the_same_and_brokers_take_them(
+def test_an_erasure_of_any_size_is_read_back_equal_and_fits_the_broker_limit(
     names: int, profiles: int, counts: int
 ) -> None:
     erasure = large(names, profiles, counts, names + profiles + 10 * counts)
@@ -139,7 +139,7 @@ def test_of_whatever_size_its_records_come_to_the_same_and_brokers_take_them(
         (ErasureProgress("finished"), "finished"),
     ],
 )
-def test_progress_is_kept_as_values_and_said_for_people(
+def test_erasure_progress_is_stored_as_values_and_described_in_words(
     progress: ErasureProgress, text: str
 ) -> None:
     erasure = Erasure("id", "acme", "user:ada", NOW).doing(progress)
@@ -149,7 +149,7 @@ def test_progress_is_kept_as_values_and_said_for_people(
     assert read.by_id["id"] == erasure
 
 
-def test_what_an_earlier_version_wrote_is_read_as_queued() -> None:
+def test_an_erasure_written_by_the_previous_version_is_read_as_queued() -> None:
     erasure = Erasure("id", "acme", "user:ada", NOW, step="waiting for dedup: 1 records to go")
     fields = msgspec.to_builtins(erasure, builtin_types=(bytes,))
     del fields["progress"]
@@ -161,7 +161,7 @@ def is_second_version(schema: avro.Schema) -> bool:
     return schema.name == "Erasure" and schema.fields[-1] == "portions"
 
 
-def test_once_finished_every_record_of_it_is_written_over() -> None:
+def test_finishing_an_erasure_overwrites_all_of_its_records() -> None:
     pending = large(500, 700, 1, 1)
     keys = {key for key, _ in erasure_entries(pending)}
     finished = erasure_entries(pending.finished(NOW, "hash"))
@@ -169,8 +169,8 @@ def test_once_finished_every_record_of_it_is_written_over() -> None:
     assert not [value for _, value in finished if "\U0001f600".encode() in value]
 
 
-def test_a_first_record_without_the_others_is_waited_over() -> None:
-    """As compaction may leave a version that a later one follows."""
+def test_an_erasure_with_only_its_first_record_is_completed_by_the_others() -> None:
+    """Compaction may keep only a part of an earlier version of the erasure."""
     entries = erasure_entries(large(500, 0, 0, 0))
     read = Erasures()
     read.apply([entries[-1]])
@@ -180,7 +180,7 @@ def test_a_first_record_without_the_others_is_waited_over() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 200, 5_000])
-def test_what_is_told_grows_with_the_identifiers_and_not_with_their_square(number: int) -> None:
+def test_erase_records_list_only_the_own_name_or_for_other_people_all_names(number: int) -> None:
     names = [f"a:{n}" for n in range(number)]
     assert [names_to_forget(name, names) for name in names] == [[[name]] for name in names]
     others = names_to_forget("u:bob", names)

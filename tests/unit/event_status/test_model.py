@@ -1,4 +1,4 @@
-"""One answer from what every place says: which fate wins, what is told of it, and when nothing can be."""
+"""The status of an event is decided from ClickHouse rows and topic records together."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def waits(at: TopicRecord) -> TopicRecord:
     ],
 )
 @pytest.mark.parametrize("rows", [EventRows(), AWAY])
-def test_queued_where_its_next_reader_has_not_come_yet(
+def test_an_event_is_queued_at_the_stage_that_has_not_read_it_yet(
     seen: list[TopicRecord], stage: str, rows: EventRows | str
 ) -> None:
     status = decide(ID, rows, trail(*seen))
@@ -83,7 +83,7 @@ def test_queued_where_its_next_reader_has_not_come_yet(
     ][: 2 + len(seen)]  # fmt: skip
 
 
-def test_stored_has_the_facts_and_the_times_at_every_stage() -> None:
+def test_a_stored_event_has_its_facts_and_the_times_of_every_stage() -> None:
     status = decide(ID, EventRows(stored=[STORED]), trail(ACCEPTED, UNIQUE, waits(RESOLVED)))
     assert (status.fate, status.event_id, status.source, status.stage) == (
         "stored",
@@ -101,21 +101,21 @@ def test_stored_has_the_facts_and_the_times_at_every_stage() -> None:
     ]  # fmt: skip
 
 
-def test_stored_by_the_sinks_own_account_while_clickhouse_is_away() -> None:
+def test_an_event_read_by_the_sink_is_stored_while_clickhouse_is_unavailable() -> None:
     status = decide(ID, AWAY, trail(ACCEPTED, UNIQUE, RESOLVED))
     assert status.fate == "stored"
     assert AWAY in status.notes[0]
     assert status.since is None
 
 
-def test_accepted_and_in_no_place_is_told_as_that() -> None:
+def test_an_accepted_event_found_nowhere_is_unknown_and_not_certain() -> None:
     status = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, RESOLVED))
     assert (status.fate, status.event_id, status.certain) == ("unknown", ID, False)
     assert "weir audit" in status.advice
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_a_duplicate_says_of_which_and_whether_the_payload_is_the_same(same: bool) -> None:
+def test_a_duplicate_names_the_first_event_and_whether_payloads_are_equal(same: bool) -> None:
     row = DUPLICATE | {"same_payload": same}
     status = decide(ID, EventRows(duplicates=[row]), trail(ACCEPTED, duplicate=row))
     assert (status.fate, status.facts["first_event_id"]) == ("duplicate", OTHER)
@@ -124,7 +124,7 @@ def test_a_duplicate_says_of_which_and_whether_the_payload_is_the_same(same: boo
     assert decide(ID, AWAY, trail(ACCEPTED, duplicate=row)).facts == status.facts
 
 
-def test_rejected_says_why_and_what_to_mend() -> None:
+def test_a_rejected_event_states_the_reason_and_the_field_to_correct() -> None:
     for status in (
         decide("k", EventRows(rejected=[REJECTED]), TopicEvidence()),
         decide("k", AWAY, trail(rejected=REJECTED)),
@@ -134,7 +134,7 @@ def test_rejected_says_why_and_what_to_mend() -> None:
         assert "correct `value`" in status.advice
 
 
-def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
+def test_a_dead_event_names_the_step_and_the_command_that_shows_its_bytes() -> None:
     for status in (
         decide(ID, EventRows(dead=[DEAD]), trail(ACCEPTED, UNIQUE)),
         decide(ID, AWAY, trail(ACCEPTED, UNIQUE, dead=DEAD)),
@@ -143,14 +143,14 @@ def test_dead_says_who_gave_up_and_where_its_bytes_are() -> None:
         assert "weir dead show events.unique/3/14" in status.advice
 
 
-def test_unsaved_as_its_sender_asked() -> None:
+def test_an_event_sent_as_not_to_be_saved_is_unsaved() -> None:
     status = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE, event=EVENT | {"saved": False}))
     assert (status.fate, status.source) == ("unsaved", "shop")
     lost = decide(ID, EventRows(), trail(ACCEPTED, UNIQUE))
     assert lost.fate == "unknown"
 
 
-def test_of_one_key_the_stored_event_counts_and_the_others_are_named() -> None:
+def test_the_stored_event_of_a_key_wins_and_the_other_events_are_named() -> None:
     repeat = DUPLICATE | {"event_id": OTHER}
     rows = EventRows(stored=[STORED], duplicates=[repeat], rejected=[REJECTED])
     status = decide("k", rows, TopicEvidence())
@@ -158,11 +158,11 @@ def test_of_one_key_the_stored_event_counts_and_the_others_are_named() -> None:
     assert status.notes == (f"Other events with this id: {OTHER}.",)
 
 
-def test_what_was_mended_and_waits_counts_before_its_refusal() -> None:
+def test_a_queued_event_wins_over_its_earlier_rejection() -> None:
     assert decide("k", EventRows(rejected=[REJECTED]), trail(waits(ACCEPTED))).fate == "queued"
 
 
-def test_unknown_is_certain_only_if_every_place_was_looked_through() -> None:
+def test_an_unknown_event_is_certain_only_if_every_place_was_searched() -> None:
     assert decide(ID, EventRows(), TopicEvidence()).certain
     for rows, found in (
         (AWAY, TopicEvidence()),
@@ -176,5 +176,5 @@ def test_unknown_is_certain_only_if_every_place_was_looked_through() -> None:
         assert status.notes
 
 
-def test_every_fate_but_unknown_has_its_place_in_the_order() -> None:
+def test_the_order_lists_six_different_fates() -> None:
     assert len(set(ORDER)) == len(ORDER) == 6

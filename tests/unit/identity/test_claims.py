@@ -1,4 +1,4 @@
-"""What a public key may say about people, and whose a device is, one story a test."""
+"""A public key cannot take over profiles or devices of others; a device belongs to its first owner."""
 
 import msgspec
 import pytest
@@ -61,7 +61,7 @@ class World:
         return {self.current(self.people["acme", one].profile_id) for one in at}
 
 
-def test_a_minted_profile_id_that_a_public_key_sends_back_joins_nobody() -> None:
+def test_a_public_key_cannot_merge_people_by_sending_a_minted_profile_id() -> None:
     world = World()
     known = {user: world.send(event(user_id=user)) for user in ("alice", "bob")}
     for profile_id in known.values():
@@ -81,7 +81,7 @@ def test_a_minted_profile_id_that_a_public_key_sends_back_joins_nobody() -> None
         ({}, ""),
     ],
 )
-def test_such_an_event_is_kept_for_what_it_may_speak_for(
+def test_an_event_with_a_foreign_profile_id_resolves_by_its_other_identifiers(
     further: dict[str, object], expected: str
 ) -> None:
     world = World()
@@ -91,7 +91,7 @@ def test_such_an_event_is_kept_for_what_it_may_speak_for(
     assert len(world.conflicts) == 1
 
 
-def test_a_profile_that_a_secret_key_brought_is_not_a_public_keys_to_name() -> None:
+def test_a_public_key_cannot_use_a_profile_id_created_by_a_secret_key() -> None:
     world = World()
     assert world.send(event(client_profile_id="customer-1")) == "customer-1"
     assert world.send(event(client_profile_id="customer-1", public=True)) == ""
@@ -100,7 +100,7 @@ def test_a_profile_that_a_secret_key_brought_is_not_a_public_keys_to_name() -> N
     assert world.person("p:customer-1") == {"customer-1"}
 
 
-def test_a_browser_keeps_the_profile_that_it_came_with_and_logs_in_with_it() -> None:
+def test_a_browser_keeps_its_own_profile_id_through_login() -> None:
     world = World()
     assert world.send(event(client_profile_id="mine", public=True)) == "mine"
     assert world.send(event(client_profile_id="mine", user_id="ada", public=True)) == "mine"
@@ -110,7 +110,7 @@ def test_a_browser_keeps_the_profile_that_it_came_with_and_logs_in_with_it() -> 
     assert world.conflicts == []
 
 
-def test_an_ordinary_login_in_a_browser_takes_its_own_past_along() -> None:
+def test_a_login_in_a_browser_merges_its_anonymous_past_into_the_user() -> None:
     world = World()
     world.send(event(anonymous_id="x", public=True))
     world.send(event(anonymous_id="x", user_id="ada", public=True))
@@ -118,7 +118,7 @@ def test_an_ordinary_login_in_a_browser_takes_its_own_past_along() -> None:
     assert world.conflicts == []
 
 
-def test_a_device_that_is_known_to_be_somebodys_is_not_moved_by_a_public_key() -> None:
+def test_a_public_key_cannot_move_an_owned_device_to_another_user() -> None:
     world = World()
     world.send(event(1, anonymous_id="x", user_id="ada", occurred_at=HOUR, received_at=HOUR))
     for number, at in enumerate((0, 2 * HOUR)):
@@ -137,7 +137,7 @@ def test_a_device_that_is_known_to_be_somebodys_is_not_moved_by_a_public_key() -
     assert "a:x belongs to u:ada, not to u:mallory" in world.conflicts[0].detail
 
 
-def test_a_device_of_a_known_profile_does_not_give_that_away() -> None:
+def test_a_public_key_cannot_take_a_profile_by_its_device_but_a_secret_key_can() -> None:
     world = World()
     world.send(event(client_profile_id="customer-1", anonymous_id="x"))
     world.send(event(anonymous_id="x", user_id="mallory", public=True))
@@ -147,14 +147,14 @@ def test_a_device_of_a_known_profile_does_not_give_that_away() -> None:
     assert world.person("a:x", "p:customer-1") == world.person("u:ada")
 
 
-def test_a_minted_id_of_the_events_own_user_is_no_conflict() -> None:
+def test_a_minted_profile_id_of_the_events_own_user_is_no_conflict() -> None:
     world = World()
     own = world.send(event(user_id="ada"))
     assert world.send(event(user_id="ada", client_profile_id=own, public=True)) == own
     assert world.conflicts == []
 
 
-def test_a_secret_key_does_not_make_one_of_two_users_either() -> None:
+def test_a_secret_key_cannot_merge_two_users_by_a_minted_profile_id() -> None:
     world = World()
     adas = world.send(event(user_id="ada"))
     assert world.send(event(client_profile_id=adas)) == adas
@@ -163,7 +163,7 @@ def test_a_secret_key_does_not_make_one_of_two_users_either() -> None:
     assert len(world.conflicts) == 1
 
 
-def test_the_first_owner_by_the_events_own_time_keeps_a_device_though_told_last() -> None:
+def test_a_device_belongs_to_the_earliest_login_by_event_time_in_any_order() -> None:
     world = World()
     past = world.send(event(1, anonymous_id="x", occurred_at=HOUR, received_at=9 * HOUR))
     times = {"late": 3 * HOUR, "first": 2 * HOUR, "later": 4 * HOUR}
@@ -179,7 +179,7 @@ def test_the_first_owner_by_the_events_own_time_keeps_a_device_though_told_last(
     ]
 
 
-def test_a_login_that_was_earlier_than_was_told_is_told_again() -> None:
+def test_an_earlier_login_found_later_gives_the_device_back_to_its_user() -> None:
     world = World()
     for number, (user, at) in enumerate((("ada", 9), ("bob", 5), ("ada", 3))):
         world.send(event(number, anonymous_id="x", user_id=user, occurred_at=at, received_at=10))
@@ -206,7 +206,7 @@ def of_before(at: str, profile_id: str, owner: str = "", linked: tuple[str, ...]
     return decode_person(prefix + bytes([len(old) << 1]) + old + no_times)
 
 
-def test_people_of_before_keep_their_ids_and_their_devices() -> None:
+def test_people_stored_by_an_earlier_version_keep_their_profile_ids_and_devices() -> None:
     adas = minted_profile_id("acme", "u:ada")
     people = [
         of_before("u:ada", adas, linked=("a:x\0u:ada",)),
@@ -226,7 +226,7 @@ def test_people_of_before_keep_their_ids_and_their_devices() -> None:
     assert world.send(event(user_id="new")) == OLD.mint("acme", "u:new")
 
 
-def test_ids_of_before_the_salt_say_nothing_in_the_mouth_of_a_public_key() -> None:
+def test_a_public_key_cannot_claim_an_unsalted_profile_id() -> None:
     adas = minted_profile_id("acme", "u:ada")
     world = World(OLD, {("acme", "u:ada"): of_before("u:ada", adas)})
     own = world.send(event(user_id="mallory", client_profile_id=adas, public=True))

@@ -1,4 +1,4 @@
-"""Identity forgets: state and changelog lose the person, older events are dropped, later ones are somebody new's."""
+"""Identity erases a person from state and changelog, drops older events and treats later ones as new."""
 
 import msgspec
 
@@ -56,7 +56,7 @@ def ada(number: int, received_at: int = NOON) -> Output:
     return unique(accepted(number, user_id="ada", received_at=received_at))
 
 
-def test_the_state_is_deleted_and_the_changelog_told() -> None:
+def test_erasing_deletes_the_state_and_writes_a_tombstone_to_the_changelog() -> None:
     worker = Worker()
     worker.process(ada(1))
     decided = worker.process(erase("u:ada"))
@@ -66,14 +66,14 @@ def test_the_state_is_deleted_and_the_changelog_told() -> None:
     assert log.decode(ADA, None) == {ADA: None}
 
 
-def test_the_marker_does_not_say_who() -> None:
+def test_an_erase_marker_holds_a_digest_and_not_the_identifier() -> None:
     worker = Worker()
     worker.process(erase("u:ada"))
     assert b"ada" not in worker.state[MARKERS_KEY]
     assert content_digest(ADA) in worker.state[MARKERS_KEY]
 
 
-def test_what_was_received_before_is_dropped_and_counted_also_after_a_restart() -> None:
+def test_events_received_before_the_erasure_are_dropped_also_after_a_restart() -> None:
     worker = Worker()
     first = worker.process(erase("u:ada"), ada(1), ada(2))
     assert outcomes(first) == ["erased"]
@@ -84,7 +84,7 @@ def test_what_was_received_before_is_dropped_and_counted_also_after_a_restart() 
     assert worker.state.keys() == {MARKERS_KEY}
 
 
-def test_a_link_of_before_makes_nobody_known_again() -> None:
+def test_a_link_from_before_the_erasure_is_dropped() -> None:
     worker = Worker()
     login = Worker().process(unique(accepted(1, user_id="ada", anonymous_id="x")))
     (link,) = login.outputs[topics.UNIQUE]
@@ -94,7 +94,7 @@ def test_a_link_of_before_makes_nobody_known_again() -> None:
     assert worker.state.keys() == {MARKERS_KEY}
 
 
-def test_who_comes_later_is_new_and_their_row_the_latest() -> None:
+def test_events_after_the_erasure_start_a_new_profile_with_a_higher_version() -> None:
     worker = Worker()
     for number in range(5):
         worker.process(ada(number))
@@ -108,7 +108,7 @@ def test_who_comes_later_is_new_and_their_row_the_latest() -> None:
     assert after["version"] == NOON + 2 > before["version"]
 
 
-def test_in_one_batch_the_order_counts() -> None:
+def test_an_erasure_within_a_batch_drops_only_the_events_before_it() -> None:
     worker = Worker()
     decided = worker.process(ada(1), erase("u:ada"), ada(2, NOON + 1))
     assert outcomes(decided) == ["resolved"]
@@ -116,7 +116,7 @@ def test_in_one_batch_the_order_counts() -> None:
     assert (after["events"], after["version"]) == (1, NOON + 1)
 
 
-def test_others_forget_that_they_met() -> None:
+def test_other_people_lose_their_links_to_the_erased_person() -> None:
     worker = Worker()
     worker.process(unique(accepted(1, user_id="bob", anonymous_id="x")))
     assert b"a:x" in worker.state[b"acme\0u:bob"]
@@ -125,7 +125,7 @@ def test_others_forget_that_they_met() -> None:
     assert avro.decode_any(worker.state[b"acme\0u:bob"])[1]["events"] == 1
 
 
-def test_markers_go_when_nothing_of_before_can_come() -> None:
+def test_erase_markers_are_removed_after_their_kept_until() -> None:
     worker = Worker()
     worker.process(erase("u:ada"))
     worker.process(erase("u:eve", kept_until=NOON + 2 * DAY))
@@ -134,7 +134,7 @@ def test_markers_go_when_nothing_of_before_can_come() -> None:
     assert markers.of([ADA, b"acme\0u:eve"]) == {b"acme\0u:eve": NOON}
 
 
-def test_a_transaction_that_failed_has_marked_nobody() -> None:
+def test_a_failed_transaction_leaves_no_erase_marker() -> None:
     worker = Worker()
     batch = batch_of([erase("u:ada")], topics.UNIQUE)
     worker.stage.process(batch, lambda keys: {})  # its commit fails: nothing is applied
@@ -142,7 +142,7 @@ def test_a_transaction_that_failed_has_marked_nobody() -> None:
     assert outcomes(worker.process(ada(1))) == ["resolved"]
 
 
-def test_the_sink_takes_markers_and_keeps_nothing_of_them() -> None:
+def test_the_sink_routes_erase_markers_to_landing_erased_markers() -> None:
     names = {header: schema.name for header, schema in avro.schemas_by_header().items()}
     worker = Worker()
     worker.process(erase("u:ada"))

@@ -1,4 +1,4 @@
-"""Whom a profile-less event names, and what becomes of it: values in, values out."""
+"""An id mapping reads identifiers from an event's properties and reroutes the event to their owner."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def profile_less(decided: BatchResult) -> bool:
     return decided.forwarded == 0 and (fields["profile_id"], fields["session_id"]) == ("", "")
 
 
-def test_an_events_own_mapping_goes_before_that_of_every_event() -> None:
+def test_a_mapping_for_the_event_name_wins_over_the_wildcard_mapping() -> None:
     assert mapping_of([ANY, PAID], "paid") == PAID
     assert mapping_of([ANY, PAID], "sent") == ANY
     assert mapping_of([PAID], "sent") is None
@@ -55,7 +55,9 @@ def test_an_events_own_mapping_goes_before_that_of_every_event() -> None:
         ('{"a": {"id": "x", "id": "y"}, "n": 1e5, "n": 1}', "a.id", "x"),
     ],
 )
-def test_a_path_leads_to_a_text_or_an_integer(properties: str, path: str, found: str) -> None:
+def test_a_mapping_path_finds_a_string_or_an_integer(
+    properties: str, path: str, found: str
+) -> None:
     mapping = IdMapping(event="*", user_id=path)
     assert named_by(mapping, properties) == Named("", found, "", "")
 
@@ -76,18 +78,18 @@ def test_a_path_leads_to_a_text_or_an_integer(properties: str, path: str, found:
         '{"id": "x", "odd": "\\ud800"}',
     ],
 )
-def test_whatever_else_is_at_the_path_leaves_the_event_profile_less(properties: str) -> None:
+def test_any_other_value_at_the_path_leaves_the_event_without_a_profile(properties: str) -> None:
     mapping = IdMapping(event="*", user_id="id", anonymous_id="no.such.0.thing")
     assert named_by(mapping, properties) is None
     assert profile_less(process([mapping], webhook(1, properties)))
 
 
 @pytest.mark.parametrize("path", ["a.2", "a.-1", "a.x", "a.²"])
-def test_no_such_place_in_an_array_is_nothing(path: str) -> None:
+def test_a_path_to_a_missing_array_index_finds_nothing(path: str) -> None:
     assert named_by(IdMapping(event="*", user_id=path), '{"a": ["x", "y"]}') is None
 
 
-def test_a_mapped_event_goes_to_the_owner_of_its_identifier_as_if_sent_with_ids() -> None:
+def test_a_mapped_event_is_forwarded_as_if_sent_with_its_identifiers() -> None:
     mapping = IdMapping(event="paid", user_id="customer.id", session_id="visit")
     properties = '{"customer": {"id": 7}, "visit": "v"}'
     sent = webhook(1, properties, value=3.5)
@@ -102,7 +104,7 @@ def test_a_mapped_event_goes_to_the_owner_of_its_identifier_as_if_sent_with_ids(
     assert decided.usage.counts == {}
 
 
-def test_the_next_hop_decides_by_the_record_whatever_the_mappings_are_by_then() -> None:
+def test_a_forwarded_event_is_resolved_the_same_after_mappings_have_changed() -> None:
     (forwarded,) = process([PAID], webhook(1, '{"customer": {"id": 7}}')).outputs[topics.UNIQUE]
     changed = IdMapping(event="paid", user_id="no.such.thing", anonymous_id="customer.id")
     decisions = [process(mappings, forwarded) for mappings in ([], [PAID], [changed])]
@@ -114,20 +116,20 @@ def test_the_next_hop_decides_by_the_record_whatever_the_mappings_are_by_then() 
     assert decisions[0].changes == decisions[1].changes == decisions[2].changes
 
 
-def test_a_session_that_the_client_gave_stays_unless_the_mapping_finds_one() -> None:
+def test_the_clients_session_id_is_kept_when_the_mapping_finds_none() -> None:
     given = webhook(1, '{"customer": {"id": 7}}', client_session_id="given")
     (forwarded,) = process([PAID], given).outputs[topics.UNIQUE]
     _, fields = avro.decode_any(forwarded.value)
     assert (fields["client_session_id"], fields["identity_key"]) == ("given", "u:7")
 
 
-def test_a_session_alone_names_somebody_too() -> None:
+def test_a_mapped_session_id_alone_identifies_a_person() -> None:
     mapping = IdMapping(event="*", session_id="visit")
     (forwarded,) = process([mapping], webhook(1, '{"visit": "v"}')).outputs[topics.UNIQUE]
     assert forwarded.key == workspace_key("acme", "s:v")
 
 
-def test_events_that_ask_for_a_profile_and_other_sources_are_left_alone() -> None:
+def test_mappings_ignore_events_that_want_a_profile_and_other_sources() -> None:
     properties = '{"customer": {"id": 7}}'
     asking = unique(accepted(1, user_id="8", event="paid", properties=properties))
     elsewhere = webhook(2, properties, source="blog")
@@ -135,7 +137,7 @@ def test_events_that_ask_for_a_profile_and_other_sources_are_left_alone() -> Non
     assert (decided.forwarded, decided.emitted) == (0, 2)
 
 
-def test_a_webhook_cut_short_in_its_properties_is_refused_where_they_are_needed() -> None:
+def test_an_event_truncated_in_its_properties_is_refused_when_a_mapping_needs_them() -> None:
     whole = webhook(1, '{"customer": {"id": 7}}')
     decided = process([PAID], Output(whole.key, whole.value[:-3]))
     assert [refusal.at for refusal in decided.refusals] == [0]

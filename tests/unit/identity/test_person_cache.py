@@ -1,4 +1,4 @@
-"""What identity recalls between batches is what the store says, and is dropped when in doubt."""
+"""The person cache always agrees with the store and is dropped after a failed transaction."""
 
 from collections.abc import Iterable
 
@@ -37,7 +37,7 @@ def events_of(state: State) -> int:
     return events
 
 
-def test_a_person_who_comes_again_is_not_loaded_again_and_counts_on() -> None:
+def test_a_returning_person_is_loaded_from_the_store_only_once() -> None:
     stage, store = IdentityStage(), Kept()
     for number in range(3):
         store.state.update(stage.process(visit(number), store.load).changes)
@@ -45,7 +45,7 @@ def test_a_person_who_comes_again_is_not_loaded_again_and_counts_on() -> None:
     assert events_of(store.state) == 3
 
 
-def test_after_forget_what_was_never_committed_is_gone() -> None:
+def test_forget_drops_uncommitted_changes() -> None:
     stage, store = IdentityStage(), Kept()
     store.state.update(stage.process(visit(1), store.load).changes)
     stage.process(visit(2), store.load)  # its transaction fails: nothing is applied
@@ -54,13 +54,13 @@ def test_after_forget_what_was_never_committed_is_gone() -> None:
     assert events_of(again.changes) == 2
 
 
-def test_partitions_have_people_of_their_own() -> None:
+def test_each_partition_has_its_own_cached_people() -> None:
     stage, here, there = IdentityStage(), Kept(), Kept()
     stage.process(visit(1, partition=0), here.load)
     assert events_of(stage.process(visit(2, partition=1), there.load).changes) == 1
 
 
-def test_who_came_least_recently_is_dropped_first() -> None:
+def test_the_least_recently_used_person_is_evicted_first() -> None:
     recall, store = PersonCache(kept=2), Kept()
     for name in (b"a", b"b", b"a", b"c"):
         recall.load(0, [name], store.load)
@@ -70,7 +70,7 @@ def test_who_came_least_recently_is_dropped_first() -> None:
     assert store.asked == [b"b"]
 
 
-def test_a_large_person_is_read_from_the_store_each_time() -> None:
+def test_a_person_above_the_size_limit_is_never_cached() -> None:
     recall, store = PersonCache(), Kept()
     person = Person("acme", "u:7", "p", traits="x" * MAX_BYTES)
     store.state[KEY] = encode_person(person)

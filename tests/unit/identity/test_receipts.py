@@ -1,4 +1,4 @@
-"""What identity tells those who ask: the last word on the event, and the profile as it left it."""
+"""Identity's receipts give the outcome of an event and the profile after it, only when asked for."""
 
 import msgspec
 
@@ -29,11 +29,11 @@ def profile_of(receipt: Receipt) -> ReceiptProfile:
     return msgspec.json.decode(receipt.profile, type=ReceiptProfile)
 
 
-def test_who_does_not_ask_is_told_nothing() -> None:
+def test_an_event_without_wants_receipt_gets_no_receipt() -> None:
     assert topics.RECEIPTS not in process([unique(accepted(1, user_id="7"))]).outputs
 
 
-def test_a_new_person_is_told_as_new_and_the_next_time_as_known() -> None:
+def test_a_receipt_marks_profile_and_session_as_new_only_at_the_first_event() -> None:
     later = {"occurred_at": NOON + MINUTE}
     first, second = receipts(process([asking(1, user_id="7"), asking(2, user_id="7", **later)]))
     assert (first.step, first.outcome, first.received_at) == ("identity", "resolved", NOON)
@@ -44,7 +44,7 @@ def test_a_new_person_is_told_as_new_and_the_next_time_as_known() -> None:
     assert [profile_of(receipt).events for receipt in (first, second)] == [1, 2]
 
 
-def test_the_profile_is_as_the_event_left_it() -> None:
+def test_a_receipt_holds_the_profile_after_the_event() -> None:
     record = {"event": "$identify", "properties": '{"plan": "pro", "n": 12345678901234567890}'}
     (receipt,) = receipts(process([asking(1, user_id="7", client_session_id="s", **record)]))
     assert msgspec.json.decode(receipt.profile) == {
@@ -59,14 +59,14 @@ def test_the_profile_is_as_the_event_left_it() -> None:
     }
 
 
-def test_a_session_after_the_gap_is_told_as_new() -> None:
+def test_a_receipt_marks_a_session_after_the_gap_as_new() -> None:
     later = asking(2, user_id="7", occurred_at=NOON + 31 * MINUTE)
     first, second = receipts(process([asking(1, user_id="7"), later]))
     assert (second.profile_new, second.session_new) == (False, True)
     assert first.session_id != second.session_id
 
 
-def test_what_is_not_to_be_saved_and_what_has_no_profile_is_told_so() -> None:
+def test_receipts_of_unsaved_and_profile_less_events_say_so() -> None:
     nobody = {"wants_profile": False, "client_session_id": "s"}
     unsaved, profile_less = receipts(
         process([asking(1, user_id="7", saved=False), asking(2, **nobody)])
@@ -77,7 +77,7 @@ def test_what_is_not_to_be_saved_and_what_has_no_profile_is_told_so() -> None:
     assert (profile_less.profile_id, profile_less.profile) == ("", "")
 
 
-def test_a_forwarded_event_is_told_where_it_is_decided() -> None:
+def test_a_forwarded_event_gets_its_receipt_where_it_is_resolved() -> None:
     stage = IdentityStage()
     mine = {"client_profile_id": "mine"}
     sent = [unique(accepted(1, user_id="7", **mine)), asking(2, user_id="8", **mine)]
@@ -89,7 +89,7 @@ def test_a_forwarded_event_is_told_where_it_is_decided() -> None:
     assert profile_of(receipt).user_id == "8"
 
 
-def test_a_dead_event_is_told_where_so_much_can_be_read() -> None:
+def test_a_dead_event_gets_a_receipt_if_its_id_can_be_read() -> None:
     bad_traits = asking(1, user_id="7", event="$identify", properties="[]")
     decided = process([bad_traits, Output(b"k", b"garbage")])
     assert [receipt.outcome for receipt in receipts(decided)] == ["dead"]

@@ -1,4 +1,4 @@
-"""Identity on bytes: what it appends decodes as the longer record, and state comes back as it went."""
+"""Identity appends its fields to the accepted record and restores its state unchanged."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def process(outputs: list[Output], load: Load = lambda keys: {}) -> BatchResult:
 
 
 @pytest.mark.parametrize("session", ["", "s", "x" * 63, "x" * 64, "ø" * 200])
-def test_the_resolved_event_is_the_accepted_one_and_what_identity_adds(session: str) -> None:
+def test_a_resolved_event_is_the_accepted_event_plus_profile_and_session(session: str) -> None:
     record = accepted(1, user_id="7", client_session_id=session, properties='{"a": 1}')
     (resolved,) = process([unique(record)]).outputs[topics.RESOLVED]
     name, fields = avro.decode_any(resolved.value)
@@ -37,7 +37,7 @@ def test_the_resolved_event_is_the_accepted_one_and_what_identity_adds(session: 
     assert session_id == session or not session
 
 
-def test_each_source_has_a_session_gap_of_its_own() -> None:
+def test_each_source_has_its_own_session_gap() -> None:
     gaps = {"shop": 3_600, "news": 60}
     stage = IdentityStage(gap_of=lambda source: gaps[source])
     events = [
@@ -53,21 +53,21 @@ def test_each_source_has_a_session_gap_of_its_own() -> None:
     assert [record["session_gap_seconds"] for record in resolved] == [3_600] * 3 + [60] * 3
 
 
-def test_state_comes_back_as_it_went() -> None:
+def test_a_person_is_continued_from_the_stored_state() -> None:
     first = process([unique(accepted(1, user_id="7"))])
     again = process([unique(accepted(2, user_id="7"))], lambda keys: first.changes)
     _, person = avro.decode_any(again.changes[b"acme\0u:7"])
     assert (person["events"], person["sessions"], person["version"]) == (2, 1, 2)
 
 
-def test_a_link_goes_to_the_worker_of_the_weaker_identifier() -> None:
+def test_a_link_is_keyed_by_the_weaker_identifier() -> None:
     decided = process([unique(accepted(1, user_id="7", anonymous_id="x"))])
     (link,) = decided.outputs[topics.UNIQUE]
     assert link.key == b"acme\0a:x"
     assert process([link]).changes.keys() == {b"acme\0a:x"}
 
 
-def test_a_merge_is_written_beside_the_state_it_follows_from() -> None:
+def test_a_merge_is_written_to_the_profiles_topic_beside_the_state() -> None:
     before = process([unique(accepted(1, anonymous_id="x"))])
     login = process([unique(accepted(2, user_id="7", anonymous_id="x"))])
     (link,) = login.outputs[topics.UNIQUE]
@@ -78,13 +78,13 @@ def test_a_merge_is_written_beside_the_state_it_follows_from() -> None:
     assert not fields["refused"]
 
 
-def test_traits_are_read_from_an_identify() -> None:
+def test_traits_of_an_identify_event_are_stored_with_their_number_notation() -> None:
     record = accepted(1, user_id="7", event="$identify", properties='{"plan": "pro", "n": 1e2}')
     _, person = avro.decode_any(process([unique(record)]).changes[b"acme\0u:7"])
     assert person["traits"] == '{"plan":"pro","n":1e2}'
 
 
-def test_an_event_of_nobody_leaves_no_state() -> None:
+def test_an_event_without_profile_and_session_leaves_no_state() -> None:
     record = accepted(1, wants_profile=False, wants_session=False)
     decided = process([unique(record)])
     assert decided.changes == {}
@@ -97,7 +97,7 @@ def test_an_unsaved_event_is_counted_and_not_stored() -> None:
     assert [outcome for _, _, outcome in decided.usage.counts] == ["unsaved"]
 
 
-def test_what_cannot_be_read_is_refused_and_the_rest_goes_on() -> None:
+def test_unreadable_records_are_refused_and_the_others_are_processed() -> None:
     good = unique(accepted(1, user_id="7"))
     bad_traits = unique(accepted(2, user_id="8", event="$identify", properties="[]"))
     decided = process([Output(b"k", b"garbage"), bad_traits, good])
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_refused_and_the_rest_goes_on() -> None:
     assert decided.emitted == 1
 
 
-def test_what_is_refused_is_counted_to_the_source_and_minute_that_dedup_counted_it_to() -> None:
+def test_a_refused_event_counts_as_dead_for_its_source_and_received_minute() -> None:
     record = accepted(2, event="$identify", user_id="8", properties="[]", received_at=NOON + 70_000)
     whole = unique(record)
     cut = Output(whole.key, whole.value[: whole.value.index(b"$identify")])
@@ -118,7 +118,7 @@ def test_what_is_refused_is_counted_to_the_source_and_minute_that_dedup_counted_
     assert refused == {("shop", NOON + 70_000, record["event_id"])}
 
 
-def test_an_identify_cut_short_in_its_traits_is_refused() -> None:
+def test_an_identify_event_truncated_in_its_traits_is_refused() -> None:
     whole = unique(accepted(1, user_id="7", event="$identify", properties='{"plan": "pro"}'))
     decided = process([Output(whole.key, whole.value[:-3])])
     assert [refusal.at for refusal in decided.refusals] == [0]

@@ -1,4 +1,4 @@
-"""Identity's decisions, one story a test."""
+"""Identity decides profiles, sessions, links, merges and traits."""
 
 import msgspec
 
@@ -27,7 +27,7 @@ def resolved(decisions: Decisions) -> list[Resolved]:
     return [outcome for outcome in decisions.outcomes if isinstance(outcome, Resolved)]
 
 
-def test_the_same_identifier_is_the_same_profile_at_every_replay() -> None:
+def test_an_identifier_resolves_to_the_same_profile_at_every_replay() -> None:
     (first,) = resolved(decide([event(user_id="7")], {}))
     (again,) = resolved(decide([event(user_id="7")], {}))
     assert first == again
@@ -42,12 +42,12 @@ def test_workspaces_do_not_share_people() -> None:
     assert here.profile_id != there.profile_id
 
 
-def test_the_profile_that_the_client_brought_is_kept() -> None:
+def test_the_clients_profile_id_is_kept() -> None:
     (one,) = resolved(decide([event(client_profile_id="mine", user_id="7")], {}))
     assert one.profile_id == "mine"
 
 
-def test_an_anonymous_past_is_merged_when_the_user_is_known() -> None:
+def test_an_anonymous_profile_is_merged_into_the_user_at_login() -> None:
     people: People = {}
     decide([event(anonymous_id="x")], people)
     login = decide([event(anonymous_id="x", user_id="7")], people)
@@ -67,7 +67,7 @@ def test_a_link_is_sent_once() -> None:
     assert decide([both], people).links == []
 
 
-def test_an_identified_device_is_not_given_to_the_next_user() -> None:
+def test_a_device_of_a_user_is_not_merged_into_the_next_user() -> None:
     people: People = {}
     for user in ("7", "8"):
         for link in decide([event(anonymous_id="x", user_id=user)], people).links:
@@ -78,7 +78,7 @@ def test_an_identified_device_is_not_given_to_the_next_user() -> None:
     assert people[("acme", "a:x")].owner == "u:7"
 
 
-def test_a_claimed_profile_refuses_another_user_whose_event_is_decided_as_theirs() -> None:
+def test_an_event_with_another_users_profile_id_is_rerouted_to_its_own_user() -> None:
     people: People = {}
     decide([event(client_profile_id="mine", user_id="7")], people)
     decisions = decide([event(client_profile_id="mine", user_id="8")], people)
@@ -88,7 +88,7 @@ def test_a_claimed_profile_refuses_another_user_whose_event_is_decided_as_theirs
     assert theirs.profile_id == minted_profile_id("acme", "u:8")
 
 
-def test_webhooks_pass_with_what_they_have() -> None:
+def test_an_event_that_wants_no_profile_keeps_only_its_own_session_id() -> None:
     people: People = {}
     webhook = event(wants_profile=False, wants_session=False)
     profile_less = event(wants_profile=False, client_session_id="s")
@@ -99,14 +99,14 @@ def test_webhooks_pass_with_what_they_have() -> None:
     assert people == {}
 
 
-def test_what_is_not_to_be_saved_is_processed() -> None:
+def test_an_unsaved_event_still_updates_its_person() -> None:
     people: People = {}
     (outcome,) = decide([event(user_id="7", saved=False)], people).outcomes
     assert isinstance(outcome, Unsaved)
     assert people[("acme", "u:7")].events == 1
 
 
-def test_the_clients_session_is_kept_and_thirty_minutes_make_a_new_one() -> None:
+def test_the_clients_session_id_is_kept_and_a_gap_over_30_minutes_starts_another() -> None:
     times = [0, 30 * MINUTE, 60 * MINUTE + 1]
     own = resolved(decide([event(user_id="7", client_session_id="s")], {}))
     ids = [
@@ -117,7 +117,7 @@ def test_the_clients_session_is_kept_and_thirty_minutes_make_a_new_one() -> None
     assert ids[0] == ids[1] != ids[2]
 
 
-def test_a_late_event_joins_the_visit_it_belongs_to() -> None:
+def test_a_late_event_joins_the_session_of_its_time() -> None:
     times = [0, 100 * MINUTE, 20 * MINUTE, 110 * MINUTE]
     first, second, late, next_ = (
         one.session_id
@@ -127,12 +127,12 @@ def test_a_late_event_joins_the_visit_it_belongs_to() -> None:
     assert next_ == second
 
 
-def test_sources_have_visits_of_their_own() -> None:
+def test_each_source_has_its_own_sessions() -> None:
     shop, blog = resolved(decide([event(user_id="7"), event(user_id="7", source="blog")], {}))
     assert shop.session_id != blog.session_id
 
 
-def test_state_stays_small() -> None:
+def test_a_person_keeps_a_limited_number_of_recent_sessions() -> None:
     people: People = {}
     decide([event(user_id="7", occurred_at=at * 60 * MINUTE) for at in range(100)], people)
     person = people[("acme", "u:7")]
@@ -140,7 +140,7 @@ def test_state_stays_small() -> None:
     assert (person.events, person.sessions) == (100, 100)
 
 
-def test_traits_later_by_the_events_own_time_win() -> None:
+def test_the_trait_with_the_latest_event_time_wins() -> None:
     def identify(at: int, text: str) -> IdentityEvent:
         traits = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         return event(user_id="7", name="$identify", occurred_at=at, traits=traits)
@@ -153,7 +153,7 @@ def test_traits_later_by_the_events_own_time_win() -> None:
     assert traits == {"plan": "pro", "city": "Bergen", "age": 30}
 
 
-def test_a_link_to_a_user_nobody_has_seen_gives_it_the_clients_profile() -> None:
+def test_a_link_gives_a_new_user_the_clients_profile_without_a_merge() -> None:
     people: People = {}
     (link,) = decide([event(client_profile_id="mine", user_id="7")], people).links
     assert isinstance(link, Link)

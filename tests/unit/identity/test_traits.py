@@ -1,4 +1,4 @@
-"""Traits: each has a time of its own."""
+"""Every trait has its own time, and the latest value by event time wins."""
 
 import msgspec
 
@@ -20,7 +20,7 @@ def traits_after(*events: IdentityEvent) -> dict[str, object]:
     return found
 
 
-def test_a_late_one_sets_what_nothing_later_has_set() -> None:
+def test_a_late_trait_is_set_unless_a_later_event_has_set_it() -> None:
     early, between = (
         identify(10, '{"plan": "free", "city": "Oslo"}'),
         identify(15, '{"plan": "pro"}'),
@@ -32,12 +32,12 @@ def test_a_late_one_sets_what_nothing_later_has_set() -> None:
     assert traits_after(between, early, late) == right
 
 
-def test_of_two_at_the_same_time_the_last_wins_in_whatever_order_they_are_decided() -> None:
+def test_the_last_of_two_traits_with_equal_times_wins_in_any_order() -> None:
     first, last = identify(10, '{"plan": "free"}', 1), identify(10, '{"plan": "pro"}', 2)
     assert traits_after(first, last) == traits_after(last, first) == {"plan": "pro"}
 
 
-def test_what_an_earlier_version_knew_counts_as_set_at_its_time() -> None:
+def test_traits_stored_by_an_earlier_version_have_the_profiles_traits_time() -> None:
     memory = Memory(linked=["a:x\0u:7"], versions_before=3)
     person = Person("acme", "u:7", "p", traits='{"plan":"pro","city":"Oslo"}', traits_at=10)
     person.memory = memory
@@ -48,7 +48,7 @@ def test_what_an_earlier_version_knew_counts_as_set_at_its_time() -> None:
     assert msgspec.json.decode(person.traits) == {"plan": "free", "city": "Bergen", "age": 30}
 
 
-def test_what_is_remembered_of_times_is_bounded_by_the_traits() -> None:
+def test_the_stored_trait_times_are_as_many_as_the_traits() -> None:
     person = Person("acme", "u:7", "p")
     for number in range(200):
         learn(person, identify(number, f'{{"plan": "pro", "visits": {number}}}', number))

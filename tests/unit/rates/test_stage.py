@@ -1,4 +1,4 @@
-"""Rates on records: totals as state, quotas as the registry has them now."""
+"""Rates keeps totals per source as state and applies the registry's current quotas."""
 
 from tests.support.events import NOON, batch_of
 from weir.adapters import avro
@@ -36,7 +36,7 @@ class Registry:
         return changed
 
 
-def test_totals_go_on_from_the_state() -> None:
+def test_usage_totals_continue_from_the_stored_state() -> None:
     stage = Registry().stage()
     first = stage.process(batch_of([usage_delta("shop", 2)]), lambda keys: {})
     second = stage.process(batch_of([usage_delta("shop", 3)]), lambda keys: first.changes)
@@ -45,7 +45,7 @@ def test_totals_go_on_from_the_state() -> None:
     assert usage["peak_rate"] == 5.0
 
 
-def test_a_changed_quota_is_in_force_though_nothing_comes_in() -> None:
+def test_a_changed_quota_takes_effect_without_new_usage() -> None:
     registry = Registry()
     stage = registry.stage()
     state = stage.process(batch_of([usage_delta("shop", 2)]), lambda keys: {}).changes
@@ -59,7 +59,7 @@ def test_a_changed_quota_is_in_force_though_nothing_comes_in() -> None:
     assert stage.refresh(0, lambda keys: state) is None
 
 
-def test_garbage_is_refused_and_the_rest_is_counted() -> None:
+def test_an_unreadable_usage_record_is_refused_and_the_others_are_counted() -> None:
     stage = Registry().stage()
     outputs = [Output(b"", b"garbage"), usage_delta("shop", 2)]
     decided = stage.process(batch_of(outputs), lambda keys: {})

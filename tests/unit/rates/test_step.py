@@ -1,4 +1,4 @@
-"""Rates: sums, quotas and peaks, on plain values."""
+"""Rates adds up usage per calendar period, evaluates quotas and finds peak rates."""
 
 from typing import Any, get_args
 
@@ -62,7 +62,7 @@ def test_the_order_of_deltas_does_not_matter() -> None:
     assert windows(one)[("day", MIDNIGHT)] == windows(other)[("day", MIDNIGHT)] == (7, 700)
 
 
-def test_state_keeps_the_latest_windows_only() -> None:
+def test_state_keeps_only_the_latest_windows_of_each_period() -> None:
     usage = SourceUsage("shop")
     for minute in range(10):
         add_usage(usage, [delta(1, NOON + minute * MINUTE)])
@@ -72,7 +72,7 @@ def test_state_keeps_the_latest_windows_only() -> None:
     assert windows(usage)[("hour", NOON)] == (10, 1000)
 
 
-def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
+def test_a_quota_is_exceeded_at_its_limit_and_resets_when_its_period_ends() -> None:
     usage = SourceUsage("shop")
     quotas = [
         Quota(name="daily", period="day", limit=10),
@@ -95,14 +95,14 @@ def test_a_quota_is_exceeded_from_its_limit_on_until_its_period_ends() -> None:
 
 
 @pytest.mark.parametrize("unit", get_args(Unit))
-def test_every_unit_is_counted_as_itself(unit: Unit) -> None:
+def test_each_quota_unit_counts_its_own_measure(unit: Unit) -> None:
     usage = SourceUsage("shop")
     add_usage(usage, [delta(9), delta(7, outcome="unique"), delta(2, outcome="duplicate")])
     evaluate_quotas(usage, [Quota(name="daily", period="day", unit=unit, limit=10)])
     assert usage.quotas[0].used == {"events": 9, "unique_events": 7, "bytes": 900}[unit]
 
 
-def test_a_unit_that_nothing_counts_is_never_taken_for_another_one() -> None:
+def test_an_unknown_quota_unit_raises_an_error() -> None:
     usage = SourceUsage("shop")
     add_usage(usage, [delta(9)])
     people: Any = "people"
@@ -110,21 +110,21 @@ def test_a_unit_that_nothing_counts_is_never_taken_for_another_one() -> None:
         evaluate_quotas(usage, [Quota(name="daily", period="day", unit=people, limit=10)])
 
 
-def test_a_new_period_starts_from_nothing() -> None:
+def test_quota_usage_restarts_in_a_new_period() -> None:
     usage = SourceUsage("shop")
     add_usage(usage, [delta(10), delta(1, NOON + 86_400_000)])
     evaluate_quotas(usage, [Quota(name="daily", period="day", limit=10)])
     assert (usage.quotas[0].used, usage.quotas[0].exceeded) == (1, False)
 
 
-def test_only_accepted_events_use_a_quota() -> None:
+def test_only_accepted_events_count_towards_an_event_quota() -> None:
     usage = SourceUsage("shop")
     add_usage(usage, [delta(100, outcome="unique")])
     evaluate_quotas(usage, [Quota(name="daily", period="day", limit=10)])
     assert usage.quotas[0].used == 0
 
 
-def test_the_peak_is_the_busiest_second_over_all_deltas() -> None:
+def test_the_peak_rate_is_the_busiest_second_over_all_deltas() -> None:
     usage = SourceUsage("shop")
     add_usage(usage, [delta(30, seconds={0: 10, 1: 20}), delta(15, seconds={1: 15})])
     add_usage(usage, [delta(5, NOON + 10 * MINUTE, seconds={0: 5})])

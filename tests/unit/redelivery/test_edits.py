@@ -1,4 +1,4 @@
-"""Assignments by a JSON path: what they change, and nothing else."""
+"""An edit sets or removes the value at a JSON path and leaves all other bytes unchanged."""
 
 import json
 
@@ -26,13 +26,13 @@ DOCUMENT = b'{"n":1.10,"big":12345678901234567890123,"a":{"b":[1,{"x y":2}]},"e"
         ("$set=1", ("$set",)),
     ],
 )
-def test_a_path_is_names_and_indexes(edit: str, path: tuple[str | int, ...]) -> None:
+def test_a_path_is_parsed_into_names_and_indexes(edit: str, path: tuple[str | int, ...]) -> None:
     assert assignment(edit).path == path
     assert assignment(shown(path) + "=1").path == path
 
 
 @pytest.mark.parametrize("text", ["", "=1", "a b=1", "a", ".a=1", "a[x]=1", "a..b=1", "a]b=1"])
-def test_what_is_no_assignment_is_told(text: str) -> None:
+def test_an_invalid_assignment_raises_a_path_error(text: str) -> None:
     with pytest.raises(PathError):
         assignment(text)
 
@@ -49,11 +49,11 @@ def test_what_is_no_assignment_is_told(text: str) -> None:
         ("", b'""'),
     ],
 )
-def test_a_value_is_json_or_else_text(text: str, value: bytes) -> None:
+def test_an_assigned_value_is_json_or_otherwise_a_string(text: str, value: bytes) -> None:
     assert assignment(f"a={text}").apply(b"{}") == b'{"a":%b}' % value
 
 
-def test_what_is_not_on_the_path_keeps_its_bytes() -> None:
+def test_an_assignment_changes_no_bytes_outside_its_path() -> None:
     edited = assignment('a.b[1]["x y"]=3').apply(DOCUMENT)
     assert edited == DOCUMENT.replace(b'"x y":2', b'"x y":3')
 
@@ -62,7 +62,7 @@ def test_what_is_not_on_the_path_keeps_its_bytes() -> None:
     ("edit", "left"),
     [("a.b[0]", {"b": [{"x y": 2}]}), ("a.b", {}), ('a.b[1]["x y"]', {"b": [1, {}]})],
 )
-def test_what_is_taken_away_is_gone(edit: str, left: object) -> None:
+def test_a_removal_deletes_the_value_at_its_path(edit: str, left: object) -> None:
     assert json.loads(removal(edit).apply(DOCUMENT))["a"] == left
 
 
@@ -77,17 +77,19 @@ def test_what_is_taken_away_is_gone(edit: str, left: object) -> None:
         ('q["x y"].z=1', "q"),
     ],
 )
-def test_a_place_that_is_not_there_is_named(edit: str, missing: str) -> None:
+def test_an_assignment_below_a_missing_value_names_the_missing_path(
+    edit: str, missing: str
+) -> None:
     with pytest.raises(NoSuchPathError) as caught:
         assignment(edit).apply(DOCUMENT)
     assert str(caught.value) == f"there is no {missing}"
 
 
-def test_only_what_is_there_can_be_taken_away() -> None:
+def test_a_removal_of_a_missing_value_raises_an_error() -> None:
     with pytest.raises(NoSuchPathError, match=r"there is no a\.z"):
         removal("a.z").apply(DOCUMENT)
 
 
-def test_what_is_no_json_cannot_be_edited() -> None:
+def test_an_edit_of_invalid_json_raises_an_error() -> None:
     with pytest.raises(NoSuchPathError, match="it is not valid JSON"):
         assignment("a=1").apply(b'{"a": nope')

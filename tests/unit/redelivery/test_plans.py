@@ -1,4 +1,4 @@
-"""What is written for a letter: the same bytes, or an edited event where it belongs now; else why not."""
+"""A redelivery plan writes a dead or rejected event again, unchanged or edited, or says why not."""
 
 import uuid
 from zlib import crc32
@@ -46,19 +46,19 @@ def record(write: Write) -> avro.AvroRecord:
 
 
 @pytest.mark.parametrize("topic", sorted(dead_letters.AGAIN))
-def test_untouched_it_goes_back_to_where_it_was_read(topic: str) -> None:
+def test_an_unedited_dead_letter_is_written_to_its_original_topic_and_partition(topic: str) -> None:
     assert written(letter(topic)) == Write(topic, 3, KEY, VALUE)
     assert written(letter(topic, b"garbage")) == Write(topic, 3, KEY, b"garbage")
 
 
 @pytest.mark.parametrize("topic", [topics.USAGE, topics.PROFILES, topics.QUOTAS])
-def test_what_others_have_as_their_state_is_not_written_again(topic: str) -> None:
+def test_dead_letters_of_state_topics_are_not_sendable(topic: str) -> None:
     found = planned(letter(topic, step="sink"))
     assert isinstance(found, NotSendable)
     assert f"{topic} is not written again" in found.reason
 
 
-def test_an_edit_changes_what_it_names_alone() -> None:
+def test_an_edit_changes_only_the_named_fields() -> None:
     write = written(letter(), "properties.price=12.50", "value=3", "event=paid twice")
     assert record(write) == EVENT | {
         "properties": '{"price":12.50,"n":1}',
@@ -68,14 +68,14 @@ def test_an_edit_changes_what_it_names_alone() -> None:
     assert (write.key, write.partition) == (KEY, crc32(KEY) % 48)
 
 
-def test_an_edited_key_has_its_own_partition() -> None:
+def test_an_edited_idempotency_key_determines_key_and_partition() -> None:
     write = written(letter(), "idempotency_key=order-17")
     assert write.key == dedup_key("shop", "order-17")
     assert write.partition == crc32(write.key) % 48
     assert record(write)["event_id"] == EVENT["event_id"]
 
 
-def test_an_edited_person_is_decided_by_its_own_worker() -> None:
+def test_an_edited_user_id_determines_the_key_of_a_unique_event() -> None:
     write = written(letter(topics.UNIQUE, key=b"acme\0u:ada"), "user_id=bob")
     assert (write.key, write.partition) == (workspace_key("acme", "u:bob"), None)
     assert record(write)["identity_key"] == "u:bob"
@@ -83,7 +83,7 @@ def test_an_edited_person_is_decided_by_its_own_worker() -> None:
     assert (nobody.key, nobody.partition) == (EVENT["event_id"], None)
 
 
-def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
+def test_an_edited_event_that_was_forwarded_keeps_its_key_and_partition() -> None:
     write = written(letter(topics.UNIQUE, key=b"acme\0u:carol"), "value=1")
     assert (write.key, write.partition) == (b"acme\0u:carol", 3)
 
@@ -105,7 +105,9 @@ def test_an_event_that_was_handed_on_stays_with_whom_it_was_handed_to() -> None:
         (topics.ACCEPTED, VALUE, "properties=[1]", "properties must be a JSON object"),
     ],
 )
-def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, expected: str) -> None:
+def test_an_impossible_edit_is_not_sendable_with_a_reason(
+    topic: str, value: bytes, edit: str, expected: str
+) -> None:
     found = planned(letter(topic, value), edit)
     assert isinstance(found, NotSendable)
     assert expected in found.reason
@@ -119,20 +121,20 @@ def test_what_cannot_be_edited_says_why(topic: str, value: bytes, edit: str, exp
         ("properties.note=" + "[" * 40 + "]" * 40, "too_deep"),
     ],
 )
-def test_an_edited_event_is_checked_as_at_the_gateway(edit: str, code: str) -> None:
+def test_an_edited_event_is_validated_as_at_the_gateway(edit: str, code: str) -> None:
     found = planned(letter(), edit)
     assert isinstance(found, NotSendable)
     assert [one.code for one in found.refused] == [code]
 
 
-def test_all_of_an_edited_event_is_checked() -> None:
+def test_unedited_fields_of_an_edited_event_are_validated_too() -> None:
     _, value = accepted_output(accepted(1, properties='{"price": 1e999}'))
     found = planned(letter(value=value), "value=1")
     assert isinstance(found, NotSendable)
     assert found.refused[0].code == "out_of_range"
 
 
-def test_a_name_that_its_door_took_is_not_refused_now() -> None:
+def test_an_event_name_that_its_api_accepted_passes_an_edit_of_another_field() -> None:
     _, value = accepted_output(accepted(1, event="$exposure"))
     assert record(written(letter(value=value), "value=1"))["event"] == "$exposure"
 
@@ -159,14 +161,14 @@ def events(plan: Plan | NotSendable) -> list[avro.AvroRecord]:
     return [record(write) for write, _ in plan.parts]
 
 
-def test_a_mended_refusal_is_accepted_under_its_own_id_and_time() -> None:
+def test_a_corrected_rejected_event_keeps_its_event_id_and_received_at() -> None:
     (event,) = events(again(refused(b'{"event": "paid", "value": "12", "id": "k"}'), "value=12"))
     assert (event["event_id"], event["received_at"], event["occurred_at"]) == (ID.bytes, NOON, NOON)
     assert (event["value"], event["idempotency_key"]) == (12.0, "k")
     assert (event["source"], event["workspace"], event["user_agent"]) == ("shop", "acme", "curl")
 
 
-def test_what_is_refused_again_says_why() -> None:
+def test_an_event_rejected_again_is_not_sendable_with_a_reason() -> None:
     found = again(refused(b'{"event": "paid", "value": "12"}'))
     refusal = RejectedAgain("wrong_type", "value", "must be a finite number")
     assert found == NotSendable("rejected again", (refusal,))
@@ -175,7 +177,7 @@ def test_what_is_refused_again_says_why() -> None:
     assert body.refused[0].code == "invalid_json"
 
 
-def test_a_body_of_many_goes_whole_or_not_at_all() -> None:
+def test_a_rejected_body_of_several_events_is_sent_whole_or_not_at_all() -> None:
     first, second = events(again(refused(b'[{"event": "a"}, {"event": "b"}]')))
     assert first["event_id"] == ID.bytes != second["event_id"]
     found = again(refused(b'[{"event": "a"}, {"event": "not b"}]'))
@@ -183,7 +185,7 @@ def test_a_body_of_many_goes_whole_or_not_at_all() -> None:
     assert [one.code for one in found.refused] == ["invalid_name"]
 
 
-def test_a_body_of_many_has_the_same_ids_whenever_it_is_read() -> None:
+def test_events_of_a_rejected_body_get_the_same_ids_at_every_plan() -> None:
     body = refused(b'[{"event": "a"}, {"event": "b"}, {"event": "c", "id": "k"}]')
     plan = again(body)
     assert plan == again(body)
@@ -211,7 +213,7 @@ def test_a_body_of_many_has_the_same_ids_whenever_it_is_read() -> None:
         ),
     ],
 )
-def test_other_products_payloads_are_read_in_their_words(
+def test_a_rejected_payload_is_parsed_by_the_api_it_came_from(
     door: str, payload: bytes, name: str
 ) -> None:
     (event,) = events(again(refused(payload, door)))
@@ -219,7 +221,7 @@ def test_other_products_payloads_are_read_in_their_words(
 
 
 @pytest.mark.parametrize("door", ["collect", "hackle", "tracardi", "cloudevents", "unheard-of"])
-def test_what_cannot_be_read_alone_can_be_read_as_weirs_own(door: str) -> None:
+def test_a_payload_its_api_cannot_parse_alone_can_be_read_as_weirs_own_format(door: str) -> None:
     found = again(refused(b'{"type": "paid"}', door))
     assert isinstance(found, NotSendable)
     assert "--door events" in found.reason
@@ -227,12 +229,12 @@ def test_what_cannot_be_read_alone_can_be_read_as_weirs_own(door: str) -> None:
     assert (event["event"], event["user_id"], event["door"]) == ("paid", "ada", door)
 
 
-def test_a_source_that_is_gone_takes_nothing() -> None:
+def test_a_rejected_event_of_a_removed_source_is_not_sendable() -> None:
     found = again(refused(b'{"event": "paid"}', source="gone"))
     assert found == NotSendable("the registry has no source gone")
 
 
-def test_a_casing_that_the_source_enforces_holds_here_too() -> None:
+def test_redelivery_enforces_the_sources_event_casing() -> None:
     strict = Source(id="shop", event_casing="snake_case", enforce_casing=True)
     found = rejected_events.plan(
         refused(b'{"event": "Paid"}'), [], None, {"shop": strict}, PARTITIONS

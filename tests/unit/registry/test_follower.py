@@ -1,4 +1,4 @@
-"""The registry's copies in memory: sources and goals keep to their own entries."""
+"""The registry's in-memory copies of sources, keys and goals each apply only their own entries."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def goal(number: int, site: str = "shop", value: str = "signup") -> Goal:
     )
 
 
-def test_goals_are_kept_by_site_the_oldest_first() -> None:
+def test_goals_are_kept_per_site_oldest_first() -> None:
     goals = Goals()
     for made in (goal(2), goal(1), goal(3, "blog")):
         goals.apply(*goal_entry(made))
@@ -38,7 +38,7 @@ def test_goals_are_kept_by_site_the_oldest_first() -> None:
     assert goals.of("elsewhere") == []
 
 
-def test_a_deleted_goal_is_gone_and_may_be_deleted_again() -> None:
+def test_deleting_a_goal_removes_it_and_may_be_repeated() -> None:
     goals = Goals()
     key, value = goal_entry(goal(1))
     goals.apply(key, value)
@@ -47,7 +47,7 @@ def test_a_deleted_goal_is_gone_and_may_be_deleted_again() -> None:
     assert goals.of("shop") == []
 
 
-def test_an_entry_not_understood_leaves_the_one_before_it_in_force() -> None:
+def test_an_unreadable_entry_leaves_the_previous_one_in_force() -> None:
     goals = Goals()
     key, value = goal_entry(goal(1))
     goals.apply(key, value)
@@ -56,7 +56,7 @@ def test_an_entry_not_understood_leaves_the_one_before_it_in_force() -> None:
     assert goals.of("shop") == [goal(1)]
 
 
-def test_a_quota_whose_unit_is_not_known_is_refused_and_counts_as_nothing_else(
+def test_a_source_entry_with_an_unknown_quota_unit_is_ignored_and_logged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     sources = Sources()
@@ -74,7 +74,7 @@ def test_a_quota_whose_unit_is_not_known_is_refused_and_counts_as_nothing_else(
     assert "people" in output.out + output.err
 
 
-def test_sources_and_goals_do_not_see_each_other() -> None:
+def test_sources_ignore_goal_entries_and_goals_ignore_source_entries() -> None:
     goals, sources = Goals(), Sources()
     sources.apply(*goal_entry(goal(1)))
     record = {"kind": "source", "id": "shop", "document": '{"id": "shop"}', "updated_at": 0}
@@ -85,7 +85,7 @@ def test_sources_and_goals_do_not_see_each_other() -> None:
     assert sources.by_id == {"shop": Source(id="shop")}
 
 
-def test_keys_tell_whose_they_are_and_whose_they_were() -> None:
+def test_key_changes_are_reported_for_the_source_of_added_and_removed_keys() -> None:
     keys, sources, goals = Keys(), Sources(), Goals()
     made = ApiKey(digest="d", source="shop", scope="read", created_at=1)
     entry, value = key_entry(made)
@@ -100,7 +100,7 @@ def test_keys_tell_whose_they_are_and_whose_they_were() -> None:
     assert (keys.of("shop"), keys.take_changed()) == ([], {"shop"})
 
 
-def test_a_registry_that_cannot_be_read_is_said_in_a_sentence() -> None:
+def test_an_unreachable_registry_raises_unavailable_error() -> None:
     nobody = KafkaSettings(kafka_bootstrap="127.0.0.1:1", kafka_options={"log_level": "0"})
     with pytest.raises(UnavailableError, match="The registry cannot be read"):
         read_sources_and_keys(nobody, 0.5)

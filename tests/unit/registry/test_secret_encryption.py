@@ -1,4 +1,4 @@
-"""Signing secrets: encrypted with the first key, opened with any, and never by a guess."""
+"""Signing secrets are encrypted with the first key and decrypted with any configured key."""
 
 import stat
 from pathlib import Path
@@ -21,7 +21,7 @@ SHOP = Source(id="shop", signing_secrets=SECRETS)
 OLD, NEW = new_key(), new_key()
 
 
-def test_a_sealed_secret_says_nothing_and_opens_again() -> None:
+def test_an_encrypted_secret_is_unreadable_and_decrypts_to_the_original() -> None:
     sealing = SecretEncryption((OLD,))
     sealed = sealing.sealed(SHOP)
     assert all(map(is_sealed, sealed.signing_secrets))
@@ -30,7 +30,7 @@ def test_a_sealed_secret_says_nothing_and_opens_again() -> None:
     assert sealing.sealed(sealed) == sealed
 
 
-def test_a_key_is_changed_in_two_steps() -> None:
+def test_an_encryption_key_is_rotated_by_listing_the_new_key_before_the_old() -> None:
     sealed = SecretEncryption((OLD,)).sealed(SHOP)
     both = SecretEncryption((NEW, OLD))
     assert both.opened(sealed) == SHOP
@@ -41,30 +41,32 @@ def test_a_key_is_changed_in_two_steps() -> None:
 
 
 @pytest.mark.parametrize("keys", [(), (NEW,)])
-def test_without_its_key_a_secret_stays_shut(keys: tuple[str, ...]) -> None:
+def test_a_secret_is_not_decrypted_without_its_key(keys: tuple[str, ...]) -> None:
     sealed = SecretEncryption((OLD,)).sealed(SHOP)
     assert SecretEncryption(keys).opened(sealed) == sealed
     assert not SecretEncryption(keys).is_current(sealed)
 
 
-def test_an_altered_one_stays_shut() -> None:
+def test_an_altered_secret_is_not_decrypted() -> None:
     (first, _) = SecretEncryption((OLD,)).sealed(SHOP).signing_secrets
     altered = Source(id="shop", signing_secrets=(first[:-6] + "AAAA==",))
     assert SecretEncryption((OLD,)).opened(altered) == altered
 
 
-def test_secrets_in_plain_from_before_are_read_as_they_are() -> None:
+def test_plain_secrets_of_earlier_versions_are_read_unchanged() -> None:
     assert SecretEncryption().opened(SHOP) == SecretEncryption((OLD,)).opened(SHOP) == SHOP
     assert not SecretEncryption((OLD,)).is_current(SHOP)
 
 
-def test_nothing_is_written_in_plain_for_want_of_a_key() -> None:
+def test_encrypting_secrets_without_a_key_raises_an_error() -> None:
     with pytest.raises(NoSecretsKeyError, match="weir keys secret-key"):
         SecretEncryption().sealed(SHOP)
     assert SecretEncryption().sealed(Source(id="blog")) == Source(id="blog")
 
 
-def test_the_embedded_broker_has_a_key_in_its_folder(tmp_path: Path) -> None:
+def test_the_embedded_broker_gets_a_private_encryption_key_in_its_data_folder(
+    tmp_path: Path,
+) -> None:
     common = CommonSettings(data_dir=tmp_path / "new")
     (made,) = secrets_keys(common, KafkaSettings(), SecretsSettings())
     path = tmp_path / "new" / LOCAL_KEY
@@ -74,7 +76,7 @@ def test_the_embedded_broker_has_a_key_in_its_folder(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [LOCAL_KEY]
 
 
-def test_elsewhere_the_setting_alone_counts(tmp_path: Path) -> None:
+def test_only_the_secrets_key_setting_counts_with_an_external_broker(tmp_path: Path) -> None:
     common, kafka = CommonSettings(data_dir=tmp_path), KafkaSettings(kafka_bootstrap="b:1")
     assert secrets_keys(common, kafka, SecretsSettings()) == ()
     given = SecretsSettings(secrets_key=(OLD,))
@@ -87,14 +89,14 @@ def test_elsewhere_the_setting_alone_counts(tmp_path: Path) -> None:
     ["short", OLD[:-2], f"{OLD},größer", f"{OLD}x"],
     ids=["short", "cut", "other letters", "longer"],  # a key's own text differs at each start
 )
-def test_what_is_no_key_is_refused_and_not_shown(text: str) -> None:
+def test_an_invalid_secrets_key_is_rejected_and_not_shown(text: str) -> None:
     with pytest.raises(SettingsError) as error:
         load(SecretsSettings, {"WEIR_SECRETS_KEY": text})
     assert "weir keys secret-key" in str(error.value)
     assert text not in str(error.value)
 
 
-def test_a_list_of_keys_is_taken() -> None:
+def test_secrets_key_accepts_a_list_of_keys_and_hides_them() -> None:
     loaded = load(SecretsSettings, {"WEIR_SECRETS_KEY": f"{NEW}, {OLD}"})
     assert loaded.secrets_key == (NEW, OLD)
     assert NEW not in repr(loaded)

@@ -1,4 +1,4 @@
-"""The file of sources: read whole, every fault at once, no key in plain anywhere."""
+"""The sources file is checked whole: every fault is reported at once and no plain key is shown."""
 
 import re
 from pathlib import Path
@@ -19,13 +19,13 @@ def faults_of(sources: dict[Any, Any]) -> list[str]:
     return list(error.value.faults)
 
 
-def test_the_demo_source_is_as_the_tour_needs_it() -> None:
+def test_the_demo_source_has_the_tours_write_key_and_settings() -> None:
     demo = read_sources(DEPLOY / "sources.yaml")["demo"]
     assert demo.write_key_hashes == (hash_key("demo-write-key"),)
     assert (demo.kind, demo.workspace, demo.allowed_origins) == ("server", "demo", ("*",))
 
 
-def test_the_commented_options_are_every_option_and_valid(tmp_path: Path) -> None:
+def test_the_commented_example_source_shows_every_option_with_valid_values(tmp_path: Path) -> None:
     text = (DEPLOY / "sources.yaml").read_text()
     shop = text[text.index("  # shop:") :]
     path = tmp_path / "sources.yaml"
@@ -39,7 +39,7 @@ def test_the_commented_options_are_every_option_and_valid(tmp_path: Path) -> Non
         assert option == "id" or f"{option}:" in shop
 
 
-def test_keys_are_hashed_and_added_to_given_hashes() -> None:
+def test_write_keys_are_hashed_and_added_to_write_key_hashes() -> None:
     digest = hash_key("another-key")
     found = check_document(
         {"sources": {"s": {"write_keys": [SECRET, SECRET], "write_key_hashes": [digest]}}}
@@ -47,7 +47,7 @@ def test_keys_are_hashed_and_added_to_given_hashes() -> None:
     assert found["s"].write_key_hashes == (digest, hash_key(SECRET))
 
 
-def test_keys_of_each_purpose_are_hashed_apart() -> None:
+def test_write_read_and_admin_keys_are_hashed_separately() -> None:
     keys = {"read_keys": ["reader-key"], "admin_keys": ["admin-key"], "write_keys": [SECRET]}
     source = check_document({"sources": {"s": keys}})["s"]
     assert source.read_key_hashes == (hash_key("reader-key"),)
@@ -55,7 +55,7 @@ def test_keys_of_each_purpose_are_hashed_apart() -> None:
     assert source.key_hashes == tuple(map(hash_key, (SECRET, "reader-key", "admin-key")))
 
 
-def test_a_key_has_one_purpose() -> None:
+def test_a_key_used_for_two_purposes_or_sources_is_a_fault() -> None:
     (fault,) = faults_of({"s": {"write_keys": [SECRET], "admin_keys": [SECRET]}})
     assert fault.startswith(
         "sources.s.write_keys, read_keys and admin_keys: the same key is in two"
@@ -68,7 +68,7 @@ def test_a_source_without_options_has_the_defaults() -> None:
     assert check_document({"sources": {"s": None}}) == {"s": Source(id="s")}
 
 
-def test_quotas_are_read() -> None:
+def test_quotas_are_read_from_the_sources_file() -> None:
     quota = {"name": "plan", "period": "month", "unit": "bytes", "limit": 10, "action": "mark"}
     assert check_document({"sources": {"s": {"quotas": [quota]}}})["s"].quotas == (
         Quota(name="plan", period="month", unit="bytes", limit=10, action="mark"),
@@ -119,20 +119,20 @@ def test_quotas_are_read() -> None:
         ([], "sources.s: must be a mapping of options"),
     ],
 )
-def test_a_fault_is_told_with_its_place_and_never_with_a_key(options: Any, fault: str) -> None:
+def test_a_fault_is_reported_with_its_place_and_without_a_key(options: Any, fault: str) -> None:
     faults = faults_of({"s": options})
     assert any(line.startswith(fault) for line in faults), faults
     assert SECRET not in "\n".join(faults)
 
 
-def test_quota_names_are_a_sources_own() -> None:
+def test_a_quota_name_given_twice_in_a_source_is_a_fault() -> None:
     quota = {"name": "q", "period": "day", "limit": 1}
     assert faults_of({"s": {"quotas": [quota, quota]}}) == [
         "sources.s.quotas[1].name: q is given twice"
     ]
 
 
-def test_mappings_are_read_and_an_event_has_one() -> None:
+def test_mappings_are_read_and_a_second_one_for_an_event_is_a_fault() -> None:
     mapping = {"event": "*", "user_id": "customer.id", "session_id": "visits.0"}
     (found,) = check_document({"sources": {"s": {"mappings": [mapping]}}})["s"].mappings
     assert found == IdMapping(event="*", user_id="customer.id", session_id="visits.0")
@@ -141,7 +141,7 @@ def test_mappings_are_read_and_an_event_has_one() -> None:
     ]
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_faults_of_the_sources_file_are_reported_at_once() -> None:
     faults = faults_of(
         {
             "a": {"kind": "phone", "dedup_window_seconds": 0, "quotas": [{"limit": 0}]},
@@ -156,7 +156,7 @@ def test_every_fault_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], {"source": {}}, {"sources": []}, "text"])
-def test_a_file_of_another_shape_is_told(document: object) -> None:
+def test_a_document_that_is_not_a_mapping_of_sources_is_a_fault(document: object) -> None:
     with pytest.raises(SourcesFileError, match="must be a mapping of source ids"):
         check_document(document)
 
@@ -169,7 +169,9 @@ def test_a_file_of_another_shape_is_told(document: object) -> None:
         ("sources: {s: {}}\nother: 1\n", "other: unknown"),
     ],
 )
-def test_faulty_yaml_is_told_without_quoting_it(tmp_path: Path, text: str, expected: str) -> None:
+def test_invalid_yaml_is_reported_without_quoting_the_file(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     path = tmp_path / "sources.yaml"
     path.write_text(text)
     with pytest.raises(SourcesFileError) as error:
@@ -178,7 +180,7 @@ def test_faulty_yaml_is_told_without_quoting_it(tmp_path: Path, text: str, expec
     assert SECRET not in str(error.value)
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "sources.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SourcesFileError, match="not UTF-8"):

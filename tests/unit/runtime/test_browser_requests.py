@@ -1,4 +1,4 @@
-"""Requests that a foreign page makes a browser send are refused; programs and own pages may ask."""
+"""Requests from foreign web pages are rejected; programs and the service's own pages are allowed."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,9 @@ def refused(*headers: tuple[str, str], host: str = OWN, loopback_only: bool = Tr
         [("Referer", f"http://{OWN}")],
     ],
 )
-def test_programs_the_user_and_own_pages_may_ask(headers: list[tuple[str, str]]) -> None:
+def test_requests_of_programs_users_and_own_pages_are_allowed(
+    headers: list[tuple[str, str]],
+) -> None:
     assert not refused(*headers)
     assert not refused(*headers, loopback_only=False)
 
@@ -56,19 +58,19 @@ def test_programs_the_user_and_own_pages_may_ask(headers: list[tuple[str, str]])
         ("Referer", "http://[::1"),
     ],
 )
-def test_foreign_pages_are_refused(header: tuple[str, str]) -> None:
+def test_requests_of_foreign_pages_are_rejected(header: tuple[str, str]) -> None:
     assert refused(header)
     assert refused(header, loopback_only=False)
 
 
-def test_one_good_value_does_not_hide_a_bad_one() -> None:
+def test_a_repeated_header_with_one_bad_value_is_rejected() -> None:
     assert refused(("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site"))
     assert refused(("Origin", f"http://{OWN}"), ("Origin", "http://evil.example"))
     assert refused(("Host", "localhost"))
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8123", "127.0.0.1", "[::1]:8123", ""])
-def test_own_names_are_answered(host: str) -> None:
+def test_requests_to_loopback_names_are_allowed(host: str) -> None:
     assert not refused(host=host)
 
 
@@ -76,18 +78,18 @@ def test_own_names_are_answered(host: str) -> None:
     "host",
     ["rebound.example", "rebound.example:8123", "0.0.0.0:8123", "10.0.0.1", "localhost.evil"],
 )
-def test_a_name_that_was_rebound_is_refused_where_nobody_has_a_password(host: str) -> None:
+def test_other_host_names_are_rejected_when_only_loopback_is_allowed(host: str) -> None:
     assert refused(host=host)
     assert not refused(host=host, loopback_only=False)
 
 
 @pytest.mark.parametrize("host", ["[::1", "a b", "evil@localhost", "localhost:x", "[]", "a,b", "/"])
-def test_a_malformed_host_is_refused(host: str) -> None:
+def test_a_malformed_host_header_is_rejected(host: str) -> None:
     assert refused(host=host)
     assert refused(host=host, loopback_only=False)
 
 
 @given(st.sampled_from(["Host", "Origin", "Referer", "Sec-Fetch-Site"]), st.text(max_size=30))
-def test_any_header_gets_an_answer(name: str, value: str) -> None:
+def test_any_header_value_is_judged_without_an_exception(name: str, value: str) -> None:
     refused((name, value))
     refused(host=value)

@@ -1,9 +1,9 @@
-"""Changelogs give back what went into them."""
+"""Changelogs decode to the state changes that were encoded."""
 
 from weir.runtime.changelog import PACKED_ENTRIES, KeyedChangelog, PackedChangelog
 
 
-def test_packed_entries_come_back() -> None:
+def test_a_packed_changelog_decodes_to_the_encoded_changes() -> None:
     changes = {str(n).encode(): bytes(n % 300) for n in range(PACKED_ENTRIES + 7)}
     changelog = PackedChangelog("t")
     outputs = changelog.encode(changes)
@@ -12,7 +12,7 @@ def test_packed_entries_come_back() -> None:
     assert {**back[0], **back[1]} == changes
 
 
-def test_keyed_entries_come_back_and_others_are_passed_over() -> None:
+def test_a_keyed_changelog_decodes_its_entries_and_ignores_other_records() -> None:
     header = b"0123456789"
     changelog = KeyedChangelog("t", lambda value: value.startswith(header))
     (output,) = changelog.encode({b"k": header + b"state"})

@@ -1,4 +1,4 @@
-"""Decompression: whole or not at all, piece by piece, never beyond the cap, whatever was sent."""
+"""Decompression works in pieces, stops at the size limit and rejects damaged bodies."""
 
 import gzip
 import zlib
@@ -59,7 +59,7 @@ def noise(size: int) -> bytes:
 
 @pytest.mark.parametrize(("encoding", "pack"), PACK)
 @pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
-def test_what_was_packed_comes_out(encoding: str, pack: Pack, size: int) -> None:
+def test_decompressing_returns_the_original_body(encoding: str, pack: Pack, size: int) -> None:
     body = noise(size)[:size]
     assert decompress(pack(body), encoding, size) == body
     if size:
@@ -68,22 +68,22 @@ def test_what_was_packed_comes_out(encoding: str, pack: Pack, size: int) -> None
 
 
 @pytest.mark.parametrize(("encoding", "pack"), PACK)
-def test_it_comes_in_pieces(encoding: str, pack: Pack) -> None:
-    """Memory can be reserved for one after the other: the first ones do not hold the whole."""
+def test_a_large_body_is_decompressed_in_small_pieces(encoding: str, pack: Pack) -> None:
+    """Memory can be reserved piece by piece, because no piece holds the whole body."""
     pieces = [len(piece) for piece in expand(pack(bytes(LARGE)), encoding, LARGE)]
     assert sum(pieces) == LARGE
     assert max(pieces) <= 10 << 20
 
 
 @pytest.mark.parametrize(("encoding", "pack"), PACK)
-def test_a_bomb_stops_at_the_cap(encoding: str, pack: Pack) -> None:
+def test_a_decompression_bomb_stops_at_the_size_limit(encoding: str, pack: Pack) -> None:
     pieces = expand(pack(bytes(LARGE)), encoding, 1_000)
     with pytest.raises(BodyTooLargeError):
         list(pieces)
 
 
 @pytest.mark.parametrize(("encoding", "pack"), IN_MEMBERS)
-def test_members_follow_each_other_across_slices(encoding: str, pack: Pack) -> None:
+def test_concatenated_members_are_decompressed_as_one_body(encoding: str, pack: Pack) -> None:
     bodies = [noise(size)[:size] for size in (100_000, 0, 3, 65_536)]
     assert decompress(b"".join(map(pack, bodies)), encoding, 1 << 20) == b"".join(bodies)
     with pytest.raises(DamagedBodyError):
@@ -92,14 +92,14 @@ def test_members_follow_each_other_across_slices(encoding: str, pack: Pack) -> N
 
 @pytest.mark.parametrize(("encoding", "pack"), PACK)
 @pytest.mark.parametrize("count", [1 << 12, 1 << 16])
-def test_empty_members_are_refused(encoding: str, pack: Pack, count: int) -> None:
-    """Each costs time and gives nothing: as many as there are whole KiB, or a hundred."""
+def test_too_many_empty_members_are_rejected(encoding: str, pack: Pack, count: int) -> None:
+    """Empty members cost time; a hundred, or one for every whole KiB of the body, are allowed."""
     body = pack(b"") * count
     with pytest.raises(DamagedBodyError):
         decompress(body, encoding, 1 << 20)
 
 
-def test_many_members_of_a_real_size_are_taken() -> None:
+def test_many_members_of_normal_size_are_accepted() -> None:
     member = zlib.compressobj(0, wbits=31)  # stored, not compressed
     packed = member.compress(bytes(2 * MEMBER_BYTES)) + member.flush()
     count = 2 * MAX_MEMBERS
@@ -107,14 +107,14 @@ def test_many_members_of_a_real_size_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("encoding", "pack"), PACK)
-def test_a_body_cut_short_is_damaged(encoding: str, pack: Pack) -> None:
+def test_a_truncated_body_is_rejected_as_damaged(encoding: str, pack: Pack) -> None:
     packed = pack(noise(100_000))
     for end in (len(packed) - 1, len(packed) // 2, 1, 0):
         with pytest.raises(DamagedBodyError):
             decompress(packed[:end], encoding, 1 << 20)
 
 
-def test_nothing_follows_brotlis_end() -> None:
+def test_bytes_after_the_end_of_a_brotli_body_are_rejected() -> None:
     packed = pack_brotli(b"a" * 10)
     for junk in (b"x", packed, bytes(200_000)):
         with pytest.raises(DamagedBodyError):
@@ -122,7 +122,9 @@ def test_nothing_follows_brotlis_end() -> None:
 
 
 @given(st.sampled_from(sorted(ENCODINGS)), st.binary(max_size=300), st.data())
-def test_any_bytes_get_an_answer(encoding: str, body: bytes, data: Any) -> None:
+def test_any_bytes_are_decompressed_within_the_limit_or_rejected(
+    encoding: str, body: bytes, data: Any
+) -> None:
     pack = dict(PACK)[encoding]
     at = data.draw(st.integers(0, len(body)))
     for sent in (body, pack(body)[:at] + body, pack(body) + body[:at]):

@@ -1,4 +1,4 @@
-"""A worker's own port: programs read it, foreign web pages do not."""
+"""A worker's health port answers programs and rejects foreign web pages."""
 
 import urllib.error
 import urllib.request
@@ -20,7 +20,7 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("path", ["livez", "readyz", "metrics"])
-def test_programs_read_it(port: int, path: str) -> None:
+def test_the_health_port_answers_programs(port: int, path: str) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
         assert answer.status == 200
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -37,7 +37,7 @@ def test_programs_read_it(port: int, path: str) -> None:
         {"Host": "rebound.example"},
     ],
 )
-def test_foreign_pages_do_not(port: int, header: dict[str, str]) -> None:
+def test_the_health_port_rejects_foreign_pages_with_403(port: int, header: dict[str, str]) -> None:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=header)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=20)

@@ -1,4 +1,4 @@
-"""What is told of a service's lag: whose partitions, and since when records wait."""
+"""Lag metrics show the unread records of owned partitions and for how long records have waited."""
 
 import uuid
 
@@ -25,7 +25,7 @@ class Service:
         return REGISTRY.get_sample_value("weir_lag_seconds", {"service": self.name})
 
 
-def test_each_owned_partition_is_told_and_no_other() -> None:
+def test_lag_is_reported_only_for_owned_partitions() -> None:
     service = Service()
     service.report.export({"0": 5, "1": 0})
     assert (service.records("0"), service.records("1"), service.records("2")) == (5, 0, None)
@@ -35,7 +35,7 @@ def test_each_owned_partition_is_told_and_no_other() -> None:
     assert (service.records("1"), service.records("2")) == (None, None)
 
 
-def test_what_does_not_move_waits_longer_and_longer_although_nobody_reports() -> None:
+def test_lag_seconds_keep_growing_without_progress_or_reports() -> None:
     service = Service()
     service.report.export({"0": 0})
     assert service.seconds() == 0
@@ -48,7 +48,7 @@ def test_what_does_not_move_waits_longer_and_longer_although_nobody_reports() ->
     assert service.seconds() == 61
 
 
-def test_the_last_settled_record_tells_how_far_behind_it_is() -> None:
+def test_lag_seconds_are_the_age_of_the_last_settled_record() -> None:
     service = Service()
     service.report.settled("0", int((service.now - HOUR) * 1000))
     service.report.export({"0": 5})
@@ -61,7 +61,7 @@ def test_the_last_settled_record_tells_how_far_behind_it_is() -> None:
     assert service.seconds() == 0
 
 
-def test_a_record_after_a_quiet_hour_is_not_an_hour_late() -> None:
+def test_a_record_after_a_quiet_hour_does_not_count_as_an_hour_of_lag() -> None:
     service = Service()
     service.report.settled("0", int(service.now * 1000))
     for _ in range(3):
@@ -73,7 +73,7 @@ def test_a_record_after_a_quiet_hour_is_not_an_hour_late() -> None:
     assert service.seconds() == 1
 
 
-def test_one_partition_that_stands_still_is_not_hidden_by_the_others() -> None:
+def test_lag_seconds_are_those_of_the_slowest_partition() -> None:
     service = Service()
     for _ in range(60):
         service.report.settled("1", int(service.now * 1000))

@@ -1,4 +1,4 @@
-"""Memory that was freed is the system's again, also what a thread that is gone had taken."""
+"""Freed memory returns to the operating system, also that of ended threads."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ print((psutil.Process().memory_info().rss - before) >> 20)
 """
 
 
-def test_large_blocks_go_back_to_the_system() -> None:
+def test_freed_large_blocks_return_to_the_operating_system() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True
     )

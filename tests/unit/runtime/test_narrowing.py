@@ -1,4 +1,4 @@
-"""Narrowing finds the records that a fault belongs to, and passes no other over."""
+"""Narrowing finds exactly the faulty records of a batch and settles all others in order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,13 +68,13 @@ def parts(suspects: Suspects, *batches: Batch) -> list[list[int]]:
     return [[at.offsets[0] for at in part] for part in suspects.parts(batches)]
 
 
-def test_one_failure_changes_nothing() -> None:
+def test_a_single_failure_does_not_split_the_next_batch() -> None:
     suspects = Suspects()
     suspects.failed([batch(1_000)])
     assert parts(suspects, batch(1_000)) == [[0]]
 
 
-def test_failing_at_the_same_place_again_less_is_attempted_at_once() -> None:
+def test_a_second_failure_at_the_same_offset_splits_the_next_batch() -> None:
     suspects = Suspects()
     for _ in range(2):
         suspects.failed([batch(500)])
@@ -84,7 +84,7 @@ def test_failing_at_the_same_place_again_less_is_attempted_at_once() -> None:
     ]
 
 
-def test_ten_thousand_records_come_down_to_one_in_two_steps() -> None:
+def test_repeated_failures_split_10_000_records_to_single_records_in_two_steps() -> None:
     suspects = Suspects()
     for _ in range(2):
         suspects.failed([batch(10_000)])
@@ -93,7 +93,7 @@ def test_ten_thousand_records_come_down_to_one_in_two_steps() -> None:
     assert len(part) == 1
 
 
-def test_what_has_passed_is_no_longer_suspected() -> None:
+def test_records_that_have_passed_are_no_longer_split() -> None:
     suspects = Suspects()
     for _ in range(2):
         suspects.failed([batch(100)])
@@ -103,7 +103,7 @@ def test_what_has_passed_is_no_longer_suspected() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 300))
-def test_parts_are_all_of_the_records(failed: int, size: int, first: int) -> None:
+def test_parts_hold_every_record_once_in_order(failed: int, size: int, first: int) -> None:
     suspects = Suspects()
     for _ in range(2):
         suspects.failed([batch(failed)])

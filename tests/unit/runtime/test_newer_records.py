@@ -1,4 +1,4 @@
-"""A worker that cannot be told now which schema a record is of tries again; the record does not die of it."""
+"""A worker retries a record whose schema cannot be looked up now and writes no dead letter for it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from weir.core.resource_paths import SCHEMAS
 from weir.runtime.worker import Worker
 
 
-def test_a_newer_record_waits_until_its_schema_can_be_asked_for(
+def test_a_record_of_a_newer_schema_waits_until_the_schema_lookup_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer = Catalogue(grown(tmp_path / "schemas")).current["Accepted"]

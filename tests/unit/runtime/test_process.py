@@ -1,4 +1,4 @@
-"""How a process begins: its files are its owner's alone, and in JSON all that it says is JSON."""
+"""A process keeps its files private to its owner and logs only JSON lines when told to log JSON."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("end", "words", "code"), ENDS)
-def test_every_line_is_json_whoever_says_it_and_however_it_ends(
+def test_every_output_line_is_json_from_any_writer_and_at_any_exit(
     end: str, words: str, code: int
 ) -> None:
     program = "\n".join((*(line for line, _ in SAYS), end))
@@ -101,11 +101,11 @@ def test_every_line_is_json_whoever_says_it_and_however_it_ends(
     assert (connection["logger"], connection["level"]) == ("librdkafka", "error")
 
 
-def test_as_text_nothing_is_changed() -> None:
+def test_output_is_unchanged_in_text_format() -> None:
     assert said("print('printed')") == (0, "printed\n")
 
 
-def test_a_service_with_wrong_settings_says_so_in_json() -> None:
+def test_wrong_settings_are_reported_as_json() -> None:
     for service in ("dedup", "gateway", "warehouse", "sink", "kafka", "up"):
         ended = subprocess.run(
             [sys.executable, "-m", "weir.cli.main", service],
@@ -126,7 +126,7 @@ def test_any_line_becomes_one_json_object(line: bytes, service: str) -> None:
     assert isinstance(json.loads(written), dict) or written == line
 
 
-def test_lines_of_the_broker_keep_their_time_and_level() -> None:
+def test_log_lines_of_the_broker_keep_their_time_and_level() -> None:
     line = b"2026-11-29T20:38:00.209Z WARN NetworkClient [NodeToController] Attempting to close"
     event = json.loads(as_json(line, "kafka"))
     assert event == {
@@ -146,7 +146,7 @@ def modes(folder: Path) -> set[int]:
     }
 
 
-def test_what_others_could_read_is_mended_and_told(tmp_path: Path) -> None:
+def test_keep_private_closes_readable_files_to_others_and_reports_them(tmp_path: Path) -> None:
     folder, outside = tmp_path / "data", tmp_path / "outside"
     (folder / "logs").mkdir(parents=True)
     (folder / "logs" / "sink.log").write_text("x")
@@ -175,7 +175,7 @@ def test_what_others_could_read_is_mended_and_told(tmp_path: Path) -> None:
         os.umask(umask)
 
 
-def test_a_folder_behind_a_link_is_mended_too(tmp_path: Path) -> None:
+def test_keep_private_follows_a_linked_data_folder(tmp_path: Path) -> None:
     folder, link = tmp_path / "elsewhere", tmp_path / ".weir"
     folder.mkdir()
     folder.chmod(0o755)
@@ -189,8 +189,8 @@ def test_a_folder_behind_a_link_is_mended_too(tmp_path: Path) -> None:
     assert modes(folder) == {0o700}
 
 
-def test_processes_do_not_come_into_each_others_lines() -> None:
-    """A line is one write: two that share an output at once write whole lines."""
+def test_processes_sharing_an_output_write_whole_lines() -> None:
+    """Every log line is one write, so two processes on one output do not mix their lines."""
     program = """
 import multiprocessing
 def say():
@@ -214,7 +214,7 @@ print(keep_private(pathlib.Path(sys.argv[1])))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_what_belongs_to_somebody_else_is_told(tmp_path: Path) -> None:
+def test_keep_private_reports_files_of_another_owner(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         folder.chmod(0o755)

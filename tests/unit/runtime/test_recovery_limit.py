@@ -1,4 +1,4 @@
-"""When a service stops beginning anew."""
+"""A service ends after too many recoveries without a commit between them."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def begin(recoveries: RecoveryLimit, clock: Clock, times: int, every: float) -> 
         clock.now += every
 
 
-def test_one_too_many_without_a_commit_ends_it_and_says_the_last_fault() -> None:
+def test_too_many_recoveries_without_a_commit_raise_with_the_last_fault() -> None:
     clock = Clock()
     recoveries = RecoveryLimit(clock)
     begin(recoveries, clock, LIMIT, 25)
@@ -43,7 +43,7 @@ def test_recoveries_that_each_take_minutes_end_it_too() -> None:
         begin(RecoveryLimit(clock), clock, LIMIT + 1, 300)
 
 
-def test_a_commit_shows_that_it_has_helped() -> None:
+def test_a_commit_resets_the_recovery_count() -> None:
     clock = Clock()
     recoveries = RecoveryLimit(clock)
     for _ in range(10):
@@ -51,12 +51,12 @@ def test_a_commit_shows_that_it_has_helped() -> None:
         recoveries.committed()
 
 
-def test_those_of_long_ago_do_not_count() -> None:
+def test_recoveries_outside_the_time_window_do_not_count() -> None:
     clock = Clock()
     begin(RecoveryLimit(clock), clock, 10 * LIMIT, WITHIN_SECONDS / (LIMIT - 1))
 
 
-def test_faults_in_quick_succession_are_given_their_time() -> None:
-    """A supervisor would give up on a process that ends every few seconds."""
+def test_many_quick_recoveries_do_not_end_the_service_within_the_minimum_time() -> None:
+    """A supervisor would give up a process that ends every few seconds."""
     clock = Clock()
     begin(RecoveryLimit(clock), clock, 10 * LIMIT, AT_LEAST_SECONDS / (10 * LIMIT))

@@ -1,4 +1,4 @@
-"""A restore goes on piece by piece, beside the group's polls and the partitions that are whole."""
+"""State is restored in pieces while the worker polls its group and processes restored partitions."""
 
 from collections.abc import Mapping
 
@@ -61,7 +61,7 @@ def keys_of(partition: int) -> list[bytes]:
     return [b"%d/%d" % (partition, number) for number in range(RECORDS[partition])]
 
 
-def test_partitions_go_side_by_side_and_the_shorter_one_is_whole_first(
+def test_partitions_are_restored_in_parallel_and_the_shorter_one_ends_first(
     stream: CountingStream,
 ) -> None:
     restoring = begun(stream, MemoryStores())
@@ -79,7 +79,7 @@ def test_partitions_go_side_by_side_and_the_shorter_one_is_whole_first(
     assert whole[0].positions() == StorePositions(5, 9)
 
 
-def test_what_was_replayed_is_not_replayed_again_by_whoever_comes_next(
+def test_a_later_restore_continues_after_the_records_already_replayed(
     stream: CountingStream,
 ) -> None:
     stores = MemoryStores()
@@ -92,7 +92,7 @@ def test_what_was_replayed_is_not_replayed_again_by_whoever_comes_next(
     assert restoring.progress.endswith("2 records done, 5 to do")
 
 
-def test_a_partition_that_is_lost_meanwhile_is_let_go_and_the_other_goes_on(
+def test_a_partition_lost_during_the_restore_is_dropped_and_the_other_continues(
     stream: CountingStream,
 ) -> None:
     restoring = begun(stream, MemoryStores())
@@ -104,7 +104,7 @@ def test_a_partition_that_is_lost_meanwhile_is_let_go_and_the_other_goes_on(
     assert whole.keys() == {1}
 
 
-def test_the_group_is_polled_and_other_partitions_are_worked_on_meanwhile(
+def test_the_worker_polls_and_processes_other_partitions_during_a_restore(
     log: MemoryLog, stream: CountingStream
 ) -> None:
     log.write(topics.DEDUP_STATE, CHANGELOG.encode({b"k%d" % n: bytes(8) for n in range(9)}), 0)
@@ -130,7 +130,7 @@ def test_the_group_is_polled_and_other_partitions_are_worked_on_meanwhile(
     assert [record.key for record in log.records(topics.UNIQUE)] != []
 
 
-def test_a_broker_that_goes_away_meanwhile_is_recovered_from(
+def test_the_worker_recovers_from_a_broker_failure_during_a_restore(
     log: MemoryLog, stream: CountingStream
 ) -> None:
     worker = Worker(

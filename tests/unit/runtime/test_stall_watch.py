@@ -1,4 +1,4 @@
-"""A service that does not move while records wait is never ready, and says why."""
+"""A service without progress while records wait is not ready and says why."""
 
 import threading
 
@@ -48,7 +48,9 @@ def test_an_idle_service_stays_ready(clock: Clock, progress: StallWatch) -> None
     assert health.why_unready == ""
 
 
-def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: StallWatch) -> None:
+def test_a_service_without_progress_while_records_wait_is_not_ready(
+    clock: Clock, progress: StallWatch
+) -> None:
     health = Health(progress)
     health.ready()
     progress.waits({PLACE: 1_234})
@@ -62,7 +64,7 @@ def test_waiting_records_and_no_progress_are_told(clock: Clock, progress: StallW
     assert health.why_unready == "recovering: x; no progress for 30 s while 1,235 records wait"
 
 
-def test_progress_and_an_empty_topic_end_it(clock: Clock, progress: StallWatch) -> None:
+def test_progress_or_an_empty_topic_ends_a_stall(clock: Clock, progress: StallWatch) -> None:
     progress.waits({PLACE: 5})
     clock.now += STALLED_SECONDS
     progress.moved([PLACE])
@@ -73,7 +75,7 @@ def test_progress_and_an_empty_topic_end_it(clock: Clock, progress: StallWatch) 
     assert progress.explain() == ""
 
 
-def test_a_partition_that_does_not_move_is_told_though_others_do(
+def test_a_stalled_partition_is_reported_although_others_move(
     clock: Clock, progress: StallWatch
 ) -> None:
     for _ in range(4):
@@ -86,7 +88,7 @@ def test_a_partition_that_does_not_move_is_told_though_others_do(
     assert progress.explain() == ""
 
 
-def test_a_partition_that_comes_back_has_not_moved_meanwhile(
+def test_a_regained_partition_counts_as_stalled_since_its_last_progress(
     clock: Clock, progress: StallWatch
 ) -> None:
     progress.waits({PLACE: 3})
@@ -140,9 +142,7 @@ def test_a_worker_stuck_inside_a_call_is_not_ready(clock: Clock, progress: Stall
     assert worker.health.why_unready == ""
 
 
-def test_a_worker_that_recovers_again_and_again_is_not_ready(
-    clock: Clock, progress: StallWatch
-) -> None:
+def test_a_worker_that_keeps_recovering_is_not_ready(clock: Clock, progress: StallWatch) -> None:
     log = MemoryLog(1)
     stream = FaultyStream(log, "weir.dedup", topics.ACCEPTED)
     stream.assign({0})

@@ -1,4 +1,4 @@
-"""What is waited for before anything is taken for lost, and for how long."""
+"""The wait ends when every accepted event has passed every stage, or names the stalled service."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -54,7 +54,7 @@ class Pipeline:
                 self.ends_of[written] += records
 
 
-def test_all_that_was_accepted_is_through_every_stage() -> None:
+def test_the_wait_ends_when_every_accepted_event_has_passed_every_stage() -> None:
     pipeline = Pipeline()
     assert wait_until_settled(pipeline, pipeline.reports.append, pipeline.work) == {
         (topics.ACCEPTED, 0): 10
@@ -70,7 +70,7 @@ def test_all_that_was_accepted_is_through_every_stage() -> None:
     assert pipeline.reports[0] == ServiceBacklog("dedup", 10)
 
 
-def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
+def test_events_accepted_during_the_wait_are_not_waited_for() -> None:
     pipeline = Pipeline()
 
     def work(seconds: float) -> None:
@@ -81,7 +81,7 @@ def test_what_is_accepted_meanwhile_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("service", ["dedup", "identity", "sink"])
-def test_who_does_not_get_on_is_named(service: str) -> None:
+def test_a_service_without_progress_is_named_in_the_error(service: str) -> None:
     pipeline = Pipeline(still=f"weir.{service}")
     looks = 0
 

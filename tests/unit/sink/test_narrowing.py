@@ -259,14 +259,24 @@ def test_nobody_waits_for_a_partition_whose_inserts_are_never_answered() -> None
     assert scene.sink.health.why_unready == ""
 
 
+class ThreeInserts(MemoryInserts):
+    """Two at once and one in the queue, as with two threads."""
+
+    @property
+    def free(self) -> int:
+        return 3 - len(self.waiting)
+
+
 def test_bookkeeping_goes_in_while_events_keep_every_insert_busy() -> None:
     """Each answer begins the next insert of events, as while a backlog is read and ClickHouse is slow."""
     scene = Scene()
-    events = [PartitionId("events.resolved", n) for n in range(4)]
+    scene.inserts = ThreeInserts(scene.warehouse, lambda: scene.now)
+    scene.begin(scene.letters)
+    events = [PartitionId("events.resolved", n) for n in range(12)]
     scene.records.assign({PLACE, *events, DEAD})
     header = avro.schemas()["Resolved"].header
     scene.write(*ordinary(3))
-    for step in range(80):
+    for step in range(100):
         for place in events:
             scene.write(header + b"%d-%d" % (place.partition, step), place=place)
         scene.turn()

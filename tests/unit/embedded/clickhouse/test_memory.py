@@ -1,4 +1,4 @@
-"""What usually runs at once in the engine fits into its memory."""
+"""Concurrent inserts and merges fit into the embedded engine's memory limit."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def parts_of_a_merge() -> int:
     return int(last)
 
 
-def test_inserts_and_merges_together_fit_into_the_engine(tmp_path: Path) -> None:
+def test_concurrent_inserts_and_merges_fit_into_the_engines_memory_limit(tmp_path: Path) -> None:
     sink, engine = SinkSettings(), WarehouseSettings()
     config = write_config(tmp_path, engine, "weir").read_text()
     (ratio,) = re.findall(r"<background_merges_mutations_concurrency_ratio>(\d+)<", config)

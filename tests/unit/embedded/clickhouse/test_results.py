@@ -1,4 +1,4 @@
-"""Pieces of a stream become one document."""
+"""Streamed pieces of a query result are joined into one document."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from weir.embedded.clickhouse.results import content_type, flows, without_repeat
         ("CSVWithNames", [b'"a\n""b"\n1\n', b'"a\n""b"\n2\n']),
     ],
 )
-def test_names_once(form: str, pieces: list[bytes]) -> None:
+def test_joined_pieces_have_one_header_of_column_names(form: str, pieces: list[bytes]) -> None:
     names = pieces[0][: len(pieces[0]) - len(pieces[0].splitlines(keepends=True)[-1])]
     joined = b"".join(
         piece.content
@@ -23,12 +23,12 @@ def test_names_once(form: str, pieces: list[bytes]) -> None:
     assert joined == names + b"".join(piece.removeprefix(names) for piece in pieces)
 
 
-def test_only_rows_flow() -> None:
+def test_only_row_formats_are_streamed() -> None:
     assert all(flows(form) for form in ("Native", "CSV", "JSONEachRow", "TabSeparatedWithNames"))
     assert not any(flows(form) for form in ("JSON", "Parquet", "Pretty", "XML", "Values"))
 
 
-def test_content_types() -> None:
+def test_each_format_has_its_content_type() -> None:
     assert content_type("JSONEachRow").startswith("application/x-ndjson")
     assert content_type("JSONCompact").startswith("application/json")
     assert content_type("Native") == "application/octet-stream"

@@ -1,4 +1,4 @@
-"""SQL is told apart from rows as ClickHouse tells it."""
+"""The parser separates SQL from inserted rows as ClickHouse does and rejects unsafe statements."""
 
 from contextlib import nullcontext
 
@@ -54,19 +54,21 @@ from weir.embedded.clickhouse.statements import InsertStatement, Statement, pars
         ),
     ],
 )
-def test_rows(query: str, body: bytes, head: str, form: str, payload: bytes) -> None:
+def test_an_insert_is_split_into_statement_format_and_rows(
+    query: str, body: bytes, head: str, form: str, payload: bytes
+) -> None:
     insert = parse(query, body)
     assert isinstance(insert, InsertStatement)
     assert (insert.head, insert.format, bytes(insert.payload)) == (head, form, payload)
 
 
-def test_settings_of_an_insert_come_apart() -> None:
+def test_settings_of_an_insert_are_separated_from_its_head() -> None:
     insert = parse("INSERT INTO t (a) SETTINGS x = 'FORMAT', y = 1 FORMAT CSV", b"1")
     assert isinstance(insert, InsertStatement)
     assert (insert.head, insert.settings) == ("INSERT INTO t (a) ", "SETTINGS x = 'FORMAT', y = 1 ")
 
 
-def test_the_payload_is_not_copied() -> None:
+def test_the_payload_of_an_insert_is_not_copied() -> None:
     body = b"x" * 1000
     insert = parse("INSERT INTO t FORMAT RowBinary", body)
     assert isinstance(insert, InsertStatement)
@@ -91,12 +93,12 @@ def test_the_payload_is_not_copied() -> None:
         ("SELECT 'never closed FORMAT CSV", "CSV"),
     ],
 )
-def test_statements(sql: str, form: str | None) -> None:
+def test_a_statement_without_rows_is_kept_whole_with_its_format(sql: str, form: str | None) -> None:
     assert parse(sql, b"") == Statement(sql, form)
     assert parse("", sql.encode()) == Statement(sql, form)
 
 
-def test_query_and_body_are_one_statement() -> None:
+def test_query_and_body_are_joined_into_one_statement() -> None:
     assert parse("SELECT 1", b"+ 1 FORMAT CSV") == Statement("SELECT 1\n+ 1 FORMAT CSV", "CSV")
 
 
@@ -113,7 +115,7 @@ def test_query_and_body_are_one_statement() -> None:
         "SELECT 1 AS a$b$ INTO OUTFILE 'x' -- $b$",
     ],
 )
-def test_files_of_the_server_are_out_of_reach(sql: str) -> None:
+def test_statements_that_read_or_write_server_files_are_rejected(sql: str) -> None:
     with pytest.raises(EngineError) as caught:
         parse(sql, b"")
     assert caught.value.code == 358
@@ -122,7 +124,7 @@ def test_files_of_the_server_are_out_of_reach(sql: str) -> None:
 @pytest.mark.parametrize(
     "sql", ["SELECT file('x')", "SELECT `file` /**/ ('x')", 'SELECT "file"(1)']
 )
-def test_nor_is_the_function_that_reads_them(sql: str) -> None:
+def test_the_file_function_is_rejected(sql: str) -> None:
     with pytest.raises(EngineError) as caught:
         parse(sql, b"")
     assert caught.value.code == 497
@@ -142,7 +144,7 @@ def test_nor_is_the_function_that_reads_them(sql: str) -> None:
         "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't' HOST 'elsewhere'))",
     ],
 )
-def test_nothing_is_defined_whose_rows_are_elsewhere(sql: str) -> None:
+def test_tables_and_dictionaries_with_data_outside_the_server_are_rejected(sql: str) -> None:
     with pytest.raises(EngineError) as caught:
         parse(sql, b"")
     assert caught.value.code == 497
@@ -158,7 +160,7 @@ def test_nothing_is_defined_whose_rows_are_elsewhere(sql: str) -> None:
         "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(CLICKHOUSE(TABLE 't' DB 'weir'))",
     ],
 )
-def test_what_is_at_home_may_be_defined(sql: str) -> None:
+def test_tables_and_dictionaries_with_local_data_are_allowed(sql: str) -> None:
     assert parse(sql, b"") == Statement(sql, None)
 
 
@@ -175,14 +177,14 @@ def test_what_is_at_home_may_be_defined(sql: str) -> None:
         ("SELECT 1 WHERE event = {e:String}", {"e": "file"}, False),
     ],
 )
-def test_what_no_grant_keeps_from_a_reader_is_known_by_its_name(
+def test_names_that_grants_do_not_protect_are_rejected_for_readers(
     sql: str, parameters: dict[str, str], refused: bool
 ) -> None:
     with pytest.raises(EngineError) if refused else nullcontext():
         refuse_beyond_readers(sql, "", parameters)
 
 
-def test_rows_that_the_engine_would_lose_or_alter_are_refused() -> None:
+def test_inserts_whose_rows_the_engine_would_lose_or_change_are_rejected() -> None:
     for query, body, code in (
         ("INSERT INTO t SELECT a FROM input('a Int8') FORMAT CSV", b"1\n", 344),
         ("INSERT INTO t SELECT a FROM Input /* */ ('a Int8') FORMAT CSV", b"1\n", 344),
@@ -193,7 +195,7 @@ def test_rows_that_the_engine_would_lose_or_alter_are_refused() -> None:
         assert caught.value.code == code
 
 
-def test_sql_is_bounded_and_hostile_sql_is_harmless() -> None:
+def test_too_long_sql_is_rejected_and_hostile_sql_is_parsed_without_failure() -> None:
     with pytest.raises(EngineError) as caught:
         parse("SELECT " + "1 " * 600_000, b"")
     assert caught.value.code == 229

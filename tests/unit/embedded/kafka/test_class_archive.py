@@ -1,4 +1,4 @@
-"""The archive is an extra: a Java that cannot make it is asked once, and the broker starts all the same."""
+"""The class archive is optional: without it the broker still starts, and Java is tried only once."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def failing_java(folder: Path) -> tuple[str, Path]:
     return str(java), runs
 
 
-def test_a_java_that_cannot_make_it_is_asked_once(tmp_path: Path) -> None:
+def test_a_java_that_cannot_create_the_archive_is_tried_once(tmp_path: Path) -> None:
     java, runs = failing_java(tmp_path)
     jars = tmp_path / "jars"
 
@@ -27,14 +27,14 @@ def test_a_java_that_cannot_make_it_is_asked_once(tmp_path: Path) -> None:
     assert runs.read_text() == asked
 
 
-def test_another_java_gets_another_archive(tmp_path: Path) -> None:
+def test_a_changed_java_gets_another_archive_path(tmp_path: Path) -> None:
     java, _ = failing_java(tmp_path)
     path = archive_path(java, tmp_path)
     Path(java).write_text("#!/bin/sh\nexit 2\n")
     assert archive_path(java, tmp_path) != path
 
 
-def test_while_another_process_makes_it_nobody_waits(tmp_path: Path) -> None:
+def test_no_process_waits_while_another_one_creates_the_archive(tmp_path: Path) -> None:
     java, runs = failing_java(tmp_path)
     jars = tmp_path / "jars"
     lock = FolderLock(jars, f"{archive_path(java, jars).name}.lock")
@@ -43,7 +43,7 @@ def test_while_another_process_makes_it_nobody_waits(tmp_path: Path) -> None:
     assert runs.read_text() == ""
 
 
-def test_an_archive_that_is_there_is_taken(tmp_path: Path) -> None:
+def test_an_existing_archive_is_used_without_running_java(tmp_path: Path) -> None:
     java, runs = failing_java(tmp_path)
     archive_path(java, tmp_path).write_bytes(b"classes")
     assert class_archive(java, tmp_path) == archive_path(java, tmp_path)
