@@ -9,6 +9,7 @@ appending encoded fields to its bytes.
 import io
 from collections.abc import Callable, Mapping, Set
 from functools import cache
+from typing import Any
 
 import fastavro
 
@@ -224,3 +225,44 @@ def read_as_written(value: bytes) -> tuple[Schema, AvroRecord]:
         return schema, schema.decode(value)
     except GARBAGE_ERRORS as fault:
         raise UnreadableError(f"truncated or damaged: {type(fault).__name__} {fault}") from fault
+
+
+def ordinary(schema: Schema) -> bytes:
+    """Return a value of the schema that no reader refuses: zeros, empty texts and empty lists."""
+    record: AvroRecord = _zero(schema.definition, dict(_ZEROS))
+    return schema.encode(record)
+
+
+_ZEROS: dict[str, Any] = {
+    "string": "",
+    "bytes": b"",
+    "int": 0,
+    "long": 0,
+    "float": 0.0,
+    "double": 0.0,
+    "boolean": False,
+    "null": None,
+}
+
+
+def _zero(kind: Any, named: dict[str, Any]) -> Any:
+    """Return the zero of an Avro type; `named` has those of the types that are named."""
+    if isinstance(kind, str):
+        return named[kind.rpartition(".")[2]]
+    if isinstance(kind, list):  # a union: its first branch
+        return _zero(kind[0], named)
+    match kind["type"]:
+        case "record":
+            zero: Any = {field["name"]: _zero(field["type"], named) for field in kind["fields"]}
+        case "fixed":
+            zero = bytes(kind["size"])
+        case "enum":
+            zero = kind["symbols"][0]
+        case "array":
+            return []
+        case "map":
+            return {}
+        case inner:
+            return _zero(inner, named)
+    named[kind["name"].rpartition(".")[2]] = zero
+    return zero

@@ -12,6 +12,7 @@ from weir.audit.clickhouse_counts import COLUMNS, AuditRange
 from weir.cli.audit_watch import AuditWatch
 from weir.cli.base import (
     EXIT_NO,
+    NumberRange,
     TimeParam,
     WrongInputError,
     cell,
@@ -44,7 +45,7 @@ HOURS = 3.0
 @click.option(
     "--wait",
     default=0.0,
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     help="Wait at most this many seconds until nothing is in flight; exit code 1 if something still is.",
 )
 @click.option(
@@ -55,7 +56,7 @@ HOURS = 3.0
     "--every",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(1),
+    type=NumberRange(1),
     help="With --watch: seconds from one audit to the next.",
 )
 def command(

@@ -4,12 +4,13 @@ Exit codes: 0 yes; 1 no (refused, not balanced, not delivered); 2 wrong usage; 3
 Weir needs does not answer.
 """
 
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -90,3 +91,15 @@ def cell(text: str, style: str = "") -> Text:
 def notes() -> Console:
     """Return a console for progress and remarks: standard error, so that results can be piped."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class NumberRange(click.FloatRange):
+    """A click parameter type: a finite number in a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number

@@ -51,7 +51,10 @@ def time_of(text: str, now: datetime, option: str = "--since") -> datetime:
     """Return the time that `text` gives: an age before `now` (`90m`), or a time. `WrongInputError` if neither."""
     age = AGE.fullmatch(text.strip())
     if age:
-        return now - timedelta(**{UNITS[age[2]]: int(age[1])})
+        try:
+            return now - timedelta(**{UNITS[age[2]]: int(age[1])})
+        except (OverflowError, ValueError):
+            raise WrongInputError(f"{option} {text} is before the calendar begins.") from None
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

@@ -12,6 +12,7 @@ from weir.adapters.clickhouse.query import ClickHouse
 from weir.adapters.kafka.admin import KafkaAdmin
 from weir.cli.base import (
     EXIT_NO,
+    NumberRange,
     WrongInputError,
     notes,
     screen,
@@ -46,7 +47,7 @@ OPTIONS = (
     click.option(
         "--rate",
         default=0.0,
-        type=click.FloatRange(0),
+        type=NumberRange(0),
         help="Send at most this many a second; 0: no limit.",
     ),
     click.option("--dry-run", is_flag=True, help="Show what would happen; send nothing."),

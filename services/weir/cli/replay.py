@@ -9,6 +9,7 @@ from weir.backfill.rebuild import EventRange, RebuildCounts
 from weir.backfill.run import BackfillOptions, BackfillResult, BackfillTarget, run
 from weir.cli.base import (
     EXIT_NO,
+    NumberRange,
     TimeParam,
     WrongInputError,
     notes,
@@ -47,7 +48,7 @@ EVENTS = (topics.RESOLVED, topics.ACCEPTED)
     "--rate",
     default=5_000.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     help="Write at most this many rows a second; 0: no limit.",
 )
 @click.option("--events-only", is_flag=True, help="Restore only `events` and visits.")

@@ -15,7 +15,7 @@ import uvloop
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from weir.adapters.gateway_client import GatewayClient
-from weir.cli.base import EXIT_NO, WrongInputError, notes, screen, settings_of
+from weir.cli.base import EXIT_NO, NumberRange, WrongInputError, notes, screen, settings_of
 from weir.cli.delivery import DeliveryStoppedError, EventSender, RejectedLine
 from weir.cli.ndjson import Chunks, batches, open_chunks
 from weir.settings.cli import SendSettings
@@ -85,7 +85,7 @@ def refusal_line(refused: RejectedLine) -> bytes:
     "--patience",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     help="Retry a batch for at most this many seconds.",
 )
 @click.option(

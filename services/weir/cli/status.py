@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from weir.cli.base import EXIT_UNREACHABLE, cell, screen, settings_of
+from weir.cli.base import EXIT_UNREACHABLE, NumberRange, cell, screen, settings_of
 from weir.cli.status_snapshot import (
     GroupStatus,
     ProcessStatus,
@@ -38,7 +38,7 @@ MEASURED_SECONDS = 1.0  # between the two snapshots from which `--once` computes
     "--every",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0.2),
+    type=NumberRange(0.2),
     help="Seconds between two refreshes.",
 )
 def command(once: bool, as_json: bool, every: float) -> None:

@@ -11,6 +11,7 @@ from weir.adapters.errors import UnavailableError
 from weir.cli.base import (
     EXIT_NO,
     EXIT_UNREACHABLE,
+    NumberRange,
     UnreachableError,
     WrongInputError,
     screen,
@@ -34,7 +35,7 @@ COLORS = {"stored": "green", "queued": "yellow", "rejected": "red", "dead": "red
     "--seconds",
     default=20.0,
     show_default=True,
-    type=click.FloatRange(1),
+    type=NumberRange(1),
     help="Read the topics for at most this many seconds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,6 +52,8 @@ def command(event: str, source: str, seconds: float, as_json: bool) -> None:
       weir where order-17 --source shop
     """
     sought = event.strip()
+    if any("\ud800" <= character <= "\udfff" for character in sought):
+        raise WrongInputError("ID is not UTF-8 text.")
     if not sought:
         raise WrongInputError("ID is empty: give an event_id or the id that the client sent.")
     lookup = EventStatusLookup(settings_of(KafkaSettings), settings_of(ClickHouseSettings))

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 DAY_SECONDS = 86_400
 MAX_DEDUP_WINDOW_SECONDS = 7 * DAY_SECONDS
@@ -29,7 +30,7 @@ class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     name: str
     period: Period
     unit: Unit = "events"
-    limit: int
+    limit: Annotated[int, Meta(le=(1 << 63) - 1)]  # Avro's and ClickHouse's numbers end there
     action: QuotaAction = "reject"
 
 

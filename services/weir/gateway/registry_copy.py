@@ -146,7 +146,11 @@ class Registry:
 
     def _renew(self, source_ids: Iterable[str]) -> None:
         for source_id in source_ids:
-            self._change(source_id)
+            try:
+                self._change(source_id)
+            except (ArithmeticError, ValueError) as fault:  # one bad entry must not stop the others
+                text = "the entry of a source cannot be used, the one before stays in force"
+                self._log.error(text, source=source_id, fault=repr(fault))
         now = self._clock()
         ends = [key.ends_at for key in self._keys.by_digest.values() if key.ends_at > now]
         self._next_end = min(ends, default=0)

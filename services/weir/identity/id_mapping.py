@@ -69,11 +69,16 @@ def _identifier_at(content: Any, path: str, blocked: BlockedIds) -> str:
     return text
 
 
+INDEX_DIGITS = 9  # no list has more elements than such a number says
+
+
 def _member(content: Any, segment: str) -> Any:
     """Return an object's member by name or an array's by index; None if there is none."""
     if isinstance(content, dict):
         return content.get(segment)
     if isinstance(content, list) and segment.isascii() and segment.isdigit():
-        index = int(segment)
+        index = int(segment[:INDEX_DIGITS])
+        if len(segment) > INDEX_DIGITS:
+            return None
         return content[index] if index < len(content) else None
     return None

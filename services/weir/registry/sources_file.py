@@ -40,6 +40,9 @@ DOORS = frozenset(
         *("tracardi", "userflux"),
     }
 )
+LEAST_RATE, MOST_RATE = 0.001, 1e9  # events a second
+MOST_EVENTS = 10**15  # of a quota: fits into every number that it passes through
+PATH_CHARACTERS = 255
 EVENT = re.compile(r"\S{1,255}")
 PROPERTY_PATH = re.compile(r"[^.]+(\.[^.]+)*")
 SITE = re.compile(r"(?!www\.)[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?")
@@ -61,6 +64,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key must be text", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key!r} is given twice", problem_mark=key_node.start_mark
@@ -83,6 +90,10 @@ def read_sources(path: Path) -> dict[str, Source]:
         raise SourcesFileError([f"{path}, {place}: not valid YAML: {error.problem}"]) from None
     except yaml.YAMLError:
         raise SourcesFileError([f"{path} is not valid YAML"]) from None
+    except RecursionError:
+        raise SourcesFileError([f"{path} is nested too deeply"]) from None
+    except (ValueError, TypeError, OverflowError):  # their texts would quote the value, maybe a key
+        raise SourcesFileError([f"{path}: a date or a number cannot be read"]) from None
     return check_document(document)
 
 
@@ -195,8 +206,9 @@ def _read_quotas(quotas: object, path: str, faults: list[str]) -> tuple[Quota, .
             faults.append(f"{place}.name: must be {NAME_RULE}")
         if "name" in values and quota.name in [other.name for other in found]:
             faults.append(f"{place}.name: {quota.name} is given twice")
-        if quota.limit < 1:
-            faults.append(f"{place}.limit: must be 1 or more (`enabled: false` closes a source)")
+        if not 1 <= quota.limit <= MOST_EVENTS:
+            text = f"must be 1 to {MOST_EVENTS:,} (`enabled: false` closes a source)"
+            faults.append(f"{place}.limit: {text}")
         found.append(quota)
     return tuple(found)
 
@@ -217,7 +229,7 @@ def _read_mappings(mappings: object, path: str, faults: list[str]) -> tuple[IdMa
         faults += [
             f"{place}.{name}: must be a path into the properties, like customer.id"
             for name, value in paths.items()
-            if not PROPERTY_PATH.fullmatch(value)
+            if len(value) > PATH_CHARACTERS or not PROPERTY_PATH.fullmatch(value)
         ]
         if not set(options) - {"event"}:
             faults.append(f"{place}: has no id; add user_id, anonymous_id, profile_id, ...")
@@ -259,8 +271,10 @@ def _source_faults(source: Source) -> Iterable[str]:
         yield f"dedup_window_seconds: must be 1 to {MAX_DEDUP_WINDOW_SECONDS} (7 days)"
     if not 1 <= source.session_gap_seconds <= DAY_SECONDS:
         yield f"session_gap_seconds: must be 1 to {DAY_SECONDS} (a day)"
-    if source.events_per_second < 0 or source.events_burst < 0:
-        yield "events_per_second and events_burst: must be 0 (no limit) or more"
+    for name in ("events_per_second", "events_burst"):
+        rate = getattr(source, name)
+        if rate != 0 and not LEAST_RATE <= rate <= MOST_RATE:  # not a number is outside, too
+            yield f"{name}: must be 0 (no limit), or {LEAST_RATE:g} to {MOST_RATE:,.0f}"
     if source.events_burst and not source.events_per_second:
         yield "events_burst: has no effect without events_per_second"
 

@@ -115,6 +115,9 @@ class Examination(NamedTuple):
 
     ordinary_in: bool  # an ordinary row can be inserted into the same table now
     rows_in: bool  # some of the insert's rows are in the table, or that is unknown
+    # an ordinary record of the same schema goes into a table with the same columns now: then the form of a row
+    # that is refused is at fault, even if no ordinary row of its table is known
+    form_taken: bool = False
 
 
 class Finished(NamedTuple):

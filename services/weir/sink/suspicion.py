@@ -3,7 +3,8 @@
 If the same error repeats, or an insert fails again and again with several errors, and an ordinary row can be inserted
 into the same table at that time, the rows are at fault. Then the insert is narrowed, and a row that still fails alone
 is given up. Otherwise ClickHouse is at fault (read-only, too many parts, no disk space, no memory), and no rows are
-given up.
+given up. A row that ClickHouse refuses is also proven guilty by an ordinary record that goes into a table with the
+same columns: so one bad record never blocks a table into which nothing else is written.
 
 Rows are never narrowed while an earlier attempt at them may still be running, or if some of them are already in
 the table: a narrowed insert has another token, so ClickHouse would not drop the rows that it already has.
@@ -74,7 +75,9 @@ class Suspicion:
             return Next.WAIT
         if isinstance(fault, RowsRefusedError) and rows > 1 and not finding.rows_in:
             return Next.BLAME
-        if fault is None or not finding.ordinary_in or finding.rows_in:
+        is_refused = isinstance(fault, RowsRefusedError)
+        proven = finding.ordinary_in or (is_refused and finding.form_taken)
+        if fault is None or not proven or finding.rows_in:
             self.confirmations = 0
             return Next.RETRY
         if isinstance(fault, RowsRefusedError):

@@ -86,3 +86,8 @@ def test_source_of_is_empty_for_a_record_type_this_version_does_not_know(
     catalogue.learn([later])
     monkeypatch.setattr(avro, "catalogue", catalogue)
     assert avro.source_of(later.encode({"source": "shop"})) == ""
+
+
+@pytest.mark.parametrize("schema", avro.schemas().values(), ids=lambda schema: schema.name)
+def test_an_ordinary_value_of_every_schema_can_be_read(schema: avro.Schema) -> None:
+    assert schema.decode(avro.ordinary(schema)).keys() == set(schema.fields)

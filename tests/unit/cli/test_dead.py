@@ -34,6 +34,12 @@ def test_since_rejects_anything_but_an_age_or_a_time(text: str) -> None:
         time_of(text, NOW)
 
 
+@pytest.mark.parametrize("text", ["99999999999d", "9" * 5_000 + "d"])
+def test_an_age_before_the_calendar_is_rejected(text: str) -> None:
+    with pytest.raises(WrongInputError, match="before the calendar"):
+        time_of(text, NOW)
+
+
 def duplicate() -> bytes:
     return schemas()["Duplicate"].encode(
         {

@@ -1,6 +1,7 @@
 """`weir` offers every command, lists them without imports, and reports wrong settings clearly."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -99,3 +100,16 @@ def test_ingest_rate_and_burst_are_flags_of_gateway_and_up(command: str) -> None
     assert ended.returncode == 2
     assert "WEIR_INGEST_RATE='fast': must be a number" in ended.stderr
     assert "WEIR_INGEST_BURST: must be at least 1, not 0" in ended.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_that_is_not_finite_is_rejected(number: str) -> None:
+    shown = CliRunner().invoke(cli, ["audit", "--wait", number])
+    assert shown.exit_code == 2
+    assert "is not a finite number" in shown.output
+
+
+def test_an_id_that_is_not_utf_8_is_rejected() -> None:
+    ended = weir("where", os.fsdecode(b"\xff"))
+    assert ended.returncode == 2, ended.stderr
+    assert "ID is not UTF-8 text." in ended.stderr

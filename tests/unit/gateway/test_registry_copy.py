@@ -236,3 +236,15 @@ def test_signing_secrets_are_decrypted_only_with_the_encryption_key() -> None:
         secrets = registry.by_id["shop"].source.signing_secrets
         assert (secrets == signed.signing_secrets) is found
         assert registry.find("k1") is not None  # everything else works
+
+
+def test_an_entry_with_an_impossible_rate_leaves_the_one_before_in_force_and_the_others_go_on() -> (
+    None
+):
+    """As an earlier version may have written it: `weir apply` refuses such rates."""
+    registry = registry_of(shop())
+    bad = shop(events_per_second=1.0, events_burst=10**400)
+    registry.apply_sources([source_entry(bad), source_entry(Source(id="other"))])
+    assert registry.loaded
+    assert registry.by_id["shop"].source == shop()
+    assert "other" in registry.by_id

@@ -84,7 +84,7 @@ def test_any_other_value_at_the_path_leaves_the_event_without_a_profile(properti
     assert profile_less(process([mapping], webhook(1, properties)))
 
 
-@pytest.mark.parametrize("path", ["a.2", "a.-1", "a.x", "a.²"])
+@pytest.mark.parametrize("path", ["a.2", "a.-1", "a.x", "a.²", "a." + "9" * 5_000])
 def test_a_path_to_a_missing_array_index_finds_nothing(path: str) -> None:
     assert named_by(IdMapping(event="*", user_id=path), '{"a": ["x", "y"]}') is None
 

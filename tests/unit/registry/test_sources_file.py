@@ -99,7 +99,29 @@ def test_quotas_are_read_from_the_sources_file() -> None:
             "sources.s.session_gap_seconds: must be 1 to 86400 (a day)",
         ),
         ({"dedup_window_seconds": "1d"}, "sources.s.dedup_window_seconds: expected `int`"),
-        ({"events_per_second": -1}, "sources.s.events_per_second and events_burst: must be 0"),
+        (
+            {"events_per_second": -1},
+            "sources.s.events_per_second: must be 0 (no limit), or 0.001 to",
+        ),
+        ({"events_per_second": float("nan")}, "sources.s.events_per_second: must be 0 (no limit)"),
+        ({"events_per_second": float("inf")}, "sources.s.events_per_second: must be 0 (no limit)"),
+        ({"events_per_second": 5e-324}, "sources.s.events_per_second: must be 0 (no limit)"),
+        (
+            {"events_per_second": 1, "events_burst": 10**400},
+            "sources.s.events_burst: must be 0 (no limit), or 0.001 to 1,000,000,000",
+        ),
+        (
+            {"quotas": [{"name": "q", "period": "day", "limit": 1 << 70}]},
+            "sources.s.quotas[0].limit: ",
+        ),
+        (
+            {"quotas": [{"name": "q", "period": "day", "limit": 10**15 + 1}]},
+            "sources.s.quotas[0].limit: must be 1 to 1,000,000,000,000,000",
+        ),
+        (
+            {"mappings": [{"event": "*", "user_id": "a." + "9" * 300}]},
+            "sources.s.mappings[0].user_id: must be a path",
+        ),
         ({"events_burst": 5}, "sources.s.events_burst: has no effect without events_per_second"),
         ({"enabled": "maybe"}, "sources.s.enabled: expected `bool`, got `str`"),
         ({"workspace": "a b"}, "sources.s.workspace: must be 1 to 128"),
@@ -167,6 +189,15 @@ def test_a_document_that_is_not_a_mapping_of_sources_is_a_fault(document: object
         (f"sources:\n  s: {{write_keys: [{SECRET}}}\n", "line 2, column"),
         ("sources:\n  s: {}\n  s: {}\n", "line 3, column 3: not valid YAML: 's' is given twice"),
         ("sources: {s: {}}\nother: 1\n", "other: unknown"),
+        ("? [1]\n: 2\n", "a key must be text"),
+        ("sources: {? {a: b} : 1}\n", "a key must be text"),
+        ("sources: {s: {enabled: 2024-13-45}}\n", "a date or a number cannot be read"),
+        ("sources: {s: {events_per_second: 0x_}}\n", "a date or a number cannot be read"),
+        (
+            "sources: {s: {events_burst: " + "9" * 5_000 + "}}\n",
+            "a date or a number cannot be read",
+        ),
+        ("sources: " + "[" * 3_000, "nested too deeply"),
     ],
 )
 def test_invalid_yaml_is_reported_without_quoting_the_file(

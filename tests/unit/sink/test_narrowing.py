@@ -30,7 +30,7 @@ from weir.sink.loop import Options, Ports, Sink
 from weir.sink.partition import OBJECT_BYTES, VALUE_BYTES, Limits, expanded_size
 from weir.sink.scheduling import SLOW_SECONDS
 from weir.sink.step import Routes
-from weir.sink.suspicion import FAILURES, REPEATS, Next, Suspicion
+from weir.sink.suspicion import FAILURES, REFUSALS, REPEATS, Next, Suspicion
 
 PLACE = PartitionId("profiles", 0)
 OTHER = PartitionId("profiles", 1)
@@ -284,6 +284,22 @@ def test_bookkeeping_goes_in_while_events_keep_every_insert_busy() -> None:
             scene.inserts.run()  # one answer a turn
     assert len(scene.stored()) == 3
     assert scene.sink.health.why_unready == ""
+
+
+def test_a_refused_row_is_given_up_where_no_ordinary_row_is_known_but_its_form_is_taken() -> None:
+    suspicion = Suspicion(0.0)
+    found = Examination(ordinary_in=False, rows_in=False, form_taken=True)
+    steps = []
+    for _ in range(REFUSALS):
+        assert suspicion.failed(RowsRefusedError("no"), 1, 0.0) is Next.EXAMINE
+        steps.append(suspicion.examined(found, 1, 1.0))
+    assert steps == [Next.CONFIRM] * (REFUSALS - 1) + [Next.BLAME]
+    away = Suspicion(
+        0.0
+    )  # a row that ClickHouse does not refuse needs an ordinary row of its table
+    for _ in range(REPEATS):
+        away.failed(WarehouseAwayError("no", "159"), 1, 0.0)
+    assert away.examined(found, 1, 1.0) is Next.RETRY
 
 
 def test_different_errors_in_turn_are_examined_like_one_that_repeats() -> None:

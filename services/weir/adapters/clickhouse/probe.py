@@ -26,7 +26,8 @@ class Probe:
 
     The ordinary row is the first row of the table's latest successful insert, with the token of that insert:
     ClickHouse processes it like any row and drops it at the end. If no recent insert into `landing_events` is
-    known, a test row is written to `events`, to a partition of its own, which is dropped at once.
+    known, a test row is written to `events`, to a partition of its own, which is dropped at once. For other tables
+    whose latest insert is not known, a record of zeros and empty texts is written to an empty copy of the table.
     """
 
     def __init__(
@@ -50,7 +51,24 @@ class Probe:
         with suppress(RowsRefusedError, WarehouseAwayError, UnavailableError, RefusedError):
             rows_in = self._rows_in(insert)
             ordinary_in = not rows_in and self._ordinary_in(insert.table)
-        return Examination(ordinary_in, rows_in)
+        form_taken = not (ordinary_in or rows_in) and self._form_taken(insert)
+        return Examination(ordinary_in, rows_in, form_taken)
+
+    def _form_taken(self, insert: Insert) -> bool:
+        """Check whether an ordinary record of the insert's schema goes into an empty copy of its table."""
+        copy = f"probe_{uuid.uuid4().hex}"
+        clickhouse = ClickHouse(self._settings)
+        with suppress(RowsRefusedError, WarehouseAwayError, UnavailableError, RefusedError):
+            clickhouse.ask(
+                f"CREATE TABLE {self._named(copy)} AS {self._named(insert.table)} ENGINE = Memory"
+            )
+            try:
+                value = avro.ordinary(avro.schemas_by_header()[insert.header])
+                self._insert(Insert(copy, insert.header, [value], copy))
+            finally:
+                clickhouse.ask(f"DROP TABLE IF EXISTS {self._named(copy)}")
+            return True
+        return False
 
     def _ordinary_in(self, table: str) -> bool:
         at, latest = self._latest.get(table, (0.0, None))

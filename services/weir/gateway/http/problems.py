@@ -6,10 +6,11 @@ from weir.gateway.http import request_headers
 from weir.gateway.http.error_codes import Problem, quoted
 
 RETRY_SECONDS = 2
+LONGEST_WAIT_SECONDS = 86_400  # what a client is told at most
 
 
 def limited(code: str, what: str, wait: float) -> Problem:
-    seconds = max(1, math.ceil(wait))
+    seconds = max(1, math.ceil(wait)) if wait < LONGEST_WAIT_SECONDS else LONGEST_WAIT_SECONDS
     return Problem(code, f"{what} arrive faster than allowed; retry in {seconds} s.", "", seconds)
 
 

@@ -13,10 +13,12 @@ from tests.support import records as rows
 from tests.support.events import NOON
 from tests.support.migrated_tables import Tables
 from tests.support.running_warehouse import RunningWarehouse
+from weir.adapters import avro
 from weir.adapters.clickhouse.insert import ClickHouseRows
 from weir.core.resource_paths import ROOT
 from weir.runtime.sink_ports import Examination, Insert, RowsRefusedError, WarehouseAwayError
 from weir.sink.migrations import apply_migrations, read_migrations
+from weir.sink.step import TABLES
 
 FILES_A_PART = 20  # whatever its rows hold
 BATCHES = 2
@@ -312,3 +314,21 @@ def test_the_engine_bounds_its_merges(tables: Tables) -> None:
     assert (
         float(tables.one(f"SELECT value FROM system.server_settings WHERE name = '{ratio}'")) == 1
     )
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "Resolved"])
+def test_a_refused_record_is_known_to_be_at_fault_in_a_table_without_a_recent_insert(
+    tables: Tables, name: str
+) -> None:
+    """After a restart, and in topics of few records, no ordinary row is known."""
+    header = avro.schemas()[name].header
+    fresh = ClickHouseRows(tables.settings, 60, 2, compress=False)
+    bad = Insert(TABLES[name], header, [header + b"\xff" * 30], f"bad-{name}")
+    try:
+        with pytest.raises(RowsRefusedError):
+            fresh.insert(bad)
+        assert fresh.examine(bad).form_taken
+    finally:
+        fresh.close()
+    left = f"SELECT count() FROM system.tables WHERE database = '{tables.database}' AND name LIKE 'probe%'"
+    assert tables.ask(left) == [[0]]
