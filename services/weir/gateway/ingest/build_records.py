@@ -58,7 +58,7 @@ class RequestRecords(Struct):
     ignored_ids: list[str] = []  # field names, one entry for each ignored id
 
     def outcome(self) -> Outcome:
-        return Outcome(self.event_ids, self.refused, self.warnings)
+        return Outcome(self.event_ids, self.refused, self.warnings, ignored_ids=self.ignored_ids)
 
 
 def build_records(
@@ -102,7 +102,7 @@ def build_records(
             continue
         if has_ignored(event, blocked):
             ignored = ignored_in(event, blocked)
-            event = without(event, ignored)
+            event = without(event, ignored, events.new_profile_id)
             texts = explain_ignored(ignored, policy)
             made.warnings += [f"event {index}: {text}" for text in texts]
             made.ignored_ids += ignored

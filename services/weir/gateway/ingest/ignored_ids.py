@@ -35,10 +35,16 @@ def ignored_in(event: Event, blocked: BlockedIds) -> dict[str, str]:
     return {field: text for field, text in found.items() if text and blocked.has(text)}
 
 
-def without(event: Event, ignored: Mapping[str, str]) -> Event:
-    """Return the event without these ids; its context keeps what was sent."""
+def without(event: Event, ignored: Mapping[str, str], new_profile_id: str = "") -> Event:
+    """Return the event without these ids; its context keeps what was sent.
+
+    `new_profile_id` takes the place of an ignored profile id.
+    """
     context = _encode({**_decode(event.context), MEMBER: dict(ignored)})
-    return msgspec.structs.replace(event, context=context, **dict.fromkeys(ignored, ""))
+    ids = dict.fromkeys(ignored, "")
+    if "profile_id" in ids:
+        ids["profile_id"] = new_profile_id
+    return msgspec.structs.replace(event, context=context, **ids)
 
 
 def explain(ignored: Mapping[str, str], policy: Policy) -> list[str]:

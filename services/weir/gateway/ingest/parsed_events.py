@@ -99,6 +99,9 @@ class ParsedEvents(Struct):
     # The visitor's, if a server sends events of its visitors; empty: the client's own
     ip: str = ""
     user_agent: str = ""
+    new_profile_id: str = (
+        ""  # takes the place of a profile id that is a placeholder; empty: nothing does
+    )
     declined: int = 0  # events of people who asked not to be tracked: counted, not stored
     warnings: Sequence[str] = ()  # about the whole request, for the answer
     note: Any = None  # passed on to the door's `reply`
@@ -127,3 +130,4 @@ class Outcome(Struct):
     refused: Sequence[Refused]
     warnings: Sequence[str] = ()
     receipts: Mapping[str, Receipt] = {}  # by event id; those that came in time
+    ignored_ids: Sequence[str] = ()  # field names, one entry for each ignored id

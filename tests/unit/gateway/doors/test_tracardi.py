@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from tests.support.doors import body_problem_of, parse, problem_of, validated
+from tests.support.events import NOON
+from weir.adapters import avro
 from weir.core.receipts import Receipt, ReceiptProfile, ReceiptSession
 from weir.core.receipts import ReceiptOutcome as Decided
+from weir.core.registry import Source
 from weir.gateway.doors.tracardi.door import DOOR
 from weir.gateway.http.error_codes import Problem, Refusal
 from weir.gateway.http.request_meta import RequestMeta
+from weir.gateway.ingest.accepted_writer import Client, SourceFields
+from weir.gateway.ingest.build_records import RecordContext, build_records
 from weir.gateway.ingest.parsed_events import (
     BodyLimits,
     Credentials,
@@ -392,3 +397,35 @@ def test_the_reply_has_only_the_profile_id_and_a_warning_without_a_profile_recei
     reply = replied(found, Outcome([FIRST], [], receipts=receipts))
     assert reply["profile"] == {"id": "p-1"}
     assert why in reply["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("profile_id", "source", "is_replaced"),
+    [
+        ("undefined", Source(id="s"), True),
+        ("guest", Source(id="s", block_default_ids=False), False),
+        ("walk-in", Source(id="s", blocked_ids=("walk-in",)), True),
+        ("p-17", Source(id="s"), False),
+    ],
+)
+def test_a_placeholder_profile_id_by_the_sources_list_is_replaced_in_the_event_and_the_answer(
+    profile_id: str, source: Source, is_replaced: bool
+) -> None:
+    body = {"source": {"id": "s"}, "session": {"id": "x"}, "profile": {"id": profile_id}}
+    raw = msgspec.json.encode(body | {"events": [{"type": "a"}, {"type": "b"}]})
+    found = DOOR.parse(request_meta(), raw, BodyLimits(100, 1_000_000))
+    context = RecordContext(SourceFields.of(source), NOON, Client("tracardi", "", ""))
+    made = build_records(found, source, context)
+    records = [avro.decode_any(value or b"")[1] for _, _, value in made.records]
+    (stored,) = {record["client_profile_id"] for record in records}
+    answer = DOOR.reply(request_meta(), found, made.outcome())
+    assert msgspec.json.decode(answer.body)["profile"]["id"] == stored
+    if is_replaced:
+        assert uuid.UUID(stored).version == 4
+        assert made.ignored_ids == ["profile_id", "profile_id"]
+        assert len(made.warnings) == 2
+        kept = msgspec.json.decode(records[0]["context"])["ignored_ids"]
+        assert kept == {"profile_id": profile_id}
+    else:
+        assert stored == profile_id
+        assert not made.ignored_ids

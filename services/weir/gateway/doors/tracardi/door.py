@@ -8,7 +8,6 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from weir.core.blocked_ids import DEFAULT
 from weir.gateway.doors.answers import without_valid_event
 from weir.gateway.doors.door import RECEIPT_SECONDS, Door
 from weir.gateway.doors.tracardi import response as tracardi_reply
@@ -184,6 +183,8 @@ def _parsed(
     options = payload.options or _SentOptions()
     wants_session = options.save_session is not False
     who = _who(payload, profile_less, wants_session)
+    # in case the given id is a placeholder such as `undefined`, which names nobody: the source's list decides
+    new_profile_id = str(uuid.uuid4()) if who.profile_id else ""
     note = tracardi_reply.ReplyOptions(
         who.profile_id, options.debugger is True, options.profile is True
     )
@@ -195,6 +196,7 @@ def _parsed(
         wants_session=wants_session,
         saved=options.save_events is not False,
         wants_receipts=note.debugger or note.profile,
+        new_profile_id=new_profile_id,
         note=note,
     )
 
@@ -235,8 +237,6 @@ def _who(payload: _Payload, profile_less: bool, wants_session: bool) -> _Who:
         return _Who("", session_id)
     given = payload.profile.id if payload.profile is not None else None
     profile_id = "" if given is None else str(given).strip()
-    if profile_id and DEFAULT.has(profile_id):
-        profile_id = ""  # placeholders such as `undefined` name nobody: create a real id
     return _Who(profile_id or str(uuid.uuid4()), session_id)
 
 

@@ -37,8 +37,10 @@ class EventReply(NamedTuple):
 def reply(events: ParsedEvents, outcome: Outcome) -> bytes:
     """Return the reply as JSON: profile and source; further members only if they are not empty."""
     note: ReplyOptions = events.note
+    is_replaced = "profile_id" in outcome.ignored_ids
+    profile_id = events.new_profile_id if is_replaced else note.profile_id
     document: dict[str, Any] = {
-        "profile": {"id": note.profile_id or None},
+        "profile": {"id": profile_id or None},
         "source": {"consent": False},
     }
     warnings = list(outcome.warnings)
