@@ -1,4 +1,4 @@
-"""Builds that are broken on purpose: the suites that guard exactness must not let them pass."""
+"""The exactness suites fail on builds that are broken on purpose."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -59,12 +59,16 @@ class AnyTopic(InsertAttempt):
 
 
 @pytest.mark.parametrize("broken", [CommitsFirst, Hasty])
-def test_a_worker_out_of_order_is_found(broken: type[RuleBasedStateMachine]) -> None:
+def test_the_worker_suite_fails_for_a_worker_that_commits_out_of_order(
+    broken: type[RuleBasedStateMachine],
+) -> None:
     with pytest.raises(AssertionError):
         run_state_machine_as_test(broken, settings=MANY)
 
 
-def test_a_token_without_the_topics_id_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sink_suite_fails_for_insert_tokens_without_the_topic_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(partition, "InsertAttempt", AnyTopic)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(SinkMachine, settings=MANY)

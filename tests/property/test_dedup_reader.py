@@ -1,4 +1,4 @@
-"""The quick reader of accepted events says what the schema says, for every event in any order."""
+"""The fast reader of accepted events returns what the schema says, for every event in any order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +38,9 @@ def read_or_fault(reader: RoutingFieldsReader, output: Output) -> RoutingFields 
 
 @examples(400)
 @given(EVENTS)
-def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
+def test_the_fast_reader_returns_the_fields_of_every_accepted_event(
+    sent: list[dict[str, object]],
+) -> None:
     reader = RoutingFieldsReader()
     for number, fields in enumerate(sent):
         record = accepted(number, **fields)
@@ -58,7 +60,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
 
 @examples(400)
 @given(EVENTS, st.data())
-def test_cut_short_anywhere_both_readings_say_the_same(
+def test_an_experienced_and_a_new_reader_agree_on_truncated_records(
     sent: list[dict[str, object]], data: st.DataObject
 ) -> None:
     experienced = RoutingFieldsReader()

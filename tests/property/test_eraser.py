@@ -1,4 +1,4 @@
-"""The eraser ended between any two of its effects, and begun again: one outcome, counted once.
+"""An eraser killed between any two effects and restarted reaches one outcome, counted once.
 
 The world is a plain one in memory. It ends the eraser before or after the effect that the test
 chooses; what was written then stands.
@@ -156,7 +156,9 @@ def request(memory: Memory) -> None:
     st.lists(st.integers(0, 30), max_size=6),
     st.sets(st.sampled_from(["a:y", "p:z"])),
 )
-def test_however_often_it_is_ended_the_outcome_is_one(ends: list[int], further: set[str]) -> None:
+def test_an_eraser_killed_at_any_effects_and_restarted_reaches_one_outcome(
+    ends: list[int], further: set[str]
+) -> None:
     memory = Memory()
     memory.further = further
     request(memory)
@@ -180,7 +182,7 @@ def test_however_often_it_is_ended_the_outcome_is_one(ends: list[int], further: 
     assert {f"topic {topic}" for topic in LEFT_IN} < {place.place for place in finished.places}
 
 
-def test_it_does_not_say_finished_while_rows_are_left() -> None:
+def test_an_erasure_is_not_finished_while_rows_are_left() -> None:
     memory = Memory()
     memory.undeletable = True
     request(memory)

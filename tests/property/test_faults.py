@@ -1,4 +1,4 @@
-"""Records that nothing can be done with, among others, under crashes: each of them dies alone, and only it.
+"""Under crashes, each record that cannot be processed becomes a dead letter alone, and no other does.
 
 The worker, its loop and its stage are those of production; what is refused is told by a record's content.
 """

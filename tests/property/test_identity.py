@@ -1,4 +1,4 @@
-"""Identity over any events in any interleaving of its workers: people are never mixed, and end up whole."""
+"""Identity never mixes people and leaves each person whole, for any events in any interleaving."""
 
 import itertools
 from collections import defaultdict, deque
@@ -125,7 +125,7 @@ def serve(workers: Workers, events: list[IdentityEvent], choices: st.DataObject)
 
 @examples(200)
 @given(EVENTS, st.data())
-def test_a_user_is_one_person_and_no_two_users_are_the_same(
+def test_each_user_has_one_profile_and_no_two_users_share_one(
     sent: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
     check_users(*run(sent, choices))
@@ -143,7 +143,7 @@ def check_users(workers: Workers, events: list[IdentityEvent]) -> None:
 
 @examples(200)
 @given(EVENTS, st.data())
-def test_every_event_is_resolved_once_and_anonymous_ones_follow_their_only_user(
+def test_each_event_resolves_once_and_anonymous_events_follow_their_only_user(
     sent: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
     sent = [{**fields, "profile": ""} for fields in sent]
@@ -166,7 +166,7 @@ def test_every_event_is_resolved_once_and_anonymous_ones_follow_their_only_user(
 
 @examples(200)
 @given(MIXED, st.data())
-def test_no_two_users_are_the_same_whatever_public_keys_and_minted_ids_say(
+def test_no_two_users_share_a_profile_given_public_keys_and_minted_ids(
     sent: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
     check_users(*run(sent, choices))
@@ -189,7 +189,7 @@ def test_no_two_users_are_the_same_whatever_public_keys_and_minted_ids_say(
     ),
     st.data(),
 )
-def test_a_device_is_its_first_owners_in_whatever_order_its_events_are_decided(
+def test_a_devices_anonymous_events_belong_to_its_first_owner_in_any_order(
     sent: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
     workers, events = run([{**fields, "profile": ""} for fields in sent], choices)
@@ -228,7 +228,7 @@ CLAIMS = st.lists(
 
 @examples(300)
 @given(KNOWN, CLAIMS, st.data())
-def test_a_public_key_moves_nobody_who_is_known_to_be_a_user(
+def test_events_with_a_public_key_move_no_known_user_to_another_profile(
     known: list[dict[str, str | int]], claims: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
     workers, events = run(known, choices)
@@ -262,7 +262,7 @@ def trusted(events: list[IdentityEvent]) -> set[tuple[str, str]]:
 
 @examples(300)
 @given(EVENTS, st.data())
-def test_a_refused_merge_is_recorded_only_where_two_users_met(
+def test_a_refused_merge_is_recorded_only_when_there_are_two_users(
     sent: list[dict[str, str | int]], choices: st.DataObject
 ) -> None:
     workers, events = run(sent, choices)
@@ -272,7 +272,9 @@ def test_a_refused_merge_is_recorded_only_where_two_users_met(
 
 @examples(300)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=30))
-def test_segments_joined_by_the_gap_are_the_visits_whatever_the_order(minutes: list[int]) -> None:
+def test_session_segments_joined_by_the_gap_give_the_true_visits_in_any_order(
+    minutes: list[int],
+) -> None:
     workers = Workers()
     for number, minute in enumerate(minutes):
         workers.send(event(number, "1", "", "", minute), "u:1")

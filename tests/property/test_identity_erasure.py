@@ -1,4 +1,4 @@
-"""Erasing anybody after any events, in any interleaving: nobody remembers, and nothing of before comes back."""
+"""After an erasure no state names the person and no earlier event returns, in any interleaving."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +51,7 @@ def remembered(state: Person) -> set[str]:
 
 @examples(400)
 @given(EVENTS, st.sampled_from(["user:1", "user:2", "profile:p"]), st.data())
-def test_nobody_remembers_and_nothing_comes_back(
+def test_an_erased_person_is_in_no_state_and_reread_events_are_not_resolved(
     sent: list[dict[str, str | int]], subject: str, choices: st.DataObject
 ) -> None:
     workers, events = run(sent, choices)

@@ -1,4 +1,4 @@
-"""Identity's quick reading and writing say what the schemas say, for every record and every person."""
+"""Identity's fast reader and writer agree with the schemas, for every record and every person."""
 
 import msgspec
 from hypothesis import given
@@ -67,7 +67,9 @@ def read_or_fault(reader: ItemReader, output: Output) -> Item | type[Exception]:
 
 @examples(200)
 @given(EVENTS)
-def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None:
+def test_the_fast_reader_returns_the_fields_of_every_unique_event(
+    sent: list[dict[str, object]],
+) -> None:
     reader = ItemReader()
     for number, fields in enumerate(sent):
         record = sent_as(number, fields)
@@ -91,7 +93,7 @@ def test_quick_and_thorough_reading_agree(sent: list[dict[str, object]]) -> None
 
 @examples(200)
 @given(EVENTS, st.data())
-def test_cut_short_anywhere_both_readings_say_the_same(
+def test_an_experienced_and_a_new_reader_agree_on_truncated_records(
     sent: list[dict[str, object]], data: st.DataObject
 ) -> None:
     experienced = ItemReader()
@@ -126,7 +128,7 @@ PEOPLE = st.builds(
 
 @examples(200)
 @given(PEOPLE)
-def test_a_person_is_written_as_the_schema_says_and_comes_back_as_it_went(person: Person) -> None:
+def test_a_person_is_encoded_as_the_schema_encodes_it_and_decodes_unchanged(person: Person) -> None:
     record = msgspec.structs.asdict(person)
     record["memory"] = msgspec.msgpack.encode(person.memory)
     memory = person.memory

@@ -1,4 +1,4 @@
-"""Mapped webhooks come to what events with the ids themselves come to, while mappings change and workers die.
+"""Mapped webhooks resolve like events with the ids in them, while mappings change and workers die.
 
 The oracle is a second pipeline, to which every event is sent as its client might have sent it: with
 the ids that the mapping in force when the worker decided had found.
@@ -85,7 +85,7 @@ def ids_of(row: avro.AvroRecord) -> tuple[str, str]:
 
 @examples(150)
 @given(ROUNDS)
-def test_every_webhook_is_one_row_by_the_mapping_of_its_time(
+def test_each_webhook_is_resolved_once_by_the_mapping_in_force_at_its_time(
     rounds: list[tuple[Sequence[IdMapping], list[tuple[int, str]], bool]],
 ) -> None:
     pipeline = Pipeline()
@@ -115,7 +115,7 @@ def test_every_webhook_is_one_row_by_the_mapping_of_its_time(
 
 @examples(100)
 @given(st.lists(PEOPLE, max_size=12))
-def test_a_mapped_webhook_comes_to_what_an_event_with_the_ids_comes_to(
+def test_a_mapped_webhook_resolves_like_an_event_that_carries_the_ids(
     people: list[tuple[int, str]],
 ) -> None:
     mapped, direct = Pipeline(), Pipeline()

@@ -1,4 +1,4 @@
-"""Whatever is missing, refused, cut short or repeated: ClickHouse has every event once, and none that died."""
+"""A rebuild leaves every event in ClickHouse once and no dead one, whatever is lost or interrupted."""
 
 import uuid
 from collections.abc import Collection, Iterator
@@ -92,7 +92,7 @@ numbers = st.integers(0, 22)
     lands=st.booleans(),
     lost_again=st.booleans(),
 )
-def test_every_event_once(
+def test_a_rebuild_stores_each_event_once_after_losses_refusals_and_crashes(
     count: int,
     there: set[int],
     dead: set[int],
@@ -126,8 +126,8 @@ def test_every_event_once(
     assert rebuild(engine, values).put_back == 0
 
 
-def test_an_insert_that_lands_late_counts_once() -> None:
-    """It was under way when an earlier run ended, and goes in before the present one's own."""
+def test_a_late_insert_of_an_earlier_run_counts_once() -> None:
+    """The earlier run's insert completes after this run's check and before this run's insert."""
     values = [resolved(number) for number in range(SIZE)]
     engine = Engine(set(), set())
     engine.crash_in = 1
@@ -148,7 +148,7 @@ def test_an_insert_that_lands_late_counts_once() -> None:
     assert len(engine.ids()) == SIZE
 
 
-def test_only_the_part_that_is_meant() -> None:
+def test_a_rebuild_restores_only_the_chosen_source_and_time_range() -> None:
     values = [
         resolved(n, received_at=NOON + n, source="shop" if n % 2 else "blog") for n in range(9)
     ]
@@ -157,8 +157,8 @@ def test_only_the_part_that_is_meant() -> None:
     assert engine.ids() == [uuid.UUID(bytes=accepted(n)["event_id"]) for n in (3, 5)]
 
 
-def test_who_is_erased_meanwhile_does_not_come_back() -> None:
-    """Rows that an erasure deletes between two questions look like lost ones."""
+def test_a_rebuild_does_not_restore_a_person_erased_while_it_runs() -> None:
+    """Rows that an erasure deletes between two queries look like lost ones, but are barred."""
     values = [resolved(number) for number in range(SIZE)]
     engine = Engine(set(), set())
     present = engine.present

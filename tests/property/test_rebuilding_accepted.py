@@ -1,4 +1,4 @@
-"""Whatever rows are lost of whatever was accepted: those are found again, and nothing else, as whose they were."""
+"""A rebuild from accepted events finds exactly the lost rows, each with the person it had."""
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping
@@ -157,7 +157,9 @@ def outputs_of(events: list[dict[str, Any]]) -> list[Output]:
     lost=st.sets(st.integers(0, 23)),
     first=st.integers(0, 23),
 )
-def test_exactly_what_is_lost(events: list[dict[str, Any]], lost: set[int], first: int) -> None:
+def test_a_rebuild_from_accepted_finds_exactly_the_lost_rows_with_their_people(
+    events: list[dict[str, Any]], lost: set[int], first: int
+) -> None:
     outputs = outputs_of([dict(event) for event in sorted(events, key=lambda e: e["hour"])])
     first = min(first, len(outputs))
     live = Live()
@@ -182,8 +184,8 @@ def live() -> Live:
     return Live()
 
 
-def test_the_first_of_a_key_is_in_no_topic_any_more(live: Live) -> None:
-    """The second is a repeat of it, and the third came after its window: not a repeat of the second."""
+def test_an_event_after_the_dedup_window_is_restored_when_the_first_is_expired(live: Live) -> None:
+    """The second event is a duplicate of the expired first; the third is a duplicate of neither."""
     hours = (0, 20, 30)
     outputs = [
         accepted_output(accepted(n, idempotency_key="k", received_at=NOON + hour * HOUR))
@@ -196,7 +198,7 @@ def test_the_first_of_a_key_is_in_no_topic_any_more(live: Live) -> None:
     assert find(live, outputs, first=1)[0].keys() == {third}
 
 
-def test_who_died_stays_dead_and_the_unsaved_unsaved(live: Live) -> None:
+def test_dead_and_unsaved_events_are_not_restored(live: Live) -> None:
     outputs = [accepted_output(accepted(n, user_id="ada", saved=n != 2)) for n in range(4)]
     live.dead_ids = {id_of(outputs[1].value)}
     found, account = find(live, [*outputs, Output(b"shop\0" + bytes(16), b"no event")])
@@ -204,13 +206,13 @@ def test_who_died_stays_dead_and_the_unsaved_unsaved(live: Live) -> None:
     assert (account.there, account.barred, account.unsaved, account.refused) == (0, 1, 1, 0)
 
 
-def test_what_identity_cannot_read_is_told(live: Live) -> None:
+def test_an_event_that_identity_cannot_read_is_counted_as_refused(live: Live) -> None:
     wrong = accepted_output(accepted(1, user_id="ada", event="$identify", properties="[]"))
     found, account = find(live, [wrong])
     assert (found, account.refused) == ({}, 1)
 
 
-def test_only_the_part_that_is_meant_and_repeats_of_what_came_before_it(live: Live) -> None:
+def test_a_range_restores_its_own_events_without_duplicates_of_earlier_ones(live: Live) -> None:
     outputs = [
         accepted_output(
             accepted(n, idempotency_key=f"k{n % 4}", received_at=NOON + n, source="shop")
@@ -222,7 +224,7 @@ def test_only_the_part_that_is_meant_and_repeats_of_what_came_before_it(live: Li
     assert find(live, outputs, part=EventRange(0, None, "blog"))[0] == {}
 
 
-def test_events_of_one_visit_come_back_as_one_visit(live: Live) -> None:
+def test_restored_events_of_one_visit_share_one_session(live: Live) -> None:
     outputs = [
         accepted_output(accepted(n, user_id="ada", occurred_at=NOON + n * 60_000)) for n in range(9)
     ]
@@ -237,8 +239,8 @@ def test_events_of_one_visit_come_back_as_one_visit(live: Live) -> None:
     }
 
 
-def test_what_events_show_about_people_changes_nobody(live: Live) -> None:
-    """A login that identity never saw: the device stays whose it is."""
+def test_a_rebuild_changes_no_identity_state(live: Live) -> None:
+    """A device keeps its profile even after a login that identity never saw."""
     login = accepted(1, user_id="ada", anonymous_id="phone")
     alone = [accepted(n, anonymous_id="phone") for n in range(2, 2 + SIZE)]
     found, _ = find(live, [accepted_output(record) for record in (login, *alone)])
@@ -247,8 +249,8 @@ def test_what_events_show_about_people_changes_nobody(live: Live) -> None:
     assert live.people._entries == {}
 
 
-def test_an_erased_person_stays_erased(live: Live) -> None:
-    """Even where somebody new is known at the identifier by now."""
+def test_events_from_before_an_erasure_are_not_restored(live: Live) -> None:
+    """This holds even when a new person is known by the same identifier."""
     before = accepted_output(accepted(1, anonymous_id="phone", received_at=NOON))
     after = accepted_output(accepted(2, anonymous_id="phone", received_at=NOON + HOUR))
     erase = Erase("a:phone", "acme", ["a:phone"], NOON + 1, NOON + 1_000 * HOUR)
@@ -262,7 +264,7 @@ def test_an_erased_person_stays_erased(live: Live) -> None:
     assert account.barred == 1
 
 
-def test_the_people_of_all_partitions_are_one_store_with_all_their_markers(live: Live) -> None:
+def test_scratch_state_merges_people_and_erasure_markers_of_all_partitions(live: Live) -> None:
     keys = (b"acme\0a:phone", b"acme\0a:laptop", b"acme\0a:watch")
     markers = []
     for number, key in enumerate(keys[:2]):

@@ -1,4 +1,4 @@
-"""Whatever is read, refused, taken away or cut short: every record goes in once, or is a dead letter."""
+"""The sink stores every record once or makes it a dead letter, under refusals, rebalances and crashes."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The worker's loop under crashes between any two effects: every event counts exactly once.
+"""The worker counts every event exactly once under crashes between any two effects.
 
 The oracle is a plain dictionary. Crash points come through the ports; the worker is as in production.
 """

@@ -1,4 +1,4 @@
-"""The store's contract, on memory and on RocksDB."""
+"""A store keeps its contract in memory and on RocksDB."""
 
 import random
 import shutil
@@ -30,7 +30,7 @@ def test_a_new_store_is_empty(stores: Stores) -> None:
     store.close()
 
 
-def test_changes_and_positions_are_there_after_reopening(stores: Stores) -> None:
+def test_changes_and_positions_survive_reopening(stores: Stores) -> None:
     store = stores.open(0)
     store.apply({b"k": b"1", b"l": b"2"}, StorePositions(5, 7))
     store.apply({b"k": None, b"m": b"3"}, StorePositions(6, -1))
@@ -41,8 +41,8 @@ def test_changes_and_positions_are_there_after_reopening(stores: Stores) -> None
     store.close()
 
 
-def test_nothing_is_forgotten_however_often_it_is_reopened(stores: Stores) -> None:
-    """Each closing writes a file, and a few files are compacted into one."""
+def test_a_store_keeps_all_entries_over_many_reopenings(stores: Stores) -> None:
+    """Each close writes a file, and compaction merges a few files into one."""
     written = 0
     for _ in range(8):
         store = stores.open(0)
@@ -58,7 +58,7 @@ def test_nothing_is_forgotten_however_often_it_is_reopened(stores: Stores) -> No
     store.close()
 
 
-def test_partitions_are_apart_and_a_discarded_one_is_empty(stores: Stores) -> None:
+def test_partitions_are_separate_and_a_discarded_one_is_empty(stores: Stores) -> None:
     here, there = stores.open(0), stores.open(1)
     here.apply({b"k": b"1"}, StorePositions(1, 1))
     there.apply({b"k": b"2"}, StorePositions(2, 2))
@@ -89,7 +89,7 @@ def test_a_damaged_rocksdb_starts_empty_instead_of_failing(tmp_path: Path, damag
     store.close()
 
 
-def test_what_is_deleted_is_in_no_file_any_more(tmp_path: Path) -> None:
+def test_a_deleted_value_disappears_from_every_file(tmp_path: Path) -> None:
     store = RocksStores(tmp_path).open(0)
     secret, other = (random.Random(n).randbytes(500) for n in (1, 2))  # no compression hides them
     store.apply({b"a": other, b"k": secret, b"z": other}, StorePositions(1, 1))
@@ -105,8 +105,8 @@ def test_what_is_deleted_is_in_no_file_any_more(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_manifest_that_was_cut_short_hides_nothing(tmp_path: Path) -> None:
-    """Cut short it is an older whole one: tables are forgotten, and the log has the position."""
+def test_a_truncated_manifest_loses_no_entry_below_the_stored_position(tmp_path: Path) -> None:
+    """A truncated manifest reads as an older whole one, which omits tables below the log's position."""
     stores = RocksStores(tmp_path / "whole")
     store = stores.open(0)
     for batch in range(20):
@@ -131,8 +131,8 @@ def test_a_manifest_that_was_cut_short_hides_nothing(tmp_path: Path) -> None:
         opened.close()
 
 
-def test_a_damaged_block_is_damage_and_no_lock(tmp_path: Path) -> None:
-    """The words of the fault hold "lock": "block checksum mismatch"."""
+def test_a_damaged_block_is_treated_as_damage_and_not_as_a_held_lock(tmp_path: Path) -> None:
+    """The store is rebuilt although the error's text, "block checksum mismatch", contains "lock"."""
     stores = RocksStores(tmp_path)
     store = stores.open(0)
     store.apply(
@@ -148,8 +148,10 @@ def test_a_damaged_block_is_damage_and_no_lock(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_block_that_is_found_damaged_later_is_rebuilt_at_the_next_start(tmp_path: Path) -> None:
-    """What a start reads is whole; a call meets the damage."""
+def test_a_store_whose_damage_is_found_in_a_load_is_rebuilt_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Opening reads only intact blocks, so the first load finds the damage."""
     keys = [b"%06d" % n for n in range(2_000)]
     stores = RocksStores(tmp_path)
     store = stores.open(0)
@@ -171,8 +173,8 @@ def test_a_block_that_is_found_damaged_later_is_rebuilt_at_the_next_start(tmp_pa
     store.close()
 
 
-def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
-    """The store is not thrown away for it: it is as it was once there is room."""
+def test_a_full_disk_is_not_treated_as_damage(tmp_path: Path) -> None:
+    """The store is not discarded: it is unchanged once the disk has room again."""
     folder = tmp_path / "state"
     folder.mkdir()
     try:

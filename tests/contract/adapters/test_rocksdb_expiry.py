@@ -1,4 +1,4 @@
-"""A store that forgets, on RocksDB: what must be kept is there, and the size stays bounded."""
+"""An expiring RocksDB store keeps every entry of its window, and its size stays bounded."""
 
 import random
 import time
@@ -41,10 +41,10 @@ def has_all(store: RocksStore, since: int, until: int) -> bool:
     return len(store.load(keys)) == len(keys)
 
 
-def test_it_keeps_what_it_must_and_at_most_half_as_much_again(
+def test_an_expiring_store_keeps_its_window_and_at_most_half_as_much_again(
     stores: RocksStores, tmp_path: Path
 ) -> None:
-    """Four times as long as entries are kept, with a restart now and then."""
+    """This holds for four times the expiry window, with restarts in between."""
     store = stores.open(0)
     for second in range(0, 4 * KEPT_SECONDS, BATCH_SECONDS):
         store.apply(changes_at(second), StorePositions(second, second))
@@ -59,7 +59,7 @@ def test_it_keeps_what_it_must_and_at_most_half_as_much_again(
     store.close()
 
 
-def test_old_records_that_come_late_make_nothing_outdated(stores: RocksStores) -> None:
+def test_late_entries_with_old_times_expire_no_other_entry(stores: RocksStores) -> None:
     store = stores.open(0)
     store.apply(changes_at(0), StorePositions(1, 1))
     store.close()
@@ -71,7 +71,7 @@ def test_old_records_that_come_late_make_nothing_outdated(stores: RocksStores) -
     store.close()
 
 
-def test_a_time_in_the_future_makes_nothing_outdated(stores: RocksStores) -> None:
+def test_an_entry_with_a_future_time_expires_no_other_entry(stores: RocksStores) -> None:
     store = stores.open(0)
     present = (time.time_ns() // 1_000_000 - KEPT_MS // 2).to_bytes(8)
     store.apply({b"k": present}, StorePositions(1, 1))
@@ -81,8 +81,8 @@ def test_a_time_in_the_future_makes_nothing_outdated(stores: RocksStores) -> Non
     store.close()
 
 
-def test_an_entry_written_anew_is_kept(stores: RocksStores) -> None:
-    """The first event of a key after its window takes the place of the one before."""
+def test_an_entry_rewritten_after_its_expiry_is_kept(stores: RocksStores) -> None:
+    """The first event of a key after its window replaces the entry of the one before."""
     store = stores.open(0)
     store.apply({b"k": NOON_MS.to_bytes(8)}, StorePositions(1, 1))
     later = (NOON_MS + 10 * KEPT_MS).to_bytes(8)
@@ -91,7 +91,7 @@ def test_an_entry_written_anew_is_kept(stores: RocksStores) -> None:
     store.close()
 
 
-def test_without_an_expiry_nothing_is_forgotten(tmp_path: Path) -> None:
+def test_a_store_without_an_expiry_keeps_all_entries(tmp_path: Path) -> None:
     store = RocksStores(tmp_path).open(0)
     for second in range(0, 3 * KEPT_SECONDS, BATCH_SECONDS):
         store.apply(changes_at(second), StorePositions(second, second))

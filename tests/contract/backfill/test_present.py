@@ -1,4 +1,4 @@
-"""What ClickHouse says became of accepted events, on the real engine."""
+"""ClickHouse tells which accepted events are duplicates or dead, on the real engine."""
 
 import uuid
 
@@ -23,12 +23,14 @@ def known(number: int) -> EventKey:
     return EventKey(uuid.UUID(int=number), NOON)
 
 
-def test_repeats_are_known_by_their_own_ids(tables: Tables) -> None:
+def test_stored_duplicates_are_found_by_their_own_event_ids(tables: Tables) -> None:
     tables.insert("landing_duplicate", rows.duplicate(1), rows.duplicate(2))
     assert warehouse(tables).repeats([known(2), known(3)]) == {uuid.UUID(int=2)}
 
 
-def test_the_dead_are_known_by_id_or_place_until_they_were_sent_in_again(tables: Tables) -> None:
+def test_dead_events_are_found_by_id_or_offset_until_their_letters_are_replayed(
+    tables: Tables,
+) -> None:
     def died(offset: int, topic: str, step: str, number: int | None) -> bytes:
         event_id = None if number is None else number.to_bytes(16)
         return rows.dead_letter(offset, origin_topic=topic, step=step, event_id=event_id)

@@ -1,4 +1,4 @@
-"""What a group has settled, read again from a real broker: committed records alone, in stretches of offsets."""
+"""The settled reader returns only committed records below a group's offset, in chunks of offsets."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -63,13 +63,11 @@ def commit_position(
     member.close()
 
 
-def test_nothing_is_settled_by_a_group_that_has_read_nothing(
-    history: SettledReader, topic: str
-) -> None:
+def test_a_group_without_offsets_has_no_settled_spans(history: SettledReader, topic: str) -> None:
     assert history.spans(topic, None) == []
 
 
-def test_committed_records_below_the_position_in_stretches(
+def test_committed_records_below_the_group_offset_are_read_in_chunks(
     settings: KafkaSettings, history: SettledReader, topic: str, unique_name: Names
 ) -> None:
     commit_position(settings, unique_name("group"), topic, COUNT - 100)
@@ -85,7 +83,7 @@ def test_committed_records_below_the_position_in_stretches(
         assert all(chunk.start <= at < chunk.end for at in chunk.records.offsets)
 
 
-def test_from_a_time_on(
+def test_settled_records_are_read_from_a_given_timestamp_on(
     settings: KafkaSettings, history: SettledReader, topic: str, begin: int, unique_name: Names
 ) -> None:
     commit_position(settings, unique_name("group"), topic, COUNT)
@@ -97,10 +95,10 @@ def test_from_a_time_on(
     assert history.spans(topic, begin + APART * (COUNT + 10)) == []
 
 
-def test_nothing_is_settled_of_a_topic_that_was_made_anew(
+def test_a_recreated_topic_has_no_settled_spans(
     settings: KafkaSettings, history: SettledReader, topic: str, unique_name: Names
 ) -> None:
-    """The group's offset is of the one before, of the same name."""
+    """The group's offset does not count: it belongs to the deleted topic of the same name."""
     commit_position(settings, unique_name("group"), topic, 100, "another-topics-id {}")
     assert history.spans(topic, None) == []
     commit_position(settings, unique_name("group"), topic, COUNT + 10)
@@ -118,12 +116,16 @@ def test_nothing_is_settled_of_a_topic_that_was_made_anew(
     assert (span.topic_id, span.end) == (topic_id, COUNT)
 
 
-def test_up_to_ends_that_are_given(history: SettledReader, topic: str) -> None:
+def test_settled_records_are_read_up_to_given_end_offsets(
+    history: SettledReader, topic: str
+) -> None:
     (span,) = history.spans(topic, None, {(topic, 0): 50})
     assert (span.start, span.end) == (0, 50)
 
 
-def test_a_table_is_read_whole(history: SettledReader, topic: str) -> None:
+def test_a_table_topic_is_read_whole_without_aborted_records(
+    history: SettledReader, topic: str
+) -> None:
     records = list(history.table(topic))
     assert [(partition, key) for partition, key, _ in records] == [(0, b"key")] * len(records)
     assert [value for *_, value in records] == [

@@ -1,4 +1,4 @@
-"""A command that finds the broker hanging waits for it, and then does its work."""
+"""A command waits for a broker that hangs, and then does its work."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from tests.support.running import RunningKafka, bare_environ
 from weir.core.resource_paths import DEPLOY
 
 
-def test_a_command_outlives_a_broker_that_hangs_for_a_while(
+def test_a_command_succeeds_after_the_broker_hangs_for_a_while(
     kafka: RunningKafka, tmp_path: Path
 ) -> None:
     environ = bare_environ(WEIR_KAFKA_BOOTSTRAP=kafka.bootstrap, WEIR_DATA_DIR=str(tmp_path))

@@ -55,7 +55,7 @@ def read(reader: Consumer, count: int) -> list[bytes]:
     return values
 
 
-def test_an_acknowledged_record_outlives_kill_9(tmp_path: Path) -> None:
+def test_an_acknowledged_record_survives_kill_9_of_the_broker(tmp_path: Path) -> None:
     kafka = start_kafka(tmp_path)
     try:
         topic = make_topic(kafka, "kept")
@@ -77,7 +77,7 @@ def test_an_acknowledged_record_outlives_kill_9(tmp_path: Path) -> None:
         assert again.stop() == 143  # what a JVM says after a clean end by SIGTERM
 
 
-def test_a_broker_takes_its_classes_from_the_archive(tmp_path: Path) -> None:
+def test_the_broker_loads_its_classes_from_the_class_archive(tmp_path: Path) -> None:
     java, jars = find_java(), jars_folder()
     classes = class_archive(java, jars)
     assert classes is not None
@@ -89,8 +89,10 @@ def test_a_broker_takes_its_classes_from_the_archive(tmp_path: Path) -> None:
     assert "kafka.Kafka source: shared objects file (top)" in said
 
 
-def test_an_administration_goes_on_after_the_broker_was_killed(tmp_path: Path) -> None:
-    """It asks with the leader's epoch of before, and is refused for it."""
+def test_an_open_admin_client_works_after_the_broker_is_killed_and_restarted(
+    tmp_path: Path,
+) -> None:
+    """The client recovers although its request is first refused for an outdated leader epoch."""
     kafka = start_kafka(tmp_path)
     try:
         made = Topic("kept", 4, 1)
@@ -104,7 +106,9 @@ def test_an_administration_goes_on_after_the_broker_was_killed(tmp_path: Path) -
         kafka.kill()
 
 
-def test_a_transaction_is_seen_whole_or_not_at_all(kafka: RunningKafka, unique_name: Names) -> None:
+def test_consumers_read_committed_transactions_and_skip_aborted_ones(
+    kafka: RunningKafka, unique_name: Names
+) -> None:
     topic = make_topic(kafka, unique_name("out"))
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "transactional.id": unique_name("producer")}
@@ -144,7 +148,7 @@ def test_offsets_with_metadata_commit_inside_a_transaction(
     reader.close()
 
 
-def test_a_second_member_takes_over_half_the_partitions(
+def test_group_members_share_partitions_and_take_over_those_of_a_leaver(
     kafka: RunningKafka, unique_name: Names
 ) -> None:
     topic = make_topic(kafka, unique_name("shared"), partitions=4)
@@ -166,7 +170,9 @@ def test_a_second_member_takes_over_half_the_partitions(
     second.close()
 
 
-def test_a_topic_is_never_made_by_a_typo(kafka: RunningKafka, unique_name: Names) -> None:
+def test_producing_to_an_unknown_topic_fails_instead_of_creating_it(
+    kafka: RunningKafka, unique_name: Names
+) -> None:
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "topic.metadata.propagation.max.ms": 500}
     )
@@ -177,10 +183,10 @@ def test_a_topic_is_never_made_by_a_typo(kafka: RunningKafka, unique_name: Names
     assert refused[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
-def test_an_administration_that_is_let_go_leaves_no_thread_and_no_socket(
+def test_a_closed_admin_client_leaves_no_thread_and_no_socket(
     kafka: RunningKafka,
 ) -> None:
-    """At once, and not when the garbage collector comes by: a gateway makes one for every search."""
+    """It is freed at once, without garbage collection: a gateway creates one for every search."""
 
     def administer() -> tuple[int, int]:
         admin = KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))
@@ -199,11 +205,11 @@ def test_an_administration_that_is_let_go_leaves_no_thread_and_no_socket(
         gc.enable()
 
 
-async def test_ready_is_when_it_answers(kafka: RunningKafka) -> None:
+async def test_the_running_broker_passes_the_readiness_check(kafka: RunningKafka) -> None:
     assert await is_ready(f"kafka://{kafka.bootstrap}")
 
 
-def test_it_listens_on_loopback_alone(kafka: RunningKafka) -> None:
+def test_the_broker_listens_on_loopback_only(kafka: RunningKafka) -> None:
     hosts = {
         connection.laddr.ip.removeprefix("::ffff:")
         for connection in psutil.Process(kafka.pid).net_connections("tcp")
@@ -222,7 +228,7 @@ def foreground(folder: Path, port: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+def test_the_broker_exits_with_a_one_line_message_when_its_port_is_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = foreground(tmp_path, port)
@@ -233,7 +239,9 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_in_use_is_one_sentence(kafka: RunningKafka) -> None:
+def test_the_broker_exits_with_a_one_line_message_when_its_folder_is_in_use(
+    kafka: RunningKafka,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         free = probe.getsockname()[1]
     ended = foreground(kafka.log.parent, free)
@@ -242,10 +250,10 @@ def test_a_folder_in_use_is_one_sentence(kafka: RunningKafka) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_what_was_made_a_moment_ago_can_be_asked_about(
+def test_record_counts_of_topics_created_a_moment_ago_are_available(
     kafka: RunningKafka, unique_name: Names
 ) -> None:
-    """Its partitions have no leaders yet: they are waited for."""
+    """The admin client waits until the new partitions have leaders."""
     made = [Topic(unique_name(f"new{n}"), 24, 1) for n in range(4)]
     with closing(KafkaAdmin(KafkaSettings(kafka_bootstrap=kafka.bootstrap))) as admin:
         admin.create(made)

@@ -1,4 +1,4 @@
-"""What an analyst's user may ask of the embedded engine, and all that it may not, one by one."""
+"""A reader may query Weir's data in the embedded engine, and nothing beyond it."""
 
 import urllib.error
 import urllib.parse
@@ -194,7 +194,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("sql", "code"), HOSTILE, ids=[sql[:60] for sql, _ in HOSTILE])
-def test_a_reader_is_refused(
+def test_a_reader_is_refused_files_other_hosts_writes_and_system_data(
     warehouse: RunningWarehouse, tmp_path: Path, sql: str, code: str | None
 ) -> None:
     secret, out = warehouse.log.parent / "secret.txt", tmp_path / "out"
@@ -225,7 +225,7 @@ def test_a_reader_is_refused(
         ("SELECT * FROM other.t", {"role": "operator"}, DENIED),
     ],
 )
-def test_nor_does_the_url_help(
+def test_url_parameters_give_a_reader_no_further_rights(
     warehouse: RunningWarehouse, sql: str, arguments: dict[str, str], code: str
 ) -> None:
     reply = ask(warehouse, sql, arguments=arguments)
@@ -258,13 +258,15 @@ def test_nor_does_the_url_help(
         "SELECT sum(number) FROM numbers(10)",
     ],
 )
-def test_a_reader_reads(warehouse: RunningWarehouse, sql: str) -> None:
+def test_a_reader_can_query_weirs_data_and_schema(warehouse: RunningWarehouse, sql: str) -> None:
     reply = ask(warehouse, sql)
     assert reply.status == 200, reply.body
 
 
-def test_a_reader_sees_no_literal_and_no_path(warehouse: RunningWarehouse) -> None:
-    """Whatever table of the engine's own it reads: nothing there is another user's, or the machine's."""
+def test_no_system_table_shows_a_reader_another_users_literal_or_a_path(
+    warehouse: RunningWarehouse,
+) -> None:
+    """Every system table that a reader may read hides data of other users and of the machine."""
     literal, folder = "literal-of-another-user", str(warehouse.log.parent)
     assert ask(warehouse, f"SELECT toInt8('{literal}')", OPERATORS).status == 400
     assert literal in ask(warehouse, "SELECT * FROM system.errors", OPERATORS).body
@@ -281,12 +283,16 @@ def test_a_reader_sees_no_literal_and_no_path(warehouse: RunningWarehouse) -> No
     assert 10 < read < 40
 
 
-def test_a_readers_limits_are_the_servers(warehouse: RunningWarehouse) -> None:
+def test_a_readers_time_and_memory_limits_are_set_by_the_server(
+    warehouse: RunningWarehouse,
+) -> None:
     limits = "SELECT getSetting('max_execution_time'), getSetting('max_memory_usage')"
     assert ask(warehouse, limits).body == "60\t805306368\n"
 
 
-def test_the_usual_client_reads_as_a_reader(warehouse: RunningWarehouse) -> None:
+def test_clickhouse_connect_queries_as_a_reader_and_cannot_write(
+    warehouse: RunningWarehouse,
+) -> None:
     client: Any = clickhouse_connect.get_client(
         host="127.0.0.1",
         port=warehouse.port,
@@ -314,14 +320,16 @@ def test_the_usual_client_reads_as_a_reader(warehouse: RunningWarehouse) -> None
         {"Authorization": "Basic !"},
     ],
 )
-def test_every_user_has_a_password_of_its_own(
+def test_a_missing_or_another_users_password_is_refused(
     warehouse: RunningWarehouse, headers: dict[str, str]
 ) -> None:
     reply = ask(warehouse, "SELECT 1", headers)
     assert (reply.status, reply.code) == (401, "516")
 
 
-def test_the_operator_reaches_nothing_beyond_the_engine_either(warehouse: RunningWarehouse) -> None:
+def test_the_operator_cannot_reach_files_urls_or_programs_outside_the_engine(
+    warehouse: RunningWarehouse,
+) -> None:
     secret = warehouse.log.parent / "secret.txt"
     for sql, code in (
         (f"SELECT file('{secret}')", DENIED),
@@ -342,7 +350,7 @@ def test_the_operator_reaches_nothing_beyond_the_engine_either(warehouse: Runnin
     assert not secret.with_name("secret.txt.out").exists()
 
 
-def test_without_passwords_the_reader_only_reads_all_the_same(tmp_path: Path) -> None:
+def test_the_reader_cannot_write_even_when_no_passwords_are_set(tmp_path: Path) -> None:
     running = start_warehouse(tmp_path)
     try:
         assert ask(running, "CREATE DATABASE weir", {}).status == 200

@@ -1,4 +1,4 @@
-"""The embedded ClickHouse, as any client of ClickHouse's HTTP interface finds it."""
+"""The embedded ClickHouse serves any client of ClickHouse's HTTP interface."""
 
 import gzip
 import http.client
@@ -117,7 +117,7 @@ def client(warehouse: RunningWarehouse, database: str) -> Iterator[Any]:
 # --- clickhouse-connect ---------------------------------------------------------------------
 
 
-def test_client_connects_commands_and_queries(client: Any) -> None:
+def test_client_connects_and_runs_commands_and_queries(client: Any) -> None:
     assert client.command("SELECT 1") == 1
     assert client.ping()
     assert client.server_version.startswith("26.")
@@ -176,7 +176,7 @@ def test_client_streams_rows_and_sees_a_late_error(client: Any) -> None:
             pass
 
 
-def test_client_gets_codes_of_errors(client: Any) -> None:
+def test_client_receives_the_clickhouse_error_code_of_a_failed_query(client: Any) -> None:
     for sql, code in (("SELECT nope", 47), ("SELECT * FROM nope", 60), ("SELEC 1", 62)):
         with pytest.raises(clickhouse_connect.driver.exceptions.DatabaseError) as caught:
             client.query(sql)
@@ -186,7 +186,7 @@ def test_client_gets_codes_of_errors(client: Any) -> None:
 # --- the HTTP interface ---------------------------------------------------------------------
 
 
-def test_get_reads_and_names_the_reply(url: str) -> None:
+def test_get_requests_return_rows_with_clickhouse_headers(url: str) -> None:
     reply = ask(url, query="SELECT 1 AS a FORMAT JSONEachRow", query_id="mine")
     assert (reply.status, reply.body) == (200, b'{"a":1}\n')
     assert reply.headers["X-ClickHouse-Query-Id"] == "mine"
@@ -208,12 +208,12 @@ def test_get_reads_and_names_the_reply(url: str) -> None:
         "SYSTEM DROP MARK CACHE",
     ],
 )
-def test_get_never_writes(url: str, database: str, sql: str) -> None:
+def test_get_requests_that_write_are_refused(url: str, database: str, sql: str) -> None:
     reply = ask(url, query=sql.format(database))
     assert (reply.status, reply.code) == (403, "164")
 
 
-def test_format_comes_from_sql_then_parameter_then_header(url: str) -> None:
+def test_output_format_is_taken_from_sql_then_parameter_then_header(url: str) -> None:
     header = {"X-ClickHouse-Format": "CSV"}
     assert ask(url, "SELECT 'a'").body == b"a\n"
     assert ask(url, "SELECT 'a'", headers=header).body == b'"a"\n'
@@ -224,20 +224,22 @@ def test_format_comes_from_sql_then_parameter_then_header(url: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["CSVWithNames", "TSVWithNames", "TabSeparatedWithNames"])
-def test_names_come_once_however_many_pieces(url: str, form: str) -> None:
+def test_column_names_are_sent_once_when_a_result_has_many_chunks(url: str, form: str) -> None:
     lines = ask(url, f"SELECT number AS n FROM numbers(200000) FORMAT {form}").body.splitlines()
     assert lines[0].strip(b'"') == b"n"
     assert [int(line) for line in lines[1:]] == list(range(200_000))
     assert ask(url, f"SELECT 1 AS n WHERE 0 FORMAT {form}").body.strip(b'"\n') == b"n"
 
 
-def test_json_document_is_one_document(url: str) -> None:
+def test_a_large_json_result_is_one_valid_document(url: str) -> None:
     document = json.loads(ask(url, "SELECT number FROM numbers(200000) FORMAT JSON").body)
     assert document["rows"] == len(document["data"]) == 200_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "lz4", "br", "identity"])
-def test_encodings_both_ways(url: str, database: str, encoding: str) -> None:
+def test_each_content_encoding_works_for_requests_and_responses(
+    url: str, database: str, encoding: str
+) -> None:
     pack: dict[str, Callable[[bytes], bytes]] = {
         "gzip": gzip.compress,
         "zstd": zstandard.compress,
@@ -282,7 +284,7 @@ def test_broken_and_unknown_encodings_are_refused(url: str) -> None:
     assert ask(url, cut, headers={"Content-Encoding": "gzip"}).code == "408"
 
 
-def test_rows_come_in_the_body_or_in_the_sql(url: str, database: str) -> None:
+def test_insert_rows_are_accepted_in_the_body_or_in_the_sql(url: str, database: str) -> None:
     def insert(body: str, **arguments: str) -> None:
         reply = ask(url, body, arguments=arguments, database=database)
         assert reply.status == 200, reply.body
@@ -303,7 +305,7 @@ def test_rows_come_in_the_body_or_in_the_sql(url: str, database: str) -> None:
     ]
 
 
-def test_avro_container_of_tens_of_megabytes(url: str, database: str) -> None:
+def test_an_avro_insert_of_tens_of_megabytes_stores_every_row(url: str, database: str) -> None:
     fields = [
         {"name": "id", "type": {"type": "fixed", "name": "u", "size": 16}},
         {"name": "at", "type": "long"},
@@ -343,7 +345,9 @@ def test_avro_container_of_tens_of_megabytes(url: str, database: str) -> None:
     assert read.body == b"30000\t30000\t210000\n"
 
 
-def test_settings_hold_for_one_request_on_one_connection(warehouse: RunningWarehouse) -> None:
+def test_settings_apply_to_one_request_and_not_to_the_next_on_its_connection(
+    warehouse: RunningWarehouse,
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", warehouse.port)
     sql = "SELECT getSetting('max_block_size'), currentDatabase()"
 
@@ -360,7 +364,7 @@ def test_settings_hold_for_one_request_on_one_connection(warehouse: RunningWareh
     connection.close()
 
 
-def test_refusals_carry_code_and_status(url: str, database: str) -> None:
+def test_refused_requests_carry_clickhouse_code_and_http_status(url: str, database: str) -> None:
     refused: list[tuple[str, dict[str, str], int, str]] = [
         ("SELECT 1", {"no_such_setting": "1"}, 404, "115"),
         ("SELECT 1", {"max_threads'; DROP": "1"}, 404, "115"),
@@ -382,7 +386,7 @@ def test_refusals_carry_code_and_status(url: str, database: str) -> None:
         assert reply.body.startswith(f"Code: {code}. DB::Exception".encode())
 
 
-def test_a_failed_insert_leaves_nothing_behind(url: str, database: str) -> None:
+def test_a_failed_insert_stores_no_rows_and_blocks_no_later_insert(url: str, database: str) -> None:
     assert ask(url, "CREATE TABLE t (a Int64) ENGINE = Memory", database=database).status == 200
     for _ in range(5):  # more often than there are insert threads
         bad = ask(url, "1\nnot a number\n", query="INSERT INTO t FORMAT CSV", database=database)
@@ -425,7 +429,7 @@ def test_an_insert_that_fails_after_its_rows_are_parsed_is_an_error(
     assert ask(url, "SELECT count() FROM copy", database=database).body == b"1\n"
 
 
-def test_an_insert_counts_its_rows_once_by_its_token(url: str, database: str) -> None:
+def test_a_repeated_insert_token_stores_its_rows_once(url: str, database: str) -> None:
     for sql in (
         "CREATE TABLE t (s String) ENGINE = Null",
         "CREATE TABLE copy (s String) ENGINE = MergeTree ORDER BY s"
@@ -446,7 +450,7 @@ def test_an_insert_counts_its_rows_once_by_its_token(url: str, database: str) ->
     assert ask(url, "SELECT count() FROM copy", database=database).body == b"100000\n"
 
 
-def test_values_are_one_statement(url: str, database: str) -> None:
+def test_an_insert_with_values_accepts_a_single_statement_only(url: str, database: str) -> None:
     create = "CREATE TABLE t (a Int64, b String DEFAULT 'd') ENGINE = Memory"
     assert ask(url, create, database=database).status == 200
     good = ask(url, "INSERT INTO t VALUES (1, default), (1 + 1, 'x;y');\n", database=database)
@@ -458,7 +462,7 @@ def test_values_are_one_statement(url: str, database: str) -> None:
     assert read.body == b"1\td\n2\tx;y\n"
 
 
-def test_inserts_into_what_lies_outside_are_refused(url: str) -> None:
+def test_inserts_into_files_and_urls_are_refused(url: str) -> None:
     for function in ("file('/tmp/weir', 'CSV', 'a Int8')", "url('http://127.0.0.1:1/', 'CSV')"):
         reply = ask(url, "1\n", query=f"INSERT INTO FUNCTION {function} FORMAT CSV")
         assert (reply.status, reply.code) == (403, "497")
@@ -479,7 +483,9 @@ def test_inserts_into_what_lies_outside_are_refused(url: str) -> None:
     ],
     ids=str,
 )
-def test_foreign_web_pages_are_refused(url: str, database: str, header: dict[str, str]) -> None:
+def test_requests_from_foreign_web_pages_are_refused(
+    url: str, database: str, header: dict[str, str]
+) -> None:
     table = "CREATE TABLE t (a Int8) ENGINE = Memory"
     for reply in (
         ask(url, "SELECT 1", headers=header),
@@ -496,13 +502,15 @@ def test_foreign_web_pages_are_refused(url: str, database: str, header: dict[str
         assert refused.value.code == 403
 
 
-def test_own_pages_and_the_address_bar_may_ask(warehouse: RunningWarehouse) -> None:
+def test_requests_from_own_pages_and_the_address_bar_are_allowed(
+    warehouse: RunningWarehouse,
+) -> None:
     own = {"Sec-Fetch-Site": "same-origin", "Origin": warehouse.url}
     assert ask(warehouse.url, "SELECT 1", headers=own).status == 200
     assert ask(warehouse.url, query="SELECT 1", headers={"Sec-Fetch-Site": "none"}).status == 200
 
 
-def test_no_page_can_use_a_response(url: str) -> None:
+def test_every_response_forbids_cross_origin_use_and_content_sniffing(url: str) -> None:
     large = "SELECT number FROM numbers(3000000)"  # in pieces
     for reply in (
         ask(url, "SELECT 1"),
@@ -550,7 +558,7 @@ def part(content: bytes, *headers: bytes) -> bytes:
         (lz4.frame.compress(b"") * 40_000, {"Content-Encoding": "lz4"}, {}, 400),
     ],
 )
-def test_whatever_is_malformed_gets_an_answer(
+def test_malformed_requests_get_an_http_answer_and_log_no_traceback(
     warehouse: RunningWarehouse,
     body: bytes,
     headers: dict[str, str],
@@ -566,7 +574,7 @@ def test_whatever_is_malformed_gets_an_answer(
         assert b"Traceback" not in log.read()
 
 
-def test_metrics(url: str) -> None:
+def test_metrics_report_requests_by_outcome_and_waiting_inserts(url: str) -> None:
     assert ask(url, "SELECT 1").status == 200
     text = get(f"{url}/metrics").decode()
     assert 'weir_warehouse_requests_total{kind="read",outcome="ok"}' in text
@@ -588,7 +596,7 @@ def gauge(url: str, lane: str, name: str = "running") -> float:
     return float(next(x for x in text.splitlines() if x.startswith(line)).removeprefix(line))
 
 
-def test_stuck_queries_do_not_stop_inserts_and_end_with_their_clients(
+def test_stuck_queries_do_not_block_inserts_and_end_when_clients_disconnect(
     url: str, warehouse: RunningWarehouse, database: str
 ) -> None:
     assert ask(url, "CREATE TABLE t (a Int64) ENGINE = Memory", database=database).status == 200
@@ -612,7 +620,7 @@ def test_stuck_queries_do_not_stop_inserts_and_end_with_their_clients(
     assert ask(url, "SELECT count() FROM t", database=database).body == b"10\n"
 
 
-def test_readers_while_inserting(url: str, database: str) -> None:
+def test_concurrent_readers_see_each_insert_whole_or_not_at_all(url: str, database: str) -> None:
     table = "CREATE TABLE t (a Int64, b String) ENGINE = MergeTree ORDER BY a"
     assert ask(url, table, database=database).status == 200
     rows = "".join(f"{n},x{n}\n" for n in range(5000))
@@ -630,7 +638,7 @@ def test_readers_while_inserting(url: str, database: str) -> None:
     assert ask(url, "SELECT count() FROM t", database=database).body == b"150000\n"
 
 
-def test_dictionaries_follow_their_tables(url: str, database: str) -> None:
+def test_dictionaries_reload_rows_inserted_into_their_tables(url: str, database: str) -> None:
     for sql in (
         "CREATE TABLE merges (a UUID, b String) ENGINE = MergeTree ORDER BY a",
         "CREATE DICTIONARY d (a UUID, b String) PRIMARY KEY a SOURCE(CLICKHOUSE(QUERY"
@@ -665,7 +673,7 @@ def launch(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProces
     )
 
 
-def test_one_process_owns_a_folder(warehouse: RunningWarehouse) -> None:
+def test_a_second_process_on_the_same_folder_is_refused(warehouse: RunningWarehouse) -> None:
     second = launch(warehouse.log.parent, {})
     assert second.returncode == 1
     assert f"in use by process {warehouse.pid}" in second.stderr
@@ -673,13 +681,13 @@ def test_one_process_owns_a_folder(warehouse: RunningWarehouse) -> None:
     assert ask(warehouse.url, "SELECT 1").body == b"1\n"
 
 
-def test_no_other_machine_without_a_password(tmp_path: Path) -> None:
+def test_listening_on_all_interfaces_requires_a_password(tmp_path: Path) -> None:
     refused = launch(tmp_path, {"WEIR_HOST": "0.0.0.0"})
     assert refused.returncode == 1
     assert "WEIR_CLICKHOUSE_PASSWORD" in refused.stderr
 
 
-def test_password_is_enforced_and_sizes_are_bounded(tmp_path: Path) -> None:
+def test_password_and_limits_of_request_result_and_memory_are_enforced(tmp_path: Path) -> None:
     running = start_warehouse(
         tmp_path,
         settings={
@@ -717,7 +725,7 @@ def test_password_is_enforced_and_sizes_are_bounded(tmp_path: Path) -> None:
         assert running.stop() == 0
 
 
-def test_default_database_is_an_ordinary_one_across_restarts(tmp_path: Path) -> None:
+def test_the_default_database_keeps_tables_and_dependents_across_restarts(tmp_path: Path) -> None:
     dictionary = (
         "CREATE DICTIONARY IF NOT EXISTS other.d (a UInt64, b String) PRIMARY KEY a"
         " SOURCE(CLICKHOUSE(TABLE 't' DB 'default')) LAYOUT(HASHED()) LIFETIME(0)"
@@ -775,7 +783,7 @@ def insert_batch(url: str, batch: int, rows: int = 1000) -> Reply:
     )
 
 
-def test_kill_in_mid_insert_then_restart_and_repeat_counts_once(tmp_path: Path) -> None:
+def test_inserts_repeated_after_a_kill_and_restart_count_once(tmp_path: Path) -> None:
     batches = 40
     running = start_warehouse(tmp_path)
     try:
@@ -812,7 +820,9 @@ def test_kill_in_mid_insert_then_restart_and_repeat_counts_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stop_finishes_inserts_and_ends_reads(tmp_path: Path, number: int) -> None:
+def test_a_stop_finishes_running_inserts_and_ends_running_reads(
+    tmp_path: Path, number: int
+) -> None:
     running = start_warehouse(tmp_path)
     url = running.url
     try:

@@ -1,4 +1,4 @@
-"""Erasures in their topic on the real broker: as large as a person, written over whole, one writer at a time."""
+"""Erasures of any size are written whole to their topic by one writer at a time."""
 
 import uuid
 
@@ -20,7 +20,9 @@ def settings(kafka: RunningKafka) -> KafkaSettings:
     return KafkaSettings(kafka_bootstrap=kafka.bootstrap)
 
 
-def test_a_large_one_is_read_as_it_was_written_and_finished_whole(settings: KafkaSettings) -> None:
+def test_a_large_erasure_is_read_back_whole_and_reduced_to_counts_when_finished(
+    settings: KafkaSettings,
+) -> None:
     erasure_id = str(uuid.uuid4())
     asked = Erasure(erasure_id, "acme", "user:ada", 1)
     request_erasure(settings, asked)

@@ -1,4 +1,4 @@
-"""A person's rows on the real engine: found, counted, deleted and exported, however many identifiers they have."""
+"""A person's rows are found, counted, exported and deleted on the real engine, by any identifiers."""
 
 import json
 import uuid
@@ -127,7 +127,7 @@ def test_a_person_of_many_identifiers_is_erased_whole(people: People) -> None:
     ]
 
 
-def test_refusals_and_letters_of_removed_sources_are_found(people: People) -> None:
+def test_rejected_events_and_dead_letters_of_removed_sources_are_found(people: People) -> None:
     people.insert(
         refusal(1, "gone", user_id="ada"),
         refusal(2, "theirs", user_id="ada"),
@@ -154,7 +154,7 @@ def test_refusals_and_letters_of_removed_sources_are_found(people: People) -> No
     assert found == [*ids, *letters]
 
 
-def test_a_visit_that_goes_on_after_the_erasure_keeps_what_came_later(people: People) -> None:
+def test_a_session_that_continues_after_an_erasure_keeps_its_later_events(people: People) -> None:
     theirs: dict[str, Any] = {"workspace": "acme", "user_id": "ada", "client_session_id": "visit"}
     before = [rows.resolved(n, "p", "visit", occurred_at=NOON + n, **theirs) for n in range(3)]
 
@@ -190,7 +190,9 @@ def test_a_visit_that_goes_on_after_the_erasure_keeps_what_came_later(people: Pe
 SHORTS = "short_of_rows, short_of_duplicate_rows, short_of_dead_rows, erased_rows, duplicate_rows, dead_rows"
 
 
-def test_what_is_being_erased_is_no_loss_to_the_books_and_all_else_is(people: People) -> None:
+def test_the_ledger_reports_no_loss_for_rows_being_erased_and_for_others_does(
+    people: People,
+) -> None:
     people.insert(
         rows.usage("accepted", 9, 9),
         rows.usage("unique", 7, 9),
@@ -243,7 +245,7 @@ def test_what_is_being_erased_is_no_loss_to_the_books_and_all_else_is(people: Pe
     assert people.ask("SELECT short_of_rows FROM weir.ledger") == [[3]]
 
 
-def test_more_than_is_being_erased_is_a_loss_at_once(people: People) -> None:
+def test_the_ledger_reports_rows_missing_beyond_an_erasures_counts(people: People) -> None:
     people.insert(rows.usage("resolved", 5, 5, stage="identity"), rows.usage("unique", 5, 5))
     people.insert(rows.resolved(1, "p", workspace="acme", user_id="ada"))
     person = ErasedPerson("acme", frozenset({"u:ada"}), frozenset({"p"}))
@@ -256,7 +258,7 @@ def test_more_than_is_being_erased_is_a_loss_at_once(people: People) -> None:
     assert people.ask("SELECT short_of_rows, erased_rows FROM weir.ledger") == [[4, 1]]
 
 
-def test_an_export_gives_back_what_was_sent(people: People) -> None:
+def test_an_export_returns_properties_and_context_as_sent(people: People) -> None:
     text = '{"a":{"b":1}, "a.b":2,\n "n":null, "o":{}, "f":1.0, "f":2, "big":18446744073709551616}'
     people.insert(rows.resolved(1, "p", workspace="acme", properties=text, context="{ }"))
     person = people.known.whole(ErasedPerson.of("acme", "profile:p"))
@@ -272,8 +274,8 @@ def test_an_export_gives_back_what_was_sent(people: People) -> None:
     assert msgspec.json.decode(event["properties"])["a"] == {"b": 1}  # stored by an older version
 
 
-def test_who_lost_a_device_to_an_earlier_owner_is_erased_without_that_one(people: People) -> None:
-    """The outdated rows, which ClickHouse merges some time, do not tie the two together."""
+def test_erasing_a_devices_former_owner_leaves_its_current_owner_untouched(people: People) -> None:
+    """Outdated rows, which ClickHouse has yet to merge, do not join the two people."""
     for owner, version in (("bob", 1), ("ada", 2)):
         people.insert(
             rows.profile("a:x", "device", owner=f"u:{owner}", version=version),

@@ -1,4 +1,4 @@
-"""What lies behind somebody's open transaction is queued, and said to be: nowhere is it lost."""
+"""Records behind a foreign open transaction are reported as queued, and never as lost."""
 
 import time
 import uuid
@@ -101,7 +101,9 @@ def world(empty_kafka: RunningKafka) -> World:
     return World(kafka)
 
 
-def test_it_is_queued_and_not_lost(world: World, tmp_path: Path) -> None:
+def test_an_event_behind_an_open_transaction_is_queued_in_status_audit_and_lag(
+    world: World, tmp_path: Path
+) -> None:
     found = world.where()
     assert (found.fate, found.stage, found.certain) == ("queued", "identity", True)
     assert "behind an open transaction in events.unique" in found.advice
@@ -138,8 +140,8 @@ def held_by_look(world: World, folder: Path) -> GroupStatus:
     return next(group for group in second.groups if group.group == IDENTITY.group)
 
 
-def test_what_was_accepted_behind_one_is_queued_for_dedup(world: World) -> None:
-    """As where a replay of letters stands still."""
+def test_an_event_accepted_behind_an_open_transaction_is_queued_for_dedup(world: World) -> None:
+    """This is what an event meets behind a replay of dead letters that stands still."""
     foreign = Producer(
         {"bootstrap.servers": world.kafka.bootstrap(), "transactional.id": str(uuid.uuid4())}
     )

@@ -1,4 +1,4 @@
-"""ClickHouse behind TLS and a password: with the right ones rows go in and come out, else it is told why."""
+"""Rows are written and read over TLS with a password, and a refusal names the setting to check."""
 
 import socket
 import sys
@@ -68,7 +68,9 @@ def settings(port: int, **given: str) -> ClickHouseSettings:
     return load(ClickHouseSettings, environ)
 
 
-def test_rows_go_in_and_come_out(port: int, authority: Authority) -> None:
+def test_rows_are_inserted_and_read_over_tls_with_a_password(
+    port: int, authority: Authority
+) -> None:
     trusted = settings(port, WEIR_CLICKHOUSE_CA_FILE=str(authority.ca))
     apply_migrations(ClickHouseSchema(trusted), Dialect(trusted.clickhouse_database))
     sink = ClickHouseRows(trusted, 60, 2, compress=True)
@@ -80,7 +82,7 @@ def test_rows_go_in_and_come_out(port: int, authority: Authority) -> None:
     assert ClickHouse(trusted).records("SELECT count() AS n FROM weir.events") == [{"n": 1}]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(port: int, tmp_path: Path) -> None:
+def test_an_untrusted_server_certificate_is_refused(port: int, tmp_path: Path) -> None:
     for given in ({}, {"WEIR_CLICKHOUSE_CA_FILE": str(Authority(tmp_path).ca)}):
         with pytest.raises(ClickHouseRefusedError, match="set WEIR_CLICKHOUSE_CA_FILE"):
             ClickHouse(settings(port, **given))
@@ -92,7 +94,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(port: int, tmp_path: P
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_it_is_taken_unseen_where_that_is_asked_for(port: int) -> None:
+def test_an_untrusted_certificate_is_accepted_when_verification_is_off(port: int) -> None:
     unseen = settings(port, WEIR_CLICKHOUSE_VERIFY="false")
     assert ClickHouse(unseen).records("SELECT 1 AS n") == [{"n": 1}]
 
@@ -100,7 +102,7 @@ def test_it_is_taken_unseen_where_that_is_asked_for(port: int) -> None:
 @pytest.mark.parametrize(
     "given", [{"WEIR_CLICKHOUSE_PASSWORD": "wrong-one"}, {"WEIR_CLICKHOUSE_USER": "nobody"}]
 )
-def test_a_wrong_password_is_told_in_one_sentence(
+def test_a_wrong_clickhouse_user_or_password_is_reported_without_the_secret(
     port: int, authority: Authority, given: dict[str, str]
 ) -> None:
     with pytest.raises(ClickHouseRefusedError) as error:
@@ -118,7 +120,7 @@ def test_a_wrong_password_is_told_in_one_sentence(
         ({"READER_USER": "default"}, "must not be WEIR_CLICKHOUSE_USER"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(given: dict[str, str], said: str) -> None:
+def test_invalid_clickhouse_settings_are_refused(given: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError) as error:
         load(ClickHouseSettings, {f"WEIR_CLICKHOUSE_{name}": text for name, text in given.items()})
     assert said in str(error.value)

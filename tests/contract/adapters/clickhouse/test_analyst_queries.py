@@ -1,4 +1,4 @@
-"""The analysts' queries, as they are written in the docs, against the truth of a generated shop."""
+"""The documented analyst queries return the truth of a generated shop."""
 
 import json
 import re
@@ -117,18 +117,18 @@ def sold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         running.stop()
 
 
-def test_people_after_merges(sold: Shop) -> None:
+def test_the_people_query_counts_each_person_once_after_merges(sold: Shop) -> None:
     assert sold.ask("People, each counted once") == [[sold.truth.people]]
 
 
-def test_events_of_each_person(sold: Shop) -> None:
+def test_the_events_per_person_query_returns_the_true_counts(sold: Shop) -> None:
     answered = [count for _, count in sold.ask("Events of each person")]
     counts = sorted(sold.truth.events_per_person.values(), reverse=True)
     assert [int(count) for count in answered] == counts[: len(answered)]
     assert int(sold.sql("SELECT count() FROM weir.events")[0][0]) == sold.truth.events
 
 
-def test_visits(sold: Shop) -> None:
+def test_the_visits_query_and_sessions_return_the_true_counts(sold: Shop) -> None:
     assert sum(int(row[1]) for row in sold.ask("Visits a day")) == sold.truth.sessions
     of_each = sold.sql("SELECT count() AS n FROM weir.sessions GROUP BY profile_id ORDER BY n DESC")
     assert [int(n) for (n,) in of_each] == sorted(
@@ -138,24 +138,24 @@ def test_visits(sold: Shop) -> None:
     assert sold.sql(same) == [[sold.truth.sessions, sold.truth.events]]
 
 
-def test_profiles_say_the_same(sold: Shop) -> None:
+def test_profiles_return_the_true_people_event_and_session_counts(sold: Shop) -> None:
     sql = "SELECT count(), sum(events), sum(sessions) FROM weir.profiles WHERE events > 0"
     assert sold.sql(sql) == [[sold.truth.people, sold.truth.events, sold.truth.sessions]]
     known = "SELECT count() FROM weir.profiles WHERE notEmpty(user_ids)"
     assert sold.sql(known) == [[sold.truth.known_people]]
 
 
-def test_revenue(sold: Shop) -> None:
+def test_the_revenue_query_returns_the_true_revenue_and_purchases(sold: Shop) -> None:
     days = sold.ask("Revenue a day")
     assert sum(float(revenue) for _, revenue, _ in days) == sold.truth.revenue
     assert sum(int(purchases) for _, _, purchases in days) == sold.truth.purchases
 
 
-def test_the_ordered_funnel(sold: Shop) -> None:
+def test_the_funnel_query_returns_the_true_ordered_funnel(sold: Shop) -> None:
     assert sold.ask("How many people got how far") == [list(sold.truth.funnel)]
 
 
-def test_next_day_retention(sold: Shop) -> None:
+def test_the_retention_query_returns_the_true_next_day_retention(sold: Shop) -> None:
     rows = sold.ask("Of the people seen for the first time")
     found = [(date.fromisoformat(day), int(people), int(back)) for day, people, back in rows]
     assert found == sold.truth.retention

@@ -1,4 +1,4 @@
-"""Whatever JSON comes, on the real engine: bounded parts, and every row is stored, read, and erased."""
+"""Any JSON is stored, read and erased on the real engine, in parts of a bounded number of files."""
 
 import json
 import re
@@ -116,7 +116,7 @@ def quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
-def test_rows_of_before_stay_readable_and_their_parts_are_rewritten(
+def test_rows_from_before_migration_10_stay_readable_and_their_parts_are_rewritten(
     warehouse: RunningWarehouse,
 ) -> None:
     old = Tables(warehouse.url)
@@ -155,7 +155,7 @@ def test_rows_of_before_stay_readable_and_their_parts_are_rewritten(
 # --- what was sent is not changed without a word
 
 
-def test_dots_nulls_and_empty_objects(tables: Tables) -> None:
+def test_dotted_names_nulls_and_empty_objects_are_stored_and_readable(tables: Tables) -> None:
     text = (
         '{"a":{"b":1}, "a.b":2, "n":null, "o":{}, "d":[null], "big":18446744073709551616, "f":1.0}'
     )
@@ -189,7 +189,7 @@ def analysts_page() -> str:
     return (ROOT / "docs" / "analysts.md").read_text()
 
 
-def test_the_documented_way_to_read_a_number_never_fails_and_leaves_none_out(
+def test_the_documented_number_expression_reads_every_number_and_never_fails(
     tables: Tables,
 ) -> None:
     assert NUMBER in analysts_page()
@@ -204,7 +204,7 @@ def test_the_documented_way_to_read_a_number_never_fails_and_leaves_none_out(
     assert [[float(total), count] for total, count in sums] == [[sum(numbers), len(numbers)]]
 
 
-def test_the_analysts_queries_run_whatever_types_come(tables: Tables) -> None:
+def test_the_documented_analyst_queries_run_on_properties_of_any_type(tables: Tables) -> None:
     kinds = [
         *PRICES,
         '"2024-02-30"',
@@ -240,7 +240,9 @@ def failing(tables: Tables, *values: bytes) -> Insert:
 
 
 @pytest.mark.parametrize("something_went_in", [True, False])
-def test_an_ordinary_row_goes_in_and_is_never_seen(tables: Tables, something_went_in: bool) -> None:
+def test_the_probe_row_of_an_examination_is_inserted_and_never_visible(
+    tables: Tables, something_went_in: bool
+) -> None:
     if something_went_in:
         tables.insert("landing_events", *(rows.resolved(n, "p", "s") for n in range(5)))
     before = tables.ask("SELECT count() FROM weir.events"), visits(tables)
@@ -264,7 +266,7 @@ def visits(tables: Tables) -> list[list[Any]]:
         "RENAME TABLE {table} TO {table}_elsewhere",
     ],
 )
-def test_where_no_row_goes_in_no_row_is_to_blame(
+def test_an_examination_blames_no_row_when_the_table_accepts_none(
     tables: Tables, harm: str, something_went_in: bool
 ) -> None:
     table = f"{tables.database}.events"
@@ -281,7 +283,7 @@ def test_where_no_row_goes_in_no_row_is_to_blame(
     assert not tables.rows.examine(failing(tables, value)).ordinary_in
 
 
-def test_rows_that_are_in_are_found(tables: Tables) -> None:
+def test_an_examination_finds_rows_that_are_already_stored(tables: Tables) -> None:
     values = [rows.resolved(n, received_at=NOON + n * 40 * 86_400_000) for n in range(4)]
     tables.insert("landing_events", *values[:1])
     assert tables.rows.examine(failing(tables, *values)).rows_in
@@ -289,7 +291,7 @@ def test_rows_that_are_in_are_found(tables: Tables) -> None:
     assert not tables.rows.examine(failing(tables, *values[1:])).rows_in
 
 
-def test_an_insert_has_its_own_limit_of_memory(tables: Tables) -> None:
+def test_an_insert_beyond_its_own_memory_limit_fails_and_stores_nothing(tables: Tables) -> None:
     small = ClickHouseRows(tables.settings, 60, 1, compress=False, memory_bytes=30_000_000)
     values = [rows.resolved(n, properties=names_in_array(n)) for n in range(20)]
     with pytest.raises(WarehouseAwayError, match="code 241") as raised:
@@ -304,8 +306,8 @@ def test_an_insert_has_its_own_limit_of_memory(tables: Tables) -> None:
     small.close()
 
 
-def test_the_engine_bounds_its_merges(tables: Tables) -> None:
-    """It ignores limits of their memory, so they are bounded by number and by parts."""
+def test_merges_are_bounded_in_number_and_parts(tables: Tables) -> None:
+    """Bounds on number and parts replace memory limits, which merges ignore."""
     table = tables.one(
         f"SELECT engine_full FROM system.tables WHERE database = '{tables.database}' AND name = 'events'"
     )

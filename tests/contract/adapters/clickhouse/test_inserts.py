@@ -1,4 +1,4 @@
-"""The warehouse's schema and inserts, on the real engine: tokens, refusals, and what analysts read."""
+"""Schema and inserts hold on the real engine: insert tokens, refused rows, and what analysts read."""
 
 import json
 import re
@@ -42,7 +42,7 @@ MINUTE = rows.MINUTE
 # --- migrations
 
 
-def test_migrations_are_applied_once_and_a_changed_one_is_refused(tables: Tables) -> None:
+def test_migrations_are_applied_once_and_a_changed_migration_is_refused(tables: Tables) -> None:
     assert apply_migrations(tables.schema, tables.dialect) == []
     first, *others = read_migrations()
     changed = Migration(first.number, first.name, first.sql + "-- changed\n")
@@ -50,13 +50,13 @@ def test_migrations_are_applied_once_and_a_changed_one_is_refused(tables: Tables
         apply_migrations(tables.schema, tables.dialect, [changed, *others])
 
 
-def test_a_migration_applied_by_half_is_applied_again(tables: Tables) -> None:
+def test_a_partly_applied_migration_is_applied_again(tables: Tables) -> None:
     tables.schema.execute(f"TRUNCATE TABLE {tables.database}.migrations")
     assert len(apply_migrations(tables.schema, tables.dialect)) == len(read_migrations())
 
 
-def test_every_landing_column_is_a_field(tables: Tables) -> None:
-    """A column that no field fills would silently be empty, since past schemas may lack fields."""
+def test_every_landing_column_is_a_field_of_its_schema(tables: Tables) -> None:
+    """A column without a field would silently stay empty, since past schemas may lack fields."""
     for name, table in TABLES.items():
         columns = tables.ask(
             f"SELECT name FROM system.columns WHERE table = '{table}'"
@@ -69,7 +69,7 @@ def test_every_landing_column_is_a_field(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize(("count", "padding"), [(20, 0), (50_000, 0), (30_000, 1_000)])
-def test_a_repeated_token_is_dropped_in_every_table(
+def test_an_insert_with_a_repeated_token_is_dropped_in_every_table(
     tables: Tables, count: int, padding: int
 ) -> None:
     values = [
@@ -87,7 +87,7 @@ def test_a_repeated_token_is_dropped_in_every_table(
     assert parts in ([[count]], [[0]])  # one insert is one part (or merged by now)
 
 
-def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
+def test_repeated_inserts_of_each_record_type_leave_one_row(tables: Tables) -> None:
     kinds = {
         "Resolved": (rows.resolved(1, "p", "s"), "events"),
         "Duplicate": (rows.duplicate(), "duplicates"),
@@ -113,14 +113,14 @@ def test_repeats_of_every_record_leave_one_row(tables: Tables) -> None:
     assert tables.ask(counted) == [["events", "shop", "2025-10-09 12:00:00", 3]]
 
 
-def test_accounts_of_a_topic_made_anew_stand_beside_those_of_the_one_before(tables: Tables) -> None:
-    """At the same offsets, within the same minute."""
+def test_usage_of_a_recreated_topic_is_added_to_usage_of_the_deleted_one(tables: Tables) -> None:
+    """Both are counted, even at the same offsets and within the same minute."""
     for topic_id in ("one", "other"):
         tables.insert(TABLES["UsageDelta"], rows.usage("accepted", 3, 7, topic_id=topic_id))
     assert tables.one("SELECT sum(events) FROM weir.usage WHERE outcome = 'accepted'") == 6
 
 
-def test_of_an_erasure_under_way_only_counts_are_told_and_markers_are_kept_nowhere(
+def test_an_erasure_in_progress_stores_its_row_counts_and_no_markers(
     tables: Tables,
 ) -> None:
     tables.insert(TABLES["Erasure"], rows.erasure("counted"))
@@ -129,7 +129,7 @@ def test_of_an_erasure_under_way_only_counts_are_told_and_markers_are_kept_nowhe
     assert tables.ask("SELECT place, toInt32(rows) FROM weir.erased_rows") == [["events", 3]]
 
 
-def test_ten_years_of_history_go_in_with_one_insert(tables: Tables) -> None:
+def test_one_insert_stores_ten_years_of_history(tables: Tables) -> None:
     day = 86_400_000
     values = [rows.resolved(n, "p", "", occurred_at=NOON - n * day) for n in range(3_650)]
     tables.insert("landing_events", *values)
@@ -148,7 +148,9 @@ REFUSED: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_row_is_said_so_and_leaves_nothing_anywhere(tables: Tables, name: str) -> None:
+def test_a_refused_row_raises_rows_refused_and_leaves_no_row_in_any_table(
+    tables: Tables, name: str
+) -> None:
     good = [rows.resolved(n, "p", "s") for n in (1, 2)]
     with pytest.raises(RowsRefusedError):
         tables.insert("landing_events", good[0], REFUSED[name](3), good[1])
@@ -158,7 +160,7 @@ def test_a_refused_row_is_said_so_and_leaves_nothing_anywhere(tables: Tables, na
     assert tables.count("events") == 2
 
 
-def test_odd_but_legal_json_goes_in(tables: Tables) -> None:
+def test_odd_but_legal_json_is_stored(tables: Tables) -> None:
     odd = [
         '{"a":1,"a":2}',
         '{"a":{"b":1},"a.b":2}',
@@ -184,8 +186,8 @@ REPEATED = [
 
 
 @pytest.mark.parametrize("sent", REPEATED)
-def test_of_a_name_that_is_there_twice_the_first_value_stands(tables: Tables, sent: str) -> None:
-    """As the gateway keeps it of traits, from which identity makes profiles."""
+def test_the_first_value_of_a_repeated_json_name_is_stored(tables: Tables, sent: str) -> None:
+    """The gateway keeps the same one for traits, from which identity makes profiles."""
     kept = without_repeats(sent.encode()).decode()
     tables.insert(
         "landing_events", *(rows.resolved(n, properties=p) for n, p in enumerate((sent, kept)))
@@ -194,7 +196,7 @@ def test_of_a_name_that_is_there_twice_the_first_value_stands(tables: Tables, se
     assert tables.one("SELECT count() FROM weir.events") == 2
 
 
-def test_times_beyond_the_calendar_go_in(tables: Tables) -> None:
+def test_event_times_beyond_the_calendar_are_stored(tables: Tables) -> None:
     times = (-(2**62), -62_200_000_000_000, -300_000_000_000, 0, 253_402_300_799_000, 2**63 - 1)
     tables.insert(
         "landing_events", *(rows.resolved(n, occurred_at=at) for n, at in enumerate(times))
@@ -202,7 +204,9 @@ def test_times_beyond_the_calendar_go_in(tables: Tables) -> None:
     assert tables.count("events") == len(times)
 
 
-def test_the_world_is_told_from_the_rows(tables: Tables) -> None:
+def test_a_missing_table_or_server_raises_warehouse_away_and_not_rows_refused(
+    tables: Tables,
+) -> None:
     with pytest.raises(WarehouseAwayError, match="code 60"):
         tables.insert("nowhere", rows.resolved(1))
     nobody = ClickHouseSettings(clickhouse_url=f"http://127.0.0.1:{free_port()}")
@@ -212,7 +216,7 @@ def test_the_world_is_told_from_the_rows(tables: Tables) -> None:
     assert not raised.value.sent
 
 
-def test_a_refused_connection_is_not_taken_for_a_lost_answer(tmp_path: Path) -> None:
+def test_a_refused_connection_counts_as_unsent_and_a_lost_answer_as_sent(tmp_path: Path) -> None:
     own = start_warehouse(tmp_path)
     sink = ClickHouseRows(ClickHouseSettings(clickhouse_url=own.url), 5, 1, compress=False)
 
@@ -234,7 +238,7 @@ def test_a_refused_connection_is_not_taken_for_a_lost_answer(tmp_path: Path) -> 
     sink.close()
 
 
-def test_compressed_inserts_are_the_same(tables: Tables) -> None:
+def test_a_compressed_insert_stores_all_rows(tables: Tables) -> None:
     packed = ClickHouseRows(tables.settings, 60, 1, compress=True)
     values = [rows.resolved(n) for n in range(2_000)]
     packed.insert(Insert("landing_events", values[0][:10], values, "t"))
@@ -245,13 +249,13 @@ def test_compressed_inserts_are_the_same(tables: Tables) -> None:
 # --- what analysts read
 
 
-def test_nested_properties_query_directly(tables: Tables) -> None:
+def test_nested_properties_can_be_queried_as_columns(tables: Tables) -> None:
     tables.insert("landing_events", rows.resolved(1, properties='{"price":3.5,"a":{"b":7}}'))
     sql = "SELECT properties.price::Float64, properties.a.b::Int64 FROM weir.events"
     assert tables.ask(sql) == [[3.5, 7]]
 
 
-def test_people_after_merges(tables: Tables) -> None:
+def test_events_of_merged_profiles_belong_to_one_profile(tables: Tables) -> None:
     names = ("a", "p", "u", "b", "other")
     tables.insert("landing_events", *(rows.resolved(n, name) for n, name in enumerate(names)))
     assert tables.one("SELECT uniqExact(profile_id) FROM weir.events_current") == 5
@@ -269,7 +273,7 @@ def test_people_after_merges(tables: Tables) -> None:
     assert tables.ask("SELECT from_profile, into_profile FROM weir.conflicts") == [["other", "u"]]
 
 
-def test_a_visit_is_one_session_across_identifiers(tables: Tables) -> None:
+def test_a_visit_is_one_session_across_merged_identifiers(tables: Tables) -> None:
     def at(number: int, minutes: int, person: str, session: str, **fields: Any) -> bytes:
         return rows.resolved(number, person, session, occurred_at=NOON + minutes * MINUTE, **fields)
 
@@ -303,8 +307,8 @@ def test_a_visit_is_one_session_across_identifiers(tables: Tables) -> None:
     assert current == [["", 1], ["far", 1], ["own", 1], ["s1", 3], ["s3", 1], ["s9", 1]]
 
 
-def test_a_visit_ends_after_the_gap_of_its_source(tables: Tables) -> None:
-    """As the source's latest event that says one has it: an instance of an earlier version says none."""
+def test_a_session_ends_after_the_session_gap_of_its_source(tables: Tables) -> None:
+    """The source's latest event with a gap decides; events of earlier versions carry none."""
     starts = {"long": (0, 60, 121), "short": (0, 1, 3)}
     for source, gap in (("long", 3_600), ("short", 60)):
         events = [
@@ -338,7 +342,7 @@ def test_a_visit_ends_after_the_gap_of_its_source(tables: Tables) -> None:
     ]
 
 
-def test_a_late_event_joins_two_visits(tables: Tables) -> None:
+def test_a_late_event_joins_two_sessions(tables: Tables) -> None:
     times = {"s1": 0, "s2": 50}
     for number, (session, minutes) in enumerate(times.items()):
         event = rows.resolved(number, "u", session, occurred_at=NOON + minutes * MINUTE)
@@ -410,7 +414,7 @@ BOOKS = (
 )
 
 
-def test_the_books(tables: Tables) -> None:
+def test_the_books_count_every_outcome_and_show_a_difference(tables: Tables) -> None:
     tables.insert(
         "landing_usage_delta",
         rows.usage("accepted", 10, 10),
@@ -459,7 +463,7 @@ def test_the_books(tables: Tables) -> None:
         ),
     ],
 )
-def test_a_letter_sent_in_again_is_recovered_and_counts_once(
+def test_a_replayed_dead_letter_is_recovered_and_counts_once_in_the_books(
     tables: Tables,
     step: str,
     letter: str,
@@ -485,7 +489,7 @@ def test_a_letter_sent_in_again_is_recovered_and_counts_once(
     assert tables.one("SELECT short_of_dead_rows FROM weir.ledger") == 0
 
 
-def test_erased_rows_are_told_and_nothing_is_missing(tables: Tables) -> None:
+def test_the_books_count_erased_rows_and_report_none_missing(tables: Tables) -> None:
     tables.insert(
         "landing_usage_delta",
         rows.usage("accepted", 6, 10),
@@ -527,7 +531,7 @@ def test_erased_rows_are_told_and_nothing_is_missing(tables: Tables) -> None:
     assert tables.ask(f"SELECT {shorts} FROM weir.ledger") == [[0, 0, 0, 0]]
 
 
-def test_one_lost_and_another_doubled_is_told_by_the_fingerprint(tables: Tables) -> None:
+def test_the_ledger_fingerprint_shows_a_lost_row_behind_a_doubled_one(tables: Tables) -> None:
     ids = [accepted(n)["event_id"] for n in range(3)]
     counted: dict[str, Any] = {"topic_id": "t", "fingerprint": signed(id_checksum(ids))}
     tables.insert(
@@ -548,7 +552,7 @@ def test_one_lost_and_another_doubled_is_told_by_the_fingerprint(tables: Tables)
     assert int(stored) != 0
 
 
-def test_rows_from_before_the_migration_are_in_the_books(warehouse: RunningWarehouse) -> None:
+def test_rows_from_before_migration_9_are_in_the_books(warehouse: RunningWarehouse) -> None:
     old = Tables(warehouse.url)
     files = read_migrations()
     apply_migrations(old.schema, old.dialect, [file for file in files if file.number < 9])
@@ -563,7 +567,7 @@ def test_rows_from_before_the_migration_are_in_the_books(warehouse: RunningWareh
     old.close()
 
 
-def test_the_books_of_a_range_read_the_counts_and_not_the_rows(tables: Tables) -> None:
+def test_the_books_of_a_time_range_read_projections_instead_of_rows(tables: Tables) -> None:
     tables.insert("landing_events", *(rows.resolved(n) for n in range(3)))
     tables.insert("landing_usage_delta", rows.usage("accepted", 3, 3))
     plan = "\n".join(
@@ -578,7 +582,7 @@ def test_the_books_of_a_range_read_the_counts_and_not_the_rows(tables: Tables) -
     assert f"ReadFromMergeTree ({tables.database}.usage_deltas)" not in plan
 
 
-def test_rates(tables: Tables) -> None:
+def test_the_rates_view_returns_current_and_peak_rate_of_a_source(tables: Tables) -> None:
     tables.insert("landing_source_usage", rows.source_usage())
     assert tables.ask("SELECT source, current_rate, peak_rate FROM weir.rates") == [
         ["shop", 1.5, 3]
@@ -588,14 +592,14 @@ def test_rates(tables: Tables) -> None:
 QUOTAS = "SELECT name, used, `limit`, exceeded, toUnixTimestamp64Milli(resets_at) FROM weir.quotas"
 
 
-def test_a_quota_in_the_period_that_is_counted(tables: Tables) -> None:
+def test_the_quotas_view_returns_usage_of_the_current_period(tables: Tables) -> None:
     ends = now_ms() + 3_600_000
     tables.insert("landing_source_usage", rows.source_usage(resets_at=ends))
     assert tables.ask(QUOTAS) == [["daily", 11, 10, True, ends]]
 
 
 @pytest.mark.parametrize("period", PERIODS)
-def test_a_quota_whose_period_has_ended_is_unused_in_the_present_one(
+def test_a_quota_whose_period_has_ended_is_unused_in_the_current_period(
     tables: Tables, period: Period
 ) -> None:
     tables.insert("landing_source_usage", rows.source_usage(period=period, resets_at=NOON))
@@ -605,7 +609,7 @@ def test_a_quota_whose_period_has_ended_is_unused_in_the_present_one(
     assert resets_at in (earliest, ends_at(period, now_ms()))
 
 
-def test_the_analysts_queries_all_run(tables: Tables) -> None:
+def test_every_documented_analyst_query_runs(tables: Tables) -> None:
     text = (ROOT / "docs" / "analysts.md").read_text()
     queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     assert len(queries) >= 10
@@ -613,7 +617,7 @@ def test_the_analysts_queries_all_run(tables: Tables) -> None:
         tables.ask(query.strip().rstrip(";"))
 
 
-def test_a_migration_folder_of_ones_own(tables: Tables, tmp_path: Path) -> None:
+def test_migrations_are_applied_from_a_custom_folder(tables: Tables, tmp_path: Path) -> None:
     (tmp_path / "900_own.sql").write_text(
         "CREATE TABLE IF NOT EXISTS {{database}}.own {{cluster}} (x Int8)\n"
         "ENGINE = {{engine MergeTree}} ORDER BY x SETTINGS {{deduplication}};\n"
@@ -623,7 +627,7 @@ def test_a_migration_folder_of_ones_own(tables: Tables, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_repeat_goes_in_once_though_the_engine_restarted(tmp_path: Path, end: str) -> None:
+def test_a_repeated_insert_counts_once_after_an_engine_restart(tmp_path: Path, end: str) -> None:
     own = start_warehouse(tmp_path)
     tables = Tables(own.url)
     apply_migrations(tables.schema, tables.dialect)

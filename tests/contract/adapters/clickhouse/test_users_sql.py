@@ -1,4 +1,4 @@
-"""`deploy/clickhouse/users.sql` on the real engine: its statements are understood, and its grants suffice.
+"""`deploy/clickhouse/users.sql` parses on the real engine, and its grants suffice.
 
 The embedded engine keeps no users of SQL's own, so the roles' grants and the profile are taken from
 the file into the engine's configuration, where it takes the same words.
@@ -113,14 +113,14 @@ def started(folder: Path, role: str, profile: str = "default") -> Iterator[Engin
             raise
 
 
-def test_the_engine_understands_every_statement(tmp_path: Path) -> None:
+def test_the_engine_parses_every_statement_of_users_sql(tmp_path: Path) -> None:
     with started(tmp_path, "weir_operating") as engine:
         for statement in statements():
             assert engine.code(f"EXPLAIN AST {statement}") == 0, statement
         assert engine.code("EXPLAIN AST CREATE ROLL weir") != 0
 
 
-def test_each_user_can_do_its_work_and_no_more(tmp_path: Path) -> None:
+def test_operator_and_reader_can_do_their_work_and_no_more(tmp_path: Path) -> None:
     with started(tmp_path, "weir_operating") as operator:
         assert apply_migrations(operator, Dialect()) == read_migrations()
         operator.execute("ALTER TABLE weir.events DELETE WHERE 0")
@@ -151,10 +151,10 @@ def test_each_user_can_do_its_work_and_no_more(tmp_path: Path) -> None:
             assert reader.code(statement) in (ACCESS_DENIED, READ_ONLY), statement
 
 
-def test_a_reader_sees_nothing_of_others_even_where_the_server_asks_for_no_grants(
+def test_row_policies_hide_other_users_data_when_the_server_requires_no_grants(
     tmp_path: Path,
 ) -> None:
-    """The embedded engine is such a server: there the row policies alone hide it."""
+    """The embedded engine requires no grants on system tables, so row policies alone hide the rows."""
     with started(tmp_path, "weir_reading", "weir_reader") as reader:
         assert reader.code("SELECT toInt8('literal-of-somebody')") != 0
         assert reader.records("SELECT name FROM system.settings LIMIT 1") != []
@@ -165,7 +165,7 @@ def test_a_reader_sees_nothing_of_others_even_where_the_server_asks_for_no_grant
         assert "literal-of-somebody" in str(operator.records("SELECT * FROM system.errors"))
 
 
-def test_the_servers_configuration_asks_for_grants() -> None:
+def test_the_server_configuration_requires_grants_for_system_tables() -> None:
     document = ElementTree.fromstring((FILE.parent / "access.xml").read_text())
     path = "access_control_improvements/select_from_system_db_requires_grant"
     assert document.findtext(path) == "true"

@@ -1,4 +1,4 @@
-"""A broker that asks who is there: with the right answer everything works, with a wrong one it is told why."""
+"""Weir connects to a secured broker with each mechanism, and names the wrong setting when refused."""
 
 import subprocess
 import sys
@@ -57,7 +57,9 @@ def weir(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(("listener", "mechanism"), WAYS)
-def test_commands_get_in(broker: SecuredBroker, listener: str, mechanism: str) -> None:
+def test_commands_connect_with_each_security_protocol_and_mechanism(
+    broker: SecuredBroker, listener: str, mechanism: str
+) -> None:
     listed = weir(broker.environ(listener, mechanism), "topics", "list")
     assert listed.returncode == 0, listed.stderr
     assert "events.accepted" in listed.stdout
@@ -80,7 +82,7 @@ def test_commands_get_in(broker: SecuredBroker, listener: str, mechanism: str) -
         ("MUTUAL", "", {"WEIR_KAFKA_CERT_FILE": "", "WEIR_KAFKA_KEY_FILE": ""}, "_CERT_FILE"),
     ],
 )
-def test_a_wrong_answer_is_told_in_one_sentence(
+def test_a_command_names_the_wrong_kafka_credential_in_one_line_without_the_secret(
     broker: SecuredBroker,
     tmp_path: Path,
     listener: str,
@@ -99,7 +101,7 @@ def test_a_wrong_answer_is_told_in_one_sentence(
 
 
 @pytest.mark.parametrize("listener", ["PLAIN", "TLS"])
-def test_who_does_not_speak_as_the_listener_does_is_told(
+def test_a_plaintext_client_of_a_secured_listener_is_told_which_setting_to_set(
     broker: SecuredBroker, listener: str
 ) -> None:
     settings = KafkaSettings(kafka_bootstrap=broker.addresses[listener])
@@ -108,7 +110,7 @@ def test_who_does_not_speak_as_the_listener_does_is_told(
 
 
 @pytest.mark.parametrize("service", ["gateway", "dedup", "sink"])
-def test_a_service_with_a_wrong_password_ends_and_says_why(
+def test_a_service_with_a_wrong_kafka_password_exits_with_the_reason(
     broker: SecuredBroker, tmp_path: Path, service: str
 ) -> None:
     environ = broker.environ(
@@ -124,7 +126,9 @@ def test_a_service_with_a_wrong_password_ends_and_says_why(
     assert "wrong-one" not in ended.stderr
 
 
-def test_an_event_goes_the_whole_way(broker: SecuredBroker, tmp_path: Path) -> None:
+def test_an_event_reaches_clickhouse_through_a_secured_broker(
+    broker: SecuredBroker, tmp_path: Path
+) -> None:
     gateway_port = free_port()
     warehouse = start_warehouse(tmp_path / "warehouse")
     environ = broker.environ(
@@ -168,7 +172,7 @@ def test_an_event_goes_the_whole_way(broker: SecuredBroker, tmp_path: Path) -> N
         assert PASSWORD not in said
 
 
-def test_a_password_is_neither_in_what_settings_print_nor_in_their_repr() -> None:
+def test_kafka_passwords_are_absent_from_printed_settings_and_their_repr() -> None:
     environ = {
         "WEIR_KAFKA_BOOTSTRAP": "b:9092",
         "WEIR_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

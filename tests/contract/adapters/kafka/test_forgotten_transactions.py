@@ -1,4 +1,4 @@
-"""Transactions that a broker has forgotten to end: the slot's next process ends them, as what they were."""
+"""A slot's next process aborts a dead process's transaction even where the broker forgot to end it."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from weir.settings.shared import KafkaSettings
 TRANSACTION_SECONDS = 2
 
 
-def test_what_a_dead_process_left_is_not_committed_by_its_successor(tmp_path: Path) -> None:
-    """Kafka 4.1 to 4.3 may give a transaction up without telling the partitions it wrote to
+def test_a_successor_does_not_commit_the_open_transaction_of_a_dead_process(tmp_path: Path) -> None:
+    """Kafka 4.1 to 4.3 may abort a transaction without a marker in the partitions that it wrote to
 
     (KAFKA-20734): while they have no leader, as when a lone broker starts again after kill -9. What
     it wrote then counts with the next transaction of the same id.
@@ -70,8 +70,10 @@ def test_what_a_dead_process_left_is_not_committed_by_its_successor(tmp_path: Pa
         kafka.kill()
 
 
-def test_a_record_that_no_broker_takes_is_said_so(kafka: RunningKafka) -> None:
-    """And not handed in again for ever, as what finds the queue full is."""
+def test_writing_a_record_beyond_the_size_limit_raises_msg_size_too_large(
+    kafka: RunningKafka,
+) -> None:
+    """The write raises at once; only a record that finds the producer's queue full is retried."""
     settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
     transactions = Transactions(client_options(settings), "weir-too-large-0", 10, ())
     transactions.begin()

@@ -1,4 +1,4 @@
-"""Whether a group has passed what was in its topics: never while a transaction holds records back."""
+"""Group progress counts records of open transactions as unread, so a group never passes them early."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -41,10 +41,10 @@ def write(producer: Producer, topic: str) -> None:
     assert producer.flush(30) == 0
 
 
-def test_records_of_a_transaction_under_way_are_waited_for(
+def test_records_of_an_open_transaction_count_as_unread(
     kafka: RunningKafka, admin: KafkaAdmin, topic: str, unique_name: Names
 ) -> None:
-    """Its outcome may be decided already, and stand in the group's offsets before it does here."""
+    """Records count until the group's offset passes them, also between the commit and that offset."""
     passing, group = GroupProgress(admin), unique_name("group")
     producer = transactional(kafka, unique_name("producer"))
     write(producer, topic)
@@ -57,7 +57,7 @@ def test_records_of_a_transaction_under_way_are_waited_for(
     assert passing.unread(group, ends) == 0
 
 
-def test_records_that_were_undone_are_not_waited_for(
+def test_records_of_an_aborted_transaction_do_not_count_as_unread(
     kafka: RunningKafka, admin: KafkaAdmin, topic: str, unique_name: Names
 ) -> None:
     passing, group = GroupProgress(admin), unique_name("group")

@@ -1,4 +1,4 @@
-"""How much waits for a member of a group: by a real broker's word, whatever transactions are open."""
+"""A member's lag matches a real broker's offsets, whatever transactions are open."""
 
 from collections.abc import Callable
 
@@ -51,7 +51,9 @@ def lag_becomes(stream: Stream, lag: dict[int, int]) -> None:
     wait_until(is_so, PATIENCE, f"a lag of {lag}")
 
 
-def test_what_is_behind_an_open_transaction_waits(broker: OnKafka, writer: Producer) -> None:
+def test_records_of_an_open_transaction_count_as_lag_until_read(
+    broker: OnKafka, writer: Producer
+) -> None:
     stream = broker.stream()
     begin(stream)
     lag_becomes(stream, {0: 0})  # told of an empty partition, too
@@ -63,7 +65,9 @@ def test_what_is_behind_an_open_transaction_waits(broker: OnKafka, writer: Produ
     stream.close()
 
 
-def test_what_was_undone_does_not_wait(broker: OnKafka, writer: Producer) -> None:
+def test_records_of_an_aborted_transaction_do_not_count_as_lag(
+    broker: OnKafka, writer: Producer
+) -> None:
     stream = broker.stream()
     begin(stream)
     write(writer, broker.name("in"), 5)
@@ -73,8 +77,10 @@ def test_what_was_undone_does_not_wait(broker: OnKafka, writer: Producer) -> Non
     stream.close()
 
 
-def test_what_waits_is_told_before_anything_is_read(broker: OnKafka, writer: Producer) -> None:
-    """A partition stands still until its state is restored."""
+def test_lag_is_reported_for_an_assigned_partition_before_its_reading_starts(
+    broker: OnKafka, writer: Producer
+) -> None:
+    """Lag is known while a partition is paused, as it is until its state is restored."""
     write(writer, broker.name("in"), 5)
     writer.commit_transaction(PATIENCE)
     stream = broker.stream()
@@ -88,7 +94,7 @@ def test_what_waits_is_told_before_anything_is_read(broker: OnKafka, writer: Pro
     stream.close()
 
 
-def test_each_partition_is_told_by_its_owner_alone(broker: OnKafka) -> None:
+def test_each_partitions_lag_is_reported_by_its_owner_alone(broker: OnKafka) -> None:
     members = [broker.stream("wide", 0)]
 
     def owned() -> list[int]:

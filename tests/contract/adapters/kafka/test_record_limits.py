@@ -1,4 +1,4 @@
-"""Records at and beyond their limits, on a real broker: one event's size never stops another event."""
+"""One oversized event never stops another event: records at and beyond their limits on a real broker."""
 
 import json
 from collections.abc import Iterator
@@ -60,13 +60,15 @@ def low_topic(kafka: KafkaSettings) -> Iterator[str]:
     admin.configure(topics.ACCEPTED, {"max.message.bytes": before})
 
 
-def test_topics_allow_what_weir_needs(kafka: KafkaSettings) -> None:
+def test_created_topics_allow_the_record_sizes_that_weir_needs(kafka: KafkaSettings) -> None:
     limits = read_limits(kafka)
     assert not limits.low()
     assert limits.event == EVENT_BYTES
 
 
-def test_an_event_too_large_with_its_context_is_refused_alone(gateway: RunningGateway) -> None:
+def test_an_event_too_large_with_its_batch_context_is_rejected_alone(
+    gateway: RunningGateway,
+) -> None:
     reader = TopicReader(gateway.kafka.bootstrap(), topics.REJECTED)
     context = {"b": "y" * EVENT_BYTES}
     large = gateway.post(
@@ -80,10 +82,10 @@ def test_an_event_too_large_with_its_context_is_refused_alone(gateway: RunningGa
     reader.close()
 
 
-def test_a_topic_that_allows_less_refuses_an_event_and_not_its_neighbours(
+def test_an_event_beyond_a_lowered_topic_limit_is_rejected_without_its_batch(
     gateway: RunningGateway, low_topic: str
 ) -> None:
-    """Brokers refuse the whole batch that the large event is in."""
+    """Only the large event is rejected, although the broker refuses the whole batch that holds it."""
     small = [{"event": "a", "properties": {"p": "x" * 500}} for _ in range(200)]
     large = {"event": "large", "properties": {"p": "x" * 2 * LOW}}
     answer = gateway.post(KEY, json.dumps([*small[:100], large, *small[100:]]).encode())
@@ -95,7 +97,9 @@ def test_a_topic_that_allows_less_refuses_an_event_and_not_its_neighbours(
     assert low_topic in alone.json()["rejected"][0]["message"]
 
 
-def test_the_sinks_letter_holds_what_its_topic_allows(kafka: KafkaSettings) -> None:
+def test_the_sinks_dead_letter_drops_its_value_when_the_topic_limit_is_lowered(
+    kafka: KafkaSettings,
+) -> None:
     admin = KafkaAdmin(kafka)
     before = admin.configs([topics.DEAD])[topics.DEAD]["max.message.bytes"]
     letters = KafkaDeadLetters(kafka, LimitsFollower(kafka, "sink"))

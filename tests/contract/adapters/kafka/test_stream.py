@@ -1,4 +1,4 @@
-"""The stream's contract, on memory and on a real broker: writes, changelog and offsets commit together."""
+"""A stream commits outputs, changelog and offsets together, in memory and on a real broker."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -177,7 +177,7 @@ def next_batch(stream: Stream) -> Batch:
     return batches[0]
 
 
-def test_a_batch_holds_records_in_order_with_their_coordinates(
+def test_a_batch_holds_records_in_order_with_partition_and_offsets(
     broker: Broker, open_stream: Callable[[], Stream]
 ) -> None:
     broker.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
@@ -189,7 +189,7 @@ def test_a_batch_holds_records_in_order_with_their_coordinates(
     assert batch.position == 2
 
 
-def test_what_is_committed_is_there_and_is_not_read_again(
+def test_committed_outputs_are_readable_and_committed_records_are_not_reread(
     broker: Broker, open_stream: Callable[[], Stream]
 ) -> None:
     broker.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
@@ -213,7 +213,7 @@ def test_what_is_committed_is_there_and_is_not_read_again(
     assert next_batch(again).values == [b"3"]
 
 
-def test_what_is_not_committed_is_read_again(
+def test_uncommitted_records_are_read_again(
     broker: Broker, open_stream: Callable[[], Stream]
 ) -> None:
     broker.write("in", [Output(b"k", b"1")])
@@ -226,7 +226,7 @@ def test_what_is_not_committed_is_read_again(
     assert next_batch(again).values == [b"1"]
 
 
-def test_after_recovery_it_goes_on_from_what_is_committed(
+def test_a_recovered_stream_continues_from_the_committed_offset(
     broker: Broker, open_stream: Callable[[], Stream]
 ) -> None:
     broker.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
@@ -241,8 +241,10 @@ def test_after_recovery_it_goes_on_from_what_is_committed(
     assert broker.read("out") == [(b"", b"after")]
 
 
-def test_a_recovery_keeps_no_client(kafka: RunningKafka, unique_name: Callable[[str], str]) -> None:
-    """A connection that is stuck, or knows of brokers that are gone, must not outlive it."""
+def test_a_recovery_replaces_every_kafka_client(
+    kafka: RunningKafka, unique_name: Callable[[str], str]
+) -> None:
+    """No stuck connection and no knowledge of brokers that are gone outlives a recovery."""
     stream = OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name).stream()
     begin(stream)
     before = dict(vars(stream))
@@ -258,7 +260,9 @@ def is_of_edge(value: object) -> bool:
     return type(value).__module__.startswith(("weir.adapters", "cimpl", "confluent_kafka"))
 
 
-def test_lag_is_what_has_not_been_read(broker: Broker, open_stream: Callable[[], Stream]) -> None:
+def test_lag_is_zero_after_all_records_are_read(
+    broker: Broker, open_stream: Callable[[], Stream]
+) -> None:
     broker.write("in", [Output(b"k", b"1")])
     stream = open_stream()
     begin(stream)
@@ -271,7 +275,7 @@ def on_kafka(kafka: RunningKafka, unique_name: Callable[[str], str]) -> OnKafka:
     return OnKafka(KafkaSettings(kafka_bootstrap=kafka.bootstrap), unique_name)
 
 
-def test_a_second_process_in_the_same_slot_ends_the_first_and_goes_on(on_kafka: OnKafka) -> None:
+def test_a_second_process_in_a_slot_fences_the_first_and_continues(on_kafka: OnKafka) -> None:
     on_kafka.write("in", [Output(b"k", b"1"), Output(b"l", b"2")])
     zombie = on_kafka.stream()
     begin(zombie)
@@ -290,7 +294,7 @@ def test_a_second_process_in_the_same_slot_ends_the_first_and_goes_on(on_kafka: 
     zombie.close()
 
 
-def test_one_that_only_reads_is_told_of_its_successor_as_well(on_kafka: OnKafka) -> None:
+def test_a_process_that_only_polls_is_fenced_by_its_successor(on_kafka: OnKafka) -> None:
     zombie = on_kafka.stream()
     begin(zombie)
     successor = on_kafka.stream()
@@ -308,8 +312,8 @@ def test_one_that_only_reads_is_told_of_its_successor_as_well(on_kafka: OnKafka)
     zombie.close()
 
 
-def test_one_that_was_fenced_and_not_replaced_recovers(on_kafka: OnKafka) -> None:
-    """As by its own former name in the group: the answer that has the new one may be lost with its broker."""
+def test_a_stream_fenced_without_a_successor_recovers(on_kafka: OnKafka) -> None:
+    """A member may be fenced by its own former id when the broker's answer with the new id is lost."""
     on_kafka.write("in", [Output(b"k", b"1")])
     stream = on_kafka.stream()
     begin(stream)
@@ -331,10 +335,10 @@ def test_one_that_was_fenced_and_not_replaced_recovers(on_kafka: OnKafka) -> Non
     stream.close()
 
 
-def test_members_that_end_within_a_rebalance_leave_no_partition_to_nobody(
+def test_every_partition_is_owned_after_members_restart_within_a_rebalance(
     on_kafka: OnKafka,
 ) -> None:
-    """Started again within the session timeout, they get the group's last assignment back: a whole one."""
+    """Members restarted within the session timeout get the last assignment back, and it is complete."""
     members = [on_kafka.stream("wide", 0)]
     held: list[set[int]] = [set(), set()]
 
@@ -376,7 +380,9 @@ def write_three_and_commit(on_kafka: OnKafka, position: int) -> None:
     stream.close()
 
 
-def test_a_deleted_group_goes_on_where_it_was(on_kafka: OnKafka) -> None:
+def test_a_stream_continues_from_its_committed_offset_after_its_group_is_deleted(
+    on_kafka: OnKafka,
+) -> None:
     write_three_and_commit(on_kafka, 2)
 
     def is_deleted() -> bool:  # the broker does so once the member's session is over
@@ -403,7 +409,7 @@ def make_anew(on_kafka: OnKafka) -> None:
     wait_until(is_made_anew, PATIENCE, "the topic")
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
+def test_a_recreated_topic_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
     write_three_and_commit(on_kafka, 2)
     make_anew(on_kafka)
     on_kafka.write("in", [Output(b"n", b"new"), Output(b"o", b"newer"), Output(b"p", b"newest")])
@@ -413,8 +419,8 @@ def test_a_topic_made_anew_is_read_from_its_beginning(on_kafka: OnKafka) -> None
     again.close()
 
 
-def test_a_topic_made_anew_under_a_reader_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
-    """Where it is longer than the reader had come, no word of it comes from the consumer."""
+def test_a_topic_recreated_while_being_read_is_read_from_its_beginning(on_kafka: OnKafka) -> None:
+    """The stream detects it itself: the consumer reports nothing if the new topic is longer."""
     on_kafka.write("in", [Output(b"k", b"1")])
     stream = on_kafka.stream()
     begin(stream)
@@ -433,7 +439,7 @@ def test_a_topic_made_anew_under_a_reader_is_read_from_its_beginning(on_kafka: O
     stream.close()
 
 
-def test_one_that_has_nothing_to_read_notices_that_its_topic_is_made_anew(
+def test_an_idle_stream_detects_that_its_topic_was_recreated(
     on_kafka: OnKafka,
 ) -> None:
     write_three_and_commit(on_kafka, 3)
@@ -452,7 +458,7 @@ def test_one_that_has_nothing_to_read_notices_that_its_topic_is_made_anew(
     stream.close()
 
 
-def test_what_the_broker_has_lost_is_said(
+def test_offsets_beyond_the_topics_end_are_logged_as_lost_and_reading_continues(
     on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_three_and_commit(on_kafka, 7)
@@ -464,7 +470,7 @@ def test_what_the_broker_has_lost_is_said(
     again.close()
 
 
-def test_what_was_deleted_before_it_was_read_is_passed_over_and_said(
+def test_records_deleted_before_being_read_are_skipped_and_logged(
     on_kafka: OnKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_three_and_commit(on_kafka, 1)

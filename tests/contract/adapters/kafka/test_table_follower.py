@@ -1,4 +1,4 @@
-"""Following a topic from its present end on, on a real broker: nothing older, nothing uncommitted, all later."""
+"""A tail follower hears every record committed after its start and nothing older or uncommitted."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def heard(settings: KafkaSettings, topic: str) -> Iterator[Heard]:
     following.follower.stop()
 
 
-def test_what_is_written_later_is_heard_and_what_was_there_is_not(
+def test_the_tail_follower_hears_only_records_written_after_its_start(
     settings: KafkaSettings, topic: str, heard: Heard
 ) -> None:
     later: list[Entry] = [(f"later-{n}".encode(), b"value") for n in range(10)]
@@ -61,7 +61,7 @@ def test_what_is_written_later_is_heard_and_what_was_there_is_not(
     assert sorted(heard.entries) == sorted(later)
 
 
-def test_a_transaction_that_was_open_at_the_start_is_heard_if_it_commits(
+def test_the_tail_follower_hears_a_transaction_open_at_its_start_once_committed(
     settings: KafkaSettings, topic: str, unique_name: Names
 ) -> None:
     producer = Producer(
@@ -84,7 +84,7 @@ def test_a_transaction_that_was_open_at_the_start_is_heard_if_it_commits(
         following.follower.stop()
 
 
-def test_a_request_hears_what_is_decided_about_its_event(
+def test_a_waiting_request_receives_the_receipt_of_its_event(
     settings: KafkaSettings, topic: str
 ) -> None:
     receipt = Receipt(event_id=b"e" * 16, step="dedup", outcome="duplicate", received_at=1)

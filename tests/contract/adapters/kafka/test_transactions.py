@@ -1,4 +1,4 @@
-"""A slot's transactions on a real broker: what a start costs, and what is said when one takes too long."""
+"""A slot's start writes few markers, and a transaction that times out is not taken for fencing."""
 
 from collections.abc import Callable, Sequence
 
@@ -41,7 +41,7 @@ def make_topic(settings: KafkaSettings, name: str, partitions: int) -> list[Topi
     return [TopicPartition(name, partition) for partition in range(partitions)]
 
 
-def test_a_start_writes_only_where_a_transaction_is_open_and_few_at_once(
+def test_a_start_ends_open_transactions_in_small_groups_and_writes_nowhere_else(
     settings: KafkaSettings, unique_name: Names
 ) -> None:
     topic = unique_name("out")
@@ -65,7 +65,7 @@ def test_a_start_writes_only_where_a_transaction_is_open_and_few_at_once(
     wait_until(lambda: not reader.with_open_transactions(places), PATIENCE, "nothing to be open")
 
 
-def test_a_transaction_that_took_too_long_is_not_taken_for_a_successor(
+def test_a_timed_out_transaction_raises_unavailable_instead_of_fenced(
     settings: KafkaSettings, unique_name: Names
 ) -> None:
     topic, seconds = unique_name("out"), 5  # long enough to be written on a busy machine
@@ -83,7 +83,7 @@ def test_a_transaction_that_took_too_long_is_not_taken_for_a_successor(
         transactions.commit()
 
 
-def test_a_successor_is_noticed_whatever_is_called_first(
+def test_a_replaced_transactional_producer_raises_fenced_error(
     settings: KafkaSettings, unique_name: Names
 ) -> None:
     topic, name = unique_name("out"), unique_name("slot")
@@ -104,10 +104,10 @@ def test_a_successor_is_noticed_whatever_is_called_first(
         first.begin()
 
 
-def test_a_refused_record_is_the_reason_though_later_ones_are_never_sent(
+def test_an_oversized_record_is_the_reported_reason_when_later_ones_stay_unsent(
     settings: KafkaSettings, unique_name: Names
 ) -> None:
-    """Records behind the refused one of their partition stay in the producer, and a commit waits for them."""
+    """The refusal is found although the commit waits for unsent records of the same partition."""
     topic, more = unique_name("small"), unique_name("more")
     admin = KafkaAdmin(settings)
     admin.create([Topic(topic, 1, 1, {"max.message.bytes": "100000"}), Topic(more, 1, 1, {})])
