@@ -1,4 +1,4 @@
-"""The benchmark runs, and tells what it says it tells. Not how fast anything is."""
+"""A quick benchmark run measures a stage and writes its report; no speed is asserted."""
 
 import json
 import sys

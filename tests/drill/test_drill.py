@@ -1,4 +1,4 @@
-"""The short cut of `make drill`: processes killed and scaled under load, and every event counted once."""
+"""Every event counts once while processes are killed and scaled under load: `make drill` in short."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.drill.world import World
 
 
 @pytest.mark.timeout(3_000)
-def test_nothing_is_lost_or_doubled(
+def test_no_event_is_lost_or_doubled_when_processes_are_killed_and_scaled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     short = [drill for drill in DRILLS if drill.short]

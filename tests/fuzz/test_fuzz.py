@@ -1,4 +1,4 @@
-"""The short cut of `make fuzz`: a little of every kind of input, and the gateway stands."""
+"""The gateway survives a little of every kind of fuzzed input: `make fuzz` in short."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,7 +22,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_gateway_stands(ground: Ground, kind: Kind, seed: int) -> None:
+def test_the_gateway_stays_up_and_within_memory_under_fuzzed_input(
+    ground: Ground, kind: Kind, seed: int
+) -> None:
     print(f"pytest tests/fuzz --seed {seed}")
     ground.place.forget_peak()
     assert kind.run(ground, seed, kind.short), "nothing was tried"
@@ -30,7 +32,7 @@ def test_the_gateway_stands(ground: Ground, kind: Kind, seed: int) -> None:
     ground.check_room()
 
 
-def test_what_was_taken_arrives(ground: Ground, seed: int) -> None:
-    """Last: what the kinds before it had accepted."""
+def test_every_event_accepted_during_fuzzing_is_stored(ground: Ground, seed: int) -> None:
+    """This runs last and covers the events that all kinds of input had accepted."""
     print(f"pytest tests/fuzz --seed {seed}")
     assert arrive(ground)

@@ -1,4 +1,4 @@
-"""The oracle itself: what it must not let pass."""
+"""The fuzzing oracle detects each fault that it must not let pass."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from weir.core import topics
         {"identity_key": "u:another"},
     ],
 )
-def test_an_unsound_record_is_told(fields: dict[str, Any]) -> None:
+def test_the_oracle_detects_a_record_with_invalid_fields(fields: dict[str, Any]) -> None:
     key, value = accepted_output(accepted())
     check_record((topics.ACCEPTED, key, value))
     key, value = accepted_output(accepted(**fields))
@@ -41,20 +41,20 @@ def test_an_unsound_record_is_told(fields: dict[str, Any]) -> None:
         check_record((topics.ACCEPTED, key, value))
 
 
-def test_a_cut_record_is_told() -> None:
+def test_the_oracle_detects_a_truncated_record() -> None:
     key, value = accepted_output(accepted())
     with pytest.raises(EOFError):
         check_record((topics.ACCEPTED, key, value[:-3]))
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_fault_of_the_gateway_is_told(status: int) -> None:
+def test_the_oracle_detects_an_http_5xx_other_than_503(status: int) -> None:
     check_answer(Answer(503, {}, b""))
     with pytest.raises(AssertionError):
         check_answer(Answer(status, {}, b""))
 
 
-def test_a_status_that_is_not_documented_is_told() -> None:
+def test_the_oracle_detects_an_undocumented_status() -> None:
     check_documented("POST", "/v1/events", Answer(202, {}, b""))
     with pytest.raises(AssertionError):
         check_documented("POST", "/v1/events?key=x", Answer(418, {}, b""))
@@ -68,12 +68,12 @@ def test_a_status_that_is_not_documented_is_told() -> None:
         b"HTTP/1.1 200 OK\r\n\r\nmore",
     ],
 )
-def test_an_answer_that_is_not_http_is_told(received: bytes) -> None:
+def test_the_oracle_detects_a_malformed_http_answer(received: bytes) -> None:
     with pytest.raises(AssertionError):
         read_answers(received, [])
 
 
-def test_what_fails_is_handed_back_small() -> None:
+def test_a_failing_fuzz_input_is_shrunk_to_a_small_one() -> None:
     def check(sent: Sent) -> None:
         assert b"event" not in sent.body
 

@@ -1,4 +1,4 @@
-"""The load generator speaks each door's language: every event that it would send is taken."""
+"""The gateway accepts every event that the load generator would send to any of its APIs."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def request_of(request: bytes, now_ms: int) -> tuple[Door, RequestMeta, bytes]:
 
 
 @pytest.mark.parametrize(("wire", "batch"), CASES)
-def test_every_event_of_a_request_is_taken(wire: str, batch: int) -> None:
+def test_every_event_of_a_generated_request_is_accepted(wire: str, batch: int) -> None:
     url = f"http://127.0.0.1:8080{path_of(WIRES[wire], SENDER)}"
     load = Load(url, SENDER.key, batch=batch, wire=wire, source=SENDER.source, secret=SENDER.secret)
     requests = Requests(load)
@@ -63,6 +63,6 @@ def test_every_event_of_a_request_is_taken(wire: str, batch: int) -> None:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_events_are_of_one_size_whatever_the_words(wire: str) -> None:
+def test_generated_events_have_the_same_size_for_every_api(wire: str) -> None:
     event = make_event(7, EVENT_BYTES, WIRES[wire])
     assert len(json.dumps(event, separators=(",", ":"))) == EVENT_BYTES

@@ -1,4 +1,4 @@
-"""What the lock files, the image and the compose file promise, read from them."""
+"""The lock files, the Dockerfile and the compose file keep their promises, checked by reading them."""
 
 import re
 import tomllib
@@ -54,13 +54,13 @@ def test_every_dependency_has_hashes_and_names_no_registry(lock: Path) -> None:
     assert not re.search(r"^-", lock.read_text(), re.MULTILINE)  # no index, no other file
 
 
-def test_what_runs_is_what_is_tested() -> None:
+def test_runtime_dependencies_have_the_versions_that_are_tested() -> None:
     run, tested = (pins(lock) for lock in LOCKS[:2])
     assert run.items() <= tested.items()
 
 
 def test_every_requirement_of_the_project_is_locked() -> None:
-    """If not: `make lock`."""
+    """Every requirement of pyproject.toml is in its lock file; if not, run `make lock`."""
     extras = PROJECT["project"]["optional-dependencies"]
     for requirements, lock in (
         (PROJECT["project"]["dependencies"] + extras["build"], LOCKS[0]),
@@ -77,7 +77,7 @@ def test_the_build_backend_is_the_locked_one() -> None:
 
 
 @pytest.mark.parametrize("path", [ROOT / "Makefile", DEPLOY / "Dockerfile"], ids=lambda p: p.name)
-def test_nothing_is_installed_without_a_hash(path: Path) -> None:
+def test_pip_installs_only_hashed_packages_or_the_project_itself(path: Path) -> None:
     installs = re.findall(r"pip install .*|^INSTALL := .*", path.read_text(), re.MULTILINE)
     assert len(installs) >= 2
     for line in installs:
@@ -96,7 +96,7 @@ def test_the_images_user_owns_its_data() -> None:
     assert "WEIR_DATA_DIR=/data" in DOCKERFILE
 
 
-def test_whatever_is_copied_into_the_image_is_let_through() -> None:
+def test_dockerignore_allows_exactly_what_the_dockerfile_copies() -> None:
     allowed = {
         line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
     }
@@ -135,7 +135,7 @@ def test_every_service_has_a_health_check(name: str) -> None:
         compile(check["test"][-1], "healthcheck", "exec")
 
 
-def test_what_keeps_state_keeps_it_in_a_volume() -> None:
+def test_every_stateful_compose_service_has_a_volume() -> None:
     kept = {
         name: volume.split(":")[1]
         for name, service in SERVICES.items()
@@ -150,7 +150,7 @@ def test_what_keeps_state_keeps_it_in_a_volume() -> None:
     assert {"kafka-1", "kafka-2", "kafka-3", "clickhouse"} <= set(kept)
 
 
-def test_production_gets_its_own_topics_and_no_key_that_everybody_knows() -> None:
+def test_the_compose_setup_uses_production_topics_and_sources_without_keys() -> None:
     (command,) = [part for part in SERVICES["setup"]["entrypoint"] if "weir" in part]
     assert "topics apply --profile production" in command
     topics = read_topics(TOPICS_FILE, "production")
@@ -169,7 +169,7 @@ def test_production_gets_its_own_topics_and_no_key_that_everybody_knows() -> Non
         assert "demo" not in path.read_text()
 
 
-def test_nothing_of_it_listens_beyond_this_machine() -> None:
+def test_compose_publishes_ports_on_loopback_only() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)

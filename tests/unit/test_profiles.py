@@ -1,4 +1,4 @@
-"""Property tests are run under one profile, and time never fails one."""
+"""Property tests run under the project's profiles and never fail because of time."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ OWN_SETTINGS = {"profiles.py", "explore.py", "test_profiles.py"}  # the latter r
 
 
 @pytest.mark.parametrize("name", profiles.SHARES)
-def test_no_profile_has_a_deadline_and_each_says_how_to_repeat_a_failure(name: str) -> None:
+def test_every_profile_has_no_deadline_and_makes_failures_repeatable(name: str) -> None:
     profile = settings.get_profile(name)
     assert profile.deadline is None
     assert profile.print_blob or profile.derandomize
 
 
-def test_the_profile_in_force_is_one_of_them() -> None:
+def test_the_active_profile_has_no_deadline_and_a_minimum_of_examples() -> None:
     assert settings().deadline is None
     assert profiles.examples(4 * profiles.LEAST).max_examples >= profiles.LEAST
 

@@ -1,4 +1,4 @@
-"""How a service ends: by which exit code, and with which words."""
+"""A service that fails ends with the exit code and the message of its fault."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from weir.service_main import ending_clearly
         (RuntimeError("a bug"), 1, "ended by a fault"),
     ],
 )
-def test_a_fault_is_named_for_what_it_is(
+def test_a_fault_ends_the_service_with_its_exit_code_and_message(
     capsys: pytest.CaptureFixture[str], fault: Exception, code: int, words: str
 ) -> None:
     with pytest.raises(SystemExit) as ended, ending_clearly(logs.get("dedup"), "127.0.0.1:1"):

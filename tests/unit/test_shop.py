@@ -1,4 +1,4 @@
-"""The shop's stream alone, read as an outsider would, leads to the truth that its generator tells."""
+"""The truth of the shop's generator can be derived from its event stream alone."""
 
 import json
 from collections import defaultdict
@@ -31,7 +31,7 @@ def test_another_seed_gives_other_events_under_other_ids(shop: Shop) -> None:
     assert not {event["id"] for event in others} & {event["id"] for event in shop[0]}
 
 
-def test_repeats_are_the_same_event_again(shop: Shop) -> None:
+def test_duplicates_in_the_stream_equal_their_first_event(shop: Shop) -> None:
     events, truth = shop
     by_id: dict[str, Event] = {}
     for event in events:
@@ -41,7 +41,7 @@ def test_repeats_are_the_same_event_again(shop: Shop) -> None:
     assert truth.repeats / truth.events == pytest.approx(REPEATED, abs=0.01)
 
 
-def test_neighbours_arrive_out_of_order_but_never_very_late(shop: Shop) -> None:
+def test_events_arrive_out_of_order_by_less_than_ten_minutes(shop: Shop) -> None:
     firsts: dict[str, Event] = {}
     for event in shop[0]:
         firsts.setdefault(event["id"], event)
@@ -54,12 +54,12 @@ def test_neighbours_arrive_out_of_order_but_never_very_late(shop: Shop) -> None:
     assert disorder > len(firsts) / 20
 
 
-def test_events_lie_within_the_fortnight(shop: Shop) -> None:
+def test_all_events_occur_within_14_days(shop: Shop) -> None:
     end = UNTIL.timestamp() * 1_000
     assert all(end - 14 * DAY <= milliseconds(event) < end for event in shop[0])
 
 
-def test_following_the_ids_finds_the_same_people_events_and_visits(shop: Shop) -> None:
+def test_people_sessions_and_purchases_derived_from_ids_match_the_truth(shop: Shop) -> None:
     events, truth = shop
     people = followed(events)
     assert len(people) == truth.people == PEOPLE
@@ -80,7 +80,7 @@ def test_retention_counts_everybody_once(shop: Shop) -> None:
     assert sum(back for _, _, back in truth.retention) > 0
 
 
-def test_logins_come_in_mid_visit_and_carry_both_names(shop: Shop) -> None:
+def test_logins_have_user_and_anonymous_id_and_follow_anonymous_events(shop: Shop) -> None:
     events = shop[0]
     logins = [event for event in events if event["event"] in ("login", "$identify")]
     assert all(event["user_id"] and event["anonymous_id"] for event in logins)
@@ -89,7 +89,7 @@ def test_logins_come_in_mid_visit_and_carry_both_names(shop: Shop) -> None:
     assert all("user_id" not in event for event in first.values())
 
 
-def test_no_device_is_shared(shop: Shop) -> None:
+def test_each_device_has_one_user_and_some_users_have_two_devices(shop: Shop) -> None:
     owners = defaultdict(set)
     for event in shop[0]:
         if "user_id" in event and "anonymous_id" in event:
@@ -99,7 +99,7 @@ def test_no_device_is_shared(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("gap", "visits"), [(GAP, 1), (GAP + 1, 2)])
-def test_a_visit_ends_after_more_than_half_an_hour(gap: int, visits: int) -> None:
+def test_a_session_ends_after_a_gap_of_more_than_30_minutes(gap: int, visits: int) -> None:
     assert count_sessions([happening(0, "page_view"), happening(gap, "page_view")]) == visits
 
 
@@ -114,11 +114,15 @@ def test_a_visit_ends_after_more_than_half_an_hour(gap: int, visits: int) -> Non
         ([(0, "product_view"), (5, "product_view"), (6, "add_to_cart"), (DAY + 5, "purchase")], 3),
     ],
 )
-def test_a_funnel_is_in_order_and_within_a_day(steps: list[tuple[int, str]], depth: int) -> None:
+def test_funnel_steps_count_only_in_order_and_within_a_day(
+    steps: list[tuple[int, str]], depth: int
+) -> None:
     assert funnel_depth([happening(at, name) for at, name in steps]) == depth
 
 
-def test_written_lines_are_the_events(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_written_ndjson_lines_equal_the_events(
+    shop: Shop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.mktemp("shop") / "shop.ndjson"
     write(path, shop[0])
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What the topics behind it have lost comes back from `events.accepted`, once, as whose it was."""
+"""A replay of `events.accepted` restores what later topics lost, once, with each person's identity."""
 
 import os
 import signal
@@ -113,7 +113,7 @@ def rows(weir: RunningWeir, name: str) -> list[Row]:
     return weir.ask(ROWS.format(name))
 
 
-def test_what_the_topics_have_lost_comes_back_while_live_traffic_flows(
+def test_a_replay_of_accepted_events_restores_all_rows_while_live_traffic_flows(
     weir: RunningWeir, tmp_path: Path
 ) -> None:
     send(weir, tmp_path / "first.ndjson", "first", EVENTS)
@@ -155,7 +155,9 @@ def test_what_the_topics_have_lost_comes_back_while_live_traffic_flows(
     assert weir.ask(PEOPLE) == people
 
 
-def test_a_second_one_finds_nothing_missing_and_leaves_nothing_behind(weir: RunningWeir) -> None:
+def test_a_second_replay_finds_nothing_missing_and_leaves_no_scratch_state(
+    weir: RunningWeir,
+) -> None:
     before, visits = rows(weir, ""), weir.ask(VISITS)
     output = replay(weir, "--origin", "accepted").stdout
     assert "events.accepted: 4,401 events present, 0 missing and restored, 2 left alone" in output
@@ -163,7 +165,9 @@ def test_a_second_one_finds_nothing_missing_and_leaves_nothing_behind(weir: Runn
     assert list((Path(weir.environ["WEIR_DATA_DIR"]) / "state").glob("replay-*")) == []
 
 
-def test_a_part_that_is_lost_whose_visits_stand(weir: RunningWeir) -> None:
+def test_a_replay_of_partly_lost_rows_is_refused_until_sessions_are_rebuilt(
+    weir: RunningWeir,
+) -> None:
     before, visits = rows(weir, ""), weir.ask(VISITS)
     gone = "source = 'faults' AND startsWith(event, 'first-3')"
     ((lost,),) = weir.ask(f"SELECT count() FROM weir.events WHERE {gone}")
@@ -187,8 +191,10 @@ def test_a_part_that_is_lost_whose_visits_stand(weir: RunningWeir) -> None:
     weir.require_balanced_books("--ids")
 
 
-def test_a_later_replay_ends_an_earlier_one(weir: RunningWeir, tmp_path: Path) -> None:
-    """Each would take the other's rows for missing."""
+def test_a_later_replay_of_another_origin_ends_an_earlier_one(
+    weir: RunningWeir, tmp_path: Path
+) -> None:
+    """Two at once would each take the other's rows for missing."""
     before, visits = weir.ask(COUNTS), weir.ask(VISITS)
     with stopped(weir, "sink"):
         empty(weir, "events", "session_segments")

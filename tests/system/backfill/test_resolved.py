@@ -1,4 +1,4 @@
-"""What ClickHouse has lost comes back from the topics, once, while live traffic flows."""
+"""A replay restores rows lost from ClickHouse from the topics, once, while live traffic flows."""
 
 import json
 import re
@@ -75,7 +75,9 @@ def replay(weir: RunningWeir, *options: str, code: int = 0) -> Any:
     return result
 
 
-def test_all_of_it_comes_back_while_live_traffic_flows(weir: RunningWeir, tmp_path: Path) -> None:
+def test_a_replay_restores_all_lost_rows_while_live_traffic_flows(
+    weir: RunningWeir, tmp_path: Path
+) -> None:
     send(weir, tmp_path / "first.ndjson", "first", EVENTS)
     send(weir, tmp_path / "again.ndjson", "first", EVENTS // 10)
     unstorable = accepted(
@@ -113,8 +115,8 @@ def test_a_second_replay_finds_nothing_missing(weir: RunningWeir) -> None:
     assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
 
 
-def test_what_was_put_back_and_is_gone_again_comes_back_again(weir: RunningWeir) -> None:
-    """Whatever tokens ClickHouse remembers of the first time."""
+def test_a_replay_restores_rows_that_were_restored_and_lost_again(weir: RunningWeir) -> None:
+    """The insert tokens that ClickHouse remembers from the first replay do not prevent it."""
     before, visits = weir.ask(COUNTS), weir.ask(VISITS)
     for _ in range(2):
         with stopped(weir, "sink"):
@@ -124,7 +126,7 @@ def test_what_was_put_back_and_is_gone_again_comes_back_again(weir: RunningWeir)
     weir.require_balanced_books()
 
 
-def test_visits_that_still_stand_are_made_anew_first(weir: RunningWeir) -> None:
+def test_a_replay_with_stale_sessions_is_refused_until_they_are_rebuilt(weir: RunningWeir) -> None:
     before, visits = weir.ask(COUNTS), weir.ask(VISITS)
     gone = "source = 'faults' AND startsWith(event, 'first-3')"
     ((lost,),) = weir.ask(f"SELECT count() FROM weir.events WHERE {gone}")
@@ -142,7 +144,7 @@ def test_visits_that_still_stand_are_made_anew_first(weir: RunningWeir) -> None:
     assert (weir.ask(COUNTS), weir.ask(VISITS)) == (before, visits)
 
 
-def test_nothing_of_another_time_or_source_is_touched(weir: RunningWeir) -> None:
+def test_a_replay_restores_only_the_chosen_time_range_and_source(weir: RunningWeir) -> None:
     with stopped(weir, "sink"):
         empty(weir, "events", "session_segments")
     hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="seconds")

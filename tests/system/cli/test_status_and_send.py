@@ -1,4 +1,4 @@
-"""What an operator sees of a running Weir."""
+"""Commands at the terminal show an operator the state of a running Weir."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def test_status_shows_every_process_ready_and_every_group_at_work(weir: RunningW
     assert groups == dict.fromkeys(GROUPS, 1)
 
 
-def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
+def test_events_sent_with_weir_send_are_read_with_weir_sql(weir: RunningWeir) -> None:
     sql = "SELECT count() FROM weir.events WHERE source = 'terminal'"
     sent = weir.run(
         "send", "tests/system/cli/sent.ndjson", "--url", weir.gateway, "--key", "terminal-key"
@@ -41,6 +41,6 @@ def test_an_event_sent_is_an_event_read(weir: RunningWeir) -> None:
     wait_until(lambda: weir.ask(refused) == [(1,)], 30, "the refused one")
 
 
-def test_none_of_them_is_dead(weir: RunningWeir) -> None:
+def test_dead_list_shows_no_dead_letters_of_the_sent_events(weir: RunningWeir) -> None:
     result = weir.run("dead", "list", "--source", "terminal")
     assert result.stdout == "No dead letters.\n"

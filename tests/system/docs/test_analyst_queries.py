@@ -1,4 +1,4 @@
-"""A shop's fortnight through the whole of Weir: the queries of docs/analysts.md find the truth."""
+"""The queries of docs/analysts.md return the truth of a shop's fortnight sent through all of Weir."""
 
 import re
 from pathlib import Path
@@ -36,35 +36,45 @@ def query(question: str) -> str:
     return TABLE.sub(r"(SELECT * FROM weir.\1 WHERE source = 'shop')", sql)
 
 
-def test_people_after_merges(weir: RunningWeir, truth: Truth) -> None:
+def test_the_people_query_counts_each_person_once_after_merges(
+    weir: RunningWeir, truth: Truth
+) -> None:
     assert weir.ask(query("People, each counted once")) == [(truth.people,)]
 
 
-def test_events_of_each_person(weir: RunningWeir, truth: Truth) -> None:
+def test_the_events_per_person_query_returns_the_true_counts(
+    weir: RunningWeir, truth: Truth
+) -> None:
     most = sorted(truth.events_per_person.values(), reverse=True)[:20]
     assert [events for _, events in weir.ask(query("Events of each person"))] == most
 
 
-def test_visits(weir: RunningWeir, truth: Truth) -> None:
+def test_the_visits_query_returns_the_true_number_of_sessions(
+    weir: RunningWeir, truth: Truth
+) -> None:
     days = weir.ask(query("Visits a day"))
     assert sum(visits for _, visits, *_ in days) == truth.sessions
 
 
-def test_revenue(weir: RunningWeir, truth: Truth) -> None:
+def test_the_revenue_query_returns_the_true_revenue_and_purchases(
+    weir: RunningWeir, truth: Truth
+) -> None:
     days = weir.ask(query("Revenue a day"))
     assert sum(revenue for _, revenue, _ in days) == truth.revenue
     assert sum(purchases for *_, purchases in days) == truth.purchases
 
 
-def test_funnel(weir: RunningWeir, truth: Truth) -> None:
+def test_the_funnel_query_returns_the_true_funnel(weir: RunningWeir, truth: Truth) -> None:
     assert weir.ask(query("How many people got how far")) == [truth.funnel]
 
 
-def test_next_day_retention(weir: RunningWeir, truth: Truth) -> None:
+def test_the_retention_query_returns_the_true_next_day_retention(
+    weir: RunningWeir, truth: Truth
+) -> None:
     assert weir.ask(query("Of the people seen for the first time")) == truth.retention
 
 
-def test_every_single_person_has_their_events_and_their_visits(
+def test_each_person_has_the_true_number_of_events_and_sessions(
     weir: RunningWeir, truth: Truth
 ) -> None:
     found = weir.ask(
@@ -76,7 +86,7 @@ def test_every_single_person_has_their_events_and_their_visits(
     assert {person: visits for person, _, visits in found} == truth.sessions_per_person
 
 
-def test_nested_properties_are_columns(weir: RunningWeir, truth: Truth) -> None:
+def test_nested_properties_can_be_queried_as_columns(weir: RunningWeir, truth: Truth) -> None:
     (found,) = weir.ask(
         "SELECT count(), uniqExact(properties.list.rank::Int64), min(properties.price::Float64) > 0"
         " FROM weir.events WHERE source = 'shop' AND event = 'add_to_cart'"
@@ -84,7 +94,7 @@ def test_nested_properties_are_columns(weir: RunningWeir, truth: Truth) -> None:
     assert found == (truth.events_by_name["add_to_cart"], 7, True)
 
 
-def test_each_event_is_stored_once_and_each_repeat_is_known(
+def test_each_event_is_stored_once_and_each_repeat_is_a_duplicate(
     weir: RunningWeir, truth: Truth
 ) -> None:
     stored = weir.ask(
@@ -100,7 +110,9 @@ def test_each_event_is_stored_once_and_each_repeat_is_known(
     assert weir.ask(same) == [(truth.repeats, truth.repeats)]
 
 
-def test_each_person_is_known_by_all_their_names(weir: RunningWeir, truth: Truth) -> None:
+def test_each_person_has_one_profile_and_at_most_one_user_id(
+    weir: RunningWeir, truth: Truth
+) -> None:
     known = "SELECT countIf(length(user_ids) = 1), countIf(length(user_ids) > 1), count()"
     assert weir.ask(f"{known} FROM weir.profiles WHERE workspace = 'shop'") == [
         (truth.known_people, 0, truth.people)

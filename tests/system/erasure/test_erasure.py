@@ -1,4 +1,4 @@
-"""A person is forgotten: in all tables, in flight, under load, and though the eraser is killed on its way."""
+"""An erasure removes a person from all tables and in-flight events, even if the eraser is killed."""
 
 import json
 import os
@@ -164,7 +164,7 @@ def dead(weir: RunningWeir, user: str) -> None:
     write_entries(kafka, topics.ACCEPTED, [(dedup_key("web", f"dead-{user}"), value)])
 
 
-def test_erasing_a_person_of_many_events_touches_nobody_else(
+def test_erasing_a_person_with_many_events_changes_no_other_person(
     weir: RunningWeir,
 ) -> None:
     user, device, profile = (f"{kind}-{uuid.uuid4().hex}" for kind in ("ada", "device", "profile"))
@@ -272,7 +272,7 @@ def test_erasing_a_person_of_many_events_touches_nobody_else(
     )
 
 
-def test_the_eraser_may_be_killed_anywhere(weir: RunningWeir) -> None:
+def test_an_erasure_finishes_with_exact_counts_after_kills_of_the_eraser(weir: RunningWeir) -> None:
     users = [f"eve-{uuid.uuid4().hex}" for _ in range(3)]
     for user in users:
         send(weir, views(user, 1_500, user))
@@ -340,7 +340,7 @@ def kill_eraser(weir: RunningWeir) -> None:
     print(f"eraser {pid} killed, back after {time.monotonic() - began:.1f} s")
 
 
-def test_all_that_is_held_is_exported(weir: RunningWeir) -> None:
+def test_an_export_contains_every_record_held_about_a_person(weir: RunningWeir) -> None:
     user = f"grace-{uuid.uuid4().hex}"
     send(weir, views(user, 7, user, anonymous_id=f"device-of-{user}"))
     send(weir, views(user, 2, user, anonymous_id=f"device-of-{user}"))

@@ -1,4 +1,4 @@
-"""Where an event is: one of each fate, also with ClickHouse away and with each worker stopped."""
+"""Event status is correct for each fate, also with ClickHouse away or any worker stopped."""
 
 import json
 import urllib.error
@@ -163,12 +163,14 @@ def check_fates(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
     assert found(weir, body["event_id"])["fate"] == "unsaved"
 
 
-def test_an_event_of_each_fate(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
+def test_event_status_returns_the_fate_of_stored_duplicate_rejected_and_dead_events(
+    weir: RunningWeir, fates: dict[str, tuple[str, str]]
+) -> None:
     check_fates(weir, fates)
     assert "inserted_at" in found(weir, fates["stored"][0])["times"]
 
 
-def test_the_same_with_clickhouse_away(
+def test_event_status_returns_the_same_fates_when_clickhouse_is_away(
     weir: RunningWeir, fates: dict[str, tuple[str, str]]
 ) -> None:
     with stopped(weir, "warehouse"):
@@ -189,7 +191,7 @@ def test_the_same_with_clickhouse_away(
         ("sink", ["accepted_at", "deduplicated_at", "resolved_at"]),
     ],
 )
-def test_what_is_queued_is_told_with_its_stage(
+def test_event_status_of_a_queued_event_names_the_stage_it_waits_for(
     weir: RunningWeir, stage: str, times: list[str]
 ) -> None:
     key = f"{stage}-{uuid.uuid4()}"
@@ -204,7 +206,7 @@ def test_what_is_queued_is_told_with_its_stage(
     weir.require_balanced_books()
 
 
-def test_a_key_sees_what_is_its_sources_alone(
+def test_a_read_key_finds_only_events_of_its_own_source(
     weir: RunningWeir, fates: dict[str, tuple[str, str]]
 ) -> None:
     event_id, key = fates["stored"]
@@ -218,7 +220,9 @@ def test_a_key_sees_what_is_its_sources_alone(
     assert where(weir, event_id, "nobody's")[0] == 401
 
 
-def test_the_command_tells_the_same(weir: RunningWeir, fates: dict[str, tuple[str, str]]) -> None:
+def test_the_where_command_returns_the_same_event_status(
+    weir: RunningWeir, fates: dict[str, tuple[str, str]]
+) -> None:
     event_id, key = fates["stored"]
     result = weir.run("where", key, "--source", "where")
     print(result.stdout, result.stderr)

@@ -1,4 +1,4 @@
-"""A webhook whose body says whose it is becomes that person's event; a change is for later ones only."""
+"""A webhook belongs to the person its body names; a changed mapping affects later webhooks only."""
 
 import asyncio
 from pathlib import Path
@@ -40,7 +40,7 @@ def people_of(weir: RunningWeir, event: str) -> list[tuple[Any, ...]]:
     )
 
 
-def test_webhooks_belong_to_whom_they_name_by_the_mapping_of_their_time(
+def test_webhooks_are_assigned_to_people_by_the_mapping_in_force_at_their_time(
     weir: RunningWeir, tmp_path: Path
 ) -> None:
     order = {"customer": {"id": 7}, "device": "phone"}

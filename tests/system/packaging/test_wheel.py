@@ -1,4 +1,4 @@
-"""A wheel of the project, in an empty environment and without a checkout: all files are there, and it runs.
+"""A wheel contains every file and runs in an empty environment without a checkout.
 
 Its dependencies are those of the tests' environment, so that nothing is downloaded.
 """
@@ -57,7 +57,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(wheel, environment / "bin" / "weir", run_in)
 
 
-def test_every_file_is_in_it(installed: Installed) -> None:
+def test_the_wheel_contains_every_resource_and_source_file(installed: Installed) -> None:
     with zipfile.ZipFile(installed.wheel) as wheel:
         names = set(wheel.namelist())
     for folder in ("schemas", "deploy"):
@@ -70,8 +70,8 @@ def test_every_file_is_in_it(installed: Installed) -> None:
     assert {name.split("/")[0].rpartition(".")[2] for name in names} == {"weir", "dist-info"}
 
 
-def test_everything_starts_from_it(installed: Installed) -> None:
-    """Topics, tables, sources, schemas and the broker's files are all read on the way."""
+def test_weir_up_starts_from_an_installed_wheel(installed: Installed) -> None:
+    """The start reads topics, tables, sources, schemas and the broker's files from the wheel."""
     environ = bare_environ(
         WEIR_DATA_DIR=str(installed.folder / "data"),
         WEIR_METRICS_BASE_PORT="0",

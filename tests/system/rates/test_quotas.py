@@ -1,4 +1,4 @@
-"""A quota is in force at the gateway soon after it is used up, with the reason in the answer."""
+"""The gateway enforces a quota soon after it is used up, and names it in the answer."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ async def send_until_refused(weir: RunningWeir, source: str) -> tuple[int, dict[
     raise AssertionError("never refused")
 
 
-def test_a_used_up_quota_refuses_and_says_which_and_until_when(weir: RunningWeir) -> None:
+def test_an_exceeded_quota_returns_429_with_its_name_and_retry_after(weir: RunningWeir) -> None:
     status, problem, retry_after = asyncio.run(send_until_refused(weir, "limited"))
     assert status == 429
     assert "small-plan" in problem["detail"]
@@ -51,7 +51,7 @@ async def send_more(weir: RunningWeir) -> int:
         return (await send(session, "marked", 1_000))[0]
 
 
-def test_a_quota_that_marks_accepts_and_flags_what_is_over(weir: RunningWeir) -> None:
+def test_events_over_a_marking_quota_are_accepted_and_flagged(weir: RunningWeir) -> None:
     asyncio.run(send_all(weir, "marked", 4))
     over = "SELECT exceeded FROM weir.quotas WHERE source = 'marked'"
     # nobody waits for rates: the books do without it. What ClickHouse has of it gateways have long had

@@ -1,4 +1,4 @@
-"""What died and was sent in again: the books show it as recovered, and balance."""
+"""The books show replayed dead letters as recovered, and balance."""
 
 import json
 import time
@@ -59,7 +59,7 @@ def letters(weir: RunningWeir, step: str) -> int:
     return int(count)
 
 
-def test_a_mended_letter_counts_once(weir: RunningWeir) -> None:
+def test_an_edited_and_replayed_dead_letter_counts_once_in_the_books(weir: RunningWeir) -> None:
     good = [{"event": "paid", "id": f"good-{n}", "properties": {"price": n}} for n in range(9)]
     send(weir, json.dumps(good).encode())
     # a number that the gateway would have refused: ClickHouse does
@@ -82,7 +82,7 @@ def test_a_mended_letter_counts_once(weir: RunningWeir) -> None:
     assert weir.ask(price) == [(12.5,)]
 
 
-def test_what_dies_again_is_dead_once(weir: RunningWeir) -> None:
+def test_a_replayed_event_that_dies_again_counts_as_dead_once(weir: RunningWeir) -> None:
     before = balance(weir)
     write(weir, "garbage", b"garbage")
     wait_until(lambda: letters(weir, "dedup") == 1, PATIENCE, "the letter")

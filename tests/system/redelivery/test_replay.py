@@ -1,4 +1,4 @@
-"""Dead letters and refusals sent in again: each once, whatever interrupts it."""
+"""Each replayed dead letter or rejected event is stored once, whatever interrupts the replay."""
 
 import json
 import subprocess
@@ -164,7 +164,7 @@ def recoveries(weir: RunningWeir, names: Sequence[str]) -> list[tuple[Any, ...]]
 @pytest.mark.parametrize(
     ("step", "topic"), [("dedup", topics.ACCEPTED), ("identity", topics.UNIQUE)]
 )
-def test_a_workers_letter_is_sent_in_again_once(weir: RunningWeir, step: str, topic: str) -> None:
+def test_a_workers_dead_letter_is_replayed_once(weir: RunningWeir, step: str, topic: str) -> None:
     record = event(f"{step}-{uuid.uuid4()}", properties='{"price": 5}')
     (name,) = names = died(weir, step, topic, [record])
     dry = replay(weir, "dead", "--step", step, *chosen(names), "--dry-run")
@@ -181,7 +181,7 @@ def test_a_workers_letter_is_sent_in_again_once(weir: RunningWeir, step: str, to
     assert listed(weir, name)[0]["recovered"] != ""
 
 
-def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None:
+def test_an_event_refused_by_clickhouse_is_stored_after_an_edited_replay(weir: RunningWeir) -> None:
     record = event(f"sink-{uuid.uuid4()}", properties=UNSTORABLE)
     write(weir, topics.ACCEPTED, [accepted_output(record)])
     only = ("--step", "sink", "--id", id_of(record))
@@ -207,7 +207,9 @@ def test_what_clickhouse_refuses_is_edited_and_stored(weir: RunningWeir) -> None
     assert recovered(weir, [letter["id"]])[0][3] is True
 
 
-def test_garbage_is_sent_as_it_is_and_cannot_be_edited(weir: RunningWeir) -> None:
+def test_an_unreadable_dead_letter_is_replayed_unchanged_and_cannot_be_edited(
+    weir: RunningWeir,
+) -> None:
     key = f"garbage-{uuid.uuid4()}"
     value = accepted_output(event(key)).value[:30]
     write(weir, topics.ACCEPTED, [(dedup_key(SOURCE, key), value)])
@@ -228,8 +230,8 @@ def test_garbage_is_sent_as_it_is_and_cannot_be_edited(weir: RunningWeir) -> Non
     assert replay(weir, "dead", "--id", name)["recovered_before"] == 1
 
 
-def test_what_dies_again_is_not_sent_again_by_the_same_replay(weir: RunningWeir) -> None:
-    """Page by page: the new letters come after the old ones of their partition."""
+def test_a_replay_does_not_replay_the_new_dead_letters_that_it_causes(weir: RunningWeir) -> None:
+    """This holds over several pages, although new letters follow old ones in their partition."""
     source, count = f"garbage-{uuid.uuid4().hex[:8]}", 230
     value = accepted_output(event("garbage")).value[:30]
     write(weir, topics.ACCEPTED, [(dedup_key(source, "one partition"), value)] * count)
@@ -240,8 +242,10 @@ def test_what_dies_again_is_not_sent_again_by_the_same_replay(weir: RunningWeir)
     wait_until(lambda: weir.ask(letters) == [(2 * count,)], PATIENCE, "their second deaths")
 
 
-def test_what_its_client_has_sent_again_is_not_doubled(weir: RunningWeir) -> None:
-    """Be it within the window or long after: the row is found by its key, and dedup's memory is not asked."""
+def test_a_dead_letter_is_not_replayed_when_its_client_has_resent_the_event(
+    weir: RunningWeir,
+) -> None:
+    """The stored row is found by its key, so this holds even after the dedup window."""
     key = f"again-{uuid.uuid4()}"
     records = [event(key, dedup_window_seconds=1), event(key, dedup_window_seconds=1)]
     names = died(weir, "identity", topics.UNIQUE, records[:1])
@@ -299,7 +303,7 @@ def refused(weir: RunningWeir, key: str) -> list[str]:
     return [str(event_id) for (event_id,) in found]
 
 
-def test_a_refusal_is_edited_checked_and_stored_under_its_id(weir: RunningWeir) -> None:
+def test_an_edited_rejected_event_is_validated_and_stored_under_its_id(weir: RunningWeir) -> None:
     key = f"refused-{uuid.uuid4()}"
     assert send(weir, key, value="12", properties={"price": 1})[0] == 422
     wait_until(lambda: refused(weir, key), PATIENCE, "the refusal's row")
@@ -322,7 +326,7 @@ def test_a_refusal_is_edited_checked_and_stored_under_its_id(weir: RunningWeir) 
     assert letter in {one["id"] for one in json.loads(by_code.stdout)}
 
 
-def test_a_refusal_that_was_mended_by_its_client_is_not_doubled(weir: RunningWeir) -> None:
+def test_a_rejected_event_is_not_replayed_when_its_client_has_resent_it(weir: RunningWeir) -> None:
     key = f"mended-{uuid.uuid4()}"
     assert send(weir, key, value="12")[0] == 422
     wait_until(lambda: refused(weir, key), PATIENCE, "the refusal's row")
@@ -334,7 +338,7 @@ def test_a_refusal_that_was_mended_by_its_client_is_not_doubled(weir: RunningWei
     assert len(rows(weir, key)) == 1
 
 
-def test_of_a_body_of_many_what_is_stored_is_left_out_and_the_rest_is_sent(
+def test_replaying_a_rejected_batch_skips_events_already_stored(
     weir: RunningWeir,
 ) -> None:
     first, second = f"first-{uuid.uuid4()}", f"second-{uuid.uuid4()}"
@@ -369,7 +373,9 @@ def test_of_a_body_of_many_what_is_stored_is_left_out_and_the_rest_is_sent(
     assert weir.ask(keyless) == [(1,)]
 
 
-def test_a_webhook_says_why_it_cannot_be_read_and_how_it_can(weir: RunningWeir) -> None:
+def test_replaying_a_rejected_webhook_explains_its_lost_url_and_the_door_option(
+    weir: RunningWeir,
+) -> None:
     number = uuid.uuid4().int
     request = urllib.request.Request(f"{weir.gateway}/collect/paid/{SOURCE}", b"[%d]" % number)
     with pytest.raises(urllib.error.HTTPError):

@@ -1,4 +1,4 @@
-"""Nothing is lost or counted twice while processes die and disks are lost."""
+"""Nothing is lost or counted twice while processes die and local disks are lost."""
 
 import json
 import os
@@ -43,7 +43,9 @@ def wait_for_successor(weir: RunningWeir, worker: str, victim: int) -> None:
     wait_until(lambda: weir.pid(worker) not in (0, victim), 30, f"a new {worker}")
 
 
-def test_the_broker_killed_under_load(weir: RunningWeir, tmp_path: Path) -> None:
+def test_no_event_is_lost_or_doubled_when_the_broker_is_killed_under_load(
+    weir: RunningWeir, tmp_path: Path
+) -> None:
     ((stored, _),) = weir.ask(COUNTS)
     path = write_events(tmp_path / "events.ndjson", seed=4)
     with meanwhile(send, weir, path):

@@ -1,4 +1,4 @@
-"""An upgrade and the way back under way: old and new processes share the groups, and no record dies of it.
+"""An upgrade and its rollback lose no record while old and new processes share the groups.
 
 `pytest -s` prints what each step came to.
 """
@@ -121,7 +121,9 @@ def rolling(tmp_path: Path) -> Iterator[Rolling]:
         yield rolling
 
 
-def test_versions_run_side_by_side_and_an_upgrade_can_be_taken_back(rolling: Rolling) -> None:
+def test_old_and_new_versions_run_side_by_side_and_an_upgrade_can_be_rolled_back(
+    rolling: Rolling,
+) -> None:
     old, new = ROOT, rolling.new
     rolling.up(old, *PIPELINE, "rates")
     rolling.step("this version", DEFAULT)

@@ -1,4 +1,4 @@
-"""What the worker's loop does when beginning anew does not help."""
+"""A worker ends when its recoveries do not help and continues when they do."""
 
 from collections.abc import Mapping
 
@@ -65,7 +65,7 @@ def started(patience: Patience, takes_every: int) -> tuple[Worker, Broken]:
     return worker, stream
 
 
-def test_a_worker_that_recovers_in_vain_ends() -> None:
+def test_a_worker_ends_after_too_many_recoveries_without_a_commit() -> None:
     worker, stream = started(patience := Patience(100), takes_every=0)
     with pytest.raises(RecoveryFailedError, match=f"the last fault: fault {LIMIT + 1}"):
         worker.run(patience)
@@ -73,7 +73,7 @@ def test_a_worker_that_recovers_in_vain_ends() -> None:
     assert "recovering: fault" in worker.health.why_unready
 
 
-def test_a_worker_whose_recoveries_help_goes_on() -> None:
+def test_a_worker_continues_while_commits_succeed_between_recoveries() -> None:
     worker, stream = started(patience := Patience(100), takes_every=3)
     worker.run(patience)
     assert stream.tried > 100

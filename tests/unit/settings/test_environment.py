@@ -1,4 +1,4 @@
-"""Settings: every fault at once, and no variable that nobody reads."""
+"""Settings are read from the environment; all faults and unknown variables are reported at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,11 @@ class Example:
     burst: int = setting(40, "how much", check=at_least(1), alias="OTHER_BURST", is_flag=True)
 
 
-def test_defaults_hold_where_nothing_is_set() -> None:
+def test_unset_variables_keep_their_defaults() -> None:
     assert load(Example, {}) == Example()
 
 
-def test_every_kind_is_read() -> None:
+def test_every_type_of_setting_is_read() -> None:
     environ = {
         "WEIR_PORT": "1",
         "WEIR_RATE": "2.5",
@@ -46,7 +46,7 @@ def test_every_kind_is_read() -> None:
     assert load(Example, environ) == expected
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load(Example, {"WEIR_PORT": "x", "WEIR_RATE": "-1", "WEIR_ON": "maybe"})
     faults = "\n".join(caught.value.faults)
@@ -55,31 +55,31 @@ def test_all_faults_are_told_at_once() -> None:
     assert "WEIR_ON='maybe': must be true or false" in faults
 
 
-def test_a_secret_is_never_repeated() -> None:
+def test_a_secret_setting_is_never_shown() -> None:
     with pytest.raises(SettingsError) as caught:
         load(Example, {"WEIR_OPTIONS": "sasl.password"})
     assert "sasl.password" not in str(caught.value)
     assert "hunter2" not in repr(Example(options={"sasl.password": "hunter2"}))
 
 
-def test_a_variable_that_nobody_reads_is_a_fault() -> None:
+def test_an_unknown_weir_variable_is_a_fault() -> None:
     faults = unknown_variables({"WEIR_PROT": "1", "WEIR_PORT": "1", "HOME": "/"}, [Example])
     assert len(faults) == 1
     assert faults[0].startswith("WEIR_PROT:")
 
 
-def test_an_alias_is_read_where_ours_is_not_set() -> None:
+def test_an_alias_is_read_when_the_weir_variable_is_not_set() -> None:
     assert load(Example, {"OTHER_BURST": "7"}).burst == 7
     assert load(Example, {"OTHER_BURST": "7", "WEIR_BURST": "8"}).burst == 8
     with pytest.raises(SettingsError, match=r"^OTHER_BURST: must be at least 1, not 0$"):
         load(Example, {"OTHER_BURST": "0"})
 
 
-def test_only_what_is_declared_as_a_flag_is_one() -> None:
+def test_only_settings_declared_as_flags_become_flags() -> None:
     assert flags_of(Example) == {"burst": "how much"}
 
 
-def test_hitkeeps_variables_are_read() -> None:
+def test_hitkeeps_variables_apply_unless_weirs_own_are_set() -> None:
     theirs = {"HITKEEP_INGEST_RATE_LIMIT": "2.5", "HITKEEP_INGEST_BURST": "3"}
     settings = load(GatewaySettings, theirs)
     assert (settings.ingest_rate, settings.ingest_burst) == (2.5, 3)
@@ -90,7 +90,7 @@ def test_hitkeeps_variables_are_read() -> None:
 
 
 @pytest.mark.parametrize("cls", ALL_SETTINGS)
-def test_every_setting_of_the_house_is_explained(cls: type) -> None:
+def test_every_setting_has_a_description_and_a_valid_default(cls: type) -> None:
     for field in cls.__dataclass_fields__.values():  # type: ignore[attr-defined]
         assert field.metadata["meaning"], field.name
     load(cls, {})
@@ -108,9 +108,7 @@ def test_every_setting_of_the_house_is_explained(cls: type) -> None:
         ({"SECURITY_PROTOCOL": "ssl"}, "must be one of PLAINTEXT, SSL"),
     ],
 )
-def test_brokers_settings_that_do_not_go_together_are_refused(
-    given: dict[str, str], said: str
-) -> None:
+def test_contradictory_kafka_settings_are_rejected(given: dict[str, str], said: str) -> None:
     environ = {
         f"WEIR_KAFKA_{name}": value for name, value in ({"BOOTSTRAP": "b:1"} | given).items()
     }

@@ -1,4 +1,4 @@
-"""Records wait for as long as it cannot be said which schemas they are of."""
+"""The sink holds records back until their schemas can be looked up."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ PLACE = PartitionId("events.resolved", 0)
 HEADERS = {b"header one", b"header two"}
 
 
-def test_records_are_given_on_once_it_is_known_what_they_are(
+def test_records_are_passed_on_once_their_schema_lookup_succeeds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(known, "PAUSE_SECONDS", 0.0)

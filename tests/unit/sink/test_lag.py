@@ -1,4 +1,4 @@
-"""What the sink tells of its lag: a record waits until it is in, read or not."""
+"""The sink's lag counts every record until it is inserted, whether read or not."""
 
 import pytest
 from prometheus_client import REGISTRY
@@ -40,7 +40,7 @@ def shown_lag() -> dict[str, float]:
     return {partition: waiting for partition, waiting in found.items() if waiting is not None}
 
 
-def test_a_record_waits_until_it_is_in() -> None:
+def test_the_sinks_lag_counts_records_until_they_are_inserted() -> None:
     log = MemoryTopics()
     for place in PLACES:
         log.mark(place)

@@ -1,4 +1,4 @@
-"""Migrations: read, rendered, applied once, and refused when they were changed."""
+"""Migrations are read, rendered and applied once; a changed one is rejected."""
 
 import hashlib
 from pathlib import Path
@@ -43,7 +43,7 @@ class Ledger:
             self.rows.append({"number": int(number), "sha256": sha256.strip("'")})
 
 
-def test_each_is_applied_once_in_order() -> None:
+def test_each_migration_is_applied_once_in_order() -> None:
     ledger = Ledger()
     assert apply_migrations(ledger, Dialect(), [FIRST]) == [FIRST]
     assert apply_migrations(ledger, Dialect(), [FIRST, SECOND]) == [SECOND]
@@ -51,12 +51,12 @@ def test_each_is_applied_once_in_order() -> None:
     assert [sql for sql in ledger.ran if sql.startswith("SELECT")] == ["SELECT 1", "SELECT 2"]
 
 
-def test_a_changed_one_is_refused_with_what_to_do() -> None:
+def test_a_changed_migration_is_rejected_with_advice() -> None:
     with pytest.raises(MigrationError, match=r"001_one.sql was changed .* restore it"):
         pending([FIRST, SECOND], {1: "other"})
 
 
-def test_the_same_file_makes_plain_and_replicated_tables() -> None:
+def test_a_migration_renders_plain_and_replicated_tables() -> None:
     assert FIRST.statements(Dialect("w")) == ["CREATE TABLE w.a (x Int8)\nENGINE = X(y)"]
     assert FIRST.statements(Dialect("w-1", "replicated", "c")) == [
         "CREATE TABLE `w-1`.a ON CLUSTER c (x Int8)\nENGINE = ReplicatedX(y)"
@@ -64,7 +64,7 @@ def test_the_same_file_makes_plain_and_replicated_tables() -> None:
 
 
 @pytest.mark.parametrize("engines", ["plain", "replicated"])
-def test_nothing_is_left_to_fill_in(engines: str) -> None:
+def test_rendered_migrations_contain_no_placeholder(engines: str) -> None:
     for migration in read_migrations():
         for statement in migration.statements(Dialect("weir", engines, "main")):
             assert "{{" not in statement
@@ -74,7 +74,7 @@ def test_nothing_is_left_to_fill_in(engines: str) -> None:
 
 
 @pytest.mark.parametrize("names", [["1_a.sql"], ["001_a.sql", "001_b.sql"]])
-def test_misnamed_files_are_refused(tmp_path: Path, names: list[str]) -> None:
+def test_misnamed_migration_files_are_rejected(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("SELECT 1;\n")
     with pytest.raises(MigrationError):
@@ -82,7 +82,7 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str]) -> None:
 
 
 def test_no_migration_was_changed_since_it_was_written() -> None:
-    """A changed migration stops `weir migrate` wherever it has been applied: write a new one instead.
+    """A changed migration stops `weir migrate` where it has been applied: add a new one instead.
 
     `cd schemas/clickhouse && sha256sum *.sql > ../../tests/unit/sink/migrations.sha256` adds a new one.
     """

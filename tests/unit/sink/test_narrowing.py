@@ -1,4 +1,4 @@
-"""An insert that keeps failing: whose fault it is, and what becomes of its rows."""
+"""A failing insert is narrowed to its bad rows; those become dead letters and the rest is stored."""
 
 import threading
 from collections import Counter
@@ -97,7 +97,7 @@ def ordinary(count: int, first: int = 0) -> list[bytes]:
     return [HEADER + b"%d" % n for n in range(first, first + count)]
 
 
-def test_a_row_that_fails_alone_is_given_up_and_the_rest_goes_in() -> None:
+def test_a_row_that_fails_alone_becomes_a_dead_letter_and_the_rest_is_stored() -> None:
     scene = Scene()
     before, behind, others = ordinary(9), ordinary(9, 10), ordinary(3, 50)
     scene.write(*before, HEAVY, *behind)
@@ -119,7 +119,9 @@ def test_a_row_that_fails_alone_is_given_up_and_the_rest_goes_in() -> None:
         WarehouseAwayError("no answer"),
     ],
 )
-def test_while_no_ordinary_row_goes_in_nobodys_rows_are_given_up(fault: Exception) -> None:
+def test_no_row_becomes_a_dead_letter_while_clickhouse_takes_no_rows_at_all(
+    fault: Exception,
+) -> None:
     scene = Scene()
     rows = ordinary(5)
     scene.write(*rows)
@@ -134,7 +136,7 @@ def test_while_no_ordinary_row_goes_in_nobodys_rows_are_given_up(fault: Exceptio
     assert scene.sink.health.why_unready == ""
 
 
-def test_rows_that_went_in_unheard_are_not_put_in_under_another_token() -> None:
+def test_rows_inserted_without_an_answer_are_not_inserted_twice() -> None:
     scene = Scene()
     scene.write(HEAVY + b"1", HEAVY + b"2", *ordinary(2))
     while not scene.inserts.waiting:
@@ -152,7 +154,7 @@ def test_rows_that_went_in_unheard_are_not_put_in_under_another_token() -> None:
     assert scene.sink.health.why_unready == ""
 
 
-def test_rows_are_not_narrowed_while_another_owners_attempt_may_be_under_way() -> None:
+def test_a_previous_owners_late_insert_causes_no_duplicate_rows() -> None:
     scene = Scene()
     scene.write(*ordinary(2), HEAVY + b"1", HEAVY + b"2")
     while not scene.inserts.waiting:
@@ -168,7 +170,7 @@ def test_rows_are_not_narrowed_while_another_owners_attempt_may_be_under_way() -
     assert scene.dead() == []
 
 
-def test_what_the_whole_server_lacks_is_no_rows_fault() -> None:
+def test_a_server_wide_memory_error_is_not_blamed_on_a_single_row() -> None:
     suspicion = Suspicion(0.0)
     fault = WarehouseAwayError("(total)", "241", answered=True, of_server=True)
     steps = set()
@@ -179,7 +181,7 @@ def test_what_the_whole_server_lacks_is_no_rows_fault() -> None:
     assert suspicion.examined(Examination(ordinary_in=True, rows_in=False), 2, 1.0) is Next.BLAME
 
 
-def test_of_an_attempt_without_an_answer_the_end_is_waited_for() -> None:
+def test_rows_are_blamed_only_after_an_unanswered_attempt_has_ended() -> None:
     suspicion = Suspicion(0.0)
     found = Examination(ordinary_in=True, rows_in=False)
     steps = [suspicion.failed(WarehouseAwayError("reset"), 2, ended_by=10.0) for _ in range(3)]
@@ -190,7 +192,7 @@ def test_of_an_attempt_without_an_answer_the_end_is_waited_for() -> None:
     assert suspicion.examined(found, 2, asked_at=10.0) is Next.BLAME
 
 
-def test_rows_go_in_soon_once_clickhouse_has_recovered() -> None:
+def test_rows_are_inserted_soon_after_clickhouse_has_recovered() -> None:
     scene = Scene()
     rows = ordinary(4)
     scene.write(*rows)
@@ -207,14 +209,14 @@ def test_rows_go_in_soon_once_clickhouse_has_recovered() -> None:
     assert scene.stored() == Counter(rows)
 
 
-def test_a_connection_that_is_refused_tells_nothing_about_the_rows() -> None:
+def test_a_refused_connection_only_causes_a_retry() -> None:
     suspicion = Suspicion(0.0)
     away = WarehouseAwayError("connection refused", sent=False)
     assert {suspicion.failed(away, 2, ended_by=99.0) for _ in range(20)} == {Next.RETRY}
     assert (suspicion.ended_by, suspicion.unanswered, suspicion.repeats) == (0.0, False, 0)
 
 
-def test_a_refusal_after_an_attempt_that_went_in_unheard_does_not_put_rows_in_again() -> None:
+def test_a_refusal_after_an_unanswered_insert_causes_no_duplicate_rows() -> None:
     scene = Scene()
     rows = ordinary(4)
     scene.write(*rows)
@@ -230,8 +232,8 @@ def test_a_refusal_after_an_attempt_that_went_in_unheard_does_not_put_rows_in_ag
     assert scene.sink.health.why_unready == ""
 
 
-def test_nobody_waits_for_a_partition_whose_inserts_are_never_answered() -> None:
-    """Though it holds more than the whole buffer, and though it takes an attempt's whole time each time."""
+def test_other_partitions_do_not_wait_for_one_whose_inserts_get_no_answer() -> None:
+    """The slow partition holds more than the whole buffer, and each attempt takes its full time."""
     scene = Scene()
     scene.write(*[HEAVY + b"%d" % n + bytes(1_000) for n in range(3 * BUFFER_BYTES // 1_000)])
     everything: list[bytes] = []
@@ -312,7 +314,7 @@ def test_different_errors_in_turn_are_examined_like_one_that_repeats() -> None:
     assert steps == [Next.RETRY] * (FAILURES - 1) + [Next.EXAMINE]
 
 
-def test_partitions_in_trouble_leave_an_attempt_to_the_others() -> None:
+def test_failing_partitions_leave_an_insert_slot_for_the_others() -> None:
     scene = Scene()
     third = PartitionId("profiles", 2)
     scene.records.assign({PLACE, OTHER, third, DEAD})
@@ -344,7 +346,7 @@ class SlowWriter:
         return 0
 
 
-def test_nobody_waits_for_a_broker_that_does_not_take_dead_letters() -> None:
+def test_other_partitions_do_not_wait_for_unanswered_dead_letter_writes() -> None:
     scene, writer = Scene(), SlowWriter()
     letters = ThreadedDeadLetters(writer)
     scene.begin(letters)
@@ -372,7 +374,7 @@ class Confused:
         return Examination(ordinary_in=True, rows_in=False)
 
 
-def test_what_a_client_raises_is_a_fault_of_its_insert_and_ends_nothing() -> None:
+def test_an_unexpected_client_exception_fails_only_its_insert() -> None:
     inserts = ThreadedInserts(Confused(), 1)
     inserts.start(PLACE, Insert("landing_profile", HEADER, [HEADER], "t"))
     while not (found := inserts.finished()):
@@ -383,7 +385,7 @@ def test_what_a_client_raises_is_a_fault_of_its_insert_and_ends_nothing() -> Non
     assert (finished.fault.code, finished.fault.answered) == ("UnicodeDecodeError", False)
 
 
-def test_a_range_is_bounded_by_what_its_json_expands_to() -> None:
+def test_an_insert_is_limited_by_the_expanded_size_of_its_json() -> None:
     assert expanded_size(b'{"a":1,"b":{}}') == 14 + 2 * OBJECT_BYTES + VALUE_BYTES
     scene = Scene()
     wide = HEADER + b'{"k":[' + b"{}," * 30
@@ -399,7 +401,7 @@ def test_a_range_is_bounded_by_what_its_json_expands_to() -> None:
     assert max(sizes) <= 3
 
 
-def test_while_dead_letters_cannot_be_written_it_says_so_and_others_go_on() -> None:
+def test_the_sink_is_unready_while_dead_letters_fail_and_others_continue() -> None:
     scene = Scene()
     scene.letters.broken = DeadLettersFailedError("the topic takes none")
     scene.write(HEADER + b"1", HEAVY, HEADER + b"2")

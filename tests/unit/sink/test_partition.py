@@ -1,4 +1,4 @@
-"""Partitions: when a range is due, how far it reaches, and what is committed when."""
+"""A partition of the sink: when a range is due, where it ends and what is committed when."""
 
 from weir.runtime.sink_ports import Columns, Commit, Gain, PartitionId, Slice
 from weir.sink.partition import Limits, Partition
@@ -37,7 +37,7 @@ def test_a_range_is_due_by_age_rows_or_bytes() -> None:
     assert large.due_at(LIMITS) == 0.0
 
 
-def test_a_range_takes_what_fits_and_at_least_one_record() -> None:
+def test_a_range_takes_records_up_to_its_limits_and_at_least_one() -> None:
     one = partition()
     add(one, 0, 6, 6)
     assert one.begin(LIMITS, ROUTES, 0.0).end == 4
@@ -51,13 +51,13 @@ def test_a_range_takes_what_fits_and_at_least_one_record() -> None:
     assert two.begin(LIMITS, ROUTES, 0.0).end == 2
 
 
-def test_a_range_reaches_past_the_marker_of_its_transaction() -> None:
+def test_a_range_ends_after_the_transaction_marker() -> None:
     one = partition()
     add(one, 0, 3, 4)
     assert one.begin(LIMITS, ROUTES, 0.0).end == 4
 
 
-def test_commits_are_owed_before_and_after_a_range() -> None:
+def test_a_commit_is_due_before_and_after_each_range() -> None:
     one = partition(offset=None)
     assert one.owed() is None
     add(one, 5, 2, 8)
@@ -70,7 +70,7 @@ def test_commits_are_owed_before_and_after_a_range() -> None:
     assert one.owed() == Commit(PLACE, 8, "")
 
 
-def test_an_intended_range_is_read_again_to_its_end_whatever_the_settings_are_now() -> None:
+def test_a_committed_range_is_reread_to_its_end_regardless_of_the_limits() -> None:
     one = partition(5, '{"v":1,"end":12,"groups":{}}')
     add(one, 5, 6, 11)
     assert one.due_at(LIMITS) is None
@@ -83,7 +83,7 @@ def test_an_intended_range_is_read_again_to_its_end_whatever_the_settings_are_no
     assert len(one) == 2
 
 
-def test_records_that_come_twice_are_kept_once() -> None:
+def test_records_read_twice_are_kept_once() -> None:
     one = partition()
     add(one, 0, 3, 3)
     add(one, 1, 4, 5)

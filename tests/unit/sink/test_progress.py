@@ -1,4 +1,4 @@
-"""The sink is ready while rows go in or none waits, and not while rows wait and none goes in."""
+"""The sink is unready while records wait without an insert finishing, and ready otherwise."""
 
 from tests.property.test_sink import HEADERS, PLACES, Clock, Fuse, Member
 from tests.support.running import wait_until
@@ -9,7 +9,7 @@ from weir.sink.partition import Limits
 PLACE = PLACES[0]
 
 
-def test_rows_that_do_not_go_in_make_it_unready() -> None:
+def test_the_sink_is_unready_while_an_insert_hangs() -> None:
     log, warehouse = MemoryTopics(), MemoryWarehouse(lambda value: False)
     clock = Clock()
     member = Member(log, warehouse, Fuse(), Limits(0.0, 100, 1_000_000), clock)

@@ -1,4 +1,4 @@
-"""Ranges: tokens that never change, and what becomes of rows that ClickHouse refuses."""
+"""A range keeps its insert tokens, and rows that ClickHouse refuses become dead letters."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def next_insert(range_: InsertAttempt) -> Insert:
     return insert
 
 
-def test_one_schema_is_one_insert_whose_token_names_the_range() -> None:
+def test_a_range_of_one_schema_is_one_insert_with_a_token_naming_the_range() -> None:
     range_ = range_of(columns(PROFILE + b"a", PROFILE + b"b"))
     assert range_.intent() == '{"v":1,"end":12,"groups":{}}'
     insert = next_insert(range_)
@@ -49,7 +49,7 @@ def test_one_schema_is_one_insert_whose_token_names_the_range() -> None:
     assert range_.done
 
 
-def test_two_schemas_are_two_inserts_and_tombstones_none() -> None:
+def test_a_range_has_one_insert_per_schema_and_none_for_tombstones() -> None:
     range_ = range_of(columns(PROFILE, None, MERGE, PROFILE))
     tables = []
     while not range_.done:
@@ -84,7 +84,7 @@ def settle(records: Columns, bad: set[int]) -> tuple[list[int], list[int], int]:
 
 
 @pytest.mark.parametrize("bad", [set(), {10}, {21}, {109}, {20, 21, 60}, set(range(10, 110))])
-def test_refused_rows_are_found_and_the_rest_goes_in_once(bad: set[int]) -> None:
+def test_refused_rows_become_dead_letters_and_all_others_are_inserted_once(bad: set[int]) -> None:
     records = columns(*(PROFILE + str(offset).encode() for offset in range(10, 110)))
     stored, dead, attempts = settle(records, bad)
     assert sorted(stored) == [offset for offset in range(10, 110) if offset not in bad]
@@ -92,7 +92,7 @@ def test_refused_rows_are_found_and_the_rest_goes_in_once(bad: set[int]) -> None
     assert attempts <= 1 + min(30 * len(bad), 2 * len(records.offsets))
 
 
-def test_a_dead_row_stays_dead_even_if_it_would_be_taken_now() -> None:
+def test_a_refused_row_stays_a_dead_letter_after_a_restart() -> None:
     records = columns(PROFILE + b"a")
     range_ = range_of(records)
     next_insert(range_)
@@ -109,7 +109,7 @@ def test_a_dead_row_stays_dead_even_if_it_would_be_taken_now() -> None:
     assert later.done
 
 
-def test_what_has_no_table_is_dead_at_sight() -> None:
+def test_a_record_without_a_table_becomes_a_dead_letter_without_an_insert() -> None:
     range_ = range_of(columns(PROFILE, LINK, b"", b"\xc3\x01stranger?"))
     assert next_insert(range_).table == "landing_profile"
     range_.settled()
@@ -125,7 +125,7 @@ def test_what_has_no_table_is_dead_at_sight() -> None:
     ]
 
 
-def test_a_range_of_which_compaction_has_taken_records_still_ends() -> None:
+def test_a_range_that_lost_records_to_compaction_is_still_finished() -> None:
     records = columns(*(PROFILE + str(offset).encode() for offset in range(10, 18)))
     range_ = range_of(records)
     next_insert(range_)
@@ -138,13 +138,13 @@ def test_a_range_of_which_compaction_has_taken_records_still_ends() -> None:
 
 
 @pytest.mark.parametrize("metadata", ["x", '{"v":2,"end":3}', '{"end":3}'])
-def test_metadata_of_a_stranger_stops_the_sink(metadata: str) -> None:
+def test_unknown_commit_metadata_raises_an_error(metadata: str) -> None:
     with pytest.raises(ForeignIntentError):
         read_intent(metadata)
     assert read_intent("") is None
 
 
-def test_metadata_stays_small() -> None:
+def test_commit_metadata_stays_below_4096_characters() -> None:
     records = columns(PROFILE, MERGE, LINK, b"", *(bytes([n]) * 12 for n in range(4)))
     range_ = range_of(records)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Whose insert is next, and of whom nothing more is read."""
+"""The scheduler picks the next inserts; the read buffer pauses partitions while it is full."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def run(one: Partition) -> Partition:
     return one
 
 
-def test_events_begin_before_everything_else_and_take_all_that_is_free() -> None:
+def test_inserts_of_events_come_first_and_may_take_every_free_slot() -> None:
     side = partition("profiles", 0)
     events = [partition(topics.RESOLVED, number, 5.0) for number in range(3)]
     assert next_of([side, *events], attempts=2, free=3) == [one.place for one in events]
@@ -78,7 +78,7 @@ def test_overdue_bookkeeping_and_trouble_get_an_insert_while_events_keep_all_bus
     assert next_of([*busy, late, older], attempts, 1, now) == [older.place]
 
 
-def test_trouble_and_bookkeeping_leave_one_insert_each() -> None:
+def test_failing_partitions_and_side_tables_get_one_insert_slot_each() -> None:
     bad = [partition(topics.RESOLVED, number, trouble=True) for number in range(2)]
     sides = [partition("profiles", number) for number in range(2)]
     assert next_of([*bad, *sides], attempts=2, free=3) == [bad[0].place, sides[0].place]
@@ -88,12 +88,12 @@ def test_trouble_and_bookkeeping_leave_one_insert_each() -> None:
     assert next_of([running, bad[1]], attempts=3, free=2) == [bad[1].place]
 
 
-def test_with_one_insert_at_once_everybody_has_a_turn() -> None:
+def test_a_failing_partition_gets_a_turn_when_there_is_only_one_insert_slot() -> None:
     assert next_of([partition("profiles", 0, trouble=True)], attempts=1, free=2)
 
 
-def test_whoever_has_waited_longest_is_next() -> None:
-    """A partition in trouble tries again after a pause; it does not overtake who waits already."""
+def test_the_partition_that_has_waited_longest_is_next() -> None:
+    """A failing partition retries after a pause and does not overtake those already waiting."""
     early, late = (partition("profiles", number, trouble=True) for number in range(2))
     early.retry_at, late.retry_at = 3.0, 4.0
     assert next_of([late, early], attempts=2, free=3) == [early.place]
@@ -101,14 +101,14 @@ def test_whoever_has_waited_longest_is_next() -> None:
     assert next_of([late, early], attempts=2, free=3) == [late.place]
 
 
-def test_dead_letters_take_no_insert() -> None:
+def test_writing_dead_letters_takes_no_insert_slot() -> None:
     writing = partition(topics.RESOLVED, 0, trouble=True)
     writing.under_way = []
     other = partition(topics.RESOLVED, 1, trouble=True)
     assert next_of([writing, other], attempts=2, free=3) == [other.place]
 
 
-def test_a_full_buffer_holds_all_until_half_of_it_is_in() -> None:
+def test_a_full_buffer_pauses_all_partitions_until_it_is_under_half_full() -> None:
     buffer = ReadBuffer(BUFFER)
     large = partition(topics.RESOLVED, 0, size=BUFFER)
     small = filled(topics.RESOLVED, 1, 10)
@@ -117,7 +117,7 @@ def test_a_full_buffer_holds_all_until_half_of_it_is_in() -> None:
     assert not buffer.held([large, small], 0.0, False)
 
 
-def test_a_slow_partition_is_set_aside_and_the_others_are_read() -> None:
+def test_only_the_slow_partition_stays_paused_when_it_fills_the_buffer() -> None:
     buffer = ReadBuffer(BUFFER)
     slow, other = partition(topics.RESOLVED, 0, size=BUFFER), filled(topics.RESOLVED, 1, 10)
     buffer.held([slow, other], 0.0, False)
@@ -126,8 +126,8 @@ def test_a_slow_partition_is_set_aside_and_the_others_are_read() -> None:
     assert not buffer.held([slow, other], SLOW_SECONDS + 2, False)
 
 
-def test_what_is_read_again_is_read_to_its_end_however_full_the_buffer_is() -> None:
-    """It has no range before, so that nothing else could make room."""
+def test_a_range_being_reread_is_read_to_its_end_despite_a_full_buffer() -> None:
+    """It has no range until it is read to its end, so reading on is the only way to make room."""
     buffer = ReadBuffer(BUFFER)
     again = filled(topics.RESOLVED, 0, 2 * BUFFER, '{"v":1,"end":9,"groups":{}}')
     other = partition(topics.RESOLVED, 1)
@@ -137,7 +137,7 @@ def test_what_is_read_again_is_read_to_its_end_however_full_the_buffer_is() -> N
     assert set(buffer.held([again, other], 0.0, True)) == {again.place, other.place}
 
 
-def test_keys_and_tombstones_count() -> None:
+def test_keys_and_tombstones_count_towards_the_buffer() -> None:
     one = Partition(Gain(PartitionId("profiles", 0), "id", 0, ""))
     one.add(Slice(one.place, Columns([0], [None], [bytes(500)], [0]), 1), 0.0)
     assert one.held_bytes > 500

@@ -1,4 +1,4 @@
-"""A disk that fills up under a whole Weir: it stays up, says so, and goes on when there is room."""
+"""Weir stays up when its disk fills, reports it, and continues when there is room."""
 
 import json
 import shutil
@@ -59,7 +59,9 @@ def stored(weir: RunningWeir) -> set[str]:
 
 
 @pytest.mark.timeout(900)  # a broker starts several times
-def test_it_waits_for_room_and_goes_on(tmp_path: Path, disk: SmallDisk) -> None:
+def test_weir_reports_a_full_disk_and_stores_all_accepted_events_once_freed(
+    tmp_path: Path, disk: SmallDisk
+) -> None:
     weir = start_weir(tmp_path / "data", log=tmp_path / "up.log")
     try:
         taken = {"before"}

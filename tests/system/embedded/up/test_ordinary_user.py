@@ -1,4 +1,4 @@
-"""A whole Weir as an ordinary user, in a folder that others could read, with JSON logs: as the image runs it.
+"""Weir runs as an ordinary user in a folder others could read, with JSON logs, as in the image.
 
 Run by root, it gives up root's rights first; files of the interpreter stay readable, which may be
 root's, but nothing can be written that this user may not write.
@@ -81,7 +81,7 @@ def weir(folder: Path, tmp_path: Path) -> Iterator[tuple[RunningProcess, dict[st
         running.kill()
 
 
-def test_it_runs_keeps_its_files_to_itself_and_speaks_json(
+def test_weir_runs_as_ordinary_user_with_private_files_and_json_logs(
     weir: tuple[RunningProcess, dict[str, str]], folder: Path
 ) -> None:
     running, ports = weir

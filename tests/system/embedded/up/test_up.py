@@ -1,4 +1,4 @@
-"""`weir up` as somebody at a terminal has it: up, an event in, a row out, stopped, up again, killed."""
+"""`weir up` starts, stores an event, stops, starts again, and ends all its processes when killed."""
 
 import json
 import signal
@@ -88,7 +88,7 @@ def have_ended(processes: list[psutil.Process]) -> bool:
     )
 
 
-def test_up_and_down_and_up_again(tmp_path: Path) -> None:
+def test_weir_up_keeps_events_over_a_restart_and_leaves_no_process_behind(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, {name: str(free_port()) for name in PORTS})
 
     first = terminal.up("first.log")
@@ -126,7 +126,7 @@ def test_up_and_down_and_up_again(tmp_path: Path) -> None:
     )
 
 
-def test_told_to_stop_while_it_starts(tmp_path: Path) -> None:
+def test_weir_up_stops_cleanly_while_it_is_starting(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, {name: str(free_port()) for name in PORTS})
     weir = terminal.begin("up.log")
     try:

@@ -1,4 +1,4 @@
-"""The products' own clients, as published, unmodified but for the host: each event a row in ClickHouse."""
+"""Events of the products' published clients, unmodified but for the host, each become a row."""
 
 import json
 import urllib.request
@@ -15,7 +15,7 @@ HACKLE_ROWS = (
 )
 
 
-def test_hackle_sdk(weir: RunningWeir) -> None:
+def test_events_of_the_hackle_sdk_become_rows_of_one_person(weir: RunningWeir) -> None:
     output = json.loads(run_client("hackle", weir.gateway, HACKLE_KEY))
     assert output["logged"] == [  # of the event that the SDK refuses by itself
         "Invalid event for track: [Invalid event value: {} (expected: finite number)]"
@@ -34,7 +34,7 @@ def test_hackle_sdk(weir: RunningWeir) -> None:
     assert weir.ask(people) == [(1,)]
 
 
-def test_hackle_exposures_are_of_the_same_people(weir: RunningWeir) -> None:
+def test_hackle_exposures_and_goals_belong_to_the_same_person(weir: RunningWeir) -> None:
     sent = {
         "identifiers": {"$id": "exposed-1"},
         "experimentId": 1001,
@@ -65,7 +65,9 @@ SUPRSEND_ROWS = (
 )
 
 
-def test_suprsend_py_sdk(weir: RunningWeir) -> None:
+def test_events_of_the_suprsend_sdk_become_rows_duplicates_and_rejected_events(
+    weir: RunningWeir,
+) -> None:
     output = json.loads(run_client("suprsend", weir.gateway, SUPRSEND_KEY, SUPRSEND_SECRET, "ada"))
     taken = ("event", "keyed", "keyed again", "system event", "attachment")
     assert [output[what]["status_code"] for what in taken] == [202] * 5
@@ -109,8 +111,8 @@ SEGMENT_ROWS = (
 )
 
 
-def test_segment_analytics_python(weir: RunningWeir) -> None:
-    """Sent plain, and once more compressed: all calls are new, but for the one of a given message id."""
+def test_calls_of_the_segment_client_become_rows_of_one_person(weir: RunningWeir) -> None:
+    """Calls sent plain and again with gzip are all new, except those with a given message id."""
     for options in ((), ("gzip",)):
         output = json.loads(run_client("segment", weir.gateway, SEGMENT_KEY, *options))
         assert output == {"logged": [], "given_up": []}
@@ -145,7 +147,7 @@ def test_segment_analytics_python(weir: RunningWeir) -> None:
     assert weir.ask(when) == [("Once", 1), ("imported", 2)]
 
 
-def test_cloudevents_in_every_mode(weir: RunningWeir) -> None:
+def test_cloudevents_in_structured_batched_and_binary_mode_become_rows(weir: RunningWeir) -> None:
     event = {
         "specversion": "1.0",
         "type": "com.example.order.paid",

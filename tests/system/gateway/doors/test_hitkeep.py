@@ -1,4 +1,4 @@
-"""HitKeep's documented call, its script's and its servers' wire: each a row in ClickHouse."""
+"""Calls of HitKeep's documentation, script and servers each become a row in ClickHouse."""
 
 import json
 import shlex
@@ -36,7 +36,7 @@ def send(url: str, body: str, headers: dict[str, str]) -> None:
         assert (answer.status, answer.read()) == (202, b"")
 
 
-def test_hitkeeps_calls_become_rows(weir: RunningWeir) -> None:
+def test_hitkeep_calls_become_rows_with_their_session_and_visitor(weir: RunningWeir) -> None:
     _, _, method, url, _, header, _, body = shlex.split(DOCUMENTED.replace("\\\n", " "))
     assert method == "POST"
     url = url.replace("https://your-hitkeep.example", weir.gateway)

@@ -1,4 +1,4 @@
-"""Tracardi's payloads through the whole chain: replies of what the workers did, rows of what was to be stored."""
+"""Tracardi payloads get replies of what the workers did, and only events to be saved become rows."""
 
 import json
 import time
@@ -67,7 +67,7 @@ ORDER = {"type": "purchase-order", "properties": {"product": "Nike shoes", "quan
 VIEW = {"type": "page-view"}
 
 
-def test_the_debugger_and_the_full_profile_for_a_new_and_a_known_profile(
+def test_track_returns_debugger_and_full_profile_for_a_new_and_a_known_profile(
     weir: RunningWeir,
 ) -> None:
     options = {"debugger": True, "profile": True}
@@ -110,7 +110,7 @@ def test_the_debugger_and_the_full_profile_for_a_new_and_a_known_profile(
     assert sorted(rows) == sorted((event_id, profile) for event_id in ids)
 
 
-def test_with_identity_stopped_the_answer_says_what_is_open(weir: RunningWeir) -> None:
+def test_track_reports_events_without_result_when_identity_is_stopped(weir: RunningWeir) -> None:
     mark = f"stopped-{uuid.uuid4()}"
     with stopped(weir, "identity"):
         reply = track(
@@ -131,7 +131,7 @@ def test_with_identity_stopped_the_answer_says_what_is_open(weir: RunningWeir) -
     assert rows == [(reply["profile"]["id"],)]
 
 
-def test_a_repeat_is_told_as_one(weir: RunningWeir) -> None:
+def test_the_debugger_reports_a_repeated_event_as_a_duplicate(weir: RunningWeir) -> None:
     event: dict[str, str] = {}
     options = {"debugger": True}
 
@@ -155,7 +155,7 @@ def unsaved(weir: RunningWeir) -> int:
     return int(rows[0][0])
 
 
-def test_events_that_are_not_to_be_saved_are_processed_and_in_the_books_as_unsaved(
+def test_events_with_saveevents_off_are_processed_and_counted_as_unsaved(
     weir: RunningWeir,
 ) -> None:
     before = unsaved(weir)
@@ -181,7 +181,7 @@ def _line(audit: list[str], source: str) -> list[str]:
     return next(line.split() for line in audit if line.startswith(f"{source} "))
 
 
-def test_a_session_that_is_not_to_be_saved_is_not_made(weir: RunningWeir) -> None:
+def test_an_event_with_savesession_off_creates_no_session(weir: RunningWeir) -> None:
     options = {"saveSession": False, "debugger": True}
     (reply,) = heard(lambda: [track(weir, events=[{"type": "no-visit"}], options=options)])
     assert reply["debugging"]["session"]["ids"] == []

@@ -1,4 +1,4 @@
-"""UserFlux's events through the whole chain: on the topic for processes, a row for analysts, repeats once."""
+"""UserFlux events reach the topic for processes and a row for analysts, and repeats count once."""
 
 import json
 import time
@@ -53,7 +53,7 @@ def event_of(anonymous: str, name: str, **properties: Any) -> dict[str, Any]:
     }
 
 
-def test_an_event_is_on_the_topic_for_processes_and_a_row_for_analysts(
+def test_a_userflux_event_is_on_the_resolved_topic_and_a_row_in_clickhouse(
     weir: RunningWeir, resolved: TopicReader
 ) -> None:
     items = [{"sku": "lamp-1", "tags": ["new"]}, {"sku": "bulb-9", "price": 2.5}]
@@ -78,7 +78,9 @@ def test_an_event_is_on_the_topic_for_processes_and_a_row_for_analysts(
     ) == [(found["profile_id"], "userflux", "bulb-9", "Firefox", True)]
 
 
-def test_a_retry_counts_once_and_a_profile_makes_the_visitor_known(weir: RunningWeir) -> None:
+def test_a_userflux_retry_counts_once_and_a_profile_call_identifies_the_visitor(
+    weir: RunningWeir,
+) -> None:
     anonymous, user = str(uuid.uuid4()), f"ada-{uuid.uuid4().hex[:8]}"
     viewed, clicked = event_of(anonymous, "page_view"), event_of(anonymous, "click")
     post(weir, "/event/ingest/batch", {"events": [viewed]})

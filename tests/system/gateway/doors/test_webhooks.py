@@ -1,4 +1,4 @@
-"""Webhook deliveries through both doors: every one a row, every repeat known, nested paths columns."""
+"""Each webhook delivery through either door becomes a row, and each repeat a duplicate."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def sent(weir: RunningWeir, tmp_path_factory: pytest.TempPathFactory) -> list[De
     return delivered
 
 
-def test_each_delivery_is_a_row_a_door_and_each_repeat_a_duplicate(
+def test_each_delivery_is_one_row_per_door_and_each_repeat_a_duplicate(
     weir: RunningWeir, sent: list[Delivery]
 ) -> None:
     count = len(sent)
@@ -59,7 +59,7 @@ def test_each_delivery_is_a_row_a_door_and_each_repeat_a_duplicate(
     assert weir.ask(repeats) == [(count, count)]
 
 
-def test_a_webhook_has_nobodys_profile_and_no_session(
+def test_a_webhook_row_has_no_profile_and_no_session(
     weir: RunningWeir, sent: list[Delivery]
 ) -> None:
     assert weir.ask(
@@ -68,7 +68,9 @@ def test_a_webhook_has_nobodys_profile_and_no_session(
     ) == [(1, "", "")]
 
 
-def test_nested_paths_are_columns(weir: RunningWeir, sent: list[Delivery]) -> None:
+def test_nested_webhook_paths_can_be_queried_as_columns(
+    weir: RunningWeir, sent: list[Delivery]
+) -> None:
     expected: dict[str, int] = {}
     for delivery in sent:
         name = delivery["payload"].get("repository", {}).get("full_name")
