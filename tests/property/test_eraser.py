@@ -17,6 +17,7 @@ from weir.core import topics
 from weir.core.identifiers import LEGACY_IDS
 from weir.erasure.model import LEFT_IN, ErasedPerson, ErasedRows, EraseFilter, Erasure
 from weir.erasure.workflow import Eraser, ErasureContext, RowsLeftError
+from weir.runtime.wait_settled import PATIENT_LOOKS, NotSettledError
 
 ROWS = {"duplicates": 2, "profile_parts": 3, "events": 7}
 MINUTE = 60_000
@@ -189,3 +190,15 @@ def test_an_erasure_is_not_finished_while_rows_are_left() -> None:
     with pytest.raises(RowsLeftError):
         Eraser(memory.world()).carry_out(memory.pending())
     assert memory.pending().state == "counted"
+
+
+def test_an_erasure_whose_counts_do_not_arrive_ends_undone_and_can_be_repeated() -> None:
+    memory = Memory()
+    memory.looks = -PATIENT_LOOKS
+    request(memory)
+    with pytest.raises(NotSettledError, match="has not stored the erasure's counts"):
+        Eraser(memory.world()).carry_out(memory.pending())
+    assert memory.remaining() == ROWS
+    finished = Eraser(memory.world()).carry_out(memory.pending())
+    assert finished.state == "finished"
+    assert not memory.remaining()

@@ -171,12 +171,12 @@ class Eraser:
 
     def _delete(self, erasure: Erasure) -> Erasure:
         rows = self._context.rows
-        looks = 0
-        while rows.recorded(erasure.erasure_id) < len(erasure.counts):
-            looks += 1
-            if looks > PATIENT_LOOKS:
-                raise NotSettledError("the sink has not stored the erasure's counts")
+        for _ in range(PATIENT_LOOKS):
+            if rows.recorded(erasure.erasure_id) >= len(erasure.counts):
+                break
             self._wait(LOOK_SECONDS)
+        else:
+            raise NotSettledError("the sink has not stored the erasure's counts")
         for table in rows.delete():
             self._write_progress(erasure, ErasureProgress("deleting", table))
         if left := rows.remaining():

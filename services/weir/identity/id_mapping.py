@@ -14,6 +14,7 @@ from weir.core.registry import EVERY_EVENT, IdMapping
 from weir.core.repeated_names import without_repeats
 
 MAX_CHARACTERS = 255  # of an identifier, as at the gateway
+_index = re.compile(r"[0-9]{1,9}").fullmatch  # no list has more elements than that
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 
 
@@ -69,16 +70,11 @@ def _identifier_at(content: Any, path: str, blocked: BlockedIds) -> str:
     return text
 
 
-INDEX_DIGITS = 9  # no list has more elements than such a number says
-
-
 def _member(content: Any, segment: str) -> Any:
     """Return an object's member by name or an array's by index; None if there is none."""
     if isinstance(content, dict):
         return content.get(segment)
-    if isinstance(content, list) and segment.isascii() and segment.isdigit():
-        index = int(segment[:INDEX_DIGITS])
-        if len(segment) > INDEX_DIGITS:
-            return None
+    if isinstance(content, list) and _index(segment):
+        index = int(segment)
         return content[index] if index < len(content) else None
     return None

@@ -20,10 +20,7 @@ def people_changelog() -> KeyedChangelog:
 
 def decode_person(value: bytes) -> Person:
     _, record = avro.decode_any(value)
-    del (
-        record["stamps"],
-        record["trait_stamps"],
-    )  # the memory has them, too: these are for ClickHouse
+    del record["stamps"], record["trait_stamps"]  # for ClickHouse: the memory has them, too
     memory = record["memory"] = _decode_memory(record["memory"])
     record["version"] -= memory.versions_before
     return Person(**record)

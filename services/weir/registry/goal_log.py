@@ -157,7 +157,6 @@ class GoalLog:
     def _forget(self) -> None:
         self._goals = Goals()
         self._next = 0
-        self._read_at = (
-            time.monotonic()
-        )  # else a topic that takes several attempts would be forgotten at each
+        # what the next attempts read stays, though it may take several to read the whole topic
+        self._read_at = time.monotonic()
         self._writer = None  # brokers forget a transactional id that is idle for days

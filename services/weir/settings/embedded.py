@@ -15,7 +15,7 @@ class BrokerSettings:
     )
 
 
-# one setting for each stage: WEIR_DEDUP_INSTANCES, ...
+# One setting for each stage: WEIR_DEDUP_INSTANCES, ... The type checker does not know a class that is made so.
 StageInstances = make_dataclass(
     "StageInstances",
     [
@@ -31,7 +31,7 @@ StageInstances = make_dataclass(
 
 
 @dataclass(frozen=True)
-class UpSettings(StageInstances):  # type: ignore[misc,valid-type]  # made above
+class UpSettings(StageInstances):  # type: ignore[misc,valid-type]  # see above
     audit_seconds: int = setting(
         60,
         "how often the audit that `weir up` starts checks the books; 0: no audit",

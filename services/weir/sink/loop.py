@@ -313,7 +313,7 @@ class Sink:
             if p.range and not p.in_trouble and p.under_way is None and not is_overdue(p, now)
         )
         self._progress.moved(_label(p.place) for p in (partition, *waiting))
-        partition.failures, partition.retry_at, partition.trouble = 0, self._clock(), ""
+        partition.failures, partition.retry_at, partition.trouble = 0, now, ""
         if range_.done:
             RECORDS_OUT.labels(SINK.name, "inserted").inc(range_.size)
             self._finish(partition, range_)

@@ -47,47 +47,51 @@ class Probe:
         self._latest[insert.table] = (self._clock(), one)
 
     def examine(self, insert: Insert) -> Examination:
-        rows_in, ordinary_in = True, False
+        rows_in, ordinary_in, form_taken = True, False, False
         with suppress(RowsRefusedError, WarehouseAwayError, UnavailableError, RefusedError):
             rows_in = self._rows_in(insert)
-            ordinary_in = not rows_in and self._ordinary_in(insert.table)
-        form_taken = not (ordinary_in or rows_in) and self._form_taken(insert)
+            if not rows_in:
+                if (latest := self._latest_in(insert.table)) is not None:
+                    self._insert(latest)
+                    ordinary_in = True
+                elif insert.table == EVENTS:
+                    self._write_test_row()
+                    ordinary_in = True
+                else:
+                    self._write_to_copy(insert)
+                    form_taken = True
         return Examination(ordinary_in, rows_in, form_taken)
 
-    def _form_taken(self, insert: Insert) -> bool:
-        """Check whether an ordinary record of the insert's schema goes into an empty copy of its table."""
+    def _latest_in(self, table: str) -> Insert | None:
+        """Return the first row of the table's latest insert, if ClickHouse still remembers its token."""
+        at, latest = self._latest.get(table, (0.0, None))
+        return latest if self._clock() - at < REMEMBERED_SECONDS else None
+
+    def _write_to_copy(self, insert: Insert) -> None:
+        """Write an ordinary record of the insert's schema to an empty copy of its table, which is dropped."""
         copy = f"probe_{uuid.uuid4().hex}"
         clickhouse = ClickHouse(self._settings)
-        with suppress(RowsRefusedError, WarehouseAwayError, UnavailableError, RefusedError):
-            clickhouse.ask(
-                f"CREATE TABLE {self._named(copy)} AS {self._named(insert.table)} ENGINE = Memory"
-            )
-            try:
-                value = avro.ordinary(avro.schemas_by_header()[insert.header])
-                self._insert(Insert(copy, insert.header, [value], copy))
-            finally:
-                clickhouse.ask(f"DROP TABLE IF EXISTS {self._named(copy)}")
-            return True
-        return False
+        clickhouse.ask(
+            f"CREATE TABLE {self._named(copy)} AS {self._named(insert.table)} ENGINE = Memory"
+        )
+        try:
+            value = avro.ordinary(avro.schemas_by_header()[insert.header])
+            self._insert(Insert(copy, insert.header, [value], copy))
+        finally:
+            clickhouse.ask(f"DROP TABLE IF EXISTS {self._named(copy)}")
 
-    def _ordinary_in(self, table: str) -> bool:
-        at, latest = self._latest.get(table, (0.0, None))
-        if latest is not None and self._clock() - at < REMEMBERED_SECONDS:
-            self._insert(latest)
-            return True
-        if table != EVENTS:
-            return False  # until the next insert has succeeded
+    def _write_test_row(self) -> None:
+        """Write a row to `events`, to a partition of its own, which is dropped."""
         clickhouse = ClickHouse(self._settings)
         drop = f"ALTER TABLE {self._named('events')} DROP PARTITION {NOBODYS_PARTITION}"
         clickhouse.ask(drop)  # first, so that a user who may not drop the row does not write it
         try:
             clickhouse.ask(
-                f"INSERT INTO {self._named(table)} (received_at, properties, context)"
+                f"INSERT INTO {self._named(EVENTS)} (received_at, properties, context)"
                 f" SETTINGS async_insert = 0 VALUES ({NOBODY_RECEIVED_AT}, '{{}}', '{{}}')"
             )
         finally:
             clickhouse.ask(drop)
-        return True
 
     def _rows_in(self, insert: Insert) -> bool:
         if insert.table != EVENTS:

@@ -23,10 +23,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from weir.adapters.errors import RefusedError, UnavailableError
+from weir.adapters.errors import RefusedError
 from weir.adapters.kafka.access import connect
 from weir.adapters.kafka.clients import client_options, is_unknown_topic
-from weir.adapters.kafka.partition_reader import ELECTING
+from weir.adapters.kafka.partition_reader import ELECTING, unavailable_on_error
 from weir.adapters.kafka.retry import retry
 from weir.settings.shared import KafkaSettings
 
@@ -120,10 +120,8 @@ class KafkaAdmin:
 
     def topics(self, with_config: bool = True) -> dict[str, Topic]:
         """Return every topic except Kafka's internal ones, by name."""
-        try:
+        with unavailable_on_error():
             listed = self._admin.list_topics(timeout=self._timeout).topics
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}.") from None
         names = sorted(name for name in listed if not name.startswith("__"))
         configs = self.configs(names) if with_config else {}
         return {
@@ -155,10 +153,8 @@ class KafkaAdmin:
                 text = f"{', '.join(sorted(missing))} was created but is not known yet"
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, text))
 
-        try:
+        with unavailable_on_error():
             retry(ask, KafkaException, is_unknown_topic, self._timeout)
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}.") from None
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
         """Set these entries of a topic's configuration and leave the others unchanged."""

@@ -243,4 +243,4 @@ def unavailable_on_error() -> Iterator[None]:
     try:
         yield
     except KafkaException as fault:
-        raise UnavailableError(f"Kafka does not answer: {fault.args[0]}.") from None
+        raise UnavailableError(f"Kafka does not answer: {fault.args[0].str()}.") from None

@@ -8,11 +8,9 @@ from typing import Any, TypeVar
 from weir.gateway.http.error_codes import Problem
 
 RETRY_SECONDS = 2
+OVERLOADED = Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
 
 T = TypeVar("T")
-
-
-OVERLOADED = Problem("overloaded", "Too many such requests at once.", "", RETRY_SECONDS)
 
 
 class BusyError(Exception):

@@ -9,8 +9,6 @@ from weir.gateway.http.error_codes import PROBLEMS
 
 JsonSchema = dict[str, Any]
 
-_OBJECT: JsonSchema = {"type": ["object", "null"], "additionalProperties": True}
-
 REJECTED: JsonSchema = {
     "type": "object",
     "required": ["index", "id", "code", "field", "message"],
@@ -69,7 +67,8 @@ BODY: JsonSchema = {
             "properties": {
                 "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
                 "context": {
-                    **_OBJECT,
+                    "type": ["object", "null"],
+                    "additionalProperties": True,
                     "description": "Merged into each event's own context; the event's own top-level members win.",
                 },
             },

@@ -99,9 +99,7 @@ class ParsedEvents(Struct):
     # The visitor's, if a server sends events of its visitors; empty: the client's own
     ip: str = ""
     user_agent: str = ""
-    new_profile_id: str = (
-        ""  # takes the place of a profile id that is a placeholder; empty: nothing does
-    )
+    new_profile_id: str = ""  # replaces a profile id that is a placeholder; empty: nothing does
     declined: int = 0  # events of people who asked not to be tracked: counted, not stored
     warnings: Sequence[str] = ()  # about the whole request, for the answer
     note: Any = None  # passed on to the door's `reply`

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from weir.adapters.kafka.producer import NOT_TAKEN, is_permanent
 from weir.adapters.kafka.record_limits import LimitsFollower
 from weir.core import topics
+from weir.core.topics import PartitionKey
 from weir.gateway.http.timerfd_poller import Pulse, make_pulse
 
 PULSE_SECONDS = 0.000_5
@@ -83,9 +84,8 @@ class FailingPartitions:
     """The partitions whose latest writes have failed, so that a gateway that cannot write events says so."""
 
     def __init__(self) -> None:
-        self._spans: dict[
-            tuple[str, int], tuple[float, float]
-        ] = {}  # times of the first and last failure
+        # by topic and partition: the times of the first and the last failure
+        self._spans: dict[PartitionKey, tuple[float, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._spans)
@@ -139,10 +139,9 @@ class GatewayProducer:
         """Return why events cannot be written, in one sentence; empty if they can, as far as is known."""
         if not self.ready:
             return "the brokers acknowledged no record in the last seconds"
-        failing = self.failing.named(time.monotonic())
-        return (
-            f"the brokers do not acknowledge records of {', '.join(failing[:5])}" if failing else ""
-        )
+        if failing := self.failing.named(time.monotonic()):
+            return f"the brokers do not acknowledge records of {', '.join(failing[:5])}"
+        return ""
 
     async def write(self, records: Sequence[KafkaRecord], timestamp: int) -> Written:
         """Write records; on return each is on all in-sync replicas, or refused, or its outcome is unknown."""
